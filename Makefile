@@ -1,0 +1,44 @@
+# One door for people and CI. Each target prepares .venv by itself, from a bare Python.
+PYTHON ?= python3
+PORT ?= 8080
+PATHS ?= .venv/data
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: demo serve test check bench clean lock data
+demo: data  ## serve real data, and print the curl lines that read it
+	.venv/bin/chunkwise serve .venv/data --port $(PORT)
+
+serve: data  ## serve your own: make serve PATHS="folder file.csv" PORT=8080
+	.venv/bin/chunkwise serve $(PATHS) --port $(PORT)
+
+test: data
+	.venv/bin/pytest -n 2 --dist=loadfile
+
+check: .venv/.installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: .venv/.installed
+	.venv/bin/python benchmarks/memory.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: .venv/.installed  # from the plain index: no setting of this machine gets into the file
+	.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | \
+	env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .venv/bin/pip-compile --quiet --upgrade --extra cli \
+	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url -o requirements/dev.txt pyproject.toml -
+	sed -i -e '1i # Made by `make lock`: the group "dev", the extra "cli" and the package itself; pip comes with the venv.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
+
+data: .venv/.installed
+	.venv/bin/python tools/real_data.py .venv/data
+
+.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/data.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,1 @@
+"""chunkwise: the streaming layer for aiohttp."""

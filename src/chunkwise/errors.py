@@ -1,0 +1,107 @@
+"""Errors that leave chunkwise: one tree, nothing else.
+
+This file must not know formats, flow or transports.
+
+::
+
+    StreamError
+    ├── EncodeError(TypeError)        the source gave an item that the format cannot hold
+    ├── DecodeError(ValueError)       the bytes are not the format: got, expected, where
+    │   ├── TruncatedError(EOFError)  they stopped before the end
+    │   └── LimitError                an item, a depth or a line is over its limit
+    ├── RemoteError                   the other side said that it failed; carries its problem (RFC 9457)
+    ├── PathNotFound(LookupError)     a required path selected nothing
+    └── UnknownFormat(LookupError)    no format has that name, media type or suffix
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class StreamError(Exception):
+    """Root of all errors of chunkwise.
+
+    Attributes:
+        message: what went wrong: got, expected, what to do.
+        format: name of the format (``"json"``), where known.
+        item_index: index of the item concerned, counted from 0; as many items came whole before it.
+        byte_offset: offset in the stream's bytes, counted from 0 (after decompression), where known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        format: str | None = None,
+        item_index: int | None = None,
+        byte_offset: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.format = format
+        self.item_index = item_index
+        self.byte_offset = byte_offset
+
+    def __str__(self) -> str:
+        place = [
+            f"{name} {value}"
+            for name, value in (("format", self.format), ("item", self.item_index), ("byte", self.byte_offset))
+            if value is not None
+        ]
+        return f"{self.message} ({', '.join(place)})" if place else self.message
+
+
+class EncodeError(StreamError, TypeError):
+    """The source gave an item that the format cannot hold."""
+
+
+class DecodeError(StreamError, ValueError):
+    """The bytes are not what the format allows. Items that came whole before the place were delivered."""
+
+
+class TruncatedError(DecodeError, EOFError):
+    """The bytes stopped before the stream was complete.
+
+    Attributes:
+        items_seen: number of items that came whole, all of them delivered.
+        bytes_seen: number of bytes that arrived.
+    """
+
+    def __init__(self, message: str, *, items_seen: int = 0, bytes_seen: int = 0, format: str | None = None) -> None:
+        super().__init__(message, format=format)
+        self.items_seen = items_seen
+        self.bytes_seen = bytes_seen
+
+    def __str__(self) -> str:
+        came = f"{self.items_seen} items and {self.bytes_seen} bytes came"
+        return f"{self.message} (format {self.format}, {came})" if self.format else f"{self.message} ({came})"
+
+
+class LimitError(DecodeError):
+    """An item, a nesting depth or a line is over its limit."""
+
+
+class RemoteError(StreamError):
+    """The other side said that it failed.
+
+    Attributes:
+        status: the HTTP status of the answer.
+        problem: its problem details (RFC 9457) as a dict; empty where it sent none.
+    """
+
+    def __init__(self, message: str, *, status: int, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = dict(problem or {})
+
+
+class PathNotFound(StreamError, LookupError):
+    """The path was required and selected nothing in a complete stream."""
+
+
+class UnknownFormat(StreamError, LookupError):
+    """No format has that name, media type or file suffix."""

@@ -1,0 +1,90 @@
+r"""Bytes in pieces -> runs of whole lines, bounded and in linear time.
+
+Must not know what stands in a line. Lines end with ``\n``; a ``\r`` before it is the line's (JSON takes it as white
+space, others strip it).
+"""
+
+from __future__ import annotations
+
+from chunkwise.errors import LimitError
+
+
+class LineSplitter:
+    """Holds what is not yet a line, and hands over the rest.
+
+    Args:
+        max_bytes: bytes of a line without its line end.
+        limit_name: what the user calls that limit.
+
+    Attributes:
+        offset: offset in the stream of the first byte of the run handed over last, then of the pending bytes.
+        pending_bytes: size of what is held.
+    """
+
+    def __init__(self, max_bytes: int, limit_name: str) -> None:
+        self.offset = 0
+        self.pending_bytes = 0
+        self._pending: list[bytes] = []
+        self._max_bytes = max_bytes
+        self._limit_name = limit_name
+        self._next_offset = 0
+        self._too_long: LimitError | None = None
+
+    def feed(self, data: bytes, byte_offset: int) -> bytes:
+        r"""Return the run of whole lines that the data completes, its last ``\n`` included, or ``b""``.
+
+        Args:
+            data: the next bytes.
+            byte_offset: where they stand in the stream.
+        """
+        if not self._pending:
+            self._next_offset = byte_offset
+        stop = data.rfind(b"\n") + 1
+        if not stop:
+            self._hold(data)
+            return b""
+        self._pending.append(data[:stop])
+        run = b"".join(self._pending)
+        self.offset = self._next_offset
+        self._next_offset = byte_offset + stop
+        self._pending, self.pending_bytes = [], 0
+        self._hold(data[stop:])
+        if len(run) > self._max_bytes:
+            run = self._before_too_long(run)
+        return run
+
+    def check(self) -> None:
+        """Raise for a line over the limit, once the lines before it were taken.
+
+        Raises:
+            LimitError: a line, whole or not, has more than max_bytes.
+        """
+        if self._too_long is None and self.pending_bytes > self._max_bytes + 1:  # one more for the "\r" of a line end
+            self._too_long = self._error(self.pending_bytes, self._next_offset)
+        if self._too_long is not None:
+            raise self._too_long
+
+    def rest(self) -> bytes:
+        """Return what came behind the last line end."""
+        self.offset = self._next_offset
+        return b"".join(self._pending)
+
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._pending.append(data)
+            self.pending_bytes += len(data)
+
+    def _before_too_long(self, run: bytes) -> bytes:
+        start = 0
+        while start < len(run):
+            stop = run.index(b"\n", start)
+            size = stop - start - (run[stop - 1 : stop] == b"\r" and stop > start)
+            if size > self._max_bytes:
+                self._too_long = self._error(size, self.offset + start)
+                return run[:start]
+            start = stop + 1
+        return run
+
+    def _error(self, size: int, byte_offset: int) -> LimitError:
+        msg = f"line has {size} bytes or more, expected no more than {self._max_bytes} ({self._limit_name})"
+        return LimitError(msg, byte_offset=byte_offset)

@@ -1,0 +1,272 @@
+"""CSV (RFC 4180) <-> items: a row is a dict, by the names in the header.
+
+Must not know how items arrive or leave. All values read are strings; ``type=`` turns them into what the type says. The
+format cannot prove its end: a stream cut between two rows looks whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.json_values import LivePart, encode_value
+from chunkwise.formats.paths import PathLike, parse_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_field = re.compile(r'(?:"((?:[^"]++|"")*+)"|([^",\r\n]*+))(,|\r?\n)')
+_LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
+
+
+class CsvEncoder:
+    """Dicts -> rows: the first item's keys are the header, and every item has no others.
+
+    None is an empty field, True and False are ``true`` and ``false``, what is neither text nor number is its JSON text:
+    our choice, because RFC 4180 knows only text. Structs, dataclasses and attrs objects are rows, too.
+    """
+
+    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one row
+        self._count = 0
+        self._columns: list[str] = []
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b""
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\r\n")
+        columns = self._columns
+        for index, item in enumerate(batch, self._count):
+            try:
+                row = item if type(item) is dict else msgspec.to_builtins(item)
+                if not columns:
+                    columns = self._header(row)
+                    writer.writerow(columns)
+                writer.writerow(_cells(row, columns))
+            except (TypeError, ValueError) as error:
+                raise EncodeError(str(error), item_index=index) from error
+        try:
+            data = text.getvalue().encode()
+        except UnicodeEncodeError:
+            raise self._bad_text(batch) from None
+        self._columns = columns
+        self._count += len(batch)
+        return data
+
+    def _header(self, row: Any) -> list[str]:
+        if not isinstance(row, dict) or not row:
+            msg = f"a CSV row is a dict with at least one key, got {type(row).__name__}"
+            raise TypeError(msg)
+        if not all(type(name) is str for name in row):
+            msg = "a CSV row is a dict with names as keys"
+            raise TypeError(msg)
+        return list(row)
+
+    def _bad_text(self, batch: Sequence[Any]) -> EncodeError:
+        message = "a string holds a lone surrogate, which UTF-8 cannot"
+        for index, item in enumerate(batch, self._count):
+            try:
+                str(msgspec.to_builtins(item)).encode()
+            except UnicodeEncodeError:
+                return EncodeError(message, item_index=index)
+        return EncodeError(message)
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        raise EncodeError(_LIVE, item_index=self._count)
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        raise EncodeError(_LIVE, item_index=self._count)
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return b""
+
+
+def _cells(row: Any, columns: list[str]) -> list[Any]:
+    if not isinstance(row, dict):
+        msg = f"a CSV row is a dict, got {type(row).__name__}"
+        raise TypeError(msg)
+    cells = [_cell(row.get(name)) for name in columns]
+    if len(row) > len(columns) or not row.keys() <= set(columns):
+        extra = sorted(str(name) for name in row.keys() - set(columns))
+        msg = f"row has columns {', '.join(extra)} which the header (the first row's keys) has not"
+        raise ValueError(msg)
+    return cells
+
+
+def _cell(value: Any) -> Any:
+    if type(value) is str or type(value) is int:
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            msg = "NaN and Infinity are no numbers"
+            raise ValueError(msg)
+        return repr(float(value))
+    try:
+        text = encode_value(value).decode()
+    except LivePart:
+        raise TypeError(_LIVE) from None
+    return msgspec.json.decode(text) if text.startswith('"') else text  # a date is a string in JSON: its text alone
+
+
+class CsvDecoder(StreamDecoder):
+    """CSV in pieces -> a dict of strings a row."""
+
+    name = "csv"
+
+    def __init__(
+        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        super().__init__(parse_path(path), required=required, limits=limits)
+        if self._parts and len(self._parts) > 1:
+            msg = f"a path in CSV is the name of one column (a tuple of one, if it holds a dot), got {path!r}"
+            raise TypeError(msg)
+        self._type = type
+        self._max_row_bytes = min(limits.max_item_bytes, limits.max_line_bytes)
+        self._header: list[str] | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._offset = 0  # where the pending bytes start in the stream
+        self._quoted = False  # whether they end inside a quoted field
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        if not self._pending:
+            self._offset = self.bytes_seen - len(data)
+        stop = self._last_row_end(data)
+        if stop:
+            run = b"".join([*self._pending, data[:stop]])
+            offset = self._offset
+            self._pending, self._pending_bytes = [], 0
+            self._offset += len(run)
+            self._hold(data[stop:])
+            self._take(run, offset, out)
+        else:
+            self._hold(data)
+        self._check_size(self._pending_bytes - 2, self._offset)  # a row's CR LF does not count
+
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+
+    def _last_row_end(self, data: bytes) -> int:
+        """Return where the last row that is whole ends in the data, or 0."""
+        # A line end inside quotes is data. An escaped quote is two of them, so that counting them is enough.
+        quoted = self._quoted ^ (data.count(b'"') & 1 == 1)
+        self._quoted = quoted
+        stop = len(data)
+        while (end := data.rfind(b"\n", 0, stop)) >= 0:
+            quoted ^= data.count(b'"', end, stop) & 1 == 1
+            if not quoted:
+                return end + 1
+            stop = end
+        return 0
+
+    def _take(self, run: bytes, offset: int, out: list[Any]) -> None:
+        text = run.decode()
+        if '"' not in text and len(run) <= self._max_row_bytes:
+            plain = text.replace("\r\n", "\n")
+            rows = [line.split(",") for line in plain[:-1].split("\n") if line]
+            if "\r" not in plain and self._take_rows(rows, out):
+                return
+        position = 0
+        while position < len(text):
+            fields, end = _next_row(text, position, offset)
+            size = len(text[position:end].rstrip("\r\n").encode())
+            self._check_size(size, offset)
+            if fields is not None:
+                self._take_row(fields, offset, out)
+            offset += len(text[position:end].encode())
+            position = end
+
+    def _take_rows(self, rows: list[list[str]], out: list[Any]) -> bool:
+        """Take rows in one go; or change nothing and return False if anything is unusual about them."""
+        header = self._header
+        if header is None or self._parts or any(len(row) != len(header) for row in rows):
+            return False
+        items: list[Any] = [dict(zip(header, row, strict=True)) for row in rows]
+        if self._type is not Any:
+            try:
+                items = msgspec.convert(items, list[self._type], strict=False)  # type: ignore[name-defined]
+            except msgspec.ValidationError:
+                return False
+        out += items
+        return True
+
+    def _take_row(self, fields: list[str], offset: int, out: list[Any]) -> None:
+        if self._header is None:
+            if len(set(fields)) < len(fields):
+                twice = next(name for name in fields if fields.count(name) > 1)
+                raise DecodeError(f"the header names column {twice!r} twice", byte_offset=offset)
+            self._header = fields
+            self._found = self._found or (self._parts or ("",))[0] in ("*", *fields)
+            return
+        if len(fields) != len(self._header):
+            msg = f"row has {len(fields)} fields, expected {len(self._header)} as in the header"
+            raise DecodeError(msg, byte_offset=offset)
+        row = dict(zip(self._header, fields, strict=True))
+        items: list[Any] = [row]
+        if self._parts:
+            items = [value for name, value in row.items() if self._parts[0] in ("*", name)]
+        for item in items:
+            try:
+                out.append(item if self._type is Any else msgspec.convert(item, self._type, strict=False))
+            except msgspec.ValidationError as error:
+                raise DecodeError(str(error), byte_offset=offset) from None
+
+    def _check_size(self, size: int, offset: int) -> None:
+        if size > self._max_row_bytes:
+            msg = f"row has {size} bytes or more, expected no more than {self._max_row_bytes} (max_item_bytes)"
+            raise LimitError(msg, byte_offset=offset)
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        rest = b"".join(self._pending)
+        if self._quoted:
+            raise TruncatedError("the bytes stop inside a quoted field")
+        if rest.strip(b"\r") and not framed:
+            raise TruncatedError("the last row has no line end: nothing proves that it is whole")
+        if rest:
+            self._take(rest.removesuffix(b"\r") + b"\n", self._offset, out)
+
+
+def _next_row(text: str, position: int, offset: int) -> tuple[list[str] | None, int]:
+    """Return the fields of the row at a position (None for a blank line), and where the next row begins."""
+    fields, start = [], position
+    while True:
+        match = _field.match(text, position)
+        if match is None:
+            break
+        quoted, plain, end = match.groups()
+        fields.append(plain if quoted is None else quoted.replace('""', '"'))
+        position = match.end()
+        if end != ",":
+            return (None if text[start:position] in ("\n", "\r\n") else fields), position
+    msg = (
+        f"field {len(fields) + 1} of the row, {text[position : position + 40]!r}: expected text without quotes and line"
+        " ends, or all of the field in double quotes with each quote inside doubled"
+    )
+    raise DecodeError(msg, byte_offset=offset + len(text[start:position].encode()))
+
+
+CSV = Format(
+    name="csv",
+    media_types=("text/csv",),
+    parameters="charset=utf-8; header=present",
+    suffixes=(".csv",),
+    encoder=CsvEncoder,
+    decoder=CsvDecoder,
+)

@@ -1,0 +1,153 @@
+"""JSON text (RFC 8259) <-> items: the elements of an array, one whole document, or the values at a path.
+
+Must not know how items arrive or leave. The end of the stream is proven by the grammar: a JSON text that stops early is
+never a JSON text. (Only a bare number at the root is; we send none in a stream of items.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chunkwise.errors import EncodeError, LimitError, TruncatedError
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.json_values import ValueDecoder, encode_array
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.scanner import Scanner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class JsonEncoder:
+    """Items -> one JSON array; or, as a document, one item -> its JSON text."""
+
+    def __init__(self, *, document: bool = False) -> None:
+        self._document = document
+        self._count = 0
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b"" if self._document else b"["
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        inside = encode_array(batch, self._count)[1:-1]
+        data = self._separator(len(batch)) + inside
+        self._count += len(batch)
+        return data
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        data = self._separator(1)
+        self._count += 1
+        return data
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        return b""
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        if self._document and self._count != 1:
+            raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
+        return b"" if self._document else b"]"
+
+    def _separator(self, count: int) -> bytes:
+        if self._document and self._count + count > 1:
+            raise EncodeError(f"a JSON document is one value, got {self._count + count}", item_index=self._count)
+        return b"," if self._count and count else b""
+
+
+class JsonDecoder(StreamDecoder):
+    """JSON text in pieces -> the values at a path."""
+
+    name = "json"
+
+    def __init__(
+        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        super().__init__(parse_path(path), required=required, limits=limits)
+        self._values = ValueDecoder(type)
+        self._scanner = Scanner(self._parts, max_depth=limits.max_depth)
+        self._window = bytearray()
+        self._dropped = 0  # bytes of the stream before the window
+        self._position = 0  # how far the window was scanned
+
+    @property
+    def found(self) -> bool:
+        """Whether the path's value, or the array or object that would hold it, was seen."""
+        return self._scanner.found
+
+    @property
+    def bytes_walked(self) -> int:
+        """Bytes that the scanner looked at: its work, as a number that does not depend on the machine."""
+        return self._scanner.bytes_walked
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        if not self._window:
+            self._dropped = self.bytes_seen - len(data)
+        self._window += data
+        try:
+            self._position = self._scanner.scan(self._window, self._position)
+        finally:
+            self._take(out)
+        keep = self._scanner.keep_from
+        held = len(self._window) - keep if keep >= 0 else 0
+        if held > self._limits.max_item_bytes:
+            raise self._too_long(held, keep)
+        self._drop(keep if keep >= 0 else self._position)
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        if self._scanner.in_root_number and not framed:
+            msg = "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
+            raise TruncatedError(msg)
+        why = self._scanner.finish(self._window)
+        self._take(out)
+        if why:
+            raise TruncatedError(why)
+        self._found = self._found or self._scanner.found
+
+    def _take(self, out: list[Any]) -> None:
+        """Decode the selected values that are complete."""
+        spans = self._scanner.spans
+        if not spans:
+            return
+        self._scanner.spans = []
+        self._found = True
+        window, most = self._window, self._limits.max_item_bytes
+        over = next((index for index, (start, end) in enumerate(spans) if end - start > most), None)
+        good = spans[:over]
+        if good:
+            if self._scanner.contiguous:
+                inside = bytes(memoryview(window)[good[0][0] : good[-1][1]])
+            else:
+                inside = b",".join([window[start:end] for start, end in good])
+            values = self._values.array(inside)
+            if values is None:
+                texts = [bytes(window[start:end]) for start, end in good]
+                self._values.each(texts, [self._dropped + start for start, _ in good], out)
+            else:
+                out += values
+        if over is not None:
+            start, end = spans[over]
+            raise self._too_long(end - start, start)
+
+    def _too_long(self, size: int, start: int) -> LimitError:
+        msg = f"item has {size} bytes or more, expected no more than {self._limits.max_item_bytes} (max_item_bytes)"
+        return LimitError(msg, byte_offset=self._dropped + start)
+
+    def _drop(self, count: int) -> None:
+        del self._window[:count]
+        self._dropped += count
+        self._position -= count
+        self._scanner.shift(count)
+
+
+JSON = Format(
+    name="json",
+    media_types=("application/json", "text/json"),
+    suffixes=(".json", ".geojson"),
+    encoder=JsonEncoder,
+    decoder=JsonDecoder,
+    keepalive=b" ",
+)

@@ -1,0 +1,110 @@
+r"""NDJSON <-> items: one JSON text a line, ``\n`` or ``\r\n`` behind each, blank lines skipped.
+
+Must not know how items arrive or leave. There is no standard; the NDJSON specification and JSON Lines agree
+on what is here. The format cannot prove its end: a stream cut between two lines looks whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chunkwise.errors import DecodeError, TruncatedError
+from chunkwise.formats.byte_lines import LineSplitter
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.json_records import JsonRecords
+from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.paths import PathLike, parse_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class NdjsonEncoder:
+    """Items -> one JSON text a line."""
+
+    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one line
+        self._count = 0
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b""
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        data = encode_lines(batch, self._count)
+        self._count += len(batch)
+        return data
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        self._count += 1
+        return b""
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        return b"\n"
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return b""
+
+
+class NdjsonDecoder(StreamDecoder):
+    """Lines of JSON in pieces -> items."""
+
+    name = "ndjson"
+
+    def __init__(
+        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        super().__init__(parse_path(path), required=required, limits=limits)
+        self._records = JsonRecords(self._parts, type, limits)
+        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
+        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        run = self._lines.feed(data, self.bytes_seen - len(data))
+        if run:
+            values = self._records.run(run[:-1])
+            if values is None:
+                self._decode_each(run, out)
+            else:
+                out += values
+        self._lines.check()
+
+    def _decode_each(self, run: bytes, out: list[Any]) -> None:
+        texts, offsets, offset = [], [], self._lines.offset
+        for line in run.split(b"\n"):
+            if line.strip(b" \t\r"):
+                texts.append(line)
+                offsets.append(offset)
+            offset += len(line) + 1
+        self._records.each(texts, offsets, out)
+        self._found = self._found or self._records.found
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        text = self._lines.rest()
+        last = text.strip(b" \t\r")
+        if not last:
+            return
+        # A line end is optional behind a value that shows its own end; digits do not: they may be the start of more.
+        if not framed and last[-1:] in b"0123456789.eE+-":
+            msg = "the last line stops in a number: end it with a line feed, so that a cut can be told from an end"
+            raise TruncatedError(msg)
+        try:
+            self._decode_each(text, out)
+        except DecodeError as error:
+            if framed:
+                raise
+            raise TruncatedError(f"the last line is not complete: {error.message}") from None
+
+
+NDJSON = Format(
+    name="ndjson",
+    media_types=("application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines",
+                 "application/x-jsonlines", "application/json-lines"),
+    suffixes=(".ndjson", ".jsonl"),
+    encoder=NdjsonEncoder,
+    decoder=NdjsonDecoder,
+    keepalive=b"\n",
+)  # fmt: skip

@@ -1,0 +1,370 @@
+"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON.
+
+Must not know how values are decoded, nor where bytes come from. It stops anywhere and goes on where it stopped: no
+byte of a window that grows is walked twice. Whole small containers are matched with one regular expression, since that
+is the fastest machine which plain Python has; a compiled twin may take this file's place: `Scanner` is all that others
+use.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from chunkwise.errors import DecodeError, LimitError
+
+if TYPE_CHECKING:
+    Window = bytes | bytearray
+
+# RFC 8259 §2-§7 as byte patterns. The possessive quantifiers (*+) never go back, so each match is linear.
+_WS = rb"[ \t\n\r]*+"
+_HEX = rb"[0-9a-fA-F]"
+_ESCAPE = (
+    rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates come in pairs, or not at all
+)
+_BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")*+"
+_STRING = rb'"' + _BODY + rb'"'
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+_SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
+
+
+def _container(value: bytes) -> bytes:
+    """Return the pattern of an array or object that holds such values."""
+    array = rb"\[" + _WS + rb"(?:" + value + _WS + rb"(?:," + _WS + rb"(?!\])|(?=\])))*+\]"
+    member = _STRING + _WS + rb":" + _WS + value + _WS
+    return rb"(?:" + array + rb"|\{" + _WS + rb"(?:" + member + rb"(?:," + _WS + rb'(?=")|(?=\})))*+\})'
+
+
+_SMALL_DEPTH = 2
+_small = re.compile(_container(rb"(?:" + _SCALAR + rb"|" + _container(_SCALAR) + rb")"))
+_ws = re.compile(_WS)
+_string = re.compile(_STRING)
+_body = re.compile(_BODY)
+_number = re.compile(_NUMBER)
+_number_bytes = re.compile(rb"[-+.0-9eE]*+")
+_escape = re.compile(_ESCAPE)
+_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
+
+# States: what may come next.
+_VALUE, _VALUE_OR_END, _KEY_OR_END, _KEY, _COLON, _COMMA_OR_END, _END, _IN_STRING, _IN_KEY, _IN_NUMBER = range(10)
+_EXPECTED = {
+    _VALUE: "a value",
+    _VALUE_OR_END: "a value or ']'",
+    _KEY_OR_END: "a name in double quotes or '}'",
+    _KEY: "a name in double quotes",
+    _COLON: "':' after the name",
+    _END: "nothing after the document",
+}
+_LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
+_OBJECT, _ARRAY = ord("{"), ord("[")
+_CLOSERS = {_OBJECT: ord("}"), _ARRAY: ord("]")}
+
+
+def _shown(text: bytes) -> str:
+    return repr(text.decode("utf-8", "backslashreplace"))
+
+
+class Scanner:
+    """Finds where the values at a path start and end, window by window.
+
+    Args:
+        parts: the path; None for the elements of a root array or else the root.
+        max_depth: arrays and objects inside each other.
+        max_string_bytes: bytes of one string or name, its quotes not counted; None for no limit, since what is not
+            selected is not kept.
+        max_number_bytes: bytes of one number, likewise.
+
+    Attributes:
+        spans: (start, end) of each selected value that is complete, in the window; the caller empties it.
+        contiguous: whether the spans are neighbours in one array, with only commas and white space between them.
+        found: whether the path's value, or the array or object that would hold it, was seen.
+        bytes_walked: work done so far, as bytes looked at; a failed match of a container counts up to the window's end.
+    """
+
+    def __init__(
+        self,
+        parts: tuple[str, ...] | None,
+        *,
+        max_depth: int,
+        max_string_bytes: int | None = None,
+        max_number_bytes: int | None = None,
+    ) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self.contiguous = True
+        self.found = False
+        self.bytes_walked = 0
+        self._parts = parts
+        self._max_depth = max_depth
+        self._max_string_bytes = max_string_bytes
+        self._max_number_bytes = max_number_bytes
+        bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
+        self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
+        self._string_start = 0  # of the string or name that is open
+        self._names = [b'"%b"' % part.encode() for part in parts or ()]
+        self._base = 0  # offset in the stream of the window's first byte
+        self._state = _VALUE
+        self._stack = bytearray()  # '[' or '{' for each open container
+        self._resume_at = 0  # in a string: where to go on
+        self._on_path = 0  # how many of them, from the root, lie on the path
+        self._member_matches = False  # whether the member at hand lies on the path
+        self._value_start = -1  # of the selected value that is open
+        self._value_depth = 0
+        self._token_start = -1  # of the number or the name that is open
+        self._last_array = -1  # offset in the stream of the array which the last span stands in
+        self._array_start = -1  # and of the innermost array on the path
+        self._try_small_from = 0  # containers less deep than this are known to hold too much for one match
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole document was seen."""
+        return self._state == _END
+
+    @property
+    def in_root_number(self) -> bool:
+        """Whether the document is a bare number so far, of which no byte proves the end."""
+        return self._state == _IN_NUMBER and not self._stack
+
+    @property
+    def keep_from(self) -> int:
+        """The first byte of the window that is still needed; -1 for none before the position."""
+        starts = [start for start in (self._value_start, self._token_start) if start >= 0]
+        return min(starts, default=-1)
+
+    def shift(self, count: int) -> None:
+        """Note that the first ``count`` bytes of the window were dropped."""
+        self._base += count
+        if self._value_start >= 0:
+            self._value_start -= count
+        if self._token_start >= 0:
+            self._token_start -= count
+        self._string_start -= count
+
+    def scan(self, window: Window, position: int) -> int:
+        """Walk from ``position`` on, and return how far: the bytes behind it are a token that is not complete.
+
+        Raises:
+            DecodeError: the bytes are not JSON.
+            LimitError: nested deeper than max_depth.
+        """
+        self._try_small_from = 0
+        end = len(window)
+        while position < end:
+            state = self._state
+            if state in (_IN_STRING, _IN_KEY):
+                after = self._walk_string(window, position)
+                if after is None:
+                    return self._resume_at
+                position = after
+                continue
+            if state == _IN_NUMBER:
+                match = _number_bytes.match(window, position)
+                stop = match.end() if match else position
+                self.bytes_walked += stop - position
+                position = stop
+                self._check_size("number", position - self._token_start, self._max_number_bytes, self._token_start)
+                if position < end:
+                    self._end_number(window, position)
+                continue
+            match = _ws.match(window, position)
+            stop = match.end() if match else position
+            self.bytes_walked += stop - position + 1
+            position = stop
+            if position == end:
+                break
+            after = self._step(window, position, window[position])
+            if after < 0:
+                return position
+            position = after
+        return position
+
+    def finish(self, window: Window) -> str:
+        """Say that no more comes: return why the document is not complete, or an empty string if it is."""
+        if self.in_root_number:
+            self._end_number(window, len(window))
+        if self._state == _END:
+            return ""
+        if self._state == _VALUE and not self._stack:
+            return "the bytes stop before any value"
+        inside = {_IN_STRING: "a string", _IN_KEY: "a name", _IN_NUMBER: "a number"}.get(self._state)
+        container = {_OBJECT: "an object", _ARRAY: "an array"}.get(self._stack[-1]) if self._stack else "a value"
+        return f"the JSON text stops inside {inside or container}, {len(self._stack)} deep"
+
+    def _step(self, window: Window, position: int, byte: int) -> int:
+        """Take one token; return the position behind it, or -1 if it is not complete."""
+        state = self._state
+        if state <= _VALUE_OR_END:
+            if state == _VALUE_OR_END and byte == _CLOSERS[_ARRAY]:
+                return self._close(position)
+            return self._begin_value(window, position, byte)
+        if state == _COMMA_OR_END:
+            if byte == ord(","):
+                self._state = _VALUE if self._stack[-1] == _ARRAY else _KEY
+                return position + 1
+            if byte == _CLOSERS[self._stack[-1]]:
+                return self._close(position)
+            closer = chr(_CLOSERS[self._stack[-1]])
+            raise self._unexpected(f"',' or '{closer}'", window, position)
+        if state == _COLON and byte == ord(":"):
+            self._state = _VALUE
+            return position + 1
+        if state in (_KEY, _KEY_OR_END) and byte == ord('"'):
+            return self._begin_key(window, position)
+        if state == _KEY_OR_END and byte == _CLOSERS[_OBJECT]:
+            return self._close(position)
+        raise self._unexpected(_EXPECTED[state], window, position)
+
+    def _begin_value(self, window: Window, position: int, byte: int) -> int:
+        depth = len(self._stack)
+        if self._parts is None:
+            # RFC 8259 §2: the root is any value; of an array the elements are wanted.
+            self._parts, self._names = (("item",), [b'"item"']) if byte == _ARRAY else ((), [])
+        on_path = depth == self._on_path and (
+            depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == _ARRAY else self._member_matches)
+        )
+        selected = on_path and depth == len(self._parts)
+        if selected:
+            self._value_start, self._value_depth = position, depth
+            self.found = True
+        if byte in _CLOSERS:
+            if (not on_path or selected) and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH:
+                match = _small.match(window, position)
+                self.bytes_walked += (match.end() if match else len(window)) - position
+                if match and match.end() - position <= self._small_bytes:
+                    self._end_value(match.end())
+                    return match.end()
+                self._try_small_from = depth + 1
+            return self._open(position, byte, enter=on_path and not selected)
+        if byte == ord('"'):
+            return self._begin_string(window, position)
+        if byte in _LITERALS:
+            word = _LITERALS[byte]
+            text = bytes(window[position : position + len(word)])
+            if text == word:
+                self.bytes_walked += len(word)
+                self._end_value(position + len(word))
+                return position + len(word)
+            if word.startswith(text):
+                return -1
+            raise self._defect(f"got {_shown(text)}, expected {word.decode()!r}", position)
+        if byte == ord("-") or ord("0") <= byte <= ord("9"):
+            self._state, self._token_start = _IN_NUMBER, position
+            return position
+        raise self._unexpected(_EXPECTED[self._state], window, position)
+
+    def _open(self, position: int, byte: int, *, enter: bool) -> int:
+        self._stack.append(byte)
+        if len(self._stack) > self._max_depth:
+            msg = f"nested {len(self._stack)} deep, expected no more than {self._max_depth} (max_depth)"
+            raise LimitError(msg, byte_offset=self._base + position)
+        if enter:
+            self._on_path += 1
+            self._array_start = self._base + position
+            if self._parts and len(self._parts) == self._on_path and self._parts[-1] in ("item", "*"):
+                self.found = True
+        self._state = _VALUE_OR_END if byte == _ARRAY else _KEY_OR_END
+        return position + 1
+
+    def _close(self, position: int) -> int:
+        del self._stack[-1]
+        self._on_path = min(self._on_path, len(self._stack))
+        self._end_value(position + 1)
+        return position + 1
+
+    def _end_value(self, end: int) -> None:
+        depth = len(self._stack)
+        if self._value_start >= 0 and depth == self._value_depth:
+            array = self._array_start if depth and self._stack[-1] == _ARRAY else -1
+            self.contiguous = not self.spans or (self.contiguous and array == self._last_array >= 0)
+            self._last_array = array
+            self.spans.append((self._value_start, end))
+            self._value_start = -1
+        self._state = _COMMA_OR_END if depth else _END
+
+    def _begin_key(self, window: Window, position: int) -> int:
+        wanted = len(self._stack) == self._on_path
+        match = _string.match(window, position)
+        self.bytes_walked += (match.end() if match else position + 1) - position
+        self._string_start = position
+        if match is None:
+            self._state = _IN_KEY
+            self._token_start = position if wanted else -1
+            return position + 1
+        self._check_string(match.end() - 1)
+        if wanted:
+            self._match_member(bytes(window[position : match.end()]))
+        self._state = _COLON
+        return match.end()
+
+    def _match_member(self, raw: bytes) -> None:
+        parts = self._parts or ()
+        index = self._on_path - 1
+        if b"\\" in raw:
+            raw = b'"%b"' % msgspec.json.decode(raw, type=str).encode()
+        self._member_matches = index < len(parts) and (parts[index] == "*" or raw == self._names[index])
+
+    def _begin_string(self, window: Window, position: int) -> int:
+        match = _string.match(window, position)
+        self.bytes_walked += (match.end() if match else position + 1) - position
+        self._string_start = position
+        if match is None:
+            self._state = _IN_STRING
+            return position + 1
+        self._check_string(match.end() - 1)
+        self._end_value(match.end())
+        return match.end()
+
+    def _walk_string(self, window: Window, position: int) -> int | None:
+        """Go on inside a string; return the position behind it, or None (and `_resume_at`) if its end is not there."""
+        match = _body.match(window, position)
+        stop = match.end() if match else position
+        self.bytes_walked += stop - position + 1
+        self._resume_at = stop
+        self._check_string(stop)
+        if stop == len(window):
+            return None
+        byte = window[stop]
+        if byte == ord("\\"):
+            self._check_escape(bytes(window[stop : stop + 12]), stop)
+            return None
+        if byte != ord('"'):
+            raise self._defect(f"got control character 0x{byte:02x} in a string, expected it escaped", stop)
+        if self._state == _IN_KEY:
+            if self._token_start >= 0:
+                self._match_member(bytes(window[self._token_start : stop + 1]))
+                self._token_start = -1
+            self._state = _COLON
+        else:
+            self._end_value(stop + 1)
+        return stop + 1
+
+    def _check_string(self, end: int) -> None:
+        self._check_size("string", end - self._string_start - 1, self._max_string_bytes, self._string_start)
+
+    def _check_size(self, what: str, size: int, most: int | None, position: int) -> None:
+        if most is not None and size > most:
+            msg = f"{what} has {size} bytes or more, expected no more than {most}"
+            raise LimitError(msg, byte_offset=self._base + position)
+
+    def _check_escape(self, text: bytes, position: int) -> None:
+        r"""Raise unless the text is the beginning of an escape: ``\n``, ``\u00e9``, ``\ud83d\ude00``."""
+        if not any(_escape.fullmatch(text + whole[len(text) :]) for whole in _WHOLE_ESCAPES):
+            expected = r"\" \\ \/ \b \f \n \r \t, \u and four hexadecimal digits, or a pair of surrogates"
+            raise self._defect(f"got escape {_shown(text[:6])} in a string, expected {expected}", position)
+
+    def _end_number(self, window: Window, end: int) -> None:
+        token = bytes(window[self._token_start : end])
+        self.bytes_walked += len(token)
+        if _number.fullmatch(token) is None:
+            raise self._defect(f"got {_shown(token[:40])}, expected a number", self._token_start)
+        self._token_start = -1
+        self._end_value(end)
+
+    def _unexpected(self, expected: str, window: Window, position: int) -> DecodeError:
+        return self._defect(f"got {_shown(bytes(window[position : position + 1]))}, expected {expected}", position)
+
+    def _defect(self, message: str, position: int) -> DecodeError:
+        return DecodeError(message, byte_offset=self._base + position)

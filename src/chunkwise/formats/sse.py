@@ -1,0 +1,242 @@
+"""Server-sent events (WHATWG HTML §9.2) <-> items: the data of each event is one JSON text, its id the item's index.
+
+Must not know how items arrive or leave, nor how a client reconnects. Whole events, with names, ids and data that is
+not JSON, are `ServerSentEvent`: yield them to send them, ask for ``type=ServerSentEvent`` to read them. The format
+cannot prove its end: a stream cut between two events looks whole.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
+from chunkwise.formats.byte_lines import LineSplitter
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.json_records import JsonRecords
+from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.paths import PathLike, parse_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_line_end = re.compile(r"\r\n|\r|\n")
+
+
+class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event, whole.
+
+    Attributes:
+        data: its data, any text.
+        event: its type, ``"message"`` if it has none.
+        id: the last event ID as it stands with this event; on sending, None stands for the item's index.
+        retry: time in milliseconds after which to reconnect, if the event's block says one.
+    """
+
+    data: str
+    event: str = "message"
+    id: str | None = None
+    retry: int | None = None
+
+
+class SseEncoder:
+    """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
+
+    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one event
+        self._count = 0
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b""
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        count = self._count
+        if any(type(item) is ServerSentEvent for item in batch):
+            data = b"".join([self._event(item, count + index) for index, item in enumerate(batch)])
+        else:
+            lines = encode_lines(batch, count).split(b"\n")
+            data = b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], count)])
+        self._count += len(batch)
+        return data
+
+    def _event(self, item: Any, index: int) -> bytes:
+        if type(item) is not ServerSentEvent:
+            return b"id: %d\ndata: %b\n" % (index, encode_lines([item], index)) + b"\n"
+        name = str(index) if item.id is None else item.id
+        for field, text in (("event", item.event), ("id", name)):
+            if _line_end.search(text) or "\0" in text:
+                raise EncodeError(f"{field} {text!r} of an event holds a line end or NUL", item_index=index)
+        lines = [f"id: {name}"]
+        if item.event != "message":
+            lines.append(f"event: {item.event}")
+        if item.retry is not None:
+            lines.append(f"retry: {item.retry}")
+        lines += [f"data: {line}" for line in _line_end.split(item.data)]
+        try:
+            return ("\n".join(lines) + "\n\n").encode()
+        except UnicodeEncodeError:
+            raise EncodeError("an event holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        self._count += 1
+        return b"id: %d\ndata: " % (self._count - 1)
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        return b"\n\n"
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return b""
+
+
+class SseDecoder(StreamDecoder):
+    """An event stream in pieces -> the JSON values in its data, or whole events with ``type=ServerSentEvent``.
+
+    Args:
+        emit_empty: also give events without a data line, which the standard drops and some language-model services
+            send; only for ``type=ServerSentEvent``.
+
+    Attributes:
+        last_event_id: what a client that reconnects sends as ``Last-Event-ID``.
+        retry: milliseconds to wait before it reconnects, once the stream said so.
+    """
+
+    name = "sse"
+    replaces_invalid_utf8 = True  # §9.2.5: decoded with the "UTF-8 decode" algorithm, which replaces
+
+    def __init__(
+        self,
+        path: PathLike = "",
+        *,
+        type: Any = Any,
+        required: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        emit_empty: bool = False,
+    ) -> None:
+        super().__init__(parse_path(path), required=required, limits=limits)
+        self.last_event_id = ""
+        self.retry: int | None = None
+        self._whole = type is ServerSentEvent
+        if self._whole and self._parts:
+            msg = "a path selects inside JSON data: it does not go with type=ServerSentEvent"
+            raise TypeError(msg)
+        self._records = JsonRecords(self._parts, Any if self._whole else type, limits)
+        self._emit_empty = emit_empty
+        self._lines = LineSplitter(limits.max_line_bytes, "max_line_bytes")
+        self._after_cr = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._event = b""
+        self._id: bytes | None = None
+        self._block_retry: int | None = None
+        self._open = False  # a field of an event that is not complete was seen
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once; an LF right behind it is part of that end.
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        self._after_cr = data.endswith(b"\r") or (self._after_cr and not data)
+        run = self._lines.feed(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), self.bytes_seen - len(data))
+        texts: list[bytes] = []
+        try:
+            for line in run[:-1].split(b"\n") if run else ():
+                if line:
+                    self._field(line)
+                elif self._whole:
+                    self._dispatch_whole(out)
+                elif self._data:
+                    texts.append(b"\n".join(self._data))
+                    self._commit()
+                else:
+                    self._commit()
+        finally:
+            self._take(texts, out)
+        self._lines.check()
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        if not name:
+            return  # a comment
+        self._open = True
+        value = value.removeprefix(b" ")
+        if not value.isascii():
+            value = value.decode("utf-8", "replace").encode()
+        if name == b"data":
+            self._data.append(value)
+            self._data_bytes += len(value) + 1
+            if self._data_bytes > self._limits.max_item_bytes + 1:
+                most = self._limits.max_item_bytes
+                size = self._data_bytes - 1
+                msg = f"event has {size} bytes of data or more, expected no more than {most} (max_item_bytes)"
+                raise LimitError(msg)
+        elif name == b"event":
+            self._event = value
+        elif name == b"id" and b"\0" not in value:
+            self._id = value
+        elif name == b"retry" and value.isdigit():
+            self._block_retry = int(value[:18])
+
+    def _commit(self) -> None:
+        """Take over what the block says of the stream, and forget the block."""
+        if self._id is not None:
+            self.last_event_id = self._id.decode()
+        if self._block_retry is not None:
+            self.retry = self._block_retry
+        self._reset()
+
+    def _dispatch_whole(self, out: list[Any]) -> None:
+        data, event, retry, wanted = self._data, self._event, self._block_retry, self._open and self._emit_empty
+        self._commit()
+        if data or wanted:
+            out.append(
+                ServerSentEvent(
+                    data=b"\n".join(data).decode(),
+                    event=event.decode() or "message",
+                    id=self.last_event_id,
+                    retry=retry,
+                )
+            )
+
+    def _take(self, texts: list[bytes], out: list[Any]) -> None:
+        if not texts:
+            return
+        values = self._records.run(b"\n".join(texts))
+        if values is not None and len(values) == len(texts):
+            out += values
+            return
+        for text in texts:
+            try:
+                self._records.each([text], [0], out)
+            except DecodeError as error:
+                if isinstance(error, LimitError):
+                    raise
+                shown = text[:40].decode("utf-8", "replace")
+                msg = f"the data of an event, {shown!r}: {error.message}; for other data ask for type=ServerSentEvent"
+                raise DecodeError(msg) from None
+        self._found = self._found or self._records.found
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - no event is complete without its blank line
+        # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
+        if self._open or self._lines.rest():
+            msg = "the stream stops inside an event, which is dropped: a blank line ends an event"
+            raise TruncatedError(msg)
+
+
+SSE = Format(
+    name="sse",
+    media_types=("text/event-stream",),
+    suffixes=(".sse",),
+    encoder=SseEncoder,
+    decoder=SseDecoder,
+    headers={"Cache-Control": "no-cache"},
+    keepalive=b":\n\n",
+)

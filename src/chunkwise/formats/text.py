@@ -1,0 +1,130 @@
+r"""Plain text (UTF-8) <-> items: lines on reading; on writing, strings as they are, other items as a line of JSON.
+
+Must not know how items arrive or leave. Lines end with ``\n`` or ``\r\n``; U+2028 and its kin are data. The format
+cannot prove its end: a stream cut between two lines looks whole.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chunkwise.errors import DecodeError, EncodeError, TruncatedError
+from chunkwise.formats.byte_lines import LineSplitter
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.paths import PathLike, parse_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TextEncoder:
+    """Strings -> their UTF-8, nothing added; other items -> a line of JSON each: our choice, so any source is text."""
+
+    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one piece
+        self._count = 0
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b""
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        try:
+            data = "".join(batch).encode()
+        except (TypeError, UnicodeEncodeError):
+            data = b"".join([self._piece(item, index) for index, item in enumerate(batch, self._count)])
+        self._count += len(batch)
+        return data
+
+    def _piece(self, item: Any, index: int) -> bytes:
+        if not isinstance(item, str):
+            return encode_lines([item], index)
+        try:
+            return item.encode()
+        except UnicodeEncodeError:
+            raise EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        self._count += 1
+        return b""
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        return b"\n"
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return b""
+
+
+class TextDecoder(StreamDecoder):
+    """UTF-8 in pieces -> its lines, without their line ends."""
+
+    name = "text"
+
+    def __init__(
+        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        super().__init__(parse_path(path), required=required, limits=limits)
+        if self._parts:
+            msg = f"text has no paths, got {path!r}"
+            raise TypeError(msg)
+        self._type = type
+        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
+        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        run = self._lines.feed(data, self.bytes_seen - len(data))
+        if run:
+            self._take(run.replace(b"\r\n", b"\n")[:-1].decode(), out)
+        self._lines.check()
+
+    def _take(self, run: str, out: list[Any]) -> None:
+        lines = run.split("\n")
+        if self._type in (Any, str):
+            out += lines
+            return
+        for line in lines:
+            try:
+                out.append(msgspec.convert(line, self._type, strict=False))
+            except msgspec.ValidationError as error:
+                raise DecodeError(str(error)) from None
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        rest = self._lines.rest()
+        if rest and not framed:
+            raise TruncatedError("the last line has no line end: nothing proves that it is whole")
+        if rest:
+            self._take(rest.removesuffix(b"\r").decode(), out)
+
+
+class TextPieces(StreamDecoder):
+    """UTF-8 in pieces -> text in pieces, each as soon as it came; a character that was split comes whole."""
+
+    name = "text"
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._text = codecs.getincrementaldecoder("utf-8")()
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        if text := self._text.decode(data):
+            out.append(text)
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        """Nothing is held but part of a character, which the frame refuses."""
+
+
+TEXT = Format(
+    name="text",
+    media_types=("text/plain",),
+    parameters="charset=utf-8",
+    suffixes=(".txt", ".text", ".log"),
+    encoder=TextEncoder,
+    decoder=TextDecoder,
+)
