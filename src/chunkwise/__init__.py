@@ -1,1 +1,45 @@
-"""chunkwise: the streaming layer for aiohttp."""
+"""chunkwise: the streaming layer for aiohttp. A stream that ends is whole.
+
+The house, in the order in which data meets its rooms; each imports only what stands above it here:
+
+    errors       the tree of errors
+    formats      bytes <-> items; pure, one file a format, one table (`FORMATS`)
+    sources      where items start: threads, files
+    flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
+    transports   HTTP, server and client; the only room that imports aiohttp
+    cli          ``python -m chunkwise``
+"""
+
+from __future__ import annotations
+
+from chunkwise.errors import (
+    DecodeError,
+    EncodeError,
+    LimitError,
+    PathNotFound,
+    RemoteError,
+    StreamError,
+    TruncatedError,
+    UnknownFormat,
+)
+from chunkwise.formats import FORMATS
+from chunkwise.transports.chunked_client import body, events, items, text
+from chunkwise.transports.chunked_server import respond, streaming
+
+__all__ = [
+    "FORMATS",
+    "DecodeError",
+    "EncodeError",
+    "LimitError",
+    "PathNotFound",
+    "RemoteError",
+    "StreamError",
+    "TruncatedError",
+    "UnknownFormat",
+    "body",
+    "events",
+    "items",
+    "respond",
+    "streaming",
+    "text",
+]

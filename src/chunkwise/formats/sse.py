@@ -16,7 +16,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedErro
 from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
 from chunkwise.formats.json_records import JsonRecords
-from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
 
 if TYPE_CHECKING:
@@ -55,24 +55,32 @@ class SseEncoder:
         """See `Encoder.encode`."""
         count = self._count
         if any(type(item) is ServerSentEvent for item in batch):
-            data = b"".join([self._event(item, count + index) for index, item in enumerate(batch)])
+            data = b"".join([self._event(item, index) for index, item in enumerate(batch)])
         else:
             lines = encode_lines(batch, count).split(b"\n")
             data = b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], count)])
         self._count += len(batch)
         return data
 
-    def _event(self, item: Any, index: int) -> bytes:
+    def _event(self, item: Any, place: int) -> bytes:
+        index = self._count + place
         if type(item) is not ServerSentEvent:
-            return b"id: %d\ndata: %b\n" % (index, encode_lines([item], index)) + b"\n"
+            try:
+                return b"id: %d\ndata: %b\n" % (index, encode_lines([item], index))
+            except LivePart:
+                raise LivePart(place) from None
         name = str(index) if item.id is None else item.id
-        for field, text in (("event", item.event), ("id", name)):
-            if _line_end.search(text) or "\0" in text:
+        for field, text in (("data", item.data), ("event", item.event), ("id", name)):
+            if not isinstance(text, str):
+                raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)
+            if field != "data" and (_line_end.search(text) or "\0" in text):
                 raise EncodeError(f"{field} {text!r} of an event holds a line end or NUL", item_index=index)
         lines = [f"id: {name}"]
         if item.event != "message":
             lines.append(f"event: {item.event}")
         if item.retry is not None:
+            if type(item.retry) is not int or item.retry < 0:
+                raise EncodeError(f"retry of an event is milliseconds, got {item.retry!r}", item_index=index)
             lines.append(f"retry: {item.retry}")
         lines += [f"data: {line}" for line in _line_end.split(item.data)]
         try:
@@ -107,7 +115,7 @@ class SseDecoder(StreamDecoder):
     """
 
     name = "sse"
-    replaces_invalid_utf8 = True  # §9.2.5: decoded with the "UTF-8 decode" algorithm, which replaces
+    checks_utf8 = False  # §9.2.5: decoded with the "UTF-8 decode" algorithm, which replaces
 
     def __init__(
         self,
@@ -183,14 +191,12 @@ class SseDecoder(StreamDecoder):
         elif name == b"id" and b"\0" not in value:
             self._id = value
         elif name == b"retry" and value.isdigit():
-            self._block_retry = int(value[:18])
+            self.retry = self._block_retry = int(value[:18])  # at once: §9.2.6 does not wait for the event's end
 
     def _commit(self) -> None:
         """Take over what the block says of the stream, and forget the block."""
         if self._id is not None:
             self.last_event_id = self._id.decode()
-        if self._block_retry is not None:
-            self.retry = self._block_retry
         self._reset()
 
     def _dispatch_whole(self, out: list[Any]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
-from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
 
 if TYPE_CHECKING:
@@ -36,17 +36,18 @@ class TextEncoder:
         try:
             data = "".join(batch).encode()
         except (TypeError, UnicodeEncodeError):
-            data = b"".join([self._piece(item, index) for index, item in enumerate(batch, self._count)])
+            data = b"".join([self._piece(item, index) for index, item in enumerate(batch)])
         self._count += len(batch)
         return data
 
     def _piece(self, item: Any, index: int) -> bytes:
-        if not isinstance(item, str):
-            return encode_lines([item], index)
         try:
-            return item.encode()
+            return item.encode() if isinstance(item, str) else encode_lines([item], self._count + index)
+        except LivePart:
+            raise LivePart(index) from None
         except UnicodeEncodeError:
-            raise EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
+            message = "a string holds a lone surrogate, which UTF-8 cannot"
+            raise EncodeError(message, item_index=self._count + index) from None
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""

@@ -1,0 +1,162 @@
+"""A value with live parts (iterators, awaitables) -> its JSON text, in document order.
+
+Must not know when bytes are written, nor in which format the value is an item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from chunkwise.errors import EncodeError
+from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, enough, gather
+from chunkwise.formats.json_document import JsonEncoder
+from chunkwise.formats.json_values import LivePart, encode_value
+from chunkwise.sources.batches import Batches
+
+_MAX_DEPTH = 512  # as decoders have it
+
+
+class DocumentWriter:
+    """Writes one value. `outbound` runs `write`, and encodes what stands in `level` each time that it suspends.
+
+    Args:
+        box: where the text goes.
+        futures: what runs already for the awaitables in the value.
+
+    Attributes:
+        level: items of the array that is being written; None outside of arrays.
+    """
+
+    def __init__(self, box: Box, futures: Futures) -> None:
+        self.level: Level | None = None
+        self._box = box
+        self._futures = futures
+
+    async def write(self, value: Any, depth: int = 1) -> None:
+        """Write a value, its live parts as they come.
+
+        Raises:
+            EncodeError: JSON cannot hold a part of it.
+        """
+        if depth > _MAX_DEPTH:
+            raise EncodeError(f"document is nested deeper than {_MAX_DEPTH}")
+        mapping = _as_mapping(value)
+        if mapping is not None:
+            await self._write_object(mapping, depth)
+        elif isinstance(value, Awaitable):
+            result = await self._futures.of(value)
+            async with self._futures.started(result):
+                self._box.worth_writing = True
+                await self._write_part(b"", result, depth)
+        else:
+            await self._write_array(value)
+
+    async def _write_part(self, key: bytes, value: Any, depth: int) -> None:
+        try:
+            text = encode_value(value)
+        except LivePart:
+            self._box.buffer += key
+            await self.write(value, depth)
+        else:
+            self._box.buffer += key + text
+            if len(self._box.buffer) >= WRITE_BYTES:
+                await enough()
+
+    async def _write_object(self, mapping: Mapping[Any, Any], depth: int) -> None:
+        before = b"{"
+        for name, value in mapping.items():
+            key = encode_value({name: 0})[1:-2]  # '"name":', by the engine's own rules for names
+            await self._write_part(before + key, value, depth + 1)
+            before = b","
+        self._box.buffer += b"{}" if before == b"{" else b"}"
+
+    async def _write_array(self, source: Any) -> None:
+        encoder = JsonEncoder()
+        self._box.buffer += encoder.start()
+        self.level = Level(encoder, self._box)
+        await gather(source, self.level)
+        while self.level.items:
+            await enough()
+        self.level = None
+        self._box.buffer += encoder.finish()
+
+
+class Futures:
+    """What runs for the awaitables of a stream's documents: all of a document's are started together."""
+
+    def __init__(self) -> None:
+        self._running: dict[
+            int, tuple[Any, asyncio.Future[Any]]
+        ] = {}  # the awaitable is kept, so that its id is its own
+
+    def of(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
+        """Return the future of an awaitable, started if need be."""
+        known = self._running.get(id(awaitable))
+        if known is None:
+            known = self._running[id(awaitable)] = (awaitable, asyncio.ensure_future(awaitable))
+        return known[1]
+
+    @asynccontextmanager
+    async def started(self, value: Any) -> AsyncIterator[None]:
+        """Start all awaitables in a value; at the end, cancel those that nobody waited for."""
+        mine = [part for part in live_parts(value) if isinstance(part, Awaitable) and id(part) not in self._running]
+        futures = [self.of(part) for part in mine]
+        try:
+            yield
+        finally:
+            for future in futures:
+                future.cancel()
+            await asyncio.gather(*futures, return_exceptions=True)
+            for part in mine:
+                del self._running[id(part)]
+
+
+def live_parts(value: Any) -> list[Any]:
+    """Return the iterators and awaitables that a value holds, at any depth, but for what those give."""
+    parts: list[Any] = []
+    seen: set[int] = set()
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        mapping = _as_mapping(part)
+        if mapping is not None or isinstance(part, (list, tuple, set, frozenset)):
+            if id(part) not in seen:
+                seen.add(id(part))
+                rest += reversed(list(mapping.values() if mapping is not None else part))
+        elif isinstance(part, (AsyncIterable, Awaitable, Iterable, Batches)) and not isinstance(part, (str, bytes)):
+            parts.append(part)
+    return parts
+
+
+async def discard(value: Any) -> None:
+    """Close the live parts of a source that will not be run."""
+    for part in live_parts(value):
+        for name in ("aclose", "close"):
+            close: Callable[[], Any] | None = getattr(part, name, None)
+            if close is not None:
+                closed = close()
+                if isinstance(closed, Awaitable):
+                    await closed
+                break
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    """Return an object's members under the names that the JSON engine gives them; None for what is no object."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return {encoded: getattr(value, name) for encoded, name in names}
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in value.__attrs_attrs__}
+    return None

@@ -1,0 +1,162 @@
+"""A source -> items gathered for an encoder, until there are enough.
+
+Must not know formats by name, sockets or aiohttp, nor when bytes are written: `outbound` runs what is here, and takes
+over each time that it suspends.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Sequence
+from time import monotonic
+from typing import Any
+
+from chunkwise.errors import EncodeError
+from chunkwise.formats.contract import Encoder
+from chunkwise.formats.json_values import LivePart
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.threads import batches_in_thread
+
+WRITE_BYTES = 64 * 1024
+"""The size of a write while the producer keeps up."""
+
+OLDEST_SECONDS = 0.05
+"""How long an item waits for company at most, if the producer computes without ever suspending."""
+
+_MAX_BATCH = 256  # items gathered before they are encoded: what is large shows in one batch, and shrinks the next
+
+ENOUGH = object()
+"""What a producer yields to `outbound` when it has gathered enough, where others yield the future they wait for."""
+
+
+@types.coroutine
+def enough() -> Generator[object, None, None]:
+    """Suspend the producer until what it gathered was taken."""
+    yield ENOUGH
+
+
+class Box:
+    """What one stream has ready to write.
+
+    Attributes:
+        buffer: encoded bytes.
+        worth_writing: whether something that the source gave is in them, not only what stands before it.
+        since: when nothing was waiting to be written last, on the clock of `time.monotonic`.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.worth_writing = False
+        self.since = monotonic()
+
+    def take(self) -> bytes:
+        """Hand over the bytes."""
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        self.since = monotonic()
+        self.worth_writing = True  # from the first write on, everything is
+        return data
+
+
+class Level:
+    """Items gathered for one encoder: the stream's own, or that of an array inside a document.
+
+    Attributes:
+        items: not yet encoded.
+        count: items encoded so far.
+        batch_items: how many are to be gathered before they are encoded.
+    """
+
+    def __init__(self, encoder: Encoder, box: Box) -> None:
+        self.encoder = encoder
+        self.items: list[Any] = []
+        self.count = 0
+        self.batch_items = 16
+        self._box = box
+
+    def is_full(self) -> bool:
+        """Whether it is time to encode."""
+        return len(self.items) >= self.batch_items or monotonic() - self._box.since >= OLDEST_SECONDS
+
+    def encode(self) -> tuple[Any] | None:
+        """Encode what was gathered up to the first item with live parts, and return that in a tuple, or None.
+
+        Raises:
+            EncodeError: an item cannot be encoded; those before it were.
+        """
+        items, box = self.items, self._box
+        try:
+            data = self.encoder.encode(items)
+        except LivePart as part:
+            self._encode_first(part.index)
+            return (items.pop(0),)
+        except EncodeError as error:
+            if error.item_index is not None:
+                self._encode_first(error.item_index - self.count)
+            raise
+        box.buffer += data
+        box.worth_writing = True
+        self.count += len(items)
+        fitting = WRITE_BYTES * len(items) // (len(data) or 1)
+        self.batch_items = max(1, min(_MAX_BATCH, 2 * self.batch_items, fitting))
+        items.clear()
+        return None
+
+    def _encode_first(self, count: int) -> None:
+        if count > 0:
+            self._box.buffer += self.encoder.encode(self.items[:count])
+            self._box.worth_writing = True
+            self.count += count
+            del self.items[:count]
+
+
+async def gather(source: Any, level: Level) -> None:
+    """Pull all items of a source into a level, and suspend with `enough` each time that it is full.
+
+    Args:
+        source: `Batches`, an async iterable, a sequence or set, or any sync iterable (pulled in a thread).
+        level: where they go.
+    """
+    if isinstance(source, Batches):
+        await _gather_lists(aiter(source.lists), level)
+    elif isinstance(source, AsyncIterable):
+        await _gather_items(aiter(source), level)
+    elif isinstance(source, (Sequence, set, frozenset)):
+        await _extend(list(source), level)
+    else:
+        await _gather_lists(batches_in_thread(source, lambda: level.batch_items), level)
+
+
+async def _gather_items(iterator: AsyncIterator[Any], level: Level) -> None:
+    append, is_full = level.items.append, level.is_full
+    try:
+        async for item in iterator:
+            append(item)
+            if is_full():
+                await enough()
+    finally:
+        await _close(iterator)
+
+
+async def _gather_lists(iterator: AsyncIterator[list[Any]], level: Level) -> None:
+    try:
+        async for batch in iterator:
+            await _extend(batch, level)
+    finally:
+        await _close(iterator)
+
+
+async def _extend(batch: list[Any], level: Level) -> None:
+    start = 0
+    while start < len(batch):
+        stop = start + max(1, level.batch_items - len(level.items))
+        level.items += batch[start:stop]
+        start = stop
+        if level.is_full():
+            await enough()
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,90 @@
+"""Chunks of bytes -> batches -> items.
+
+Must not know formats by name, sockets or aiohttp: a transport gives the chunks, and says what it knows of their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any
+
+from chunkwise.errors import TruncatedError
+from chunkwise.formats.contract import Decoder
+
+
+class Broken(Exception):  # noqa: N818 - a signal between our rooms: users see TruncatedError
+    """The transport ended before the message did; the text says how."""
+
+
+class Inbound:
+    """The items of one stream, by ``async for``, each as soon as its last byte came.
+
+    Args:
+        chunks: the bytes, cut anywhere; it raises `Broken` where the transport knows that they are not all there.
+        make_decoder: gives the decoder, once the first chunk was asked for.
+        framed: whether the transport proves the end: asked at the end.
+        empty: whether the message has no content by its nature, which no grammar has to allow.
+
+    Raises:
+        TruncatedError: the stream stopped before its end; all items that came whole were given before.
+        DecodeError: see `Decoder.feed`.
+        PathNotFound: see `Decoder.finish`.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterable[bytes],
+        make_decoder: Callable[[], Decoder],
+        framed: Callable[[], bool],
+        empty: bool = False,  # noqa: FBT002
+    ) -> None:
+        self._chunks = chunks
+        self._make_decoder = make_decoder
+        self._framed = framed
+        self._empty = empty
+        self._decoder: Decoder | None = None
+        self._iterator: AsyncIterator[Any] | None = None
+
+    @property
+    def items_seen(self) -> int:
+        """Items that came whole so far."""
+        return self._decoder.items_seen if self._decoder else 0
+
+    @property
+    def bytes_seen(self) -> int:
+        """Bytes that came so far, after decompression."""
+        return self._decoder.bytes_seen if self._decoder else 0
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._iterator is None:
+            self._iterator = self._items()
+        return self._iterator
+
+    async def _items(self) -> AsyncIterator[Any]:
+        async for batch in self.batches():
+            for item in batch:
+                yield item
+
+    async def batches(self) -> AsyncIterator[list[Any]]:
+        """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
+        decoder: Decoder | None = None
+        try:
+            async for data in self._chunks:
+                if decoder is None:
+                    decoder = self._decoder = self._make_decoder()
+                if batch := decoder.feed(data):
+                    yield batch
+                    decoder.feed(b"")  # raises for a defect behind the items
+        except Broken as error:
+            message = f"the stream was cut: {error}"
+            name = getattr(decoder, "name", None)
+            raise TruncatedError(
+                message, items_seen=self.items_seen, bytes_seen=self.bytes_seen, format=name
+            ) from error.__cause__
+        if decoder is None:
+            if self._empty:
+                return
+            decoder = self._decoder = self._make_decoder()
+        if batch := decoder.finish(framed=self._framed()):
+            yield batch
+            decoder.finish()

@@ -1,0 +1,168 @@
+"""A source of items -> the bytes to write, each time that it is time to write.
+
+Must not know formats by name, sockets or aiohttp.
+
+The producer is a coroutine that this file runs by hand: `_drive` steps it with ``send``. As long as it has items ready
+it does not suspend, and what it gathers is encoded and written in large pieces. The moment it suspends, for whatever
+reason and however deep inside, the step returns the future that it waits for: all that was gathered is written, and
+then the future is awaited. That is the whole latency story; there is no flush, no queue and no timer in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from time import monotonic
+from typing import Any
+
+from chunkwise.errors import EncodeError
+from chunkwise.flow.document import DocumentWriter, Futures, discard
+from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
+from chunkwise.formats.contract import Encoder
+
+logger = logging.getLogger("chunkwise")
+
+_MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
+
+
+class Outbound:
+    """The bytes of one stream, by ``async for``: each piece is to be written at once.
+
+    A piece may be empty: it then says that nothing came for `quiet_seconds`. Closing the iterator closes the source. An
+    exception of the source is raised once the items before it were handed over.
+
+    Args:
+        source: what `gather` takes: an async or sync iterable of items, or `Batches`. Items may have live parts.
+        encoder: the format's encoder, new.
+        quiet_seconds: see above; None for never. It may be changed between two pieces.
+    """
+
+    def __init__(self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None) -> None:
+        self.quiet_seconds = quiet_seconds
+        self._source = source
+        self._encoder = encoder
+        self._box = Box()
+        self._level = Level(encoder, self._box)
+        self._futures = Futures()
+
+    @property
+    def items_sent(self) -> int:
+        """Items encoded so far."""
+        return self._level.count
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Run the source once."""
+        box = self._box
+        box.since = monotonic()
+        box.buffer += self._encoder.start()
+        driven = self._drive(lambda: gather(self._source, self._level), lambda: self._level, 0)
+        try:
+            async with aclosing(driven) as pieces:
+                async for data in pieces:
+                    yield data
+        finally:
+            await discard(self._level.items)  # what a failure left over
+        box.buffer += self._encoder.finish()
+        yield box.take()
+
+    async def _drive(
+        self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Run a producer, and yield what it has gathered whenever there is enough or it suspends."""
+        box = self._box
+        producer = produce()
+        waits_for: Any = None
+        running = True
+        try:
+            while running:
+                failure: BaseException | None = None
+                try:
+                    waits_for = producer.send(None)
+                except StopIteration:
+                    running = False
+                except BaseException as error:  # noqa: BLE001 - raised below, behind the items that came before it
+                    running, failure = False, error
+                stalled = running and waits_for is not ENOUGH
+                try:
+                    while (gathered := level()) is not None and gathered.items:
+                        live = gathered.encode()
+                        if live is not None:
+                            async with aclosing(self._write_live(live[0], gathered, depth + 1)) as pieces:
+                                async for data in pieces:
+                                    yield data
+                except Exception as error:  # noqa: BLE001 - likewise
+                    failure = failure or error
+                if box.buffer and (
+                    len(box.buffer) >= WRITE_BYTES
+                    or (box.worth_writing and (stalled or failure or monotonic() - box.since >= OLDEST_SECONDS))
+                ):
+                    yield box.take()
+                    if not stalled:
+                        await asyncio.sleep(0)  # a hot producer must not starve the other tasks of the loop
+                if failure is not None:
+                    raise failure
+                if stalled:
+                    async with aclosing(self._wait(waits_for)) as pieces:
+                        async for data in pieces:
+                            yield data
+                    box.since = monotonic()
+        finally:
+            if running:
+                await _cancel(producer, waits_for)
+
+    async def _wait(self, future: Any) -> AsyncGenerator[bytes, None]:
+        """Wait for what a producer waits for; yield all there is, maybe nothing, after each quiet_seconds."""
+        if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
+            await asyncio.sleep(0)
+            return
+        while not future.done():
+            try:
+                await asyncio.wait({future}, timeout=self.quiet_seconds)
+            except asyncio.CancelledError:
+                # As Task.cancel() does it: the producer sees the cancellation where it waits.
+                if not future.cancel():
+                    raise
+                await asyncio.wait({future})
+            if not future.done():
+                yield self._box.take()
+
+    async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
+        """Write an item that has live parts, in parts."""
+        if depth > _MAX_LIVE_DEPTH:
+            message = f"iterators inside the items of iterators, {depth} deep, expected no more than {_MAX_LIVE_DEPTH}"
+            raise EncodeError(message, item_index=level.count)
+        index = level.count
+        self._box.buffer += level.encoder.open_item()
+        try:
+            async with self._futures.started(item):
+                writer = DocumentWriter(self._box, self._futures)
+                async with aclosing(self._drive(lambda: writer.write(item), lambda: writer.level, depth)) as pieces:
+                    async for data in pieces:
+                        yield data
+        except EncodeError as error:
+            error.item_index = index
+            raise
+        self._box.buffer += level.encoder.close_item()
+        level.count += 1
+
+
+async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """End a suspended producer as a cancelled task ends: it sees CancelledError where it waits, and may clean up."""
+    try:
+        if isinstance(waits_for, asyncio.Future) and not waits_for.done() and waits_for.cancel():
+            await asyncio.wait({waits_for})
+            waits_for = producer.send(None)
+        else:
+            waits_for = producer.throw(asyncio.CancelledError())
+        while True:
+            if waits_for is ENOUGH:
+                waits_for = producer.throw(asyncio.CancelledError())
+                continue
+            await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
+            waits_for = producer.send(None)
+    except (StopIteration, asyncio.CancelledError):
+        pass
+    except Exception:
+        logger.exception("closing a source failed")

@@ -1,0 +1,93 @@
+"""A sync iterable -> batches of items, pulled in a thread of its own.
+
+Must not know formats or transports. One thread for each source, not a shared pool: a source that blocks holds up nobody
+else's, and what must stay in one thread (a SQLite connection) does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+logger = logging.getLogger("chunkwise")
+
+
+class _Puller:
+    """The part that runs in the thread."""
+
+    def __init__(self, iterable: Iterable[Any], wake: Callable[[], object]) -> None:
+        self.ready: deque[Any] = deque()
+        self.stopping = False
+        self._iterable = iterable
+        self._iterator: Iterator[Any] | None = None
+        self._wake = wake
+
+    def pull(self, count: int) -> bool:
+        """Pull at most so many items; return whether the iterator has ended."""
+        if self._iterator is None:
+            self._iterator = iter(self._iterable)
+        for _ in range(count):
+            try:
+                item = next(self._iterator)
+            except StopIteration:
+                return True
+            self.ready.append(item)
+            if len(self.ready) == 1:
+                self._wake()  # the first item must not wait for the next, which may block
+            if self.stopping:
+                break
+        return False
+
+    def close(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+
+async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncIterator[list[Any]]:
+    """Yield what the iterable gives, as soon as it gives it, and never pull far ahead.
+
+    Args:
+        iterable: any sync iterable; ``iter``, ``next`` and ``close`` run in its thread.
+        hop_items: how many items may be pulled before the loop has taken the last of them: asked once a hop.
+
+    Raises:
+        Exception: what the iterable raised, once the items before were yielded.
+    """
+    loop = asyncio.get_running_loop()
+    wake = asyncio.Event()
+    puller = _Puller(iterable, lambda: loop.call_soon_threadsafe(wake.set))
+    context = contextvars.copy_context()
+    with_thread = ThreadPoolExecutor(1, thread_name_prefix="chunkwise-source")
+    try:
+        ended = False
+        while not ended:
+            hop = loop.run_in_executor(with_thread, context.run, puller.pull, hop_items())
+            hop.add_done_callback(lambda _: wake.set())
+            while not hop.done() or puller.ready:
+                await wake.wait()
+                wake.clear()
+                if batch := _take(puller.ready):
+                    yield batch
+            ended = hop.result()
+    finally:
+        puller.stopping = True
+        closing = loop.run_in_executor(with_thread, context.run, puller.close)
+        with_thread.shutdown(wait=False)
+        # A thread that blocks in next() cannot be interrupted: it closes its iterator when it comes back.
+        done, _ = await asyncio.wait({closing}, timeout=1)
+        for future in done:
+            if (error := future.exception()) is not None:
+                logger.error("closing a source failed", exc_info=error)
+
+
+def _take(ready: deque[Any]) -> list[Any]:
+    batch = []
+    while ready:
+        batch.append(ready.popleft())
+    return batch

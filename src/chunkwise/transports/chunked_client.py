@@ -1,0 +1,173 @@
+"""An HTTP message -> its items: answers at a client, requests at a server, or any bytes.
+
+Must not know any one format: the message's content type says which it is, unless the caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from functools import partial
+from typing import Any, TypedDict, Unpack
+
+from aiohttp import AsyncIterablePayload, ClientError, ClientResponse, StreamReader, hdrs, web
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+
+from chunkwise.errors import UnknownFormat
+from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.flow.outbound import Outbound
+from chunkwise.formats import Format, Limits, by_media_type, by_name
+from chunkwise.formats.contract import Decoder
+from chunkwise.formats.events import EventsDecoder
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.text import TextPieces
+from chunkwise.transports.problems import remote_error
+
+Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes] | Iterable[bytes] | bytes
+"""What can be read: an aiohttp response or request, or bytes in pieces."""
+
+_HTTP = (ClientResponse, web.BaseRequest)
+
+
+class LimitOptions(TypedDict, total=False):
+    """What is accepted at most, as keyword arguments: see `Limits`, which has the defaults."""
+
+    max_item_bytes: int
+    max_depth: int
+    max_line_bytes: int
+
+
+def items(
+    message: Message,
+    path: PathLike = "",
+    *,
+    format: str | Format | None = None,
+    type: Any = Any,
+    required: bool = False,
+    **limits: Unpack[LimitOptions],
+) -> Inbound:
+    """Return the items of a message, for ``async for``: each as soon as its last byte came.
+
+    All items that came whole are given before an error is raised. A stream that ends without an error is whole: its
+    grammar or its framing proves that.
+
+    Args:
+        message: a `ClientResponse`, a `web.Request`, or any sync or async iterable of bytes.
+        path: which values are the items: names joined by dots, ``item`` for the elements of an array, ``*`` for any
+            member of an object. ``""`` stands for the elements of a JSON array, for any other JSON value as one item,
+            and for the records of all other formats, inside which a path selects.
+        format: a name from `FORMATS`, where the message has no content type, or a wrong one.
+        type: what each item is decoded to: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
+        required: whether a stream in which the path selected nothing is an error.
+        limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
+
+    Raises:
+        UnknownFormat: the content type is no format's, and ``format`` was not given.
+        TruncatedError: while reading: the stream stopped before its end.
+        DecodeError: while reading: the bytes are not the format, or an item is not of the type.
+        LimitError: while reading: an item, a depth or a line is over its limit.
+        PathNotFound: at the end: the path was required, and selected nothing.
+        RemoteError: when reading begins: the answer has a status of 400 or more.
+    """
+    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    given = by_name(format) if format is not None else None
+    if given is None and not isinstance(message, _HTTP):
+        msg = "bytes do not say their format: name it with format="
+        raise UnknownFormat(msg)
+    bounds = Limits(**limits)
+    content_type = message.headers.get(hdrs.CONTENT_TYPE, "") if isinstance(message, _HTTP) else ""
+
+    def make_decoder() -> Decoder:
+        chosen = given or by_media_type(content_type)
+        return chosen.decoder(path, type=type, required=required, limits=bounds)
+
+    return Inbound(_chunks(message), make_decoder, partial(_is_framed, message), _is_empty(message))
+
+
+def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
+    """Return ``(prefix, event, value)`` of a JSON message, for ``async for``, as `ijson.parse` gives them.
+
+    Numbers are as `json.loads` gives them. An event comes as soon as its bytes did.
+
+    Args:
+        message: see `items`; its content type is not looked at.
+        limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
+
+    Raises:
+        TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
+    """
+    bounds = Limits(**limits)
+    return Inbound(_chunks(message), lambda: EventsDecoder(limits=bounds), partial(_is_framed, message))
+
+
+def text(message: Message) -> Inbound:
+    """Return the text of a message in pieces, for ``async for``, each as it came; split characters come whole.
+
+    Args:
+        message: see `items`; its bytes are taken as UTF-8.
+
+    Raises:
+        TruncatedError, DecodeError, RemoteError: as `items` does.
+    """
+    return Inbound(_chunks(message), TextPieces, partial(_is_framed, message))
+
+
+def body(source: Any, format: str | Format) -> AsyncIterablePayload:
+    """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
+
+    It is sent as chunks while the source gives items, with the format's content type. A source that fails never sends
+    the last chunk.
+
+    Args:
+        source: an async or sync iterable of items.
+        format: a name from `FORMATS`.
+
+    Raises:
+        UnknownFormat: there is no such format.
+    """
+    chosen = by_name(format)
+    stream = Outbound(source, chosen.encoder())
+    return AsyncIterablePayload(stream.pieces(), content_type=chosen.content_type)
+
+
+def _is_framed(message: Message) -> bool:
+    """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it."""
+    if isinstance(message, ClientResponse):
+        headers = message.headers
+        return hdrs.CONTENT_LENGTH in headers or "chunked" in headers.get(hdrs.TRANSFER_ENCODING, "").lower()
+    return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
+
+
+def _is_empty(message: Message) -> bool:
+    """Whether the message has no content by its status, which is a stream of no items in any format."""
+    return isinstance(message, ClientResponse) and message.status in (204, 205, 304)
+
+
+async def _chunks(message: Message) -> AsyncIterator[bytes]:
+    if isinstance(message, ClientResponse) and message.status >= 400:
+        raise await remote_error(message)
+    try:
+        if isinstance(message, _HTTP):
+            async for data in message.content.iter_any():
+                yield data
+        elif isinstance(message, StreamReader):
+            async for data in message.iter_any():
+                yield data
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            yield bytes(message)
+        elif isinstance(message, AsyncIterable):
+            async for data in message:
+                yield data
+        else:
+            for data in message:
+                yield data
+    except (ClientError, web.RequestPayloadError, ConnectionError, TimeoutError) as error:
+        raise Broken(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    told = {
+        ContentLengthError: "the connection closed before all bytes of its Content-Length came",
+        TransferEncodingError: "the connection closed before the last chunk came",
+    }
+    # aiohttp wraps what its parser found (RFC 9112 §8 asks to tell it) in an error whose text speaks of status 400.
+    return told.get(type(error.__cause__), str(error) or type(error).__name__)

@@ -1,0 +1,184 @@
+"""A source -> the answer to a request: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes.
+
+Must not know any one format: what it needs of them is data in `Format`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, overload
+
+from aiohttp import hdrs, web
+
+from chunkwise.flow.document import discard
+from chunkwise.flow.outbound import Outbound
+from chunkwise.formats import Format
+from chunkwise.sources.batches import Batches
+from chunkwise.transports.negotiation import FormatChoice, negotiate, offered
+from chunkwise.transports.problems import problem_of, problem_response
+
+logger = logging.getLogger("chunkwise")
+
+Handler = Callable[..., Awaitable[web.StreamResponse]]
+Producer = Callable[..., Any]
+
+_ATOMS = (str, bytes, bytearray, Mapping)
+
+
+async def respond(
+    request: web.BaseRequest,
+    source: Any,
+    format: FormatChoice = None,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    commit_after_seconds: float = 0.25,
+) -> web.StreamResponse:
+    """Answer a request with a stream of items; return the response, as an aiohttp handler does.
+
+    What the source has ready is sent the moment that it has to wait; a slow reader slows the source down. A source that
+    fails before its first item gives an ordinary error answer (RFC 9457); one that fails later gives an answer which no
+    client can take for a whole one, since its connection is closed without the last chunk.
+
+    Args:
+        request: the request; HEAD is answered without running the source.
+        source: an async iterable of items; a sync iterable (run in a thread of its own); or one value, as a rule a
+            dict: a document, which may hold iterables and awaitables at any depth, and is written in its own order.
+        format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
+            all.
+        status: of an answer that goes well.
+        headers: more headers; a ``Cache-Control`` is joined with ours.
+        commit_after_seconds: how long the status line waits for the first item.
+
+    Raises:
+        UnknownFormat: ``format`` names none.
+    """
+    formats = offered(format)
+    accept = request.headers.getall(hdrs.ACCEPT, [])
+    chosen = formats[0] if len(formats) == 1 and not _is_list(format) else negotiate(accept, formats)
+    if chosen is None:
+        await discard(source)
+        names = [row.media_types[0] for row in formats]
+        detail = f"the client accepts {', '.join(accept)}; there is {', '.join(names)}"
+        refusal = problem_response(406, detail, available=names)
+        refusal.headers[hdrs.VARY] = hdrs.ACCEPT
+        return refusal
+    response = web.StreamResponse(status=status, headers=headers)
+    _set_headers(response, chosen, negotiated=len(formats) > 1)
+    if request.method == hdrs.METH_HEAD:
+        await discard(source)
+        await response.prepare(request)
+        return response
+    return await _send(request, response, _open(source, chosen, commit_after_seconds))
+
+
+def _is_list(format: FormatChoice) -> bool:
+    return format is None or not isinstance(format, (str, Format))
+
+
+def _open(source: Any, format: Format, commit_after_seconds: float) -> Outbound:
+    is_stream = isinstance(source, (AsyncIterable, Batches, Iterable)) and not isinstance(source, _ATOMS)
+    encoder = format.encoder(document=not is_stream)
+    return Outbound(source if is_stream else [source], encoder, quiet_seconds=commit_after_seconds)
+
+
+def _set_headers(response: web.StreamResponse, format: Format, *, negotiated: bool) -> None:
+    headers = response.headers
+    headers[hdrs.CONTENT_TYPE] = format.content_type
+    # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and what it makes may look whole when the stream is not.
+    directives = [headers.get(hdrs.CACHE_CONTROL), format.headers.get(hdrs.CACHE_CONTROL), "no-transform"]
+    headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
+    for name, value in format.headers.items():
+        headers.setdefault(name, value)
+    headers.setdefault("X-Accel-Buffering", "no")  # nginx
+    headers.setdefault("Incremental", "?1")  # draft-ietf-httpbis-incremental
+    if negotiated:
+        known = [name.strip() for name in headers.get(hdrs.VARY, "").split(",") if name.strip()]
+        headers[hdrs.VARY] = ", ".join(dict.fromkeys([*known, hdrs.ACCEPT]))
+
+
+async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: Outbound) -> web.StreamResponse:
+    committed = False
+    try:
+        async with aclosing(stream.pieces()) as pieces:
+            async for data in pieces:
+                if not committed:
+                    await response.prepare(request)
+                    committed = True
+                    stream.quiet_seconds = None
+                if data:
+                    await response.write(data)
+    except ConnectionError:
+        if not committed or request.transport is None or request.transport.is_closing():
+            return response  # the client has left; aiohttp sees it, too
+        await _break_off(request, response)
+        raise
+    except Exception as error:
+        where = f"{request.method} {request.rel_url} after {stream.items_sent} items"
+        if not committed:
+            if not isinstance(error, web.HTTPException):
+                logger.exception("the source of %s failed", where)
+            return problem_of(error)
+        logger.exception("the source of %s failed: the answer is broken off", where)
+        await _break_off(request, response)
+    except BaseException:
+        if committed:
+            await _break_off(request, response)
+        raise
+    else:
+        await response.write_eof()
+    return response
+
+
+async def _break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Close the connection so that no client takes the answer for a whole one, but may read what was sent."""
+    response.force_close()
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        return
+    if request.version < (1, 1):
+        # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not. (RFC 9112 §6.3, rule 8)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind it.
+    transport.close()
+
+
+@overload
+def streaming(handler: Producer) -> Handler: ...
+@overload
+def streaming(
+    *,
+    format: FormatChoice = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    commit_after_seconds: float = 0.25,
+) -> Callable[[Producer], Handler]: ...
+def streaming(handler: Producer | None = None, **options: Any) -> Any:
+    """Make an aiohttp handler of a generator function that takes the request and yields items.
+
+    Async generator functions run on the loop, plain generator functions in a thread. Methods of a `web.View` work, too.
+    The options are those of `respond`.
+
+    Raises:
+        TypeError: what is decorated is no generator function.
+    """
+    if handler is None:
+        return functools.partial(streaming, **options)
+    if not (inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)):
+        msg = f"@streaming is for functions that yield items, {handler!r} does not: return respond(request, source)"
+        raise TypeError(msg)
+
+    @functools.wraps(handler)
+    async def answer(*args: Any) -> web.StreamResponse:
+        request = args[-1].request if isinstance(args[-1], web.View) else args[-1]
+        return await respond(request, handler(*args), **options)
+
+    return answer

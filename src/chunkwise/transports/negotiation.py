@@ -1,0 +1,100 @@
+"""A request's headers -> the format that its client asks for (RFC 9110 §12).
+
+Must not know how streams are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from chunkwise.errors import UnknownFormat
+from chunkwise.formats import FORMATS, Format, by_name
+
+FormatChoice = str | Format | Sequence[str | Format] | None
+"""What a handler offers: one format (always sent), several (the first is the default), or None for all."""
+
+
+class MediaRange(NamedTuple):
+    """One element of an Accept header: ``text/*;q=0.5``."""
+
+    type: str
+    subtype: str
+    quality: float
+
+    def match(self, media_type: str) -> int:
+        """Return how specific the match is: 3 for the type itself, 2 for ``type/*``, 1 for ``*/*``, 0 for none."""
+        main, _, sub = media_type.partition("/")
+        if self.type == "*":
+            return 1
+        if self.type != main:
+            return 0
+        return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
+
+
+def parse_accept(values: Iterable[str]) -> list[MediaRange]:
+    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); what is malformed is passed over."""
+    ranges = []
+    for element in ",".join(values).split(","):
+        media_range, *parameters = (part.strip().lower() for part in element.split(";"))
+        main, slash, sub = media_range.partition("/")
+        if not (main and slash and sub) or (main == "*" and sub != "*"):
+            continue
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                quality = _quality(value.strip())
+        ranges.append(MediaRange(main, sub, quality))
+    return ranges
+
+
+def _quality(text: str) -> float:
+    # RFC 9110 §12.4.2: "0" or "1", and at most three digits behind the point; what is not is taken for a refusal.
+    whole, _, digits = text.partition(".")
+    good = whole in ("0", "1") and len(digits) <= 3 and (not digits or (digits.isascii() and digits.isdigit()))
+    return min(float(text), 1.0) if good else 0.0
+
+
+def offered(choice: FormatChoice) -> list[Format]:
+    """Return the formats of a choice.
+
+    Raises:
+        UnknownFormat: a name of it is no format's.
+    """
+    if choice is None:
+        return list(FORMATS.values())
+    if isinstance(choice, (str, Format)):
+        return [by_name(choice)]
+    if not choice:
+        msg = "format is an empty list: name at least one format, or None for all"
+        raise UnknownFormat(msg)
+    return [by_name(name) for name in choice]
+
+
+def negotiate(accept: Sequence[str], formats: Sequence[Format]) -> Format | None:
+    """Return the format that a client likes best, or None if it takes none of them.
+
+    Args:
+        accept: the values of its Accept headers; none means anything.
+        formats: what there is, the default first. A client's ``*/*`` gets the first, unless it names another as
+            acceptable in the same degree.
+    """
+    if not accept:
+        return formats[0]
+    ranges = parse_accept(accept)
+    best: tuple[float, int] = (0.0, 0)
+    chosen = None
+    for candidate in formats:
+        # Of the ranges that match a type, the most specific says its quality; of a format's types, the best counts.
+        liking = max(
+            (
+                max(((found.match(media_type), found.quality) for found in ranges), default=(0, 0.0))
+                for media_type in candidate.media_types
+            ),
+            key=lambda pair: (pair[1] if pair[0] else 0.0, pair[0]),
+        )
+        specific, quality = liking
+        if specific and quality > 0 and (quality, specific) > best:
+            best, chosen = (quality, specific), candidate
+    return chosen
