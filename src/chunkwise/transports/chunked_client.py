@@ -165,7 +165,7 @@ async def _chunks(message: Message) -> AsyncIterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    told = {
+    told: dict[type | None, str] = {
         ContentLengthError: "the connection closed before all bytes of its Content-Length came",
         TransferEncodingError: "the connection closed before the last chunk came",
     }

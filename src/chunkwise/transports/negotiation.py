@@ -6,13 +6,24 @@ Must not know how streams are written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_name
 
 FormatChoice = str | Format | Sequence[str | Format] | None
 """What a handler offers: one format (always sent), several (the first is the default), or None for all."""
+
+
+class Offer(Protocol):
+    """Anything that is sent under a media type, a `Format` above all."""
+
+    @property
+    def media_types(self) -> tuple[str, ...]:
+        """Those under which a client may ask for it."""
+
+
+AnyOffer = TypeVar("AnyOffer", bound=Offer)
 
 
 class MediaRange(NamedTuple):
@@ -72,7 +83,7 @@ def offered(choice: FormatChoice) -> list[Format]:
     return [by_name(name) for name in choice]
 
 
-def negotiate(accept: Sequence[str], formats: Sequence[Format]) -> Format | None:
+def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | None:
     """Return the format that a client likes best, or None if it takes none of them.
 
     Args:

@@ -42,10 +42,10 @@ def problem_of(error: Exception) -> web.Response:
     """
     if not isinstance(error, web.HTTPException):
         return problem_response(500)
-    plain = error.content_type == "text/plain" and error.text == f"{error.status}: {error.reason}"
-    if error.status < 400 or not (plain or error.empty_body):
+    if error.status < 400 or not (error.content_type == "text/plain" or error.empty_body):
         return error
-    response = problem_response(error.status, title=error.reason)
+    detail = None if error.text == f"{error.status}: {error.reason}" else error.text
+    response = problem_response(error.status, detail, title=error.reason)
     response.headers.extend(
         (name, value) for name, value in error.headers.items() if name.lower() not in ("content-type", "content-length")
     )
@@ -64,6 +64,7 @@ async def remote_error(response: ClientResponse) -> RemoteError:
             problem = {}
     told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
     if not told and response.content_type == "text/plain":
-        told = [body[:200].decode("utf-8", "replace").strip()]
-    about = ": ".join(dict.fromkeys([f"{response.status} {response.reason or ''}".strip(), *told]))
+        told = [body[:200].decode("utf-8", "replace").strip().removeprefix(f"{response.status}: {response.reason}")]
+    told = [text for text in told if text and text != response.reason]
+    about = ": ".join([f"{response.status} {response.reason or ''}".strip(), *told])
     return RemoteError(f"the server answered {about}", status=response.status, problem=problem)

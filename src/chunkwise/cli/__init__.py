@@ -1,0 +1,17 @@
+"""Room 4: the command line. Data goes to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    try:
+        from chunkwise.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("rich", "rich_click", "click"):
+            raise
+        print("chunkwise: the command line needs the extra 'cli': pip install 'chunkwise[cli]'", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""The words of the command line -> a command's run, and its exit code.
+
+Must not know how commands do their work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from click.exceptions import NoArgsIsHelpError
+
+from chunkwise.cli.exits import MEANINGS, Exit, exit_code, one_line
+from chunkwise.cli.get import get
+from chunkwise.cli.send import send
+from chunkwise.cli.serve import serve
+from chunkwise.formats import FORMATS
+
+_EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
+_FORMAT = click.Choice(list(FORMATS))
+_HEADER = click.option(
+    "-H",
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="One more request header; may be repeated.",
+)
+_FROM = click.option(
+    "--from", "input_format", type=_FORMAT, help="Format of what is read, if its type or name is wrong."
+)
+
+
+@click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("chunkwise"), prog_name="chunkwise", message="%(prog)s %(version)s")
+def app() -> None:
+    """Stream items over HTTP: publish files, read any stream, upload one.
+
+    Data goes to stdout, progress and errors go to stderr.
+    """
+
+
+@app.command("serve", epilog=_EXIT_CODES)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is everybody's.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[Any, Any, None]:
+    """Publish files and folders, each item as soon as it is read.
+
+    Each file has a route of its name, and / lists them. A client gets a file as it is (with ranges and ETag), or, if it
+    asks by its Accept header or with ?format=NAME, converted to any other format while it is read.
+    ?path=users.item selects values inside, ?limit=N takes the first N items, ?interval=SECONDS sends an item each
+    so many seconds.
+    """
+    return serve(paths, host, port)
+
+
+@app.command("get", epilog=_EXIT_CODES)
+@click.argument("url")
+@click.option("--path", default="", help="Which values are the items: users.item, item.name, *. All by default.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["ndjson", "json", "csv"]),
+    default="ndjson",
+    show_default=True,
+    help="Format of what is written.",
+)
+@_FROM
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File, there only when whole.")
+@_HEADER
+@click.option("--timeout", "idle_seconds", default=60.0, show_default=True, help="Seconds to wait for what comes next.")
+def get_command(**options: Any) -> Coroutine[Any, Any, None]:
+    """Read the stream at URL, item by item, in whatever format it comes.
+
+    What came before a failure is on stdout, and the exit code tells the failure. With --output, a file that is not
+    whole has .part behind its name.
+    """
+    return get(**options)
+
+
+@app.command("send", epilog=_EXIT_CODES)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("url")
+@click.option("--format", "output_format", type=_FORMAT, help="Convert the file while it is sent.")
+@_FROM
+@click.option("--method", default="POST", show_default=True, help="Request method.")
+@_HEADER
+@click.option("--timeout", "idle_seconds", default=60.0, show_default=True, help="Seconds to wait for what comes next.")
+def send_command(**options: Any) -> Coroutine[Any, Any, None]:
+    """Upload FILE to URL as a chunked body, and write the answer to stdout.
+
+    Without --format the bytes are sent as they are.
+    """
+    return send(**options)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code, having told on stderr what went wrong."""
+    try:
+        work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
+        if asyncio.iscoroutine(work):
+            asyncio.run(work)
+        sys.stdout.flush()
+    except NoArgsIsHelpError as error:
+        print(error.format_message())
+        return Exit.USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        return Exit.PIPE_CLOSED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a user never sees a bare traceback
+        code = exit_code(error)
+        kind = f"{type(error).__name__}: " if code is Exit.UNEXPECTED else ""
+        print(f"chunkwise: {kind}{one_line(error)}", file=sys.stderr)
+        return code
+    return Exit.DONE

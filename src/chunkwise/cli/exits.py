@@ -1,0 +1,97 @@
+"""What went wrong -> one line for stderr, and an exit code.
+
+Must not know the commands.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+
+import rich_click as click
+from aiohttp import ClientConnectionError, ClientError, InvalidURL
+
+from chunkwise.errors import (
+    DecodeError,
+    EncodeError,
+    LimitError,
+    PathNotFound,
+    RemoteError,
+    TruncatedError,
+    UnknownFormat,
+)
+
+
+class Exit(IntEnum):
+    """Exit codes: one for each kind of failure."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    NETWORK = 3
+    REMOTE = 4
+    TRUNCATED = 5
+    BAD_DATA = 6
+    OVER_LIMIT = 7
+    PATH_NOT_FOUND = 8
+    UNKNOWN_FORMAT = 9
+    FILE = 10
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+MEANINGS = {
+    Exit.DONE: "done, and whole",
+    Exit.UNEXPECTED: "something that should not happen: please report it",
+    Exit.USAGE: "the command's words are off",
+    Exit.NETWORK: "no connection: nobody there, or the port is taken",
+    Exit.REMOTE: "the server answered with an error status",
+    Exit.TRUNCATED: "the stream stopped before its end",
+    Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",
+    Exit.OVER_LIMIT: "an item, a depth or a line is over its limit",
+    Exit.PATH_NOT_FOUND: "the path selected nothing",
+    Exit.UNKNOWN_FORMAT: "no format has that name, media type or suffix",
+    Exit.FILE: "a file cannot be read or written",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+    Exit.PIPE_CLOSED: "the reader of stdout has left",
+}
+
+_KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
+    (TruncatedError, Exit.TRUNCATED),
+    (LimitError, Exit.OVER_LIMIT),
+    (DecodeError, Exit.BAD_DATA),
+    (EncodeError, Exit.BAD_DATA),
+    (RemoteError, Exit.REMOTE),
+    (PathNotFound, Exit.PATH_NOT_FOUND),
+    (UnknownFormat, Exit.UNKNOWN_FORMAT),
+    (InvalidURL, Exit.USAGE),
+    (click.ClickException, Exit.USAGE),
+    (BrokenPipeError, Exit.PIPE_CLOSED),
+    (ClientError, Exit.NETWORK),
+    (TimeoutError, Exit.NETWORK),
+    (ConnectionError, Exit.NETWORK),
+    (OSError, Exit.FILE),
+    (KeyboardInterrupt, Exit.INTERRUPTED),
+)
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Return the code of the first kind that the error is of."""
+    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+        return Exit.NETWORK
+    return next((code for kind, code in _KINDS if isinstance(error, kind)), Exit.UNEXPECTED)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what to tell, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, InvalidURL):
+        return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
+    if isinstance(error, click.ClickException):
+        return " ".join(error.format_message().split())
+    if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

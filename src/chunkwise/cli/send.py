@@ -1,0 +1,79 @@
+"""``chunkwise send``: a file -> a chunked upload."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from aiohttp import AsyncIterablePayload, ClientConnectionError
+
+from chunkwise.cli.get import open_session, parse_headers
+from chunkwise.cli.progress import progress
+from chunkwise.errors import StreamError
+from chunkwise.flow.outbound import Outbound
+from chunkwise.formats import FORMATS, Format, by_suffix
+from chunkwise.sources.files import read_file
+from chunkwise.transports.problems import remote_error
+
+_BLOCK_BYTES = 256 * 1024
+
+
+class _Upload:
+    """The body of the request, counted; what stops it is kept, since the HTTP client puts its own error around it."""
+
+    def __init__(self, file: Path, own: Format, wanted: Format) -> None:
+        self.bytes_sent = 0
+        self.items_sent = 0
+        self.failure: Exception | None = None
+        self._file = file
+        self._converted = Outbound(read_file(file, own), wanted.encoder()) if wanted is not own else None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for data in self._converted.pieces() if self._converted else self._blocks():
+                yield data
+                self.bytes_sent += len(data)
+                self.items_sent = self._converted.items_sent if self._converted else 0
+        except (StreamError, OSError) as error:
+            self.failure = error
+            raise
+
+    async def _blocks(self) -> AsyncIterator[bytes]:
+        with self._file.open("rb") as file:
+            while data := await asyncio.to_thread(file.read, _BLOCK_BYTES):
+                yield data
+
+
+async def send(
+    file: Path,
+    url: str,
+    output_format: str | None,
+    input_format: str | None,
+    method: str,
+    headers: Sequence[str],
+    idle_seconds: float,
+) -> None:
+    """Upload a file and write the answer to stdout; see the command's help."""
+    own = FORMATS[input_format] if input_format else by_suffix(file.name)
+    wanted = FORMATS[output_format] if output_format else own
+    total = (await asyncio.to_thread(file.stat)).st_size if wanted is own else None
+    upload = _Upload(file, own, wanted)
+    payload = AsyncIterablePayload(upload.pieces(), content_type=wanted.content_type)
+    counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
+    async with open_session(idle_seconds) as session:
+        try:
+            async with (
+                progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
+                session.request(method, url, data=payload, headers=parse_headers(headers)) as response,
+            ):
+                if response.status >= 400:
+                    raise await remote_error(response)
+                async for data in response.content.iter_any():
+                    sys.stdout.buffer.write(data)
+                    sys.stdout.buffer.flush()
+        except ClientConnectionError:
+            if upload.failure is not None:
+                raise upload.failure from None
+            raise

@@ -1,0 +1,278 @@
+"""``chunkwise serve``: files and folders -> routes that stream them in any format."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import html
+import logging
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownFormat
+from chunkwise.formats import FORMATS, Format, by_name, by_suffix
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.files import read_file
+from chunkwise.transports.chunked_server import respond
+from chunkwise.transports.negotiation import negotiate
+from chunkwise.transports.problems import problem_response
+
+_MAX_INTERVAL_SECONDS = 60.0
+_VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file and its route."""
+
+    route: str
+    file: Path
+    format: Format
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the index is sent as."""
+
+    media_types: tuple[str, ...]
+
+
+_HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
+
+
+def find_files(paths: Sequence[Path]) -> list[Published]:
+    """Return what there is to publish: files by their names, a folder's files by their names below it.
+
+    Raises:
+        FileNotFoundError: a path is not there.
+        UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
+        ValueError: two files would have one route.
+    """
+    found: dict[str, Published] = {}
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
+            named = [(str(file.relative_to(path)), file) for file in files]
+        elif path.exists():
+            named = [(path.name, path)]
+        else:
+            raise FileNotFoundError(2, "no such file or folder", str(path))
+        for name, file in named:
+            try:
+                row = by_suffix(file.name)
+            except UnknownFormat:
+                if path.is_dir():
+                    continue
+                raise
+            route = "/" + name.replace("\\", "/")
+            if route in found:
+                msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
+                raise ValueError(msg)
+            found[route] = Published(route, file, row)
+    if not found:
+        msg = (
+            f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
+        )
+        raise UnknownFormat(msg)
+    return [found[route] for route in sorted(found)]
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file, or a folder it stands in, is hidden, or a link leads out of the published folder."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return hidden or not file.resolve().is_relative_to(folder.resolve())
+
+
+def make_app(published: Sequence[Published]) -> web.Application:
+    """Return the application with a route for each file, and the index."""
+    app = web.Application()
+    files = {entry.route: entry for entry in published}
+
+    async def index(request: web.Request) -> web.StreamResponse:
+        return _index(request, published)
+
+    async def file(request: web.Request) -> web.StreamResponse:
+        entry = files.get(request.path)
+        if entry is None:
+            return problem_response(404, f"there is no {request.path}; / lists what there is")
+        return await _answer(request, entry)
+
+    app.router.add_get("/", index)
+    app.router.add_get("/{name:.+}", file)
+    return app
+
+
+async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
+    query = request.query
+    try:
+        formats = [entry.format, *(row for row in FORMATS.values() if row is not entry.format)]
+        wanted = (
+            by_name(query["format"])
+            if "format" in query
+            else negotiate(request.headers.getall(hdrs.ACCEPT, []), formats)
+        )
+        path, limit, interval = query.get("path", ""), _limit(query), _interval(query)
+        entry.format.decoder(path)
+    except (UnknownFormat, TypeError, ValueError) as error:
+        return problem_response(400, str(error))
+    if wanted is entry.format and not (path or limit is not None or interval):
+        return web.FileResponse(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **_VARY})
+    source: Any = Batches(_told(read_file(entry.file, entry.format, path, required=bool(path), max_items=limit)))
+    # Without a format the client accepts none: respond() says which there are.
+    return await respond(
+        request, _paced(source, interval) if interval else source, wanted or list(FORMATS), headers=_VARY
+    )
+
+
+def _limit(query: Mapping[str, str]) -> int | None:
+    text = query.get("limit")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        msg = f"limit: got {text!r}, expected a whole number of items"
+        raise ValueError(msg)
+    return int(text)
+
+
+def _interval(query: Mapping[str, str]) -> float:
+    text = query.get("interval", "0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_INTERVAL_SECONDS:
+        msg = f"interval: got {text!r}, expected seconds from 0 to {_MAX_INTERVAL_SECONDS:g}"
+        raise ValueError(msg)
+    return seconds
+
+
+async def _told(source: Batches) -> AsyncIterator[list[Any]]:
+    """Give a file's batches, its errors as answers that say what is wrong with it."""
+    try:
+        async for batch in source.lists:
+            yield batch
+    except PathNotFound as error:
+        raise web.HTTPNotFound(text=str(error)) from error
+    except (DecodeError, OSError) as error:
+        raise web.HTTPInternalServerError(text=f"the file cannot be read: {error}") from error
+
+
+async def _paced(source: Batches, interval: float) -> AsyncIterator[Any]:
+    first = True
+    async for batch in source.lists:
+        for item in batch:
+            if not first:
+                await asyncio.sleep(interval)
+            first = False
+            yield item
+
+
+def _index(request: web.Request, published: Sequence[Published]) -> web.Response:
+    page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
+    entries = [
+        {
+            "url": quote(entry.route),
+            "format": entry.format.name,
+            "bytes": entry.file.stat().st_size,
+            "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+        }
+        for entry in published
+        if entry.file.exists()
+    ]
+    if page is not _HTML:
+        return web.json_response(entries, headers=_VARY)
+    rows = "\n".join(_row(entry) for entry in entries)
+    return web.Response(text=_PAGE.replace("ROWS", rows), content_type="text/html", headers=_VARY)
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    url = html.escape(entry["url"])
+    others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
+    cells = (f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>chunkwise serve</title>
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+div { overflow-x: auto }
+table { border-collapse: collapse }
+th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
+td:nth-child(3) { text-align: right }
+</style>
+<h1>Files</h1>
+<div><table>
+<thead><tr><th>File</th><th>Format</th><th>Bytes</th><th>Modified</th><th>Streamed as</th></tr></thead>
+<tbody>
+ROWS
+</tbody></table></div>
+<p>Add <code>?path=item.name</code> to select values, <code>?limit=10</code> for the first items,
+<code>?interval=0.2</code> to see items come one by one: <code>curl -N</code> shows them.</p>
+</html>
+"""
+
+
+async def serve(paths: Sequence[Path], host: str, port: int) -> None:
+    """Publish files until Ctrl-C or SIGTERM; see the command's help."""
+    published = find_files(paths)
+    _log_in_lines()
+    # Streams in flight do not hold up Ctrl-C.
+    runner = web.AppRunner(make_app(published), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await _listen(runner, host, port)
+        address = runner.addresses[0]
+        _print_curl_lines(published, f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            msg = f"port {port} of {host} is taken: choose another with --port, 0 for any"
+            raise OSError(errno.EADDRINUSE, msg) from error
+        raise
+
+
+def _print_curl_lines(published: Sequence[Published], base: str) -> None:
+    print(f"{len(published)} files at {base}/ (Ctrl-C stops). Try, for example:\n")
+    names = {Path(entry.route).name: quote(entry.route) for entry in published}
+    for entry in [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()][:2]:
+        print(f"  curl -N '{base}{entry}?interval=0.2'")
+        print(f"  curl -N -H 'Accept: application/x-ndjson' '{base}{entry}?interval=0.2&limit=20'")
+        print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?limit=3'")
+        print(f"  chunkwise get '{base}{entry}' --format csv -o out.csv\n", flush=True)
+
+
+class _OneLine(logging.Formatter):
+    """A failure that the file or the client caused is told in a line; of all others the traceback is wanted."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        error = ei[1]
+        if isinstance(error, (StreamError, web.HTTPException, OSError)):
+            return f"  {getattr(error, 'text', None) or error}"
+        return super().formatException(ei)
+
+
+def _log_in_lines() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("chunkwise: %(message)s"))
+    logging.getLogger("chunkwise").addHandler(handler)
+    logging.getLogger("chunkwise").propagate = False
