@@ -1,7 +1,7 @@
 """JSON text in pieces -> ``(prefix, event, value)``, as ijson gives them.
 
 Must not know how bytes arrive. The grammar, the depth limit and UTF-8 are checked by our scanner before ijson sees a
-byte: its C backend takes gigabytes of memory for a few hundred KB of ``[``, and turns lone surrogates into ``?``.
+byte: its C backend takes gigabytes of memory for a few ten KB of ``[``, and turns lone surrogates into ``?``.
 """
 
 from __future__ import annotations
@@ -39,25 +39,27 @@ class EventsDecoder(StreamDecoder):
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()
-        self._position = 0  # how far the window was checked, and passed on
+        self._position = 0  # how far the window was checked
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         start = self.bytes_seen - len(data) - len(self._window)
+        if start and not self._scanner.bytes_walked:  # a BOM
+            self._scanner.shift(start)
         self._window += data
-        checked = self._position
         try:
-            self._position = self._scanner.scan(self._window, checked)
+            self._position = self._scanner.scan(self._window, self._position)
         except DecodeError as error:
-            self._parse(bytes(self._window[checked : max(checked, (error.byte_offset or 0) - start)]), out)
+            self._parse(bytes(self._window[: max(0, (error.byte_offset or 0) - start)]), out)
             raise
-        self._parse(bytes(self._window[checked : self._position]), out)
-        keep = self._scanner.keep_from
-        keep = self._position if keep < 0 else keep
-        del self._window[:keep]
-        self._position -= keep
-        self._scanner.shift(keep)
+        # A number that may go on stays here: of "01", ijson would give the 0.
+        ready = self._scanner.keep_from
+        ready = self._position if ready < 0 else ready
+        self._parse(bytes(self._window[:ready]), out)
+        del self._window[:ready]
+        self._position -= ready
+        self._scanner.shift(ready)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         if self._scanner.in_root_number and not framed:
@@ -66,7 +68,7 @@ class EventsDecoder(StreamDecoder):
         why = self._scanner.finish(self._window)
         if why:
             raise TruncatedError(why)
-        self._parse(b"", out, close=True)
+        self._parse(bytes(self._window), out, close=True)
 
     def _parse(self, data: bytes, out: list[Any], *, close: bool = False) -> None:
         failure: Exception | None = None

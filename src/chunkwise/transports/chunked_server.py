@@ -10,8 +10,8 @@ import inspect
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, overload
 
 from aiohttp import hdrs, web
@@ -103,22 +103,26 @@ def _set_headers(response: web.StreamResponse, format: Format, *, negotiated: bo
         headers[hdrs.VARY] = ", ".join(dict.fromkeys([*known, hdrs.ACCEPT]))
 
 
+class _ClientHasLeft(Exception):  # noqa: N818 - a signal inside this file
+    """Writing failed: told apart from a source that fails with a ConnectionError of its own."""
+
+
 async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: Outbound) -> web.StreamResponse:
     committed = False
     try:
         async with aclosing(stream.pieces()) as pieces:
             async for data in pieces:
-                if not committed:
-                    await response.prepare(request)
-                    committed = True
-                    stream.quiet_seconds = None
-                if data:
-                    await response.write(data)
-    except ConnectionError:
-        if not committed or request.transport is None or request.transport.is_closing():
-            return response  # the client has left; aiohttp sees it, too
-        await _break_off(request, response)
-        raise
+                async with _writing():
+                    if not committed:
+                        await response.prepare(request)
+                        committed = True
+                        stream.quiet_seconds = None
+                    if data:
+                        await response.write(data)
+        async with _writing():
+            await response.write_eof()
+    except _ClientHasLeft:
+        logger.debug("the client of %s %s has left", request.method, request.rel_url)
     except Exception as error:
         where = f"{request.method} {request.rel_url} after {stream.items_sent} items"
         if not committed:
@@ -126,17 +130,23 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
                 logger.exception("the source of %s failed", where)
             return problem_of(error)
         logger.exception("the source of %s failed: the answer is broken off", where)
-        await _break_off(request, response)
+        _break_off(request, response)
     except BaseException:
         if committed:
-            await _break_off(request, response)
+            _break_off(request, response)
         raise
-    else:
-        await response.write_eof()
     return response
 
 
-async def _break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
+@asynccontextmanager
+async def _writing() -> AsyncIterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise _ClientHasLeft from error
+
+
+def _break_off(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Close the connection so that no client takes the answer for a whole one, but may read what was sent."""
     response.force_close()
     transport = request.transport
