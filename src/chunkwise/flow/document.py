@@ -19,7 +19,7 @@ from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.json_values import LivePart, encode_value
 from chunkwise.sources.batches import Batches
 
-_MAX_DEPTH = 512  # as decoders have it
+_MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes three frames of Python's stack
 
 
 class DocumentWriter:
@@ -45,7 +45,7 @@ class DocumentWriter:
             EncodeError: JSON cannot hold a part of it.
         """
         if depth > _MAX_DEPTH:
-            raise EncodeError(f"document is nested deeper than {_MAX_DEPTH}")
+            raise EncodeError(f"iterators and awaitables are nested deeper than {_MAX_DEPTH} in a document")
         mapping = _as_mapping(value)
         if mapping is not None:
             await self._write_object(mapping, depth)
@@ -53,7 +53,7 @@ class DocumentWriter:
             result = await self._futures.of(value)
             async with self._futures.started(result):
                 self._box.worth_writing = True
-                await self._write_part(b"", result, depth)
+                await self._write_part(b"", result, depth + 1)
         else:
             await self._write_array(value)
 
@@ -105,16 +105,17 @@ class Futures:
     @asynccontextmanager
     async def started(self, value: Any) -> AsyncIterator[None]:
         """Start all awaitables in a value; at the end, cancel those that nobody waited for."""
-        mine = [part for part in live_parts(value) if isinstance(part, Awaitable) and id(part) not in self._running]
-        futures = [self.of(part) for part in mine]
+        parts = [part for part in live_parts(value) if isinstance(part, Awaitable) and id(part) not in self._running]
+        mine = {id(part): part for part in parts}  # one may stand in two places
+        futures = [self.of(part) for part in mine.values()]
         try:
             yield
         finally:
             for future in futures:
                 future.cancel()
             await asyncio.gather(*futures, return_exceptions=True)
-            for part in mine:
-                del self._running[id(part)]
+            for known in mine:
+                del self._running[known]
 
 
 def live_parts(value: Any) -> list[Any]:
@@ -137,7 +138,7 @@ def live_parts(value: Any) -> list[Any]:
 async def discard(value: Any) -> None:
     """Close the live parts of a source that will not be run."""
     for part in live_parts(value):
-        for name in ("aclose", "close"):
+        for name in ("aclose", "close", "cancel"):
             close: Callable[[], Any] | None = getattr(part, name, None)
             if close is not None:
                 closed = close()

@@ -46,6 +46,7 @@ class Outbound:
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
+        self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
 
     @property
     def items_sent(self) -> int:
@@ -78,8 +79,9 @@ class Outbound:
         try:
             while running:
                 failure: BaseException | None = None
+                cancellation, self._cancellation = self._cancellation, None
                 try:
-                    waits_for = producer.send(None)
+                    waits_for = producer.throw(cancellation) if cancellation else producer.send(None)
                 except StopIteration:
                     running = False
                 except BaseException as error:  # noqa: BLE001 - raised below, behind the items that came before it
@@ -113,20 +115,23 @@ class Outbound:
                 await _cancel(producer, waits_for)
 
     async def _wait(self, future: Any) -> AsyncGenerator[bytes, None]:
-        """Wait for what a producer waits for; yield all there is, maybe nothing, after each quiet_seconds."""
-        if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
-            await asyncio.sleep(0)
-            return
-        while not future.done():
-            try:
+        """Wait for what a producer waits for; yield all there is, maybe nothing, after each quiet_seconds.
+
+        As Task.cancel() does it: the producer sees a cancellation where it waits, and may be the one that asked for it.
+        """
+        try:
+            if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
+                await asyncio.sleep(0)
+                return
+            while not future.done():
                 await asyncio.wait({future}, timeout=self.quiet_seconds)
-            except asyncio.CancelledError:
-                # As Task.cancel() does it: the producer sees the cancellation where it waits.
-                if not future.cancel():
-                    raise
+                if not future.done():
+                    yield self._box.take()
+        except asyncio.CancelledError as error:
+            if future is not None and future.cancel():
                 await asyncio.wait({future})
-            if not future.done():
-                yield self._box.take()
+            else:
+                self._cancellation = error
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
         """Write an item that has live parts, in parts."""

@@ -1,0 +1,219 @@
+"""What `Outbound` promises of when it writes: nothing ready waits, and what is hot goes in large pieces."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chunkwise.errors import EncodeError
+from chunkwise.flow.outbound import Outbound
+from chunkwise.formats import FORMATS, Encoder, Format
+from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, read_so_far, row, run, run_to_failure
+
+every_format = pytest.mark.parametrize("name", NAMES)
+
+
+def counting(name: str) -> tuple[Format, list[int]]:
+    """A format of a user's own, around one of ours, and the sizes of the batches that it was given."""
+    batches: list[int] = []
+
+    class Counting:
+        def __init__(self, inner: Encoder) -> None:
+            self._inner = inner
+            self.start, self.finish = inner.start, inner.finish
+            self.open_item, self.close_item = inner.open_item, inner.close_item
+
+        def encode(self, batch: Sequence[Any]) -> bytes:
+            batches.append(len(batch))
+            return self._inner.encode(batch)
+
+    def make(*, document: bool = False) -> Encoder:
+        return Counting(FORMATS[name].encoder(document=document))
+
+    return replace(FORMATS[name], encoder=make), batches
+
+
+async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:
+    for index in range(count):
+        yield row(index, size)
+
+
+@every_format
+async def test_what_is_ready_is_handed_over_before_the_producer_goes_on(name: str) -> None:
+    held = Held(ready=3)
+    pieces = Outbound(held.rows(), FORMATS[name].encoder()).pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        first = await anext(pieces)
+        assert read_so_far(name, first) == [row(0), row(1), row(2)]
+        assert not held.go.is_set()
+        held.go.set()
+        rest = [data async for data in pieces]
+    assert read_all(name, b"".join([first, *rest])) == [row(0), row(1), row(2), row(3)]
+
+
+@every_format
+async def test_an_empty_source_is_a_whole_stream_of_no_items(name: str) -> None:
+    assert read_all(name, await run(hot(0), name)) == []
+    assert read_all(name, await run(iter(()), name)) == []
+
+
+@every_format
+async def test_a_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> None:
+    stream = Outbound(hot(20_000), FORMATS[name].encoder())
+    pieces = [data async for data in stream.pieces()]
+    size = sum(map(len, pieces))
+    assert size > 2_000_000
+    assert len(pieces) <= size / (48 * 1024) + 8
+    assert max(map(len, pieces)) < 160 * 1024
+    assert len(read_all(name, b"".join(pieces))) == stream.items_sent == 20_000
+
+
+@every_format
+async def test_a_hot_producer_costs_one_encode_call_for_many_items(name: str) -> None:
+    counted, batches = counting(name)
+    stream = Outbound(hot(20_000, size=10), counted.encoder())
+    async for _ in stream.pieces():
+        pass
+    assert sum(batches) == 20_000
+    assert len(batches) <= 20_000 / 200 + 40
+
+
+async def test_large_items_do_not_gather_beyond_a_piece() -> None:
+    made = 0
+
+    async def large() -> AsyncIterator[dict[str, str]]:
+        nonlocal made
+        for index in range(200):
+            made += 1
+            yield row(index, 100_000)
+
+    stream = Outbound(large(), FORMATS["ndjson"].encoder())
+    ahead = [made - stream.items_sent async for _ in stream.pieces()]
+    assert made == 200
+    assert len(ahead) >= 180
+    assert max(ahead) <= 1
+
+
+async def test_a_producer_that_computes_without_waiting_is_written_before_its_end() -> None:
+    made = 0
+
+    async def computing() -> AsyncIterator[dict[str, str]]:
+        nonlocal made
+        for index in range(8):
+            time.sleep(0.06)  # longer than what is ready may wait
+            made += 1
+            yield row(index)
+
+    pieces = Outbound(computing(), FORMATS["json"].encoder()).pieces()
+    first = await anext(pieces)
+    assert read_so_far("json", first) == [row(0)]
+    assert made == 1
+    await pieces.aclose()
+
+
+async def test_other_tasks_get_turns_while_a_stream_is_hot() -> None:
+    turns, done = 0, False
+
+    async def tick() -> None:
+        nonlocal turns
+        while not done:
+            turns += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(tick())
+    pieces = [data async for data in Outbound(hot(20_000), FORMATS["json"].encoder()).pieces()]
+    done = True
+    await ticking
+    assert len(pieces) > 20
+    assert turns >= len(pieces) - 1
+
+
+async def test_a_producer_that_gives_turns_away_is_written_at_each() -> None:
+    async def polite() -> AsyncIterator[dict[str, str]]:
+        for index in range(5):
+            yield row(index)
+            await asyncio.sleep(0)
+
+    pieces = [data async for data in Outbound(polite(), FORMATS["ndjson"].encoder()).pieces()]
+    assert [read_so_far("ndjson", data) for data in pieces if data] == [[row(index)] for index in range(5)]
+
+
+async def test_what_stands_before_the_first_item_is_not_worth_a_piece_of_its_own() -> None:
+    held = Held(ready=0)
+    pieces = Outbound(held.rows(), FORMATS["json"].encoder()).pieces()
+    first = asyncio.ensure_future(anext(pieces))
+    await held.waiting.wait()
+    assert not first.done()
+    held.go.set()
+    assert await first == b'[{"n":"0","pad":""}'
+    await pieces.aclose()
+
+
+async def test_silence_is_told_after_quiet_seconds_as_often_as_it_lasts() -> None:
+    held = Held(ready=1)
+    stream = Outbound(held.rows(), FORMATS["json"].encoder(), quiet_seconds=0.001)
+    pieces = stream.pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert read_so_far("json", await anext(pieces)) == [row(0)]
+        assert [await anext(pieces) for _ in range(3)] == [b""] * 3
+        stream.quiet_seconds = None
+        held.go.set()
+        assert b"".join([data async for data in pieces]) == b',{"n":"1","pad":""}]'
+
+
+@every_format
+async def test_a_failure_comes_behind_the_items_before_it(name: str) -> None:
+    async def failing() -> AsyncIterator[dict[str, str]]:
+        for index in range(3):
+            yield row(index)
+        raise LookupError("gone")
+
+    data, error = await run_to_failure(Outbound(failing(), FORMATS[name].encoder()))
+    assert repr(error) == "LookupError('gone')"
+    assert read_so_far(name, data) == [row(0), row(1), row(2)]
+
+
+async def test_a_cancellation_that_the_source_raises_comes_behind_the_items_before_it() -> None:
+    async def failing() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        raise asyncio.CancelledError
+
+    data, error = await run_to_failure(Outbound(failing(), FORMATS["json"].encoder()))
+    assert type(error) is asyncio.CancelledError
+    assert read_so_far("json", data) == [row(0)]
+
+
+@every_format
+async def test_an_item_that_cannot_be_encoded_comes_behind_the_items_before_it(name: str) -> None:
+    ended = False
+
+    async def mixed() -> AsyncIterator[Any]:
+        nonlocal ended
+        try:
+            for index in range(1000):
+                yield {"n": str(index), "pad": object() if index == 700 else ""}
+        finally:
+            await asyncio.sleep(0)
+            ended = True
+
+    stream = Outbound(mixed(), FORMATS[name].encoder())
+    data, error = await run_to_failure(stream)
+    assert isinstance(error, EncodeError)
+    assert error.item_index == stream.items_sent == 700
+    assert read_so_far(name, data) == [row(index) for index in range(700)]
+    assert ended
+
+
+@every_format
+async def test_a_sync_source_that_fails_gives_its_items_first(name: str) -> None:
+    def failing() -> Iterator[dict[str, str]]:
+        for index in range(700):
+            yield row(index)
+        raise LookupError("gone")
+
+    data, error = await run_to_failure(Outbound(failing(), FORMATS[name].encoder()))
+    assert repr(error) == "LookupError('gone')"
+    assert read_so_far(name, data) == [row(index) for index in range(700)]

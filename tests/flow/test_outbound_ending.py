@@ -1,0 +1,264 @@
+"""What `Outbound` promises of how a source ends before its time: as in plain code, to the end of its `finally`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+
+import pytest
+
+from chunkwise.flow.outbound import Outbound
+from chunkwise.formats import FORMATS
+from tests.flow.producing import GUARD_SECONDS, Held, read_all, row, run, until
+
+
+def outbound(source: AsyncIterator[object]) -> Outbound:
+    return Outbound(source, FORMATS["json"].encoder())
+
+
+async def read(stream: Outbound) -> bytes:
+    pieces = stream.pieces()
+    try:
+        return b"".join([data async for data in pieces])
+    finally:
+        await pieces.aclose()
+
+
+async def test_cancelling_the_reader_cancels_the_producer_where_it_waits() -> None:
+    held = Held()
+    reading = asyncio.create_task(read(outbound(held.rows())))
+    await held.waiting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert (held.ended, held.cleaned) == ("CancelledError", True)
+
+
+async def test_closing_the_pieces_of_a_source_that_waits_cancels_it_where_it_waits() -> None:
+    held = Held()
+    pieces = outbound(held.rows()).pieces()
+    await anext(pieces)
+    await pieces.aclose()
+    assert (held.ended, held.cleaned) == ("CancelledError", True)
+
+
+async def test_closing_the_pieces_of_a_hot_source_closes_it() -> None:
+    ended: list[str] = []
+
+    async def hot() -> AsyncIterator[dict[str, str]]:
+        try:
+            while True:
+                yield row(0, 1000)
+        except GeneratorExit:
+            ended.append("closed")
+            raise
+        finally:
+            await asyncio.sleep(0.001)
+            ended.append("cleaned")
+
+    pieces = outbound(hot()).pieces()
+    await anext(pieces)
+    await pieces.aclose()
+    assert ended == ["closed", "cleaned"]
+
+
+async def test_cancelling_the_reader_of_a_hot_source_closes_it() -> None:
+    ended: list[str] = []
+
+    async def hot() -> AsyncIterator[dict[str, str]]:
+        try:
+            while True:
+                yield row(0, 1000)
+        finally:
+            await asyncio.sleep(0.001)
+            ended.append("cleaned")
+
+    started = asyncio.Event()
+
+    async def reader() -> None:
+        async for _ in outbound(hot()).pieces():
+            started.set()
+
+    reading = asyncio.create_task(reader())
+    await started.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ended == ["cleaned"]
+
+
+async def test_pieces_that_were_never_asked_for_start_no_source() -> None:
+    held = Held()
+    rows = held.rows()
+    await outbound(rows).pieces().aclose()
+    assert held.ended is None
+
+
+async def test_a_timeout_inside_a_producer_is_its_own() -> None:
+    async def patient() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            yield row(1)
+        await asyncio.sleep(0)
+        yield row(2)
+
+    assert read_all("json", await run(patient())) == [row(0), row(1), row(2)]
+
+
+async def test_a_timeout_inside_a_producer_that_comes_with_what_it_waits_for_is_its_own() -> None:
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+    timeouts: list[asyncio.Timeout] = []
+    waiting = asyncio.Event()
+
+    async def patient() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                waiting.set()
+                await answer
+        except TimeoutError:
+            pass
+        yield row(1)
+
+    reading = asyncio.create_task(read(outbound(patient())))
+    await waiting.wait()
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    timeouts[0].reschedule(loop.time())
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert read_all("json", await reading) == [row(0), row(1)]
+
+
+async def test_a_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("gone")
+
+    async def grouping() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                await asyncio.Event().wait()
+        except* LookupError:
+            pass
+        yield row(1)
+
+    assert read_all("json", await run(grouping())) == [row(0), row(1)]
+
+
+async def test_a_timeout_around_the_reader_ends_the_producer() -> None:
+    held = Held()
+
+    async def impatient() -> None:
+        async with asyncio.timeout(None) as timeout:
+            async for _ in outbound(held.rows()).pieces():
+                timeout.reschedule(asyncio.get_running_loop().time())
+
+    with pytest.raises(TimeoutError):
+        await impatient()
+    await until(lambda: held.cleaned)
+    assert held.ended == "CancelledError"
+
+
+async def test_a_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
+    answer = asyncio.get_running_loop().create_future()
+    waiting = asyncio.Event()
+
+    async def asking() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        waiting.set()
+        try:
+            await answer
+        except asyncio.CancelledError:
+            yield row(1)
+
+    reading = asyncio.create_task(read(outbound(asking())))
+    await waiting.wait()
+    answer.cancel()
+    assert read_all("json", await reading) == [row(0), row(1)]
+
+
+async def test_a_producer_that_swallows_one_cancellation_goes_on_as_in_plain_code() -> None:
+    waiting = asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        yield row(1)
+        await asyncio.sleep(0)
+        yield row(2)
+
+    reading = asyncio.create_task(read(outbound(stubborn())))
+    await waiting.wait()
+    await asyncio.sleep(0)
+    reading.cancel()
+    assert read_all("json", await reading) == [row(0), row(1), row(2)]
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waiting", "hot"])
+async def test_a_producer_that_swallows_every_cancellation_is_closed(waits: bool) -> None:
+    made = 0
+    closed = False
+
+    async def stubborn() -> AsyncIterator[dict[str, str]]:
+        nonlocal made, closed
+        try:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600 if waits and made == 1 else 0)
+                made += 1
+                yield row(made)
+        finally:
+            closed = True
+
+    pieces = outbound(stubborn()).pieces()
+    await anext(pieces)
+    async with asyncio.timeout(GUARD_SECONDS):
+        await pieces.aclose()
+    assert closed
+    assert made < 1000
+
+
+async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    async def untidy() -> AsyncIterator[dict[str, str]]:
+        try:
+            yield row(0)
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("while closing")
+
+    pieces = outbound(untidy()).pieces()
+    await anext(pieces)
+    with caplog.at_level(logging.ERROR, "chunkwise"):
+        await pieces.aclose()
+    assert [record.message for record in caplog.records] == ["closing a source failed"]
+
+
+async def test_a_producer_has_one_context_from_its_start_to_its_end() -> None:
+    name: ContextVar[str] = ContextVar("name", default="none")
+    seen: list[str] = []
+
+    async def naming() -> AsyncIterator[dict[str, str]]:
+        name.set("mine")
+        yield row(0)
+        await asyncio.sleep(0)
+        seen.append(name.get())
+        yield row(1)
+        await asyncio.Event().wait()
+
+    pieces = outbound(naming()).pieces()
+    await anext(pieces)
+    await anext(pieces)
+    await pieces.aclose()
+    assert seen == ["mine"]
