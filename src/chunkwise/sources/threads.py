@@ -64,6 +64,7 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
     puller = _Puller(iterable, lambda: loop.call_soon_threadsafe(wake.set))
     context = contextvars.copy_context()
     with_thread = ThreadPoolExecutor(1, thread_name_prefix="chunkwise-source")
+    hop: asyncio.Future[bool] | None = None
     try:
         ended = False
         while not ended:
@@ -74,16 +75,22 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
                 wake.clear()
                 if batch := _take(puller.ready):
                     yield batch
-            ended = hop.result()
+            done, hop = hop, None
+            ended = done.result()
     finally:
         puller.stopping = True
         closing = loop.run_in_executor(with_thread, context.run, puller.close)
         with_thread.shutdown(wait=False)
+        for future in (hop, closing):
+            if future is not None:
+                future.add_done_callback(_log_failure)
         # A thread that blocks in next() cannot be interrupted: it closes its iterator when it comes back.
-        done, _ = await asyncio.wait({closing}, timeout=1)
-        for future in done:
-            if (error := future.exception()) is not None:
-                logger.error("closing a source failed", exc_info=error)
+        await asyncio.wait({closing}, timeout=1)
+
+
+def _log_failure(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("closing a source failed", exc_info=error)
 
 
 def _take(ready: deque[Any]) -> list[Any]:

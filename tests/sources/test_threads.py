@@ -1,0 +1,230 @@
+"""What pulling a sync iterable promises: one thread of its own, many items a hop, never far ahead, always closed."""
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any, cast
+
+import pytest
+
+from chunkwise.sources.threads import batches_in_thread
+
+GUARD_SECONDS = 30
+
+
+def pulled(source: Iterable[Any], count: int | Callable[[], int] = 16) -> AsyncGenerator[list[Any], None]:
+    hop_items = count if callable(count) else lambda: count
+    return cast("AsyncGenerator[list[Any], None]", batches_in_thread(source, hop_items))
+
+
+async def everything(source: Iterable[Any], count: int = 16) -> list[Any]:
+    async with asyncio.timeout(GUARD_SECONDS):
+        return [item async for batch in pulled(source, count) for item in batch]
+
+
+async def until_set(event: threading.Event) -> None:
+    async with asyncio.timeout(GUARD_SECONDS):
+        while not event.is_set():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 256])
+@pytest.mark.parametrize("items", [0, 1, 16, 17, 1000])
+async def test_all_items_come_in_order(items: int, count: int) -> None:
+    assert await everything(iter(range(items)), count) == list(range(items))
+
+
+async def test_a_source_is_pulled_and_closed_in_one_thread_that_is_not_the_loops() -> None:
+    threads = set()
+
+    def source() -> Iterator[int]:
+        try:
+            for number in range(500):
+                threads.add(threading.get_ident())
+                yield number
+        finally:
+            threads.add(threading.get_ident())
+
+    assert len(await everything(source(), 10)) == 500
+    assert len(threads) == 1
+    assert threads.isdisjoint({threading.get_ident()})
+
+
+async def test_each_source_has_a_thread_of_its_own_so_that_one_that_blocks_holds_up_no_other() -> None:
+    release = threading.Event()
+
+    def blocking() -> Iterator[int]:
+        assert release.wait(GUARD_SECONDS)
+        yield 1
+
+    blocked = [asyncio.ensure_future(everything(blocking())) for _ in range(40)]  # more than any shared pool has
+    try:
+        assert await everything(iter(range(100))) == list(range(100))
+    finally:
+        release.set()
+    assert await asyncio.gather(*blocked) == [[1]] * 40
+
+
+async def test_many_items_are_pulled_in_a_hop() -> None:
+    hops = 0
+
+    def hop_items() -> int:
+        nonlocal hops
+        hops += 1
+        return 100
+
+    batches = [batch async for batch in pulled(iter(range(10_000)), hop_items)]
+    assert sum(map(len, batches)) == 10_000
+    assert hops <= 10_000 / 100 + 1
+
+
+async def test_what_is_ready_comes_before_the_source_goes_on() -> None:
+    release = threading.Event()
+
+    def blocking() -> Iterator[int]:
+        yield 1
+        assert release.wait(GUARD_SECONDS)
+        yield 2
+
+    batches = pulled(blocking())
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert await anext(batches) == [1]
+        release.set()
+        assert [batch async for batch in batches] == [[2]]
+
+
+async def test_a_source_is_never_pulled_further_than_one_hop_ahead() -> None:
+    made = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal made
+        while True:
+            made += 1
+            yield made
+
+    batches = pulled(endless(), 10)
+    taken = len(await anext(batches))
+    await batches.aclose()  # closes in the source's thread, behind the hop that runs
+    assert taken <= made <= 10
+
+
+async def test_a_consumer_that_stops_closes_the_source_in_its_thread() -> None:
+    threads: dict[str, int] = {}
+
+    def source() -> Iterator[int]:
+        threads["next"] = threading.get_ident()
+        try:
+            while True:
+                yield 0
+        finally:
+            threads["close"] = threading.get_ident()
+
+    batches = pulled(source())
+    await anext(batches)
+    await batches.aclose()
+    assert threads["close"] == threads["next"]
+    assert threads["close"] != threading.get_ident()
+
+
+async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_comes_back() -> None:
+    blocking, release, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            blocking.set()
+            assert release.wait(GUARD_SECONDS)
+            yield 1
+            raise AssertionError("pulled behind the cancellation")
+        finally:
+            closed.set()
+
+    task = asyncio.ensure_future(everything(source(), 100))
+    await until_set(blocking)
+    task.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_set(closed)
+
+
+async def test_what_a_source_raises_comes_behind_its_items() -> None:
+    def failing() -> Iterator[int]:
+        yield from range(40)
+        raise LookupError("gone")
+
+    came: list[int] = []
+
+    async def take() -> None:
+        async for batch in pulled(failing()):
+            came.extend(batch)
+
+    with pytest.raises(LookupError, match="gone"):
+        await take()
+    assert came == list(range(40))
+
+
+async def test_a_source_that_gives_no_iterator_fails_as_iter_does() -> None:
+    class Never:
+        def __iter__(self) -> Iterator[int]:
+            raise LookupError("no rows")
+
+    with pytest.raises(LookupError, match="no rows"):
+        await everything(Never())
+
+
+async def test_a_source_that_fails_after_its_consumer_has_left_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    blocking, release = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        blocking.set()
+        assert release.wait(GUARD_SECONDS)
+        raise LookupError("too late")
+        yield
+
+    task = asyncio.ensure_future(everything(source()))
+    await until_set(blocking)
+    task.cancel()
+    await asyncio.sleep(0)
+    with caplog.at_level(logging.WARNING):
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        gc.collect()
+        await asyncio.sleep(0)
+    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
+
+
+async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    def untidy() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            raise LookupError("while closing")
+
+    batches = pulled(untidy())
+    await anext(batches)
+    with caplog.at_level(logging.ERROR):
+        await batches.aclose()
+    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
+
+
+async def test_a_source_sees_the_context_of_its_consumer() -> None:
+    name: ContextVar[str] = ContextVar("name")
+    name.set("request 7")
+    assert await everything(name.get() for _ in range(2)) == ["request 7", "request 7"]
+
+
+async def test_threads_end_with_their_sources() -> None:
+    for _ in range(5):
+        await everything(iter(range(3)))
+    async with asyncio.timeout(GUARD_SECONDS):
+        while any(thread.name.startswith("chunkwise-source") for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
