@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
-from chunkwise.errors import TruncatedError
+from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Decoder
 
 
@@ -44,6 +44,7 @@ class Inbound:
         self._empty = empty
         self._decoder: Decoder | None = None
         self._iterator: AsyncIterator[Any] | None = None
+        self._failure: StreamError | None = None
 
     @property
     def items_seen(self) -> int:
@@ -56,7 +57,7 @@ class Inbound:
         return self._decoder.bytes_seen if self._decoder else 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._iterator is None:
+        if self._iterator is None or self._failure is not None:  # what failed must not look whole to a second loop
             self._iterator = self._items()
         return self._iterator
 
@@ -67,7 +68,17 @@ class Inbound:
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
-        decoder: Decoder | None = None
+        if self._failure is not None:
+            raise self._failure
+        try:
+            async for batch in self._batches():
+                yield batch
+        except StreamError as error:
+            self._failure = error
+            raise
+
+    async def _batches(self) -> AsyncIterator[list[Any]]:
+        decoder = self._decoder
         try:
             async for data in self._chunks:
                 if decoder is None:

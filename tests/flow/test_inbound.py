@@ -1,0 +1,187 @@
+"""What `Inbound` promises: items as their bytes come, in lists if wanted, and every one of them before an error."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+import pytest
+
+from chunkwise.errors import DecodeError, PathNotFound, TruncatedError
+from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.formats import FORMATS
+from chunkwise.formats.paths import PathLike
+from tests.flow.producing import GUARD_SECONDS
+
+
+def inbound(
+    pieces: Iterable[bytes | Exception],
+    name: str = "json",
+    path: PathLike = "",
+    *,
+    framed: bool = False,
+    **options: Any,
+) -> Inbound:
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    return Inbound(chunks(), lambda: FORMATS[name].decoder(path, **options), lambda: framed)
+
+
+async def read(stream: Inbound, items: list[Any]) -> None:
+    async with asyncio.timeout(GUARD_SECONDS):
+        async for item in stream:
+            items.append(item)  # noqa: PERF401 - what came before an error is the point
+
+
+async def read_lists(stream: Inbound, items: list[Any]) -> None:
+    async with asyncio.timeout(GUARD_SECONDS):
+        async for batch in stream.batches():
+            items.extend(batch)
+
+
+both_ways = pytest.mark.parametrize("reader", [read, read_lists], ids=["items", "batches"])
+Reader = Callable[[Inbound, list[Any]], Any]
+
+
+@both_ways
+async def test_items_come_from_any_cut_of_the_bytes(reader: Reader) -> None:
+    data = b'[1,"two",{"three":[3]}]'
+    for cut in range(len(data)):
+        items: list[Any] = []
+        await reader(inbound([data[:cut], b"", data[cut:]]), items)
+        assert items == [1, "two", {"three": [3]}]
+
+
+async def test_an_item_comes_as_soon_as_its_last_byte_did() -> None:
+    fed = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal fed
+        for piece in (b"[1", b",2,3", b",", b"4]"):
+            fed += 1
+            yield piece
+
+    stream = Inbound(chunks(), FORMATS["json"].decoder, lambda: False)
+    assert [(item, fed) async for item in stream] == [(1, 2), (2, 2), (3, 3), (4, 4)]
+
+
+async def test_batches_are_lists_of_what_each_chunk_brought() -> None:
+    stream = inbound([b"[1,2,", b"3,", b" ", b"4,5]"])
+    assert [batch async for batch in stream.batches()] == [[1, 2], [3], [4, 5]]
+
+
+async def test_progress_can_be_asked_for_while_reading() -> None:
+    stream = inbound([b"[1,", b"2,", b"3]"])
+    assert (stream.items_seen, stream.bytes_seen) == (0, 0)
+    progress = [(stream.items_seen, stream.bytes_seen) async for _ in stream]
+    assert progress == [(1, 3), (2, 5), (3, 7)]
+    assert (stream.items_seen, stream.bytes_seen) == (3, 7)
+
+
+async def test_reading_may_stop_and_go_on() -> None:
+    stream = inbound([b"[1,2", b",3,4]"])
+    async for item in stream:
+        assert item == 1
+        break
+    assert [item async for item in stream] == [2, 3, 4]
+
+
+@both_ways
+async def test_items_before_a_defect_come_before_the_error(reader: Reader) -> None:
+    items: list[Any] = []
+    with pytest.raises(DecodeError) as caught:
+        await reader(inbound([b"[1,2", b",3,?"]), items)
+    assert items == [1, 2, 3]
+    assert caught.value.item_index == 3
+
+
+@both_ways
+async def test_items_before_a_break_come_before_the_error(reader: Reader) -> None:
+    items: list[Any] = []
+    cause = OSError("reset")
+    broken = Broken("no more")
+    broken.__cause__ = cause
+    with pytest.raises(TruncatedError, match="no more") as caught:
+        await reader(inbound([b"[1,2", b",3,", broken]), items)
+    assert items == [1, 2, 3]
+    assert (caught.value.items_seen, caught.value.bytes_seen, caught.value.format) == (3, 7, "json")
+    assert caught.value.__cause__ is cause
+
+
+async def test_a_break_before_the_first_byte_is_a_cut_too() -> None:
+    with pytest.raises(TruncatedError, match="no more") as caught:
+        await read(inbound([Broken("no more")]), [])
+    assert (caught.value.items_seen, caught.value.bytes_seen) == (0, 0)
+
+
+async def test_a_break_behind_a_complete_document_is_still_a_cut() -> None:
+    items: list[Any] = []
+    with pytest.raises(TruncatedError):
+        await read(inbound([b"[1,2]", Broken("no last chunk")]), items)
+    assert items == [1, 2]
+
+
+@both_ways
+async def test_an_end_before_the_grammar_is_complete_is_a_cut(reader: Reader) -> None:
+    items: list[Any] = []
+    with pytest.raises(TruncatedError) as caught:
+        await reader(inbound([b"[1,2", b",3"], framed=True), items)
+    assert items == [1, 2]
+    assert (caught.value.items_seen, caught.value.bytes_seen) == (2, 6)
+
+
+async def test_no_bytes_at_all_are_a_cut_document_and_an_empty_line_format() -> None:
+    with pytest.raises(TruncatedError):
+        await read(inbound([]), [])
+    items: list[Any] = []
+    await read(inbound([], "ndjson", framed=True), items)
+    assert items == []
+
+
+@both_ways
+async def test_a_last_item_that_only_the_end_completes_counts_if_the_end_is_proven(reader: Reader) -> None:
+    items: list[Any] = []
+    await reader(inbound([b"1\n23"], "ndjson", framed=True), items)
+    assert items == [1, 23]
+    items = []
+    with pytest.raises(TruncatedError):
+        await reader(inbound([b"1\n23"], "ndjson", framed=False), items)
+    assert items == [1]
+
+
+@pytest.mark.parametrize("pieces", [[b"[1,2", Broken("no more")], [b"[1,?"], [b"[1,2"]], ids=["cut", "defect", "end"])
+@both_ways
+async def test_a_stream_that_failed_fails_again_when_it_is_read_again(reader: Reader, pieces: list[Any]) -> None:
+    stream = inbound(pieces)
+    items: list[Any] = []
+    with pytest.raises(DecodeError) as first:
+        await reader(stream, items)
+    assert items == [1]
+    with pytest.raises(type(first.value)):
+        await reader(stream, items)
+    assert items == [1]
+
+
+async def test_a_stream_that_was_whole_gives_nothing_when_it_is_read_again() -> None:
+    stream = inbound([b"[1,2]"])
+    assert [item async for item in stream] == [1, 2]
+    assert [item async for item in stream] == []
+    assert stream.items_seen == 2
+
+
+async def test_a_required_path_that_selected_nothing_is_told_at_the_end() -> None:
+    items: list[Any] = []
+    with pytest.raises(PathNotFound):
+        await read(inbound([b'{"a":[1]}'], path="b.item", required=True), items)
+    assert items == []
+
+
+async def test_reading_in_lists_may_stop_and_go_on() -> None:
+    stream = inbound([b"[1,2", b",3,4", b",5]"])
+    async for batch in stream.batches():
+        assert batch == [1]
+        break
+    assert [item async for batch in stream.batches() for item in batch] == [2, 3, 4, 5]
