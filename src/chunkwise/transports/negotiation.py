@@ -67,6 +67,16 @@ def _quality(text: str) -> float:
     return min(float(text), 1.0) if good else 0.0
 
 
+def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[float, int]:
+    """Return how much a client likes what is sent under the first media type, and how specific it was about that."""
+    sent, *aliases = media_types
+    # Of the ranges that match a type, the most specific says its quality (RFC 9110 §12.5.1).
+    specific, quality = max(((found.match(sent), found.quality) for found in ranges), default=(0, 0.0))
+    # An alias counts where it is named: no ``*/*`` gives it what was refused under the type that is sent.
+    named = (found.quality for found in ranges for alias in aliases if found.match(alias) == 3)
+    return max([(quality if specific else 0.0, specific), *((liked, 3) for liked in named)])
+
+
 def offered(choice: FormatChoice) -> list[Format]:
     """Return the formats of a choice.
 
@@ -97,15 +107,7 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
     best: tuple[float, int] = (0.0, 0)
     chosen = None
     for candidate in formats:
-        # Of the ranges that match a type, the most specific says its quality; of a format's types, the best counts.
-        liking = max(
-            (
-                max(((found.match(media_type), found.quality) for found in ranges), default=(0, 0.0))
-                for media_type in candidate.media_types
-            ),
-            key=lambda pair: (pair[1] if pair[0] else 0.0, pair[0]),
-        )
-        specific, quality = liking
-        if specific and quality > 0 and (quality, specific) > best:
+        quality, specific = _liking(ranges, candidate.media_types)
+        if quality > 0 and (quality, specific) > best:
             best, chosen = (quality, specific), candidate
     return chosen

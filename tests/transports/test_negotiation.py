@@ -1,0 +1,161 @@
+"""What negotiation promises: the format that the client likes best, or a refusal that lists what there is."""
+
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.pytest_plugin import AiohttpServer
+from multidict import CIMultiDict
+
+from chunkwise import respond
+from chunkwise.errors import UnknownFormat
+from chunkwise.formats import FORMATS
+from chunkwise.transports.negotiation import FormatChoice, negotiate, offered, parse_accept
+
+CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+ALL = list(FORMATS)
+
+CASES: list[tuple[str, str | None]] = [
+    # anything
+    ("*/*", "json"),
+    (CHROME, "json"),
+    (FIREFOX, "json"),
+    ("*/*;q=0.1", "json"),
+    # one type, its aliases, its case, its parameters
+    *((media_type, row.name) for row in FORMATS.values() for media_type in row.media_types),
+    ("Text/CSV", "csv"),
+    ("text/csv; header=present", "csv"),
+    ("application/json; charset=utf-8; q=0.5", "json"),
+    ("text/event-stream", "sse"),  # EventSource
+    # quality
+    ("application/json;q=0.5, text/csv", "csv"),
+    ("application/json;q=0.5, text/csv;q=0.4", "json"),
+    ("text/csv;q=0.001, application/json;q=0", "csv"),
+    ("text/csv;Q=0.2,application/x-ndjson;q=0.3", "ndjson"),
+    ("text/csv ; q = 0.2 , application/x-ndjson ; q=0.3", "ndjson"),
+    ("application/json;q=1.000,text/csv;q=0.999", "json"),
+    # the most specific range says a type's quality, wherever it stands
+    ("text/*;q=0.9, text/csv;q=0.1, application/json;q=0.5", "sse"),
+    ("*/*;q=0.1, text/csv", "csv"),
+    ("text/csv, */*", "csv"),  # as good as others, but named
+    ("*/*, text/csv", "csv"),
+    ("*/*;q=0.5, application/json;q=0.1", "ndjson"),
+    # refusals
+    ("application/json;q=0, */*", "ndjson"),
+    ("application/json;q=0, application/x-ndjson;q=0, application/json-seq;q=0, */*;q=0.1", "sse"),
+    ("*/*;q=0", None),
+    ("text/csv;q=0", None),
+    ("text/csv;q=0.0, text/plain;q=0.000", None),
+    ("image/png", None),
+    ("application/vnd.api+json", None),
+    # a range of types takes what is sent under such a type, not what is understood under one
+    ("text/*", "sse"),
+    ("application/*", "json"),
+    ("application/*;q=0.1, text/*;q=0.2", "sse"),
+    # what is malformed is passed over
+    ("application, text/csv", "csv"),
+    ("/, */json, ;q=1, text/csv;q=0.1", "csv"),
+    (",,text/csv,,", "csv"),
+    ("text/csv;q=2, application/json;q=0.1", "json"),
+    ("text/csv;q=high, application/json;q=0.1", "json"),
+    ("text/csv;q=0.1234, application/json;q=0.1", "json"),
+    ("text/csv;q=-1, application/json;q=0.1", "json"),
+    ("text/csv;q=, application/json;q=0.1", "json"),
+    ("text/csv;q=nan, application/json;q=inf, text/plain;q=0.1", "text"),
+    ("text/csv;q=１, application/json;q=0.1", "json"),
+]
+
+
+@pytest.mark.parametrize(("accept", "expected"), CASES)
+def test_the_client_gets_what_it_likes_best(accept: str, expected: str | None) -> None:
+    chosen = negotiate([accept], offered(None))
+    assert (chosen.name if chosen else None) == expected
+
+
+def test_without_an_accept_header_the_first_format_is_taken() -> None:
+    assert negotiate([], offered(None)) is FORMATS["json"]
+    assert negotiate([], offered(["csv", "json"])) is FORMATS["csv"]
+
+
+def test_several_accept_headers_are_one() -> None:
+    chosen = negotiate(["application/json;q=0.1", "text/csv;q=0.2", "text/plain;q=0.15"], offered(None))
+    assert chosen is FORMATS["csv"]
+
+
+def test_only_what_is_offered_is_taken() -> None:
+    assert negotiate(["application/json, text/csv;q=0.1"], offered(["csv", "ndjson"])) is FORMATS["csv"]
+    assert negotiate(["*/*"], offered(["csv", "ndjson"])) is FORMATS["csv"]
+    assert negotiate(["application/json"], offered(["csv", "ndjson"])) is None
+
+
+def test_ranges_are_read_with_their_quality() -> None:
+    ranges = parse_accept(["text/csv;q=0.5;x=y, */*", "application/json"])
+    assert [(found.type, found.subtype, found.quality) for found in ranges] == [
+        ("text", "csv", 0.5),
+        ("*", "*", 1.0),
+        ("application", "json", 1.0),
+    ]
+
+
+def test_formats_may_be_named_or_given() -> None:
+    assert offered(None) == list(FORMATS.values())
+    assert offered("csv") == [FORMATS["csv"]]
+    assert offered(FORMATS["csv"]) == [FORMATS["csv"]]
+    assert offered(["csv", FORMATS["json"]]) == [FORMATS["csv"], FORMATS["json"]]
+
+
+@pytest.mark.parametrize("choice", ["xml", ["json", "xml"], []])
+def test_a_format_that_there_is_not_is_refused_by_name(choice: Any) -> None:
+    with pytest.raises(UnknownFormat, match="at least one" if choice == [] else "'xml', expected one of json, ndjson"):
+        offered(choice)
+
+
+async def answered(
+    server: AiohttpServer, choice: FormatChoice, accept: list[str], method: str = "GET"
+) -> tuple[int, str, str | None, Any]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, ({"n": "1"} for _ in range(1)), choice)
+
+    app = web.Application()
+    app.router.add_route("*", "/", handler)
+    running = await server(app)
+    headers = CIMultiDict([("Accept", value) for value in accept])
+    async with (
+        ClientSession(skip_auto_headers=["Accept"]) as session,
+        session.request(method, running.make_url("/"), headers=headers) as response,
+    ):
+        told = await response.json(content_type=None) if response.status != 200 and method == "GET" else None
+        return response.status, response.content_type, response.headers.get("Vary"), told
+
+
+async def test_vary_stands_only_where_the_format_was_negotiated(aiohttp_server: AiohttpServer) -> None:
+    assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", "Accept", None)
+    assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", "Accept", None)
+    assert await answered(aiohttp_server, "ndjson", []) == (200, "application/x-ndjson", None, None)
+
+
+async def test_a_format_that_is_forced_is_sent_to_any_client(aiohttp_server: AiohttpServer) -> None:
+    assert (await answered(aiohttp_server, "csv", ["application/json"]))[:2] == (200, "text/csv")
+    assert (await answered(aiohttp_server, FORMATS["sse"], ["image/png"]))[:2] == (200, "text/event-stream")
+
+
+async def test_several_accept_headers_count_together_on_the_wire(aiohttp_server: AiohttpServer) -> None:
+    accept = ["application/json;q=0.1", "text/csv"]
+    assert (await answered(aiohttp_server, None, accept))[:2] == (200, "text/csv")
+
+
+async def test_a_refusal_lists_what_there_is(aiohttp_server: AiohttpServer) -> None:
+    status, content_type, vary, told = await answered(aiohttp_server, ["json", "csv"], ["image/png", "text/html"])
+    assert (status, content_type, vary) == (406, "application/problem+json", "Accept")
+    assert told == {
+        "title": "Not Acceptable",
+        "status": 406,
+        "detail": "the client accepts image/png, text/html; there is application/json, text/csv",
+        "available": ["application/json", "text/csv"],
+    }
+
+
+async def test_head_is_refused_like_get(aiohttp_server: AiohttpServer) -> None:
+    assert (await answered(aiohttp_server, None, ["image/png"], "HEAD"))[0] == 406
