@@ -65,9 +65,16 @@ class LineSplitter:
             raise self._too_long
 
     def rest(self) -> bytes:
-        """Return what came behind the last line end."""
+        """Return what came behind the last line end.
+
+        Raises:
+            LimitError: it has more than max_bytes.
+        """
         self.offset = self._next_offset
-        return b"".join(self._pending)
+        text = b"".join(self._pending)
+        if len(text.removesuffix(b"\r")) > self._max_bytes:
+            raise self._error(len(text), self.offset)
+        return text
 
     def _hold(self, data: bytes) -> None:
         if data:

@@ -180,8 +180,8 @@ class StreamDecoder(ABC):
     name: str
     resynchronises = False
     """Whether decoding may go on behind a defect once it was raised."""
-    replaces_invalid_utf8 = False
-    """Whether the standard asks for U+FFFD in place of invalid UTF-8; elsewhere that is a defect."""
+    checks_utf8 = True
+    """Whether the frame refuses invalid UTF-8; False where the format itself replaces or refuses it."""
 
     def __init__(
         self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -193,18 +193,23 @@ class StreamDecoder(ABC):
         self._limits = limits
         self._found = not parts
         self._failure: DecodeError | None = None
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._held = b""  # the start of a UTF-8 character
         self._bom_pending: bytes | None = b""
+        self._unread = b""  # came while a defect was waiting behind which decoding goes on
         self._finished = False
+        self._complete = False
 
     def feed(self, data: bytes) -> list[Any]:
         """See `Decoder.feed`."""
         out: list[Any] = []
         if self._failure is not None:
+            if self.resynchronises:
+                self._unread += data
             self._raise(self._failure)
         if self._finished:
             msg = "feed() after finish(): use a new decoder for a new stream"
             raise ValueError(msg)
+        data, self._unread = self._unread + data, b""
         try:
             if self._bom_pending is not None:
                 data = self._without_bom(data)
@@ -219,14 +224,17 @@ class StreamDecoder(ABC):
         out: list[Any] = []
         if self._failure is not None:
             self._raise(self._failure)
-        if self._finished:
+        if self._complete:
             return out
         self._finished = True
+        data, self._unread = (self._bom_pending or b"") + self._unread, b""
+        self._bom_pending = None
         try:
-            if self._bom_pending:
-                self._decode_valid(self._bom_pending, out)
-            if not self.replaces_invalid_utf8 and self._utf8.getstate()[0]:
+            if self.checks_utf8 and (data or self._held):
+                self.bytes_seen += len(data)
                 raise TruncatedError("the bytes stop inside a UTF-8 character")
+            if data:
+                self._decode_valid(data, out)
             self._finish(out, framed=framed)
         except DecodeError as error:
             self._keep(error, out)
@@ -234,6 +242,7 @@ class StreamDecoder(ABC):
         if self._required and not (self._found or self.items_seen):
             msg = f"path {path_text(self._parts)!r} was not found in the stream"
             raise PathNotFound(msg, format=self.name)
+        self._complete = self._failure is None
         return out
 
     @abstractmethod
@@ -262,20 +271,29 @@ class StreamDecoder(ABC):
 
     def _decode_valid(self, data: bytes, out: list[Any]) -> None:
         """Decode the data, or what stands before its first invalid UTF-8."""
-        start = self.bytes_seen
-        self.bytes_seen += len(data)
-        if self.replaces_invalid_utf8:
+        if not self.checks_utf8:
+            self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        held = len(self._utf8.getstate()[0])
+        # A character that is not whole stays here: else a number would end at its first byte, or not, by the split.
+        start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
+        data = self._held + data if self._held else data
+        defect = None
         try:
-            self._utf8.decode(data)
+            whole = codecs.utf_8_decode(data, "strict", False)[1]  # noqa: FBT003 - not the end
         except UnicodeDecodeError as error:
-            place = error.start - held  # counted from the bytes of a character that an earlier call began
-            self._decode(data[: max(place, 0)], out)
-            msg = f"invalid UTF-8: {error.reason} 0x{error.object[error.start]:02x}; send UTF-8"
-            raise DecodeError(msg, byte_offset=start + place) from None
-        self._decode(data, out)
+            whole = error.start
+            defect = DecodeError(
+                f"invalid UTF-8: {error.reason} 0x{data[whole]:02x}; send UTF-8", byte_offset=start + whole
+            )
+        self._held = b"" if defect else data[whole:]
+        try:
+            self.bytes_seen = start + whole  # which `_decode` takes its offsets from
+            self._decode(data[:whole], out)
+        finally:
+            self.bytes_seen = end
+        if defect is not None:
+            raise defect
 
     def _keep(self, error: DecodeError, out: list[Any]) -> None:
         """Complete the error; raise it at once only if no items wait before it."""

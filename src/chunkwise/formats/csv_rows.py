@@ -53,12 +53,15 @@ class CsvEncoder:
                     columns = self._header(row)
                     writer.writerow(columns)
                 writer.writerow(_cells(row, columns))
-            except (TypeError, ValueError) as error:
-                raise EncodeError(str(error), item_index=index) from error
+            except RecursionError:
+                raise EncodeError("item is nested too deep, or holds itself", item_index=index) from None
+            except (TypeError, ValueError, OverflowError) as error:
+                message = error.message if isinstance(error, EncodeError) else str(error)
+                raise EncodeError(message, item_index=index) from error
         try:
             data = text.getvalue().encode()
         except UnicodeEncodeError:
-            raise self._bad_text(batch) from None
+            raise self._bad_text(batch, columns) from None
         self._columns = columns
         self._count += len(batch)
         return data
@@ -72,11 +75,12 @@ class CsvEncoder:
             raise TypeError(msg)
         return list(row)
 
-    def _bad_text(self, batch: Sequence[Any]) -> EncodeError:
+    def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
         message = "a string holds a lone surrogate, which UTF-8 cannot"
         for index, item in enumerate(batch, self._count):
+            row = item if type(item) is dict else msgspec.to_builtins(item)
             try:
-                str(msgspec.to_builtins(item)).encode()
+                "".join(map(str, [*columns, *_cells(row, columns)])).encode()
             except UnicodeEncodeError:
                 return EncodeError(message, item_index=index)
         return EncodeError(message)

@@ -54,7 +54,7 @@ class JsonEncoder:
 
     def _separator(self, count: int) -> bytes:
         if self._document and self._count + count > 1:
-            raise EncodeError(f"a JSON document is one value, got {self._count + count}", item_index=self._count)
+            raise EncodeError(f"a JSON document is one value, got {self._count + count}", item_index=1)
         return b"," if self._count and count else b""
 
 
@@ -68,7 +68,8 @@ class JsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._values = ValueDecoder(type)
-        self._scanner = Scanner(self._parts, max_depth=limits.max_depth)
+        most = limits.max_item_bytes
+        self._scanner = Scanner(self._parts, max_depth=limits.max_depth, max_name_bytes=most, max_number_bytes=most)
         self._window = bytearray()
         self._dropped = 0  # bytes of the stream before the window
         self._position = 0  # how far the window was scanned
@@ -84,8 +85,9 @@ class JsonDecoder(StreamDecoder):
         return self._scanner.bytes_walked
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        if not self._window:
-            self._dropped = self.bytes_seen - len(data)
+        if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM
+            self._dropped += skipped
+            self._scanner.shift(skipped)
         self._window += data
         try:
             self._position = self._scanner.scan(self._window, self._position)

@@ -6,6 +6,7 @@ RS; the end of the stream is not proven by the format.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, TruncatedError
@@ -54,11 +55,42 @@ class JsonSeqEncoder:
         return b""
 
 
+class _SequenceText(JsonDecoder):
+    """One text of a sequence: no BOM of its own, and ``true`` may be the start of more until white space is behind it.
+
+    RFC 7464 §2.4: only white space delimits a number, true, false and null.
+    """
+
+    def __init__(self, parts: tuple[str, ...], type: Any, limits: Limits) -> None:
+        super().__init__(parts, type=type, limits=limits)
+        self._bom_pending = None
+        self._begun = False
+        self._word = b""  # a literal at the root, or its start
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        if not self._begun:
+            data, self._word = self._word + data, b""
+            text = data.lstrip(_WHITE)
+            if text[:1] in (b"t", b"f", b"n") and len(text) <= len(b"false") and text.isalpha():
+                self._word = data
+                return
+            self._begun = bool(text)
+        super()._decode(data, out)
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        if self._word:
+            if not framed:
+                raise TruncatedError("the JSON text stops in a literal at its root, expected white space behind it")
+            super()._decode(self._word, out)
+        super()._finish(out, framed=framed)
+
+
 class JsonSeqDecoder(StreamDecoder):
     """A sequence in pieces -> items. Behind a defective text it can be fed on: it goes on at the next RS."""
 
     name = "json-seq"
     resynchronises = True
+    checks_utf8 = False  # each text does, so that the next is decoded
 
     def __init__(
         self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -66,50 +98,60 @@ class JsonSeqDecoder(StreamDecoder):
         super().__init__(parse_path(path), required=required, limits=limits)
         self._type = type
         self._records = JsonRecords(self._parts, type, limits)
-        self._unread = b""  # behind a defect: what the next call begins with
-        self._text: JsonDecoder | None = None  # decodes the text that no RS follows yet; None: skip to the next RS
+        self._waiting: deque[bytes] = deque()  # texts behind a defect; no RS follows the last
+        self._next_offset = 0  # where the first of them starts in the stream
+        self._text: _SequenceText | None = None  # decodes the text that no RS follows yet; None: skip to the next RS
         self._offset = 0  # where that text starts in the stream
         self._begun = False
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        data, self._unread = self._unread + data, b""
-        offset = self.bytes_seen - len(data)
         first, *others = data.split(_RS)
-        if not self._begun and first.strip(_WHITE):
-            msg = f"got {first.strip(_WHITE)[:1]!r} before the first text, expected RS (0x1E)"
-            self._begun, self._unread = True, _RS + _RS.join(others) if others else b""
-            raise DecodeError(msg, byte_offset=offset)
-        self._begun = self._begun or bool(others)
+        fresh = not self._waiting
+        if fresh:
+            self._next_offset = self.bytes_seen - len(data) + len(first) + 1
+        else:
+            self._waiting[-1] += first
+        self._waiting.extend(others)
         try:
-            self._feed_text(first, out)
-            if not others:
-                return
-            self._end_text(out, framed=False)
-            offset += len(first) + 1
-            ended, last = others[:-1], others[-1]
-            values = self._decode_run(ended)
-            if values is None:
-                while others[1:]:
-                    text = others.pop(0)
-                    self._begin_text(offset)
-                    self._feed_text(text, out)
+            if fresh:
+                self._go_on(first, out)
+                self._take_run(out)
+            while self._waiting:
+                text = self._waiting.popleft()
+                self._text, self._offset = _SequenceText(self._parts or (), self._type, self._limits), self._next_offset
+                self._next_offset += len(text) + 1
+                self._feed_text(text, out)
+                if self._waiting:
                     self._end_text(out, framed=False)
-                    offset += len(text) + 1
-            else:
-                out += values
-                offset += sum(map(len, ended)) + len(ended)
-            others = []
-            self._begin_text(offset)
-            self._feed_text(last, out)
         except DecodeError:
             self._text = None
-            self._unread = _RS + _RS.join(others) if others else b""
             raise
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        if self._unread:
+        if self._waiting:
             self._decode(b"", out)
         self._end_text(out, framed=framed, at_end=True)
+
+    def _go_on(self, data: bytes, out: list[Any]) -> None:
+        """Take what belongs to the text that is open."""
+        garbage = data.strip(_WHITE)
+        if not self._begun and garbage:
+            self._begun = True
+            offset = self._next_offset - 1 - len(data.lstrip(_WHITE))
+            raise DecodeError(f"got {garbage[:1]!r} before the first text, expected RS (0x1E)", byte_offset=offset)
+        self._begun = self._begun or bool(self._waiting)
+        self._feed_text(data, out)
+        if self._waiting:
+            self._end_text(out, framed=False)
+
+    def _take_run(self, out: list[Any]) -> None:
+        """Decode the texts that are whole in one call, if nothing is wrong with them."""
+        ended = list(self._waiting)[:-1]
+        values = self._decode_run(ended)
+        if values is not None:
+            out += values
+            self._next_offset += sum(map(len, ended)) + len(ended)
+            self._waiting = deque([self._waiting[-1]])
 
     def _decode_run(self, texts: list[bytes]) -> list[Any] | None:
         """Decode whole texts in one call; None if they must be taken one by one."""
@@ -119,10 +161,6 @@ class JsonSeqDecoder(StreamDecoder):
         if max(map(len, texts)) > self._limits.max_item_bytes:
             return None
         return self._records.run(run[:-1])
-
-    def _begin_text(self, offset: int) -> None:
-        self._text = JsonDecoder(self._parts or (), type=self._type, limits=self._limits)
-        self._offset = offset
 
     def _feed_text(self, data: bytes, out: list[Any]) -> None:
         if self._text is None or not data:
@@ -144,6 +182,9 @@ class JsonSeqDecoder(StreamDecoder):
             if at_end:
                 raise
             raise DecodeError(f"text was cut short: {error.message}", byte_offset=self._offset) from None
+        except DecodeError as error:
+            error.byte_offset = self._offset + (error.byte_offset or 0)
+            raise
         self._found = self._found or text.found
 
 

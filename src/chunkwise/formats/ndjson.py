@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chunkwise.errors import DecodeError, TruncatedError
+from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
 from chunkwise.formats.json_records import JsonRecords
@@ -88,13 +88,13 @@ class NdjsonDecoder(StreamDecoder):
         if not last:
             return
         # A line end is optional behind a value that shows its own end; digits do not: they may be the start of more.
-        if not framed and last[-1:] in b"0123456789.eE+-":
+        if not framed and last[:1] in b"-0123456789":
             msg = "the last line stops in a number: end it with a line feed, so that a cut can be told from an end"
             raise TruncatedError(msg)
         try:
             self._decode_each(text, out)
         except DecodeError as error:
-            if framed:
+            if framed or isinstance(error, LimitError):
                 raise
             raise TruncatedError(f"the last line is not complete: {error.message}") from None
 

@@ -76,7 +76,8 @@ class Scanner:
         max_depth: arrays and objects inside each other.
         max_string_bytes: bytes of one string or name, its quotes not counted; None for no limit, since what is not
             selected is not kept.
-        max_number_bytes: bytes of one number, likewise.
+        max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
+        max_number_bytes: bytes of one number, which is kept.
 
     Attributes:
         spans: (start, end) of each selected value that is complete, in the window; the caller empties it.
@@ -91,6 +92,7 @@ class Scanner:
         *,
         max_depth: int,
         max_string_bytes: int | None = None,
+        max_name_bytes: int | None = None,
         max_number_bytes: int | None = None,
     ) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -100,6 +102,7 @@ class Scanner:
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes
+        self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
         self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
@@ -263,7 +266,8 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            if self._parts and len(self._parts) == self._on_path and self._parts[-1] in ("item", "*"):
+            every = "item" if byte == _ARRAY else "*"  # all that it holds is wanted, also if that is nothing
+            if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
         self._state = _VALUE_OR_END if byte == _ARRAY else _KEY_OR_END
         return position + 1
@@ -295,11 +299,13 @@ class Scanner:
             return position + 1
         self._check_string(match.end() - 1)
         if wanted:
-            self._match_member(bytes(window[position : match.end()]))
+            self._match_member(window, position, match.end())
         self._state = _COLON
         return match.end()
 
-    def _match_member(self, raw: bytes) -> None:
+    def _match_member(self, window: Window, start: int, end: int) -> None:
+        self._check_size("name", end - start, self._max_name_bytes, start)
+        raw = bytes(window[start:end])
         parts = self._parts or ()
         index = self._on_path - 1
         if b"\\" in raw:
@@ -334,7 +340,7 @@ class Scanner:
             raise self._defect(f"got control character 0x{byte:02x} in a string, expected it escaped", stop)
         if self._state == _IN_KEY:
             if self._token_start >= 0:
-                self._match_member(bytes(window[self._token_start : stop + 1]))
+                self._match_member(window, self._token_start, stop + 1)
                 self._token_start = -1
             self._state = _COLON
         else:

@@ -1,0 +1,97 @@
+"""How the tests read: bytes cut into pieces -> the items that came, and the error behind them."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from chunkwise.errors import DecodeError, StreamError
+from chunkwise.formats import Decoder
+
+MakeAnyDecoder = Callable[[], Decoder]
+
+
+class Reading(NamedTuple):
+    """Items, and the error that came behind them."""
+
+    items: list[Any]
+    error: StreamError | None
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+    @property
+    def shown(self) -> str:
+        """Items as text, since 1 == 1.0 == True and 0 == -0.0, and whether an error came."""
+        return f"{self.items!r} {'and an error' if self.failed else 'whole'}"
+
+
+def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False) -> Reading:
+    """Feed the pieces, each followed by ``b""``, which surfaces a defect at once; any error but ours escapes."""
+    decoder = make()
+    items: list[Any] = []
+    try:
+        for piece in pieces:
+            items += decoder.feed(piece)
+            items += decoder.feed(b"")
+        items += decoder.finish(framed=framed)
+        items += decoder.finish(framed=framed)
+    except StreamError as error:
+        return Reading(items, error)
+    finally:
+        assert decoder.items_seen == len(items)
+    return Reading(items, None)
+
+
+def read_on(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False) -> list[Any]:
+    """Feed the pieces and go on behind each defect: the items, with a ``DecodeError`` where one was raised."""
+    decoder = make()
+    out: list[Any] = []
+
+    def call_until_quiet(step: Callable[[], list[Any]]) -> bool:
+        """Say whether the stream can go on."""
+        while True:
+            try:
+                items = step()
+            except DecodeError as error:
+                out.append(type(error))
+                if type(error) is not DecodeError:
+                    return False
+            else:
+                out.extend(items)
+                if not items:
+                    return True
+
+    for piece in pieces:
+        waiting = [piece]
+        if not call_until_quiet(lambda waiting=waiting: decoder.feed(waiting.pop() if waiting else b"")):  # type: ignore[misc]
+            return out
+    call_until_quiet(lambda: decoder.finish(framed=framed))
+    return out
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[index : index + 1] for index in range(len(data))]
+
+
+def cut_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    places = [0, *sorted(cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+def every_split(data: bytes) -> Iterator[list[bytes]]:
+    """Whole, byte by byte, and every cut into two."""
+    yield [data]
+    yield bytewise(data)
+    for cut in range(1, len(data)):
+        yield [data[:cut], data[cut:]]
+
+
+cuts = st.lists(st.integers(0, 10_000), max_size=8)
+
+
+def random_split(data: bytes, drawn: list[int]) -> list[bytes]:
+    """Cut at drawn places; some pieces are empty."""
+    return cut_at(data, [place % (len(data) + 1) for place in drawn])

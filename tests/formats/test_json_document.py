@@ -1,0 +1,212 @@
+"""formats/json_document.py: grammar, limits, encoder. (Paths are in test_paths.py, work is in test_scanner.py.)"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.errors import DecodeError, EncodeError, LimitError
+from chunkwise.formats.contract import Limits
+from chunkwise.formats.json_document import JsonDecoder, JsonEncoder
+from chunkwise.formats.paths import PathLike
+from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
+from tests.formats.reading import Reading, bytewise, cut_at, cuts, every_split, random_split, read
+
+
+def read_json(data: bytes, path: PathLike = "", *, byte_by_byte: bool = False, **options: Any) -> Reading:
+    return read(lambda: JsonDecoder(path, **options), bytewise(data) if byte_by_byte else [data])
+
+
+def no_constant(text: str) -> None:
+    raise ValueError(text)
+
+
+both_ways = pytest.mark.parametrize("byte_by_byte", [False, True], ids=["whole", "bytes"])
+
+
+class TestGrammar:
+    def test_there_are_enough_cases(self) -> None:
+        assert len(GOOD) >= 40
+        assert len(BAD) >= 80
+
+    @pytest.mark.parametrize("data", [data for name, data in BAD.items() if name not in LENIENT])
+    def test_the_bad_cases_are_bad_to_json_loads_too(self, data: bytes) -> None:
+        with pytest.raises(ValueError):
+            json.loads(data.decode(), parse_constant=no_constant)
+
+    @both_ways
+    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+    def test_good_text_is_what_json_loads_says(self, data: bytes, byte_by_byte: bool) -> None:
+        value = json.loads(data)
+        assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
+        elements = value if isinstance(value, list) else [value]
+        assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
+
+    @both_ways
+    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+    def test_good_text_may_be_skipped(self, data: bytes, byte_by_byte: bool) -> None:
+        around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
+        assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
+
+    @both_ways
+    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
+    def test_bad_text_is_refused(self, data: bytes, byte_by_byte: bool) -> None:
+        for path in ("", ()):
+            got = read_json(data, path, byte_by_byte=byte_by_byte)
+            assert isinstance(got.error, DecodeError)
+            assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
+
+    @both_ways
+    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
+    def test_bad_text_is_refused_where_it_is_skipped(self, data: bytes, byte_by_byte: bool) -> None:
+        got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
+        assert got.items == []
+        assert isinstance(got.error, DecodeError)
+        got = read_json(b'{"a":7,"x":[[[%b]]]}' % (data.strip() or b","), "a", byte_by_byte=byte_by_byte)
+        assert got.items == [7]
+        assert isinstance(got.error, DecodeError)
+
+    @given(text=documents, drawn=cuts)
+    def test_made_documents_are_what_json_loads_says(self, text: str, drawn: list[int]) -> None:
+        data = text.encode()
+        expected = repr(Reading([json.loads(text)], None))
+        for pieces in ([data], bytewise(data), random_split(data, drawn)):
+            assert repr(read(lambda: JsonDecoder(()), pieces)) == expected
+
+    def test_what_no_float_holds_is_refused_behind_the_items_before_it(self) -> None:
+        for data in (b"[1,1e400,2]", b"[1,-1e400,2]", b"[1,1" + b"0" * 400 + b".0]"):
+            for pieces in every_split(data):
+                got = read(JsonDecoder, pieces)
+                assert got.items == [1]
+                assert isinstance(got.error, DecodeError)
+
+    def test_an_int_longer_than_python_takes_is_our_error(self) -> None:
+        got = read_json(b"[1," + b"9" * 5000 + b"]")
+        assert got.items == [1]
+        assert isinstance(got.error, DecodeError)
+
+    @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+    @both_ways
+    def test_an_error_says_where(self, bom: bytes, byte_by_byte: bool) -> None:
+        cases: dict[bytes, int] = {b"[1, x]": 4, b'[1,\n"\xff"]': 5, b'[1,"\x01"]': 4, b'[1,"\\x"]': 4, b"[1,02]": 3}
+        for data, offset in cases.items():
+            error = read_json(bom + data, byte_by_byte=byte_by_byte).error
+            assert error is not None
+            assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
+            assert error.format == "json"
+
+
+def shown_ends(data: bytes) -> Iterator[int]:
+    """Sizes at which the bytes start with a whole document."""
+    for size in range(1, len(data)):
+        try:
+            json.loads(data[:size].decode(), parse_constant=no_constant)
+        except ValueError:
+            continue
+        yield size
+
+
+class TestLimits:
+    @both_ways
+    def test_an_item_over_its_limit_comes_not_and_those_before_it_do(self, byte_by_byte: bool) -> None:
+        limits = Limits(max_item_bytes=10)
+        for item in (b'"123456789"', b"12345678901", b"[1,2,3,4,5]", b'{"a":[{} ]}'):
+            data = b'[1,"12345678",%b,2]' % item
+            got = read_json(data, byte_by_byte=byte_by_byte, limits=limits)
+            assert got.items == [1, "12345678"]
+            assert type(got.error) is LimitError
+            assert got.error.byte_offset == 14
+            whole = read_json(data, "item", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=11))
+            assert whole.error is None
+
+    def test_names_and_numbers_that_must_be_kept_are_limited_in_any_split(self) -> None:
+        for data in (b'{"longer than ten":1}', b'{"a":12345678901}', b'{"b":[[12345678901]]}'):
+            for pieces in every_split(data):
+                got = read(lambda: JsonDecoder("a", limits=Limits(max_item_bytes=10)), pieces)
+                assert got.items == []
+                assert type(got.error) is LimitError
+
+    @both_ways
+    def test_what_is_skipped_has_no_limit(self, byte_by_byte: bool) -> None:
+        data = b'{"x":"%b","y":{"%b":[%b0]},"a":5}' % (b"s" * 1000, b"n" * 1000, b"1," * 1000)
+        got = read_json(data, "a", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=10))
+        assert got == ([5], None)
+
+    @both_ways
+    @pytest.mark.parametrize("path", ["", (), "item", "no.such.path"])
+    @pytest.mark.parametrize(("opener", "closer"), [(b"[", b"]"), (b'{"a":', b"}")])
+    def test_depth_is_limited(self, path: PathLike, opener: bytes, closer: bytes, byte_by_byte: bool) -> None:
+        for most in (1, 2, 3, 5, 512):
+            inside = b"1" if opener != b"[" else b""
+            deep = opener * most + inside + closer * most
+            limits = Limits(max_depth=most)
+            assert read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits).error is None
+            deep = opener * (most + 1) + inside + closer * (most + 1)
+            got = read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits)
+            assert got.items == []
+            assert type(got.error) is LimitError
+
+    @both_ways
+    def test_items_before_a_deep_one_are_delivered(self, byte_by_byte: bool) -> None:
+        got = read_json(b"[1,[2],[[[]]],3]", byte_by_byte=byte_by_byte, limits=Limits(max_depth=3))
+        assert got.items == [1, [2]]
+        assert type(got.error) is LimitError
+
+
+class TestEncoder:
+    def test_a_stream_of_items_is_one_array(self) -> None:
+        encoder = JsonEncoder()
+        parts = [encoder.start(), encoder.encode([]), encoder.encode([1]), encoder.encode([]), encoder.encode([2, 3])]
+        assert b"".join([*parts, encoder.finish()]) == b"[1,2,3]"
+
+    def test_no_items_are_an_empty_array(self) -> None:
+        encoder = JsonEncoder()
+        assert encoder.start() + encoder.finish() == b"[]"
+
+    def test_an_item_in_parts_stands_between_its_neighbours(self) -> None:
+        encoder = JsonEncoder()
+        parts = [encoder.start(), encoder.encode([1]), encoder.open_item(), b'{"a":[]}', encoder.close_item()]
+        assert b"".join([*parts, encoder.encode([2]), encoder.finish()]) == b'[1,{"a":[]},2]'
+
+    def test_a_document_is_the_one_value(self) -> None:
+        encoder = JsonEncoder(document=True)
+        assert encoder.start() + encoder.encode([{"a": 1}]) + encoder.finish() == b'{"a":1}'
+        encoder = JsonEncoder(document=True)
+        assert encoder.start() + encoder.open_item() + b"[1]" + encoder.close_item() + encoder.finish() == b"[1]"
+
+    def test_a_document_is_not_two_values_and_not_none(self) -> None:
+        encoder = JsonEncoder(document=True)
+        with pytest.raises(EncodeError) as caught:
+            encoder.finish()
+        assert caught.value.item_index == 0
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([1, 2])
+        assert caught.value.item_index == 1
+        assert encoder.encode([1]) == b"1"
+        steps: list[Callable[[], bytes]] = [lambda: encoder.encode([2]), encoder.open_item]
+        for step in steps:
+            with pytest.raises(EncodeError) as caught:
+                step()
+            assert caught.value.item_index == 1
+        assert encoder.finish() == b""
+
+    @given(st.floats(allow_nan=False, allow_infinity=False))
+    def test_floats_come_back_exact(self, number: float) -> None:
+        encoder = JsonEncoder()
+        data = encoder.start() + encoder.encode([number]) + encoder.finish()
+        (got,) = read_json(data).items
+        assert (got, math.copysign(1, got)) == (number, math.copysign(1, number))
+
+
+def test_a_token_split_anywhere_is_whole() -> None:
+    data = '{"é\\u20ac": ["😀\\ud83d\\ude00\\n", -12.5e+3, true, false, null, 123456789012345678901234567890]}'.encode()
+    expected = [json.loads(data)]
+    for pieces in every_split(data):
+        assert read(JsonDecoder, pieces) == (expected, None)
+    for first in range(len(data)):
+        for size in range(1, 8):
+            assert read(JsonDecoder, cut_at(data, [first, min(first + size, len(data))])) == (expected, None)

@@ -1,0 +1,55 @@
+"""formats/scanner.py: its work, counted in bytes and never in seconds. (For what it finds: test_paths.)"""
+
+from collections.abc import Callable
+
+import pytest
+
+from chunkwise.formats.json_document import JsonDecoder
+from chunkwise.formats.paths import PathLike
+
+
+def work_of(data: bytes, piece_bytes: int, path: PathLike) -> int:
+    decoder = JsonDecoder(path)
+    for start in range(0, len(data), piece_bytes):
+        decoder.feed(data[start : start + piece_bytes])
+    decoder.finish()
+    assert decoder.bytes_walked >= len(data) * 0.9
+    return decoder.bytes_walked
+
+
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "one string": lambda size: b'["%b"]' % (b"x" * size),
+    "one string of escapes": lambda size: b'["%b"]' % (rb"\u00e9\n" * (size // 8)),
+    "an array of small objects": lambda size: b"[[%b{}]]" % (b'{"id":123456,"name":"abc"},' * (size // 27)),
+    "deep things": lambda size: b"[[%b0]]" % (b'[[[[[[[[{"a":[[1]]}]]]]]]]],' * (size // 29)),
+    "numbers": lambda size: b"[[%b0]]" % (b"1234567," * (size // 8)),
+    "an object of long names": lambda size: b'[{%b"":0}]' % (b'"%b":1,' % (b"n" * 200) * (size // 205)),
+    "white space": lambda size: b"[[1%b]]" % (b" \n" * (size // 2)),
+}
+
+
+@pytest.mark.parametrize("path", ["", (), "no.such"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_small_pieces_cost_no_more_than_three_times_the_whole(shape: str, path: PathLike) -> None:
+    data = SHAPES[shape](2**18)
+    assert work_of(data, 1024, path) <= 3 * work_of(data, len(data), path)
+
+
+@pytest.mark.parametrize("shape", ["one string", "an array of small objects"])
+def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole(shape: str) -> None:
+    data = SHAPES[shape](2**24)
+    assert work_of(data, 1024, "") <= 3 * work_of(data, len(data), "")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_single_bytes_cost_no_more_than_three_times_the_whole(shape: str) -> None:
+    data = SHAPES[shape](20_000)
+    assert work_of(data, 1, "") <= 3 * max(work_of(data, len(data), ""), 2 * len(data))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_twice_the_bytes_cost_twice_the_work(shape: str) -> None:
+    small, large = (SHAPES[shape](size) for size in (100_000, 200_000))
+    for path in ("", "no.such"):
+        assert work_of(large, 1024, path) <= 2.2 * work_of(small, 1024, path)
+        assert work_of(large, len(large), path) <= 2.2 * work_of(small, len(small), path)
