@@ -128,7 +128,10 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
         if not committed:
             if not isinstance(error, web.HTTPException):
                 logger.exception("the source of %s failed", where)
-            return problem_of(error)
+            problem = problem_of(error)
+            if problem is error:
+                raise  # aiohttp wants its own answers raised
+            return problem
         logger.exception("the source of %s failed: the answer is broken off", where)
         _break_off(request, response)
     except BaseException:

@@ -5,11 +5,12 @@ Must not know how streams are written or read.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from aiohttp import ClientResponse, web
+from aiohttp import ClientError, ClientResponse, web
 
 from chunkwise.errors import RemoteError
 
@@ -38,7 +39,8 @@ def problem_of(error: Exception) -> web.Response:
     """Return the answer for an exception that came before anything was sent.
 
     An `HTTPException` keeps its status, headers and reason; one that is no error (a redirect) or that has a body of its
-    own is the answer itself. Of all others nothing is told but that they happened: their text may be nobody's business.
+    own is the answer itself, to be raised. Of all others nothing is told but that they happened: their text may be
+    nobody's business.
     """
     if not isinstance(error, web.HTTPException):
         return problem_response(500)
@@ -55,12 +57,15 @@ def problem_of(error: Exception) -> web.Response:
 
 async def remote_error(response: ClientResponse) -> RemoteError:
     """Return the error that an answer with a status of 400 or more tells."""
-    body = await response.content.read(_MAX_PROBLEM_BYTES)
+    body = b""
+    with suppress(ClientError, ConnectionError, TimeoutError):  # of a body that was cut, what came
+        while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.read(_MAX_PROBLEM_BYTES - len(body))):
+            body += data
     problem: dict[str, Any] = {}
     if response.content_type in (PROBLEM_TYPE, "application/json"):
         try:
             problem = msgspec.json.decode(body, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = {}
     told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
     if not told and response.content_type == "text/plain":

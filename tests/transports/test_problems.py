@@ -1,0 +1,158 @@
+"""What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+
+from chunkwise import RemoteError, items, respond
+from tests.transports.wire import answering, chunked, head, serving, streams, url_of
+
+PROBLEM = "Content-Type: application/problem+json"
+
+
+async def failing_with(error: BaseException) -> AsyncIterator[Any]:
+    raise error
+    yield
+
+
+async def got(error: BaseException, **options: Any) -> tuple[int, str, dict[str, str], bytes, str]:
+    async with (
+        serving(streams(lambda: failing_with(error), **options)) as port,
+        ClientSession() as session,
+        session.get(url_of(port), allow_redirects=False) as response,
+    ):
+        body = await response.read()
+        return response.status, response.content_type, dict(response.headers), body, response.reason or ""
+
+
+async def test_an_exception_is_a_500_that_tells_nothing_of_it() -> None:
+    status, content_type, _, body, _ = await got(ValueError("password is secret"))
+    assert (status, content_type) == (500, "application/problem+json")
+    assert msgspec.json.decode(body) == {"title": "Internal Server Error", "status": 500}
+
+
+async def test_an_exception_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    await got(ValueError("of the log alone"))
+    (record,) = [record for record in caplog.records if record.name == "chunkwise"]
+    assert record.getMessage() == "the source of GET /0 after 0 items failed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "of the log alone"
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError("database"), BrokenPipeError(), TimeoutError(), OSError(5, "x")]
+)
+async def test_a_connection_that_the_source_loses_is_not_the_clients(error: OSError) -> None:
+    status, content_type, _, _, _ = await got(error)
+    assert (status, content_type) == (500, "application/problem+json")
+
+
+async def test_an_http_exception_keeps_its_status_its_reason_and_its_headers() -> None:
+    error = web.HTTPTooManyRequests(reason="Slow down", headers={"Retry-After": "120", "X-Own": "1"})
+    status, content_type, headers, body, reason = await got(error)
+    assert (status, content_type, reason) == (429, "application/problem+json", "Slow down")
+    assert (headers["Retry-After"], headers["X-Own"]) == ("120", "1")
+    assert msgspec.json.decode(body) == {"title": "Slow down", "status": 429}
+
+
+async def test_an_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    await got(web.HTTPNotFound())
+    assert [record for record in caplog.records if record.name == "chunkwise"] == []
+
+
+async def test_an_http_exception_with_a_body_of_its_own_is_the_answer_itself() -> None:
+    status, content_type, _, body, _ = await got(web.HTTPForbidden(text="<p>no</p>", content_type="text/html"))
+    assert (status, content_type, body) == (403, "text/html", b"<p>no</p>")
+
+
+async def test_the_text_of_an_http_exception_is_the_detail() -> None:
+    status, _, _, body, _ = await got(web.HTTPBadRequest(text="no such column: nmae"))
+    assert status == 400
+    assert msgspec.json.decode(body) == {"title": "Bad Request", "status": 400, "detail": "no such column: nmae"}
+
+
+async def test_a_method_that_is_not_allowed_says_which_are() -> None:
+    status, _, headers, _, _ = await got(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
+    assert status == 405
+    assert set(headers["Allow"].split(",")) == {"GET", "POST"}
+
+
+async def test_a_redirect_passes() -> None:
+    status, _, headers, _, _ = await got(web.HTTPFound("/elsewhere"))
+    assert (status, headers["Location"]) == (302, "/elsewhere")
+
+
+async def test_an_exception_of_a_status_that_is_nobodys_is_told_by_its_number() -> None:
+    class Teapot(web.HTTPClientError):
+        status_code = 499
+
+    status, content_type, _, body, _ = await got(Teapot(reason="Left"))
+    assert (status, content_type) == (499, "application/problem+json")
+    assert msgspec.json.decode(body) == {"title": "Left", "status": 499}
+
+
+async def test_an_exception_in_the_handler_itself_stays_aiohttps() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request:
+            raise web.HTTPGone
+        return await respond(request, [])
+
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        assert (response.status, response.content_type) == (410, "text/plain")
+
+
+async def remote(*pieces: bytes) -> RemoteError:
+    async with answering(*pieces) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        with pytest.raises(RemoteError) as caught:
+            async for _ in items(response):
+                pass
+        return caught.value
+
+
+async def test_the_client_raises_what_the_server_told() -> None:
+    async with (
+        serving(streams(lambda: failing_with(web.HTTPConflict(reason="Twice")))) as port,
+        ClientSession() as session,
+        session.get(url_of(port)) as response,
+    ):
+        with pytest.raises(RemoteError, match="the server answered 409 Twice") as caught:
+            await anext(aiter(items(response)))
+    assert caught.value.status == 409
+    assert caught.value.problem == {"title": "Twice", "status": 409}
+
+
+async def test_a_problem_that_comes_in_pieces_is_whole() -> None:
+    told = b'{"title":"Broken","detail":"in the middle","extra":[1]}'
+    error = await remote(
+        head(PROBLEM, f"Content-Length: {len(told)}", status="503 Service Unavailable"), told[:9], told[9:30], told[30:]
+    )
+    assert str(error) == "the server answered 503 Service Unavailable: Broken: in the middle"
+    assert (error.status, error.problem) == (503, {"title": "Broken", "detail": "in the middle", "extra": [1]})
+
+
+async def test_a_problem_that_was_cut_is_still_an_error_of_that_status() -> None:
+    cut = b'{"title":"Bro'
+    error = await remote(head(PROBLEM, "Content-Length: 100", status="503 Service Unavailable"), cut)
+    assert (error.status, error.problem) == (503, {})
+    error = await remote(head(PROBLEM, "Transfer-Encoding: chunked", status="500 Oops"), chunked(cut))
+    assert (error.status, error.problem) == (500, {})
+
+
+@pytest.mark.parametrize("told", [b"[1,2]", b"null", b"{", b"\xff\xfe", b"", b'{"a":' + b"[" * 50_000])
+async def test_a_problem_that_is_none_is_still_an_error_of_that_status(told: bytes) -> None:
+    error = await remote(head(PROBLEM, f"Content-Length: {len(told)}", status="400 Bad Request"), told)
+    assert (str(error), error.problem) == ("the server answered 400 Bad Request", {})
+
+
+async def test_plain_text_is_told_too() -> None:
+    error = await remote(head("Content-Type: text/plain", "Content-Length: 9", status="418 Tea"), b"no coffee")
+    assert str(error) == "the server answered 418 Tea: no coffee"
+
+
+async def test_a_problem_without_an_end_is_read_up_to_a_limit() -> None:
+    endless = b'{"title":"x","pad":"' + b"x" * 200_000
+    error = await remote(head(PROBLEM, "Transfer-Encoding: chunked", status="500 Oops"), chunked(endless))
+    assert (error.status, error.problem) == (500, {})

@@ -1,0 +1,163 @@
+"""The wire, by hand: our server asked over raw sockets, and servers that answer what a test says."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from chunkwise import respond
+from tests.flow.producing import GUARD_SECONDS
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: it is the foreign client")
+
+
+@asynccontextmanager
+async def serving(*handlers: Handler, **runner_options: Any) -> AsyncIterator[int]:
+    """Serve handlers at /0, /1, ... on a real socket; give the port."""
+    app = web.Application()
+    for index, handler in enumerate(handlers):
+        app.router.add_route("*", f"/{index}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=1, **runner_options)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def streams(make: Callable[[], Any], *args: Any, **options: Any) -> Handler:
+    """A handler that answers each request with a new source."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, make(), *args, **options)
+
+    return handler
+
+
+def url_of(port: int, path: str = "/0") -> str:
+    return f"http://127.0.0.1:{port}{path}"
+
+
+class Wire:
+    """A connection of raw bytes to a server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.came = b""
+
+    def ask(self, path: str = "/0", *, method: str = "GET", version: str = "1.1", accept: str = "*/*") -> None:
+        request = f"{method} {path} HTTP/{version}\r\nHost: test\r\nAccept: {accept}\r\n\r\n"
+        self.writer.write(request.encode())
+
+    async def read_until(self, end: bytes) -> bytes:
+        """Read until the answer so far ends with some bytes; give all of it."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            while not self.came.endswith(end):
+                data = await self.reader.read(65536)
+                assert data, f"closed behind {self.came!r}, expected {end!r}"
+                self.came += data
+        return self.came
+
+    async def read_to_end(self) -> bytes:
+        """Read until the server closes, which a reset is as well; give all of the answer."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            try:
+                while data := await self.reader.read(65536):
+                    self.came += data
+            except ConnectionResetError:
+                self.came += b" reset"
+        return self.came
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Wire]:
+    """A raw connection to a server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event | None = None) -> AsyncIterator[int]:
+    """A server that answers the first request's head with some pieces, then closes; give its port."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.001)  # pieces of their own on the wire, as a rule
+        if linger is not None:
+            await linger.wait()
+        if reset:
+            writer.transport.abort()
+
+    async with talking(talk) as port:
+        yield port
+
+
+@asynccontextmanager
+async def talking(talk: Talk) -> AsyncIterator[int]:
+    """A server that says to each client what a test tells it to say."""
+
+    talks: set[asyncio.Task[Any] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):  # the client has left
+                await talk(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+    async with asyncio.timeout(GUARD_SECONDS):
+        await asyncio.gather(*filter(None, talks))
+
+
+def head(*headers: str, status: str = "200 OK") -> bytes:
+    """The head of an answer."""
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
+
+
+def chunked(*datas: bytes) -> bytes:
+    """Chunks (RFC 9112 §7.1), without the last."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in datas)
+
+
+def body_of(answer: bytes) -> bytes:
+    """The content of a chunked answer, as far as it came."""
+    _, _, rest = answer.partition(b"\r\n\r\n")
+    data = b""
+    while rest and rest[:1] in b"123456789abcdefABCDEF":
+        size, _, rest = rest.partition(b"\r\n")
+        data += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+    return data
+
+
+async def curl(*arguments: str) -> tuple[int, bytes]:
+    """Run curl; give its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-sS", "-N", "--max-time", str(GUARD_SECONDS), *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, printed
