@@ -5,11 +5,10 @@ Must not know the commands.
 
 from __future__ import annotations
 
-import errno
 from enum import IntEnum
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientError, InvalidURL
+from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
 
 from chunkwise.errors import (
     DecodeError,
@@ -65,6 +64,7 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (PathNotFound, Exit.PATH_NOT_FOUND),
     (UnknownFormat, Exit.UNKNOWN_FORMAT),
     (InvalidURL, Exit.USAGE),
+    (NonHttpUrlClientError, Exit.USAGE),
     (click.ClickException, Exit.USAGE),
     (BrokenPipeError, Exit.PIPE_CLOSED),
     (ClientError, Exit.NETWORK),
@@ -77,8 +77,6 @@ _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
 
 def exit_code(error: BaseException) -> Exit:
     """Return the code of the first kind that the error is of."""
-    if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-        return Exit.NETWORK
     return next((code for kind, code in _KINDS if isinstance(error, kind)), Exit.UNEXPECTED)
 
 
@@ -86,7 +84,7 @@ def one_line(error: BaseException) -> str:
     """Return what to tell, in one line."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, InvalidURL):
+    if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
         return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
     if isinstance(error, click.ClickException):
         return " ".join(error.format_message().split())

@@ -6,14 +6,16 @@ import asyncio
 import errno
 import html
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
+import rich_click as click
 from aiohttp import hdrs, web
 
 from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownFormat
@@ -53,13 +55,13 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
     Raises:
         FileNotFoundError: a path is not there.
         UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
-        ValueError: two files would have one route.
+        UsageError: two files would have one route.
     """
     found: dict[str, Published] = {}
     for path in paths:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
-            named = [(str(file.relative_to(path)), file) for file in files]
+            named = [(file.relative_to(path).as_posix(), file) for file in files]
         elif path.exists():
             named = [(path.name, path)]
         else:
@@ -71,10 +73,10 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
                 if path.is_dir():
                     continue
                 raise
-            route = "/" + name.replace("\\", "/")
+            route = f"/{name}"
             if route in found:
                 msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
-                raise ValueError(msg)
+                raise click.UsageError(msg)
             found[route] = Published(route, file, row)
     if not found:
         msg = (
@@ -99,13 +101,14 @@ def make_app(published: Sequence[Published]) -> web.Application:
         return _index(request, published)
 
     async def file(request: web.Request) -> web.StreamResponse:
-        entry = files.get(request.path)
+        # As it stands in the address: names of files are bytes, which need not be text.
+        entry = files.get(os.fsdecode(unquote_to_bytes(request.rel_url.raw_path)))
         if entry is None:
             return problem_response(404, f"there is no {request.path}; / lists what there is")
         return await _answer(request, entry)
 
     app.router.add_get("/", index)
-    app.router.add_get("/{name:.+}", file)
+    app.router.add_get("/{name:(?s:.+)}", file)
     return app
 
 
@@ -178,7 +181,7 @@ def _index(request: web.Request, published: Sequence[Published]) -> web.Response
     page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
     entries = [
         {
-            "url": quote(entry.route),
+            "url": _url(entry),
             "format": entry.format.name,
             "bytes": entry.file.stat().st_size,
             "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
@@ -190,6 +193,10 @@ def _index(request: web.Request, published: Sequence[Published]) -> web.Response
         return web.json_response(entries, headers=_VARY)
     rows = "\n".join(_row(entry) for entry in entries)
     return web.Response(text=_PAGE.replace("ROWS", rows), content_type="text/html", headers=_VARY)
+
+
+def _url(entry: Published) -> str:
+    return quote(os.fsencode(entry.route))
 
 
 def _row(entry: Mapping[str, Any]) -> str:
@@ -229,13 +236,13 @@ async def serve(paths: Sequence[Path], host: str, port: int) -> None:
     # Streams in flight do not hold up Ctrl-C.
     runner = web.AppRunner(make_app(published), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         await _listen(runner, host, port)
         address = runner.addresses[0]
         _print_curl_lines(published, f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
-        stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         await stopped.wait()
     finally:
         await runner.cleanup()
@@ -247,13 +254,14 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             msg = f"port {port} of {host} is taken: choose another with --port, 0 for any"
-            raise OSError(errno.EADDRINUSE, msg) from error
-        raise
+        else:
+            msg = f"cannot listen on port {port} of {host}: {error.strerror or error}"
+        raise ConnectionError(msg) from error
 
 
 def _print_curl_lines(published: Sequence[Published], base: str) -> None:
-    print(f"{len(published)} files at {base}/ (Ctrl-C stops). Try, for example:\n")
-    names = {Path(entry.route).name: quote(entry.route) for entry in published}
+    print(f"{len(published)} file{'s' * (len(published) > 1)} at {base}/ (Ctrl-C stops). Try, for example:\n")
+    names = {Path(entry.route).name: _url(entry) for entry in published}
     for entry in [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()][:2]:
         print(f"  curl -N '{base}{entry}?interval=0.2'")
         print(f"  curl -N -H 'Accept: application/x-ndjson' '{base}{entry}?interval=0.2&limit=20'")
