@@ -1,0 +1,130 @@
+"""The real command line, as a person runs it: a process with its pipes and its exit code.
+
+Nothing here waits for a time: the guards only end what hangs.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+GUARD_SECONDS = 40
+CHUNKWISE = (sys.executable, "-m", "chunkwise")
+
+
+class Done(NamedTuple):
+    """What an ended process has left."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.out.splitlines()
+
+    @property
+    def told(self) -> str:
+        """The one line on stderr; an assertion if there is another."""
+        assert self.err.startswith("chunkwise: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        return self.err.removeprefix("chunkwise: ").removesuffix("\n")
+
+
+def run(*words: object, **options: Any) -> Done:
+    """Run `chunkwise WORDS` to its end."""
+    return run_any(*CHUNKWISE, *words, **options)
+
+
+def run_any(*words: object, **options: Any) -> Done:
+    given = {"timeout": GUARD_SECONDS, "stdin": subprocess.DEVNULL, **options}
+    done = subprocess.run([str(word) for word in words], capture_output=True, check=False, **given)
+    return Done(done.returncode, done.stdout, done.stderr.decode())
+
+
+def curl(url: str, *options: str) -> Done:
+    return run_any("curl", "-sS", "--globoff", *options, url)
+
+
+class Running:
+    """A process that has not ended: read from it, signal it, wait for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], err: IO[bytes]) -> None:
+        self.process = process
+        self._err = err
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    @property
+    def err(self) -> str:
+        """What stderr has got so far."""
+        self._err.seek(0)
+        return self._err.read().decode()
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> Done:
+        """Read the rest of stdout, and wait for the process to end."""
+        out = self.process.stdout.read() if self.process.stdout else b""
+        code = self.process.wait(GUARD_SECONDS)
+        return Done(code, out, self.err)
+
+
+@contextmanager
+def started(*words: object, **options: Any) -> Iterator[Running]:
+    """Start a process; whatever the test does, it is gone afterwards."""
+    command = [str(word) for word in words]
+    with (
+        tempfile.TemporaryFile() as err,
+        subprocess.Popen(
+            command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
+        ) as process,
+    ):
+        try:
+            yield Running(process, err)
+        finally:
+            process.kill()
+
+
+@dataclass
+class Serving:
+    """A running `chunkwise serve`."""
+
+    base: str
+    running: Running
+
+    def url(self, path: str) -> str:
+        return self.base + path
+
+
+@contextmanager
+def serving(*words: object, **options: Any) -> Iterator[Serving]:
+    """Start `chunkwise serve` on a free port; its first line says where it is."""
+    with started(*CHUNKWISE, "serve", "--port", 0, *words, **options) as running:
+        first = running.stdout.readline().decode()
+        address = re.search(r" at (http://\S+)/ ", first)
+        assert address, first + running.err
+        yield Serving(address[1], running)
+
+
+def folder_of(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Write files into a folder that may not be there yet."""
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder

@@ -1,0 +1,280 @@
+"""`chunkwise serve`: what a file's route answers."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.needs import needs_curl
+from tests.cli.running import Done, Serving, curl, folder_of, serving, started
+
+pytestmark = needs_curl
+
+ROWS = [{"n": index, "name": f"é{index}"} for index in range(5)]
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    rows = json.dumps(ROWS)
+    files: dict[str, str | bytes] = {
+        "rows.json": rows,
+        "rows.ndjson": "".join(json.dumps(row) + "\n" for row in ROWS),
+        "rows.csv": "n,name\r\n" + "".join(f"{row['n']},{row['name']}\r\n" for row in ROWS),
+        "words.txt": "one\ntwo\n",
+        "tree.json": json.dumps({"users": ROWS, "count": 5}),
+        "deep/er/rows.json": rows,
+        "empty.json": "[]",
+    }
+    with serving(folder_of(tmp_path_factory.mktemp("served"), files)) as running:
+        yield running
+        assert not running.running.err
+
+
+def status_and_body(url: str, *options: str) -> tuple[str, bytes]:
+    got = curl(url, *options, "-w", "%{stderr}%{http_code} %{content_type}")
+    assert got.code == 0
+    return got.err, got.out
+
+
+def problem(got: tuple[str, bytes]) -> dict[str, Any]:
+    """The problem details (RFC 9457) of an answer that must hold some."""
+    told, body = got
+    status, content_type = told.split(" ", 1)
+    details: dict[str, Any] = json.loads(body)
+    assert content_type == "application/problem+json"
+    assert details["status"] == int(status)
+    return details
+
+
+# --- one by one
+
+
+def test_the_first_line_is_at_the_client_while_the_second_is_still_to_be_made(server: Serving) -> None:
+    url = server.url("/rows.json?format=ndjson&interval=60&limit=2")
+    with started("curl", "-sSN", url) as reading:
+        assert json.loads(reading.stdout.readline()) == ROWS[0]
+        assert reading.is_running()
+
+
+@pytest.mark.parametrize("file", ["rows.json", "rows.csv"])
+def test_the_first_item_of_an_array_is_whole_at_the_client_while_the_second_is_still_to_be_made(
+    server: Serving, file: str
+) -> None:
+    with started("curl", "-sSN", server.url(f"/{file}?format=json&interval=60&limit=2")) as reading:
+        assert reading.stdout.read(1) == b"["
+        came = b""
+        while not came.endswith(b"}"):
+            came += reading.stdout.read(1)
+        assert json.loads(came)["name"] == "é0"
+        assert reading.is_running()
+
+
+def test_items_in_intervals_all_come_and_the_answer_is_whole(server: Serving) -> None:
+    got = curl(server.url("/rows.json?interval=0.01"), "-N")
+    assert got.code == 0
+    assert json.loads(got.out) == ROWS
+
+
+@pytest.mark.parametrize("interval", ["-1", "61", "nan", "inf", "x", ""])
+def test_an_interval_that_is_none_is_refused(server: Serving, interval: str) -> None:
+    details = problem(status_and_body(server.url(f"/rows.json?interval={interval}")))
+    assert details["status"] == 400
+    assert f"interval: got {interval!r}" in details["detail"]
+
+
+# --- path and limit
+
+
+def test_a_path_selects_values_inside(server: Serving) -> None:
+    assert json.loads(curl(server.url("/tree.json?path=users.item.n")).out) == [0, 1, 2, 3, 4]
+    assert json.loads(curl(server.url("/rows.ndjson?path=name&format=json")).out) == [row["name"] for row in ROWS]
+    assert json.loads(curl(server.url("/rows.csv?path=n&format=json")).out) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_path_that_selects_nothing_is_not_found(server: Serving) -> None:
+    details = problem(status_and_body(server.url("/tree.json?path=users.item.age")))
+    assert details["status"] == 404
+    assert "'users.item.age' was not found" in details["detail"]
+
+
+@pytest.mark.parametrize("file", ["words.txt", "rows.csv"])
+def test_a_path_that_the_format_has_not_is_refused(server: Serving, file: str) -> None:
+    assert problem(status_and_body(server.url(f"/{file}?path=a.b&format=json")))["status"] == 400
+
+
+@pytest.mark.parametrize(("limit", "count"), [("0", 0), ("1", 1), ("3", 3), ("5", 5), ("6", 5), ("9" * 18, 5)])
+def test_a_limit_gives_that_many_items_at_most(server: Serving, limit: str, count: int) -> None:
+    assert json.loads(curl(server.url(f"/rows.json?limit={limit}")).out) == ROWS[:count]
+    assert len(curl(server.url(f"/rows.csv?limit={limit}&format=ndjson")).lines) == count
+
+
+@pytest.mark.parametrize("limit", ["-1", "1.5", "x", "", "%C2%B2", "9" * 19])
+def test_a_limit_that_is_none_is_refused(server: Serving, limit: str) -> None:
+    details = problem(status_and_body(server.url(f"/rows.json?limit={limit}")))
+    assert details["status"] == 400
+    assert details["detail"].startswith("limit: got ")
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("file", ["rows.json", "rows.csv", "words.txt"])
+@pytest.mark.parametrize("accept", [BROWSER, "*/*", ""])
+def test_whoever_takes_anything_gets_the_file_as_it_is(server: Serving, file: str, accept: str) -> None:
+    # An empty header takes curl's own away.
+    told, body = status_and_body(server.url(f"/{file}"), "-H", f"Accept: {accept}" if accept else "Accept:")
+    assert told.startswith("200 ")
+    assert curl(server.url(f"/{file}"), "-H", "Accept: application/json").out != b""
+    suffix_types = {"rows.json": "application/json", "rows.csv": "text/csv", "words.txt": "text/plain"}
+    assert told.split(" ")[1].rstrip(";") == suffix_types[file]
+    assert body.startswith({"rows.json": b"[", "rows.csv": b"n,name", "words.txt": b"one"}[file])
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/x-ndjson", "application/x-ndjson"),
+        ("application/jsonl", "application/x-ndjson"),
+        ("text/csv;q=0.5, text/event-stream", "text/event-stream"),
+        ("text/*", "text/event-stream"),
+        ("application/json;q=0, */*;q=0.1", "application/x-ndjson"),
+    ],
+)
+def test_a_client_that_asks_for_another_format_gets_it(server: Serving, accept: str, content_type: str) -> None:
+    told, _ = status_and_body(server.url("/rows.json"), "-H", f"Accept: {accept}")
+    assert told.split(";")[0] == f"200 {content_type}"
+
+
+def test_the_format_in_the_address_wins_over_the_accept_header(server: Serving) -> None:
+    told, _ = status_and_body(server.url("/rows.json?format=csv"), "-H", "Accept: application/json")
+    assert told.startswith("200 text/csv")
+
+
+def test_every_answer_says_that_it_depends_on_the_accept_header(server: Serving) -> None:
+    for path in ("/", "/rows.json", "/rows.json?format=sse"):
+        assert curl(server.url(path), "-w", "%{stderr}%header{vary}").err == "Accept"
+
+
+def test_a_format_that_is_none_is_refused_with_the_names_of_those_there_are(server: Serving) -> None:
+    details = problem(status_and_body(server.url("/rows.json?format=xml")))
+    assert details["status"] == 400
+    assert "'xml'" in details["detail"]
+    assert "ndjson" in details["detail"]
+
+
+def test_a_client_that_accepts_none_of_the_formats_is_told_which_there_are(server: Serving) -> None:
+    details = problem(status_and_body(server.url("/rows.json"), "-H", "Accept: image/png"))
+    assert details["status"] == 406
+    assert "text/csv" in details["available"]
+
+
+def test_an_empty_file_is_an_empty_whole_answer_in_every_format(server: Serving) -> None:
+    for name, body in {"json": b"[]", "ndjson": b"", "json-seq": b"", "sse": b"", "csv": b"", "text": b""}.items():
+        got = curl(server.url(f"/empty.json?format={name}"))
+        assert (got.code, got.out) == (0, body)
+
+
+# --- routes
+
+
+@pytest.mark.parametrize("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
+def test_an_unknown_route_is_not_found(server: Serving, path: str) -> None:
+    assert problem(status_and_body(server.url(path)))["status"] == 404
+
+
+def test_a_file_in_a_folder_has_the_route_of_its_place(server: Serving) -> None:
+    assert json.loads(curl(server.url("/deep/er/rows.json")).out) == ROWS
+
+
+def test_only_reading_is_allowed(server: Serving) -> None:
+    told, _ = status_and_body(server.url("/rows.json"), "-d", "x")
+    assert told.startswith("405")
+
+
+# --- files that cannot be read
+
+
+BROKEN = '[{"n": 1},\n {"n": 2},\n {"n": oops}]'
+PLACE = "(format json, item 2, byte 29)"
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    files: dict[str, str | bytes] = {
+        "broken.json": BROKEN,
+        "at-once.json": "{oops",
+        "cut.json": '[1, 2, {"n": ',
+        "odd.json": '[{"n": 1}, {"m": 2}]',
+        "deep.json": "[1," + "[" * 600,
+    }
+    with serving(folder_of(tmp_path_factory.mktemp("broken"), files)) as running:
+        yield running
+
+
+def told_since(server: Serving, before: str) -> str:
+    return server.running.err.removeprefix(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "came", "why"),
+    [
+        ("broken.json", b'{"n":1}\n{"n":2}\n', PLACE),
+        ("cut.json", b"1\n2\n", "format json, 2 items and 13 bytes came"),
+        ("deep.json", b"1\n", "item 1, byte"),
+    ],
+)
+def test_a_broken_file_gives_its_items_and_then_an_answer_that_nobody_takes_for_a_whole_one(
+    broken: Serving, file: str, came: bytes, why: str
+) -> None:
+    before = broken.running.err
+    got = curl(broken.url(f"/{file}?format=ndjson"))
+    assert got.out == came
+    assert got.code == 18  # "partial file"
+    told = told_since(broken, before)
+    assert why in told
+    assert "Traceback" not in told
+
+
+def test_a_file_that_is_broken_from_its_start_gives_an_error_with_the_place(broken: Serving) -> None:
+    details = problem(status_and_body(broken.url("/at-once.json?format=ndjson")))
+    assert details["status"] == 500
+    assert "the file cannot be read" in details["detail"]
+    assert "item 0, byte 1" in details["detail"]
+
+
+def test_items_that_the_format_cannot_hold_break_the_answer_off_behind_those_that_it_can(broken: Serving) -> None:
+    before = broken.running.err
+    got = curl(broken.url("/odd.json?format=csv"))
+    assert (got.code, got.out) == (18, b"n\r\n1\r\n")
+    told = told_since(broken, before)
+    assert "columns m" in told
+    assert "item 1" in told
+    assert "Traceback" not in told
+
+
+def test_a_broken_file_that_is_not_converted_comes_as_it_is(broken: Serving) -> None:
+    assert curl(broken.url("/broken.json")) == Done(0, BROKEN.encode(), "")
+
+
+def test_a_file_that_has_gone_is_not_found(server: Serving, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"gone.json": "[1]", "stays.json": "[2]"})
+    with serving(folder) as running:
+        (folder / "gone.json").unlink()
+        assert status_and_body(running.url("/gone.json"))[0].startswith("404")
+        details = problem(status_and_body(running.url("/gone.json?format=csv")))
+        assert "No such file" in details["detail"]
+        assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/stays.json"]
+
+
+def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:
+    with serving(folder_of(tmp_path, {"rows.json": "[" + ",".join(["1"] * 100_000) + "]"})) as running:
+        with started("curl", "-sSN", running.url("/rows.json?format=sse"), stdout=subprocess.PIPE) as reading:
+            reading.stdout.readline()
+        with started("curl", "-sSN", running.url("/rows.json?format=ndjson&interval=0.01")) as reading:
+            reading.stdout.readline()
+        assert curl(running.url("/rows.json?limit=1")).out == b"[1]"
+        assert not running.running.err

@@ -1,0 +1,166 @@
+"""Real files, through real servers and clients, come back as they are in the file."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from tests.cli.needs import DATA, needs_curl, needs_data
+from tests.cli.running import Serving, curl, run, serving
+
+MEDIA_TYPES = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+    "json-seq": "application/json-seq",
+    "sse": "text/event-stream",
+    "csv": "text/csv",
+    "text": "text/plain",
+}
+FILES = [pytest.param(name, marks=needs_data(name)) for name in ("movies.json", "airports.csv")]
+
+every_file = pytest.mark.parametrize("file", FILES)
+every_format = pytest.mark.parametrize("format", MEDIA_TYPES)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    with serving(DATA) as running:
+        yield running
+        assert not running.running.err
+
+
+@cache
+def items_of(file: str) -> list[Any]:
+    """The file's items as Python's standard library reads them."""
+    text = (DATA / file).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline=""))) if file.endswith(".csv") else json.loads(text)
+
+
+def as_cell(value: Any) -> str:
+    """The text that stands in a CSV cell for a value (see CsvEncoder)."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def expected(file: str, format: str) -> list[Any]:
+    """What a client reads: the items; where the format knows only text, their texts."""
+    if format == "csv":
+        return [{name: as_cell(value) for name, value in item.items()} for item in items_of(file)]
+    return items_of(file)
+
+
+def lines_of_json(body: str) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+# How somebody else reads the formats, with nothing of ours.
+FOREIGN: dict[str, Callable[[str], list[Any]]] = {
+    "json": json.loads,
+    "ndjson": lines_of_json,
+    "json-seq": lambda body: [json.loads(record) for record in re.findall("\x1e([^\x1e]+)\n", body)],
+    "sse": lambda body: [json.loads(data) for data in re.findall("^data: (.*)\n\n", body, re.MULTILINE)],
+    "csv": lambda body: list(csv.DictReader(io.StringIO(body, newline=""))),
+    "text": lines_of_json,
+}
+
+
+@needs_curl
+@every_file
+@every_format
+def test_curl_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
+    got = curl(server.url(f"/{file}"), "-H", f"Accept: {MEDIA_TYPES[format]}", "-w", "%{stderr}%{content_type}")
+    assert got.code == 0
+    assert got.err.partition(";")[0] == MEDIA_TYPES[format]
+    assert FOREIGN[format](got.out.decode()) == expected(file, format)
+
+
+@every_file
+@every_format
+async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
+    async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
+        got = [item async for item in chunkwise.items(response)]
+    # Text is its lines, whatever they hold.
+    assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
+
+
+@every_file
+@every_format
+def test_the_command_line_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
+    got = run("get", server.url(f"/{file}?format={format}"))
+    assert (got.code, got.err) == (0, "")
+    items = lines_of_json(got.out.decode())
+    assert ([json.loads(line) for line in items] if format == "text" else items) == expected(file, format)
+
+
+@needs_data("airports.csv")
+@pytest.mark.parametrize("output", ["json", "csv"])
+def test_the_command_line_writes_every_item_in_every_format_it_can_write(
+    server: Serving, output: str, tmp_path: Any
+) -> None:
+    got = run("get", server.url("/airports.csv?format=sse"), "--format", output, "-o", tmp_path / "airports")
+    assert got == (0, b"", "")
+    assert FOREIGN[output]((tmp_path / "airports").read_text(encoding="utf-8")) == items_of("airports.csv")
+
+
+@needs_curl
+@every_file
+def test_a_file_that_is_not_converted_comes_byte_for_byte_with_its_length_and_etag(server: Serving, file: str) -> None:
+    content = (DATA / file).read_bytes()
+    got = curl(server.url(f"/{file}"), "-w", "%{stderr}%header{content-length} %header{etag}")
+    assert got.out == content
+    length, _, etag = got.err.partition(" ")
+    assert length == str(len(content))
+    assert re.fullmatch(r'"[^"]+"', etag)
+
+
+@needs_curl
+@every_file
+def test_whoever_has_the_file_is_told_that_it_has_not_changed(server: Serving, file: str) -> None:
+    etag = curl(server.url(f"/{file}"), "-I", "-w", "%{stderr}%header{etag}").err
+    got = curl(server.url(f"/{file}"), "-H", f"If-None-Match: {etag}", "-w", "%{stderr}%{http_code}")
+    assert (got.out, got.err) == (b"", "304")
+    assert curl(server.url(f"/{file}"), "-H", 'If-None-Match: "another"').out == (DATA / file).read_bytes()
+
+
+@needs_curl
+@every_file
+@pytest.mark.parametrize(("bytes_asked", "start", "stop"), [("0-0", 0, 1), ("100-1999", 100, 2000), ("-7", -7, None)])
+def test_a_range_of_the_files_bytes_can_be_had(
+    server: Serving, file: str, bytes_asked: str, start: int, stop: int | None
+) -> None:
+    content = (DATA / file).read_bytes()
+    got = curl(server.url(f"/{file}"), "-r", bytes_asked, "-w", "%{stderr}%{http_code} %header{content-range}")
+    assert got.out == content[start:stop]
+    first = start % len(content)
+    assert got.err == f"206 bytes {first}-{first + len(got.out) - 1}/{len(content)}"
+
+
+@needs_curl
+@every_file
+def test_a_range_behind_the_end_is_refused(server: Serving, file: str) -> None:
+    got = curl(server.url(f"/{file}"), "-r", "99999999-", "-w", "%{stderr}%{http_code}")
+    assert got.err == "416"
+
+
+@needs_curl
+@every_file
+@pytest.mark.parametrize("query", ["", "?format=sse"])
+def test_head_has_the_fields_of_get_and_no_body(server: Serving, file: str, query: str) -> None:
+    def fields(head: bytes) -> list[str]:
+        # What only becomes known while the content is generated may be left out (RFC 9110 §9.3.2).
+        left_out = ("Date:", "Transfer-Encoding:")
+        return sorted(line for line in head.decode().splitlines() if not line.startswith(left_out))
+
+    url = server.url(f"/{file}{query}")
+    got = curl(url, "-D", "-", "-o", "/dev/null")
+    asked = curl(url, "-I")
+    assert asked.code == 0
+    assert fields(asked.out) == fields(got.out)
