@@ -1,0 +1,318 @@
+"""What a streamed answer promises: its headers, when it is committed, how it fails, and what decorates a handler."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+
+from chunkwise import UnknownFormat, respond, streaming
+from chunkwise.formats import FORMATS
+from chunkwise.sources.batches import Batches
+from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, row
+from tests.transports.wire import Handler, body_of, connected, serving, streams, url_of
+
+every_format = pytest.mark.parametrize("name", NAMES)
+COMMON = {"X-Accel-Buffering": "no", "Incremental": "?1", "Transfer-Encoding": "chunked"}
+
+
+async def rows(count: int = 3) -> AsyncIterator[dict[str, str]]:
+    for index in range(count):
+        yield row(index)
+
+
+async def got(handler: Handler, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(handler) as port,
+        ClientSession() as session,
+        session.request(method, url_of(port), headers=headers) as response,
+    ):
+        return response.status, dict(response.headers), await response.read()
+
+
+@every_format
+@pytest.mark.parametrize("count", [0, 1, 2000])
+async def test_a_stream_comes_whole_in_every_format(name: str, count: int) -> None:
+    status, headers, data = await got(streams(lambda: rows(count), name))
+    assert status == 200
+    assert headers["Content-Type"] == FORMATS[name].content_type
+    assert read_all(name, data) == [row(index) for index in range(count)]
+
+
+SOURCES: dict[str, Any] = {
+    "async generator": rows,
+    "sync generator": lambda: (row(index) for index in range(3)),
+    "list": lambda: [row(0), row(1), row(2)],
+    "tuple": lambda: (row(0), row(1), row(2)),
+    "map": lambda: map(row, range(3)),
+    "batches": lambda: Batches(lists()),
+}
+
+
+async def lists() -> AsyncIterator[list[Any]]:
+    yield [row(0), row(1)]
+    yield []
+    yield [row(2)]
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_any_source_of_items_is_a_stream(kind: str) -> None:
+    _, _, data = await got(streams(SOURCES[kind], "ndjson"))
+    assert read_all("ndjson", data) == [row(0), row(1), row(2)]
+
+
+DOCUMENTS: dict[str, tuple[Any, Any]] = {
+    "dict": (lambda: {"users": rows(1), "total": 1}, {"users": [row(0)], "total": 1}),
+    "string": (lambda: "text", "text"),
+    "number": (lambda: 12.5, 12.5),
+    "none": (lambda: None, None),
+    "awaitable": (lambda: asyncio.sleep(0, {"a": 1}), {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+async def test_one_value_is_a_document(kind: str) -> None:
+    make, expected = DOCUMENTS[kind]
+    _, _, data = await got(streams(make, "json"))
+    assert msgspec.json.decode(data) == expected
+    _, _, data = await got(streams(make, "ndjson"))
+    assert data.endswith(b"\n")
+    assert msgspec.json.decode(data) == expected
+
+
+async def test_every_stream_says_that_it_is_one() -> None:
+    _, headers, _ = await got(streams(rows, "json"))
+    assert COMMON.items() <= headers.items()
+    assert headers["Cache-Control"] == "no-transform"
+    assert "Content-Length" not in headers
+    _, headers, _ = await got(streams(rows, "sse"))
+    assert headers["Cache-Control"] == "no-cache, no-transform"
+
+
+async def test_the_users_headers_are_kept_and_joined_with_ours() -> None:
+    mine = {"Cache-Control": "max-age=5, private", "X-Own": "1", "X-Accel-Buffering": "yes", "Vary": "Cookie"}
+    _, headers, _ = await got(streams(rows, headers=mine))
+    assert headers["Cache-Control"] == "max-age=5, private, no-transform"
+    assert (headers["X-Own"], headers["X-Accel-Buffering"], headers["Vary"]) == ("1", "yes", "Cookie, Accept")
+    _, headers, _ = await got(streams(rows, headers={"Cache-Control": "no-transform", "Vary": "Accept"}))
+    assert (headers["Cache-Control"], headers["Vary"]) == ("no-transform", "Accept")
+    assert mine["Vary"] == "Cookie"
+
+
+async def test_the_status_is_the_users() -> None:
+    assert (await got(streams(rows, status=202)))[0] == 202
+
+
+async def test_a_format_that_there_is_not_is_the_handlers_error() -> None:
+    told: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        with pytest.raises(UnknownFormat) as caught:
+            await respond(request, [], "xml")
+        told.append(str(caught.value))
+        return web.Response()
+
+    await got(handler)
+    assert told == ["unknown format 'xml', expected one of json, ndjson, json-seq, sse, csv, text"]
+
+
+@every_format
+async def test_head_has_the_headers_of_get_and_runs_no_source(name: str) -> None:
+    started = False
+
+    async def source() -> AsyncIterator[dict[str, str]]:
+        nonlocal started
+        started = True
+        yield row(0)
+
+    _, expected, _ = await got(streams(rows, [name, "json"]))
+    status, headers, data = await got(streams(source, [name, "json"]), method="HEAD")
+    assert (status, data, started) == (200, b"", False)
+    del expected["Transfer-Encoding"]  # of what has no content; aiohttp leaves it out (RFC 9110 §9.3.2)
+    assert {**headers, "Date": ""} == {**expected, "Date": ""}
+
+
+async def test_head_closes_what_it_does_not_run() -> None:
+    async def part() -> int:
+        raise AssertionError("started")
+
+    status, _, _ = await got(streams(lambda: {"a": part(), "b": [rows(), part()]}), method="HEAD")
+    gc.collect()  # "never awaited" would be an error here
+    assert status == 200
+
+
+async def test_a_refused_client_costs_no_source() -> None:
+    async def part() -> int:
+        raise AssertionError("started")
+
+    status, _, _ = await got(streams(lambda: {"a": part(), "b": rows()}), Accept="image/png")
+    gc.collect()
+    assert status == 406
+
+
+async def test_the_headers_do_not_wait_for_the_first_item_forever() -> None:
+    held = Held(ready=0)
+    async with serving(streams(held.rows, "json", commit_after_seconds=0.001)) as port, connected(port) as wire:
+        wire.ask()
+        assert (await wire.read_until(b"\r\n1\r\n[\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not held.go.is_set()
+        held.go.set()
+        assert body_of(await wire.read_until(b"0\r\n\r\n")) == b'[{"n":"0","pad":""}]'
+
+
+async def test_the_headers_come_even_if_no_byte_stands_before_the_first_item() -> None:
+    held = Held(ready=0)
+    async with serving(streams(held.rows, "ndjson", commit_after_seconds=0.001)) as port, connected(port) as wire:
+        wire.ask()
+        assert (await wire.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not held.go.is_set()
+        held.go.set()
+        assert body_of(await wire.read_until(b"0\r\n\r\n")) == b'{"n":"0","pad":""}\n'
+
+
+async def failing_when(go: asyncio.Event) -> AsyncIterator[Any]:
+    await go.wait()
+    raise web.HTTPConflict
+    yield
+
+
+async def test_a_status_that_waits_longer_can_still_tell_a_failure() -> None:
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await respond(request, failing_when(go), commit_after_seconds=3600)
+
+    async with serving(handler) as port, connected(port) as wire:
+        wire.ask()
+        await asked.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        go.set()
+        assert (await wire.read_until(b"}")).startswith(b"HTTP/1.1 409 Conflict\r\n")
+
+
+async def test_a_failure_behind_the_status_line_breaks_the_answer_off() -> None:
+    go = asyncio.Event()
+    async with (
+        serving(streams(lambda: failing_when(go), "ndjson", commit_after_seconds=0)) as port,
+        connected(port) as wire,
+    ):
+        wire.ask()
+        await wire.read_until(b"\r\n\r\n")
+        go.set()
+        answer = await wire.read_to_end()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_connection_is_kept_for_the_next_request_after_a_whole_stream() -> None:
+    async with serving(streams(rows, "ndjson")) as port, connected(port) as wire:
+        for _ in range(3):
+            wire.ask()
+            assert read_all("ndjson", body_of(await wire.read_until(b"\r\n0\r\n\r\n"))) == [row(0), row(1), row(2)]
+            wire.came = b""
+
+
+async def test_under_http_1_0_the_end_of_the_connection_is_the_end() -> None:
+    async with serving(streams(rows, "ndjson")) as port, connected(port) as wire:
+        wire.ask(version="1.0")
+        answer = await wire.read_to_end()
+    head, _, data = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert read_all("ndjson", data) == [row(0), row(1), row(2)]
+
+
+@streaming
+async def plain_async(request: web.Request) -> AsyncIterator[Any]:
+    yield {"path": request.path}
+
+
+@streaming
+def plain_sync(request: web.Request) -> Iterator[Any]:
+    yield {"path": request.path, "main": threading.current_thread() is threading.main_thread()}
+
+
+@streaming(format="ndjson", status=201, headers={"X-Own": "1"}, commit_after_seconds=1)
+async def with_options(request: web.Request) -> AsyncIterator[Any]:
+    yield {"path": request.path}
+
+
+class View(web.View):
+    @streaming
+    async def get(self) -> AsyncIterator[Any]:
+        yield {"path": self.request.path}
+
+    @streaming(format="csv")
+    def post(self) -> Iterator[Any]:
+        yield {"path": self.request.path}
+
+
+class Handlers:
+    @streaming
+    async def listing(self, request: web.Request) -> AsyncIterator[Any]:
+        yield {"path": request.path, "of": type(self).__name__}
+
+
+async def test_streaming_makes_a_handler_of_an_async_generator() -> None:
+    _, headers, data = await got(plain_async)
+    assert (headers["Content-Type"], data) == ("application/json", b'[{"path":"/0"}]')
+
+
+async def test_streaming_makes_a_handler_of_a_generator_that_runs_in_a_thread() -> None:
+    _, _, data = await got(plain_sync)
+    assert msgspec.json.decode(data) == [{"path": "/0", "main": False}]
+
+
+async def test_streaming_takes_the_options_of_respond() -> None:
+    status, headers, data = await got(with_options)
+    assert (status, headers["Content-Type"], headers["X-Own"]) == (201, "application/x-ndjson", "1")
+    assert data == b'{"path":"/0"}\n'
+
+
+async def test_streaming_makes_a_handler_of_a_method() -> None:
+    assert (await got(Handlers().listing))[2] == b'[{"path":"/0","of":"Handlers"}]'
+
+
+async def test_streaming_works_in_views() -> None:
+    async def view(request: web.Request) -> web.StreamResponse:
+        return await View(request)
+
+    assert (await got(view))[2] == b'[{"path":"/0"}]'
+    assert (await got(view, method="POST"))[2] == b"path\r\n/0\r\n"
+    assert (await got(view, method="PUT"))[0] == 405
+
+
+async def test_streaming_works_in_views_that_aiohttp_makes() -> None:
+    app = web.Application()
+    app.router.add_view("/", View)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = url_of(runner.addresses[0][1], "/")
+        async with ClientSession() as session, session.get(url) as response:
+            assert await response.json() == [{"path": "/"}]
+    finally:
+        await runner.cleanup()
+
+
+def test_streaming_keeps_the_name_of_what_it_decorates() -> None:
+    assert plain_async.__name__ == "plain_async"
+
+
+async def coroutine_function(request: web.Request) -> None: ...
+
+
+@pytest.mark.parametrize("decorated", [coroutine_function, len, print, lambda request: [1]])
+def test_streaming_refuses_what_yields_nothing(decorated: Any) -> None:
+    with pytest.raises(TypeError, match="functions that yield items"):
+        streaming(decorated)
+    with pytest.raises(TypeError, match="functions that yield items"):
+        streaming(format="json")(decorated)
