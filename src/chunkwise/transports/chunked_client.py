@@ -145,23 +145,37 @@ def _is_empty(message: Message) -> bool:
 async def _chunks(message: Message) -> AsyncIterator[bytes]:
     if isinstance(message, ClientResponse) and message.status >= 400:
         raise await remote_error(message)
+    content = message.content if isinstance(message, _HTTP) else message
     try:
-        if isinstance(message, _HTTP):
-            async for data in message.content.iter_any():
+        if isinstance(content, StreamReader):
+            async for data in content.iter_any():
                 yield data
-        elif isinstance(message, StreamReader):
-            async for data in message.iter_any():
-                yield data
-        elif isinstance(message, (bytes, bytearray, memoryview)):
-            yield bytes(message)
-        elif isinstance(message, AsyncIterable):
-            async for data in message:
+        elif isinstance(content, (bytes, bytearray, memoryview)):
+            yield bytes(content)
+        elif isinstance(content, AsyncIterable):
+            async for data in content:
                 yield data
         else:
-            for data in message:
+            for data in content:
                 yield data
     except (ClientError, web.RequestPayloadError, ConnectionError, TimeoutError) as error:
+        if isinstance(content, StreamReader) and (data := _left_over(content)):
+            yield data
         raise Broken(_reason(error)) from error
+
+
+def _left_over(content: StreamReader) -> bytes:
+    """Return what came before the connection broke: aiohttp's reader has it, but gives none once it knows of that."""
+    broken = content.exception()
+    if broken is None:
+        return b""
+    content.set_exception(None)  # type: ignore[arg-type]  # as it was before the break
+    try:
+        return content.read_nowait()
+    except TimeoutError:  # it refuses that, too, once the session's total time is over
+        return b""
+    finally:
+        content.set_exception(broken)
 
 
 def _reason(error: Exception) -> str:

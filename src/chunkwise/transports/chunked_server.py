@@ -129,7 +129,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
             if not isinstance(error, web.HTTPException):
                 logger.exception("the source of %s failed", where)
             problem = problem_of(error)
-            if problem is error:
+            if isinstance(problem, web.HTTPException):
                 raise  # aiohttp wants its own answers raised
             return problem
         logger.exception("the source of %s failed: the answer is broken off", where)

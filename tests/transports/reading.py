@@ -1,0 +1,35 @@
+"""How the tests read: a message -> what came, and the error behind it."""
+
+import asyncio
+from typing import Any
+
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise import StreamError
+from chunkwise.flow.inbound import Inbound
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.wire import answering, url_of
+
+JSON = "Content-Type: application/json"
+NDJSON = "Content-Type: application/x-ndjson"
+CHUNKED = "Transfer-Encoding: chunked"
+LAST = b"0\r\n\r\n"
+
+
+async def read(stream: Inbound) -> tuple[list[Any], StreamError | None]:
+    """What came, and the error behind it."""
+    came: list[Any] = []
+    try:
+        async with asyncio.timeout(GUARD_SECONDS):
+            async for item in stream:
+                came.append(item)  # noqa: PERF401 - what came before an error is the point
+    except StreamError as error:
+        return came, error
+    return came, None
+
+
+async def answered(*pieces: bytes, **options: Any) -> tuple[list[Any], StreamError | None]:
+    """What `items` makes of an answer that a foreign server sends."""
+    async with answering(*pieces) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        return await read(chunkwise.items(response, **options))

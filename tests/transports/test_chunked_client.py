@@ -1,0 +1,246 @@
+"""What reading promises: any message is items, all that came whole come first, and a cut is always told."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, ClientSession, StreamReader, web
+
+import chunkwise
+from chunkwise import (
+    FORMATS,
+    DecodeError,
+    LimitError,
+    PathNotFound,
+    RemoteError,
+    TruncatedError,
+    UnknownFormat,
+)
+from tests.flow.producing import NAMES, decoded, row
+from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
+from tests.transports.wire import answering, chunked, head, serving, streams, url_of
+
+
+async def async_pieces(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+PIECES = [b'[{"a"', b":1}", b",{", b'"a":2}]']
+MESSAGES: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: b"".join(PIECES),
+    "bytearray": lambda: bytearray(b"".join(PIECES)),
+    "list": lambda: PIECES,
+    "generator": lambda: iter(PIECES),
+    "async generator": lambda: async_pieces(PIECES),
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+async def test_bytes_in_any_shape_are_a_message(kind: str) -> None:
+    assert await read(chunkwise.items(MESSAGES[kind](), format="json")) == ([{"a": 1}, {"a": 2}], None)
+    assert await read(chunkwise.items(MESSAGES[kind](), "item.a", format="json")) == ([1, 2], None)
+    assert (await read(chunkwise.text(MESSAGES[kind]())))[0]
+    assert (await read(chunkwise.events(MESSAGES[kind]())))[0][:3] == [
+        ("", "start_array", None),
+        ("item", "start_map", None),
+        ("item", "map_key", "a"),
+    ]
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_bytes_do_not_say_their_format(kind: str) -> None:
+    with pytest.raises(UnknownFormat, match="name it with format="):
+        chunkwise.items(MESSAGES[kind]())
+
+
+async def test_an_aiohttp_stream_reader_is_a_message() -> None:
+    async def content(message: ClientResponse) -> StreamReader:
+        return message.content
+
+    async with answering(head(JSON, "Content-Length: 5"), b"[1,", b"2]") as port, ClientSession() as session:
+        async with session.get(url_of(port)) as response:
+            stream = await content(response)
+            assert await read(chunkwise.items(stream, format="json")) == ([1, 2], None)
+        with pytest.raises(UnknownFormat):
+            chunkwise.items(stream)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_answer_in_any_format_is_items(name: str) -> None:
+    source = streams(lambda: (row(index) for index in range(1000)), name)
+    async with serving(source) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        came, error = await read(chunkwise.items(response))
+    assert decoded(name, came) == [row(index) for index in range(1000)]
+    assert error is None
+
+
+async def test_a_request_is_read_with_the_same_call() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        came, error = await read(chunkwise.items(request, "users.item", type=int))
+        return web.json_response({"came": came, "error": str(error)})
+
+    async with serving(handler) as port, ClientSession() as session:
+        data = async_pieces([b'{"users":[1', b'2,3],"x', b'":0}'])
+        async with session.post(url_of(port), data=data, headers={"Content-Type": "application/json"}) as response:
+            assert await response.json() == {"came": [12, 3], "error": "None"}
+
+
+@dataclass
+class User:
+    name: str
+    age: int = 0
+
+
+async def test_items_are_of_the_type_that_was_asked_for() -> None:
+    answer = (head(JSON, CHUNKED), chunked(b'{"users":[{"name":"a","age":3},{"name":"b"}]}'), LAST)
+    assert await answered(*answer, path="users.item", type=User) == ([User("a", 3), User("b")], None)
+
+
+async def test_an_item_of_another_type_is_told_with_its_place_behind_those_before() -> None:
+    answer = (head(JSON, CHUNKED), chunked(b'[{"name":"a"},{"name":5}]'), LAST)
+    came, error = await answered(*answer, type=User)
+    assert came == [User("a")]
+    assert isinstance(error, DecodeError)
+    assert (error.item_index, error.format) == (1, "json")
+    assert "$.name" in str(error)
+
+
+async def test_a_path_that_selects_nothing_is_an_error_only_if_it_is_required() -> None:
+    answer = (head(JSON, CHUNKED), chunked(b'{"a":1}'), LAST)
+    assert await answered(*answer, path="b.item") == ([], None)
+    came, error = await answered(*answer, path="b.item", required=True)
+    assert (came, type(error)) == ([], PathNotFound)
+
+
+async def test_a_path_that_is_none_is_the_callers_error() -> None:
+    with pytest.raises((TypeError, ValueError)):
+        chunkwise.items(b"", 5, format="json")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "limit"),
+    [(b'["1234567890","x"]', {"max_item_bytes": 8}), (b"[[[[1]]]]", {"max_depth": 3})],
+)
+async def test_limits_are_passed_on(data: bytes, limit: dict[str, int]) -> None:
+    answer = (head(JSON, CHUNKED), chunked(data), LAST)
+    assert (await answered(*answer))[1] is None
+    assert isinstance((await answered(*answer, **limit))[1], LimitError)
+    with pytest.raises(LimitError):
+        async for _ in chunkwise.events(data, **limit):
+            pass
+
+
+async def test_a_line_limit_is_passed_on() -> None:
+    came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n", b"2" * 100), LAST, max_line_bytes=50)
+    assert (came, type(error)) == ([1], LimitError)
+
+
+async def test_a_limit_that_is_none_is_the_callers_error() -> None:
+    with pytest.raises(ValueError, match="max_depth"):
+        chunkwise.items(b"", format="json", max_depth=0)
+    with pytest.raises(TypeError):
+        chunkwise.items(b"", format="json", max_width=0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "told"),
+    [
+        ("Content-Type: image/png", "image/png"),
+        ("Content-Type: text/html; charset=utf-8", "text/html"),
+        ("Content-Type: application/json; charset=latin-1", "latin-1 is not UTF-8"),
+        ("X-None: 1", "no content type"),
+    ],
+)
+async def test_an_unknown_content_type_is_told_and_can_be_overridden(content_type: str, told: str) -> None:
+    answer = (head(content_type, CHUNKED), chunked(b"[1]"), LAST)
+    came, error = await answered(*answer)
+    assert (came, type(error)) == ([], UnknownFormat)
+    assert told in str(error)
+    assert await answered(*answer, format="json") == ([1], None)
+    assert await answered(*answer, format=FORMATS["json"]) == ([1], None)
+
+
+@pytest.mark.parametrize("content_type", ["application/problem+json", "application/geo+json", "text/json;charset=utf8"])
+async def test_a_structured_suffix_is_understood(content_type: str) -> None:
+    assert await answered(head(f"Content-Type: {content_type}", CHUNKED), chunked(b"[1]"), LAST) == ([1], None)
+
+
+async def test_an_unknown_format_is_the_callers_error() -> None:
+    with pytest.raises(UnknownFormat, match="unknown format 'xml', expected one of json, ndjson"):
+        chunkwise.items(b"", format="xml")
+    with pytest.raises(UnknownFormat, match="'xml'"):
+        chunkwise.body([], "xml")
+
+
+async def test_an_answer_without_content_is_no_items() -> None:
+    assert await answered(head(status="204 No Content")) == ([], None)
+    assert await answered(head(JSON, status="204 No Content"), required=True, path="a") == ([], None)
+
+
+async def test_an_answer_of_an_error_status_is_a_remote_error() -> None:
+    answer = head("Content-Length: 0", status="404 Not Found")
+    async with answering(answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        for stream in (chunkwise.items(response), chunkwise.text(response), chunkwise.events(response)):
+            came, error = await read(stream)
+            assert came == []
+            assert isinstance(error, RemoteError)
+            assert error.status == 404
+
+
+async def test_batches_and_progress_work_over_the_network() -> None:
+    async with (
+        answering(head(NDJSON, CHUNKED), chunked(b"1\n2\n"), chunked(b"3\n"), LAST) as port,
+        ClientSession() as session,
+        session.get(url_of(port)) as response,
+    ):
+        stream = chunkwise.items(response)
+        seen = [(len(batch), stream.items_seen) async for batch in stream.batches()]
+    assert sum(size for size, _ in seen) == 3
+    assert seen[-1][1] == stream.items_seen == 3
+    assert stream.bytes_seen == 6
+
+
+async def test_text_comes_in_whole_characters() -> None:
+    data = "äöü€😀".encode()
+    pieces = [data[index : index + 1] for index in range(len(data))]
+    came, error = await read(chunkwise.text(pieces))
+    assert (came, error) == (list("äöü€😀"), None)
+    came, error = await read(chunkwise.text(pieces[:-1]))
+    assert (came, type(error)) == (list("äöü€"), TruncatedError)
+
+
+async def test_events_come_as_ijson_gives_them() -> None:
+    answer = (head(CHUNKED), chunked(b'{"a":[1,2.5,', b'"x",null,true]}'), LAST)
+    async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        came, error = await read(chunkwise.events(response))
+    assert error is None
+    assert came == [
+        ("", "start_map", None),
+        ("", "map_key", "a"),
+        ("a", "start_array", None),
+        ("a.item", "number", 1),
+        ("a.item", "number", 2.5),
+        ("a.item", "string", "x"),
+        ("a.item", "null", None),
+        ("a.item", "boolean", True),
+        ("a", "end_array", None),
+        ("", "end_map", None),
+    ]
+
+
+async def test_an_error_of_the_bytes_own_source_passes_as_it_is() -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"[1,"
+        raise LookupError("mine")
+
+    came: list[Any] = []
+
+    async def take() -> None:
+        async for item in chunkwise.items(failing(), format="json"):
+            came.append(item)  # noqa: PERF401
+
+    with pytest.raises(LookupError, match="mine"):
+        await take()
+    assert came == [1]
