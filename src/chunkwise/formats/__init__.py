@@ -56,8 +56,8 @@ def by_media_type(content_type: str) -> Format:
         if name.strip() == "charset" and charset.strip(' "') not in ("utf-8", "utf8", "us-ascii"):
             msg = f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only"
             raise UnknownFormat(msg)
-    suffix = "+" + essence.rpartition("+")[2]
-    structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(suffix)
+    _, plus, suffix = essence.rpartition("+")
+    structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
         shown = f"content type {content_type!r}" if content_type else "no content type"
         msg = f"{shown}: expected one of {', '.join(_media_types)}; name the format with format="

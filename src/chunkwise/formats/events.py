@@ -39,14 +39,16 @@ class EventsDecoder(StreamDecoder):
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()
+        self._start = 0  # where the window starts in the stream
         self._position = 0  # how far the window was checked
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         start = self.bytes_seen - len(data) - len(self._window)
-        if start and not self._scanner.bytes_walked:  # a BOM
-            self._scanner.shift(start)
+        if start > self._start:  # a BOM
+            self._scanner.shift(start - self._start)
+            self._start = start
         self._window += data
         try:
             self._position = self._scanner.scan(self._window, self._position)
@@ -60,6 +62,7 @@ class EventsDecoder(StreamDecoder):
         del self._window[:ready]
         self._position -= ready
         self._scanner.shift(ready)
+        self._start += ready
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         if self._scanner.in_root_number and not framed:

@@ -1,0 +1,165 @@
+"""formats/events.py: ijson's events, in any split, guarded against what ends ijson's C backend."""
+
+import itertools
+import json
+import re
+from typing import Any
+
+import ijson
+import pytest
+from hypothesis import given
+
+from chunkwise.errors import DecodeError, LimitError, TruncatedError
+from chunkwise.formats.contract import Limits
+from chunkwise.formats.events import EventsDecoder
+from tests.formats.json_grammar import BAD, GOOD, documents
+from tests.formats.reading import bytewise, cut_at, cuts, every_split, random_split, read
+
+Event = tuple[str, str, Any]
+
+# (The backends of ijson disagree on the prefix of what stands under an empty name.)
+named = documents.map(lambda text: re.sub(r'""(\s*):', r'"n"\1:', text))
+
+
+def naive_events(value: Any, *path: str) -> list[Event]:
+    """The events of a value, by the naive way. Objects are pairs in a tuple."""
+    prefix = ".".join(path)
+    if isinstance(value, tuple):
+        members = [[(prefix, "map_key", name), *naive_events(member, *path, name)] for name, member in value]
+        return [(prefix, "start_map", None), *itertools.chain(*members), (prefix, "end_map", None)]
+    if isinstance(value, list):
+        elements = [naive_events(element, *path, "item") for element in value]
+        return [(prefix, "start_array", None), *itertools.chain(*elements), (prefix, "end_array", None)]
+    if value is None or isinstance(value, bool):
+        return [(prefix, "null" if value is None else "boolean", value)]
+    return [(prefix, "string" if isinstance(value, str) else "number", value)]
+
+
+def loaded(data: bytes | str) -> Any:
+    return json.loads(data, object_pairs_hook=tuple)
+
+
+@given(text=named, drawn=cuts)
+def test_events_are_those_of_a_naive_walk_in_any_split(text: str, drawn: list[int]) -> None:
+    data, expected = text.encode(), repr(naive_events(loaded(text)))
+    for pieces in ([data], bytewise(data), random_split(data, drawn)):
+        got = read(EventsDecoder, pieces)
+        assert got.error is None
+        assert repr(got.items) == expected
+
+
+@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
+def test_good_text_gives_its_events(data: bytes) -> None:
+    expected = repr(naive_events(loaded(data)))
+    for pieces in ([data], bytewise(data)):
+        got = read(EventsDecoder, pieces)
+        assert got.error is None
+        assert repr(got.items) == expected
+
+
+def test_events_are_those_of_ijson() -> None:
+    data = b'{"users": [{"name": "A", "tags": []}, {"name": null}], "a.b": {"": [1, true]}}'
+    assert read(EventsDecoder, [data]).items == list(ijson.parse(data))
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD)
+def test_bad_text_is_refused_and_the_split_does_not_show(data: bytes) -> None:
+    whole = read(EventsDecoder, [data])
+    assert isinstance(whole.error, DecodeError)
+    for pieces in every_split(data):
+        assert read(EventsDecoder, pieces).shown == whole.shown
+    around = b'{"a":%b,"b":1}' % data
+    assert read(EventsDecoder, [around]).shown == read(EventsDecoder, bytewise(around)).shown
+
+
+@given(text=named)
+def test_a_cut_is_told(text: str) -> None:
+    data, whole = text.encode().rstrip(), naive_events(loaded(text))
+    for size in range(len(data)):
+        got = read(EventsDecoder, [data[:size]])
+        assert type(got.error) is TruncatedError
+        assert repr(got.items) == repr(whole[: len(got.items)])
+
+
+def test_events_come_with_the_byte_that_completes_them() -> None:
+    decoder = EventsDecoder()
+    assert decoder.feed(b'{"a": [') == [("", "start_map", None), ("", "map_key", "a"), ("a", "start_array", None)]
+    assert decoder.feed(b'"x"') == [("a.item", "string", "x")]
+    assert decoder.feed(b", 12") == []
+    assert decoder.feed(b"3]") == [("a.item", "number", 123), ("a", "end_array", None)]
+    assert decoder.feed(b"}") == [("", "end_map", None)]
+    assert decoder.finish() == []
+
+
+def test_a_bare_number_is_whole_only_in_a_frame() -> None:
+    assert type(read(EventsDecoder, [b"12"]).error) is TruncatedError
+    assert read(EventsDecoder, [b"12"], framed=True) == ([("", "number", 12)], None)
+    assert read(EventsDecoder, [b"1", b"2 "]) == ([("", "number", 12)], None)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 1000, 10**6])
+def test_an_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: int) -> None:
+    for digits in (b"1" * 5000, b"-" + b"1" * 5000, b"0." + b"1" * 5000, b"1" * 20_000):
+        data = b"[1,%b,2]" % digits
+        got = read(EventsDecoder, cut_at(data, range(piece_bytes, len(data), piece_bytes)))
+        assert got.items == [("", "start_array", None), ("item", "number", 1)]
+        assert type(got.error) is LimitError
+        assert got.error.byte_offset == 3
+    for data in (b"[1," + b"1" * 5000, b'{"a":' + b"1" * 5000 + b"}"):
+        assert type(read(EventsDecoder, [data]).error) is LimitError
+    most = b"[" + b"1" * 4300 + b"]"
+    assert read(EventsDecoder, [most]).items[1] == ("item", "number", int(b"1" * 4300))
+
+
+def test_what_no_float_holds_is_refused() -> None:
+    for data in (b"[1,1e400]", b"[1,-1E+999]"):
+        for pieces in every_split(data):
+            got = read(EventsDecoder, pieces)
+            assert got.items == [("", "start_array", None), ("item", "number", 1)]
+            assert isinstance(got.error, DecodeError)
+    assert isinstance(read(EventsDecoder, [b"[1e99999999999999999999]"]).error, DecodeError)
+
+
+def test_strings_and_names_are_limited() -> None:
+    limits = Limits(max_item_bytes=5)
+    for data in (b'["123456"]', b'{"123456":1}', b'[{"123456":1}]', b'["12345', b'{"a":"123456'):
+        padded = data + b"6" * (not data.endswith((b"]", b"}", b"6")))
+        for pieces in every_split(padded):
+            assert type(read(lambda: EventsDecoder(limits=limits), pieces).error) is LimitError
+    assert read(lambda: EventsDecoder(limits=limits), [b'{"12345":"12345"}']).error is None
+
+
+def test_depth_is_limited() -> None:
+    for data in (b"[[[]]]", b'{"a":[{}]}'):
+        for pieces in every_split(data):
+            assert read(lambda: EventsDecoder(limits=Limits(max_depth=3)), pieces).error is None
+            got = read(lambda: EventsDecoder(limits=Limits(max_depth=2)), pieces)
+            assert type(got.error) is LimitError
+            assert len(got.items) == 3 if data.startswith(b"{") else 2
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_an_error_says_where(bom: bytes) -> None:
+    for pieces in every_split(bom + b'{"a": [1, x]}'):
+        error = read(EventsDecoder, pieces).error
+        assert error is not None
+        assert error.byte_offset == 10 + len(bom)
+
+
+def test_one_byte_order_mark_is_skipped() -> None:
+    for pieces in every_split(b"\xef\xbb\xbf[1]"):
+        assert len(read(EventsDecoder, pieces).items) == 3
+
+
+def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
+    def work(data: bytes, piece_bytes: int) -> int:
+        decoder = EventsDecoder()
+        for start in range(0, len(data), piece_bytes):
+            decoder.feed(data[start : start + piece_bytes])
+        decoder.finish()
+        return decoder._scanner.bytes_walked
+
+    for data in (b'["' + b"x" * 2**20 + b'"]', b"[" + b'{"a":[1,2]},' * 5000 + b"0]"):
+        assert work(data, 1024) <= 3 * work(data, len(data))
+    small = b'["' + b"x" * 5000 + b'",' + b"[1]," * 1000 + b"0]"
+    assert work(small, 1) <= 3 * work(small, len(small))

@@ -1,0 +1,144 @@
+"""formats/json_seq.py: RFC 7464, and how it goes on behind a defect."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
+from chunkwise.formats.contract import Limits
+from chunkwise.formats.json_seq import JsonSeqDecoder, JsonSeqEncoder
+from tests.formats.reading import bytewise, cuts, every_split, random_split, read, read_on
+from tests.formats.samples import values
+
+BAD = DecodeError
+THROUGH: dict[str, tuple[bytes, list[Any]]] = {
+    "texts": (b'\x1e{"a":1}\n\x1e[2]\n\x1e3\n', [{"a": 1}, [2], 3]),
+    "over lines": (b'\x1e{"a":\n1}\r\n\x1e\n\n[\n2]\n', [{"a": 1}, [2]]),
+    "RS RS is no text": (b"\x1e\x1e1\n\x1e\x1e\x1e2\n\x1e", [1, 2]),
+    "white space before the first RS": (b"\n \t\r\x1e1\n", [1]),
+    "line feeds as keepalive": (b"\n\x1e1\n\n\n\x1e2\n\n", [1, 2]),
+    "garbage before the first RS": (b" x y\x1e1\n", [BAD, 1]),
+    "garbage without any RS": (b"[1]\n[2]\n", [BAD]),
+    "a text cut short": (b'\x1e{"a":1\x1e{"b":2}\n', [BAD, {"b": 2}]),
+    "a string cut short": (b'\x1e"ab\x1e"c"\n', [BAD, "c"]),
+    "a number cut short": (b"\x1e12\x1e3\n", [BAD, 3]),
+    "true without white space": (b"\x1etrue\x1efalse\n\x1enull\x1e1\n", [BAD, False, BAD, 1]),
+    "true before white space": (b"\x1etrue \x1e\nfalse\t\x1enull\r\x1e1 ", [True, False, None, 1]),
+    "a container needs no white space": (b'\x1e[1]\x1e{}\x1e"a"\x1e[]', [[1], {}, "a", []]),
+    "white space alone": (b"\x1e \n\x1e1\n", [BAD, 1]),
+    "two texts": (b"\x1e1 2\n\x1e3\n", [1, BAD, 3]),
+    "a defect in the middle": (b"\x1e[1}\n\x1e2\n\x1e[}\n\x1e3\n", [BAD, 2, BAD, 3]),
+    "defects at the end": (b"\x1e1\n\x1e]\n\x1e]\n", [1, BAD, BAD]),
+    "invalid UTF-8": (
+        b'\x1e"a"\n\x1e"\xff"\n\x1e"b"\n\x1e"\xc3\x1e"c"\n\x1e\xc3(\n\x1e4\n',
+        ["a", BAD, "b", BAD, "c", BAD, 4],
+    ),
+    "a byte order mark before a text": (b"\x1e\xef\xbb\xbf1\n\x1e2\n", [BAD, 2]),
+    "NaN": (b"\x1e1\n\x1eNaN\n\x1e2\n", [1, BAD, 2]),
+    "1e400": (b"\x1e1\n\x1e1e400\n\x1e2\n", [1, BAD, 2]),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), THROUGH.values(), ids=THROUGH)
+def test_it_goes_on_at_the_next_rs(data: bytes, expected: list[Any]) -> None:
+    for pieces in (*every_split(data), [data]):
+        assert read_on(JsonSeqDecoder, pieces) == expected
+
+
+def test_nothing_fed_while_a_defect_waits_is_lost() -> None:
+    decoder = JsonSeqDecoder()
+    assert decoder.feed(b"\x1e1\n\x1e]\n\x1e2\n") == [1]
+    with pytest.raises(DecodeError) as caught:
+        decoder.feed(b"\x1e3\n\x1e]\n")
+    assert (caught.value.item_index, caught.value.byte_offset) == (1, 4)
+    assert decoder.feed(b"\x1e4\n") == [2, 3]
+    with pytest.raises(DecodeError) as caught:
+        decoder.finish()
+    assert (caught.value.item_index, caught.value.byte_offset) == (3, 13)
+    assert decoder.finish() == [4]
+    assert decoder.finish() == []
+    assert (decoder.items_seen, decoder.bytes_seen) == (4, 18)
+
+
+def test_the_end_gives_all_that_stands_behind_a_defect() -> None:
+    decoder = JsonSeqDecoder()
+    with pytest.raises(DecodeError):
+        decoder.feed(b"\x1e]\n\x1e]\n\x1e1\n\x1e]\n\x1e2\n")
+    with pytest.raises(DecodeError):
+        decoder.finish()
+    assert decoder.finish() == [1]
+    with pytest.raises(DecodeError):
+        decoder.finish()
+    assert decoder.finish() == [2]
+    assert decoder.finish() == []
+
+
+def test_a_limit_is_not_gone_beyond() -> None:
+    decoder = JsonSeqDecoder(limits=Limits(max_depth=2))
+    assert decoder.feed(b"\x1e[1]\n\x1e[[[]]]\n\x1e2\n") == [[1]]
+    for _ in range(2):
+        with pytest.raises(LimitError):
+            decoder.feed(b"\x1e3\n")
+
+
+@pytest.mark.parametrize("rest", [b"[1", b'"a', b"12", b"true", b"tru", b'{"a":'])
+def test_a_cut_in_the_last_text_is_told(rest: bytes) -> None:
+    for pieces in every_split(b"\x1e1\n\x1e" + rest):
+        got = read(JsonSeqDecoder, pieces)
+        assert got.items == [1]
+        assert type(got.error) is TruncatedError
+
+
+def test_a_path_selects_inside_each_text() -> None:
+    data = b'\x1e{"a":[1,2]}\n\x1e{"b":0}\n\x1e{"a":[3,{"x":[]}]}\n'
+    for pieces in every_split(data):
+        assert read(lambda: JsonSeqDecoder("a.item", required=True), pieces) == ([1, 2, 3, {"x": []}], None)
+        assert type(read(lambda: JsonSeqDecoder("c", required=True), pieces).error) is PathNotFound
+    assert read(lambda: JsonSeqDecoder("a.item", required=True), [b'\x1e{"a":[]}\n']) == ([], None)
+
+
+@given(items=st.lists(values, max_size=6), bad=st.integers(0, 5), drawn=cuts)
+def test_one_defective_text_costs_no_other(items: list[Any], bad: int, drawn: list[int]) -> None:
+    encoder = JsonSeqEncoder()
+    texts = [encoder.encode([item]) for item in items]
+    texts.insert(bad, b'\x1e{"a":[1,\xff\n')
+    data = b"".join(texts)
+    for pieces in ([data], bytewise(data), random_split(data, drawn)):
+        got = read_on(JsonSeqDecoder, pieces)
+        assert got.count(DecodeError) == 1
+        assert repr([item for item in got if item is not DecodeError]) == repr(items)
+
+
+def calls_of(step: Callable[[], object]) -> int:
+    """Calls of functions, ours and built in: work, as a number that does not depend on the machine."""
+    count = 0
+
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(note)
+    try:
+        step()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_twice_the_defects_cost_twice_the_work() -> None:
+    def through(texts: int) -> int:
+        data = b"\x1e]\n\x1e1\n" * texts
+        return calls_of(lambda: read_on(JsonSeqDecoder, [data]))
+
+    assert through(400) <= 2.2 * through(200)
+
+
+def test_the_encoder_frames_each_text() -> None:
+    encoder = JsonSeqEncoder()
+    assert encoder.encode([{"a": "\n\x1e"}, 1]) == b'\x1e{"a":"\\n\\u001e"}\n\x1e1\n'
+    assert encoder.encode([]) == b""
+    assert encoder.open_item() + b"[1]" + encoder.close_item() == b"\x1e[1]\n"

@@ -1,0 +1,60 @@
+"""formats/__init__.py: the table of formats, and how a row is found."""
+
+import re
+
+import pytest
+
+from chunkwise.errors import UnknownFormat
+from chunkwise.formats import FORMATS, by_media_type, by_name, by_suffix
+from tests.formats.samples import NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_format_is_found_by_all_that_it_says_of_itself(name: str) -> None:
+    row = FORMATS[name]
+    assert by_name(name) is by_name(row) is row
+    assert by_media_type(row.content_type) is row
+    for media_type in row.media_types:
+        assert by_media_type(media_type.upper() + " ; charset=UTF-8") is row
+    for suffix in row.suffixes:
+        assert by_suffix("a/b.c" + suffix.upper()) is row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keepalive_between_items_is_no_item(name: str) -> None:
+    row = FORMATS[name]
+    if row.keepalive is None:
+        return
+    encoder, decoder = row.encoder(), row.decoder()
+    items = []
+    for part in (encoder.start(), encoder.encode([1]), encoder.encode([[2]]), encoder.finish()):
+        items += decoder.feed(row.keepalive + part + row.keepalive)
+    assert [*items, *decoder.finish()] == [1, [2]]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "name"),
+    [
+        ("application/problem+json", "json"),
+        ("application/geo+json-seq; charset=utf-8", "json-seq"),
+        ('application/json; charset="utf-8"', "json"),
+        ("text/event-stream;charset=utf-8", "sse"),
+        ("text/csv; header=present; charset=us-ascii", "csv"),
+        ("application/jsonl", "ndjson"),
+    ],
+)
+def test_parameters_and_structured_suffixes_are_understood(content_type: str, name: str) -> None:
+    assert by_media_type(content_type).name == name
+
+
+@pytest.mark.parametrize("content_type", ["", "text/html", "json", "application/json; charset=latin-1", "x/y+xml"])
+def test_what_no_format_has_is_named_in_the_error(content_type: str) -> None:
+    with pytest.raises(UnknownFormat, match=re.escape(content_type.rpartition("=")[2]) or "no content type"):
+        by_media_type(content_type)
+
+
+def test_unknown_names_and_suffixes_say_which_there_are() -> None:
+    with pytest.raises(UnknownFormat, match="'xml', expected one of json, ndjson"):
+        by_name("xml")
+    with pytest.raises(UnknownFormat, match=r"\.ndjson"):
+        by_suffix("a.xml")
