@@ -7,7 +7,7 @@ over each time that it suspends.
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator
 from time import monotonic
 from typing import Any
 
@@ -114,14 +114,15 @@ async def gather(source: Any, level: Level) -> None:
     """Pull all items of a source into a level, and suspend with `enough` each time that it is full.
 
     Args:
-        source: `Batches`, an async iterable, a sequence or set, or any sync iterable (pulled in a thread).
+        source: `Batches`, an async iterable, a list, tuple or set, or any other sync iterable (pulled in a thread, since
+            nobody knows what it does to get the next item).
         level: where they go.
     """
     if isinstance(source, Batches):
         await _gather_lists(aiter(source.lists), level)
     elif isinstance(source, AsyncIterable):
         await _gather_items(aiter(source), level)
-    elif isinstance(source, (Sequence, set, frozenset)):
+    elif isinstance(source, (list, tuple, set, frozenset)):
         await _extend(list(source), level)
     else:
         await _gather_lists(batches_in_thread(source, lambda: level.batch_items), level)
