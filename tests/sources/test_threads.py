@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ GUARD_SECONDS = 30
 
 def pulled(source: Iterable[Any], count: int | Callable[[], int] = 16) -> AsyncGenerator[list[Any], None]:
     hop_items = count if callable(count) else lambda: count
-    return cast("AsyncGenerator[list[Any], None]", batches_in_thread(source, hop_items))
+    return batches_in_thread(source, hop_items)
 
 
 async def everything(source: Iterable[Any], count: int = 16) -> list[Any]:

@@ -6,6 +6,7 @@ Must not know transports, nor which format is asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,13 @@ async def _read(
         decoder.finish()
 
     rest = max_items
-    async for several in batches_in_thread(lists(), lambda: 4):
-        for batch in several:
-            if rest is not None and len(batch) >= rest:
-                yield batch[:rest]
-                return
-            if rest is not None:
-                rest -= len(batch)
-            if batch:
-                yield batch
+    async with aclosing(batches_in_thread(lists(), lambda: 4)) as hops:  # which closes the file
+        async for several in hops:
+            for batch in several:
+                if rest is not None and len(batch) >= rest:
+                    yield batch[:rest]
+                    return
+                if rest is not None:
+                    rest -= len(batch)
+                if batch:
+                    yield batch

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,7 +49,7 @@ class _Puller:
             close()
 
 
-async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncIterator[list[Any]]:
+async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncGenerator[list[Any], None]:
     """Yield what the iterable gives, as soon as it gives it, and never pull far ahead.
 
     Args:
