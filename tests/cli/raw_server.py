@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 GUARD_SECONDS = 40
 
-Answer = Callable[[socket.socket], object]
+Answer = Callable[[socket.socket, bytes], object]
+"""What a server does with a connection, and with the head of the request that it has read from it."""
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
@@ -41,7 +42,7 @@ class _Requests(socketserver.BaseRequestHandler):
                 return
             request += data
         with suppress(ConnectionError):  # the client may leave, if that is what the test is about
-            self.server.answer(self.request)  # type: ignore[attr-defined]
+            self.server.answer(self.request, request)  # type: ignore[attr-defined]
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -53,7 +54,7 @@ class _Server(socketserver.ThreadingTCPServer):
 def answering(answer: Answer | bytes) -> Iterator[str]:
     """Serve one answer to every request: bytes, or what a function does with the connection; yield the URL."""
     with _Server(("127.0.0.1", 0), _Requests) as server:
-        server.answer = answer if callable(answer) else lambda connection: connection.sendall(answer)
+        server.answer = answer if callable(answer) else lambda connection, _: connection.sendall(answer)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -81,7 +82,7 @@ def answering_in_two(first: bytes, second: bytes) -> Iterator[tuple[str, Gate]]:
     """Serve an answer whose second half waits at a gate; yield the URL and the gate."""
     gate = Gate()
 
-    def answer(connection: socket.socket) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
         connection.sendall(first)
         gate.wait()
         connection.sendall(second)

@@ -32,6 +32,14 @@ _HEADER = click.option(
     metavar="'NAME: VALUE'",
     help="One more request header; may be repeated.",
 )
+_TIMEOUT = click.option(
+    "--timeout",
+    "idle_seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for what comes next.",
+)
 _FROM = click.option(
     "--from", "input_format", type=_FORMAT, help="Format of what is read, if its type or name is wrong."
 )
@@ -75,7 +83,7 @@ def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[An
 @_FROM
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File, there only when whole.")
 @_HEADER
-@click.option("--timeout", "idle_seconds", default=60.0, show_default=True, help="Seconds to wait for what comes next.")
+@_TIMEOUT
 def get_command(**options: Any) -> Coroutine[Any, Any, None]:
     """Read the stream at URL, item by item, in whatever format it comes.
 
@@ -92,7 +100,7 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 @_FROM
 @click.option("--method", default="POST", show_default=True, help="Request method.")
 @_HEADER
-@click.option("--timeout", "idle_seconds", default=60.0, show_default=True, help="Seconds to wait for what comes next.")
+@_TIMEOUT
 def send_command(**options: Any) -> Coroutine[Any, Any, None]:
     """Upload FILE to URL as a chunked body, and write the answer to stdout.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +17,10 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, hdrs
 from chunkwise.cli.progress import progress
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type
 from chunkwise.formats.sse import ServerSentEvent
+from chunkwise.sources.batches import Batches
 from chunkwise.transports.chunked_client import items
 
 # The formats that prove most and cost least first; whatever else there is will do.
@@ -39,32 +42,39 @@ async def get(
         stream, from_events = _open(response, path, input_format)
         total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
         with _destination(output) as file:
-            encoder = FORMATS[output_format].encoder()
+            source = Batches(_values(stream) if from_events else stream.batches())
+            written = Outbound(source, FORMATS[output_format].encoder())
             shows = output is None and sys.stdout.isatty()
             counters = (lambda: stream.items_seen, lambda: stream.bytes_seen)
-            async with progress(url, *counters, total, data_on_terminal=shows):
-                begun = False
-                async for batch in stream.batches():
-                    values = [_value(event) for event in batch] if from_events else batch
-                    # The first bytes wait for the first items: what failed at once has written nothing.
-                    file.write((b"" if begun else encoder.start()) + encoder.encode(values))
+            async with progress(url, *counters, total, data_on_terminal=shows), aclosing(written.pieces()) as pieces:
+                async for data in pieces:
+                    file.write(data)
                     file.flush()
-                    begun = True
-                file.write((b"" if begun else encoder.start()) + encoder.finish())
                 if output_format == "json":
                     file.write(b"\n")
-                file.flush()
+                    file.flush()
 
 
 def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Inbound, bool]:
     """Return the items, and whether they are whole events, whose data need not be JSON at other people's servers."""
-    try:
-        name = input_format or by_media_type(response.headers.get(hdrs.CONTENT_TYPE, "")).name
-    except UnknownFormat:
-        name = None  # said when the items are read, unless the answer is an error
+    name = input_format
+    if name is None and response.ok and response.status not in (204, 205, 304):
+        try:
+            name = by_media_type(response.headers.get(hdrs.CONTENT_TYPE, "")).name
+        except UnknownFormat as error:
+            raise UnknownFormat(error.message.replace("format=", "--from")) from None
     if name == "sse" and not path:
         return items(response, format=name, type=ServerSentEvent), True
+    try:
+        FORMATS[name or "json"].decoder(path)
+    except TypeError as error:
+        raise click.BadParameter(str(error), param_hint="--path") from None
     return items(response, path, format=name, required=bool(path)), False
+
+
+async def _values(events: Inbound) -> AsyncIterator[list[Any]]:
+    async for batch in events.batches():
+        yield [_value(event) for event in batch]
 
 
 def _value(event: ServerSentEvent) -> Any:
@@ -96,12 +106,17 @@ async def open_session(idle_seconds: float) -> AsyncIterator[ClientSession]:
         yield session
 
 
+def is_token(text: str) -> bool:
+    """Whether the text may be a method's or a field's name (RFC 9110 §5.6.2)."""
+    return re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text) is not None
+
+
 def parse_headers(headers: Sequence[str]) -> dict[str, str]:
     """Return ``NAME: VALUE`` words as a dict."""
     parsed = {}
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
+        if not (colon and is_token(name.strip()) and value.isprintable()):
             raise click.BadParameter(f"got {header!r}, expected 'NAME: VALUE'", param_hint="--header")
         parsed[name.strip()] = value.strip()
     return parsed

@@ -7,11 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from aiohttp import AsyncIterablePayload, ClientConnectionError
+import rich_click as click
+from aiohttp import AsyncIterablePayload, ClientConnectionError, ClientError, ClientResponse
 
-from chunkwise.cli.get import open_session, parse_headers
+from chunkwise.cli.get import is_token, open_session, parse_headers
 from chunkwise.cli.progress import progress
-from chunkwise.errors import StreamError
+from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
@@ -56,6 +57,8 @@ async def send(
     idle_seconds: float,
 ) -> None:
     """Upload a file and write the answer to stdout; see the command's help."""
+    if not is_token(method):
+        raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
     total = (await asyncio.to_thread(file.stat)).st_size if wanted is own else None
@@ -70,10 +73,19 @@ async def send(
             ):
                 if response.status >= 400:
                     raise await remote_error(response)
-                async for data in response.content.iter_any():
-                    sys.stdout.buffer.write(data)
-                    sys.stdout.buffer.flush()
-        except ClientConnectionError:
+                await _write_answer(response)
+        except (ClientConnectionError, TruncatedError):
             if upload.failure is not None:
                 raise upload.failure from None
             raise
+
+
+async def _write_answer(response: ClientResponse) -> None:
+    count = 0
+    try:
+        async for data in response.content.iter_any():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            count += len(data)
+    except (ClientError, TimeoutError) as error:
+        raise TruncatedError("the answer was cut", bytes_seen=count) from error

@@ -1,0 +1,58 @@
+"""The words of the command line: its help, its version, and what it says where its extra is missing."""
+
+import re
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from chunkwise.cli.exits import MEANINGS
+from tests.cli.running import run, run_any
+
+# Fails as an import does if the package is not installed.
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from chunkwise.cli import main
+main()
+"""
+COMMANDS = ("serve", "get", "send")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_documents_every_exit_code(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    text = " ".join(done.out.decode().split())
+    for code, meaning in MEANINGS.items():
+        assert re.search(rf"\b{code.value} {re.escape(meaning)}", text)
+    if not command:
+        assert all(f" {name} " in text for name in COMMANDS)
+
+
+def test_without_words_it_is_the_help_and_a_failure() -> None:
+    done = run()
+    assert (done.code, done.err) == (2, "")
+    assert b"Usage: chunkwise" in done.out
+
+
+def test_version_is_the_packages() -> None:
+    assert run("--version") == (0, f"chunkwise {version('chunkwise')}\n".encode(), "")
+
+
+@pytest.mark.parametrize("missing", ["rich", "rich_click"])
+def test_without_its_extra_it_is_one_sentence_that_names_it(missing: str) -> None:
+    done = run_any(sys.executable, "-c", WITHOUT.format(missing), "get", "http://127.0.0.1:9/")
+    assert (done.code, done.out) == (2, b"")
+    assert done.told == "the command line needs the extra 'cli': pip install 'chunkwise[cli]'"
+
+
+def test_the_library_needs_no_extra() -> None:
+    program = "import sys; sys.modules.update(rich=None, rich_click=None, click=None); import chunkwise"
+    assert run_any(sys.executable, "-W", "error", "-c", program) == (0, b"", "")

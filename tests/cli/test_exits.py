@@ -1,0 +1,276 @@
+"""What goes wrong with `get`: one line on stderr that says where, its own exit code, and what came before on stdout."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chunkwise.cli.exits import MEANINGS, Exit
+from tests.cli.needs import needs_curl
+from tests.cli.raw_server import Answer, answering, answering_in_two, chunked, head, whole
+from tests.cli.running import Done, curl, folder_of, run, serving
+
+NDJSON = "application/x-ndjson"
+
+
+def get(answer: Answer | bytes, *words: object) -> Done:
+    with answering(answer) as url:
+        return run("get", url, *words)
+
+
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+# --- bad data
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "out", "place"),
+    [
+        ("application/json", b'[1, {"n": 2}, oops, 4]', b'1\n{"n":2}\n', "(format json, item 2, byte 14)"),
+        ("application/json", b'["a", "\xff"]', b'"a"\n', "(format json, item 1, byte 7)"),
+        (NDJSON, b"1\n2\noops\n4\n", b"1\n2\n", "(format ndjson, item 2, byte 4)"),
+        ("application/json-seq", b"\x1e1\n\x1eoops\n\x1e3\n", b"1\n", "(format json-seq, item 1, byte 4)"),
+        ("text/csv", b"a,b\r\n1,2\r\n3\r\n", b'{"a":"1","b":"2"}\n', "(format csv, item 1, byte 10)"),
+        ("text/plain", b"one\n\xfftwo\n", b'"one"\n', "(format text, item 1, byte 4)"),
+    ],
+)
+def test_bad_data_are_told_with_their_place_behind_what_came_before(
+    content_type: str, body: bytes, out: bytes, place: str
+) -> None:
+    done = get(whole(content_type, body))
+    assert (done.code, done.out) == (6, out)
+    assert done.told.endswith(place)
+
+
+@needs_curl
+def test_a_broken_file_behind_serve_is_told_at_both_ends(tmp_path: Path) -> None:
+    body = '[{"n": 1}, {"n": 2}, oops]'
+    with serving(folder_of(tmp_path, {"broken.json": body, "at-once.ndjson": "oops\n"})) as server:
+        as_it_is = run("get", server.url("/broken.json"))
+        assert (as_it_is.code, as_it_is.out) == (6, b'{"n":1}\n{"n":2}\n')
+        assert as_it_is.told.endswith("(format json, item 2, byte 21)")
+        assert not server.running.err
+        converted = run("get", server.url("/broken.json?format=ndjson"))
+        assert (converted.code, converted.out) == (5, b'{"n":1}\n{"n":2}\n')
+        assert "2 items and 16 bytes came" in converted.told
+        assert "(format json, item 2, byte 21)" in server.running.err
+        assert curl(server.url("/broken.json?format=sse")).code == 18
+        at_once = run("get", server.url("/at-once.ndjson?format=csv"))
+        assert (at_once.code, at_once.out) == (4, b"")
+        assert "500 Internal Server Error" in at_once.told
+        assert "(format ndjson, item 0, byte 0)" in at_once.told
+        assert "Traceback" not in server.running.err
+
+
+@pytest.mark.parametrize(
+    ("body", "out", "why"),
+    [
+        (b'{"a":1}\n{"a":2}\n{"a":3,"b":4}\n', b"a\r\n1\r\n2\r\n", "columns b"),
+        (b'{"a":1}\n[2]\n', b"a\r\n1\r\n", "a CSV row is a dict, got list"),
+        (b"1\n", b"", "a CSV row is a dict"),
+    ],
+)
+def test_items_that_csv_cannot_hold_are_told_by_their_index_behind_those_that_it_can(
+    body: bytes, out: bytes, why: str
+) -> None:
+    done = get(whole(NDJSON, body), "--format", "csv")
+    assert (done.code, done.out) == (6, out)
+    assert why in done.told
+    assert done.told.endswith(f"(item {len(body.splitlines()) - 1})")
+
+
+@pytest.mark.parametrize(
+    ("body", "out", "why"),
+    [
+        (b"1\n" + b"[" * 600 + b"]" * 600 + b"\n", b"1\n", "512"),
+        (b'1\n"' + b"x" * (64 * 2**20 + 1), b"1\n", "67108864"),
+    ],
+)
+def test_an_item_over_a_limit_is_told_with_the_limit(body: bytes, out: bytes, why: str) -> None:
+    done = get(whole(NDJSON, body))
+    assert (done.code, done.out) == (7, out)
+    assert why in done.told
+    assert "item 1" in done.told
+
+
+# --- cut streams
+
+
+CUT = {
+    "in an item, chunked": (chunked(NDJSON, b"1\n2\n", b'{"n":'), "2 items and 9 bytes came"),
+    "between two items, chunked": (chunked(NDJSON, b"1\n2\n"), "2 items and 4 bytes came"),
+    "in a chunk": (chunked(NDJSON, b"1\n2\n") + b"ff\r\n3\n", "3 items and 6 bytes came"),
+    "between two items, with a length": (
+        head(f"Content-Type: {NDJSON}", "Content-Length: 100") + b"1\n2\n",
+        "2 items and 4 bytes came",
+    ),
+    "in an array of a whole body": (whole("application/json", b"[1, 2, "), "2 items and 7 bytes came"),
+    "in an event of a whole body": (whole("text/event-stream", b"data: 1\n\ndata: 2\n\ndata"), "2 items and 22 bytes"),
+}
+
+
+@pytest.mark.parametrize("where", CUT)
+def test_a_stream_that_is_cut_is_told_with_what_came(where: str) -> None:
+    answer, came = CUT[where]
+    done = get(answer)
+    assert done.code == 5
+    assert done.out.startswith(b"1\n2\n")
+    assert came in done.told
+
+
+def test_a_stream_that_stalls_is_told_with_what_came() -> None:
+    with answering_in_two(chunked(NDJSON, b"1\n"), b"") as (url, _):
+        done = run("get", url, "--timeout", "0.3")
+    assert (done.code, done.out) == (5, b"1\n")
+    assert "1 items and 2 bytes came" in done.told
+
+
+# --- no stream at all
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    url = unused_address()
+    done = run("get", url)
+    assert (done.code, done.out) == (3, b"")
+    assert url.removeprefix("http://").strip("/").split(":")[0] in done.told
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
+def test_a_server_that_does_not_speak_http_is_told(answer: bytes) -> None:
+    done = get(answer)
+    assert (done.code, done.out) == (3, b"")
+    assert done.told
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            whole("application/problem+json", b'{"title": "Out of stock", "detail": "no tea"}', status="503 Sorry"),
+            "the server answered 503 Sorry: Out of stock: no tea",
+        ),
+        (whole("text/html", b"<h1>Not Found</h1>", status="404 Not Found"), "the server answered 404 Not Found"),
+        (whole("application/problem+json", b'{"detail": "two\\nlines"}', status="500 Oops"), "500 Oops: two lines"),
+        (whole("text/plain", b"cut", status="500 Oops").replace(b": 3", b": 30"), "the server answered 500 Oops"),
+    ],
+)
+def test_an_error_status_is_told_with_the_problem_that_the_server_names(answer: bytes, told: str) -> None:
+    done = get(answer)
+    assert (done.code, done.out) == (4, b"")
+    assert told in done.told
+
+
+def test_a_type_that_is_no_formats_is_told_with_those_there_are_and_the_option_that_overrules_it() -> None:
+    done = get(whole("text/html", b"<html>"))
+    assert (done.code, done.out) == (9, b"")
+    assert done.told.startswith("content type 'text/html': expected one of application/json, ")
+    assert done.told.endswith("; name the format with --from")
+
+
+def test_a_charset_that_is_not_utf_8_is_told() -> None:
+    done = get(whole("application/json; charset=latin-1", b"[]"))
+    assert (done.code, done.out) == (9, b"")
+    assert done.told.startswith("charset latin-1 is not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("application/json", b'{"users": [{"n": 1}]}'), ("text/csv", b"n\r\n1\r\n")],
+)
+def test_a_path_that_selects_nothing_is_told(content_type: str, body: bytes) -> None:
+    done = get(whole(content_type, body), "--path", "nothing")
+    assert (done.code, done.out) == (8, b"")
+    assert "'nothing' was not found" in done.told
+
+
+def test_a_path_that_the_format_has_not_is_told() -> None:
+    done = get(whole("text/plain", b"one\n"), "--path", "a.b")
+    assert (done.code, done.out) == (2, b"")
+    assert "text has no paths" in done.told
+
+
+# --- files
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = get(whole(NDJSON, b"1\n"), "-o", tmp_path / "nowhere" / "out")
+    assert (done.code, done.out) == (10, b"")
+    assert done.told == f"{tmp_path}/nowhere/out.part: No such file or directory"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told() -> None:
+    with answering(whole(NDJSON, b"1\n")) as url, Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "chunkwise", "get", url], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 10
+    assert done.stderr == b"chunkwise: No space left on device\n"
+
+
+@pytest.fixture
+def unreadable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file that the commands of this test may not read."""
+    file = folder_of(tmp_path_factory.mktemp("unreadable"), {"rows.json": "[1]"}) / "rows.json"
+    file.chmod(0)
+    yield file
+    file.chmod(0o600)
+
+
+needs_no_root = pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+
+
+@needs_curl
+@needs_no_root
+def test_a_file_that_may_not_be_read_is_told_by_serve_and_send(unreadable: Path) -> None:
+    with serving(unreadable) as server:
+        converted = curl(server.url("/rows.json?format=ndjson"), "-w", "%{stderr}%{http_code}")
+        assert converted.err == "500"
+        assert "Permission denied" in json.loads(converted.out)["detail"]
+        assert curl(server.url("/rows.json"), "-w", "%{stderr}%{http_code}").err == "403"
+        done = run("send", unreadable, server.base)
+    assert done.code == 10
+    assert done.told == f"{unreadable}: Permission denied"
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fetch"], "No such command 'fetch'"),
+        (["get"], "Missing argument 'URL'"),
+        (["get", "movies.json"], "movies.json is no URL: expected one such as http://127.0.0.1:8080/movies.json"),
+        (["get", "ftp://127.0.0.1/x"], "ftp://127.0.0.1/x is no URL: expected one such as"),
+        (["get", "http://127.0.0.1:9/", "--format", "xml"], "'xml' is not one of 'ndjson', 'json', 'csv'"),
+        (["get", "http://127.0.0.1:9/", "-H", "no colon"], "got 'no colon', expected 'NAME: VALUE'"),
+        (["get", "http://127.0.0.1:9/", "-H", "two: a\r\nlines: b"], "--header"),
+        (["get", "http://127.0.0.1:9/", "-H", "bad name: x"], "--header"),
+        (["get", "http://127.0.0.1:9/", "--timeout", "-1"], "--timeout"),
+        (["get", "http://127.0.0.1:9/", "-o", "."], "'.' is a directory"),
+        (["send", "pyproject.toml", "http://127.0.0.1:9/", "--from", "text", "--method", "B@D"], "--method"),
+        (["serve"], "Missing argument 'PATH...'"),
+        (["serve", ".", "--port", "70000"], "--port"),
+    ],
+)
+def test_wrong_words_are_told(words: list[str], told: str) -> None:
+    done = run(*words, cwd=Path(__file__).parents[2])
+    assert (done.code, done.out) == (2, b"")
+    assert told in done.told
+
+
+# --- the codes
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert list(MEANINGS) == list(Exit)
+    assert len(set(MEANINGS.values())) == len(Exit)

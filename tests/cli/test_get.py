@@ -1,0 +1,202 @@
+"""`chunkwise get`: a stream of any format -> its items on stdout or in a file, as they come."""
+
+import gzip
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, head, whole
+from tests.cli.running import CHUNKWISE, run, started
+
+ITEMS: list[Any] = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b",\nc'}]
+LINES = b'{"n":1,"name":"\xc3\xa9"}\n{"n":2,"name":"a \\"b\\",\\nc"}\n'
+
+BODIES = {
+    "application/json": json.dumps(ITEMS, indent=1),
+    "application/x-ndjson": "".join(json.dumps(item) + "\r\n\n" for item in ITEMS),
+    "application/json-seq": "".join(f"\x1e{json.dumps(item)}\n" for item in ITEMS),
+    "text/event-stream": "".join(f": hi\nevent: add\nid: x\ndata: {json.dumps(item)}\n\n" for item in ITEMS),
+    "application/vnd.api+json": json.dumps(ITEMS),
+}
+
+
+@pytest.mark.parametrize("content_type", BODIES)
+def test_whatever_the_format_is_the_items_come_as_lines_of_json(content_type: str) -> None:
+    with answering(whole(content_type, BODIES[content_type].encode())) as url:
+        assert run("get", url) == (0, LINES, "")
+
+
+def test_what_has_only_text_comes_as_text() -> None:
+    with answering(whole("text/csv; header=present", b'n,name\r\n1,"a ""b"",\nc"\r\n')) as url:
+        assert run("get", url) == (0, b'{"n":"1","name":"a \\"b\\",\\nc"}\n', "")
+    with answering(whole("text/plain; charset=utf-8", "één\ntwo\r\n\n3".encode())) as url:
+        assert run("get", url).out.decode() == '"één"\n"two"\n""\n"3"\n'
+
+
+@pytest.mark.parametrize(
+    ("output", "written"),
+    [
+        ("ndjson", LINES),
+        ("json", b"[" + LINES.strip().replace(b"\n", b",") + b"]\n"),
+        ("csv", 'n,name\r\n1,é\r\n2,"a ""b"",\nc"\r\n'.encode()),
+    ],
+)
+def test_items_are_written_in_the_format_asked_for(output: str, written: bytes) -> None:
+    with answering(whole("application/x-ndjson", LINES)) as url:
+        assert run("get", url, "--format", output) == (0, written, "")
+
+
+@pytest.mark.parametrize(("output", "written"), [("ndjson", b""), ("json", b"[]\n"), ("csv", b"")])
+def test_an_empty_stream_is_written_as_one(output: str, written: bytes) -> None:
+    with answering(whole("application/x-ndjson", b"")) as url:
+        assert run("get", url, "--format", output) == (0, written, "")
+
+
+def test_an_answer_that_has_no_content_is_no_items() -> None:
+    with answering(head(status="204 No Content")) as url:
+        assert run("get", url) == (0, b"", "")
+
+
+def test_events_of_others_need_not_hold_json() -> None:
+    body = b'data: {"delta": "Hi"}\n\nevent: note\ndata: two\ndata: lines\n\ndata\n\ndata: 12\n\ndata: [DONE]\n\n'
+    with answering(whole("text/event-stream", body)) as url:
+        assert run("get", url) == (0, b'{"delta":"Hi"}\n"two\\nlines"\n""\n12\n"[DONE]"\n', "")
+
+
+def test_a_path_selects_inside_documents_records_and_events() -> None:
+    with answering(whole("application/json", b'{"users": [{"n": 1}, {"n": 2}]}')) as url:
+        assert run("get", url, "--path", "users.item.n").out == b"1\n2\n"
+    with answering(whole("text/event-stream", b'data: {"n": 1}\n\ndata: {"n": 2}\n\n')) as url:
+        assert run("get", url, "--path", "n").out == b"1\n2\n"
+
+
+def test_what_is_compressed_is_decompressed() -> None:
+    with answering(whole("application/x-ndjson", gzip.compress(LINES), "Content-Encoding: gzip")) as url:
+        assert run("get", url) == (0, LINES, "")
+
+
+def test_a_type_that_is_wrong_or_missing_can_be_overruled() -> None:
+    with answering(whole("application/octet-stream", LINES)) as url:
+        assert run("get", url, "--from", "ndjson") == (0, LINES, "")
+    with answering(head(f"Content-Length: {len(LINES)}") + LINES) as url:
+        assert run("get", url, "--from", "ndjson") == (0, LINES, "")
+
+
+def test_headers_are_sent_and_win_over_ours() -> None:
+    seen: list[bytes] = []
+
+    def answer(connection: Any, request: bytes) -> None:
+        seen.append(request)
+        connection.sendall(whole("application/json", b"[]"))
+
+    with answering(answer) as url:
+        assert run("get", url, "-H", "X-Token:  a: b ", "--header", "accept: text/csv").code == 0
+    lines = seen[0].decode().split("\r\n")
+    assert "X-Token: a: b" in lines
+    assert [line for line in lines if line.lower().startswith("accept:")] == ["accept: text/csv"]
+
+
+def test_big_numbers_and_odd_text_come_through_as_they_are() -> None:
+    line = '{"big":123456789012345678901234567890,"text":"\u2028\\u0000😀"}\n'
+    with answering(whole("application/x-ndjson", line.encode())) as url:
+        got = run("get", url)
+    assert json.loads(got.out) == json.loads(line)
+
+
+# --- as they come
+
+
+@pytest.mark.parametrize("output", ["ndjson", "csv"])
+def test_an_item_is_written_while_the_server_still_holds_the_next(output: str) -> None:
+    lines = [b"n", b"1", b"2"] if output == "csv" else [b'{"n":1}', b'{"n":2}']
+    answer = chunked("application/x-ndjson", b'{"n":1}\n'), chunk(b'{"n":2}\n') + LAST_CHUNK
+    with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url, "--format", output) as getting:
+        for line in lines[:-1]:
+            assert getting.stdout.readline().strip() == line
+        assert getting.is_running()
+        gate.open()
+        done = getting.end()
+    assert (done.code, done.out.strip(), done.err) == (0, lines[-1], "")
+
+
+def test_an_element_of_an_array_is_written_while_the_array_is_open() -> None:
+    answer = chunked("application/json", b'[{"n":1}'), chunk(b',{"n":2}]') + LAST_CHUNK
+    with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url) as getting:
+        assert getting.stdout.readline() == b'{"n":1}\n'
+        gate.open()
+        assert getting.end() == (0, b'{"n":2}\n', "")
+
+
+def test_ctrl_c_in_a_slow_stream_leaves_the_items_so_far_and_says_one_line() -> None:
+    with (
+        answering_in_two(chunked("application/x-ndjson", b"1\n2\n"), b"") as (url, _),
+        started(*CHUNKWISE, "get", url) as getting,
+    ):
+        assert getting.stdout.readline() == b"1\n"
+        getting.signal(signal.SIGINT)
+        done = getting.end()
+    assert (done.code, done.out, done.told) == (130, b"2\n", "interrupted")
+
+
+def test_a_reader_that_leaves_is_no_noise() -> None:
+    def answer(connection: Any, _: bytes) -> None:
+        connection.sendall(chunked("application/x-ndjson"))
+        while True:  # until the client has gone
+            connection.sendall(chunk(b'"and on"\n' * 1000))
+
+    with answering(answer) as url, started(*CHUNKWISE, "get", url) as getting:
+        with subprocess.Popen(["head", "-1"], stdin=getting.stdout, stdout=subprocess.PIPE) as reader:
+            getting.stdout.close()  # only `head` has it now
+            assert reader.communicate()[0] == b'"and on"\n'
+        assert getting.process.wait() == 141
+        assert getting.err == ""
+
+
+# --- into a file
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    file, part = tmp_path / "out.ndjson", tmp_path / "out.ndjson.part"
+    file.write_bytes(b"older")
+    answer = chunked("application/x-ndjson", b"1\n"), chunk(b"2\n") + LAST_CHUNK
+    with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url, "-o", file) as getting:
+        wait_for(part, b"1\n", getting)
+        assert file.read_bytes() == b"older"
+        gate.open()
+        assert getting.end() == (0, b"", "")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out.ndjson": b"1\n2\n"}
+
+
+@pytest.mark.parametrize("older", [None, b"older"])
+def test_a_file_that_failed_keeps_what_came_beside_the_older_one(tmp_path: Path, older: bytes | None) -> None:
+    if older is not None:
+        (tmp_path / "out.json").write_bytes(older)
+    with answering(chunked("application/x-ndjson", b"1\n2\n")) as url:
+        done = run("get", url, "--format", "json", "-o", tmp_path / "out.json")
+    assert (done.code, done.out) == (5, b"")
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert there == {"out.json.part": b"[1,2"} | ({"out.json": older} if older else {})
+
+
+def test_ctrl_c_keeps_what_came_in_the_part_file(tmp_path: Path) -> None:
+    file, part = tmp_path / "out", tmp_path / "out.part"
+    with (
+        answering_in_two(chunked("application/x-ndjson", b"1\n"), b"") as (url, _),
+        started(*CHUNKWISE, "get", url, "-o", file) as getting,
+    ):
+        wait_for(part, b"1\n", getting)
+        getting.signal(signal.SIGINT)
+        done = getting.end()
+    assert (done.code, done.told) == (130, "interrupted")
+    assert part.read_bytes() == b"1\n"
+    assert not file.exists()
+
+
+def wait_for(file: Path, content: bytes, writing: Any) -> None:
+    """Wait until a file holds that: there is no event for it, so it looks until the writer has ended."""
+    while not (file.exists() and file.read_bytes() == content):
+        assert writing.is_running(), writing.err

@@ -1,0 +1,191 @@
+"""`chunkwise send`: a file -> a chunked upload, as it is or converted, and the answer on stdout."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from aiohttp import web
+
+import chunkwise
+from tests.cli.needs import DATA, needs_data
+from tests.cli.raw_server import answering, whole
+from tests.cli.running import Done, folder_of, run, serving
+
+ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
+
+
+class Upload(NamedTuple):
+    """What a server got."""
+
+    method: str
+    headers: dict[str, str]
+    body: bytes
+    whole: bool
+
+
+class Server:
+    """An aiohttp server that keeps what it gets, and answers what the test says."""
+
+    def __init__(self) -> None:
+        self.uploads: asyncio.Queue[Upload] = asyncio.Queue()
+        self.answer = web.Response(text="thanks\n")
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body, is_whole = b"", True
+        try:
+            async for data in request.content.iter_any():
+                body += data
+        except (web.RequestPayloadError, ConnectionError):
+            is_whole = False
+        self.uploads.put_nowait(Upload(request.method, dict(request.headers), body, is_whole))
+        return self.answer
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    kept = Server()
+    app = web.Application()
+    app.router.add_route("*", "/", kept.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kept.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        yield kept
+    finally:
+        await runner.cleanup()
+
+
+async def send(*words: object) -> Done:
+    return await asyncio.to_thread(run, "send", *words)
+
+
+async def test_a_file_is_sent_byte_for_byte_in_chunks_with_its_type(server: Server, tmp_path: Path) -> None:
+    content = b"n,name\n" + b"1,\xff not even UTF-8\n" * 50_000
+    file = folder_of(tmp_path, {"rows.csv": content}) / "rows.csv"
+    assert await send(file, server.url) == (0, b"thanks\n", "")
+    upload = server.uploads.get_nowait()
+    assert (upload.method, upload.whole, upload.body == content) == ("POST", True, True)
+    assert upload.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert upload.headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in upload.headers
+
+
+@needs_data("movies.json")
+async def test_real_data_are_sent_converted_to_what_a_server_reads_item_by_item(server: Server) -> None:
+    assert (await send(DATA / "movies.json", server.url, "--format", "json-seq")).code == 0
+    upload = server.uploads.get_nowait()
+    assert upload.headers["Content-Type"] == "application/json-seq"
+    got = [item async for item in chunkwise.items(upload.body, format="json-seq")]
+    assert got == json.loads((DATA / "movies.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("format", "body"),
+    [
+        ("ndjson", b'{"n":1,"name":"\xc3\xa9"}\n{"n":2,"name":"a \\"b\\""}\n'),
+        ("csv", b'n,name\r\n1,\xc3\xa9\r\n2,"a ""b"""\r\n'),
+    ],
+)
+async def test_a_file_is_converted_while_it_is_sent(server: Server, tmp_path: Path, format: str, body: bytes) -> None:
+    file = folder_of(tmp_path, {"rows.json": json.dumps(ROWS)}) / "rows.json"
+    assert (await send(file, server.url, "--format", format)).code == 0
+    assert server.uploads.get_nowait().body == body
+
+
+async def test_the_method_the_headers_and_the_format_of_the_file_can_be_given(server: Server, tmp_path: Path) -> None:
+    file = folder_of(tmp_path, {"rows.dat": b"1\n2\n"}) / "rows.dat"
+    words = ("--from", "ndjson", "--method", "PUT", "-H", "X-Token: a", "-H", "Content-Type: application/jsonl")
+    assert (await send(file, server.url, *words)).code == 0
+    upload = server.uploads.get_nowait()
+    assert (upload.method, upload.body) == ("PUT", b"1\n2\n")
+    assert (upload.headers["X-Token"], upload.headers["Content-Type"]) == ("a", "application/jsonl")
+
+
+async def test_an_empty_file_is_an_empty_whole_upload(server: Server, tmp_path: Path) -> None:
+    assert (await send(folder_of(tmp_path, {"rows.ndjson": b""}) / "rows.ndjson", server.url)).code == 0
+    assert server.uploads.get_nowait()[2:] == (b"", True)
+
+
+async def test_the_answer_is_on_stdout_byte_for_byte(server: Server, tmp_path: Path) -> None:
+    server.answer = web.Response(body=bytes(range(256)) * 1000)
+    done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
+    assert done == (0, bytes(range(256)) * 1000, "")
+
+
+async def test_an_error_status_is_told_with_the_problem_that_the_server_names(server: Server, tmp_path: Path) -> None:
+    problem = {"title": "Quota", "status": 507, "detail": "no room for rows"}
+    server.answer = web.json_response(problem, status=507, content_type="application/problem+json")
+    done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
+    assert (done.code, done.out) == (4, b"")
+    assert done.told == "the server answered 507 Insufficient Storage: Quota: no room for rows"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "format", "code", "came", "place"),
+    [
+        ("rows.json", "[1, 2, oops]", "ndjson", 6, b"1\n2\n", "(format json, item 2, byte 7)"),
+        ("rows.json", "[1, 2, ", "ndjson", 5, b"1\n2\n", "2 items and 7 bytes came)"),
+        ("rows.json", '[{"n": 1}, {"m": 2}]', "csv", 6, b"n\r\n1\r\n", "(item 1)"),
+        ("rows.json", "[1, " + "[" * 600, "ndjson", 7, b"1\n", "(format json, item 1, byte 515)"),
+        ("rows.csv", "a,b\n1,2\n3\n", "sse", 6, b'id: 0\ndata: {"a":"1","b":"2"}\n\n', "(format csv, item 1, byte 8)"),
+    ],
+)
+async def test_a_file_that_cannot_be_converted_is_never_a_whole_upload(
+    server: Server, tmp_path: Path, file: str, content: str, format: str, code: int, came: bytes, place: str
+) -> None:
+    done = await send(folder_of(tmp_path, {file: content}) / file, server.url, "--format", format)
+    assert (done.code, done.out) == (code, b"")
+    assert done.told.endswith(place)
+    async with asyncio.timeout(30):
+        upload = await server.uploads.get()
+    assert (upload.body, upload.whole) == (came, False)
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}/"
+    done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", url)
+    assert (done.code, done.out) == (3, b"")
+    assert "Cannot connect to host 127.0.0.1" in done.told
+
+
+def test_an_answer_that_is_cut_is_told_behind_what_came(tmp_path: Path) -> None:
+    answer = whole("text/plain", b"all is w").replace(b"Content-Length: 8", b"Content-Length: 80")
+    with answering(answer) as url:
+        done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", url)
+    assert (done.code, done.out) == (5, b"all is w")
+    assert done.told == "the answer was cut (0 items and 8 bytes came)"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("nothing.json", 10, "nothing.json: No such file or directory"),
+        ("folder.json", 10, "folder.json: Is a directory"),
+        ("rows.dat", 9, "file 'rows.dat' has none of the suffixes"),
+    ],
+)
+async def test_a_file_that_cannot_be_sent_is_told(
+    server: Server, tmp_path: Path, name: str, code: int, told: str
+) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "rows.dat").touch()
+    done = await send(tmp_path / name, server.url)
+    assert (done.code, done.out) == (code, b"")
+    assert told in done.told
+
+
+async def test_a_source_that_serve_publishes_can_be_got_and_sent_on(server: Server, tmp_path: Path) -> None:
+    """One round: a file -> serve -> get -> send -> a server's items are those of the file."""
+    folder = folder_of(tmp_path / "served", {"rows.json": json.dumps(ROWS)})
+    with serving(folder) as source:
+        url = source.url("/rows.json?format=sse")
+        assert (await asyncio.to_thread(run, "get", url, "-o", tmp_path / "rows.ndjson")).code == 0
+    assert (await send(tmp_path / "rows.ndjson", server.url, "--format", "json")).code == 0
+    assert json.loads(server.uploads.get_nowait().body) == ROWS
