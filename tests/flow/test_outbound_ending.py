@@ -88,6 +88,39 @@ async def test_cancelling_the_reader_of_a_hot_source_closes_it() -> None:
     assert ended == ["cleaned"]
 
 
+async def test_cancelling_again_while_a_source_cleans_up_is_seen_by_it_and_by_the_task() -> None:
+    cleaning = asyncio.Event()
+    seen: list[str] = []
+
+    async def slow_to_end() -> AsyncIterator[dict[str, str]]:
+        try:
+            yield row(0)
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled again")
+                await asyncio.sleep(0)
+                seen.append("cleaned")
+                raise
+
+    async def closes() -> None:
+        pieces = outbound(slow_to_end()).pieces()
+        await anext(pieces)
+        await pieces.aclose()
+        seen.append("went on")
+
+    closing = asyncio.create_task(closes())
+    await cleaning.wait()
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert seen == ["cancelled again", "cleaned"]
+
+
 async def test_pieces_that_were_never_asked_for_start_no_source() -> None:
     held = Held()
     rows = held.rows()

@@ -217,7 +217,7 @@ async def test_a_connection_is_kept_for_the_next_request_after_a_whole_stream() 
         for _ in range(3):
             wire.ask()
             assert read_all("ndjson", body_of(await wire.read_until(b"\r\n0\r\n\r\n"))) == [row(0), row(1), row(2)]
-            wire.came = b""
+            wire.came.clear()
 
 
 async def test_under_http_1_0_the_end_of_the_connection_is_the_end() -> None:

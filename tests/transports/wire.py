@@ -1,6 +1,7 @@
 """The wire, by hand: our server asked over raw sockets, and servers that answer what a test says."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,8 @@ from tests.flow.producing import GUARD_SECONDS
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+_chunk_size = re.compile(rb"([1-9a-f][0-9a-f]*)\r\n", re.IGNORECASE)
+
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: it is the foreign client")
 
 
@@ -24,7 +27,7 @@ async def serving(*handlers: Handler, **runner_options: Any) -> AsyncIterator[in
     app = web.Application()
     for index, handler in enumerate(handlers):
         app.router.add_route("*", f"/{index}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=1, **runner_options)
+    runner = web.AppRunner(app, shutdown_timeout=0.05, **runner_options)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -53,7 +56,7 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.came = b""
+        self.came = bytearray()
 
     def ask(self, path: str = "/0", *, method: str = "GET", version: str = "1.1", accept: str = "*/*") -> None:
         request = f"{method} {path} HTTP/{version}\r\nHost: test\r\nAccept: {accept}\r\n\r\n"
@@ -64,9 +67,9 @@ class Wire:
         async with asyncio.timeout(GUARD_SECONDS):
             while not self.came.endswith(end):
                 data = await self.reader.read(65536)
-                assert data, f"closed behind {self.came!r}, expected {end!r}"
+                assert data, f"closed behind {bytes(self.came[-99:])!r}, expected {end!r}"
                 self.came += data
-        return self.came
+        return bytes(self.came)
 
     async def read_to_end(self) -> bytes:
         """Read until the server closes, which a reset is as well; give all of the answer."""
@@ -76,7 +79,7 @@ class Wire:
                     self.came += data
             except ConnectionResetError:
                 self.came += b" reset"
-        return self.came
+        return bytes(self.came)
 
 
 @asynccontextmanager
@@ -141,15 +144,15 @@ def chunked(*datas: bytes) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in datas)
 
 
-def body_of(answer: bytes) -> bytes:
+def body_of(answer: bytes | bytearray) -> bytes:
     """The content of a chunked answer, as far as it came."""
-    _, _, rest = answer.partition(b"\r\n\r\n")
-    data = b""
-    while rest and rest[:1] in b"123456789abcdefABCDEF":
-        size, _, rest = rest.partition(b"\r\n")
-        data += rest[: int(size, 16)]
-        rest = rest[int(size, 16) + 2 :]
-    return data
+    data = bytearray()
+    position = answer.find(b"\r\n\r\n") + 4
+    while match := _chunk_size.match(answer, position):
+        size = int(match[1], 16)
+        data += answer[match.end() : match.end() + size]
+        position = match.end() + size + 2
+    return bytes(data)
 
 
 async def curl(*arguments: str) -> tuple[int, bytes]:

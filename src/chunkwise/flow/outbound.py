@@ -155,19 +155,25 @@ class Outbound:
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
     """End a suspended producer as a cancelled task ends: it sees CancelledError where it waits, and may clean up."""
+    cancellation: asyncio.CancelledError | None = asyncio.CancelledError()
+    ours: asyncio.CancelledError | None = None
     try:
-        if isinstance(waits_for, asyncio.Future) and not waits_for.done() and waits_for.cancel():
-            await asyncio.wait({waits_for})
-            waits_for = producer.send(None)
-        else:
-            waits_for = producer.throw(asyncio.CancelledError())
         while True:
-            if waits_for is ENOUGH:
-                waits_for = producer.throw(asyncio.CancelledError())
+            if cancellation is not None and isinstance(waits_for, asyncio.Future) and waits_for.cancel():
+                cancellation = None
+            elif cancellation is not None or waits_for is ENOUGH:
+                waits_for = producer.throw(cancellation or asyncio.CancelledError())
+                cancellation = None
                 continue
-            await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
-            waits_for = producer.send(None)
+            try:
+                await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
+            except asyncio.CancelledError as error:  # we are cancelled while it cleans up: it sees that, too
+                ours = cancellation = error
+            else:
+                waits_for = producer.send(None)
     except (StopIteration, asyncio.CancelledError):
         pass
     except Exception:
         logger.exception("closing a source failed")
+    if ours is not None:
+        raise ours

@@ -5,11 +5,13 @@ Must not know any one format: the message's content type says which it is, unles
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from aiohttp import AsyncIterablePayload, ClientError, ClientResponse, StreamReader, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from chunkwise.errors import UnknownFormat
@@ -126,7 +128,19 @@ def body(source: Any, format: str | Format) -> AsyncIterablePayload:
     """
     chosen = by_name(format)
     stream = Outbound(source, chosen.encoder())
-    return AsyncIterablePayload(stream.pieces(), content_type=chosen.content_type)
+    return _Upload(stream.pieces(), content_type=chosen.content_type)
+
+
+class _Upload(AsyncIterablePayload):
+    """Closes the source when sending ends, however it ends, which aiohttp leaves to the garbage collector."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], *, content_type: str) -> None:
+        super().__init__(pieces, content_type=content_type)
+        self._pieces = pieces
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        async with aclosing(self._pieces):
+            await super().write_with_length(writer, content_length)
 
 
 def _is_framed(message: Message) -> bool:

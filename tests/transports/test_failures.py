@@ -1,0 +1,275 @@
+"""The first promise over real sockets: a stream that failed never looks complete, in any format, to any client."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, web
+
+import chunkwise
+from chunkwise import EncodeError, TruncatedError
+from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_all, read_so_far, row, until
+from tests.transports.reading import read
+from tests.transports.wire import body_of, connected, curl, needs_curl, serving, streams, talking, url_of
+
+every_format = pytest.mark.parametrize("name", NAMES)
+LAST = b"0\r\n\r\n"
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "exception": lambda: ValueError("secret"),
+    "http exception": web.HTTPNotFound,
+    "redirect": lambda: web.HTTPFound("/elsewhere"),
+    "cancelled": asyncio.CancelledError,
+    "connection": lambda: ConnectionResetError("the database's"),
+    "timeout": TimeoutError,
+    "end of file": EOFError,
+}
+every_error = pytest.mark.parametrize("error", ERRORS)
+
+
+async def failing(error: str, count: int = 3, *, waits: bool = False) -> AsyncIterator[dict[str, str]]:
+    for index in range(count):
+        yield row(index)
+    if waits:
+        await asyncio.sleep(0)
+    cause = ERRORS[error]()
+    raise cause
+
+
+def failing_in_a_thread(error: str, count: int = 3) -> Iterator[dict[str, str]]:
+    for index in range(count):
+        yield row(index)
+    cause = ERRORS[error]()
+    raise cause
+
+
+async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1", requests: int = 1) -> bytes:
+    async with serving(streams(source, name)) as port, connected(port) as wire:
+        for _ in range(requests):
+            wire.ask(version=version)
+        return await wire.read_to_end()
+
+
+@every_format
+@every_error
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk(
+    name: str, error: str, waits: bool
+) -> None:
+    answer = await answer_to(lambda: failing(error, waits=waits), name, requests=2)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1, "a pipelined request gets no answer"
+    assert read_so_far(name, body_of(answer)) == [row(0), row(1), row(2)]
+    assert not answer.endswith(LAST)
+    assert b"secret" not in answer
+
+
+@every_format
+async def test_a_sync_source_that_fails_behind_items_closes_the_connection(name: str) -> None:
+    answer = await answer_to(lambda: failing_in_a_thread("exception", 1000), name, requests=2)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert read_so_far(name, body_of(answer)) == [row(index) for index in range(1000)]
+    assert not answer.endswith(LAST)
+
+
+@every_format
+async def test_an_item_that_cannot_be_encoded_closes_the_connection_behind_those_before_it(name: str) -> None:
+    items = [row(index) for index in range(1000)]
+    items[700] = {"n": object()}  # type: ignore[dict-item]
+    answer = await answer_to(lambda: items, name, requests=2)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert read_so_far(name, body_of(answer)) == [row(index) for index in range(700)]
+    assert not answer.endswith(LAST)
+
+
+@every_format
+@every_error
+async def test_a_failure_before_the_first_item_is_never_a_whole_stream(name: str, error: str) -> None:
+    answer = await answer_to(lambda: failing(error, 0), name, version="1.0")
+    status = {"http exception": b"404", "redirect": b"302", "cancelled": b""}.get(error, b"500")
+    assert answer[9:12] == status
+    assert b"secret" not in answer
+
+
+@pytest.mark.parametrize("name", LIVE_NAMES)
+async def test_a_part_of_a_document_that_fails_closes_the_connection(name: str) -> None:
+    answer = await answer_to(lambda: {"users": failing("exception", waits=True), "total": asyncio.sleep(0)}, name)
+    assert b'[{"n":"0","pad":""},{"n":"1","pad":""},{"n":"2","pad":""}' in answer
+    assert not answer.endswith(LAST)
+
+
+@every_format
+async def test_an_empty_source_is_whole(name: str) -> None:
+    answer = await answer_to(lambda: iter(()), name, version="1.0")
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert read_all(name, answer.partition(b"\r\n\r\n")[2]) == []
+    async with serving(streams(lambda: iter(()), name)) as port, connected(port) as wire:
+        wire.ask()
+        assert read_all(name, body_of(await wire.read_until(b"\r\n" + LAST))) == []
+
+
+@every_format
+async def test_under_http_1_0_a_failure_is_a_reset(name: str) -> None:
+    answer = await answer_to(lambda: failing("exception", waits=True), name, version="1.0")
+    assert answer.endswith(b" reset")
+
+
+@every_format
+async def test_our_client_gives_the_items_and_tells_the_failure(name: str) -> None:
+    async with (
+        serving(streams(lambda: failing("exception", 1000), name)) as port,
+        ClientSession() as session,
+        session.get(url_of(port)) as response,
+    ):
+        stream = chunkwise.items(response)
+        came, error = await read(stream)
+    assert decoded(name, came) == [row(index) for index in range(1000)]
+    assert isinstance(error, TruncatedError)
+    assert error.items_seen == 1000
+
+
+async def test_aiohttps_own_client_sees_the_failure() -> None:
+    async with (
+        serving(streams(lambda: failing("exception"), "ndjson")) as port,
+        ClientSession() as session,
+        session.get(url_of(port)) as response,
+    ):
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+
+
+@needs_curl
+@every_format
+async def test_curl_sees_a_whole_stream(name: str) -> None:
+    async with serving(streams(lambda: (row(index) for index in range(100)), name)) as port:
+        for version in ("--http1.1", "--http1.0"):
+            status, printed = await curl(version, url_of(port))
+            assert status == 0
+            assert read_all(name, printed) == [row(index) for index in range(100)]
+
+
+@needs_curl
+@every_format
+@pytest.mark.parametrize(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
+async def test_curl_sees_that_the_stream_failed(name: str, version: str, expected: int) -> None:
+    go = asyncio.Event()
+
+    async def source() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        await go.wait()
+        raise ValueError
+
+    async with serving(streams(source, name)) as port:
+        running = asyncio.create_task(curl(version, url_of(port)))
+        await asyncio.sleep(0)
+        go.set()
+        status, printed = await running
+    assert status == expected
+    if version == "--http1.1":
+        assert read_so_far(name, printed) == [row(0)]
+
+
+async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        await answer_to(lambda: failing("exception"), "json")
+    (record,) = caplog.records
+    assert record.name == "chunkwise"
+    assert record.getMessage() == "the source of GET /0 after 3 items failed: the answer is broken off"
+
+
+async def test_a_source_that_fails_while_the_client_reads_slowly_still_sends_what_it_had() -> None:
+    async def large() -> AsyncIterator[dict[str, str]]:
+        for index in range(500):
+            yield row(index, 10_000)
+        raise ValueError
+
+    async with serving(streams(large, "ndjson")) as port, connected(port) as wire:
+        wire.ask()
+        await wire.reader.readexactly(10)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        wire.came += b"HTTP/1.1 2"
+        answer = await wire.read_to_end()
+    assert len(read_so_far("ndjson", body_of(answer))) == 500
+    assert not answer.endswith(LAST)
+
+
+@pytest.mark.parametrize("error", ["exception", "connection", "cancelled"])
+async def test_an_upload_that_fails_never_sends_the_last_chunk(error: str) -> None:
+    received = bytearray()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            received.extend(data)
+
+    async with talking(talk) as port, ClientSession() as session:
+        with pytest.raises((ClientConnectionError, asyncio.CancelledError)):
+            await session.post(url_of(port), data=chunkwise.body(failing(error, waits=True), "ndjson"))
+    assert read_so_far("ndjson", body_of(received)) == [row(0), row(1), row(2)]
+    assert not received.endswith(LAST)
+
+
+async def test_an_upload_of_nothing_is_whole() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response([item async for item in chunkwise.items(request)])
+
+    async with serving(handler) as port, ClientSession() as session:
+        for name in NAMES:
+            async with session.post(url_of(port), data=chunkwise.body(iter(()), name)) as response:
+                assert await response.json() == []
+
+
+async def test_an_upload_says_its_format() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(text=request.headers["Content-Type"])
+
+    data = chunkwise.body([row(0)], "csv")
+    async with serving(handler) as port, ClientSession() as session, session.post(url_of(port), data=data) as response:
+        assert await response.text() == "text/csv; charset=utf-8; header=present"
+
+
+async def test_an_upload_whose_item_cannot_be_encoded_fails() -> None:
+    async with serving(streams(list)) as port, ClientSession() as session:
+        with pytest.raises(ClientConnectionError) as caught:
+            await session.post(url_of(port), data=chunkwise.body([row(0), object()], "ndjson"))
+    assert isinstance(caught.value.__cause__, EncodeError)
+
+
+async def test_a_server_that_answers_early_ends_the_source_of_an_upload_that_waits() -> None:
+    held = Held()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async for _ in chunkwise.items(request):
+            break
+        return web.Response(status=202)
+
+    async with serving(handler) as port, ClientSession() as session:
+        async with session.post(url_of(port), data=chunkwise.body(held.rows(), "ndjson")) as response:
+            assert response.status == 202
+        await until(lambda: held.cleaned)
+    assert held.ended == "CancelledError"
+
+
+async def test_a_server_that_leaves_ends_the_source_of_an_upload_that_is_hot() -> None:
+    ended = asyncio.Event()
+
+    async def hot() -> AsyncIterator[dict[str, str]]:
+        try:
+            while True:
+                yield row(0, 1000)
+        finally:
+            ended.set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(100_000)
+
+    payload = chunkwise.body(hot(), "ndjson")  # held on to, so that no garbage collection closes it
+    async with talking(talk) as port, ClientSession() as session:
+        with pytest.raises(ClientConnectionError):
+            await session.post(url_of(port), data=payload)
+        async with asyncio.timeout(GUARD_SECONDS):
+            await ended.wait()
