@@ -50,7 +50,7 @@ def test_items_are_written_in_the_format_asked_for(output: str, written: bytes) 
         assert run("get", url, "--format", output) == (0, written, "")
 
 
-@pytest.mark.parametrize(("output", "written"), [("ndjson", b""), ("json", b"[]\n"), ("csv", b"")])
+@pytest.mark.parametrize(("output", "written"), [("json", b"[]\n"), ("csv", b"")])
 def test_an_empty_stream_is_written_as_one(output: str, written: bytes) -> None:
     with answering(whole("application/x-ndjson", b"")) as url:
         assert run("get", url, "--format", output) == (0, written, "")
@@ -110,17 +110,13 @@ def test_big_numbers_and_odd_text_come_through_as_they_are() -> None:
 # --- as they come
 
 
-@pytest.mark.parametrize("output", ["ndjson", "csv"])
-def test_an_item_is_written_while_the_server_still_holds_the_next(output: str) -> None:
-    lines = [b"n", b"1", b"2"] if output == "csv" else [b'{"n":1}', b'{"n":2}']
+def test_an_item_is_written_while_the_server_still_holds_the_next() -> None:
     answer = chunked("application/x-ndjson", b'{"n":1}\n'), chunk(b'{"n":2}\n') + LAST_CHUNK
-    with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url, "--format", output) as getting:
-        for line in lines[:-1]:
-            assert getting.stdout.readline().strip() == line
+    with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url, "--format", "csv") as getting:
+        assert getting.stdout.readline() + getting.stdout.readline() == b"n\r\n1\r\n"
         assert getting.is_running()
         gate.open()
-        done = getting.end()
-    assert (done.code, done.out.strip(), done.err) == (0, lines[-1], "")
+        assert getting.end() == (0, b"2\r\n", "")
 
 
 def test_an_element_of_an_array_is_written_while_the_array_is_open() -> None:

@@ -8,7 +8,8 @@ import html
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,8 +160,9 @@ def _interval(query: Mapping[str, str]) -> float:
 async def _told(source: Batches) -> AsyncIterator[list[Any]]:
     """Give a file's batches, its errors as answers that say what is wrong with it."""
     try:
-        async for batch in source.lists:
-            yield batch
+        async with _opened(source) as batches:
+            async for batch in batches:
+                yield batch
     except PathNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from error
     except (DecodeError, OSError) as error:
@@ -169,12 +171,23 @@ async def _told(source: Batches) -> AsyncIterator[list[Any]]:
 
 async def _paced(source: Batches, interval: float) -> AsyncIterator[Any]:
     first = True
-    async for batch in source.lists:
-        for item in batch:
-            if not first:
-                await asyncio.sleep(interval)
-            first = False
-            yield item
+    async with _opened(source) as batches:
+        async for batch in batches:
+            for item in batch:
+                if not first:
+                    await asyncio.sleep(interval)
+                first = False
+                yield item
+
+
+@asynccontextmanager
+async def _opened(source: Batches) -> AsyncIterator[AsyncIterable[list[Any]]]:
+    """Give the lists of a source, and close them when the body ends, not when they are collected."""
+    try:
+        yield source.lists
+    finally:
+        if isinstance(source.lists, AsyncGenerator):
+            await source.lists.aclose()
 
 
 def _index(request: web.Request, published: Sequence[Published]) -> web.Response:
