@@ -28,16 +28,19 @@ class Reading(NamedTuple):
         return f"{self.items!r} {'and an error' if self.failed else 'whole'}"
 
 
-def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False) -> Reading:
-    """Feed the pieces, each followed by ``b""``, which surfaces a defect at once; any error but ours escapes."""
+def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False, ends: bool = True) -> Reading:
+    """Feed the pieces, each followed by ``b""``, which surfaces a defect at once; any error but ours escapes.
+
+    Without ``ends``, the end of the stream never comes.
+    """
     decoder = make()
     items: list[Any] = []
     try:
         for piece in pieces:
             items += decoder.feed(piece)
             items += decoder.feed(b"")
-        items += decoder.finish(framed=framed)
-        items += decoder.finish(framed=framed)
+        for _ in range(2 * ends):
+            items += decoder.finish(framed=framed)
     except StreamError as error:
         return Reading(items, error)
     finally:

@@ -148,6 +148,10 @@ class TestDecoder:
             assert read(CsvDecoder, pieces) == (expected, None)
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 class TestEncoder:
     @given(sent=rows())
     def test_what_we_write_python_reads(self, sent: list[dict[str, str]]) -> None:
@@ -200,7 +204,7 @@ class TestEncoder:
         users = [User("A", 5, 1.5), User('B "x",\r\n', 6, 0.0)]
         assert read(lambda: CsvDecoder(type=User), [CsvEncoder().encode(users)]).items == users
 
-    @pytest.mark.parametrize("bad", [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}])
+    @pytest.mark.parametrize("bad", [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}, ENDLESS], ids=str)
     def test_what_is_no_row_of_this_header_is_refused(self, bad: Any) -> None:
         encoder = CsvEncoder()
         assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
@@ -209,7 +213,7 @@ class TestEncoder:
         assert caught.value.item_index == 2
         assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
 
-    @pytest.mark.parametrize("bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1]])
+    @pytest.mark.parametrize("bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS], ids=str)
     def test_what_gives_no_header_is_refused(self, bad: Any) -> None:
         encoder = CsvEncoder()
         with pytest.raises(EncodeError) as caught:

@@ -30,6 +30,7 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
     "true before white space": (b"\x1etrue \x1e\nfalse\t\x1enull\r\x1e1 ", [True, False, None, 1]),
     "a container needs no white space": (b'\x1e[1]\x1e{}\x1e"a"\x1e[]', [[1], {}, "a", []]),
     "white space alone": (b"\x1e \n\x1e1\n", [BAD, 1]),
+    "two texts on two lines": (b"\x1e1\n2\n\x1e3\n", [1, BAD, 3]),
     "two texts": (b"\x1e1 2\n\x1e3\n", [1, BAD, 3]),
     "a defect in the middle": (b"\x1e[1}\n\x1e2\n\x1e[}\n\x1e3\n", [BAD, 2, BAD, 3]),
     "defects at the end": (b"\x1e1\n\x1e]\n\x1e]\n", [1, BAD, BAD]),

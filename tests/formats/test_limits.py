@@ -60,7 +60,7 @@ def test_what_never_ends_is_refused_too(
     if (name, limits.max_item_bytes) == ("sse", 6):
         return  # (an item is counted line by line; max_line_bytes bounds the line)
     for pieces in every_split(endless):
-        got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
+        got = read(lambda: FORMATS[name].decoder(limits=limits), pieces, ends=False)
         assert got.items == items
         assert type(got.error) is LimitError
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from chunkwise.errors import DecodeError, PathNotFound, TruncatedError
+from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
+from chunkwise.formats.contract import Limits
 from chunkwise.formats.ndjson import NdjsonDecoder, NdjsonEncoder
 from tests.formats.json_grammar import BAD, GOOD
 from tests.formats.reading import bytewise, every_split, read
@@ -84,6 +85,13 @@ def test_a_cut_last_line_is_told(last: bytes) -> None:
         got = read(NdjsonDecoder, pieces)
         assert got.items == [0]
         assert type(got.error) is TruncatedError
+
+
+def test_a_last_line_that_is_too_deep_is_not_taken_for_a_cut_one() -> None:
+    for pieces in every_split(b"1\n[[[]]]"):
+        got = read(lambda: NdjsonDecoder(limits=Limits(max_depth=2)), pieces)
+        assert got.items == [1]
+        assert type(got.error) is LimitError
 
 
 def test_a_path_selects_inside_each_line() -> None:
