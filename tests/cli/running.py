@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,15 @@ def serving(*words: object, **options: Any) -> Iterator[Serving]:
         address = re.search(r" at (http://\S+)/ ", first)
         assert address, first + running.err
         yield Serving(address[1], running)
+
+
+def wait_for_content(file: Path, content: bytes, writing: Running) -> None:
+    """Wait until a process has written that into a file; no event tells it, so look again and again."""
+    stop = time.monotonic() + GUARD_SECONDS
+    while not (file.exists() and file.read_bytes() == content):
+        assert writing.is_running(), writing.err
+        assert time.monotonic() < stop, f"{file} never held {content!r}"
+        time.sleep(0.01)
 
 
 def folder_of(folder: Path, files: dict[str, str | bytes]) -> Path:

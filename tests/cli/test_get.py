@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, head, whole
-from tests.cli.running import CHUNKWISE, run, started
+from tests.cli.running import CHUNKWISE, run, started, wait_for_content
 
 ITEMS: list[Any] = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b",\nc'}]
 LINES = b'{"n":1,"name":"\xc3\xa9"}\n{"n":2,"name":"a \\"b\\",\\nc"}\n'
@@ -160,7 +160,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     file.write_bytes(b"older")
     answer = chunked("application/x-ndjson", b"1\n"), chunk(b"2\n") + LAST_CHUNK
     with answering_in_two(*answer) as (url, gate), started(*CHUNKWISE, "get", url, "-o", file) as getting:
-        wait_for(part, b"1\n", getting)
+        wait_for_content(part, b"1\n", getting)
         assert file.read_bytes() == b"older"
         gate.open()
         assert getting.end() == (0, b"", "")
@@ -184,15 +184,9 @@ def test_ctrl_c_keeps_what_came_in_the_part_file(tmp_path: Path) -> None:
         answering_in_two(chunked("application/x-ndjson", b"1\n"), b"") as (url, _),
         started(*CHUNKWISE, "get", url, "-o", file) as getting,
     ):
-        wait_for(part, b"1\n", getting)
+        wait_for_content(part, b"1\n", getting)
         getting.signal(signal.SIGINT)
         done = getting.end()
     assert (done.code, done.told) == (130, "interrupted")
     assert part.read_bytes() == b"1\n"
     assert not file.exists()
-
-
-def wait_for(file: Path, content: bytes, writing: Any) -> None:
-    """Wait until a file holds that: there is no event for it, so it looks until the writer has ended."""
-    while not (file.exists() and file.read_bytes() == content):
-        assert writing.is_running(), writing.err

@@ -24,6 +24,7 @@ from chunkwise.formats import FORMATS
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
+_PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is no wrong word: it has its own exit code
 _HEADER = click.option(
     "-H",
     "--header",
@@ -55,7 +56,7 @@ def app() -> None:
 
 
 @app.command("serve", epilog=_EXIT_CODES)
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=_PATH, metavar="PATH...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is everybody's.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[Any, Any, None]:
@@ -81,7 +82,12 @@ def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[An
     help="Format of what is written.",
 )
 @_FROM
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File, there only when whole.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    help="File, there only when whole.",
+)
 @_HEADER
 @_TIMEOUT
 def get_command(**options: Any) -> Coroutine[Any, Any, None]:
@@ -94,7 +100,7 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 
 @app.command("send", epilog=_EXIT_CODES)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=_PATH)
 @click.argument("url")
 @click.option("--format", "output_format", type=_FORMAT, help="Convert the file while it is sent.")
 @_FROM

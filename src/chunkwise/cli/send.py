@@ -75,9 +75,10 @@ async def send(
                     raise await remote_error(response)
                 await _write_answer(response)
         except (ClientConnectionError, TruncatedError):
-            if upload.failure is not None:
-                raise upload.failure from None
-            raise
+            if upload.failure is None:
+                raise
+    if upload.failure is not None:  # whatever a server has answered that did not wait for the end
+        raise upload.failure
 
 
 async def _write_answer(response: ClientResponse) -> None:

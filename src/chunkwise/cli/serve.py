@@ -55,6 +55,7 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
 
     Raises:
         FileNotFoundError: a path is not there.
+        PermissionError: a file that was named cannot be read.
         UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
         UsageError: two files would have one route.
     """
@@ -64,9 +65,11 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
             files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
             named = [(file.relative_to(path).as_posix(), file) for file in files]
         elif path.exists():
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             named = [(path.name, path)]
         else:
-            raise FileNotFoundError(2, "no such file or folder", str(path))
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(path))
         for name, file in named:
             try:
                 row = by_suffix(file.name)
