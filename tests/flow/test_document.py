@@ -311,6 +311,14 @@ async def test_a_document_of_any_size_takes_little_memory() -> None:
     assert end.endswith(b'],"settings":{"themes":["dark"]},"total":100000}')
 
 
+async def test_an_object_with_large_members_is_written_in_pieces() -> None:
+    value = {**{f"name {index}": "x" * 10_000 for index in range(300)}, "live": later(1)}
+    stream = Outbound([value], FORMATS["json"].encoder(document=True))
+    sizes = [len(data) async for data in stream.pieces()]
+    assert sum(sizes) > 3_000_000
+    assert max(sizes) < 100_000
+
+
 async def test_what_is_not_run_is_closed_without_a_warning() -> None:
     task = asyncio.ensure_future(asyncio.Event().wait())
     numbered = (number for number in range(3))

@@ -98,6 +98,17 @@ async def test_items_before_a_defect_come_before_the_error(reader: Reader) -> No
     assert caught.value.item_index == 3
 
 
+async def test_a_defect_behind_items_does_not_wait_for_more_bytes() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"[1,?"
+        await asyncio.Event().wait()
+
+    items: list[Any] = []
+    with pytest.raises(DecodeError):
+        await read(Inbound(chunks(), FORMATS["json"].decoder, lambda: False), items)
+    assert items == [1]
+
+
 @both_ways
 async def test_items_before_a_break_come_before_the_error(reader: Reader) -> None:
     items: list[Any] = []

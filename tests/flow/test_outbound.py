@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chunkwise.errors import EncodeError
+from chunkwise.flow import gathering, outbound
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Encoder, Format
 from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, read_so_far, row, run, run_to_failure
@@ -36,6 +37,13 @@ def counting(name: str) -> tuple[Format, list[int]]:
     return replace(FORMATS[name], encoder=make), batches
 
 
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No item grows old: a machine that is busy with other work would make more pieces of a hot stream."""
+    monkeypatch.setattr(gathering, "OLDEST_SECONDS", 3600.0)
+    monkeypatch.setattr(outbound, "OLDEST_SECONDS", 3600.0)
+
+
 async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:
     for index in range(count):
         yield row(index, size)
@@ -61,6 +69,7 @@ async def test_an_empty_source_is_a_whole_stream_of_no_items(name: str) -> None:
 
 
 @every_format
+@pytest.mark.usefixtures("stopped_clock")
 async def test_a_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> None:
     stream = Outbound(hot(20_000), FORMATS[name].encoder())
     pieces = [data async for data in stream.pieces()]
@@ -72,6 +81,7 @@ async def test_a_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) ->
 
 
 @every_format
+@pytest.mark.usefixtures("stopped_clock")
 async def test_a_hot_producer_costs_one_encode_call_for_many_items(name: str) -> None:
     counted, batches = counting(name)
     stream = Outbound(hot(20_000, size=10), counted.encoder())

@@ -98,17 +98,39 @@ async def test_what_is_ready_comes_before_the_source_goes_on() -> None:
 
 async def test_a_source_is_never_pulled_further_than_one_hop_ahead() -> None:
     made = 0
+    hop_is_full = threading.Event()
 
     def endless() -> Iterator[int]:
         nonlocal made
         while True:
             made += 1
+            if made == 10:
+                hop_is_full.set()
             yield made
 
     batches = pulled(endless(), 10)
-    taken = len(await anext(batches))
+    await anext(batches)
+    await until_set(hop_is_full)
     await batches.aclose()  # closes in the source's thread, behind the hop that runs
-    assert taken <= made <= 10
+    assert made == 10
+
+
+async def test_a_consumer_that_is_slower_than_a_hop_gets_all_of_it() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 1
+        assert release.wait(GUARD_SECONDS)
+        yield from (2, 3)
+        ended.set()
+
+    batches = pulled(source(), 100)
+    came = await anext(batches)
+    release.set()
+    await until_set(ended)
+    for _ in range(5):
+        await asyncio.sleep(0.001)  # the loop hears that the hop is done
+    assert came + [item async for batch in batches for item in batch] == [1, 2, 3]
 
 
 async def test_a_consumer_that_stops_closes_the_source_in_its_thread() -> None:
@@ -129,26 +151,34 @@ async def test_a_consumer_that_stops_closes_the_source_in_its_thread() -> None:
     assert threads["close"] != threading.get_ident()
 
 
-async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_comes_back() -> None:
+async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     blocking, release, closed = threading.Event(), threading.Event(), threading.Event()
+    threads = set()
 
     def source() -> Iterator[int]:
+        threads.add(threading.get_ident())
         try:
             blocking.set()
             assert release.wait(GUARD_SECONDS)
             yield 1
             raise AssertionError("pulled behind the cancellation")
         finally:
+            threads.add(threading.get_ident())
             closed.set()
 
     task = asyncio.ensure_future(everything(source(), 100))
     await until_set(blocking)
     task.cancel()
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0.001)
     release.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     await until_set(closed)
+    assert len(threads) == 1
+    assert caplog.records == []
 
 
 async def test_what_a_source_raises_comes_behind_its_items() -> None:

@@ -65,6 +65,7 @@ CASES: list[tuple[str, str | None]] = [
     ("text/csv;q=, application/json;q=0.1", "json"),
     ("text/csv;q=nan, application/json;q=inf, text/plain;q=0.1", "text"),
     ("text/csv;q=１, application/json;q=0.1", "json"),
+    ("text/csv;q=0.٣, application/json;q=0.1", "json"),
 ]
 
 
