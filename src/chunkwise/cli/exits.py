@@ -5,10 +5,11 @@ Must not know the commands.
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
+from aiohttp import ClientConnectionError, ClientConnectorError, ClientError, InvalidURL, NonHttpUrlClientError
 
 from chunkwise.errors import (
     DecodeError,
@@ -81,15 +82,25 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what to tell, in one line."""
+    """Return what to tell, in one line of what can be printed: a server's words may hold commands to a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(_told(error).split()))
+
+
+def _told(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
         return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
     if isinstance(error, click.ClickException):
-        return " ".join(error.format_message().split())
+        return error.format_message()
+    if isinstance(error, ClientConnectorError):
+        number = error.os_error.errno or 0
+        why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
+        return f"cannot connect to {error.host}:{error.port}: {why}"
+    if isinstance(error, TimeoutError):
+        return f"{str(error) or 'nothing came in time'}: --timeout says how long to wait"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return str(error) or type(error).__name__

@@ -23,9 +23,6 @@ from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
 from chunkwise.transports.chunked_client import items
 
-# The formats that prove most and cost least first; whatever else there is will do.
-_ACCEPT = "application/json, application/x-ndjson;q=0.9, text/event-stream;q=0.8, text/csv;q=0.7, */*;q=0.1"
-
 
 async def get(
     url: str,
@@ -37,8 +34,10 @@ async def get(
     idle_seconds: float,
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
-    sent = {hdrs.ACCEPT: _ACCEPT, **parse_headers(headers)}
-    async with open_session(idle_seconds) as session, session.get(url, headers=sent) as response:
+    async with (
+        open_session(idle_seconds) as session,
+        session.get(url, headers=parse_headers(headers)) as response,
+    ):
         stream, from_events = _open(response, path, input_format)
         total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
         with _destination(output) as file:
@@ -89,6 +88,11 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
     """Give stdout, or a file that has its name only when the body has ended well."""
     if output is None:
         yield sys.stdout.buffer
+        return
+    output = output.resolve()  # of a link, what it points to
+    if output.exists() and not output.is_file():
+        with output.open("wb") as file:  # a device or a pipe: there is no name to wait for
+            yield file
         return
     part = output.with_name(output.name + ".part")
     with part.open("wb") as file:

@@ -34,7 +34,7 @@ async def progress(
         total_bytes: how many it will be, where that is known: then there is a percentage.
         data_on_terminal: whether stdout shows the data there: then no progress is shown between them.
     """
-    if not sys.stderr.isatty() or data_on_terminal:
+    if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
         return
     columns = (

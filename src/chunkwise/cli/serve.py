@@ -7,7 +7,9 @@ import errno
 import html
 import logging
 import os
+import shutil
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from chunkwise.transports.chunked_server import respond
 from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.problems import problem_response
 
+_PARAMETERS = {"format", "interval", "limit", "path"}
 _MAX_INTERVAL_SECONDS = 60.0
 _VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
 
@@ -38,6 +41,7 @@ class Published:
     route: str
     file: Path
     format: Format
+    folder: Path | None  # that was published, if it was not the file itself
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
             if route in found:
                 msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
                 raise click.UsageError(msg)
-            found[route] = Published(route, file, row)
+            found[route] = Published(route, file, row, path if path.is_dir() else None)
     if not found:
         msg = (
             f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
@@ -119,6 +123,9 @@ def make_app(published: Sequence[Published]) -> web.Application:
 async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
     query = request.query
     try:
+        if unknown := query.keys() - _PARAMETERS:
+            msg = f"unknown parameter {min(unknown)!r}, expected any of {', '.join(sorted(_PARAMETERS))}"
+            raise ValueError(msg)
         formats = [entry.format, *(row for row in FORMATS.values() if row is not entry.format)]
         wanted = (
             by_name(query["format"])
@@ -129,6 +136,8 @@ async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
         entry.format.decoder(path)
     except (UnknownFormat, TypeError, ValueError) as error:
         return problem_response(400, str(error))
+    if entry.folder is not None and _is_hidden(entry.file, entry.folder):  # a link, put there since
+        return problem_response(404, f"there is no {request.path}; / lists what there is")
     if wanted is entry.format and not (path or limit is not None or interval):
         return web.FileResponse(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **_VARY})
     source: Any = Batches(_told(read_file(entry.file, entry.format, path, required=bool(path), max_items=limit)))
@@ -279,10 +288,17 @@ def _print_curl_lines(published: Sequence[Published], base: str) -> None:
     print(f"{len(published)} file{'s' * (len(published) > 1)} at {base}/ (Ctrl-C stops). Try, for example:\n")
     names = {Path(entry.route).name: _url(entry) for entry in published}
     for entry in [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()][:2]:
+        print(f"  curl -N '{base}{entry}?format=ndjson&interval=0.2'")
+        print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?interval=0.2&limit=20'")
         print(f"  curl -N '{base}{entry}?interval=0.2'")
-        print(f"  curl -N -H 'Accept: application/x-ndjson' '{base}{entry}?interval=0.2&limit=20'")
-        print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?limit=3'")
-        print(f"  chunkwise get '{base}{entry}' --format csv -o out.csv\n", flush=True)
+        print(f"  {_program()} get '{base}{entry}' --format csv -o out.csv\n", flush=True)
+
+
+def _program() -> str:
+    """Return how to call the program that runs."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return "python -m chunkwise"
+    return "chunkwise" if shutil.which("chunkwise") == sys.argv[0] else sys.argv[0]
 
 
 class _OneLine(logging.Formatter):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from chunkwise.errors import EncodeError
 from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, enough, gather
 from chunkwise.formats.json_document import JsonEncoder
-from chunkwise.formats.json_values import LivePart, encode_value
+from chunkwise.formats.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
 _MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes three frames of Python's stack
@@ -105,7 +105,11 @@ class Futures:
     @asynccontextmanager
     async def started(self, value: Any) -> AsyncIterator[None]:
         """Start all awaitables in a value; at the end, cancel those that nobody waited for."""
-        parts = [part for part in live_parts(value) if isinstance(part, Awaitable) and id(part) not in self._running]
+        found = live_parts(value)
+        once = [id(part) for part in found if isinstance(part, (AsyncIterator, Iterator))]
+        if len(set(once)) < len(once):
+            raise EncodeError("one iterator stands in two places of a document: it can be written only once")
+        parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
         mine = {id(part): part for part in parts}  # one may stand in two places
         futures = [self.of(part) for part in mine.values()]
         try:
@@ -130,7 +134,7 @@ def live_parts(value: Any) -> list[Any]:
             if id(part) not in seen:
                 seen.add(id(part))
                 rest += reversed(list(mapping.values() if mapping is not None else part))
-        elif isinstance(part, (AsyncIterable, Awaitable, Iterable, Batches)) and not isinstance(part, (str, bytes)):
+        elif is_live(part) or isinstance(part, Batches):
             parts.append(part)
     return parts
 
@@ -138,8 +142,11 @@ def live_parts(value: Any) -> list[Any]:
 async def discard(value: Any) -> None:
     """Close the live parts of a source that will not be run."""
     for part in live_parts(value):
+        own = part.lists if isinstance(part, Batches) else part
+        if not isinstance(own, (AsyncIterator, Iterator, Awaitable)):
+            continue  # iterating would not close it either: it may be somebody else's, too
         for name in ("aclose", "close", "cancel"):
-            close: Callable[[], Any] | None = getattr(part, name, None)
+            close: Callable[[], Any] | None = getattr(own, name, None)
             if close is not None:
                 closed = close()
                 if isinstance(closed, Awaitable):
@@ -152,8 +159,12 @@ def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        if config.array_like:
+            raise EncodeError(f"{type(value).__name__} is written as an array, which cannot hold live parts")
+        tag = {config.tag_field: config.tag} if config.tag is not None else {}
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-        return {encoded: getattr(value, name) for encoded, name in names}
+        return tag | {encoded: getattr(value, name) for encoded, name in names}
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):

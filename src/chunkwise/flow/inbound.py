@@ -5,7 +5,7 @@ Must not know formats by name, sockets or aiohttp: a transport gives the chunks,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import Any
 
 from chunkwise.errors import StreamError, TruncatedError
@@ -44,6 +44,8 @@ class Inbound:
         self._empty = empty
         self._decoder: Decoder | None = None
         self._iterator: AsyncIterator[Any] | None = None
+        self._reader: AsyncIterator[list[Any]] | None = None
+        self._batch: Iterator[Any] = iter(())
         self._failure: StreamError | None = None
 
     @property
@@ -63,18 +65,29 @@ class Inbound:
 
     async def _items(self) -> AsyncIterator[Any]:
         async for batch in self.batches():
-            for item in batch:
+            self._batch = iter(batch)
+            for item in self._batch:
                 yield item
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
+        if rest := list(self._batch):  # of a batch that a loop over the items has left
+            yield rest
         if self._failure is not None:
             raise self._failure
+        if self._reader is None:
+            self._reader = self._batches()
         try:
-            async for batch in self._batches():
+            async for batch in self._reader:
                 yield batch
         except StreamError as error:
             self._failure = error
+            raise
+        except GeneratorExit:  # a loop that was left can go on in another
+            raise
+        except BaseException as error:
+            message = f"reading was interrupted by {type(error).__name__}, and cannot go on"
+            self._failure = TruncatedError(message, items_seen=self.items_seen, bytes_seen=self.bytes_seen)
             raise
 
     async def _batches(self) -> AsyncIterator[list[Any]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from time import monotonic
 from typing import Any
@@ -21,10 +21,18 @@ from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard
 from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
 from chunkwise.formats.contract import Encoder
+from chunkwise.sources.batches import Batches
 
 logger = logging.getLogger("chunkwise")
 
 _MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
+
+
+def is_stream(source: Any) -> bool:
+    """Whether a source is a stream of items, or else one value: a document."""
+    if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
+        return False
+    return isinstance(source, (AsyncIterable, Batches, Iterable))
 
 
 class Outbound:
@@ -128,10 +136,7 @@ class Outbound:
                 if not future.done():
                     yield self._box.take()
         except asyncio.CancelledError as error:
-            if future is not None and future.cancel():
-                await asyncio.wait({future})
-            else:
-                self._cancellation = error
+            self._cancellation = await _pass_on(error, future)
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
         """Write an item that has live parts, in parts."""
@@ -153,17 +158,30 @@ class Outbound:
         level.count += 1
 
 
+async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
+    """Cancel what a producer waits for, as Task.cancel() does; return a cancellation that must be thrown instead."""
+    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio knows its own by their message
+        if future.done():
+            return None
+        try:
+            await asyncio.wait({future})
+            return None
+        except asyncio.CancelledError as again:
+            cancellation = again
+    return cancellation
+
+
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
     """End a suspended producer as a cancelled task ends: it sees CancelledError where it waits, and may clean up."""
     cancellation: asyncio.CancelledError | None = asyncio.CancelledError()
     ours: asyncio.CancelledError | None = None
     try:
         while True:
-            if cancellation is not None and isinstance(waits_for, asyncio.Future) and waits_for.cancel():
-                cancellation = None
-            elif cancellation is not None or waits_for is ENOUGH:
-                waits_for = producer.throw(cancellation or asyncio.CancelledError())
-                cancellation = None
+            if cancellation is not None or waits_for is ENOUGH:
+                future = waits_for if isinstance(waits_for, asyncio.Future) else None
+                cancellation = await _pass_on(cancellation or asyncio.CancelledError(), future)
+            if cancellation is not None:
+                waits_for, cancellation = producer.throw(cancellation), None
                 continue
             try:
                 await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))

@@ -18,13 +18,11 @@ class LineSplitter:
 
     Attributes:
         offset: offset in the stream of the first byte of the run handed over last, then of the pending bytes.
-        pending_bytes: size of what is held.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
         self.offset = 0
-        self.pending_bytes = 0
-        self._pending: list[bytes] = []
+        self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
         self._max_bytes = max_bytes
         self._limit_name = limit_name
         self._next_offset = 0
@@ -41,14 +39,12 @@ class LineSplitter:
             self._next_offset = byte_offset
         stop = data.rfind(b"\n") + 1
         if not stop:
-            self._hold(data)
+            self._pending += data
             return b""
-        self._pending.append(data[:stop])
-        run = b"".join(self._pending)
+        run = bytes(self._pending) + data[:stop] if self._pending else data[:stop]
         self.offset = self._next_offset
         self._next_offset = byte_offset + stop
-        self._pending, self.pending_bytes = [], 0
-        self._hold(data[stop:])
+        self._pending = bytearray(data[stop:])
         if len(run) > self._max_bytes:
             run = self._before_too_long(run)
         return run
@@ -59,8 +55,8 @@ class LineSplitter:
         Raises:
             LimitError: a line, whole or not, has more than max_bytes.
         """
-        if self._too_long is None and self.pending_bytes > self._max_bytes + 1:  # one more for the "\r" of a line end
-            self._too_long = self._error(self.pending_bytes, self._next_offset)
+        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # one more for the "\r" of a line end
+            self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long
 
@@ -71,15 +67,10 @@ class LineSplitter:
             LimitError: it has more than max_bytes.
         """
         self.offset = self._next_offset
-        text = b"".join(self._pending)
+        text = bytes(self._pending)
         if len(text.removesuffix(b"\r")) > self._max_bytes:
             raise self._error(len(text), self.offset)
         return text
-
-    def _hold(self, data: bytes) -> None:
-        if data:
-            self._pending.append(data)
-            self.pending_bytes += len(data)
 
     def _before_too_long(self, run: bytes) -> bytes:
         start = 0

@@ -150,6 +150,7 @@ class Format:
         media_types: those understood; the first is the one sent.
         parameters: what follows the media type in ``Content-Type``.
         suffixes: file suffixes, the first being the usual one.
+        documents: whether it is offered for one value, which may be written in parts, and not only for items.
         headers: what the format adds to an answer's headers.
         keepalive: bytes that are legal between items, or None.
         encoder: makes an `Encoder`.
@@ -162,6 +163,7 @@ class Format:
     encoder: MakeEncoder
     decoder: MakeDecoder
     parameters: str = ""
+    documents: bool = True
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None
 

@@ -22,7 +22,8 @@ from chunkwise.formats.paths import PathLike, parse_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_field = re.compile(r'(?:"((?:[^"]++|"")*+)"|([^",\r\n]*+))(,|\r?\n)')
+_field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
+_EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
 
 
@@ -142,43 +143,44 @@ class CsvDecoder(StreamDecoder):
         self._type = type
         self._max_row_bytes = min(limits.max_item_bytes, limits.max_line_bytes)
         self._header: list[str] | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
         self._offset = 0  # where the pending bytes start in the stream
         self._quoted = False  # whether they end inside a quoted field
+        self._last = b""  # the byte before those to come
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._pending:
             self._offset = self.bytes_seen - len(data)
-        stop = self._last_row_end(data)
+        stop, stray = self._last_row_end(data)
         if stop:
-            run = b"".join([*self._pending, data[:stop]])
+            run = bytes(self._pending) + data[:stop]
             offset = self._offset
-            self._pending, self._pending_bytes = [], 0
+            self._pending = bytearray(data[stop:])
             self._offset += len(run)
-            self._hold(data[stop:])
             self._take(run, offset, out)
         else:
-            self._hold(data)
-        self._check_size(self._pending_bytes - 2, self._offset)  # a row's CR LF does not count
+            self._pending += data
+        self._check_size(len(self._pending) - 2, self._offset)  # a row's CR LF does not count
+        if stray >= 0:
+            message = f"got a quote inside a field that does not begin with one, {_EXPECTED_FIELD}"
+            raise DecodeError(message, byte_offset=self.bytes_seen - len(data) + stray)
 
-    def _hold(self, data: bytes) -> None:
-        if data:
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-
-    def _last_row_end(self, data: bytes) -> int:
-        """Return where the last row that is whole ends in the data, or 0."""
-        # A line end inside quotes is data. An escaped quote is two of them, so that counting them is enough.
-        quoted = self._quoted ^ (data.count(b'"') & 1 == 1)
-        self._quoted = quoted
-        stop = len(data)
-        while (end := data.rfind(b"\n", 0, stop)) >= 0:
-            quoted ^= data.count(b'"', end, stop) & 1 == 1
+    def _last_row_end(self, data: bytes) -> tuple[int, int]:
+        """Return where the last row that is whole ends in the data, or 0; and where a quote is out of place, or -1."""
+        # A line end inside quotes is data. A quote inside quotes is doubled: it ends them, and begins them again.
+        stop, start, quoted = 0, 0, self._quoted
+        while (quote := data.find(b'"', start)) >= 0:
             if not quoted:
-                return end + 1
-            stop = end
-        return 0
+                stop = data.rfind(b"\n", start, quote) + 1 or stop
+                before = data[quote - 1 : quote] if quote else self._last
+                if before not in (b"", b",", b"\n", b'"'):
+                    return stop, quote
+            quoted = not quoted
+            start = quote + 1
+        if not quoted:
+            stop = data.rfind(b"\n", start) + 1 or stop
+        self._quoted, self._last = quoted, data[-1:] or self._last
+        return stop, -1
 
     def _take(self, run: bytes, offset: int, out: list[Any]) -> None:
         text = run.decode()
@@ -214,7 +216,8 @@ class CsvDecoder(StreamDecoder):
     def _take_row(self, fields: list[str], offset: int, out: list[Any]) -> None:
         if self._header is None:
             if len(set(fields)) < len(fields):
-                twice = next(name for name in fields if fields.count(name) > 1)
+                seen: set[str] = set()
+                twice = next(name for name in fields if name in seen or seen.add(name))  # type: ignore[func-returns-value]
                 raise DecodeError(f"the header names column {twice!r} twice", byte_offset=offset)
             self._header = fields
             self._found = self._found or (self._parts or ("",))[0] in ("*", *fields)
@@ -238,7 +241,7 @@ class CsvDecoder(StreamDecoder):
             raise LimitError(msg, byte_offset=offset)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        rest = b"".join(self._pending)
+        rest = bytes(self._pending)
         if self._quoted:
             raise TruncatedError("the bytes stop inside a quoted field")
         if rest.strip(b"\r") and not framed:
@@ -259,10 +262,7 @@ def _next_row(text: str, position: int, offset: int) -> tuple[list[str] | None, 
         position = match.end()
         if end != ",":
             return (None if text[start:position] in ("\n", "\r\n") else fields), position
-    msg = (
-        f"field {len(fields) + 1} of the row, {text[position : position + 40]!r}: expected text without quotes and line"
-        " ends, or all of the field in double quotes with each quote inside doubled"
-    )
+    msg = f"got {text[position : position + 40]!r} in field {len(fields) + 1} of the row, {_EXPECTED_FIELD}"
     raise DecodeError(msg, byte_offset=offset + len(text[start:position].encode()))
 
 
@@ -273,4 +273,5 @@ CSV = Format(
     suffixes=(".csv",),
     encoder=CsvEncoder,
     decoder=CsvDecoder,
+    documents=False,
 )

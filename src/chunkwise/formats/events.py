@@ -20,6 +20,9 @@ from chunkwise.formats.scanner import Scanner
 Event = tuple[str, str, Any]
 """``(prefix, event, value)``: ``("users.item", "start_map", None)``."""
 
+_MAX_PATH_BYTES = 64 * 1024
+"""Bytes of an event's prefix: ijson keeps one for each depth, which is the square of it in memory."""
+
 _NOTHING = ("\0",)  # no document needs to have this path: all of it is walked, nothing is selected
 
 
@@ -36,6 +39,7 @@ class EventsDecoder(StreamDecoder):
             _NOTHING,
             max_depth=limits.max_depth,
             max_string_bytes=limits.max_item_bytes,
+            max_path_bytes=_MAX_PATH_BYTES,
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()

@@ -118,6 +118,9 @@ class JsonSeqDecoder(StreamDecoder):
                 self._take_run(out)
             while self._waiting:
                 text = self._waiting.popleft()
+                if self._waiting and not text:  # RFC 7464 §2.1: RS after RS is no empty text
+                    self._next_offset += 1
+                    continue
                 self._text, self._offset = _SequenceText(self._parts or (), self._type, self._limits), self._next_offset
                 self._next_offset += len(text) + 1
                 self._feed_text(text, out)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterator, MappingView, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
@@ -36,7 +33,8 @@ class LivePart(Exception):  # noqa: N818 - a signal between our rooms, not an er
 
 def is_live(value: object) -> bool:
     """Say whether a value that the engine cannot encode is a live part of a document."""
-    return isinstance(value, (AsyncIterable, Awaitable, Iterable))
+    # What is merely iterable (a model, a row of a database) is not: its elements are not what its owner means.
+    return isinstance(value, (AsyncIterable, Awaitable, Iterator, MappingView, range))
 
 
 def _refuse(value: object) -> Any:

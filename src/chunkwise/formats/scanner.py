@@ -19,24 +19,27 @@ from chunkwise.errors import DecodeError, LimitError
 if TYPE_CHECKING:
     Window = bytes | bytearray
 
-# RFC 8259 §2-§7 as byte patterns. The possessive quantifiers (*+) never go back, so each match is linear.
+# RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
+# Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
+# groups are greedy. Each turn begins with another byte than what follows the group, so that they go back in vain only.
+_TURNS = b"*+" if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else b"*"
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
     rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates come in pairs, or not at all
 )
-_BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")*+"
+_BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
 _STRING = rb'"' + _BODY + rb'"'
-_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
 
 
 def _container(value: bytes) -> bytes:
     """Return the pattern of an array or object that holds such values."""
-    array = rb"\[" + _WS + rb"(?:" + value + _WS + rb"(?:," + _WS + rb"(?!\])|(?=\])))*+\]"
+    array = rb"\[" + _WS + rb"(?:" + value + _WS + rb"(?:," + _WS + rb"(?!\])|(?=\])))" + _TURNS + rb"\]"
     member = _STRING + _WS + rb":" + _WS + value + _WS
-    return rb"(?:" + array + rb"|\{" + _WS + rb"(?:" + member + rb"(?:," + _WS + rb'(?=")|(?=\})))*+\})'
+    return rb"(?:" + array + rb"|\{" + _WS + rb"(?:" + member + rb"(?:," + _WS + rb'(?=")|(?=\})))' + _TURNS + rb"\})"
 
 
 _SMALL_DEPTH = 2
@@ -78,6 +81,7 @@ class Scanner:
             selected is not kept.
         max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
         max_number_bytes: bytes of one number, which is kept.
+        max_path_bytes: bytes of the names of all members that are open, together.
 
     Attributes:
         spans: (start, end) of each selected value that is complete, in the window; the caller empties it.
@@ -94,6 +98,7 @@ class Scanner:
         max_string_bytes: int | None = None,
         max_name_bytes: int | None = None,
         max_number_bytes: int | None = None,
+        max_path_bytes: int | None = None,
     ) -> None:
         self.spans: list[tuple[int, int]] = []
         self.contiguous = True
@@ -104,7 +109,10 @@ class Scanner:
         self._max_string_bytes = max_string_bytes
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
-        bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
+        self._max_path_bytes = max_path_bytes
+        self._name_bytes = 0  # of the member at hand
+        self._path_bytes = [0]  # of all open members, for each open container
+        bounds = [most for most in (max_string_bytes, max_number_bytes, max_path_bytes) if most is not None]
         self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
         self._string_start = 0  # of the string or name that is open
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
@@ -259,6 +267,9 @@ class Scanner:
         raise self._unexpected(_EXPECTED[self._state], window, position)
 
     def _open(self, position: int, byte: int, *, enter: bool) -> int:
+        names = self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == _OBJECT else 0)
+        self._path_bytes.append(names)
+        self._check_size("path to the value", names, self._max_path_bytes, position)
         self._stack.append(byte)
         if len(self._stack) > self._max_depth:
             msg = f"nested {len(self._stack)} deep, expected no more than {self._max_depth} (max_depth)"
@@ -273,7 +284,7 @@ class Scanner:
         return position + 1
 
     def _close(self, position: int) -> int:
-        del self._stack[-1]
+        del self._stack[-1], self._path_bytes[-1]
         self._on_path = min(self._on_path, len(self._stack))
         self._end_value(position + 1)
         return position + 1
@@ -348,6 +359,7 @@ class Scanner:
         return stop + 1
 
     def _check_string(self, end: int) -> None:
+        self._name_bytes = end - self._string_start - 1
         self._check_size("string", end - self._string_start - 1, self._max_string_bytes, self._string_start)
 
     def _check_size(self, what: str, size: int, most: int | None, position: int) -> None:

@@ -9,12 +9,50 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 logger = logging.getLogger("chunkwise")
+
+
+class _Thread:
+    """A thread that runs calls one after the other.
+
+    An executor's thread would do, but for this: the interpreter waits for it at its exit, and a source that blocks for
+    ever would keep the process.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._context = contextvars.copy_context()
+        threading.Thread(target=self._run, name="chunkwise-source", daemon=True).start()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        future: Future[Any] = Future()
+        self._calls.put((future, partial(function, *arguments)))
+        return asyncio.wrap_future(future)
+
+    def end(self) -> None:
+        """End once the calls are done."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            future, function = call
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = self._context.run(function)
+            except BaseException as error:  # noqa: BLE001 - the loop's side raises it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
 
 
 class _Puller:
@@ -30,7 +68,10 @@ class _Puller:
     def pull(self, count: int) -> bool:
         """Pull at most so many items; return whether the iterator has ended."""
         if self._iterator is None:
-            self._iterator = iter(self._iterable)
+            try:
+                self._iterator = iter(self._iterable)
+            except StopIteration as error:  # which a future cannot carry
+                raise RuntimeError("the iterable's __iter__ raised StopIteration") from error
         for _ in range(count):
             try:
                 item = next(self._iterator)
@@ -61,14 +102,18 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()
-    puller = _Puller(iterable, lambda: loop.call_soon_threadsafe(wake.set))
-    context = contextvars.copy_context()
-    with_thread = ThreadPoolExecutor(1, thread_name_prefix="chunkwise-source")
+
+    def wake_up() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake.set)
+
+    puller = _Puller(iterable, wake_up)
+    thread = _Thread()
     hop: asyncio.Future[bool] | None = None
     try:
         ended = False
         while not ended:
-            hop = loop.run_in_executor(with_thread, context.run, puller.pull, hop_items())
+            hop = thread.call(puller.pull, hop_items())
             hop.add_done_callback(lambda _: wake.set())
             while not hop.done() or puller.ready:
                 await wake.wait()
@@ -79,8 +124,8 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
             ended = done.result()
     finally:
         puller.stopping = True
-        closing = loop.run_in_executor(with_thread, context.run, puller.close)
-        with_thread.shutdown(wait=False)
+        closing = thread.call(puller.close)
+        thread.end()
         for future in (hop, closing):
             if future is not None:
                 future.add_done_callback(_log_failure)

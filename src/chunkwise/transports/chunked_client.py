@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.inbound import Broken, Inbound
-from chunkwise.flow.outbound import Outbound
+from chunkwise.flow.outbound import Outbound, is_stream
 from chunkwise.formats import Format, Limits, by_media_type, by_name
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.events import EventsDecoder
@@ -28,6 +28,7 @@ Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes]
 """What can be read: an aiohttp response or request, or bytes in pieces."""
 
 _HTTP = (ClientResponse, web.BaseRequest)
+_type = type  # `type` is a parameter below
 
 
 class LimitOptions(TypedDict, total=False):
@@ -70,6 +71,9 @@ def items(
         PathNotFound: at the end: the path was required, and selected nothing.
         RemoteError: when reading begins: the answer has a status of 400 or more.
     """
+    if not isinstance(message, (*_HTTP, StreamReader, AsyncIterable, Iterable)):
+        msg = f"a message is a response, a request or an iterable of bytes, got {_type(message).__name__}"
+        raise TypeError(msg)
     parse_path(path)  # a path that is none is the caller's error, not the stream's
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, _HTTP):
@@ -120,14 +124,19 @@ def body(source: Any, format: str | Format) -> AsyncIterablePayload:
     the last chunk.
 
     Args:
-        source: an async or sync iterable of items.
+        source: see `respond`.
         format: a name from `FORMATS`.
 
     Raises:
         UnknownFormat: there is no such format.
+        TypeError: the source is a function.
     """
     chosen = by_name(format)
-    stream = Outbound(source, chosen.encoder())
+    several = is_stream(source)
+    if not several and callable(source):
+        msg = f"a source is an iterable of items or one value, got {source!r}: call it"
+        raise TypeError(msg)
+    stream = Outbound(source if several else [source], chosen.encoder(document=not several))
     return _Upload(stream.pieces(), content_type=chosen.content_type)
 
 
@@ -147,6 +156,8 @@ def _is_framed(message: Message) -> bool:
     """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it."""
     if isinstance(message, ClientResponse):
         headers = message.headers
+        if hdrs.CONTENT_ENCODING in headers:
+            return False  # aiohttp has decoded it, and does not tell a compressed stream that stops early
         return hdrs.CONTENT_LENGTH in headers or "chunked" in headers.get(hdrs.TRANSFER_ENCODING, "").lower()
     return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
 

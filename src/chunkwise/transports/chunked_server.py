@@ -5,21 +5,21 @@ Must not know any one format: what it needs of them is data in `Format`.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, overload
 
 from aiohttp import hdrs, web
 
 from chunkwise.flow.document import discard
-from chunkwise.flow.outbound import Outbound
+from chunkwise.flow.outbound import Outbound, is_stream
 from chunkwise.formats import Format
-from chunkwise.sources.batches import Batches
 from chunkwise.transports.negotiation import FormatChoice, negotiate, offered
 from chunkwise.transports.problems import problem_of, problem_response
 
@@ -27,8 +27,6 @@ logger = logging.getLogger("chunkwise")
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
-
-_ATOMS = (str, bytes, bytearray, Mapping)
 
 
 async def respond(
@@ -58,8 +56,13 @@ async def respond(
 
     Raises:
         UnknownFormat: ``format`` names none.
+        ValueError: the status allows no content, or the headers tell a length.
     """
+    await _check(source, status, headers or {})
     formats = offered(format)
+    stream = is_stream(source)
+    if not stream:
+        formats = [row for row in formats if row.documents] or formats
     accept = request.headers.getall(hdrs.ACCEPT, [])
     chosen = formats[0] if len(formats) == 1 and not _is_list(format) else negotiate(accept, formats)
     if chosen is None:
@@ -75,17 +78,25 @@ async def respond(
         await discard(source)
         await response.prepare(request)
         return response
-    return await _send(request, response, _open(source, chosen, commit_after_seconds))
+    encoder = chosen.encoder(document=not stream)
+    outbound = Outbound(source if stream else [source], encoder, quiet_seconds=commit_after_seconds)
+    return await _send(request, response, outbound)
 
 
 def _is_list(format: FormatChoice) -> bool:
     return format is None or not isinstance(format, (str, Format))
 
 
-def _open(source: Any, format: Format, commit_after_seconds: float) -> Outbound:
-    is_stream = isinstance(source, (AsyncIterable, Batches, Iterable)) and not isinstance(source, _ATOMS)
-    encoder = format.encoder(document=not is_stream)
-    return Outbound(source if is_stream else [source], encoder, quiet_seconds=commit_after_seconds)
+async def _check(source: Any, status: int, headers: Mapping[str, str]) -> None:
+    told = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
+    msg = ""
+    if told:
+        msg = f"headers name {told[0]}, but nobody knows a stream's length: leave it out"
+    elif status < 200 or status in (204, 205, 304):
+        msg = f"status {status} has no content (RFC 9110 §15), so it cannot answer with a stream"
+    if msg:
+        await discard(source)
+        raise ValueError(msg)
 
 
 def _set_headers(response: web.StreamResponse, format: Format, *, negotiated: bool) -> None:
@@ -112,18 +123,24 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
     try:
         async with aclosing(stream.pieces()) as pieces:
             async for data in pieces:
-                async with _writing():
-                    if not committed:
-                        await response.prepare(request)
-                        committed = True
-                        stream.quiet_seconds = None
-                    if data:
-                        await response.write(data)
-        async with _writing():
-            await response.write_eof()
+                if not committed:
+                    await _commit(request, response)
+                    committed = True
+                    stream.quiet_seconds = None
+                if data:
+                    await _write(response.write(data))
+        await _write(response.write_eof())
     except _ClientHasLeft:
         logger.debug("the client of %s %s has left", request.method, request.rel_url)
-    except Exception as error:
+    except BaseException as error:
+        task = asyncio.current_task()
+        if not isinstance(error, Exception) and not (
+            # A source that waits for a task which somebody cancelled has failed: we are not cancelled.
+            isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
+        ):
+            if committed:
+                _break_off(request, response)
+            raise
         where = f"{request.method} {request.rel_url} after {stream.items_sent} items"
         if not committed:
             if not isinstance(error, web.HTTPException):
@@ -134,17 +151,28 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
             return problem
         logger.exception("the source of %s failed: the answer is broken off", where)
         _break_off(request, response)
-    except BaseException:
-        if committed:
-            _break_off(request, response)
-        raise
     return response
 
 
-@asynccontextmanager
-async def _writing() -> AsyncIterator[None]:
+async def _commit(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Send the status line and the headers."""
+    if request.version < (1, 1):
+        response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
     try:
-        yield
+        await response.prepare(request)
+    except ConnectionError as error:
+        if request.transport is None or request.transport.is_closing():
+            raise _ClientHasLeft from error
+        raise  # of a signal that the application has put there
+    if response.content_length is not None:
+        _break_off(request, response)
+        msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
+        raise ValueError(msg)
+
+
+async def _write(writing: Awaitable[None]) -> None:
+    try:
+        await writing
     except ConnectionError as error:
         raise _ClientHasLeft from error
 

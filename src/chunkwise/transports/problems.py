@@ -35,7 +35,7 @@ def problem_response(
     return web.Response(status=status, body=msgspec.json.encode(problem), content_type=PROBLEM_TYPE)
 
 
-def problem_of(error: Exception) -> web.Response:
+def problem_of(error: BaseException) -> web.Response:
     """Return the answer for an exception that came before anything was sent.
 
     An `HTTPException` keeps its status, headers and reason; one that is no error (a redirect) or that has a body of its
