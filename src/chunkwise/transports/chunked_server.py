@@ -124,8 +124,8 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
         async with aclosing(stream.pieces()) as pieces:
             async for data in pieces:
                 if not committed:
+                    committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
                     await _commit(request, response)
-                    committed = True
                     stream.quiet_seconds = None
                 if data:
                     await _write(response.write(data))
