@@ -1,0 +1,72 @@
+"""The README's examples run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+
+import chunkwise
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def examples(heading: str) -> list[str]:
+    """The Python code of a section."""
+    section = README.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def run(code: str, names: dict[str, Any]) -> None:
+    exec(compile(code, str(README), "exec"), names)
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[TestServer]:
+    names: dict[str, Any] = {}
+    run("".join(examples("A server")).replace("web.run_app(app, port=8081)", ""), names)
+    serving = TestServer(names["app"])
+    async with serving:
+        yield serving
+
+
+async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -> None:
+    async with server() as serving, ClientSession() as session:
+        async with session.get(serving.make_url("/numbers")) as response:
+            count = 0
+            async for batch in chunkwise.items(response).batches():
+                assert batch[0] == {"n": count, "square": count * count}
+                count += len(batch)
+            assert count == 1_000_000
+        async with session.get(serving.make_url("/report")) as response:
+            users = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Adam"}]
+            assert await response.json() == {"users": users, "total": 2, "settings": {"theme": "dark"}}
+        async with session.post(serving.make_url("/users"), data=chunkwise.body(users, "csv")) as response:
+            assert await response.json() == {"added": 2}
+        async with session.post(
+            serving.make_url("/users"), data=b"[", headers={"Content-Type": "text/json"}
+        ) as response:
+            assert response.status == 400
+
+
+async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = examples("A client")
+    names: dict[str, Any] = {}
+    run(first.replace("asyncio.run(main())", ""), names)
+    run(second, names)
+    async with server() as serving, ClientSession() as session, session.get(serving.make_url("/report")) as response:
+        await names["show"](response)
+    assert capsys.readouterr().out == "Tom\nAdam\n"
+
+
+def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = examples("Formats")
+    run(code, {})
+    said = re.findall(r"print\(.*\)  # (\[.*?\])(?:;|$)", code, re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == said
