@@ -160,3 +160,8 @@ async def test_a_refusal_lists_what_there_is(aiohttp_server: AiohttpServer) -> N
 
 async def test_head_is_refused_like_get(aiohttp_server: AiohttpServer) -> None:
     assert (await answered(aiohttp_server, None, ["image/png"], "HEAD"))[0] == 406
+
+
+@pytest.mark.parametrize("header", ["", ",", "nonsense", "*/json"])
+def test_a_header_that_says_nothing_accepts_anything(header: str) -> None:
+    assert negotiate([header], list(FORMATS.values())) is FORMATS["json"]

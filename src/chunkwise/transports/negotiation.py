@@ -97,13 +97,13 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
     """Return the format that a client likes best, or None if it takes none of them.
 
     Args:
-        accept: the values of its Accept headers; none means anything.
+        accept: the values of its Accept headers; none, or none that can be read, means anything.
         formats: what there is, the default first. A client's ``*/*`` gets the first, unless it names another as
             acceptable in the same degree.
     """
-    if not accept:
-        return formats[0]
     ranges = parse_accept(accept)
+    if not ranges:
+        return formats[0]
     best: tuple[float, int] = (0.0, 0)
     chosen = None
     for candidate in formats:
