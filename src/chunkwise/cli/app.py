@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from click.exceptions import NoArgsIsHelpError
 
 from chunkwise.cli.exits import MEANINGS, Exit, exit_code, one_line
 from chunkwise.cli.get import get
@@ -122,9 +121,6 @@ def run(arguments: Sequence[str]) -> int:
         if asyncio.iscoroutine(work):
             asyncio.run(work)
         sys.stdout.flush()
-    except NoArgsIsHelpError as error:
-        print(error.format_message())
-        return Exit.USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
         return Exit.PIPE_CLOSED
