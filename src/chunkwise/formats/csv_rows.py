@@ -18,6 +18,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedErro
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
 from chunkwise.formats.json_values import LivePart, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.record_encoder import RecordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,23 +28,18 @@ _EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes,
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
 
 
-class CsvEncoder:
+class CsvEncoder(RecordEncoder):
     """Dicts -> rows: the first item's keys are the header, and every item has no others.
 
     None is an empty field, True and False are ``true`` and ``false``, what is neither text nor number is its JSON text:
     our choice, because RFC 4180 knows only text. Structs, dataclasses and attrs objects are rows, too.
     """
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one row
-        self._count = 0
+    def __init__(self, *, document: bool = False) -> None:
+        super().__init__(document=document)
         self._columns: list[str] = []
 
-    def start(self) -> bytes:
-        """See `Encoder.start`."""
-        return b""
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
+    def _encode(self, batch: Sequence[Any]) -> bytes:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\r\n")
         columns = self._columns
@@ -64,7 +60,6 @@ class CsvEncoder:
         except UnicodeEncodeError:
             raise self._bad_text(batch, columns) from None
         self._columns = columns
-        self._count += len(batch)
         return data
 
     def _header(self, row: Any) -> list[str]:
@@ -89,14 +84,6 @@ class CsvEncoder:
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
         raise EncodeError(_LIVE, item_index=self._count)
-
-    def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
-        raise EncodeError(_LIVE, item_index=self._count)
-
-    def finish(self) -> bytes:
-        """See `Encoder.finish`."""
-        return b""
 
 
 def _cells(row: Any, columns: list[str]) -> list[Any]:

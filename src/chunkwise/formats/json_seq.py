@@ -15,6 +15,7 @@ from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.record_encoder import RecordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,36 +24,16 @@ _RS = b"\x1e"
 _WHITE = b" \t\r\n"
 
 
-class JsonSeqEncoder:
+class JsonSeqEncoder(RecordEncoder):
     """Items -> RS, JSON text, LF."""
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one text
-        self._count = 0
+    before = _RS
 
-    def start(self) -> bytes:
-        """See `Encoder.start`."""
-        return b""
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
+    def _encode(self, batch: Sequence[Any]) -> bytes:
         if not batch:
             return b""
         lines = encode_lines(batch, self._count)
-        self._count += len(batch)
         return _RS + lines[:-1].replace(b"\n", b"\n" + _RS) + b"\n"
-
-    def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
-        self._count += 1
-        return _RS
-
-    def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
-        return b"\n"
-
-    def finish(self) -> bytes:
-        """See `Encoder.finish`."""
-        return b""
 
 
 class _SequenceText(JsonDecoder):

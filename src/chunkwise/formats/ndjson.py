@@ -14,39 +14,17 @@ from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDec
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.record_encoder import RecordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class NdjsonEncoder:
+class NdjsonEncoder(RecordEncoder):
     """Items -> one JSON text a line."""
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one line
-        self._count = 0
-
-    def start(self) -> bytes:
-        """See `Encoder.start`."""
-        return b""
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
-        data = encode_lines(batch, self._count)
-        self._count += len(batch)
-        return data
-
-    def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
-        self._count += 1
-        return b""
-
-    def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
-        return b"\n"
-
-    def finish(self) -> bytes:
-        """See `Encoder.finish`."""
-        return b""
+    def _encode(self, batch: Sequence[Any]) -> bytes:
+        return encode_lines(batch, self._count)
 
 
 class NdjsonDecoder(StreamDecoder):

@@ -18,6 +18,7 @@ from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDec
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.record_encoder import RecordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,26 +42,16 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
     retry: int | None = None
 
 
-class SseEncoder:
+class SseEncoder(RecordEncoder):
     """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one event
-        self._count = 0
+    after = b"\n\n"
 
-    def start(self) -> bytes:
-        """See `Encoder.start`."""
-        return b""
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
-        count = self._count
+    def _encode(self, batch: Sequence[Any]) -> bytes:
         if any(type(item) is ServerSentEvent for item in batch):
-            data = b"".join([self._event(item, index) for index, item in enumerate(batch)])
-        else:
-            lines = encode_lines(batch, count).split(b"\n")
-            data = b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], count)])
-        self._count += len(batch)
-        return data
+            return b"".join([self._event(item, index) for index, item in enumerate(batch)])
+        lines = encode_lines(batch, self._count).split(b"\n")
+        return b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], self._count)])
 
     def _event(self, item: Any, place: int) -> bytes:
         index = self._count + place
@@ -90,16 +81,7 @@ class SseEncoder:
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
-        self._count += 1
-        return b"id: %d\ndata: " % (self._count - 1)
-
-    def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
-        return b"\n\n"
-
-    def finish(self) -> bytes:
-        """See `Encoder.finish`."""
-        return b""
+        return b"id: %d\ndata: " % self._count + super().open_item()
 
 
 class SseDecoder(StreamDecoder):

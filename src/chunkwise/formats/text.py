@@ -16,29 +16,20 @@ from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.record_encoder import RecordEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class TextEncoder:
+class TextEncoder(RecordEncoder):
     """Strings -> their UTF-8, nothing added; other items -> a line of JSON each: our choice, so any source is text."""
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one piece
-        self._count = 0
-
-    def start(self) -> bytes:
-        """See `Encoder.start`."""
-        return b""
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
+    def _encode(self, batch: Sequence[Any]) -> bytes:
         try:
-            data = "".join(batch).encode()
+            return "".join(batch).encode()
         except (TypeError, UnicodeEncodeError):
-            data = b"".join([self._piece(item, index) for index, item in enumerate(batch)])
-        self._count += len(batch)
-        return data
+            return b"".join([self._piece(item, index) for index, item in enumerate(batch)])
 
     def _piece(self, item: Any, index: int) -> bytes:
         try:
@@ -48,19 +39,6 @@ class TextEncoder:
         except UnicodeEncodeError:
             message = "a string holds a lone surrogate, which UTF-8 cannot"
             raise EncodeError(message, item_index=self._count + index) from None
-
-    def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
-        self._count += 1
-        return b""
-
-    def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
-        return b"\n"
-
-    def finish(self) -> bytes:
-        """See `Encoder.finish`."""
-        return b""
 
 
 class TextDecoder(StreamDecoder):
