@@ -58,6 +58,8 @@ def test_the_first_line_is_at_the_client_while_the_second_is_still_to_be_made(se
     with started("curl", "-sSN", url) as reading:
         assert json.loads(reading.stdout.readline()) == ROWS[0]
         assert reading.is_running()
+        reading.process.terminate()
+        assert not reading.end().out
 
 
 @pytest.mark.parametrize("file", ["rows.json", "rows.csv"])
@@ -71,6 +73,8 @@ def test_the_first_item_of_an_array_is_whole_at_the_client_while_the_second_is_s
             came += reading.stdout.read(1)
         assert json.loads(came)["name"] == "é0"
         assert reading.is_running()
+        reading.process.terminate()
+        assert not reading.end().out
 
 
 def test_items_in_intervals_all_come_and_the_answer_is_whole(server: Serving) -> None:
