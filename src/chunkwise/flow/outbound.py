@@ -54,12 +54,18 @@ class Outbound:
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
+        self._live_items = 0  # open, one inside the other
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
 
     @property
     def items_sent(self) -> int:
         """Items encoded so far."""
         return self._level.count
+
+    @property
+    def in_item(self) -> bool:
+        """Whether what was handed over last ends inside the JSON text of an item that is written in parts."""
+        return self._live_items > 0
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Run the source once."""
@@ -145,6 +151,7 @@ class Outbound:
             raise EncodeError(message, item_index=level.count)
         index = level.count
         self._box.buffer += level.encoder.open_item()
+        self._live_items += 1
         try:
             async with self._futures.started(item):
                 writer = DocumentWriter(self._box, self._futures)
@@ -154,6 +161,7 @@ class Outbound:
         except EncodeError as error:
             error.item_index = index
             raise
+        self._live_items -= 1
         self._box.buffer += level.encoder.close_item()
         level.count += 1
 

@@ -153,6 +153,7 @@ class Format:
         documents: whether it is offered for one value, which may be written in parts, and not only for items.
         headers: what the format adds to an answer's headers.
         keepalive: bytes that are legal between items, or None.
+        keepalive_by_default: whether they are sent in long silences without being asked for.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
     """
@@ -163,6 +164,7 @@ class Format:
     encoder: MakeEncoder
     decoder: MakeDecoder
     parameters: str = ""
+    keepalive_by_default: bool = False
     documents: bool = True
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None

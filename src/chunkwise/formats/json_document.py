@@ -152,4 +152,5 @@ JSON = Format(
     encoder=JsonEncoder,
     decoder=JsonDecoder,
     keepalive=b" ",
+    keepalive_by_default=True,
 )

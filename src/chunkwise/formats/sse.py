@@ -227,4 +227,5 @@ SSE = Format(
     decoder=SseDecoder,
     headers={"Cache-Control": "no-cache"},
     keepalive=b":\n\n",
+    keepalive_by_default=True,
 )

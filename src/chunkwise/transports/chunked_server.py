@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from time import monotonic
 from typing import Any, overload
 
 from aiohttp import hdrs, web
@@ -28,6 +29,11 @@ logger = logging.getLogger("chunkwise")
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
 
+KEEPALIVE_SECONDS = 15.0
+"""Silence after which JSON and server-sent events are kept alive: proxies give up after 60 seconds, as a rule."""
+
+_WATCH_SECONDS = 0.5  # aiohttp tells no handler that its client has left: one that writes nothing must look
+
 
 async def respond(
     request: web.BaseRequest,
@@ -37,6 +43,7 @@ async def respond(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     commit_after_seconds: float = 0.25,
+    keepalive_seconds: float | None = None,
 ) -> web.StreamResponse:
     """Answer a request with a stream of items; return the response, as an aiohttp handler does.
 
@@ -53,6 +60,9 @@ async def respond(
         status: of an answer that goes well.
         headers: more headers; a ``Cache-Control`` is joined with ours.
         commit_after_seconds: how long the status line waits for the first item.
+        keepalive_seconds: after how much silence bytes are sent that mean nothing in the format (white space, a
+            comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON and server-sent
+            events, never in the others; 0 for never.
 
     Raises:
         UnknownFormat: ``format`` names none.
@@ -80,7 +90,10 @@ async def respond(
         return response
     encoder = chosen.encoder(document=not stream)
     outbound = Outbound(source if stream else [source], encoder, quiet_seconds=commit_after_seconds)
-    return await _send(request, response, outbound)
+    if keepalive_seconds is None:
+        keepalive_seconds = KEEPALIVE_SECONDS if chosen.keepalive_by_default else 0
+    silence = _Silence(outbound, chosen.keepalive, keepalive_seconds)
+    return await _send(request, response, outbound, silence)
 
 
 def _is_list(format: FormatChoice) -> bool:
@@ -114,11 +127,42 @@ def _set_headers(response: web.StreamResponse, format: Format, *, negotiated: bo
         headers[hdrs.VARY] = ", ".join(dict.fromkeys([*known, hdrs.ACCEPT]))
 
 
+class _Silence:
+    """What to do while a source has nothing: see whether the client is still there, and keep proxies awake."""
+
+    def __init__(self, stream: Outbound, keepalive: bytes | None, keepalive_seconds: float) -> None:
+        self._stream = stream
+        self._keepalive = keepalive if keepalive_seconds else None
+        self._keepalive_seconds = keepalive_seconds
+        self._since = monotonic()
+
+    def begin(self) -> None:
+        """Say that something was written."""
+        self._since = monotonic()
+        watch = min(_WATCH_SECONDS, self._keepalive_seconds) if self._keepalive else _WATCH_SECONDS
+        self._stream.quiet_seconds = watch
+
+    def filler(self, request: web.BaseRequest) -> bytes:
+        """Return what is to be written now, maybe nothing.
+
+        Raises:
+            _ClientHasLeft: nobody would read it.
+        """
+        if request.transport is None or request.transport.is_closing():
+            raise _ClientHasLeft
+        if self._keepalive is None or monotonic() - self._since < self._keepalive_seconds:
+            return b""
+        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing.
+        return b" " if self._stream.in_item else self._keepalive
+
+
 class _ClientHasLeft(Exception):  # noqa: N818 - a signal inside this file
     """Writing failed: told apart from a source that fails with a ConnectionError of its own."""
 
 
-async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: Outbound) -> web.StreamResponse:
+async def _send(
+    request: web.BaseRequest, response: web.StreamResponse, stream: Outbound, silence: _Silence
+) -> web.StreamResponse:
     committed = False
     try:
         async with aclosing(stream.pieces()) as pieces:
@@ -126,9 +170,10 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, stream: 
                 if not committed:
                     committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
                     await _commit(request, response)
-                    stream.quiet_seconds = None
-                if data:
-                    await _write(response.write(data))
+                    silence.begin()
+                if sent := data or silence.filler(request):
+                    await _write(response.write(sent))
+                    silence.begin()
         await _write(response.write_eof())
     except _ClientHasLeft:
         logger.debug("the client of %s %s has left", request.method, request.rel_url)
@@ -201,6 +246,7 @@ def streaming(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     commit_after_seconds: float = 0.25,
+    keepalive_seconds: float | None = None,
 ) -> Callable[[Producer], Handler]: ...
 def streaming(handler: Producer | None = None, **options: Any) -> Any:
     """Make an aiohttp handler of a generator function that takes the request and yields items.
