@@ -1,25 +1,18 @@
-"""What a format is: the protocols that every format keeps, and the frame that all decoders share.
+"""What a format is: the protocols that every format keeps, as data and as calls.
 
 Must not know any one format, and nothing of clocks, sockets or aiohttp.
 """
 
 from __future__ import annotations
 
-import codecs
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
-
-from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
-from chunkwise.formats.paths import path_text
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chunkwise.formats.paths import PathLike
-
-BOM = codecs.BOM_UTF8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,145 +166,3 @@ class Format:
     def content_type(self) -> str:
         """The value of the ``Content-Type`` header."""
         return f"{self.media_types[0]}; {self.parameters}" if self.parameters else self.media_types[0]
-
-
-class StreamDecoder(ABC):
-    """The frame of all decoders: BOM, UTF-8, counting, and errors that wait for the items before them.
-
-    A format gives `_decode` and `_finish`, which append items to a list and raise at a defect.
-    """
-
-    name: str
-    resynchronises = False
-    """Whether decoding may go on behind a defect once it was raised."""
-    checks_utf8 = True
-    """Whether the frame refuses invalid UTF-8; False where the format itself replaces or refuses it."""
-
-    def __init__(
-        self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        self.items_seen = 0
-        self.bytes_seen = 0
-        self._parts = parts
-        self._required = required
-        self._limits = limits
-        self._found = not parts
-        self._failure: DecodeError | None = None
-        self._held = b""  # the start of a UTF-8 character
-        self._bom_pending: bytes | None = b""
-        self._unread = b""  # came while a defect was waiting behind which decoding goes on
-        self._finished = False
-        self._complete = False
-
-    def feed(self, data: bytes) -> list[Any]:
-        """See `Decoder.feed`."""
-        out: list[Any] = []
-        if self._failure is not None:
-            if self.resynchronises:
-                self._unread += data
-            self._raise(self._failure)
-        if self._finished:
-            msg = "feed() after finish(): use a new decoder for a new stream"
-            raise ValueError(msg)
-        data, self._unread = self._unread + data, b""
-        try:
-            if self._bom_pending is not None:
-                data = self._without_bom(data)
-            self._decode_valid(data, out)
-        except DecodeError as error:
-            self._keep(error, out)
-        self.items_seen += len(out)
-        return out
-
-    def finish(self, *, framed: bool = False) -> list[Any]:
-        """See `Decoder.finish`."""
-        out: list[Any] = []
-        if self._failure is not None:
-            self._raise(self._failure)
-        if self._complete:
-            return out
-        self._finished = True
-        data, self._unread = (self._bom_pending or b"") + self._unread, b""
-        self._bom_pending = None
-        try:
-            if self.checks_utf8 and (data or self._held):
-                self.bytes_seen += len(data)
-                raise TruncatedError("the bytes stop inside a UTF-8 character")
-            if data:
-                self._decode_valid(data, out)
-            self._finish(out, framed=framed)
-        except DecodeError as error:
-            self._keep(error, out)
-        self.items_seen += len(out)
-        if self._required and not (self._found or self.items_seen):
-            msg = f"path {path_text(self._parts)!r} was not found in the stream"
-            raise PathNotFound(msg, format=self.name)
-        self._complete = self._failure is None
-        return out
-
-    @abstractmethod
-    def _decode(self, data: bytes, out: list[Any]) -> None:
-        """Append to ``out`` every item that the data completes; raise at a defect behind them."""
-
-    @abstractmethod
-    def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Append to ``out`` what only the end completes; raise if the stream is not complete."""
-
-    def _without_bom(self, data: bytes) -> bytes:
-        # Unicode §23.8: one byte order mark at the start of a stream is not part of the text.
-        start = (self._bom_pending or b"") + data
-        if BOM.startswith(start):
-            if start == BOM:
-                self._bom_pending = None
-                self.bytes_seen += len(BOM)
-            else:
-                self._bom_pending = start
-            return b""
-        self._bom_pending = None
-        if start.startswith(BOM):
-            self.bytes_seen += len(BOM)
-            return start[len(BOM) :]
-        return start
-
-    def _decode_valid(self, data: bytes, out: list[Any]) -> None:
-        """Decode the data, or what stands before its first invalid UTF-8."""
-        if not self.checks_utf8:
-            self.bytes_seen += len(data)
-            self._decode(data, out)
-            return
-        # A character that is not whole stays here: else a number would end at its first byte, or not, by the split.
-        start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
-        data = self._held + data if self._held else data
-        defect = None
-        try:
-            whole = codecs.utf_8_decode(data, "strict", False)[1]  # noqa: FBT003 - not the end
-        except UnicodeDecodeError as error:
-            whole = error.start
-            defect = DecodeError(
-                f"invalid UTF-8: {error.reason} 0x{data[whole]:02x}; send UTF-8", byte_offset=start + whole
-            )
-        self._held = b"" if defect else data[whole:]
-        try:
-            self.bytes_seen = start + whole  # which `_decode` takes its offsets from
-            self._decode(data[:whole], out)
-        finally:
-            self.bytes_seen = end
-        if defect is not None:
-            raise defect
-
-    def _keep(self, error: DecodeError, out: list[Any]) -> None:
-        """Complete the error; raise it at once only if no items wait before it."""
-        error.format = self.name
-        count = self.items_seen + len(out)
-        if isinstance(error, TruncatedError):
-            error.items_seen, error.bytes_seen = count, self.bytes_seen
-        else:
-            error.item_index = count
-        self._failure = error
-        if not out:
-            self._raise(error)
-
-    def _raise(self, error: DecodeError) -> NoReturn:
-        if self.resynchronises and not isinstance(error, (TruncatedError, LimitError)):
-            self._failure = None
-        raise error

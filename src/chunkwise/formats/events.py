@@ -14,8 +14,9 @@ from typing import Any
 import ijson
 
 from chunkwise.errors import DecodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Limits, StreamDecoder
+from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
 from chunkwise.formats.scanner import Scanner
+from chunkwise.formats.stream_decoder import StreamDecoder
 
 Event = tuple[str, str, Any]
 """``(prefix, event, value)``: ``("users.item", "start_map", None)``."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
 from chunkwise.formats.json_values import ValueDecoder, encode_array
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.scanner import Scanner
+from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

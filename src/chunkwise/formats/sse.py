@@ -14,11 +14,12 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits, StreamDecoder
+from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
+from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
