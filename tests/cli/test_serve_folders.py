@@ -1,5 +1,6 @@
 """`chunkwise serve`: which files have a route, and the index that lists them."""
 
+import gzip
 import json
 import os
 import socket
@@ -143,6 +144,14 @@ def test_nothing_else_is_served(guarded: Serving, path: str) -> None:
     got = curl(guarded.url(path), "--path-as-is", "-w", "%{stderr}%{http_code}")
     assert got.err == "404"
     assert got.out != b"[0]"
+
+
+@needs_curl
+def test_a_compressed_neighbour_is_another_file_and_never_sent_in_a_files_place(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"one.json": "[1]", "one.json.gz": gzip.compress(b"[2]"), "one.json.br": b"[3]"})
+    with serving(folder / "one.json") as running:
+        got = curl(running.url("/one.json"), "-H", "Accept-Encoding: gzip, br", "-w", "%{stderr}%header{vary}")
+    assert (got.out, got.err) == (b"[1]", "Accept")
 
 
 @needs_curl

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import rich_click as click
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_name, by_suffix
@@ -120,6 +121,15 @@ def make_app(published: Sequence[Published]) -> web.Application:
     return app
 
 
+class _File(web.FileResponse):
+    """The file itself: aiohttp would send its neighbour of one more suffix (.gz, .br), published or not."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        headers = request.headers.copy()
+        headers.popall(hdrs.ACCEPT_ENCODING, None)
+        return await super().prepare(request.clone(headers=headers))
+
+
 async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
     query = request.query
     try:
@@ -139,7 +149,7 @@ async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
     if entry.folder is not None and _is_hidden(entry.file, entry.folder):  # a link, put there since
         return problem_response(404, f"there is no {request.path}; / lists what there is")
     if wanted is entry.format and not (path or limit is not None or interval):
-        return web.FileResponse(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **_VARY})
+        return _File(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **_VARY})
     source: Any = Batches(_told(read_file(entry.file, entry.format, path, required=bool(path), max_items=limit)))
     # Without a format the client accepts none: respond() says which there are.
     return await respond(
