@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientSession
 
 import chunkwise
-from tests.cli.needs import DATA, needs_curl, needs_data
 from tests.cli.running import Serving, curl, run, serving
+from tests.needs import DATA, needs_curl, needs_data
 
 MEDIA_TYPES = {
     "json": "application/json",

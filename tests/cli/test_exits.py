@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from chunkwise.cli.exits import MEANINGS, Exit
-from tests.cli.needs import needs_curl
+from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunked, head, whole
 from tests.cli.running import Done, curl, folder_of, run, serving
+from tests.needs import needs, needs_curl
 
 NDJSON = "application/x-ndjson"
 
@@ -204,7 +206,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert done.told == f"{tmp_path}/nowhere/out.part: No such file or directory"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@needs("/dev/full", present=Path("/dev/full").exists())
 def test_a_full_disk_is_told() -> None:
     with answering(whole(NDJSON, b"1\n")) as url, Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -215,12 +217,17 @@ def test_a_full_disk_is_told() -> None:
 
 
 @pytest.fixture
-def unreadable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file that the commands of this test may not read."""
+def unreadable(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that the commands of this test may not read, not even root's: they run without its right to read all."""
     file = folder_of(tmp_path_factory.mktemp("unreadable"), {"rows.json": "[1]"}) / "rows.json"
     file.chmod(0)
     if os.access(file, os.R_OK):
-        pytest.skip("needs a user who may not read every file, as root may")
+        setpriv = shutil.which("setpriv")
+        if setpriv is None and not os.environ.get("CI"):
+            pytest.skip("needs setpriv, or a user who may not read every file, as root may")
+        assert setpriv is not None
+        rights = "-dac_override,-dac_read_search"
+        monkeypatch.setattr(running, "CHUNKWISE", (setpriv, f"--bounding-set={rights}", *running.CHUNKWISE))
     yield file
     file.chmod(0o600)
 

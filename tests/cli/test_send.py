@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 import chunkwise
-from tests.cli.needs import DATA, needs_data
 from tests.cli.raw_server import answering, whole
 from tests.cli.running import Done, folder_of, run, serving
+from tests.needs import DATA, needs_data
 
 ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
 

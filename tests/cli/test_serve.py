@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.needs import needs_curl
 from tests.cli.running import Done, Serving, curl, folder_of, serving, started
+from tests.needs import needs_curl
 
 pytestmark = needs_curl
 

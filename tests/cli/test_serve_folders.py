@@ -11,8 +11,8 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.cli.needs import needs_curl, needs_linux
 from tests.cli.running import Serving, curl, folder_of, run, serving
+from tests.needs import needs_curl, needs_linux
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 ODD_NAMES = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.needs import needs_curl
 from tests.cli.running import CHUNKWISE, folder_of, serving, started
+from tests.needs import needs_curl
 
 MANY_BYTES = 64 * 2**20  # more than the sockets of both sides hold
 

@@ -12,7 +12,7 @@ import pytest
 from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
 from chunkwise.formats import FORMATS
 from chunkwise.sources.files import read_file
-from tests.cli.needs import DATA, needs_data, needs_linux
+from tests.needs import DATA, needs_data, needs_linux
 
 BLOCK_BYTES = 64 * 1024
 

@@ -153,3 +153,16 @@ async def test_a_document_is_not_offered_as_csv() -> None:
     ):
         assert response.status == 406
         assert "text/csv" not in (await response.json(content_type=None))["available"]
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/csv", 200), ("image/png", 406)])
+async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, status: int) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, iter([{"n": 1}]), ["csv"])
+
+    async with (
+        serving(handler) as server,
+        ClientSession() as session,
+        session.get(server.make_url("/"), headers={"Accept": accept}) as response,
+    ):
+        assert (response.status, response.headers["Vary"]) == (status, "Accept")

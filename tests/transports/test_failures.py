@@ -11,8 +11,9 @@ from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, we
 import chunkwise
 from chunkwise import EncodeError, TruncatedError
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_all, read_so_far, row, until
+from tests.needs import needs_curl
 from tests.transports.reading import read
-from tests.transports.wire import body_of, connected, curl, needs_curl, serving, streams, talking, url_of
+from tests.transports.wire import body_of, connected, curl, serving, streams, talking, url_of
 
 every_format = pytest.mark.parametrize("name", NAMES)
 LAST = b"0\r\n\r\n"

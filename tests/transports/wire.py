@@ -2,12 +2,10 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from chunkwise import respond
@@ -17,8 +15,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _chunk_size = re.compile(rb"([1-9a-f][0-9a-f]*)\r\n", re.IGNORECASE)
-
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: it is the foreign client")
 
 
 @asynccontextmanager

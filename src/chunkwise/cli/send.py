@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import rich_click as click
-from aiohttp import AsyncIterablePayload, ClientConnectionError, ClientError, ClientResponse
+from aiohttp import ClientConnectionError, ClientError, ClientResponse
 
 from chunkwise.cli.get import is_token, open_session, parse_headers
 from chunkwise.cli.progress import progress
@@ -16,6 +17,7 @@ from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
+from chunkwise.transports.chunked_client import ClosingPayload
 from chunkwise.transports.problems import remote_error
 
 _BLOCK_BYTES = 256 * 1024
@@ -31,17 +33,18 @@ class _Upload:
         self._file = file
         self._converted = Outbound(read_file(file, own), wanted.encoder()) if wanted is not own else None
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         try:
-            async for data in self._converted.pieces() if self._converted else self._blocks():
-                yield data
-                self.bytes_sent += len(data)
-                self.items_sent = self._converted.items_sent if self._converted else 0
+            async with aclosing(self._converted.pieces() if self._converted else self._blocks()) as pieces:
+                async for data in pieces:
+                    yield data
+                    self.bytes_sent += len(data)
+                    self.items_sent = self._converted.items_sent if self._converted else 0
         except (StreamError, OSError) as error:
             self.failure = error
             raise
 
-    async def _blocks(self) -> AsyncIterator[bytes]:
+    async def _blocks(self) -> AsyncGenerator[bytes, None]:
         with self._file.open("rb") as file:
             while data := await asyncio.to_thread(file.read, _BLOCK_BYTES):
                 yield data
@@ -63,7 +66,7 @@ async def send(
     wanted = FORMATS[output_format] if output_format else own
     total = (await asyncio.to_thread(file.stat)).st_size if wanted is own else None
     upload = _Upload(file, own, wanted)
-    payload = AsyncIterablePayload(upload.pieces(), content_type=wanted.content_type)
+    payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
     async with open_session(idle_seconds) as session:
         try:

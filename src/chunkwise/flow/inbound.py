@@ -36,7 +36,8 @@ class Inbound:
         chunks: AsyncIterable[bytes],
         make_decoder: Callable[[], Decoder],
         framed: Callable[[], bool],
-        empty: bool = False,  # noqa: FBT002
+        *,
+        empty: bool = False,
     ) -> None:
         self._chunks = chunks
         self._make_decoder = make_decoder
@@ -91,7 +92,7 @@ class Inbound:
             raise
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
-        decoder = self._decoder
+        decoder: Decoder | None = None
         try:
             async for data in self._chunks:
                 if decoder is None:

@@ -11,6 +11,7 @@ then the future is awaited. That is the whole latency story; there is no flush, 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
@@ -20,7 +21,7 @@ from typing import Any
 from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard
 from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
-from chunkwise.formats.contract import Encoder
+from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 
 logger = logging.getLogger("chunkwise")
@@ -33,6 +34,19 @@ def is_stream(source: Any) -> bool:
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
     return isinstance(source, (AsyncIterable, Batches, Iterable))
+
+
+def open_outbound(source: Any, format: Format) -> Outbound:
+    """Return the stream of a source in a format: of its items, or of the one value that it is.
+
+    Raises:
+        TypeError: the source is a function, which somebody has forgotten to call.
+    """
+    if inspect.isroutine(source):
+        msg = f"a source is an iterable of items or one value, got {source!r}: call it"
+        raise TypeError(msg)
+    stream = is_stream(source)
+    return Outbound(source if stream else [source], format.encoder(document=not stream))
 
 
 class Outbound:

@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -129,6 +130,7 @@ class CsvDecoder(StreamDecoder):
             msg = f"a path in CSV is the name of one column (a tuple of one, if it holds a dot), got {path!r}"
             raise TypeError(msg)
         self._type = type
+        self._list_type: Any = list[type]
         self._max_row_bytes = min(limits.max_item_bytes, limits.max_line_bytes)
         self._header: list[str] | None = None
         self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
@@ -195,7 +197,7 @@ class CsvDecoder(StreamDecoder):
         items: list[Any] = [dict(zip(header, row, strict=True)) for row in rows]
         if self._type is not Any:
             try:
-                items = msgspec.convert(items, list[self._type], strict=False)  # type: ignore[name-defined]
+                items = msgspec.convert(items, self._list_type, strict=False)
             except msgspec.ValidationError:
                 return False
         out += items
@@ -204,8 +206,7 @@ class CsvDecoder(StreamDecoder):
     def _take_row(self, fields: list[str], offset: int, out: list[Any]) -> None:
         if self._header is None:
             if len(set(fields)) < len(fields):
-                seen: set[str] = set()
-                twice = next(name for name in fields if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+                twice = next(name for name, count in Counter(fields).items() if count > 1)
                 raise DecodeError(f"the header names column {twice!r} twice", byte_offset=offset)
             self._header = fields
             self._found = self._found or (self._parts or ("",))[0] in ("*", *fields)

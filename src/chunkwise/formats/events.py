@@ -70,10 +70,7 @@ class EventsDecoder(StreamDecoder):
         self._start += ready
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        if self._scanner.in_root_number and not framed:
-            msg = "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
-            raise TruncatedError(msg)
-        why = self._scanner.finish(self._window)
+        why = self._scanner.finish(self._window, framed=framed)
         if why:
             raise TruncatedError(why)
         self._parse(bytes(self._window), out, close=True)

@@ -101,10 +101,7 @@ class JsonDecoder(StreamDecoder):
         self._drop(keep if keep >= 0 else self._position)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        if self._scanner.in_root_number and not framed:
-            msg = "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
-            raise TruncatedError(msg)
-        why = self._scanner.finish(self._window)
+        why = self._scanner.finish(self._window, framed=framed)
         self._take(out)
         if why:
             raise TruncatedError(why)

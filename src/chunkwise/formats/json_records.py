@@ -66,9 +66,8 @@ class JsonRecords:
         scanner = Scanner(self._parts, max_depth=self._max_depth)
         scanner.shift(offset)
         try:
-            position = scanner.scan(text, 0)
-            why = scanner.finish(text) or ("" if position == len(text) else "the JSON text stops inside a literal")
-            if why:
+            scanner.scan(text, 0)
+            if why := scanner.finish(text, framed=True):
                 raise DecodeError(why, byte_offset=offset)
         finally:
             self.found = self.found or scanner.found

@@ -135,11 +135,6 @@ class Scanner:
         return self._state == _END
 
     @property
-    def in_root_number(self) -> bool:
-        """Whether the document is a bare number so far, of which no byte proves the end."""
-        return self._state == _IN_NUMBER and not self._stack
-
-    @property
     def keep_from(self) -> int:
         """The first byte of the window that is still needed; -1 for none before the position."""
         starts = [start for start in (self._value_start, self._token_start) if start >= 0]
@@ -192,9 +187,16 @@ class Scanner:
             position = after
         return position
 
-    def finish(self, window: Window) -> str:
-        """Say that no more comes: return why the document is not complete, or an empty string if it is."""
-        if self.in_root_number:
+    def finish(self, window: Window, *, framed: bool) -> str:
+        """Say that no more comes: return why the document is not complete, or an empty string if it is.
+
+        Args:
+            window: its last bytes.
+            framed: whether something else proves that they are the last: a bare number shows no end of its own.
+        """
+        if self._state == _IN_NUMBER and not self._stack:
+            if not framed:
+                return "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
             self._end_number(window, len(window))
         if self._state == _END:
             return ""

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.inbound import Broken, Inbound
-from chunkwise.flow.outbound import Outbound, is_stream
+from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, Limits, by_media_type, by_name
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.events import EventsDecoder
@@ -86,7 +86,7 @@ def items(
         chosen = given or by_media_type(content_type)
         return chosen.decoder(path, type=type, required=required, limits=bounds)
 
-    return Inbound(_chunks(message), make_decoder, partial(_is_framed, message), _is_empty(message))
+    return Inbound(_chunks(message), make_decoder, partial(_is_framed, message), empty=_is_empty(message))
 
 
 def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
@@ -132,15 +132,10 @@ def body(source: Any, format: str | Format) -> AsyncIterablePayload:
         TypeError: the source is a function.
     """
     chosen = by_name(format)
-    several = is_stream(source)
-    if not several and callable(source):
-        msg = f"a source is an iterable of items or one value, got {source!r}: call it"
-        raise TypeError(msg)
-    stream = Outbound(source if several else [source], chosen.encoder(document=not several))
-    return _Upload(stream.pieces(), content_type=chosen.content_type)
+    return ClosingPayload(open_outbound(source, chosen).pieces(), content_type=chosen.content_type)
 
 
-class _Upload(AsyncIterablePayload):
+class ClosingPayload(AsyncIterablePayload):
     """Closes the source when sending ends, however it ends, which aiohttp leaves to the garbage collector."""
 
     def __init__(self, pieces: AsyncGenerator[bytes, None], *, content_type: str) -> None:
@@ -148,6 +143,7 @@ class _Upload(AsyncIterablePayload):
         self._pieces = pieces
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the pieces, then close their source."""
         async with aclosing(self._pieces):
             await super().write_with_length(writer, content_length)
 

@@ -19,7 +19,7 @@ from typing import Any, overload
 from aiohttp import hdrs, web
 
 from chunkwise.flow.document import discard
-from chunkwise.flow.outbound import Outbound, is_stream
+from chunkwise.flow.outbound import Outbound, is_stream, open_outbound
 from chunkwise.formats import Format
 from chunkwise.transports.negotiation import FormatChoice, negotiate, offered
 from chunkwise.transports.problems import problem_of, problem_response
@@ -67,14 +67,15 @@ async def respond(
     Raises:
         UnknownFormat: ``format`` names none.
         ValueError: the status allows no content, or the headers tell a length.
+        TypeError: the source is a function.
     """
     await _check(source, status, headers or {})
     formats = offered(format)
-    stream = is_stream(source)
-    if not stream:
+    if not is_stream(source):
         formats = [row for row in formats if row.documents] or formats
     accept = request.headers.getall(hdrs.ACCEPT, [])
-    chosen = formats[0] if len(formats) == 1 and not _is_list(format) else negotiate(accept, formats)
+    negotiated = not isinstance(format, (str, Format))
+    chosen = negotiate(accept, formats) if negotiated else formats[0]
     if chosen is None:
         await discard(source)
         names = [row.media_types[0] for row in formats]
@@ -83,21 +84,17 @@ async def respond(
         refusal.headers[hdrs.VARY] = hdrs.ACCEPT
         return refusal
     response = web.StreamResponse(status=status, headers=headers)
-    _set_headers(response, chosen, negotiated=len(formats) > 1)
+    _set_headers(response, chosen, negotiated=negotiated)
     if request.method == hdrs.METH_HEAD:
         await discard(source)
         await response.prepare(request)
         return response
-    encoder = chosen.encoder(document=not stream)
-    outbound = Outbound(source if stream else [source], encoder, quiet_seconds=commit_after_seconds)
+    outbound = open_outbound(source, chosen)
+    outbound.quiet_seconds = commit_after_seconds
     if keepalive_seconds is None:
         keepalive_seconds = KEEPALIVE_SECONDS if chosen.keepalive_by_default else 0
     silence = _Silence(outbound, chosen.keepalive, keepalive_seconds)
     return await _send(request, response, outbound, silence)
-
-
-def _is_list(format: FormatChoice) -> bool:
-    return format is None or not isinstance(format, (str, Format))
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str]) -> None:

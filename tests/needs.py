@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).parents[2] / ".venv" / "data"
+DATA = Path(__file__).parents[1] / ".venv" / "data"
 
 
 def needs(what: str, *, present: bool) -> pytest.MarkDecorator:
