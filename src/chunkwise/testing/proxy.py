@@ -1,0 +1,252 @@
+"""A proxy that breaks answers on purpose, over real sockets on the loopback.
+
+Must not know HTTP beyond what `faults` says of it: it passes bytes on. Plain sockets, not asyncio's streams: those
+forget what they hold when a connection is reset, and hide what the kernel holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_http10, none
+
+_BUFFER_BYTES = 65536
+_LINGER_SECONDS = 5.0  # for a client to take what was sent, and to close its side
+
+_REFUSAL = (
+    b"HTTP/1.0 411 Length Required\r\nContent-Type: text/plain\r\n\r\n"
+    b"FaultProxy: HTTP/1.0 has no chunked requests: send a Content-Length\n"
+)
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+    def _unsent_bytes(sock: socket.socket) -> int:
+        """Return how many bytes the other side's kernel has not confirmed."""
+        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))
+        return int(count)
+
+
+class FaultProxy:
+    """A TCP proxy that does a fault to the answers of a server; an async context manager.
+
+    ::
+
+        async with FaultProxy("127.0.0.1", server.port, cut_at(100)) as proxy:
+            await session.get(proxy.url("/numbers"))
+
+    If the server cannot be reached, the client's connection is closed. Bytes are passed on as they come, also an end or
+    a reset. Connections that are open when the proxy is left are reset.
+
+    Args:
+        host: of the server.
+        port: of the server.
+        fault: what is done to each connection.
+        times: to how many connections it is done, from the first on; those behind are passed on as they are. None for
+            all.
+
+    Attributes:
+        port: of the proxy, once it is entered.
+        connections: how many came so far.
+    """
+
+    def __init__(self, host: str, port: int, fault: Fault | None = None, *, times: int | None = None) -> None:
+        self.port = 0
+        self.connections = 0
+        self._server = (host, port)
+        self._fault = fault or none()
+        self._times = times
+        self._listener: socket.socket | None = None
+        self._talks: set[asyncio.Task[None]] = set()
+
+    def url(self, path: str = "/") -> str:
+        """Return the URL of a path of the server, through the proxy."""
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def __aenter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0)
+        self.port = self._listener.getsockname()[1]
+        # Not `sock_accept`: a task that is cancelled at the wrong moment would lose the connection that it got.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+        for talk in self._talks:
+            talk.cancel()
+        if self._talks:
+            await asyncio.wait(self._talks)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # it has left already
+            return
+        strikes = self._times is None or self.connections < self._times
+        self.connections += 1
+        talk = asyncio.create_task(_serve(client, self._server, self._fault if strikes else none()))
+        self._talks.add(talk)
+
+        def end(talk: asyncio.Task[None]) -> None:
+            client.close()  # here, since a task that is cancelled at once never runs
+            self._talks.discard(talk)
+
+        talk.add_done_callback(end)
+
+
+async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -> None:
+    """Talk with one client until its connection can be closed."""
+    client.settimeout(0)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces arrive as pieces
+    with suppress(OSError):  # the client has left
+        try:
+            end = await _pass_on(client, server, fault)
+        except BaseException:
+            _reset_on_close(client)  # what the proxy's own end interrupts must not look whole
+            raise
+        if end == "reset":
+            await _delivered(client)
+            _reset_on_close(client)
+        else:
+            client.shutdown(socket.SHUT_WR)
+            # Closing with unread bytes would reset: so they are read, until the client closes as well.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    await _discard(client)
+
+
+async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault) -> End:
+    """Pass a connection on, and do the fault to it; return how the client's side is to end."""
+    loop = asyncio.get_running_loop()
+    first, left = b"", None
+    if fault.as_http10:
+        head, rest = await _request_head(client)
+        downgraded = as_http10(head)
+        if downgraded is None:
+            await loop.sock_sendall(client, _REFUSAL)
+            return "cut"
+        first, left = downgraded[0] + rest[: downgraded[1]], max(0, downgraded[1] - len(rest))
+    try:
+        upstream = await _connect(server)
+    except OSError:
+        return "cut"
+    with upstream:
+        broken = asyncio.Event()
+        uploading = asyncio.create_task(_upload(client, upstream, first, left, broken))
+        try:
+            end = await _download(client, upstream, fault, broken)
+        finally:
+            uploading.cancel()
+            await asyncio.wait([uploading])
+        if end == "stall":
+            await _discard(client)
+    return end
+
+
+async def _connect(server: tuple[str, int]) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(*server, type=socket.SOCK_STREAM)
+    upstream = socket.socket(family, kind, protocol)
+    try:
+        upstream.settimeout(0)
+        await loop.sock_connect(upstream, address)
+        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        upstream.close()
+        raise
+    return upstream
+
+
+async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
+    """Return the head of a request, and what came behind it."""
+    loop = asyncio.get_running_loop()
+    came = b""
+    while b"\r\n\r\n" not in came:
+        data = await loop.sock_recv(client, _BUFFER_BYTES)
+        if not data or len(came) > MAX_HEAD_BYTES:
+            msg = "no whole request came"
+            raise ConnectionError(msg)
+        came += data
+    head, end, rest = came.partition(b"\r\n\r\n")
+    return head + end, rest
+
+
+async def _upload(
+    client: socket.socket, upstream: socket.socket, first: bytes, left: int | None, broken: asyncio.Event
+) -> None:
+    """Pass on what the client sends: some bytes first, then as many as are left, or all; the rest is dropped."""
+    loop = asyncio.get_running_loop()
+    data = first
+    try:
+        while True:
+            try:
+                await loop.sock_sendall(upstream, data)
+            except ConnectionResetError:
+                broken.set()  # the kernel says it once: the download would see a clean end
+                return
+            data = await loop.sock_recv(client, _BUFFER_BYTES)
+            if not data:
+                break
+            if left is not None:
+                data = data[:left]
+                left -= len(data)
+        upstream.shutdown(socket.SHUT_WR)
+    except BrokenPipeError:
+        return  # the server reads no more: what it answers is still passed on
+    except OSError:
+        with suppress(OSError):
+            upstream.shutdown(socket.SHUT_RDWR)  # the client has left: ends the download as well
+
+
+async def _download(client: socket.socket, upstream: socket.socket, fault: Fault, broken: asyncio.Event) -> End:
+    """Pass on what the server sends up to the fault; return how it is to end."""
+    loop = asyncio.get_running_loop()
+    countdown = Countdown(fault)
+    while True:
+        try:
+            data = await loop.sock_recv(upstream, _BUFFER_BYTES)
+            allowed, strikes = countdown.allow(data)
+        except ConnectionError:
+            return "reset"
+        if not data:
+            return "reset" if broken.is_set() else "cut"
+        size = fault.piece_bytes or len(data)
+        for start in range(0, len(allowed), size):
+            await loop.sock_sendall(client, allowed[start : start + size])
+            if fault.piece_bytes:
+                await asyncio.sleep(fault.every_seconds)
+        if strikes and fault.end is not None:
+            return fault.end
+
+
+async def _discard(client: socket.socket) -> None:
+    """Read until the client closes its side."""
+    while await asyncio.get_running_loop().sock_recv(client, _BUFFER_BYTES):
+        pass
+
+
+async def _delivered(client: socket.socket) -> None:
+    """Wait until the client's kernel has all that was sent, or does not take it for long."""
+    if sys.platform != "linux":
+        await asyncio.sleep(0.1)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while _unsent_bytes(client):  # noqa: ASYNC110 - the kernel calls nobody back
+                await asyncio.sleep(0.001)
+
+
+def _reset_on_close(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

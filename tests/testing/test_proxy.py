@@ -1,0 +1,393 @@
+"""The proxy breaks answers where it says, and as it says: seen by plain sockets on both sides."""
+
+import asyncio
+import gc
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Self
+
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise import TruncatedError
+from chunkwise.testing import Fault, FaultProxy, cut_at, dribble, http10, none, reset_at, stall_at
+from tests.flow.producing import GUARD_SECONDS, row, until
+from tests.transports.reading import read
+from tests.transports.wire import chunked, head, serving, streams, talking
+
+BODY = b"".join(chunked(b"x" * 100) for _ in range(10)) + b"0\r\n\r\n"
+ANSWER = head("Transfer-Encoding: chunked") + BODY
+HEAD_BYTES = len(ANSWER) - len(BODY)
+
+
+async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer each request, until the client leaves."""
+    while True:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+
+
+class Plain:
+    """A client that is a socket, and no more: it tells a clean end from a reset."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(0)
+        self.pieces: list[bytes] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def connect(self, port: int) -> None:
+        await asyncio.get_running_loop().sock_connect(self.socket, ("127.0.0.1", port))
+
+    async def ask(self, port: int, request: bytes = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n") -> None:
+        await self.connect(port)
+        await asyncio.get_running_loop().sock_sendall(self.socket, request)
+
+    async def read(self, count: int) -> bytes:
+        """Read that many bytes."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            while len(b"".join(self.pieces)) < count:
+                data = await asyncio.get_running_loop().sock_recv(self.socket, 65536)
+                assert data, f"closed behind {len(b''.join(self.pieces))} bytes, expected {count}"
+                self.pieces.append(data)
+        return b"".join(self.pieces)
+
+    async def read_to_end(self) -> tuple[bytes, str]:
+        """Read until the connection ends; give the bytes and how it did."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            try:
+                while data := await asyncio.get_running_loop().sock_recv(self.socket, 65536):
+                    self.pieces.append(data)
+            except ConnectionResetError:
+                return b"".join(self.pieces), "reset"
+        return b"".join(self.pieces), "closed"
+
+    async def is_silent(self) -> bool:
+        """Whether nothing comes, not even an end, for a while."""
+        try:
+            async with asyncio.timeout(0.1):
+                await asyncio.get_running_loop().sock_recv(self.socket, 1)
+        except TimeoutError:
+            return True
+        return False
+
+
+async def test_without_a_fault_everything_passes_and_the_connection_is_used_again() -> None:
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        assert await client.read(len(ANSWER)) == ANSWER
+        await asyncio.get_running_loop().sock_sendall(client.socket, b"GET / HTTP/1.1\r\n\r\n")
+        assert await client.read(2 * len(ANSWER)) == 2 * ANSWER
+        assert proxy.connections == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)])
+@pytest.mark.parametrize(("fault", "ending"), [(cut_at, "closed"), (reset_at, "reset")])
+async def test_an_answer_ends_behind_exactly_so_many_bytes(count: int, fault: type, ending: str) -> None:
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        assert await client.read_to_end() == (ANSWER[:count], ending)
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2])
+async def test_bytes_of_the_body_are_counted_behind_the_head(count: int, interim: bytes) -> None:
+    async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for byte in interim + ANSWER:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        await reader.read()
+
+    for talk in (answers, byte_by_byte):
+        fault = cut_at(count, of="body")
+        async with talking(talk) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
+            await client.ask(proxy.port)
+            came, ending = await client.read_to_end()
+            assert ending == "closed"
+            assert came.endswith(b"\r\n\r\n" + BODY[:count])
+
+
+async def test_a_fault_behind_the_end_of_the_answer_never_strikes() -> None:
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(10**6)) as proxy, Plain() as client:
+        await client.ask(proxy.port, b"GET / HTTP/1.1\r\n\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert await client.read_to_end() == (ANSWER, "closed")
+
+
+async def test_a_reset_waits_for_a_client_that_reads_late() -> None:
+    size = 100_000  # more than one piece of the proxy
+
+    async def large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x" * 2 * size)
+        await reader.read()
+
+    async with talking(large) as port, FaultProxy("127.0.0.1", port, reset_at(size)) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        await asyncio.sleep(0.1)
+        assert await client.read_to_end() == (b"x" * size, "reset")
+
+
+async def test_a_stall_keeps_the_connection_open_until_the_client_leaves() -> None:
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        assert await reader.read() == b""
+        left.set()
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port, stall_at(200)) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        assert await client.read(200) == ANSWER[:200]
+        assert await client.is_silent()
+        assert not left.is_set()
+        client.socket.close()
+        async with asyncio.timeout(GUARD_SECONDS):
+            await left.wait()
+
+
+async def test_a_stalled_connection_is_reset_when_the_proxy_is_closed() -> None:
+    async with talking(answers) as port, Plain() as client:
+        async with FaultProxy("127.0.0.1", port, stall_at(200)) as proxy:
+            await client.ask(proxy.port)
+            await client.read(200)
+        assert await client.read_to_end() == (ANSWER[:200], "reset")
+
+
+async def test_pieces_are_passed_on_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    taken = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        if seconds != 60:
+            await sleep(seconds)
+            return
+        pauses.append(seconds)
+        await taken.wait()  # instead of a minute: until the test has seen the piece
+        taken.clear()
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, dribble(7, 60)) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        for count in range(1, 20):
+            assert await client.read(7 * count) == ANSWER[: 7 * count]
+            await until(lambda count=count: len(pauses) == count)  # type: ignore[misc]
+            taken.set()
+
+
+async def test_dribbling_and_a_cut_go_together() -> None:
+    fault = dribble(3, 0) | cut_at(100)
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        assert await client.read_to_end() == (ANSWER[:100], "closed")
+
+
+class TestHttp10:
+    async def test_the_server_sees_http_1_0_and_no_wish_to_keep_the_connection(self) -> None:
+        seen: list[web.BaseRequest] = []
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            seen.append(request)
+            return await chunkwise.respond(request, (row(index) for index in range(100)), "ndjson")
+
+        async with (
+            serving(handler) as port,
+            FaultProxy("127.0.0.1", port, http10()) as proxy,
+            ClientSession() as session,
+        ):
+            for _ in range(2):
+                headers = {"Connection": "keep-alive", "TE": "trailers", "X-Other": "kept"}
+                async with session.get(proxy.url("/0"), headers=headers) as response:
+                    assert response.version == (1, 0)
+                    assert [item async for item in chunkwise.items(response)] == [row(index) for index in range(100)]
+            assert proxy.connections == 2
+        for request in seen:
+            assert request.version == (1, 0)
+            assert request.headers["X-Other"] == "kept"
+            assert not {"Connection", "TE"} & {*request.headers}
+
+    @pytest.mark.parametrize("ending", ["closed", "reset"])
+    async def test_it_goes_together_with_an_end(self, ending: str) -> None:
+        fault = http10() | (cut_at if ending == "closed" else reset_at)(50, of="body")
+        handler = streams(lambda: (row(index) for index in range(100)), "ndjson")
+        async with serving(handler) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
+            await client.ask(proxy.port, b"GET /0 HTTP/1.1\r\nHost: test\r\n\r\n")
+            came, seen = await client.read_to_end()
+        assert seen == ending
+        assert came.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert len(came.partition(b"\r\n\r\n")[2]) == 50
+
+    async def test_an_upload_passes_and_what_is_behind_it_does_not(self) -> None:
+        received = bytearray()
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.extend(await reader.read())
+
+        async with talking(talk) as port, FaultProxy("127.0.0.1", port, http10()) as proxy, Plain() as client:
+            request = b"POST / HTTP/1.1\r\ncontent-length: 6\r\nconnection: x\r\n\r\nabc"
+            await client.ask(proxy.port, request)
+            await asyncio.sleep(0.01)
+            await asyncio.get_running_loop().sock_sendall(client.socket, b"defGET / HTTP/1.1\r\n\r\n")
+            client.socket.shutdown(socket.SHUT_WR)
+            await client.read_to_end()
+        assert received == b"POST / HTTP/1.0\r\ncontent-length: 6\r\n\r\nabcdef"
+
+    async def test_a_chunked_upload_is_refused(self) -> None:
+        async with (
+            talking(answers) as port,
+            FaultProxy("127.0.0.1", port, http10()) as proxy,
+            ClientSession() as session,
+        ):
+            body = chunkwise.body([row(0)], "ndjson")
+            async with session.post(proxy.url(), data=body) as response:
+                assert response.status == 411
+
+
+async def test_a_fault_strikes_the_first_connections_only() -> None:
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(5), times=2) as proxy:
+        came = []
+        for _ in range(4):
+            async with Plain() as client:
+                await client.ask(proxy.port)
+                client.socket.shutdown(socket.SHUT_WR)
+                came.append(len((await client.read_to_end())[0]))
+        assert came == [5, 5, len(ANSWER), len(ANSWER)]
+        assert proxy.connections == 4
+
+
+async def test_a_server_that_resets_resets_the_client() -> None:
+    async def source() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async with serving(streams(source, "ndjson")) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port, b"GET /0 HTTP/1.0\r\n\r\n")
+        came, ending = await client.read_to_end()
+    assert ending == "reset"
+    assert came.endswith(b'{"n":"0","pad":""}\n')
+
+
+async def test_a_server_that_resets_an_upload_resets_the_client() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async def upload(client: Plain) -> None:
+        while True:
+            await asyncio.get_running_loop().sock_sendall(client.socket, b"x" * 65536)
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port, b"POST / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await upload(client)
+
+
+async def test_a_client_that_resets_is_not_awaited_by_the_server() -> None:
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        left.set()
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.socket.close()
+        async with asyncio.timeout(GUARD_SECONDS):
+            await left.wait()
+
+
+async def test_a_slow_client_slows_the_server_down() -> None:
+    sent = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            sent += 65536
+            await writer.drain()
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.05)
+        assert sent < 2**25, "what the kernel holds for three sockets"
+
+
+async def test_a_server_that_is_not_there_closes_the_client() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    async with FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        assert await client.read_to_end() == (b"", "closed")
+
+
+@pytest.mark.parametrize("fault", [none(), stall_at(10), dribble(1, 60), http10(), cut_at(0), reset_at(0)])
+@pytest.mark.filterwarnings("error")
+async def test_nothing_is_left_behind(fault: Fault) -> None:
+    before = asyncio.all_tasks()
+    async with talking(answers) as port:
+        clients = [Plain() for _ in range(5)]
+        async with FaultProxy("127.0.0.1", port, fault) as proxy:
+            for index, client in enumerate(clients):
+                await client.connect(proxy.port)  # the last are not even accepted yet
+                if index < 3:
+                    await asyncio.get_running_loop().sock_sendall(client.socket, b"GET / HTTP/1.1\r\n\r\n")
+                    await asyncio.sleep(0.005)
+        assert {task for task in asyncio.all_tasks() - before if "proxy.py" in repr(task)} == set()
+        clients.append(Plain())
+        with pytest.raises(ConnectionRefusedError):
+            await clients[-1].connect(proxy.port)
+        for client in clients:
+            client.socket.close()
+    gc.collect()  # an open socket would be a ResourceWarning
+
+
+async def test_our_client_reads_through_it_and_resumes() -> None:
+    handler = streams(lambda: (row(index) for index in range(100)), "ndjson")
+    fault = cut_at(500, of="body")
+    async with (
+        serving(handler) as port,
+        FaultProxy("127.0.0.1", port, fault, times=1) as proxy,
+        ClientSession() as session,
+    ):
+        outcomes = []
+        for _ in range(2):
+            async with session.get(proxy.url("/0")) as response:
+                came, error = await read(chunkwise.items(response))
+                outcomes.append((len(came) == 100, type(error)))
+        assert outcomes == [(False, TruncatedError), (True, type(None))]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cut_at(-1),
+        lambda: dribble(0, 1),
+        lambda: dribble(1, -1),
+        lambda: cut_at(1) | reset_at(1),
+        lambda: dribble(1, 0) | dribble(2, 0),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(make: type) -> None:
+    with pytest.raises(ValueError):
+        make()
+
+
+def test_faults_are_joined_in_any_order() -> None:
+    assert http10() | cut_at(3, of="body") == cut_at(3, of="body") | http10()
+    assert none() | stall_at(2) == stall_at(2)
