@@ -1,0 +1,259 @@
+"""The client leaves: every `finally` of the source runs within a second, whatever its shape, and nobody is alarmed."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from chunkwise import respond
+from chunkwise.sources.batches import Batches
+from tests.flow.producing import GUARD_SECONDS, row
+from tests.transports.watched import SMALL_BYTES, Client, Watched, client_of, ends_whole, watched
+
+GONE_SECONDS = 1.0 + 0.5
+"""A source is looked after every half second. What is over a second is for machines that do much else besides."""
+
+VERSIONS = ("1.1", "1.0")
+LEAVING: dict[str, Callable[[Client], None]] = {"FIN": Client.half_close, "RST": Client.reset}
+
+
+class Probe:
+    """Makes sources in all shapes, and knows whether each `finally` in them has run.
+
+    Args:
+        hot: whether they give items for ever, or wait for ever behind `ready` of them.
+
+    Attributes:
+        waits: set when one waits.
+        closed: set while all that were begun have ended.
+        release: lets one go on that waits in a thread.
+    """
+
+    def __init__(self, *, hot: bool, ready: int = 1) -> None:
+        self.waits = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.release = threading.Event()
+        self._hot = hot
+        self._ready = ready
+        self._open = 0
+        self._loop = asyncio.get_running_loop()
+
+    def _count(self, change: int) -> None:
+        self._open += change
+        if self._open:
+            self.closed.clear()
+        else:
+            self.closed.set()
+
+    async def rows(self) -> AsyncIterator[dict[str, str]]:
+        self._count(1)
+        try:
+            for index in range(self._ready):
+                yield row(index)
+            while self._hot:
+                yield row(0, 1000)
+            await self._wait()
+        finally:
+            await asyncio.sleep(0)  # cleaning up may take a while
+            self._count(-1)
+
+    def rows_in_thread(self) -> Iterator[dict[str, str]]:
+        self._loop.call_soon_threadsafe(self._count, 1)
+        try:
+            for index in range(self._ready):
+                yield row(index)
+            while self._hot:
+                yield row(0, 1000)
+            self._loop.call_soon_threadsafe(self.waits.set)
+            self.release.wait(GUARD_SECONDS)
+        finally:
+            self._loop.call_soon_threadsafe(self._count, -1)
+
+    async def lists(self) -> AsyncIterator[list[Any]]:
+        rows = self.rows()
+        try:
+            async for item in rows:
+                yield [item]
+        finally:
+            await rows.aclose()  # type: ignore[attr-defined]
+
+    async def value(self) -> int:
+        self._count(1)
+        try:
+            await self._wait()
+        finally:
+            self._count(-1)
+        return 1
+
+    async def rows_later(self) -> AsyncIterator[dict[str, str]]:
+        await asyncio.sleep(0)
+        return self.rows()
+
+    async def items_with(self, part: Any) -> AsyncIterator[Any]:
+        self._count(1)
+        try:
+            yield row(0)
+            yield {"part": part}
+        finally:
+            self._count(-1)
+
+    async def _wait(self) -> None:
+        self.waits.set()
+        await asyncio.Event().wait()
+
+
+# Each with the bytes that come before it waits.
+IDLE: dict[str, tuple[Callable[[Probe], Any], bytes]] = {
+    "async generator": (lambda probe: probe.rows(), b'"0"'),
+    "batches": (lambda probe: Batches(probe.lists()), b'"0"'),
+    "iterator in a dict": (lambda probe: {"a": 1, "rows": probe.rows()}, b'"0"'),
+    "awaitable in a dict": (lambda probe: {"a": 1, "total": probe.value()}, b'"total":'),
+    "both in a dict": (lambda probe: {"rows": probe.rows(), "total": probe.value()}, b'"0"'),
+    "awaited iterator": (lambda probe: {"rows": probe.rows_later()}, b'"0"'),
+    "iterator in an item": (lambda probe: probe.items_with(probe.rows()), b'"part":[{"n":"0"'),
+    "awaitable in an item": (lambda probe: probe.items_with({"total": probe.value()}), b'"total":'),
+}
+
+HOT: dict[str, Callable[[Probe], Any]] = {
+    "async generator": lambda probe: probe.rows(),
+    "sync generator": lambda probe: probe.rows_in_thread(),
+    "batches": lambda probe: Batches(probe.lists()),
+    "iterator in a dict": lambda probe: {"a": 1, "rows": probe.rows()},
+    "sync iterator in a dict": lambda probe: {"a": 1, "rows": probe.rows_in_thread()},
+    "both in a dict": lambda probe: {"rows": probe.rows(), "total": probe.value()},
+    "iterator in an item": lambda probe: probe.items_with(probe.rows()),
+    "sync iterator in an item": lambda probe: probe.items_with(probe.rows_in_thread()),
+}
+
+
+def told_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def serve_one(source: Any, began: Callable[[Watched, Client], Any], version: str, **options: Any) -> None:
+    """Answer a request with a source, and let a test look at it."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, source, "json", **options)
+
+    async with watched(handler) as server, client_of(server.port) as client:
+        await client.ask(version=version)
+        await began(server, client)
+
+
+async def leave(
+    make: Callable[[Probe], Any], probe: Probe, version: str, leaving: str, begin: bytes | None, **options: Any
+) -> None:
+    """Let a client leave, and see that the source is closed in time and the outcome is right."""
+    where = f"{leaving} under HTTP/{version}, {'begun' if begin else 'not begun'}"
+
+    async def began(server: Watched, client: Client) -> None:
+        if begin:
+            await client.read_until(begin)
+        else:
+            await asyncio.wait_for(probe.waits.wait(), GUARD_SECONDS)
+        LEAVING[leaving](client)
+        # One that has sent a FIN and goes on to read; one that does not is the business of test_stalls.py.
+        rest = asyncio.create_task(client.read_to_end()) if leaving == "FIN" else None
+        with suppress(TimeoutError):
+            await asyncio.wait_for(probe.closed.wait(), GONE_SECONDS)
+        assert probe.closed.is_set(), where
+        outcome = await server.outcome()
+        assert (outcome.end, outcome.error) == ("client_gone", None), where
+        assert not server.has_more
+        if rest is not None:
+            await rest
+            assert not ends_whole(client), where
+
+    await serve_one(make(probe), began, version, **options)
+
+
+@pytest.mark.parametrize("shape", IDLE)
+async def test_a_client_that_leaves_an_idle_source_closes_it(shape: str, caplog: pytest.LogCaptureFixture) -> None:
+    make, begin = IDLE[shape]
+    async with asyncio.TaskGroup() as group:
+        for version in VERSIONS:
+            for leaving in LEAVING:
+                group.create_task(leave(make, Probe(hot=False), version, leaving, begin))
+    assert not told_of(caplog)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in IDLE if not shape.endswith("an item")])
+async def test_a_client_that_leaves_before_the_status_line_closes_the_source(
+    shape: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, _ = IDLE[shape]
+    async with asyncio.TaskGroup() as group:
+        for version in VERSIONS:
+            for leaving in LEAVING:
+                probe = Probe(hot=False, ready=0)
+                group.create_task(leave(make, probe, version, leaving, None, commit_after_seconds=5))
+    assert not told_of(caplog)
+
+
+@pytest.mark.parametrize("shape", HOT)
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("leaving", LEAVING)
+async def test_a_client_that_leaves_a_hot_source_closes_it(
+    shape: str, version: str, leaving: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await leave(HOT[shape], Probe(hot=True), version, leaving, b"xxx")
+    assert not told_of(caplog)
+
+
+@pytest.mark.parametrize("commit_after_seconds", [0.01, 5])
+async def test_a_source_that_blocks_in_a_thread_is_left_alone_and_closed_when_it_comes_back(
+    commit_after_seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe = Probe(hot=False, ready=0)
+
+    async def began(server: Watched, client: Client) -> None:
+        await asyncio.wait_for(probe.waits.wait(), GUARD_SECONDS)
+        client.reset()
+        # Looked after every half second, then waited for a second.
+        async with asyncio.timeout(0.5 + 1.0 + 0.5):
+            outcome = await server.outcome()
+        assert (outcome.end, outcome.items, outcome.first_item_seconds) == ("client_gone", 0, None)
+        assert not probe.closed.is_set()
+        probe.release.set()
+        await asyncio.wait_for(probe.closed.wait(), GONE_SECONDS)
+
+    try:
+        await serve_one(probe.rows_in_thread(), began, "1.1", commit_after_seconds=commit_after_seconds)
+    finally:
+        probe.release.set()
+    assert not told_of(caplog)
+
+
+@pytest.mark.xfail(reason="ChunkedWire._taken takes a connection that broke for one that has taken all")
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_that_leaves_before_it_has_taken_the_tail_is_gone(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def source() -> AsyncIterator[dict[str, str]]:
+        yield row(0, 60_000)  # less than what the connection's buffer takes without a wait
+        ended.set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, source(), "ndjson")
+
+    async with (
+        watched(handler, send_bytes=SMALL_BYTES) as server,
+        client_of(server.port, receive_bytes=SMALL_BYTES) as client,
+    ):
+        await client.ask(version=version)
+        await asyncio.wait_for(ended.wait(), GUARD_SECONDS)
+        await client.read(10)
+        assert not server.has_more
+        client.reset()
+        async with asyncio.timeout(GONE_SECONDS):
+            outcome = await server.outcome()
+    assert (outcome.end, outcome.items) == ("client_gone", 1)
+    assert not told_of(caplog)
