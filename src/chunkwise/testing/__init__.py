@@ -1,11 +1,27 @@
 """Room 4: what tests of streams need, in chunkwise and in its users' projects.
 
-A proxy that breaks answers on purpose. It needs no pytest; `chunkwise.testing.fixtures` is its plugin.
+A proxy that breaks answers on purpose, and the promises of formats and of servers as cases. Only the plugin for pytest,
+`chunkwise.testing.fixtures`, needs pytest.
 """
 
 from __future__ import annotations
 
+from chunkwise.testing.conformance import ConformanceCase
 from chunkwise.testing.faults import Fault, cut_at, dribble, http10, none, reset_at, stall_at
+from chunkwise.testing.format_cases import format_cases
 from chunkwise.testing.proxy import FaultProxy
+from chunkwise.testing.server_cases import server_cases
 
-__all__ = ["Fault", "FaultProxy", "cut_at", "dribble", "http10", "none", "reset_at", "stall_at"]
+__all__ = [
+    "ConformanceCase",
+    "Fault",
+    "FaultProxy",
+    "cut_at",
+    "dribble",
+    "format_cases",
+    "http10",
+    "none",
+    "reset_at",
+    "server_cases",
+    "stall_at",
+]

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_http10, none
+from chunkwise.testing.sockets import BUFFER_BYTES, connect
 
-_BUFFER_BYTES = 65536
 _LINGER_SECONDS = 5.0  # for a client to take what was sent, and to close its side
 
 _REFUSAL = (
@@ -139,7 +139,7 @@ async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault)
             return "cut"
         first, left = downgraded[0] + rest[: downgraded[1]], max(0, downgraded[1] - len(rest))
     try:
-        upstream = await _connect(server)
+        upstream = await connect(*server)
     except OSError:
         return "cut"
     with upstream:
@@ -155,26 +155,12 @@ async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault)
     return end
 
 
-async def _connect(server: tuple[str, int]) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(*server, type=socket.SOCK_STREAM)
-    upstream = socket.socket(family, kind, protocol)
-    try:
-        upstream.settimeout(0)
-        await loop.sock_connect(upstream, address)
-        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        upstream.close()
-        raise
-    return upstream
-
-
 async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
     """Return the head of a request, and what came behind it."""
     loop = asyncio.get_running_loop()
     came = b""
     while b"\r\n\r\n" not in came:
-        data = await loop.sock_recv(client, _BUFFER_BYTES)
+        data = await loop.sock_recv(client, BUFFER_BYTES)
         if not data or len(came) > MAX_HEAD_BYTES:
             msg = "no whole request came"
             raise ConnectionError(msg)
@@ -196,7 +182,7 @@ async def _upload(
             except ConnectionResetError:
                 broken.set()  # the kernel says it once: the download would see a clean end
                 return
-            data = await loop.sock_recv(client, _BUFFER_BYTES)
+            data = await loop.sock_recv(client, BUFFER_BYTES)
             if not data:
                 break
             if left is not None:
@@ -216,7 +202,7 @@ async def _download(client: socket.socket, upstream: socket.socket, fault: Fault
     countdown = Countdown(fault)
     while True:
         try:
-            data = await loop.sock_recv(upstream, _BUFFER_BYTES)
+            data = await loop.sock_recv(upstream, BUFFER_BYTES)
             allowed, strikes = countdown.allow(data)
         except ConnectionError:
             return "reset"
@@ -233,7 +219,7 @@ async def _download(client: socket.socket, upstream: socket.socket, fault: Fault
 
 async def _discard(client: socket.socket) -> None:
     """Read until the client closes its side."""
-    while await asyncio.get_running_loop().sock_recv(client, _BUFFER_BYTES):
+    while await asyncio.get_running_loop().sock_recv(client, BUFFER_BYTES):
         pass
 
 

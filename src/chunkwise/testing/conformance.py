@@ -1,0 +1,58 @@
+"""What a conformance case is: a promise with a name, which says in words how it was broken.
+
+Must not know what is promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ConformanceCase:
+    """One promise, to be parametrized over: pytest takes its name for the id.
+
+    Attributes:
+        name: of the promise, in words joined by hyphens.
+        check: raises `AssertionError` if the promise is broken.
+    """
+
+    name: str
+    check: Callable[[], Awaitable[None] | None]
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    async def run(self) -> None:
+        """Check the promise.
+
+        Raises:
+            AssertionError: it is broken; the text says how, and a note has the name.
+        """
+        try:
+            checking = self.check()
+            if checking is not None:
+                await checking
+        except AssertionError as error:
+            error.add_note(f"broken promise: {self.name}")
+            raise
+
+
+def shown(value: object, most: int = 200) -> str:
+    """Return a value as it stands in an error's text: its start and its end, if it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two values are the same, also in their types: 1 == 1.0 == True is not enough."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return same([*one], [*other]) and same([*one.values()], [*other.values()])
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return repr(one) == repr(other) if isinstance(one, float) else bool(one == other)

@@ -1,0 +1,34 @@
+"""Fixtures for pytest: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. The only file that needs pytest-asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import pytest_asyncio
+
+from chunkwise.testing.faults import Fault
+from chunkwise.testing.proxy import FaultProxy
+
+
+class StartFaultProxy(Protocol):
+    """What the fixture `fault_proxy` gives: a call that starts a proxy."""
+
+    async def __call__(
+        self, port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None
+    ) -> FaultProxy:
+        """Return a proxy before the server at that port, until the test ends. See `FaultProxy`."""
+
+
+@pytest_asyncio.fixture
+async def fault_proxy() -> AsyncIterator[StartFaultProxy]:
+    """Start proxies that break answers; all are closed when the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None
+        ) -> FaultProxy:
+            return await stack.enter_async_context(FaultProxy(host, port, fault, times=times))
+
+        yield start

@@ -1,0 +1,259 @@
+"""What every format promises, for formats of any make.
+
+Must not know any one format: what it feeds to the decoder is what the encoder gave, whole, cut or damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from chunkwise.errors import EncodeError, StreamError, TruncatedError
+from chunkwise.formats.contract import Decoder, Format
+from chunkwise.testing.conformance import ConformanceCase, same, shown
+from chunkwise.testing.pieces import bytewise, damaged, some, splits, strange
+
+
+class _Reading(NamedTuple):
+    """What came of some bytes: the items, the error behind them, and whether `finish` raised it."""
+
+    items: list[Any]
+    error: StreamError | None
+    at_end: bool
+
+
+def format_cases(
+    format: Format,
+    items: Sequence[Any],
+    *,
+    decoded: Sequence[Any] | None = None,
+    refused: Sequence[Any] = (object(),),
+) -> list[ConformanceCase]:
+    """Return what a format promises, as cases for some items.
+
+    The same each time: where damage is random, its seed is not.
+
+    Args:
+        format: yours, or one of `FORMATS`.
+        items: what is encoded: three or more that differ, and not many, since every cut of their bytes is tried.
+        decoded: what the decoder makes of them, where that is something else.
+        refused: items that the format cannot hold; the encoder raises `EncodeError` for each. Empty if it holds all.
+    """
+    checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
+    promises: list[Callable[[], None]] = [
+        checks.items_come_back,
+        checks.an_empty_stream_comes_back,
+        checks.batch_boundaries_do_not_show,
+        checks.any_split_gives_the_same_items,
+        checks.feeding_nothing_is_not_the_end,
+        checks.a_cut_is_told,
+        checks.items_before_a_cut_are_given,
+        checks.items_before_a_defect_are_given,
+        checks.any_bytes_raise_only_stream_errors,
+    ]
+    if format.keepalive is not None:
+        promises.append(checks.keepalive_between_items_is_ignored)
+    if refused:
+        promises.append(checks.a_refused_item_leaves_the_encoder_unchanged)
+    return [ConformanceCase(f"{format.name}-{check.__name__.replace('_', '-')}", check) for check in promises]
+
+
+class _FormatChecks:
+    def __init__(self, format: Format, items: list[Any], decoded: list[Any], refused: list[Any]) -> None:
+        if not items or len(items) != len(decoded):
+            msg = f"expected some items and as many decoded, got {len(items)} and {len(decoded)}"
+            raise ValueError(msg)
+        self._format = format
+        self._items = items
+        self._decoded = decoded
+        self._refused = refused
+
+    def items_come_back(self) -> None:
+        """A stream gives its items, and counts them and its bytes."""
+        stream = self._written(self._items)
+        for framed in (False, True):
+            decoder = self._format.decoder()
+            items = decoder.feed(stream)
+            items += decoder.finish(framed=framed)
+            self._same(items, self._decoded, f"the stream {shown(stream)} with framed={framed}")
+            _counted(decoder, items, len(stream))
+            assert decoder.finish(framed=framed) == [], "finish() gave items once more when it was called again"
+
+    def an_empty_stream_comes_back(self) -> None:
+        """A stream of no items ends without an error."""
+        stream = self._written([])
+        got = self._read([stream])
+        assert got.error is None, f"a stream of no items ({stream!r}) raised {got.error!r}"
+        self._same(got.items, [], f"a stream of no items ({stream!r})")
+
+    def batch_boundaries_do_not_show(self) -> None:
+        """The bytes are the same, however the items are batched."""
+        whole = self._written(self._items)
+        for size in range(1, len(self._items)):
+            batched = self._written(self._items, size)
+            assert batched == whole, f"in batches of {size} the bytes are {shown(batched)}, in one {shown(whole)}"
+
+    def any_split_gives_the_same_items(self) -> None:
+        """Where the bytes are cut into pieces does not matter."""
+        stream = self._written(self._items)
+        for pieces in splits(stream):
+            got = self._read(pieces)
+            assert got.error is None, f"in the pieces {shown(pieces)} the stream raised {got.error!r}"
+            self._same(got.items, self._decoded, f"the pieces {shown(pieces)}")
+
+    def feeding_nothing_is_not_the_end(self) -> None:
+        """``feed(b"")`` changes nothing."""
+        stream = self._written(self._items)
+        got = self._read([b"", b"", *bytewise(stream)], asking=True)
+        assert got.error is None, f'with feed(b"") behind each byte the stream raised {got.error!r}'
+        self._same(got.items, self._decoded, 'feed(b"") behind each byte')
+
+    def a_cut_is_told(self) -> None:
+        """A stream that stops early raises `TruncatedError`, or stops between items that no end mark follows."""
+        stream, ends = self._written(self._items), self._ends()
+        proves_end = bool(stream[ends[-1] :].strip())
+        for size in some(range(len(stream))):
+            got = self._read([stream[:size]])
+            where = f"cut behind {size} of {len(stream)} bytes ({shown(stream[:size])})"
+            self._same(got.items, self._decoded[: len(got.items)], where)
+            if got.error is None:
+                if proves_end:
+                    whole = not stream[size:].strip()  # white space behind the end is not missed
+                else:
+                    whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
+                assert whole, f"{where} the stream ended without an error, as if it were whole"
+            else:
+                told = isinstance(got.error, TruncatedError)
+                assert told, f"{where} the stream raised {got.error!r}, expected TruncatedError"
+
+    def items_before_a_cut_are_given(self) -> None:
+        """Of a stream that stops early, every item that came whole is given, and counted by the error."""
+        stream, ends = self._written(self._items), self._ends()
+        for size in some(range(1, len(stream))):
+            got = self._read([stream[:size]])
+            least = sum(end < size for end in ends[1:])  # by the byte behind it at the latest: digits may go on
+            where = f"cut behind {size} of {len(stream)} bytes ({shown(stream[:size])})"
+            assert len(got.items) >= least, f"{where} {len(got.items)} items were given, but {least} came whole"
+            if isinstance(got.error, TruncatedError):
+                seen = got.error.items_seen
+                assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were given"
+
+    def items_before_a_defect_are_given(self) -> None:
+        """A defect is raised behind the items before it, by the next call at the latest."""
+        for stream in damaged(self._written(self._items)):
+            slowly, at_once = self._read(bytewise(stream), asking=True), self._read([stream], asking=True)
+            where = f"the defective bytes {shown(stream)}"
+            assert len(at_once.items) >= len(slowly.items), (
+                f"{where} in one piece gave {shown(at_once.items)} before the error {at_once.error!r}, "
+                f"but {shown(slowly.items)} byte by byte"
+            )
+            self._same(at_once.items, slowly.items, f"{where}, compared with byte by byte,")
+            alike = bool(at_once.error) == bool(slowly.error) and at_once.at_end == slowly.at_end
+            assert alike, (
+                f"{where} in one piece raised {_told(at_once)}, but byte by byte {_told(slowly)}: "
+                f"a defect behind items is raised by the next call, also of feed(b'')"
+            )
+
+    def any_bytes_raise_only_stream_errors(self) -> None:
+        """Bytes that are not the format raise a `StreamError`, and nothing else."""
+        for stream in (*strange(), *damaged(self._written(self._items))):
+            for framed in (False, True):
+                self._read([stream], framed=framed)
+
+    def keepalive_between_items_is_ignored(self) -> None:
+        """What keeps a silent stream alive is no item."""
+        keepalive = self._format.keepalive or b""
+        encoder = self._format.encoder()
+        parts = [encoder.start(), *(encoder.encode([item]) for item in self._items), encoder.finish()]
+        stream = (2 * keepalive).join(parts)
+        for pieces in ([stream], bytewise(stream)):
+            got = self._read(pieces)
+            where = f"the stream with {keepalive!r} between its items ({shown(stream)})"
+            assert got.error is None, f"{where} raised {got.error!r}"
+            self._same(got.items, self._decoded, where)
+
+    def a_refused_item_leaves_the_encoder_unchanged(self) -> None:
+        """An encoder that raised goes on as if nothing had been, and its error names the item."""
+        for count in range(len(self._items)):
+            encoder = self._format.encoder()
+            first, rest = self._items[:count], self._items[count:]
+            parts = [encoder.start()]
+            if first:
+                parts.append(encoder.encode(first))
+            for bad in self._refused:
+                for batch in ([bad], [*rest, bad]):
+                    _refuses(encoder.encode, batch, count + len(batch) - 1)
+            parts += [encoder.encode(rest), encoder.finish()]
+            got, expected = b"".join(parts), self._written(self._items)
+            assert got == expected, (
+                f"behind an EncodeError with {count} items before it, the encoder wrote {shown(got)}, "
+                f"expected {shown(expected)}"
+            )
+
+    def _written(self, items: list[Any], size: int = 0) -> bytes:
+        encoder = self._format.encoder()
+        starts = range(0, len(items), size or len(items) or 1)
+        batches = [encoder.start(), *(encoder.encode(items[at : at + (size or len(items))]) for at in starts)]
+        return b"".join([*batches, encoder.finish()])
+
+    def _ends(self) -> list[int]:
+        """Return where each item ends in the stream; the first is where no item has begun."""
+        encoder = self._format.encoder()
+        return list(accumulate([len(encoder.start()), *(len(encoder.encode([item])) for item in self._items)]))
+
+    def _goes_on(self, stream: bytes, items: list[Any]) -> bool:
+        """Say whether one more item, behind what may be a cut stream, is read as that item."""
+        # What was cut inside an item cannot be: its rest and the next item would become one, or a defect.
+        encoder = self._format.encoder()
+        encoder.start()
+        encoder.encode(self._items)
+        got = self._read([stream, encoder.encode(self._items[:1])], framed=True)
+        return got.error is None and same(got.items, [*items, self._decoded[0]])
+
+    def _read(self, pieces: Iterable[bytes], *, framed: bool = False, asking: bool = False) -> _Reading:
+        """Read up to the first error; if asking, ask for one behind each piece."""
+        decoder = self._format.decoder()
+        items: list[Any] = []
+        at_end = False
+        try:
+            for piece in pieces:
+                items += decoder.feed(piece)
+                if asking:
+                    items += decoder.feed(b"")
+            at_end = True
+            items += decoder.finish(framed=framed)
+            items += decoder.finish(framed=framed)  # raises for a defect behind items that only the end completes
+        except StreamError as error:
+            return _Reading(items, error, at_end)
+        except Exception as error:
+            msg = f"{error!r} was raised, expected StreamErrors only, for the pieces {shown(pieces)}"
+            raise AssertionError(msg) from error
+        return _Reading(items, None, at_end)
+
+    def _same(self, got: list[Any], expected: list[Any], where: str) -> None:
+        assert same(got, expected), f"{where} gave {shown(got)}, expected {shown(expected)}"
+
+
+def _told(reading: _Reading) -> str:
+    when = "at the end" if reading.at_end else "at once"
+    return f"{reading.error!r} {when}" if reading.error else "nothing"
+
+
+def _counted(decoder: Decoder, items: list[Any], size: int) -> None:
+    counts = (decoder.items_seen, decoder.bytes_seen)
+    assert counts == (len(items), size), f"items_seen and bytes_seen are {counts}, but there were {len(items)}, {size}"
+
+
+def _refuses(encode: Callable[[Sequence[Any]], bytes], batch: list[Any], index: int) -> None:
+    try:
+        data = encode(batch)
+    except EncodeError as error:
+        told = error
+    except Exception as error:
+        msg = f"{error!r} was raised for an item that cannot be encoded, expected EncodeError"
+        raise AssertionError(msg) from error
+    else:
+        msg = f"{batch[-1]!r} was encoded ({shown(data)}), expected EncodeError: is it rightly among `refused`?"
+        raise AssertionError(msg)
+    assert told.item_index == index, f"EncodeError has item_index {told.item_index}, expected {index}: {told}"

@@ -1,0 +1,26 @@
+"""Plain sockets that an event loop can wait for.
+
+Must not know what is sent over them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+BUFFER_BYTES = 65536
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """Return a connection, which the caller closes."""
+    loop = asyncio.get_running_loop()
+    (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces arrive as pieces
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

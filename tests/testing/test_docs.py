@@ -1,0 +1,38 @@
+"""The page about testing is a project whose tests pass, and the room needs no pytest."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import chunkwise
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+SRC = Path(chunkwise.__file__).parents[1]
+
+
+def run(*arguments: str, folder: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_examples_are_tests_that_pass(tmp_path: Path) -> None:
+    files = re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(files) == PAGE.read_text().count("```python")
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    settings = ["asyncio_mode = auto", "asyncio_default_fixture_loop_scope = function", "filterwarnings = error"]
+    (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", "pythonpath = .", *settings]))
+    said = run("-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", folder=tmp_path)
+    for name in ("test_a_cut_is_told", "test_a_client_tries_again", "[ndjson-a-cut-is-told]", "test_the_server_keeps"):
+        assert re.search(rf"^PASSED .*{re.escape(name)}", said, re.MULTILINE), said
+
+
+def test_the_room_needs_no_pytest(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['pytest'] = sys.modules['pytest_asyncio'] = None; import chunkwise.testing"
+    run("-c", hidden, folder=tmp_path)

@@ -1,0 +1,39 @@
+"""The fixture that starts proxies."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chunkwise.testing import cut_at
+from chunkwise.testing.fixtures import StartFaultProxy, fault_proxy
+from tests.testing.test_proxy import ANSWER, Plain, answers
+from tests.transports.wire import talking
+
+__all__ = ["fault_proxy"]  # a project has it by pytest_plugins: see test_docs.py
+
+
+async def test_it_starts_as_many_proxies_as_are_asked_for(fault_proxy: StartFaultProxy) -> None:
+    async with talking(answers) as port:
+        proxies = [await fault_proxy(port, cut_at(5), times=1), await fault_proxy(port)]
+        came: list[bytes] = []
+        for proxy in (*proxies, proxies[0]):
+            async with Plain() as client:
+                await client.ask(proxy.port)
+                came.append(await client.read(5 if not came else len(ANSWER)))
+        assert came == [ANSWER[:5], ANSWER, ANSWER]
+        assert [proxy.connections for proxy in proxies] == [2, 1]
+
+
+@pytest.fixture
+async def ports() -> AsyncIterator[list[int]]:
+    """Ports to which nobody listens any more once the fixtures behind this one have ended."""
+    told: list[int] = []
+    yield told
+    for port in told:
+        async with Plain() as client:
+            with pytest.raises(ConnectionRefusedError):
+                await client.connect(port)
+
+
+async def test_it_closes_them_at_the_end(ports: list[int], fault_proxy: StartFaultProxy) -> None:
+    ports += [(await fault_proxy(1)).port, (await fault_proxy(1)).port]
