@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import EncodeError
 from chunkwise.formats import FORMATS
-from chunkwise.formats.json_values import LivePart, encode_value
+from chunkwise.formats.json_values import LivePart, encode_array, encode_lines, encode_value
 from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.samples import NAMES, values
 
@@ -204,3 +204,15 @@ def test_a_defect_before_a_live_part_is_told_first() -> None:
     with pytest.raises(LivePart) as live_part:
         encoder.encode([1, gen(), math.nan])
     assert live_part.value.index == 1
+
+
+def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
+    raw, line = msgspec.Raw(b'{\n "a":\r\n 1.50}\n'), b'{"a":1.50}'
+    assert encode_lines([raw, 1, {"b": raw}], 0) == line + b'\n1\n{"b":' + line + b"}\n"
+    assert encode_array([raw, 1, {"b": raw}], 0) == b"[" + line + b',1,{"b":' + line + b"}]"
+    assert encode_value(raw) == line
+    assert encode_lines([msgspec.Raw(b' {"a": 1}')], 0) == b' {"a": 1}\n'
+    for encode in (encode_lines, encode_array):
+        with pytest.raises(EncodeError, match="not JSON") as caught:
+            encode([1, msgspec.Raw(b"1\n2")], 5)
+        assert caught.value.item_index == 6

@@ -37,6 +37,31 @@ def test_the_size_of_batches_does_not_show_in_the_bytes(name: str, data: st.Data
 
 @every_format
 @given(data=st.data())
+def test_an_encoder_that_is_asked_for_an_end_record_writes_the_same_items(name: str, data: st.DataObject) -> None:
+    items = data.draw(ITEMS[name])
+    row = FORMATS[name]
+    sent = [f"{item}\n" for item in items] if name == "text" else items
+    plain, asked = row.encoder(), row.encoder(stream_end=True)
+    assert asked.start() + asked.encode(sent) == plain.start() + plain.encode(sent)
+    record = asked.finish()
+    assert (record != plain.finish()) == (row.end_record is not None)
+    assert row.end_record is None or record.startswith(row.end_record.before)
+
+
+@every_format
+@given(data=st.data())
+def test_records_are_counted_where_an_end_record_counts_them(name: str, data: st.DataObject) -> None:
+    items = data.draw(ITEMS[name])
+    decoder = FORMATS[name].decoder()
+    for piece in random_split(written(name, items), data.draw(cuts)):
+        decoder.feed(piece)
+        assert 0 <= decoder.records_seen <= decoder.items_seen
+    decoder.finish()
+    assert decoder.records_seen == (0 if FORMATS[name].end_record is None else len(items))
+
+
+@every_format
+@given(data=st.data())
 def test_a_stream_cut_anywhere_gives_its_whole_items_and_never_a_part_of_one(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = written(name, items)

@@ -32,6 +32,18 @@ def test_keepalive_between_items_is_no_item(name: str) -> None:
     assert [*items, *decoder.finish()] == [1, [2]]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_end_record_begins_as_no_keepalive_does_and_ends_with_a_line(name: str) -> None:
+    row = FORMATS[name]
+    if row.end_record is None:
+        assert row.encoder(stream_end=True).fail({}) == b""
+        return
+    assert row.keepalive is not None
+    assert not row.end_record.before.startswith(row.keepalive)
+    assert row.end_record.after.endswith(b"\n")
+    assert row.encoder(stream_end=True).finish().startswith(row.end_record.before)
+
+
 @pytest.mark.parametrize(
     ("content_type", "name"),
     [

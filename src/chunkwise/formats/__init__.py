@@ -1,7 +1,8 @@
 """Room 1: bytes <-> items, one file a format, and the table of them.
 
 Pure: nothing here waits, reads a clock, or knows a socket. Each format is an `Encoder` and a `Decoder` side by side in
-one file and a row in `FORMATS`; `contract` says what they keep.
+one file and a row in `FORMATS`; `contract` says what they keep, and
+`stream_end` how those that cannot prove their end say it.
 """
 
 from __future__ import annotations

@@ -39,8 +39,25 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRecordMarks:
+    """How a format that cannot prove its end writes the record that does (see `stream_end`).
+
+    No item may begin, at the start of the stream or behind a line feed, with ``before``, nor end inside it.
+
+    Attributes:
+        before: what stands before the record's JSON, which has no line ends.
+        after: what stands behind it, with at least one line feed.
+        comment: what begins a line that means nothing, where the format has such lines.
+    """
+
+    before: bytes
+    after: bytes
+    comment: bytes | None = None
+
+
 class Encoder(Protocol):
-    """Items -> bytes. One encoder writes one stream: ``start``, any number of batches, ``finish``.
+    """Items -> bytes. One encoder writes one stream: ``start``, any number of batches, ``finish`` or ``fail``.
 
     An encoder that raises `EncodeError` has not changed its state: ``item_index`` names the item, and the batch up to
     it can be encoded again.
@@ -68,7 +85,17 @@ class Encoder(Protocol):
         """Return the bytes after an item whose JSON text was written in parts."""
 
     def finish(self) -> bytes:
-        """Return the bytes that complete the stream."""
+        """Return the bytes that complete the stream, its end record among them if it was made with one."""
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        """Return an end record that says that the stream has failed, instead of `finish`.
+
+        It is ``b""`` if the encoder was not made with ``stream_end``, if the format has no such record, and inside an
+        item that is written in parts, where nothing can stand.
+
+        Args:
+            problem: problem details (RFC 9457) for the reader; what is too long or no JSON is left out.
+        """
 
 
 class Decoder(Protocol):
@@ -81,6 +108,17 @@ class Decoder(Protocol):
 
     items_seen: int
     bytes_seen: int
+
+    @property
+    def records_seen(self) -> int:
+        """Records that came whole, whatever the path selects inside them: what an end record counts.
+
+        It is complete with `finish`, and stays 0 in formats without an end record.
+        """
+
+    @property
+    def proves_end(self) -> bool:
+        """Whether the bytes themselves have proven, once `finish` is through, that they are all there."""
 
     def feed(self, data: bytes) -> list[Any]:
         """Return every item that the data completes.
@@ -126,11 +164,12 @@ class MakeDecoder(Protocol):
 class MakeEncoder(Protocol):
     """How to make an encoder of a format: the same arguments for all."""
 
-    def __call__(self, *, document: bool = False) -> Encoder:
+    def __call__(self, *, document: bool = False, stream_end: bool = False) -> Encoder:
         """Return a new encoder.
 
         Args:
             document: the stream is one value (an object, say), not a sequence of items; only JSON writes it otherwise.
+            stream_end: write an end record; for readers that asked for it, where the format has one.
         """
 
 
@@ -147,6 +186,7 @@ class Format:
         headers: what the format adds to an answer's headers.
         keepalive: bytes that are legal between items, or None.
         keepalive_by_default: whether they are sent in long silences without being asked for.
+        end_record: how its end record is written and found; None if it needs none (JSON), or cannot hold one.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
     """
@@ -161,6 +201,7 @@ class Format:
     documents: bool = True
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None
+    end_record: EndRecordMarks | None = None
 
     @property
     def content_type(self) -> str:

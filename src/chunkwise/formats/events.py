@@ -70,6 +70,7 @@ class EventsDecoder(StreamDecoder):
         self._start += ready
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
+        self._proven = not self._scanner.finish(self._window, framed=False)
         why = self._scanner.finish(self._window, framed=framed)
         if why:
             raise TruncatedError(why)

@@ -16,13 +16,13 @@ from chunkwise.formats.scanner import Scanner
 from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class JsonEncoder:
     """Items -> one JSON array; or, as a document, one item -> its JSON text."""
 
-    def __init__(self, *, document: bool = False) -> None:
+    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:  # noqa: ARG002 - it needs none
         self._document = document
         self._count = 0
 
@@ -52,6 +52,10 @@ class JsonEncoder:
         if self._document and self._count != 1:
             raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
         return b"" if self._document else b"]"
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early says enough
+        """See `Encoder.fail`."""
+        return b""
 
     def _separator(self, count: int) -> bytes:
         if self._document and self._count + count > 1:
@@ -101,6 +105,7 @@ class JsonDecoder(StreamDecoder):
         self._drop(keep if keep >= 0 else self._position)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
+        self._proven = not self._scanner.finish(self._window, framed=False)
         why = self._scanner.finish(self._window, framed=framed)
         self._take(out)
         if why:

@@ -30,21 +30,32 @@ class JsonRecords:
 
     Attributes:
         found: whether the path selected anything.
+        seen: records decoded, whatever the path selected inside them.
     """
 
     def __init__(self, parts: tuple[str, ...] | None, type: Any, limits: Limits) -> None:
         self.found = False
+        self.seen = 0
         self._parts = parts or ()
         self._values = ValueDecoder(type)
         self._max_depth = limits.max_depth
         # In a run with all but '[', '{' and line ends deleted, a line with more openers than the depth allows.
         self._deep = re.compile(rb"[\[{]{%d}" % (limits.max_depth + 1))
 
-    def run(self, run: bytes) -> list[Any] | None:
-        r"""Decode records with a ``\n`` between them in one call; None if that is not possible, for any reason."""
+    def run(self, run: bytes, count: int | None = None) -> list[Any] | None:
+        r"""Decode records with a ``\n`` between them in one call; None if that is not possible, for any reason.
+
+        Args:
+            run: the records.
+            count: how many there are, where the line ends alone do not tell.
+        """
         if self._parts or self._may_be_deep(run):
             return None
-        return self._values.lines(run)
+        values = self._values.lines(run)
+        if values is None or len(values) != (count or len(values)):
+            return None
+        self.seen += len(values)
+        return values
 
     def each(self, texts: Sequence[bytes], offsets: Sequence[int], out: list[Any]) -> None:
         """Decode records one by one into ``out``, up to the first that is wrong, which raises with its place.
@@ -58,6 +69,7 @@ class JsonRecords:
                 self._select(text, offset, out)
             else:
                 out.append(self._values.one(text, offset))
+            self.seen += 1
 
     def _may_be_deep(self, run: bytes) -> bool:
         return self._deep.search(run.translate(None, _NOT_OPENERS)) is not None

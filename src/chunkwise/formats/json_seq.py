@@ -1,7 +1,7 @@
 """JSON text sequences (RFC 7464) <-> items: RS (0x1E) before each JSON text, LF behind it.
 
 Must not know how items arrive or leave. A text that was cut is told from a whole one, and decoding goes on at the next
-RS; the end of the stream is not proven by the format.
+RS; the end of the stream is not proven by the format, but for an end record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"
+_END_RECORD = EndRecordMarks(before=_RS + b' {"stream-end":', after=b"}\n")  # the space: no text of an item begins so
 
 
 class JsonSeqEncoder(RecordEncoder):
     """Items -> RS, JSON text, LF."""
 
     before = _RS
+    end_record = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         if not batch:
@@ -85,6 +87,11 @@ class JsonSeqDecoder(StreamDecoder):
         self._text: _SequenceText | None = None  # decodes the text that no RS follows yet; None: skip to the next RS
         self._offset = 0  # where that text starts in the stream
         self._begun = False
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`: the last text counts once the next RS or the end is there."""
+        return self._records.seen
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         first, *others = data.split(_RS)
@@ -171,6 +178,7 @@ class JsonSeqDecoder(StreamDecoder):
             error.byte_offset = self._offset + (error.byte_offset or 0)
             raise
         self._found = self._found or text.found
+        self._records.seen += 1
 
 
 JSON_SEQ = Format(
@@ -180,4 +188,5 @@ JSON_SEQ = Format(
     encoder=JsonSeqEncoder,
     decoder=JsonSeqDecoder,
     keepalive=b"\n",
+    end_record=_END_RECORD,
 )

@@ -54,16 +54,37 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
         EncodeError: JSON cannot hold an item; its ``item_index`` counts from the start of the stream.
         LivePart: an item has live parts; its ``index`` counts from the start of the batch.
     """
-    return _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
+    data = _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
+    if b"\n" in data or b"\r" in data:
+        return b"[%b]" % b",".join(_on_one_line(batch, first_index))
+    return data
 
 
 def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
-    """Return one JSON text a line; see `encode_array`. JSON texts have no raw line ends inside."""
+    """Return one JSON text a line; see `encode_array`. No text has line ends inside."""
     try:
         data = _encoder.encode_lines(batch)
     except (LivePart, TypeError, ValueError, RecursionError, OverflowError):
         data = None
-    return _checked(batch, first_index, data)
+    data = _checked(batch, first_index, data)
+    if data.count(b"\n") != len(batch) or b"\r" in data:
+        return b"".join([text + b"\n" for text in _on_one_line(batch, first_index)])
+    return data
+
+
+def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
+    """Return the text of each item, without the line ends that a `msgspec.Raw` in it may bring."""
+    # The engine itself writes none; with one inside, an item would be two records, and could say what it likes in them.
+    texts = []
+    for index, item in enumerate(batch, first_index):
+        text = _encoder.encode(item)
+        if b"\n" in text or b"\r" in text:
+            try:
+                text = msgspec.json.format(text, indent=-1)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise EncodeError(f"an item holds msgspec.Raw that is not JSON: {error}", item_index=index) from None
+        texts.append(text)
+    return texts
 
 
 def encode_value(value: Any) -> bytes:

@@ -1,7 +1,7 @@
 r"""NDJSON <-> items: one JSON text a line, ``\n`` or ``\r\n`` behind each, blank lines skipped.
 
 Must not know how items arrive or leave. There is no standard; the NDJSON specification and JSON Lines agree
-on what is here. The format cannot prove its end: a stream cut between two lines looks whole.
+on what is here. The format cannot prove its end: a stream cut between two lines looks whole, but for an end record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
@@ -20,9 +20,13 @@ from chunkwise.formats.stream_decoder import StreamDecoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_END_RECORD = EndRecordMarks(before=b' {"stream-end":', after=b"}\n")  # the space: no line of an item begins with one
+
 
 class NdjsonEncoder(RecordEncoder):
     """Items -> one JSON text a line."""
+
+    end_record = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         return encode_lines(batch, self._count)
@@ -40,6 +44,11 @@ class NdjsonDecoder(StreamDecoder):
         self._records = JsonRecords(self._parts, type, limits)
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`."""
+        return self._records.seen
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         run = self._lines.feed(data, self.bytes_seen - len(data))
@@ -86,4 +95,5 @@ NDJSON = Format(
     encoder=NdjsonEncoder,
     decoder=NdjsonDecoder,
     keepalive=b"\n",
+    end_record=_END_RECORD,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What encoders of records have in common: one record behind the other, and nothing around them.
+"""What encoders of records have in common: one record behind the other, and behind all of them maybe an end record.
 
 Must not know any one format.
 """
@@ -6,8 +6,12 @@ Must not know any one format.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from chunkwise.errors import EncodeError
+from chunkwise.formats.contract import EndRecordMarks
+from chunkwise.formats.stream_end import complete_record, failed_record
 
 
 class RecordEncoder(ABC):
@@ -19,8 +23,13 @@ class RecordEncoder(ABC):
     after = b"\n"
     """What stands behind it."""
 
-    def __init__(self, *, document: bool = False) -> None:  # noqa: ARG002 - one value is one record
+    end_record: EndRecordMarks | None = None
+    """How the format's end record is written, if it has one."""
+
+    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:  # noqa: ARG002 - one value is one record
         self._count = 0
+        self._end = self.end_record if stream_end else None
+        self._in_item = False
 
     @abstractmethod
     def _encode(self, batch: Sequence[Any]) -> bytes:
@@ -33,18 +42,34 @@ class RecordEncoder(ABC):
     def encode(self, batch: Sequence[Any]) -> bytes:
         """See `Encoder.encode`."""
         data = self._encode(batch)
+        if self._end is not None and (data.startswith(self._end.before) or b"\n" + self._end.before in data):
+            self._refuse_record(batch, self._end.before)
         self._count += len(batch)
         return data
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
         self._count += 1
-        return self.before
+        self._in_item = True
+        # Spaces keep the connection alive while an item waits for its parts: behind one it could look like the record.
+        return self.before + b"\t" if self._end is not None else self.before
 
     def close_item(self) -> bytes:
         """See `Encoder.close_item`."""
+        self._in_item = False
         return self.after
 
     def finish(self) -> bytes:
         """See `Encoder.finish`."""
-        return b""
+        return b"" if self._end is None else complete_record(self._end, self._count)
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        """See `Encoder.fail`."""
+        return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
+
+    def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> None:
+        # Only msgspec.Raw, which the engine copies as it is, can begin so.
+        for index, item in enumerate(batch):
+            if self._encode([item]).startswith(mark):
+                message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
+                raise EncodeError(message, item_index=self._count + index)

@@ -2,7 +2,7 @@
 
 Must not know how items arrive or leave, nor how a client reconnects. Whole events, with names, ids and data that is
 not JSON, are `ServerSentEvent`: yield them to send them, ask for ``type=ServerSentEvent`` to read them. The format
-cannot prove its end: a stream cut between two events looks whole.
+cannot prove its end: a stream cut between two events looks whole, but for an end record, an event of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _line_end = re.compile(r"\r\n|\r|\n")
+_END_EVENT = "stream-end"
+_END_RECORD = EndRecordMarks(before=f"event: {_END_EVENT}\ndata: ".encode(), after=b"\n\n", comment=b":")
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,7 @@ class SseEncoder(RecordEncoder):
     """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
 
     after = b"\n\n"
+    end_record = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         if any(type(item) is ServerSentEvent for item in batch):
@@ -67,6 +70,8 @@ class SseEncoder(RecordEncoder):
                 raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)
             if field != "data" and (_line_end.search(text) or "\0" in text):
                 raise EncodeError(f"{field} {text!r} of an event holds a line end or NUL", item_index=index)
+        if self._end is not None and item.event == _END_EVENT:
+            raise EncodeError(f"event {_END_EVENT!r} is the name of the stream's end record", item_index=index)
         lines = [f"id: {name}"]
         if item.event != "message":
             lines.append(f"event: {item.event}")
@@ -82,7 +87,9 @@ class SseEncoder(RecordEncoder):
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
-        return b"id: %d\ndata: " % self._count + super().open_item()
+        index = self._count
+        super().open_item()  # its bytes are not for us: a line of data never looks like the record
+        return b"id: %d\ndata: " % index
 
 
 class SseDecoder(StreamDecoder):
@@ -121,6 +128,11 @@ class SseDecoder(StreamDecoder):
         self._lines = LineSplitter(limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
         self._reset()
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`."""
+        return self._records.seen
 
     def _reset(self) -> None:
         self._data: list[bytes] = []
@@ -186,6 +198,7 @@ class SseDecoder(StreamDecoder):
         data, event, retry, wanted = self._data, self._event, self._block_retry, self._open and self._emit_empty
         self._commit()
         if data or wanted:
+            self._records.seen += 1
             out.append(
                 ServerSentEvent(
                     data=b"\n".join(data).decode(),
@@ -198,8 +211,8 @@ class SseDecoder(StreamDecoder):
     def _take(self, texts: list[bytes], out: list[Any]) -> None:
         if not texts:
             return
-        values = self._records.run(b"\n".join(texts))
-        if values is not None and len(values) == len(texts):
+        values = self._records.run(b"\n".join(texts), len(texts))
+        if values is not None:
             out += values
             return
         for text in texts:
@@ -228,5 +241,6 @@ SSE = Format(
     decoder=SseDecoder,
     headers={"Cache-Control": "no-cache"},
     keepalive=b":\n\n",
+    end_record=_END_RECORD,
     keepalive_by_default=True,
 )

@@ -9,7 +9,7 @@ import codecs
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn
 
-from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
+from chunkwise.errors import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
 from chunkwise.formats.paths import path_text
 
@@ -37,12 +37,23 @@ class StreamDecoder(ABC):
         self._required = required
         self._limits = limits
         self._found = not parts
-        self._failure: DecodeError | None = None
+        self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the start of a UTF-8 character
         self._bom_pending: bytes | None = b""
         self._unread = b""  # came while a defect was waiting behind which decoding goes on
         self._finished = False
         self._complete = False
+        self._proven = False  # the format shows where it ends, and the bytes go as far
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`."""
+        return 0
+
+    @property
+    def proves_end(self) -> bool:
+        """See `Decoder.proves_end`."""
+        return self._complete and self._proven
 
     def feed(self, data: bytes) -> list[Any]:
         """See `Decoder.feed`."""
@@ -59,7 +70,7 @@ class StreamDecoder(ABC):
             if self._bom_pending is not None:
                 data = self._without_bom(data)
             self._decode_valid(data, out)
-        except DecodeError as error:
+        except (DecodeError, RemoteError) as error:
             self._keep(error, out)
         self.items_seen += len(out)
         return out
@@ -140,7 +151,7 @@ class StreamDecoder(ABC):
         if defect is not None:
             raise defect
 
-    def _keep(self, error: DecodeError, out: list[Any]) -> None:
+    def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
         """Complete the error; raise it at once only if no items wait before it."""
         error.format = self.name
         count = self.items_seen + len(out)
@@ -152,7 +163,7 @@ class StreamDecoder(ABC):
         if not out:
             self._raise(error)
 
-    def _raise(self, error: DecodeError) -> NoReturn:
+    def _raise(self, error: DecodeError | RemoteError) -> NoReturn:
         if self.resynchronises and not isinstance(error, (TruncatedError, LimitError)):
             self._failure = None
         raise error
