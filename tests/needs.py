@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 DATA = Path(__file__).parents[1] / ".venv" / "data"
+CHROMIUM = shutil.which("chromium")
 
 
 def needs(what: str, *, present: bool) -> pytest.MarkDecorator:
@@ -20,4 +21,6 @@ def needs_data(name: str) -> pytest.MarkDecorator:
 
 
 needs_curl = needs("curl", present=shutil.which("curl") is not None)
+needs_node = needs("node", present=shutil.which("node") is not None)
+needs_chromium = needs("chromium", present=CHROMIUM is not None)
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="shows it by what only Linux has")

@@ -1,0 +1,470 @@
+"""The first promise to clients that are not ours: each sees that a stream has failed, and none minds one that is whole.
+
+Every client reads the same source, which goes on only when its client has told that it has read what came: so the items
+before a failure are there, and are there at once. Under HTTP/1.0 those that speak only 1.1 come through a proxy.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import httpx
+import playwright.async_api
+import pytest
+import pytest_asyncio
+import requests
+from aiohttp import hdrs, web
+
+from chunkwise import respond
+from chunkwise.formats.sse import ServerSentEvent
+from chunkwise.testing.faults import http10
+from chunkwise.testing.proxy import FaultProxy
+from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, read_so_far
+from tests.needs import CHROMIUM, needs_chromium, needs_curl, needs_node
+from tests.transports.wire import serving, streams, url_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+VERSIONS = ["1.1", "1.0"]
+READY = 3
+"""How many items there are before the source waits."""
+
+every_format = pytest.mark.parametrize("name", NAMES)
+every_version = pytest.mark.parametrize("version", VERSIONS)
+every_end = pytest.mark.parametrize("fails", [False, True], ids=["whole", "fails"])
+
+
+def item(index: int) -> dict[str, str]:
+    return {"n": str(index), "mark": mark_of(index)}
+
+
+def mark_of(index: int) -> str:
+    """What tells in the text of any format that an item is there."""
+    return f"item {index}."
+
+
+WHOLE = [item(index) for index in range(READY + 1)]
+
+
+class Told:
+    """A source that gives some items, waits until it is told that they have been read, and then ends or fails."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.go = asyncio.Event()
+        self._fails = fails
+
+    async def items(self) -> AsyncIterator[Any]:
+        for index in range(READY):
+            yield item(index)
+        await self.go.wait()
+        if self._fails:
+            raise ValueError
+        yield item(READY)
+
+    async def events(self) -> AsyncIterator[Any]:
+        async for each in self.items():
+            yield each
+        yield ServerSentEvent(event="bye", data="an EventSource knows no other end")
+
+
+class Served(NamedTuple):
+    """A source on its way: where it is read, and where its client tells that it has read what was ready."""
+
+    source: Told
+    url: str
+    read_url: str
+    page_url: str
+
+
+@asynccontextmanager
+async def served(
+    name: str, version: str = "1.1", *, fails: bool, coding: str | None = None, events: bool = False
+) -> AsyncIterator[Served]:
+    """Serve a source.
+
+    Args:
+        coding: what the client is taken to accept, whatever it says; None for what it says.
+        events: whether it gives an event at its end.
+    """
+    source = Told(fails=fails)
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        if coding is not None:
+            headers = request.headers.copy()
+            headers[hdrs.ACCEPT_ENCODING] = coding
+            request = request.clone(headers=headers)
+        return await respond(request, source.events() if events else source.items(), name)
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        source.go.set()
+        return web.Response(text="good")
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<!doctype html><title>test</title>", content_type="text/html")
+
+    async with serving(stream, read, page) as port:
+        urls = url_of(port, "/0"), url_of(port, "/1"), url_of(port, "/2")
+        if version == "1.1":
+            yield Served(source, *urls)
+            return
+        async with FaultProxy("127.0.0.1", port, http10()) as proxy:
+            yield Served(source, proxy.url("/0"), proxy.url("/1"), proxy.url("/2"))
+
+
+def check(name: str, came: bytes, *, fails: bool) -> None:
+    """All items that were sent are there."""
+    if fails:
+        assert read_so_far(name, came) == WHOLE[:READY]
+    else:
+        assert read_all(name, came) == WHOLE
+
+
+# ---- curl
+
+
+@cache
+def curl_codings() -> list[str]:
+    """The content codings of this curl."""
+    if shutil.which("curl") is None:
+        return ["gzip", "deflate"]
+    told = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout
+    (features,) = re.findall(r"^Features: (.*)$", told, re.MULTILINE)
+    feature_of = {"gzip": "libz", "deflate": "libz", "br": "brotli", "zstd": "zstd"}
+    return [coding for coding, feature in feature_of.items() if feature in features.split()]
+
+
+every_curl_coding = pytest.mark.parametrize("coding", [None, *curl_codings()])
+
+
+@asynccontextmanager
+async def curl(url: str, version: str, coding: str | None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run curl; coding is what it asks for, and undoes, if any."""
+    compressed = [] if coding is None else ["--compressed", "-H", f"Accept-Encoding: {coding}"]
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-q", "-sS", "-N", "--noproxy", "*", f"--http{version}", *compressed, url,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(GUARD_SECONDS):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def print_until(process: asyncio.subprocess.Process, printed: bytearray, mark: str) -> None:
+    """Read what a process prints until a mark comes."""
+    assert process.stdout is not None
+    while mark.encode() not in printed:
+        data = await process.stdout.read(65536)
+        assert data, f"ended behind {bytes(printed)!r}, expected {mark!r}"
+        printed += data
+
+
+@needs_curl
+@every_format
+@every_version
+@every_curl_coding
+@every_end
+async def test_curl(name: str, version: str, coding: str | None, fails: bool) -> None:
+    printed = bytearray()
+    async with served(name, fails=fails) as it, curl(it.url, version, coding) as process:
+        await print_until(process, printed, mark_of(READY - 1))
+        it.source.go.set()
+        rest, said = await process.communicate()
+    check(name, bytes(printed + rest), fails=fails)
+    expected = {"1.1": 18, "1.0": 56} if fails else {"1.1": 0, "1.0": 0}  # "partial file", "failure in receiving"
+    assert process.returncode == expected[version], said
+
+
+@needs_curl
+@every_format
+@every_version
+@every_curl_coding
+async def test_curl_prints_each_item_as_it_is_made(name: str, version: str, coding: str | None) -> None:
+    read = [asyncio.Event() for _ in range(5)]
+
+    async def items() -> AsyncIterator[dict[str, str]]:
+        for index, event in enumerate(read):
+            yield item(index)
+            await event.wait()
+
+    printed = bytearray()
+    async with serving(streams(items, name)) as port, curl(url_of(port), version, coding) as process:
+        for index, event in enumerate(read):
+            await print_until(process, printed, mark_of(index))
+            assert mark_of(index + 1).encode() not in printed
+            event.set()
+        rest, said = await process.communicate()
+    assert read_all(name, bytes(printed + rest)) == [item(index) for index in range(5)]
+    assert process.returncode == 0, said
+
+
+# ---- fetch, in Node and in a browser
+
+FETCH = """
+async ({url, readUrl, mark, headers}) => {
+    const response = await fetch(url, {headers});
+    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+    let text = "", error = null, told = false;
+    try {
+        for (;;) {
+            const {done, value} = await reader.read();
+            if (done) break;
+            text += decoder.decode(value, {stream: true});
+            if (!told && text.includes(mark)) {
+                told = true;
+                await fetch(readUrl);
+            }
+        }
+    } catch (caught) {
+        error = String(caught);
+    }
+    return {text, error, coding: response.headers.get("content-encoding")};
+}
+"""
+"""Reads piece by piece, and tells when the mark is there."""
+
+FETCH_TEXT = """
+async ({url, headers}) => {
+    try {
+        const response = await fetch(url, {headers});
+        return {text: await response.text(), error: null};
+    } catch (caught) {
+        return {text: null, error: String(caught)};
+    }
+}
+"""
+"""Reads all at once."""
+
+
+def arguments(it: Served, coding: str | None = None) -> dict[str, Any]:
+    headers = {} if coding is None else {"Accept-Encoding": coding}
+    return {"url": it.url, "readUrl": it.read_url, "mark": mark_of(READY - 1), "headers": headers}
+
+
+def check_fetch(name: str, pieces: dict[str, Any], text: dict[str, Any], *, fails: bool) -> None:
+    """Both ways of reading the body reject, or neither; by pieces, the items before the failure are there."""
+    check(name, pieces["text"].encode(), fails=fails)
+    if fails:
+        assert pieces["error"]
+        assert text["error"]
+        assert text["text"] is None
+    else:
+        assert pieces["error"] is None
+        assert text["error"] is None
+        check(name, text["text"].encode(), fails=False)
+
+
+NODE = f"""
+const lines = require("node:readline").createInterface({{input: process.stdin}});
+const both = async (asked) => [await ({FETCH})(asked), await ({FETCH_TEXT})(asked)];
+lines.on("line", async (line) => {{
+    const told = await both(JSON.parse(line)).catch(String);
+    console.log(JSON.stringify(told));
+}});
+"""
+"""Answers each line of arguments with a line: what came of both, or that there was no answer."""
+
+Fetch = Callable[[Served, str], Awaitable[tuple[dict[str, Any], dict[str, Any]]]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node() -> AsyncIterator[Fetch]:
+    """Node's `fetch` of a source: by pieces, then, of another request, at once."""
+    process = await asyncio.create_subprocess_exec(
+        "node", "-e", NODE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+
+    async def fetch(it: Served, coding: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(arguments(it, coding)).encode() + b"\n")
+        async with asyncio.timeout(GUARD_SECONDS):
+            told = json.loads(await process.stdout.readline())
+        assert isinstance(told, list), told
+        return told[0], told[1]
+
+    try:
+        yield fetch
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+@needs_node
+@every_format
+@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@every_end
+async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> None:
+    async with served(name, fails=fails) as it:
+        pieces, text = await node(it, coding)
+    assert (pieces["coding"] or "identity") == coding
+    check_fetch(name, pieces, text, fails=fails)
+
+
+@needs_node
+@every_format
+async def test_nodes_fetch_reads_a_whole_stream_under_http_1_0(node: Fetch, name: str) -> None:
+    # One that fails it takes for whole: to undici (6.24, of Node 20.20) a reset ends an answer as a close does, where
+    # that has no length. Node asks under HTTP/1.1, so that only a proxy brings it there.
+    async with served(name, "1.0", fails=False) as it:
+        check_fetch(name, *await node(it, "identity"), fails=False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page() -> AsyncIterator[playwright.async_api.Page]:
+    async with playwright.async_api.async_playwright() as started:
+        browser = await started.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                "--no-first-run", "--no-proxy-server",
+            ],
+        )  # fmt: skip
+        try:
+            yield await browser.new_page()
+        finally:
+            await browser.close()
+
+
+async def evaluate(page: playwright.async_api.Page, it: Served, script: str) -> Any:
+    """Run a script in a page of the server's own."""
+    await page.goto(it.page_url)
+    async with asyncio.timeout(GUARD_SECONDS):
+        return await page.evaluate(script, arguments(it))
+
+
+@needs_chromium
+@every_format
+@every_version
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@every_end
+async def test_a_browsers_fetch(
+    page: playwright.async_api.Page, name: str, version: str, coding: str, fails: bool
+) -> None:
+    async with served(name, version, fails=fails, coding=coding) as it:
+        pieces = await evaluate(page, it, FETCH)
+        text = await evaluate(page, it, FETCH_TEXT)
+    assert (pieces["coding"] or "identity") == coding
+    check_fetch(name, pieces, text, fails=fails)
+
+
+EVENTS = """
+({url, readUrl, mark}) => new Promise((resolve) => {
+    const [source, items] = [new EventSource(url), []];
+    let told = false;
+    const end = (how) => () => {
+        source.close();
+        resolve({items, told, end: how});
+    };
+    source.onmessage = (event) => {
+        items.push(JSON.parse(event.data));
+        if (event.data.includes(mark)) {
+            told = true;
+            fetch(readUrl);
+        }
+    };
+    source.addEventListener("bye", end("bye"));
+    source.onerror = end("error");
+})
+"""
+
+
+@needs_chromium
+@every_version
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@every_end
+async def test_a_browsers_event_source(page: playwright.async_api.Page, version: str, coding: str, fails: bool) -> None:
+    async with served("sse", version, fails=fails, coding=coding, events=True) as it:
+        told = await evaluate(page, it, EVENTS)
+    if fails:  # an EventSource says the same of an end: who needs to know sends an event there, as here
+        assert told == {"items": WHOLE[:READY], "told": True, "end": "error"}
+    else:
+        assert told == {"items": WHOLE, "told": True, "end": "bye"}
+
+
+# ---- Python
+
+
+class Reading(NamedTuple):
+    """What a client made of an answer."""
+
+    came: bytes
+    coding: str
+    error: Exception | None
+
+
+def read_pieces(pieces: Iterator[bytes], told: Callable[[], None]) -> tuple[bytes, Exception | None]:
+    """Read pieces to their end, and tell when all that was ready is there."""
+    came = b""
+    try:
+        for piece in pieces:
+            came += piece
+            if mark_of(READY - 1).encode() in came:
+                told()
+    except Exception as error:
+        return came, error
+    return came, None
+
+
+def by_httpx(url: str, coding: str, told: Callable[[], None]) -> Reading:
+    with (
+        httpx.Client(trust_env=False, timeout=GUARD_SECONDS, headers={"Accept-Encoding": coding}) as client,
+        client.stream("GET", url) as response,
+    ):
+        came, error = read_pieces(response.iter_bytes(), told)
+        return Reading(came, response.headers.get("Content-Encoding", "identity"), error)
+
+
+def by_requests(url: str, coding: str, told: Callable[[], None]) -> Reading:
+    with requests.Session() as session:
+        session.trust_env = False
+        headers = {"Accept-Encoding": coding}
+        with session.get(url, headers=headers, stream=True, timeout=GUARD_SECONDS) as response:
+            came, error = read_pieces(response.iter_content(1), told)
+            return Reading(came, response.headers.get("Content-Encoding", "identity"), error)
+
+
+async def check_library(
+    client: Callable[[str, str, Callable[[], None]], Reading],
+    expected: type[Exception],
+    name: str,
+    version: str,
+    coding: str,
+    fails: bool,
+) -> None:
+    """A library reads a source in a thread."""
+    loop = asyncio.get_running_loop()
+    async with served(name, version, fails=fails) as it, asyncio.timeout(GUARD_SECONDS):
+
+        def told() -> None:
+            loop.call_soon_threadsafe(it.source.go.set)
+
+        came, used, error = await asyncio.to_thread(client, it.url, coding, told)
+    assert used == coding
+    check(name, came, fails=fails)
+    assert isinstance(error, expected) if fails else error is None
+
+
+@every_format
+@every_version
+@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@every_end
+async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
+    await check_library(by_httpx, httpx.TransportError, name, version, coding, fails)
+
+
+@every_format
+@every_version
+@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br", "zstd"])
+@every_end
+async def test_requests(name: str, version: str, coding: str, fails: bool) -> None:
+    await check_library(by_requests, requests.RequestException, name, version, coding, fails)
