@@ -62,7 +62,21 @@ async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[st
     run(second, names)
     async with server() as serving, ClientSession() as session, session.get(serving.make_url("/report")) as response:
         await names["show"](response)
-    assert capsys.readouterr().out == "Tom\nAdam\n"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == ["Tom", "Adam"]
+    assert printed[2].startswith("complete /report 1 ")
+
+
+async def test_the_client_reads_to_a_proven_end(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    async with server() as serving:
+        here = examples("A client")[0].replace("http://localhost:8081", str(serving.make_url("")).rstrip("/"))
+        run(here.replace("asyncio.run(main())", ""), names)
+        await names["main"]()
+    printed = capsys.readouterr().out.splitlines()
+    said = re.search(r"stream.end\)  # (.*)", examples("A client")[0])
+    assert said is not None
+    assert said[1] in printed[1_000_000:]
 
 
 def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:

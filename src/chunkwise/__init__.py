@@ -18,6 +18,7 @@ from chunkwise.errors import (
     LimitError,
     PathNotFound,
     RemoteError,
+    StalledError,
     StreamError,
     TruncatedError,
     UnknownFormat,
@@ -25,21 +26,27 @@ from chunkwise.errors import (
 from chunkwise.formats import FORMATS
 from chunkwise.transports.chunked_client import body, events, items, text
 from chunkwise.transports.chunked_server import respond, streaming
+from chunkwise.transports.opening import open_stream
+from chunkwise.transports.outcomes import Outcome, setup
 
 __all__ = [
     "FORMATS",
     "DecodeError",
     "EncodeError",
     "LimitError",
+    "Outcome",
     "PathNotFound",
     "RemoteError",
+    "StalledError",
     "StreamError",
     "TruncatedError",
     "UnknownFormat",
     "body",
     "events",
     "items",
+    "open_stream",
     "respond",
+    "setup",
     "streaming",
     "text",
 ]

@@ -8,8 +8,9 @@ This file must not know formats, flow or transports.
     ├── EncodeError(TypeError)        the source gave an item that the format cannot hold
     ├── DecodeError(ValueError)       the bytes are not the format: got, expected, where
     │   ├── TruncatedError(EOFError)  they stopped before the end
-    │   └── LimitError                an item, a depth or a line is over its limit
+    │   └── LimitError                an item, a depth, a line or what is decompressed is over its limit
     ├── RemoteError                   the other side said that it failed; carries its problem (RFC 9457)
+    ├── StalledError(TimeoutError)    nothing came for longer than allowed
     ├── PathNotFound(LookupError)     a required path selected nothing
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
@@ -82,14 +83,14 @@ class TruncatedError(DecodeError, EOFError):
 
 
 class LimitError(DecodeError):
-    """An item, a nesting depth or a line is over its limit."""
+    """An item, a nesting depth, a line or what a compressed stream becomes is over its limit."""
 
 
 class RemoteError(StreamError):
-    """The other side said that it failed.
+    """The other side said that it failed: by the status of its answer, or by a record in a stream that had begun.
 
     Attributes:
-        status: the HTTP status of the answer.
+        status: the HTTP status of the answer, or of the problem.
         problem: its problem details (RFC 9457) as a dict; empty where it sent none.
     """
 
@@ -97,6 +98,10 @@ class RemoteError(StreamError):
         super().__init__(message)
         self.status = status
         self.problem = dict(problem or {})
+
+
+class StalledError(StreamError, TimeoutError):
+    """Nothing came for longer than allowed. Items that came whole before were delivered: ``item_index`` counts them."""
 
 
 class PathNotFound(StreamError, LookupError):

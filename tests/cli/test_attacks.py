@@ -9,7 +9,8 @@ from pathlib import Path
 from aiohttp.test_utils import TestClient, TestServer
 
 from chunkwise.cli.exits import one_line
-from chunkwise.cli.serve import find_files, make_app
+from chunkwise.cli.publishing import find_files
+from chunkwise.cli.serve import make_app
 from chunkwise.errors import RemoteError
 from tests.cli.raw_server import answering, whole
 from tests.cli.running import folder_of, run

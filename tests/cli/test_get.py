@@ -79,6 +79,31 @@ def test_what_is_compressed_is_decompressed() -> None:
         assert run("get", url) == (0, LINES, "")
 
 
+def test_what_is_compressed_and_cut_inside_its_framing_is_told() -> None:
+    cut = gzip.compress(LINES)[:-1]
+    with answering(whole("application/x-ndjson", cut, "Content-Encoding: gzip")) as url:
+        done = run("get", url)
+    assert (done.code, done.out) == (5, LINES)
+    assert "gzip" in done.told
+
+
+def test_an_end_that_nothing_proves_is_told() -> None:
+    fields = "Content-Type: application/x-ndjson"
+    with answering(head(fields) + LINES) as url:
+        done = run("get", url)
+    assert (done.code, done.out) == (0, LINES)
+    assert "nothing proves" in done.told
+
+
+def test_a_failure_that_the_server_tells_in_the_stream_is_told() -> None:
+    record = b' {"stream-end":{"status":"failed","items":2,"problem":{"title":"Conflict","status":409}}}\n'
+    fields = "Content-Type: application/x-ndjson\r\nPreference-Applied: stream-end"
+    with answering(head(fields) + LINES + record) as url:
+        done = run("get", url)
+    assert (done.code, done.out) == (4, LINES)
+    assert "failed after 2 items: Conflict" in done.told
+
+
 def test_a_type_that_is_wrong_or_missing_can_be_overruled() -> None:
     with answering(whole("application/octet-stream", LINES)) as url:
         assert run("get", url, "--from", "ndjson") == (0, LINES, "")

@@ -160,7 +160,7 @@ def test_the_format_in_the_address_wins_over_the_accept_header(server: Serving) 
 
 def test_every_answer_says_that_it_depends_on_the_accept_header(server: Serving) -> None:
     for path in ("/", "/rows.json", "/rows.json?format=sse"):
-        assert curl(server.url(path), "-w", "%{stderr}%header{vary}").err == "Accept"
+        assert curl(server.url(path), "-w", "%{stderr}%header{vary}").err.startswith("Accept")
 
 
 def test_a_format_that_is_none_is_refused_with_the_names_of_those_there_are(server: Serving) -> None:

@@ -25,14 +25,14 @@ def counting(name: str) -> tuple[Format, list[int]]:
         def __init__(self, inner: Encoder) -> None:
             self._inner = inner
             self.start, self.finish = inner.start, inner.finish
-            self.open_item, self.close_item = inner.open_item, inner.close_item
+            self.open_item, self.close_item, self.fail = inner.open_item, inner.close_item, inner.fail
 
         def encode(self, batch: Sequence[Any]) -> bytes:
             batches.append(len(batch))
             return self._inner.encode(batch)
 
-    def make(*, document: bool = False) -> Encoder:
-        return Counting(FORMATS[name].encoder(document=document))
+    def make(*, document: bool = False, stream_end: bool = False) -> Encoder:
+        return Counting(FORMATS[name].encoder(document=document, stream_end=stream_end))
 
     return replace(FORMATS[name], encoder=make), batches
 

@@ -18,7 +18,7 @@ BAD = DecodeError
 THROUGH: dict[str, tuple[bytes, list[Any]]] = {
     "texts": (b'\x1e{"a":1}\n\x1e[2]\n\x1e3\n', [{"a": 1}, [2], 3]),
     "over lines": (b'\x1e{"a":\n1}\r\n\x1e\n\n[\n2]\n', [{"a": 1}, [2]]),
-    "RS RS is no text": (b"\x1e\x1e1\n\x1e\x1e\x1e2\n\x1e", [1, 2]),
+    "RS RS is no text": (b"\x1e\x1e1\n\x1e\x1e\x1e2\n", [1, 2]),
     "white space before the first RS": (b"\n \t\r\x1e1\n", [1]),
     "line feeds as keepalive": (b"\n\x1e1\n\n\n\x1e2\n\n", [1, 2]),
     "garbage before the first RS": (b" x y\x1e1\n", [BAD, 1]),
@@ -48,6 +48,16 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
 def test_it_goes_on_at_the_next_rs(data: bytes, expected: list[Any]) -> None:
     for pieces in (*every_split(data), [data]):
         assert read_on(JsonSeqDecoder, pieces) == expected
+
+
+def test_an_rs_at_the_end_is_the_begin_of_a_text_unless_these_are_all_bytes() -> None:
+    decoder = JsonSeqDecoder()
+    assert decoder.feed(b"\x1e1\n\x1e") == [1]
+    with pytest.raises(TruncatedError, match="RS"):
+        decoder.finish()
+    decoder = JsonSeqDecoder()
+    assert decoder.feed(b"\x1e1\n\x1e") == [1]
+    assert decoder.finish(framed=True) == []
 
 
 def test_nothing_fed_while_a_defect_waits_is_lost() -> None:

@@ -165,4 +165,4 @@ async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, st
         ClientSession() as session,
         session.get(server.make_url("/"), headers={"Accept": accept}) as response,
     ):
-        assert (response.status, response.headers["Vary"]) == (status, "Accept")
+        assert (response.status, response.headers["Vary"].split(", ")[0]) == (status, "Accept")

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 
 import chunkwise
-from chunkwise import StreamError, TruncatedError
+from chunkwise import StalledError, StreamError, TruncatedError
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, connected, head, serving, talking, url_of
@@ -98,7 +98,7 @@ async def test_a_reset_is_a_cut_too() -> None:
     assert isinstance(error, TruncatedError)
 
 
-async def test_a_timeout_of_the_session_is_a_cut_that_says_so() -> None:
+async def test_a_silence_longer_than_the_session_allows_is_a_stall_that_says_so() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(JSON, CHUNKED) + chunked(b"[1,2,"), linger=linger) as port,
@@ -107,8 +107,9 @@ async def test_a_timeout_of_the_session_is_a_cut_that_says_so() -> None:
     ):
         came, error = await read(chunkwise.items(response))
         linger.set()
-    assert (came, type(error)) == ([1, 2], TruncatedError)
-    assert "timeout" in str(error).lower()
+    assert (came, type(error)) == ([1, 2], StalledError)
+    assert isinstance(error, TimeoutError)
+    assert "sock_read" in str(error)
 
 
 async def test_a_request_that_is_cut_is_told_behind_the_items_that_came() -> None:

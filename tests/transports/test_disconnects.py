@@ -230,7 +230,6 @@ async def test_a_source_that_blocks_in_a_thread_is_left_alone_and_closed_when_it
     assert not told_of(caplog)
 
 
-@pytest.mark.xfail(reason="ChunkedWire._taken takes a connection that broke for one that has taken all")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_client_that_leaves_before_it_has_taken_the_tail_is_gone(
     version: str, caplog: pytest.LogCaptureFixture

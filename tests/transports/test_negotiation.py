@@ -131,10 +131,12 @@ async def answered(
         return response.status, response.content_type, response.headers.get("Vary"), told
 
 
-async def test_vary_stands_only_where_the_format_was_negotiated(aiohttp_server: AiohttpServer) -> None:
-    assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", "Accept", None)
-    assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", "Accept", None)
-    assert await answered(aiohttp_server, "ndjson", []) == (200, "application/x-ndjson", None, None)
+async def test_vary_names_what_was_looked_at(aiohttp_server: AiohttpServer) -> None:
+    assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", "Accept, Accept-Encoding", None)
+    assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", "Accept, Accept-Encoding", None)
+    assert await answered(aiohttp_server, "json", []) == (200, "application/json", "Accept-Encoding", None)
+    vary = "Accept-Encoding, Prefer"  # an end record is there if it is preferred
+    assert await answered(aiohttp_server, "ndjson", []) == (200, "application/x-ndjson", vary, None)
 
 
 async def test_a_format_that_is_forced_is_sent_to_any_client(aiohttp_server: AiohttpServer) -> None:

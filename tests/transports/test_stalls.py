@@ -184,7 +184,6 @@ async def test_a_reader_under_http_1_0_that_was_cut_off_sees_a_reset_when_it_rea
         assert await client.read_to_end() == "reset"
 
 
-@pytest.mark.xfail(reason="_StallWatch looks no more once the transport is closing, which may wait for its buffer")
 async def test_a_reader_that_has_closed_its_side_and_takes_nothing_is_cut_off() -> None:
     async with stalled_reader(answering_with(hot)) as (server, client):
         await client.read(10)
@@ -349,6 +348,5 @@ def test_many_readers_that_stop_reading_do_not_slow_another_stream(stood: Stood)
 
 
 @needs_linux
-@pytest.mark.xfail(reason="240 KiB: pieces are up to twice WRITE_BYTES, one in hand and one in the transport")
 def test_a_reader_that_stops_reading_costs_little_memory(stood: Stood) -> None:
     assert stood.kib_each < MAX_KIB, f"{stood.kib_each:.0f} KiB for each, expected less than {MAX_KIB}"

@@ -17,6 +17,7 @@ from chunkwise.errors import (
     LimitError,
     PathNotFound,
     RemoteError,
+    StalledError,
     TruncatedError,
     UnknownFormat,
 )
@@ -45,7 +46,7 @@ MEANINGS = {
     Exit.UNEXPECTED: "something that should not happen: please report it",
     Exit.USAGE: "the command's words are off",
     Exit.NETWORK: "no connection: nobody there, or the port is taken",
-    Exit.REMOTE: "the server answered with an error status",
+    Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
     Exit.TRUNCATED: "the stream stopped before its end",
     Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",
     Exit.OVER_LIMIT: "an item, a depth or a line is over its limit",
@@ -58,6 +59,7 @@ MEANINGS = {
 
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (TruncatedError, Exit.TRUNCATED),
+    (StalledError, Exit.TRUNCATED),
     (LimitError, Exit.OVER_LIMIT),
     (DecodeError, Exit.BAD_DATA),
     (EncodeError, Exit.BAD_DATA),

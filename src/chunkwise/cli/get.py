@@ -6,22 +6,23 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 import rich_click as click
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, hdrs
+from aiohttp import ClientResponse, ClientSession, hdrs
 
 from chunkwise.cli.progress import progress
 from chunkwise.errors import UnknownFormat
-from chunkwise.flow.inbound import Inbound
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type
+from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
-from chunkwise.transports.chunked_client import items
+from chunkwise.transports.opening import Stream, open_response
+from chunkwise.transports.problems import remote_error
 
 
 async def get(
@@ -35,10 +36,12 @@ async def get(
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
     async with (
-        open_session(idle_seconds) as session,
-        session.get(url, headers=parse_headers(headers)) as response,
+        ClientSession() as session,
+        open_response(
+            session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=parse_headers(headers)
+        ) as response,
     ):
-        stream, from_events = _open(response, path, input_format)
+        stream, from_events = await _open(response, path, input_format)
         total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
         with _destination(output) as file:
             source = Batches(_values(stream) if from_events else stream.batches())
@@ -52,26 +55,30 @@ async def get(
                 if output_format == "json":
                     file.write(b"\n")
                     file.flush()
+        if stream.end == "unknown":
+            print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
 
 
-def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Inbound, bool]:
+async def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Stream, bool]:
     """Return the items, and whether they are whole events, whose data need not be JSON at other people's servers."""
+    if response.status >= 400:
+        raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
     name = input_format
-    if name is None and response.ok and response.status not in (204, 205, 304):
+    if name is None and response.status not in (204, 205, 304):
         try:
             name = by_media_type(response.headers.get(hdrs.CONTENT_TYPE, "")).name
         except UnknownFormat as error:
             raise UnknownFormat(error.message.replace("format=", "--from")) from None
     if name == "sse" and not path:
-        return items(response, format=name, type=ServerSentEvent), True
+        return Stream(response, format=name, type=ServerSentEvent, limits=DEFAULT_LIMITS), True
     try:
         FORMATS[name or "json"].decoder(path)
     except TypeError as error:
         raise click.BadParameter(str(error), param_hint="--path") from None
-    return items(response, path, format=name, required=bool(path)), False
+    return Stream(response, path, format=name, required=bool(path), limits=DEFAULT_LIMITS), False
 
 
-async def _values(events: Inbound) -> AsyncIterator[list[Any]]:
+async def _values(events: Stream) -> AsyncIterator[list[Any]]:
     async for batch in events.batches():
         yield [_value(event) for event in batch]
 
@@ -100,14 +107,6 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     part.replace(output)
-
-
-@asynccontextmanager
-async def open_session(idle_seconds: float) -> AsyncIterator[ClientSession]:
-    """Give a session for streams of any length: only silence is limited."""
-    timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
-    async with ClientSession(timeout=timeout) as session:
-        yield session
 
 
 def is_token(text: str) -> bool:

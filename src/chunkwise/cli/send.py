@@ -9,9 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientError, ClientResponse
+from aiohttp import ClientConnectionError, ClientError, ClientResponse, ClientSession, ClientTimeout
 
-from chunkwise.cli.get import is_token, open_session, parse_headers
+from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
 from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
@@ -68,7 +68,8 @@ async def send(
     upload = _Upload(file, own, wanted)
     payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
-    async with open_session(idle_seconds) as session:
+    timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
+    async with ClientSession(timeout=timeout) as session:
         try:
             async with (
                 progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),

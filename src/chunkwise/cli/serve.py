@@ -1,10 +1,9 @@
-"""``chunkwise serve``: files and folders -> routes that stream them in any format."""
+"""``chunkwise serve``: published files -> routes that stream them in any format."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import html
 import logging
 import os
 import shutil
@@ -12,93 +11,25 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-import rich_click as click
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from chunkwise.cli.publishing import VARY, Published, find_files, index_page, is_hidden, url_of
 from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownFormat
-from chunkwise.formats import FORMATS, Format, by_name, by_suffix
+from chunkwise.formats import FORMATS, by_name
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
 from chunkwise.transports.chunked_server import respond
 from chunkwise.transports.negotiation import negotiate
+from chunkwise.transports.outcomes import setup
 from chunkwise.transports.problems import problem_response
 
 _PARAMETERS = {"format", "interval", "limit", "path"}
 _MAX_INTERVAL_SECONDS = 60.0
-_VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
-
-
-@dataclass(frozen=True)
-class Published:
-    """A file and its route."""
-
-    route: str
-    file: Path
-    format: Format
-    folder: Path | None  # that was published, if it was not the file itself
-
-
-@dataclass(frozen=True)
-class _Page:
-    """What the index is sent as."""
-
-    media_types: tuple[str, ...]
-
-
-_HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
-
-
-def find_files(paths: Sequence[Path]) -> list[Published]:
-    """Return what there is to publish: files by their names, a folder's files by their names below it.
-
-    Raises:
-        FileNotFoundError: a path is not there.
-        PermissionError: a file that was named cannot be read.
-        UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
-        UsageError: two files would have one route.
-    """
-    found: dict[str, Published] = {}
-    for path in paths:
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
-            named = [(file.relative_to(path).as_posix(), file) for file in files]
-        elif path.exists():
-            if not os.access(path, os.R_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            named = [(path.name, path)]
-        else:
-            raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(path))
-        for name, file in named:
-            try:
-                row = by_suffix(file.name)
-            except UnknownFormat:
-                if path.is_dir():
-                    continue
-                raise
-            route = f"/{name}"
-            if route in found:
-                msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
-                raise click.UsageError(msg)
-            found[route] = Published(route, file, row, path if path.is_dir() else None)
-    if not found:
-        msg = (
-            f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
-        )
-        raise UnknownFormat(msg)
-    return [found[route] for route in sorted(found)]
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    """Whether a file, or a folder it stands in, is hidden, or a link leads out of the published folder."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return hidden or not file.resolve().is_relative_to(folder.resolve())
 
 
 def make_app(published: Sequence[Published]) -> web.Application:
@@ -107,7 +38,7 @@ def make_app(published: Sequence[Published]) -> web.Application:
     files = {entry.route: entry for entry in published}
 
     async def index(request: web.Request) -> web.StreamResponse:
-        return _index(request, published)
+        return index_page(request, published)
 
     async def file(request: web.Request) -> web.StreamResponse:
         # As it stands in the address: names of files are bytes, which need not be text.
@@ -146,14 +77,14 @@ async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
         entry.format.decoder(path)
     except (UnknownFormat, TypeError, ValueError) as error:
         return problem_response(400, str(error))
-    if entry.folder is not None and _is_hidden(entry.file, entry.folder):  # a link, put there since
+    if entry.folder is not None and is_hidden(entry.file, entry.folder):  # a link, put there since
         return problem_response(404, f"there is no {request.path}; / lists what there is")
     if wanted is entry.format and not (path or limit is not None or interval):
-        return _File(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **_VARY})
+        return _File(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **VARY})
     source: Any = Batches(_told(read_file(entry.file, entry.format, path, required=bool(path), max_items=limit)))
     # Without a format the client accepts none: respond() says which there are.
     return await respond(
-        request, _paced(source, interval) if interval else source, wanted or list(FORMATS), headers=_VARY
+        request, _paced(source, interval) if interval else source, wanted or list(FORMATS), headers=VARY
     )
 
 
@@ -212,64 +143,13 @@ async def _opened(source: Batches) -> AsyncIterator[AsyncIterable[list[Any]]]:
             await source.lists.aclose()
 
 
-def _index(request: web.Request, published: Sequence[Published]) -> web.Response:
-    page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
-    entries = [
-        {
-            "url": _url(entry),
-            "format": entry.format.name,
-            "bytes": entry.file.stat().st_size,
-            "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
-        }
-        for entry in published
-        if entry.file.exists()
-    ]
-    if page is not _HTML:
-        return web.json_response(entries, headers=_VARY)
-    rows = "\n".join(_row(entry) for entry in entries)
-    return web.Response(text=_PAGE.replace("ROWS", rows), content_type="text/html", headers=_VARY)
-
-
-def _url(entry: Published) -> str:
-    return quote(os.fsencode(entry.route))
-
-
-def _row(entry: Mapping[str, Any]) -> str:
-    url = html.escape(entry["url"])
-    others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
-    cells = (f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>chunkwise serve</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
-div { overflow-x: auto }
-table { border-collapse: collapse }
-th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
-td:nth-child(3) { text-align: right }
-</style>
-<h1>Files</h1>
-<div><table>
-<thead><tr><th>File</th><th>Format</th><th>Bytes</th><th>Modified</th><th>Streamed as</th></tr></thead>
-<tbody>
-ROWS
-</tbody></table></div>
-<p>Add <code>?path=item.name</code> to select values, <code>?limit=10</code> for the first items,
-<code>?interval=0.2</code> to see items come one by one: <code>curl -N</code> shows them.</p>
-</html>
-"""
-
-
 async def serve(paths: Sequence[Path], host: str, port: int) -> None:
     """Publish files until Ctrl-C or SIGTERM; see the command's help."""
     published = find_files(paths)
     _log_in_lines()
-    # Streams in flight do not hold up Ctrl-C.
-    runner = web.AppRunner(make_app(published), access_log=None, shutdown_timeout=1.0)
+    app = make_app(published)
+    setup(app, grace_seconds=1.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -296,7 +176,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
 
 def _print_curl_lines(published: Sequence[Published], base: str) -> None:
     print(f"{len(published)} file{'s' * (len(published) > 1)} at {base}/ (Ctrl-C stops). Try, for example:\n")
-    names = {Path(entry.route).name: _url(entry) for entry in published}
+    names = {Path(entry.route).name: url_of(entry) for entry in published}
     for entry in [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()][:2]:
         print(f"  curl -N '{base}{entry}?format=ndjson&interval=0.2'")
         print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?interval=0.2&limit=20'")

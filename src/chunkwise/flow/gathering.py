@@ -23,6 +23,7 @@ WRITE_BYTES = 64 * 1024
 OLDEST_SECONDS = 0.05
 """How long an item waits for company at most, if the producer computes without ever suspending."""
 
+_BATCH_BYTES = WRITE_BYTES // 4  # encoded at once: so a write is not much larger than it should be
 _MAX_BATCH = 256  # items gathered before they are encoded: what is large shows in one batch, and shrinks the next
 
 ENOUGH = object()
@@ -97,7 +98,7 @@ class Level:
         box.buffer += data
         box.worth_writing = True
         self.count += len(items)
-        fitting = WRITE_BYTES * len(items) // (len(data) or 1)
+        fitting = _BATCH_BYTES * len(items) // (len(data) or 1)
         self.batch_items = max(1, min(_MAX_BATCH, 2 * self.batch_items, fitting))
         items.clear()
         return None

@@ -6,14 +6,21 @@ Must not know formats by name, sockets or aiohttp: a transport gives the chunks,
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
-from chunkwise.errors import StreamError, TruncatedError
+from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
 from chunkwise.formats.contract import Decoder
 
 
 class Broken(Exception):  # noqa: N818 - a signal between our rooms: users see TruncatedError
     """The transport ended before the message did; the text says how."""
+
+
+class Silent(Broken):
+    """The transport gave up, because nothing came for too long: users see StalledError."""
+
+
+End = Literal["proven", "framed", "unknown"]
 
 
 class Inbound:
@@ -25,8 +32,15 @@ class Inbound:
         framed: whether the transport proves the end: asked at the end.
         empty: whether the message has no content by its nature, which no grammar has to allow.
 
+    Attributes:
+        end: how sure it is that the stream was whole, once it has ended without an error: ``"proven"`` by the format
+            (a JSON document, a record that counts the items), ``"framed"`` by the transport (a last chunk, a length),
+            or ``"unknown"``: the connection just closed. None until then.
+
     Raises:
         TruncatedError: the stream stopped before its end; all items that came whole were given before.
+        StalledError: nothing came for too long; likewise.
+        RemoteError: the sender says that it failed; likewise.
         DecodeError: see `Decoder.feed`.
         PathNotFound: see `Decoder.finish`.
     """
@@ -39,6 +53,8 @@ class Inbound:
         *,
         empty: bool = False,
     ) -> None:
+        self.end: End | None = None
+        self._bytes_seen = 0
         self._chunks = chunks
         self._make_decoder = make_decoder
         self._framed = framed
@@ -57,7 +73,7 @@ class Inbound:
     @property
     def bytes_seen(self) -> int:
         """Bytes that came so far, after decompression."""
-        return self._decoder.bytes_seen if self._decoder else 0
+        return self._bytes_seen
 
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._iterator is None or self._failure is not None:  # what failed must not look whole to a second loop
@@ -97,19 +113,31 @@ class Inbound:
             async for data in self._chunks:
                 if decoder is None:
                     decoder = self._decoder = self._make_decoder()
+                self._bytes_seen += len(data)
                 if batch := decoder.feed(data):
                     yield batch
                     decoder.feed(b"")  # raises for a defect behind the items
         except Broken as error:
-            message = f"the stream was cut: {error}"
-            name = getattr(decoder, "name", None)
+            message, name = f"the stream was cut: {error}", getattr(decoder, "name", None)
+            if isinstance(error, Silent):
+                seen = (self.items_seen, self.bytes_seen)
+                raise StalledError(
+                    str(error), format=name, item_index=seen[0], byte_offset=seen[1]
+                ) from error.__cause__
             raise TruncatedError(
                 message, items_seen=self.items_seen, bytes_seen=self.bytes_seen, format=name
             ) from error.__cause__
+        except DecodeError as error:
+            if error.item_index is None:  # of the chunks themselves: a content coding
+                error.item_index = self.items_seen
+            raise
+        framed = self._framed()
         if decoder is None:
             if self._empty:
+                self.end = "framed"
                 return
             decoder = self._decoder = self._make_decoder()
-        if batch := decoder.finish(framed=self._framed()):
+        if batch := decoder.finish(framed=framed):
             yield batch
             decoder.finish()
+        self.end = "proven" if decoder.proves_end else "framed" if framed else "unknown"

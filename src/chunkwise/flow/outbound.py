@@ -36,8 +36,13 @@ def is_stream(source: Any) -> bool:
     return isinstance(source, (AsyncIterable, Batches, Iterable))
 
 
-def open_outbound(source: Any, format: Format) -> Outbound:
+def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> Outbound:
     """Return the stream of a source in a format: of its items, or of the one value that it is.
+
+    Args:
+        source: see `Outbound`, or one value.
+        format: the format.
+        stream_end: see `MakeEncoder`.
 
     Raises:
         TypeError: the source is a function, which somebody has forgotten to call.
@@ -46,14 +51,14 @@ def open_outbound(source: Any, format: Format) -> Outbound:
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
     stream = is_stream(source)
-    return Outbound(source if stream else [source], format.encoder(document=not stream))
+    return Outbound(source if stream else [source], format.encoder(document=not stream, stream_end=stream_end))
 
 
 class Outbound:
     """The bytes of one stream, by ``async for``: each piece is to be written at once.
 
-    A piece may be empty: it then says that nothing came for `quiet_seconds`. Closing the iterator closes the source. An
-    exception of the source is raised once the items before it were handed over.
+    A piece may be empty: it then says that nothing worth a write came for `quiet_seconds`. Closing the iterator closes
+    the source. An exception of the source is raised once the items before it were handed over.
 
     Args:
         source: what `gather` takes: an async or sync iterable of items, or `Batches`. Items may have live parts.
@@ -80,6 +85,14 @@ class Outbound:
     def in_item(self) -> bool:
         """Whether what was handed over last ends inside the JSON text of an item that is written in parts."""
         return self._live_items > 0
+
+    def take_rest(self) -> bytes:
+        """Hand over also what is not worth a write of its own: a document's text before its first live part, say."""
+        return self._box.take()
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        """Return the format's record of a failure, once `pieces` has raised one; see `Encoder.fail`."""
+        return self._encoder.fail(problem)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Run the source once."""
@@ -143,7 +156,7 @@ class Outbound:
                 await _cancel(producer, waits_for)
 
     async def _wait(self, future: Any) -> AsyncGenerator[bytes, None]:
-        """Wait for what a producer waits for; yield all there is, maybe nothing, after each quiet_seconds.
+        """Wait for what a producer waits for; yield what is worth a write, maybe nothing, after each quiet_seconds.
 
         As Task.cancel() does it: the producer sees a cancellation where it waits, and may be the one that asked for it.
         """
@@ -154,7 +167,7 @@ class Outbound:
             while not future.done():
                 await asyncio.wait({future}, timeout=self.quiet_seconds)
                 if not future.done():
-                    yield self._box.take()
+                    yield self._box.take() if self._box.worth_writing else b""
         except asyncio.CancelledError as error:
             self._cancellation = await _pass_on(error, future)
 

@@ -166,7 +166,11 @@ class JsonSeqDecoder(StreamDecoder):
 
     def _end_text(self, out: list[Any], *, framed: bool, at_end: bool = False) -> None:
         text, self._text = self._text, None
-        if text is None or (not text.items_seen and not text.bytes_seen):
+        if text is None:
+            return
+        if not text.items_seen and not text.bytes_seen:
+            if at_end and not framed:
+                raise TruncatedError("the bytes stop behind an RS, where a text begins")
             return  # RFC 7464 §2.1: RS after RS is no empty text
         try:
             out += text.finish(framed=framed)

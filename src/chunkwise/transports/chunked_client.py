@@ -5,23 +5,26 @@ Must not know any one format: the message's content type says which it is, unles
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
-from aiohttp import AsyncIterablePayload, ClientError, ClientResponse, StreamReader, hdrs, web
+from aiohttp import AsyncIterablePayload, ClientError, ClientResponse, SocketTimeoutError, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from chunkwise.errors import UnknownFormat
-from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, Limits, by_media_type, by_name
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.stream_end import StreamEndDecoder
 from chunkwise.formats.text import TextPieces
+from chunkwise.transports.negotiation import PREFERENCE_APPLIED, STREAM_END, prefers
 from chunkwise.transports.problems import remote_error
 
 Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes] | Iterable[bytes] | bytes
@@ -66,27 +69,39 @@ def items(
     Raises:
         UnknownFormat: the content type is no format's, and ``format`` was not given.
         TruncatedError: while reading: the stream stopped before its end.
+        StalledError: while reading: nothing came for longer than the session's ``sock_read`` allows.
         DecodeError: while reading: the bytes are not the format, or an item is not of the type.
         LimitError: while reading: an item, a depth or a line is over its limit.
         PathNotFound: at the end: the path was required, and selected nothing.
-        RemoteError: when reading begins: the answer has a status of 400 or more.
+        RemoteError: when reading begins: the answer has a status of 400 or more; while reading: the sender of a
+            stream that had begun says that it failed.
     """
     if not isinstance(message, (*_HTTP, StreamReader, AsyncIterable, Iterable)):
         msg = f"a message is a response, a request or an iterable of bytes, got {_type(message).__name__}"
         raise TypeError(msg)
+    make_decoder = decoder_maker(message, path, format=format, type=type, required=required, limits=Limits(**limits))
+    return Inbound(chunks_of(message), make_decoder, partial(is_framed, message), empty=is_empty(message))
+
+
+def decoder_maker(
+    message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
+) -> Callable[[], Decoder]:
+    """Return what makes the decoder of a message; for the arguments and what it raises, see `items`."""
     parse_path(path)  # a path that is none is the caller's error, not the stream's
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, _HTTP):
         msg = "bytes do not say their format: name it with format="
         raise UnknownFormat(msg)
-    bounds = Limits(**limits)
-    content_type = message.headers.get(hdrs.CONTENT_TYPE, "") if isinstance(message, _HTTP) else ""
+    headers = message.headers if isinstance(message, _HTTP) else {}
 
     def make_decoder() -> Decoder:
-        chosen = given or by_media_type(content_type)
-        return chosen.decoder(path, type=type, required=required, limits=bounds)
+        chosen = given or by_media_type(headers.get(hdrs.CONTENT_TYPE, ""))
+        decoder = chosen.decoder(path, type=type, required=required, limits=limits)
+        if chosen.end_record is not None and prefers([headers.get(PREFERENCE_APPLIED, "")], STREAM_END):
+            return StreamEndDecoder(decoder, chosen.end_record)
+        return decoder
 
-    return Inbound(_chunks(message), make_decoder, partial(_is_framed, message), empty=_is_empty(message))
+    return make_decoder
 
 
 def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
@@ -102,7 +117,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
     bounds = Limits(**limits)
-    return Inbound(_chunks(message), lambda: EventsDecoder(limits=bounds), partial(_is_framed, message))
+    return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
 
 
 def text(message: Message) -> Inbound:
@@ -114,7 +129,7 @@ def text(message: Message) -> Inbound:
     Raises:
         TruncatedError, DecodeError, RemoteError: as `items` does.
     """
-    return Inbound(_chunks(message), TextPieces, partial(_is_framed, message))
+    return Inbound(chunks_of(message), TextPieces, partial(is_framed, message))
 
 
 def body(source: Any, format: str | Format) -> AsyncIterablePayload:
@@ -148,22 +163,45 @@ class ClosingPayload(AsyncIterablePayload):
             await super().write_with_length(writer, content_length)
 
 
-def _is_framed(message: Message) -> bool:
-    """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it."""
+def is_framed(message: Message, *, coded: bool = False) -> bool:
+    """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it.
+
+    Args:
+        message: the message.
+        coded: whether its content coding is not undone by aiohttp, which does not tell a compressed stream that stops
+            early.
+    """
     if isinstance(message, ClientResponse):
         headers = message.headers
-        if hdrs.CONTENT_ENCODING in headers:
-            return False  # aiohttp has decoded it, and does not tell a compressed stream that stops early
+        if hdrs.CONTENT_ENCODING in headers and not coded:
+            return False
         return hdrs.CONTENT_LENGTH in headers or "chunked" in headers.get(hdrs.TRANSFER_ENCODING, "").lower()
     return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
 
 
-def _is_empty(message: Message) -> bool:
+def is_empty(message: Message) -> bool:
     """Whether the message has no content by its status, which is a stream of no items in any format."""
     return isinstance(message, ClientResponse) and message.status in (204, 205, 304)
 
 
-async def _chunks(message: Message) -> AsyncIterator[bytes]:
+def chunks_of(message: Message) -> AsyncIterator[bytes]:
+    """Give a message's bytes, and raise `Broken` where they are known not to be all."""
+    return _chunks(message, None if is_framed(message, coded=True) else _closing(message))
+
+
+def _closing(message: Message) -> asyncio.Future[None] | None:
+    """Return what will tell how an answer's connection was closed, if it is still open.
+
+    Where only the close ends a body, aiohttp takes a reset for that as well, and tells it nowhere else.
+    """
+    connection = message.connection if isinstance(message, ClientResponse) else None
+    closing = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+    if closing is not None:
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains of it
+    return closing
+
+
+async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> AsyncIterator[bytes]:
     if isinstance(message, ClientResponse) and message.status >= 400:
         raise await remote_error(message)
     content = message.content if isinstance(message, _HTTP) else message
@@ -182,7 +220,16 @@ async def _chunks(message: Message) -> AsyncIterator[bytes]:
     except (ClientError, web.RequestPayloadError, ConnectionError, TimeoutError) as error:
         if isinstance(content, StreamReader) and (data := _left_over(content)):
             yield data
+        if isinstance(error, SocketTimeoutError):
+            raise Silent("nothing came for longer than idle_seconds, or the session's sock_read, allows") from error
         raise Broken(_reason(error)) from error
+    if (
+        closing is not None
+        and closing.done()
+        and not closing.cancelled()
+        and (reset := closing.exception()) is not None
+    ):
+        raise Broken("the connection was reset, where only its close would have ended the body") from reset
 
 
 def _left_over(content: StreamReader) -> bytes:

@@ -1,11 +1,11 @@
-"""A request's headers -> the format that its client asks for (RFC 9110 §12).
+"""A request's headers -> what its client asks for: format, content coding (RFC 9110 §12), preferences (RFC 7240).
 
 Must not know how streams are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from chunkwise.errors import UnknownFormat
@@ -13,6 +13,18 @@ from chunkwise.formats import FORMATS, Format, by_name
 
 FormatChoice = str | Format | Sequence[str | Format] | None
 """What a handler offers: one format (always sent), several (the first is the default), or None for all."""
+
+
+IDENTITY = "identity"
+"""The name of no content coding."""
+
+_UNNAMED_IDENTITY = 0.0001  # less than any weight that can be written
+
+
+STREAM_END = "stream-end"
+"""The preference (RFC 7240) for a last record that proves the end, or tells why there is none."""
+
+PREFERENCE_APPLIED = "Preference-Applied"
 
 
 class Offer(Protocol):
@@ -46,18 +58,23 @@ class MediaRange(NamedTuple):
 def parse_accept(values: Iterable[str]) -> list[MediaRange]:
     """Return the media ranges of Accept headers (RFC 9110 §12.5.1); what is malformed is passed over."""
     ranges = []
-    for element in ",".join(values).split(","):
-        media_range, *parameters = (part.strip().lower() for part in element.split(";"))
+    for media_range, quality in _weighted(values):
         main, slash, sub = media_range.partition("/")
-        if not (main and slash and sub) or (main == "*" and sub != "*"):
-            continue
+        if main and slash and sub and not (main == "*" and sub != "*"):
+            ranges.append(MediaRange(main, sub, quality))
+    return ranges
+
+
+def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Give the elements of a header in lower case, each with its weight, 1 if it has none (RFC 9110 §12.4.2)."""
+    for element in ",".join(values).split(","):
+        name, *parameters = (part.strip().lower() for part in element.split(";"))
         quality = 1.0
         for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
                 quality = _quality(value.strip())
-        ranges.append(MediaRange(main, sub, quality))
-    return ranges
+        yield name, quality
 
 
 def _quality(text: str) -> float:
@@ -111,3 +128,27 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
         if quality > 0 and (quality, specific) > best:
             best, chosen = (quality, specific), candidate
     return chosen
+
+
+def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
+    """Return the content coding that a client likes best, or None if it takes nothing that there is.
+
+    Args:
+        accept_encoding: the values of its Accept-Encoding headers (RFC 9110 §12.5.3). Who sends none may understand
+            none, and gets ``"identity"``, which stands for no coding.
+        codings: what there is, the server's favourite first.
+    """
+    weights = {name.removeprefix("x-"): quality for name, quality in _weighted(accept_encoding) if name}
+    best, chosen = 0.0, None
+    for coding in (*codings, IDENTITY):
+        # Identity may be sent unless it is refused, but any coding that is named is liked better.
+        unnamed = weights.get("*", _UNNAMED_IDENTITY if coding == IDENTITY else 0.0)
+        if (quality := weights.get(coding, unnamed)) > best:
+            best, chosen = quality, coding
+    return chosen
+
+
+def prefers(values: Iterable[str], preference: str) -> bool:
+    """Whether Prefer headers name a preference, with whatever value and parameters (RFC 7240 §2)."""
+    names = (element.partition(";")[0].partition("=")[0] for element in ",".join(values).split(","))
+    return any(name.strip().lower() == preference for name in names)

@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from aiohttp import ClientError, ClientResponse, web
+from aiohttp import ClientError, ClientResponse, hdrs, web
 
-from chunkwise.errors import RemoteError
+from chunkwise.errors import DecodeError, RemoteError
+from chunkwise.transports.compression import Decompressor
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -30,8 +31,7 @@ def problem_response(
         title: what kind of problem it is; the status' own phrase by default.
         members: further members of the object.
     """
-    phrase = HTTPStatus(status).phrase if status in {*HTTPStatus} else "Unknown"
-    problem = {"title": title or phrase, "status": status, **({"detail": detail} if detail else {}), **members}
+    problem = {**_details(status, detail, title), **members}
     return web.Response(status=status, body=msgspec.json.encode(problem), content_type=PROBLEM_TYPE)
 
 
@@ -39,28 +39,59 @@ def problem_of(error: BaseException) -> web.Response:
     """Return the answer for an exception that came before anything was sent.
 
     An `HTTPException` keeps its status, headers and reason; one that is no error (a redirect) or that has a body of its
-    own is the answer itself, to be raised. Of all others nothing is told but that they happened: their text may be
-    nobody's business.
+    own is the answer itself, to be raised.
     """
-    if not isinstance(error, web.HTTPException):
-        return problem_response(500)
-    if error.status < 400 or not (error.content_type == "text/plain" or error.empty_body):
+    if isinstance(error, web.HTTPException) and (
+        error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)
+    ):
         return error
-    detail = None if error.text == f"{error.status}: {error.reason}" else error.text
-    response = problem_response(error.status, detail, title=error.reason)
-    response.headers.extend(
-        (name, value) for name, value in error.headers.items() if name.lower() not in ("content-type", "content-length")
-    )
-    response.set_status(error.status, error.reason)
+    problem = details_of(error)
+    response = problem_response(**problem)
+    if isinstance(error, web.HTTPException):
+        headers = ((n, v) for n, v in error.headers.items() if n.lower() not in ("content-type", "content-length"))
+        response.headers.extend(headers)
+        response.set_status(error.status, error.reason)
+    if isinstance(error, GoingAway):
+        response.headers[hdrs.RETRY_AFTER] = "1"
+        response.force_close()
     return response
 
 
-async def remote_error(response: ClientResponse) -> RemoteError:
-    """Return the error that an answer with a status of 400 or more tells."""
+def details_of(error: BaseException) -> dict[str, Any]:
+    """Return the problem details that tell an exception to a client.
+
+    Of all but an `HTTPException` nothing is told but that they happened: their text may be nobody's business.
+    """
+    if isinstance(error, GoingAway):
+        return _details(503, "the server is shutting down", "Going Away")
+    if not isinstance(error, web.HTTPException) or error.status < 400:
+        return _details(500)
+    plain = error.content_type == "text/plain" and error.text != f"{error.status}: {error.reason}"
+    return _details(error.status, error.text if plain else None, error.reason)
+
+
+class GoingAway(Exception):  # noqa: N818 - a signal between our files
+    """The server stops, and so does the stream."""
+
+
+def _details(status: int, detail: str | None = None, title: str | None = None) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase if status in {*HTTPStatus} else "Unknown"
+    return {"title": title or phrase, "status": status, **({"detail": detail} if detail else {})}
+
+
+async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteError:
+    """Return the error that an answer with a status of 400 or more tells.
+
+    Args:
+        response: the answer.
+        coding: the content coding of its body, unless aiohttp has undone that.
+    """
     body = b""
-    with suppress(ClientError, ConnectionError, TimeoutError):  # of a body that was cut, what came
-        while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.read(_MAX_PROBLEM_BYTES - len(body))):
-            body += data
+    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # of a body that was cut, what came
+        decompressor = Decompressor(coding)
+        while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
+            for piece in decompressor.feed(data):
+                body += piece[: _MAX_PROBLEM_BYTES - len(body)]
     problem: dict[str, Any] = {}
     if response.content_type in (PROBLEM_TYPE, "application/json"):
         try:

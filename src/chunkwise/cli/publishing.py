@@ -1,0 +1,142 @@
+"""Files and folders -> what ``chunkwise serve`` publishes, and the page that lists it."""
+
+from __future__ import annotations
+
+import errno
+import html
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import rich_click as click
+from aiohttp import hdrs, web
+
+from chunkwise.errors import UnknownFormat
+from chunkwise.formats import FORMATS, Format, by_suffix
+from chunkwise.transports.negotiation import negotiate
+
+VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file and its route."""
+
+    route: str
+    file: Path
+    format: Format
+    folder: Path | None  # that was published, if it was not the file itself
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the index is sent as."""
+
+    media_types: tuple[str, ...]
+
+
+_HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
+
+
+def find_files(paths: Sequence[Path]) -> list[Published]:
+    """Return what there is to publish: files by their names, a folder's files by their names below it.
+
+    Raises:
+        FileNotFoundError: a path is not there.
+        PermissionError: a file that was named cannot be read.
+        UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
+        UsageError: two files would have one route.
+    """
+    found: dict[str, Published] = {}
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not is_hidden(file, path))
+            named = [(file.relative_to(path).as_posix(), file) for file in files]
+        elif path.exists():
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            named = [(path.name, path)]
+        else:
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", str(path))
+        for name, file in named:
+            try:
+                row = by_suffix(file.name)
+            except UnknownFormat:
+                if path.is_dir():
+                    continue
+                raise
+            route = f"/{name}"
+            if route in found:
+                msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
+                raise click.UsageError(msg)
+            found[route] = Published(route, file, row, path if path.is_dir() else None)
+    if not found:
+        msg = (
+            f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
+        )
+        raise UnknownFormat(msg)
+    return [found[route] for route in sorted(found)]
+
+
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Whether a file, or a folder it stands in, is hidden, or a link leads out of the published folder."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return hidden or not file.resolve().is_relative_to(folder.resolve())
+
+
+def index_page(request: web.Request, published: Sequence[Published]) -> web.Response:
+    """Return the list of what is published, as JSON or, for browsers, as a page."""
+    page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
+    entries = [
+        {
+            "url": url_of(entry),
+            "format": entry.format.name,
+            "bytes": entry.file.stat().st_size,
+            "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+        }
+        for entry in published
+        if entry.file.exists()
+    ]
+    if page is not _HTML:
+        return web.json_response(entries, headers=VARY)
+    rows = "\n".join(_row(entry) for entry in entries)
+    return web.Response(text=_PAGE.replace("ROWS", rows), content_type="text/html", headers=VARY)
+
+
+def url_of(entry: Published) -> str:
+    """Return the path of a file's URL."""
+    return quote(os.fsencode(entry.route))
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    url = html.escape(entry["url"])
+    others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
+    cells = (f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>chunkwise serve</title>
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+div { overflow-x: auto }
+table { border-collapse: collapse }
+th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
+td:nth-child(3) { text-align: right }
+</style>
+<h1>Files</h1>
+<div><table>
+<thead><tr><th>File</th><th>Format</th><th>Bytes</th><th>Modified</th><th>Streamed as</th></tr></thead>
+<tbody>
+ROWS
+</tbody></table></div>
+<p>Add <code>?path=item.name</code> to select values, <code>?limit=10</code> for the first items,
+<code>?interval=0.2</code> to see items come one by one: <code>curl -N</code> shows them.</p>
+</html>
+"""

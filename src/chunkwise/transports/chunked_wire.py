@@ -1,0 +1,224 @@
+"""Bytes of a stream -> an aiohttp answer: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes.
+
+Must not know formats, nor when there is something to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Awaitable
+from time import monotonic
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from chunkwise.transports.compression import Compressor
+from chunkwise.transports.delivery import ClientGone
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+_POLL_SECONDS = 0.02
+_MAX_LOOK_SECONDS = 1.0
+_BUFFER_BYTES = 32 * 1024  # may wait in our buffer while more is written: beside what is written, the price of a client
+
+
+class ChunkedWire:
+    """An answer and its connection; see `Wire`.
+
+    Args:
+        request: what is answered.
+        response: the answer, its headers complete, not yet prepared.
+        format: name of the format.
+        coding: the content coding to apply, or None.
+        stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        format: str,
+        coding: str | None,
+        stall_seconds: float,
+    ) -> None:
+        self.status = response.status
+        self.format = format
+        self.coding = coding
+        self.bytes_sent = 0
+        self._request = request
+        self._response = response
+        self._compressor = Compressor(coding) if coding else None
+        self._stall_seconds = stall_seconds
+        self._writer: AbstractStreamWriter | None = None
+        self._watch: _StallWatch | None = None
+
+    @property
+    def stalled(self) -> bool:
+        """See `Wire.stalled`."""
+        return self._watch is not None and self._watch.stalled
+
+    async def commit(self) -> None:
+        """Send the status line and the headers."""
+        request, response = self._request, self._response
+        if request.version < (1, 1):
+            response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
+            # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
+            # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
+            _reset_when_closed(request.transport, yes=True)
+        try:
+            self._writer = await response.prepare(request)
+        except ConnectionError as error:
+            if self.is_gone():
+                raise ClientGone from error
+            raise  # of a signal that the application has put there
+        if response.content_length is not None:
+            self.close()
+            msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
+            raise ValueError(msg)
+        if request.transport is not None and self._writer is not None:
+            request.transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+            self._watch = _StallWatch(request.transport, self._writer, self._stall_seconds)
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        if self._compressor is not None:
+            data = self._compressor.piece(data)
+        self.bytes_sent += len(data)
+        await self._writing(self._response.write(data))
+
+    async def finish(self) -> None:
+        """See `Wire.finish`."""
+        data = self._compressor.finish() if self._compressor is not None else b""
+        self.bytes_sent += len(data)
+        await self._writing(self._response.write_eof(data))
+        await self._sent()
+        if self._request.version < (1, 1):
+            _reset_when_closed(self._request.transport, yes=False)
+
+    async def break_off(self, record: bytes) -> None:
+        """See `Wire.break_off`."""
+        try:
+            if record:
+                await self.write(record)
+            await self._sent()  # an orderly close would send it, too, but nobody would watch that
+            if self._request.version < (1, 1):
+                await self._taken()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection so that no client takes the answer for a whole one."""
+        if self._watch is not None:
+            self._watch.end()
+        self._response.force_close()
+        # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind it.
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+    def abort(self) -> None:
+        """See `Wire.abort`."""
+        _drop(self._request.transport)
+
+    def is_gone(self) -> bool:
+        """See `Wire.is_gone`."""
+        return self._request.transport is None or self._request.transport.is_closing()
+
+    async def _writing(self, writing: Awaitable[None]) -> None:
+        try:
+            await writing
+        except ConnectionError as error:
+            raise ClientGone from error
+        if self.is_gone():  # a connection that closes without an error ends the wait without one
+            raise ClientGone
+
+    async def _sent(self) -> None:
+        """Wait until the kernel has all that was written."""
+        transport = self._request.transport
+        if transport is not None and self._writer is not None and transport.get_write_buffer_size():
+            transport.set_write_buffer_limits(high=0)  # then there is something to wait for as long as there is a byte
+            await self._writing(self._writer.drain())
+        if transport is not None:
+            transport.set_write_buffer_limits()  # those of asyncio, for what may come on this connection
+        if self._watch is not None:
+            self._watch.end()
+
+    async def _taken(self) -> None:
+        """Wait until the client's kernel has all that was written, too: a reset would throw it away."""
+        watch = self._watch
+        if watch is not None:
+            watch.begin()
+        # Nobody tells when it is taken: only asking helps.
+        while watch is not None and not self.is_gone() and watch.waiting():  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+class _StallWatch:
+    """Cuts off a client that takes nothing while something waits for it.
+
+    What is taken is seen by what leaves our buffer and the kernel's send queue together: the event loop hears of room
+    in that queue only when a third of it is free, which can be minutes of a slow reader's time.
+    """
+
+    def __init__(self, transport: asyncio.Transport, writer: AbstractStreamWriter, stall_seconds: float) -> None:
+        self.stalled = False
+        self._transport = transport
+        self._writer = writer
+        self._stall_seconds = stall_seconds
+        self._socket = transport.get_extra_info("socket")
+        self._taken = 0
+        self._since = monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self.begin()
+
+    def waiting(self) -> int:
+        """Return how many bytes wait to be taken."""
+        count = self._transport.get_write_buffer_size()
+        if sys.platform == "linux" and self._socket is not None and self._socket.fileno() >= 0:
+            count += int.from_bytes(ioctl(self._socket.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+        return count
+
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def begin(self) -> None:
+        """Watch on."""
+        self.end()
+        look_seconds = min(self._stall_seconds / 8, _MAX_LOOK_SECONDS) if self._stall_seconds else _MAX_LOOK_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
+
+    def _look(self) -> None:
+        if self._transport.is_closing():
+            # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
+            # would wait for ever, and we for it.
+            _drop(self._transport)
+            return
+        waiting = self.waiting()
+        taken = self._writer.output_size - waiting
+        if not waiting or taken > self._taken:
+            self._since = monotonic()
+        elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
+            self.stalled = True
+            _drop(self._transport)
+            return
+        self._taken = taken
+        self.begin()
+
+
+def _drop(transport: asyncio.Transport | None) -> None:
+    """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
+    if transport is not None:
+        _reset_when_closed(transport, yes=True)
+        transport.abort()
+
+
+def _reset_when_closed(transport: asyncio.Transport | None, *, yes: bool) -> None:
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))

@@ -1,0 +1,253 @@
+"""A stream on its way to one client, over any wire, to one of its five ends.
+
+Must not know any one format or transport: a `Wire` carries the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+from time import monotonic
+from typing import Protocol
+
+from aiohttp import web
+
+from chunkwise.flow.outbound import Outbound
+from chunkwise.transports.outcomes import End, Outcome, Streams
+from chunkwise.transports.problems import GoingAway, details_of, problem_of
+
+logger = logging.getLogger("chunkwise")
+
+_WATCH_SECONDS = 0.5  # aiohttp tells no handler that its client has left: one that writes nothing must look
+
+
+class ClientGone(Exception):  # noqa: N818 - a signal between our files
+    """Nobody reads any more: told apart from a source that fails with a ConnectionError of its own."""
+
+
+class Wire(Protocol):
+    """What carries the bytes of one stream to one client.
+
+    Attributes:
+        status: of the answer.
+        format: the name of the format that it carries.
+        coding: the content coding that it applies, or None.
+        bytes_sent: bytes of the content handed over so far, after compression.
+    """
+
+    status: int
+    format: str
+    coding: str | None
+    bytes_sent: int
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it has cut off a client that took nothing."""
+
+    async def commit(self) -> None:
+        """Begin the answer: from here on a failure can be told only inside it."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, and wait while the client does not keep up.
+
+        Raises:
+            ClientGone: it has left, or was cut off.
+        """
+
+    async def finish(self) -> None:
+        """Say that the stream is complete, and wait until the client has taken it.
+
+        Raises:
+            ClientGone: it has left, or was cut off.
+        """
+
+    async def break_off(self, record: bytes) -> None:
+        """Send the format's record of the failure, if any, and close so that nobody takes the stream for a whole one.
+
+        Raises:
+            ClientGone: it has left, or was cut off.
+        """
+
+    def close(self) -> None:
+        """Close likewise, without waiting for anything."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+
+
+class Delivery:
+    """One stream on its way.
+
+    Args:
+        request: what it answers.
+        wire: what carries it.
+        stream: what is carried.
+        streams: those of the application, of which it will be one.
+        commit_after_seconds: how long the wire's commit waits for the first item.
+        keepalive: bytes that mean nothing in the format, or None.
+        keepalive_seconds: the silence after which they are sent; 0 for never.
+
+    Attributes:
+        ended: set when it has.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        wire: Wire,
+        stream: Outbound,
+        streams: Streams,
+        *,
+        commit_after_seconds: float,
+        keepalive: bytes | None,
+        keepalive_seconds: float,
+    ) -> None:
+        self.ended = asyncio.Event()
+        self._request = request
+        self._wire = wire
+        self._stream = stream
+        self._streams = streams
+        self._commit_after_seconds = commit_after_seconds
+        self._keepalive = keepalive if keepalive_seconds else None
+        self._keepalive_seconds = keepalive_seconds
+        self._stopping = False
+        self._committed = False
+        self._begun = monotonic()
+        self._written = self._begun
+        self._items = 0
+        self._first_item_seconds: float | None = None
+
+    def stop(self) -> None:
+        """See `Running.stop`."""
+        self._stopping = True
+
+    def abort(self) -> None:
+        """See `Running.abort`."""
+        self._stopping = True
+        self._wire.abort()
+
+    async def run(self) -> web.Response | None:
+        """Deliver the stream; return what is to be answered instead, if nothing of it was sent.
+
+        Raises:
+            HTTPException: the source has raised it before anything was sent, and it is an answer of its own.
+            CancelledError: the handler was cancelled; whatever was sent does not look whole.
+        """
+        end: End = "failed"
+        failure: BaseException | None = None
+        instead: web.Response | None = None
+        self._streams.add(self)
+        try:
+            await self._send()
+            end = "complete"
+        except ClientGone:
+            end = self._why_gone()
+            self._wire.abort()  # what it has not taken would wait in vain
+        except GoingAway as error:
+            end = "shut_down"
+            instead = await self._fail(error)
+        except BaseException as error:
+            failure = error
+            if not isinstance(error, Exception) and not _is_the_sources_own(error):
+                end = "client_gone" if self._wire.is_gone() else "failed"
+                if self._committed:
+                    self._wire.close()
+                raise
+            instead = await self._fail(error)
+        finally:
+            status = instead.status if instead is not None else self._wire.status
+            await self._streams.ended(self, self._request, self._outcome(end, failure, status))
+        if isinstance(instead, web.HTTPException):
+            raise instead  # aiohttp wants its own answers raised
+        return instead
+
+    async def _send(self) -> None:
+        stream, wire = self._stream, self._wire
+        stream.quiet_seconds = min(_WATCH_SECONDS, self._commit_after_seconds)
+        async with aclosing(stream.pieces()) as pieces:
+            async for piece in pieces:
+                data = piece
+                if self._stopping:
+                    raise GoingAway
+                if wire.is_gone():
+                    raise ClientGone
+                if not self._committed:
+                    waiting = self._commit_after_seconds - (monotonic() - self._begun)
+                    if not data and waiting > 0:
+                        stream.quiet_seconds = min(_WATCH_SECONDS, waiting)
+                        continue
+                    await self._commit()
+                    data += stream.take_rest()
+                if data := data or self._filler():
+                    await self._write(data)
+        if not self._committed:
+            await self._commit()
+        await wire.finish()
+
+    async def _commit(self) -> None:
+        self._committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+        await self._wire.commit()
+        self._written = monotonic()
+        watch = min(_WATCH_SECONDS, self._keepalive_seconds) if self._keepalive is not None else _WATCH_SECONDS
+        self._stream.quiet_seconds = watch
+
+    async def _write(self, data: bytes) -> None:
+        items = self._stream.items_sent
+        begun = items > 0 or self._stream.in_item
+        if begun and self._first_item_seconds is None:
+            self._first_item_seconds = monotonic() - self._begun
+        await self._wire.write(data)
+        self._items = items
+        self._written = monotonic()
+
+    def _filler(self) -> bytes:
+        """Return what keeps proxies awake, if it is time for it."""
+        if self._keepalive is None or monotonic() - self._written < self._keepalive_seconds:
+            return b""
+        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing.
+        return b" " if self._stream.in_item else self._keepalive
+
+    def _why_gone(self) -> End:
+        if self._wire.stalled:
+            return "stalled"
+        return "shut_down" if self._stopping else "client_gone"
+
+    async def _fail(self, error: BaseException) -> web.Response | None:
+        """Tell a failure: as an answer of its own, or in what was begun."""
+        where = f"{self._request.method} {self._request.rel_url} after {self._items} items"
+        if isinstance(error, GoingAway):
+            logger.info("the server stops: %s is broken off", where)
+        elif self._committed:
+            logger.error("the source of %s failed: the answer is broken off", where, exc_info=error)
+        elif not isinstance(error, web.HTTPException):
+            logger.error("the source of %s failed", where, exc_info=error)
+        if not self._committed:
+            return problem_of(error)
+        with suppress(ClientGone):
+            await self._wire.break_off(self._stream.fail(details_of(error)))
+        return None
+
+    def _outcome(self, end: End, error: BaseException | None, status: int) -> Outcome:
+        return Outcome(
+            end=end,
+            method=self._request.method,
+            path=self._request.raw_path,
+            status=status,
+            format=self._wire.format,
+            coding=self._wire.coding,
+            items=self._items,
+            bytes=self._wire.bytes_sent,
+            first_item_seconds=self._first_item_seconds,
+            seconds=monotonic() - self._begun,
+            error=error,
+        )
+
+
+def _is_the_sources_own(error: BaseException) -> bool:
+    """Whether a cancellation is not ours: a source that waits for a task which somebody cancelled has failed."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

@@ -1,0 +1,145 @@
+"""A URL -> its stream: the request that asks for proof of the end, and the answer, decompressed here.
+
+Must not know any one format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Unpack
+
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, hdrs
+from aiohttp.typedefs import StrOrURL
+
+from chunkwise.errors import TruncatedError
+from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.formats import Format, Limits, by_name
+from chunkwise.formats.paths import PathLike
+from chunkwise.transports.chunked_client import LimitOptions, chunks_of, decoder_maker, is_empty, is_framed
+from chunkwise.transports.compression import CODINGS, Decompressor
+from chunkwise.transports.negotiation import STREAM_END
+from chunkwise.transports.problems import remote_error
+
+
+class Stream(Inbound):
+    """The items of an answer, by ``async for``; see `Inbound`.
+
+    Attributes:
+        response: the answer; its content is the stream's to read.
+    """
+
+    def __init__(
+        self,
+        response: ClientResponse,
+        path: PathLike = "",
+        *,
+        format: str | Format | None = None,
+        type: Any = Any,
+        required: bool = False,
+        limits: Limits,
+    ) -> None:
+        self.response = response
+        coding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        make_decoder = decoder_maker(response, path, format=format, type=type, required=required, limits=limits)
+        chunks = chunks_of(response)
+        # HTTP alone frames what is coded; what is decoded has the end of the coding, too, which will have been seen.
+        framed = is_framed(response, coded=True)
+        super().__init__(
+            _decompressed(chunks, coding, framed=framed) if coding else chunks,
+            make_decoder,
+            lambda: framed or bool(coding),
+            empty=is_empty(response),
+        )
+
+
+@asynccontextmanager
+async def open_stream(
+    session: ClientSession,
+    url: StrOrURL,
+    path: PathLike = "",
+    *,
+    method: str = hdrs.METH_GET,
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    data: Any = None,
+    json: Any = None,
+    format: str | Format | None = None,
+    type: Any = Any,
+    required: bool = False,
+    idle_seconds: float = 60.0,
+    **limits: Unpack[LimitOptions],
+) -> AsyncIterator[Stream]:
+    """Request a URL; ``async with`` gives the `Stream` of its answer.
+
+    It knows more of the end than `items` does of a response that you have requested: it asks the server for a record
+    that proves the end (``Prefer: stream-end``), and it sees a compressed stream that stops early. ``stream.end`` tells
+    how sure it was. A stream may take as long as it likes; only silence is limited, whatever the session's timeout.
+
+    Args:
+        session: the session; its base URL, headers, cookies and connections are used.
+        url: the URL.
+        path: see `items`.
+        method: the request's method.
+        params: its query.
+        headers: more headers.
+        data: its body, as aiohttp takes it; `body` makes one of a source.
+        json: its body, as JSON.
+        format: a name from `FORMATS`, which is asked for, and taken to be what comes; by default the server chooses.
+        type: see `items`.
+        required: see `items`.
+        idle_seconds: how long nothing may come.
+        limits: see `items`.
+
+    Raises:
+        ClientError: aiohttp's: there is no connection.
+        RemoteError: the answer has a status of 400 or more; while reading, see `items`.
+        StalledError: while reading: nothing came for idle_seconds.
+        UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
+    """
+    bounds = Limits(**limits)
+    own: dict[str, str] = {}
+    if format is not None:
+        own[hdrs.ACCEPT] = ", ".join(by_name(format).media_types)
+    body = {"params": params, "data": data, "json": json}
+    opened = open_response(session, method, url, idle_seconds=idle_seconds, headers={**own, **(headers or {})}, **body)
+    async with opened as response:
+        if response.status >= 400:
+            raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
+        yield Stream(response, path, format=format, type=type, required=required, limits=bounds)
+
+
+@asynccontextmanager
+async def open_response(
+    session: ClientSession,
+    method: str,
+    url: StrOrURL,
+    *,
+    idle_seconds: float,
+    headers: Mapping[str, str],
+    **options: Any,
+) -> AsyncIterator[ClientResponse]:
+    """Request a URL so that `Stream` can read the answer: not decompressed, asked to prove its end, of any length."""
+    asked = session.headers.copy()
+    asked.update(headers)
+    asked.add("Prefer", STREAM_END)
+    asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
+    timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
+    async with session.request(
+        method, url, headers=asked, auto_decompress=False, timeout=timeout, **options
+    ) as response:
+        yield response
+
+
+async def _decompressed(chunks: AsyncIterator[bytes], coding: str, *, framed: bool) -> AsyncIterator[bytes]:
+    decompressor = Decompressor(coding)
+    async for data in chunks:
+        framed = True  # the coding ends by itself, if it has begun
+        for piece in decompressor.feed(data):
+            yield piece
+    try:
+        decompressor.finish()
+    except TruncatedError as error:
+        raise Broken(error.message) from error
+    if not framed:
+        raise Broken(f"the connection closed before any byte of the {coding} stream came")

@@ -1,0 +1,171 @@
+"""How streams end: one outcome each, one log line each; and all streams of an application, to be ended with it.
+
+Must not know over which transport a stream goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+from aiohttp import web
+
+logger = logging.getLogger("chunkwise")
+access_logger = logging.getLogger("chunkwise.access")
+
+End = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
+
+_NOTICE_SECONDS = 1.5  # a stream that is told to end looks up twice a second
+_ABORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one stream ended.
+
+    Attributes:
+        end: ``"complete"``; ``"failed"``, the source or what it gave; ``"client_gone"``, who left before the end;
+            ``"stalled"``, a client that took nothing for too long and was cut off; ``"shut_down"`` with the server.
+        method: of the request.
+        path: its target as it came, with the query.
+        status: of the answer.
+        format: a name from `FORMATS`.
+        coding: the content coding (``"gzip"``), or None.
+        items: those that were handed to the connection.
+        bytes: those that were handed to the connection: of the content, after compression.
+        first_item_seconds: from the call of `respond` until the first item was handed to the connection, or None.
+        seconds: from the call of `respond` to the end.
+        error: what the source raised, or None.
+    """
+
+    end: End
+    method: str
+    path: str
+    status: int
+    format: str
+    coding: str | None
+    items: int
+    bytes: int
+    first_item_seconds: float | None
+    seconds: float
+    error: BaseException | None
+
+
+OutcomeHook = Callable[[web.BaseRequest, Outcome], Awaitable[None] | None]
+
+
+class Running(Protocol):
+    """A stream in flight, as its application sees it."""
+
+    ended: asyncio.Event
+
+    def stop(self) -> None:
+        """Fail soon, in a way that the client can see."""
+
+    def abort(self) -> None:
+        """Drop the connection, if the stream is still there."""
+
+
+class Streams:
+    """The streams in flight of one application.
+
+    Args:
+        grace_seconds: how long they may go on when the server stops.
+        on_outcome: is called at the end of each.
+    """
+
+    def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
+        self.stopping = False
+        self._grace_seconds = grace_seconds
+        self._on_outcome = on_outcome
+        self._running: set[Running] = set()
+
+    def add(self, stream: Running) -> None:
+        """Say that a stream begins."""
+        self._running.add(stream)
+
+    async def ended(self, stream: Running, request: web.BaseRequest, outcome: Outcome) -> None:
+        """Say how a stream ended: log its line, and call the hook."""
+        self._running.discard(stream)
+        stream.ended.set()
+        if access_logger.isEnabledFor(logging.INFO):
+            access_logger.info(_line(request, outcome), extra={"outcome": outcome})
+        if self._on_outcome is not None:
+            try:
+                if inspect.isawaitable(called := self._on_outcome(request, outcome)):
+                    await called
+            except Exception:
+                logger.exception("on_outcome failed")
+
+    async def stop(self, _app: web.Application) -> None:
+        """End all streams: by themselves in the grace time, then as failures, then at once."""
+        self.stopping = True
+        await self._wait(self._grace_seconds)
+        for stream in self._running:
+            stream.stop()
+        await self._wait(_NOTICE_SECONDS)
+        for stream in self._running:
+            stream.abort()
+        await self._wait(_ABORT_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._running]
+        if ends:
+            _, waiting = await asyncio.wait(ends, timeout=seconds)
+            for end in waiting:
+                end.cancel()
+
+
+_STREAMS = web.AppKey("chunkwise.streams", Streams)
+
+
+def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
+    """Look after the streams of an application: end them in time when the server stops, and tell how each ended.
+
+    Without it streams work as well; but aiohttp gives them 60 seconds at the server's stop, then cancels them.
+
+    Args:
+        app: the application, before it is started; its sub-applications are included.
+        grace_seconds: how long streams in flight may go on when the server stops. Those that are not through then fail
+            with the problem "Going Away", as any failed stream does; at the latest 2.5 seconds later all have ended.
+            New requests are answered with 503 from the beginning of that time.
+        on_outcome: called with the request and the `Outcome` at the end of each stream; may be a coroutine function.
+            What it raises is logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
+
+    Raises:
+        ValueError: the application was set up before.
+    """
+    if _STREAMS in app:
+        msg = "setup() was called for this application before: call it once"
+        raise ValueError(msg)
+    streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
+    app.on_shutdown.append(streams.stop)
+
+
+def streams_of(request: web.BaseRequest) -> Streams:
+    """Return the streams of the application that a request came to."""
+    known = request.config_dict.get(_STREAMS) if isinstance(request, web.Request) else None
+    return known if isinstance(known, Streams) else Streams()
+
+
+def _line(request: web.BaseRequest, outcome: Outcome) -> str:
+    told = {
+        "end": outcome.end,
+        "method": outcome.method,
+        "path": outcome.path,
+        "status": outcome.status,
+        "format": outcome.format,
+        "coding": outcome.coding,
+        "items": outcome.items,
+        "bytes": outcome.bytes,
+        "first_item_seconds": outcome.first_item_seconds and round(outcome.first_item_seconds, 6),
+        "seconds": round(outcome.seconds, 6),
+        "error": type(outcome.error).__name__ if outcome.error is not None else None,
+        "remote": request.remote,
+    }
+    return msgspec.json.encode(told).decode()
