@@ -24,6 +24,9 @@ else:
 CODINGS: tuple[str, ...] = ("zstd", "br", "gzip", "deflate")
 """What a server may send, what it likes best first: the fastest for about the same size."""
 
+MAX_RATIO = 10_000
+"""Bytes that may come of one byte of the wire. Equal rows that our own server sends come to 5000, a bomb to 100,000."""
+
 _PIECE_BYTES = 64 * 1024  # pieces are gathered to this, so that few items are a call of a decoder
 _STEP_BYTES = 64 * 1024  # is asked of an engine at once; brotli gives half as much again
 _WIRE_BYTES = 4 * 1024  # is counted at once, so that a bomb is known long before its end
@@ -84,7 +87,7 @@ class Decompressor:
         LimitError: there are more than five.
     """
 
-    def __init__(self, content_encoding: str, *, max_ratio: int = 1000, free_bytes: int = 1024 * 1024) -> None:
+    def __init__(self, content_encoding: str, *, max_ratio: int = MAX_RATIO, free_bytes: int = 1024 * 1024) -> None:
         names = [name.strip().lower() for name in content_encoding.split(",")]
         names = [name for name in names if name not in ("", "identity")]
         for name in names:

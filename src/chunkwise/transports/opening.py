@@ -17,8 +17,8 @@ from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.chunked_client import LimitOptions, chunks_of, decoder_maker, is_empty, is_framed
-from chunkwise.transports.compression import CODINGS, Decompressor
-from chunkwise.transports.negotiation import STREAM_END
+from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor
+from chunkwise.transports.negotiation import IDENTITY, STREAM_END
 from chunkwise.transports.problems import remote_error
 
 
@@ -37,16 +37,17 @@ class Stream(Inbound):
         format: str | Format | None = None,
         type: Any = Any,
         required: bool = False,
+        max_ratio: int = MAX_RATIO,
         limits: Limits,
     ) -> None:
         self.response = response
-        coding = response.headers.get(hdrs.CONTENT_ENCODING, "")
+        coding = response.headers.get(hdrs.CONTENT_ENCODING, "").lower().removeprefix(IDENTITY)
         make_decoder = decoder_maker(response, path, format=format, type=type, required=required, limits=limits)
         chunks = chunks_of(response)
         # HTTP alone frames what is coded; what is decoded has the end of the coding, too, which will have been seen.
         framed = is_framed(response, coded=True)
         super().__init__(
-            _decompressed(chunks, coding, framed=framed) if coding else chunks,
+            _decompressed(chunks, coding, max_ratio, framed=framed) if coding else chunks,
             make_decoder,
             lambda: framed or bool(coding),
             empty=is_empty(response),
@@ -68,6 +69,7 @@ async def open_stream(
     type: Any = Any,
     required: bool = False,
     idle_seconds: float = 60.0,
+    max_ratio: int = MAX_RATIO,
     **limits: Unpack[LimitOptions],
 ) -> AsyncIterator[Stream]:
     """Request a URL; ``async with`` gives the `Stream` of its answer.
@@ -89,6 +91,7 @@ async def open_stream(
         type: see `items`.
         required: see `items`.
         idle_seconds: how long nothing may come.
+        max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
         limits: see `items`.
 
     Raises:
@@ -106,7 +109,7 @@ async def open_stream(
     async with opened as response:
         if response.status >= 400:
             raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
-        yield Stream(response, path, format=format, type=type, required=required, limits=bounds)
+        yield Stream(response, path, format=format, type=type, required=required, max_ratio=max_ratio, limits=bounds)
 
 
 @asynccontextmanager
@@ -131,8 +134,10 @@ async def open_response(
         yield response
 
 
-async def _decompressed(chunks: AsyncIterator[bytes], coding: str, *, framed: bool) -> AsyncIterator[bytes]:
-    decompressor = Decompressor(coding)
+async def _decompressed(
+    chunks: AsyncIterator[bytes], coding: str, max_ratio: int, *, framed: bool
+) -> AsyncIterator[bytes]:
+    decompressor = Decompressor(coding, max_ratio=max_ratio)
     async for data in chunks:
         framed = True  # the coding ends by itself, if it has begun
         for piece in decompressor.feed(data):
