@@ -23,4 +23,5 @@ def needs_data(name: str) -> pytest.MarkDecorator:
 needs_curl = needs("curl", present=shutil.which("curl") is not None)
 needs_node = needs("node", present=shutil.which("node") is not None)
 needs_chromium = needs("chromium", present=CHROMIUM is not None)
+needs_nginx = needs("nginx", present=shutil.which("nginx") is not None)
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="shows it by what only Linux has")

@@ -1,0 +1,316 @@
+"""Behind a real nginx with its defaults, which speaks HTTP/1.0 to us: what is promised holds at its other side, too."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise import FORMATS, RemoteError, TruncatedError, open_stream
+from chunkwise.flow.inbound import Inbound
+from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, read_so_far, row
+from tests.needs import needs_curl, needs_nginx
+from tests.transports.reading import read
+from tests.transports.watched import client_of, ends_whole, watched
+from tests.transports.wire import body_of, curl, streams
+
+pytestmark = needs_nginx
+
+READ_SECONDS = 1
+"""nginx' proxy_read_timeout where a test waits for it; the default is 60."""
+
+CONFIG = """
+daemon off;
+{user}
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location ~ ^/default/(?<upstream>\\d+)(?<path>/.*) {{
+            proxy_pass http://127.0.0.1:$upstream$path;
+        }}
+        location ~ ^/http11/(?<upstream>\\d+)(?<path>/.*) {{
+            proxy_pass http://127.0.0.1:$upstream$path;
+            proxy_http_version 1.1;
+        }}
+        location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
+            proxy_pass http://127.0.0.1:$upstream$path;
+            proxy_read_timeout {read_seconds}s;
+        }}
+    }}
+}}
+"""
+
+LOCATIONS = ["default", "http11"]
+"""How nginx speaks to us: HTTP/1.0, its default, or HTTP/1.1."""
+
+every_way = pytest.mark.parametrize("location", LOCATIONS)
+every_format = pytest.mark.parametrize("name", NAMES)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until something listens there; no if the process has ended before."""
+    stop = time.monotonic() + GUARD_SECONDS
+    while process.poll() is None and time.monotonic() < stop:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running nginx: its base URL."""
+    folder = tmp_path_factory.mktemp("nginx")
+    user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
+    process: subprocess.Popen[bytes] | None = None
+    for _ in range(5):  # somebody may take the port that was free
+        port = free_port()
+        config = folder / "nginx.conf"
+        config.write_text(CONFIG.format(folder=folder, port=port, user=user, read_seconds=READ_SECONDS))
+        command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        if answers(port, process):
+            break
+        process.kill()
+        _, told = process.communicate()
+        assert b"Address already in use" in told, told.decode()
+    assert process is not None
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()  # its master, which ends the workers
+        try:
+            process.communicate(timeout=GUARD_SECONDS)
+        finally:
+            process.kill()
+
+
+def port_of(nginx: str) -> int:
+    return int(nginx.rpartition(":")[2])
+
+
+def path_to(location: str, port: int) -> str:
+    return f"/{location}/{port}/0"
+
+
+class Stepping:
+    """A source that gives an item each time that it is let go, then ends, or fails.
+
+    Attributes:
+        go: let it give the next.
+        closed: set when it has ended.
+    """
+
+    def __init__(self, count: int, error: Exception | None = None) -> None:
+        self.go = asyncio.Semaphore(0)
+        self.closed = asyncio.Event()
+        self._count = count
+        self._error = error
+
+    async def rows(self) -> AsyncIterator[dict[str, str]]:
+        try:
+            for index in range(self._count):
+                await self.go.acquire()
+                yield row(index)
+            await self.go.acquire()
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.closed.set()
+
+
+async def step_through(name: str, source: Stepping, stream: Inbound, count: int = 3) -> None:
+    """Let each item go once the one before has come, and read it; then let the end go."""
+    items = aiter(stream)
+    for index in range(count):
+        source.go.release()
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert decoded(name, [await anext(items)]) == [row(index)]
+    source.go.release()
+
+
+@every_way
+@every_format
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, location: str, name: str, coding: str) -> None:
+    source = Stepping(3)
+    headers = {"Accept-Encoding": coding}
+    async with (
+        watched(streams(source.rows, name, commit_after_seconds=0)) as server,
+        ClientSession(nginx, headers=headers) as session,
+    ):
+        async with open_stream(session, path_to(location, server.port)) as stream:
+            assert stream.response.headers.get("Content-Encoding", "identity") == coding
+            await step_through(name, source, stream)
+            assert await read(stream) == ([], None)
+            proven = name == "json" or FORMATS[name].end_record
+            assert stream.end == ("proven" if proven else "framed")
+        assert (await server.outcome()).end == "complete"
+
+
+@every_way
+@every_format
+async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, location: str, name: str) -> None:
+    source = Stepping(3)
+    async with (
+        watched(streams(source.rows, name, commit_after_seconds=0)) as server,
+        client_of(port_of(nginx)) as client,
+    ):
+        await client.ask(path_to(location, server.port), Connection="close")
+        for index in range(3):
+            source.go.release()
+            while read_so_far(name, body_of(client.came)) != [row(at) for at in range(index + 1)]:
+                assert await client.read()
+        source.go.release()
+        assert await client.read_to_end() == "closed"
+    assert ends_whole(client)
+
+
+@every_way
+@every_format
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_failure_is_a_failure_behind_the_items_before_it(
+    nginx: str, location: str, name: str, coding: str
+) -> None:
+    sources = [Stepping(3, ValueError()), Stepping(3, ValueError())]
+    rest = iter(sources)
+    headers = {"Accept-Encoding": coding}
+    async with (
+        watched(streams(lambda: next(rest).rows(), name, commit_after_seconds=0)) as server,
+        ClientSession(nginx, headers=headers) as session,
+    ):
+        path = path_to(location, server.port)
+        async with session.get(path) as response:
+            plain = chunkwise.items(response)
+            await step_through(name, sources[0], plain)
+            came, error = await read(plain)
+            assert came == []
+            assert isinstance(error, TruncatedError)
+        async with open_stream(session, path) as stream:
+            await step_through(name, sources[1], stream)
+            came, error = await read(stream)
+            assert came == []
+            assert isinstance(error, RemoteError if FORMATS[name].end_record else TruncatedError)
+        assert [(await server.outcome()).end for _ in sources] == ["failed", "failed"]
+
+
+@every_way
+@every_format
+async def test_a_failure_sends_no_last_chunk(nginx: str, location: str, name: str) -> None:
+    source = Stepping(3, ValueError())
+    async with (
+        watched(streams(source.rows, name, commit_after_seconds=0)) as server,
+        client_of(port_of(nginx)) as client,
+    ):
+        await client.ask(path_to(location, server.port))
+        for _ in range(4):
+            source.go.release()
+        await client.read_to_end()
+    assert client.came.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert read_so_far(name, body_of(client.came)) == [row(index) for index in range(3)]
+    assert not ends_whole(client)
+
+
+@needs_curl
+@every_way
+async def test_curl_sees_the_failure_and_the_whole(nginx: str, location: str) -> None:
+    for error in (None, ValueError()):
+        source = Stepping(3, error)
+        for _ in range(4):
+            source.go.release()
+        async with watched(streams(source.rows, "ndjson")) as server:
+            status, printed = await curl(nginx + path_to(location, server.port))
+        assert status in ((18, 56) if error else (0,))
+        assert read_so_far("ndjson", printed) == [row(index) for index in range(3)]
+
+
+@every_way
+@pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
+async def test_a_large_stream_comes_to_its_last_item(nginx: str, location: str, error: Exception | None) -> None:
+    async def rows() -> AsyncIterator[dict[str, str]]:
+        for index in range(5000):
+            yield row(index, 1000)
+        if error is not None:
+            raise error
+
+    async with (
+        watched(streams(rows, "ndjson")) as server,
+        ClientSession(nginx) as session,
+        session.get(path_to(location, server.port)) as response,
+    ):
+        came, failure = await read(chunkwise.items(response))
+    assert [item["n"] for item in came] == [str(index) for index in range(5000)]
+    assert isinstance(failure, TruncatedError) if error else failure is None
+
+
+async def late(seconds: float) -> AsyncIterator[dict[str, str]]:
+    yield row(0)
+    await asyncio.sleep(seconds)
+    yield row(1)
+
+
+@pytest.mark.parametrize("name", ["json", "sse"])
+async def test_a_silence_is_survived_with_heartbeats_and_not_without(nginx: str, name: str) -> None:
+    async def got(port: int) -> tuple[list[Any], Any]:
+        async with ClientSession(nginx) as session, session.get(path_to("impatient", port)) as response:
+            came, error = await read(chunkwise.items(response))
+            return decoded(name, came), error
+
+    kept = streams(lambda: late(2 * READ_SECONDS), name, keepalive_seconds=0.3)
+    silent = streams(lambda: late(2 * READ_SECONDS), name, keepalive_seconds=0)
+    async with watched(kept) as keeping, watched(silent) as other:
+        (came, error), (cut, failure) = await asyncio.gather(got(keeping.port), got(other.port))
+        assert (await keeping.outcome()).end == "complete"
+        assert (await other.outcome()).end == "client_gone"
+    assert (came, error) == ([row(0), row(1)], None)
+    assert cut == [row(0)]
+    assert isinstance(failure, TruncatedError)
+
+
+@every_way
+async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location: str) -> None:
+    source = Stepping(2)
+    async with watched(streams(source.rows, "ndjson")) as server:
+        async with client_of(port_of(nginx)) as client:
+            await client.ask(path_to(location, server.port))
+            source.go.release()
+            await client.read_until(b"pad")
+        async with asyncio.timeout(1.0 + 0.5):  # we look after it every half second; nginx tells us at once
+            await source.closed.wait()
+        assert (await server.outcome()).end == "client_gone"
+
+
+@every_way
+async def test_a_failure_before_the_first_item_is_the_answer_that_it_is(nginx: str, location: str) -> None:
+    source = Stepping(0, ValueError())
+    source.go.release()
+    async with (
+        watched(streams(source.rows)) as server,
+        ClientSession(nginx) as session,
+        session.get(path_to(location, server.port)) as response,
+    ):
+        assert response.status == 500
+        assert response.content_type == "application/problem+json"
