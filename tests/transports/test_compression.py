@@ -175,13 +175,13 @@ def test_output_at_the_edges_of_the_engines_buffers_is_complete(coding: str, siz
 
 
 def test_windows_are_small_since_a_server_has_many_streams() -> None:
-    assert coded("br", [TEXT])[0] & 0x0F == 0b0011  # RFC 7932 §9.1: 2**18
-    options = {int(zstd.DecompressionParameter.window_log_max): 19}
+    assert coded("br", [TEXT])[0] & 0b1 == 0  # RFC 7932 §9.1: 2**16
+    options = {int(zstd.DecompressionParameter.window_log_max): 16}
     assert zstd.decompress(coded("zstd", [TEXT]), options=options) == TEXT
 
 
 def test_an_unknown_coding_is_the_servers_error() -> None:
-    with pytest.raises(ValueError, match="unknown content coding 'lzma', expected one of zstd, br, gzip, deflate"):
+    with pytest.raises(ValueError, match="unknown content coding 'lzma', expected one of zstd, gzip, br, deflate"):
         Compressor("lzma")
 
 
@@ -219,7 +219,7 @@ def test_all_codings_of_a_message_must_end() -> None:
 
 @pytest.mark.parametrize("value", ["lzma", "gzip, compress", "gzip;q=1", "gzip br"])
 def test_an_unknown_coding_is_told(value: str) -> None:
-    with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, br, gzip, deflate"):
+    with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, gzip, br, deflate"):
         Decompressor(value)
 
 

@@ -78,7 +78,7 @@ async def respond(
         status: of an answer that goes well.
         headers: more headers; a ``Cache-Control`` is joined with ours. A strong ``ETag`` becomes a weak one where there
             are answers of other bytes under it: in another format, or compressed.
-        compress: whether to apply the content coding that the client likes best (zstd, br, gzip, deflate). Leave it
+        compress: whether to apply the content coding that the client likes best (zstd, gzip, br, deflate). Leave it
             off where an answer holds a secret beside what a stranger has sent: its length tells of both.
         commit_after_seconds: how long the status line waits for the first item.
         keepalive_seconds: after how much silence bytes are sent that mean nothing in the format (white space, a

@@ -125,7 +125,7 @@ async def open_response(
     """Request a URL so that `Stream` can read the answer: not decompressed, asked to prove its end, of any length."""
     asked = session.headers.copy()
     asked.update(headers)
-    asked.add("Prefer", STREAM_END)
+    asked["Prefer"] = ", ".join([*asked.popall("Prefer", []), STREAM_END])
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
     timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
     async with session.request(
