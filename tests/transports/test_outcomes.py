@@ -197,8 +197,13 @@ async def test_a_client_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_client_that_stalled(caplog: pytest.LogCaptureFixture) -> None:
+    async def one_by_one() -> AsyncIterator[dict[str, str]]:
+        while True:
+            yield row(0, 1000)
+            await asyncio.sleep(0)
+
     async with (
-        watched(streams(hot, "ndjson", stall_seconds=0.1), send_bytes=SMALL_BYTES) as server,
+        watched(streams(one_by_one, "ndjson", stall_seconds=0.1), send_bytes=SMALL_BYTES) as server,
         client_of(server.port, receive_bytes=SMALL_BYTES) as client,
     ):
         await client.ask()
