@@ -17,13 +17,13 @@ from chunkwise.formats.json_values import LivePart
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.threads import batches_in_thread
 
-WRITE_BYTES = 64 * 1024
-"""The size of a write while the producer keeps up."""
+WRITE_BYTES = 48 * 1024
+"""What is worth a write of its own while the producer keeps up: with the last batch, a write has up to 64 KiB."""
 
 OLDEST_SECONDS = 0.05
 """How long an item waits for company at most, if the producer computes without ever suspending."""
 
-_BATCH_BYTES = WRITE_BYTES // 4  # encoded at once: so a write is not much larger than it should be
+_BATCH_BYTES = 16 * 1024  # encoded at once
 _MAX_BATCH = 256  # items gathered before they are encoded: what is large shows in one batch, and shrinks the next
 
 ENOUGH = object()

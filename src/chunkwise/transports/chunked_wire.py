@@ -24,7 +24,6 @@ if sys.platform == "linux":
 
 _POLL_SECONDS = 0.02
 _MAX_LOOK_SECONDS = 1.0
-_BUFFER_BYTES = 32 * 1024  # may wait in our buffer while more is written: beside what is written, the price of a client
 
 
 class ChunkedWire:
@@ -81,7 +80,8 @@ class ChunkedWire:
             msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
             raise ValueError(msg)
         if request.transport is not None and self._writer is not None:
-            request.transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+            request.transport.set_write_buffer_limits(high=0)
             self._watch = _StallWatch(request.transport, self._writer, self._stall_seconds)
 
     async def write(self, data: bytes) -> None:
@@ -90,6 +90,7 @@ class ChunkedWire:
             data = self._compressor.piece(data)
         self.bytes_sent += len(data)
         await self._writing(self._response.write(data))
+        await self._sent()
 
     async def finish(self) -> None:
         """See `Wire.finish`."""
@@ -97,6 +98,7 @@ class ChunkedWire:
         self.bytes_sent += len(data)
         await self._writing(self._response.write_eof(data))
         await self._sent()
+        self._unwatch()
         if self._request.version < (1, 1):
             _reset_when_closed(self._request.transport, yes=False)
 
@@ -105,7 +107,6 @@ class ChunkedWire:
         try:
             if record:
                 await self.write(record)
-            await self._sent()  # an orderly close would send it, too, but nobody would watch that
             if self._request.version < (1, 1):
                 await self._taken()
         finally:
@@ -113,8 +114,7 @@ class ChunkedWire:
 
     def close(self) -> None:
         """Close the connection so that no client takes the answer for a whole one."""
-        if self._watch is not None:
-            self._watch.end()
+        self._unwatch()
         self._response.force_close()
         # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind it.
         if self._request.transport is not None:
@@ -137,21 +137,19 @@ class ChunkedWire:
             raise ClientGone
 
     async def _sent(self) -> None:
-        """Wait until the kernel has all that was written."""
-        transport = self._request.transport
-        if transport is not None and self._writer is not None and transport.get_write_buffer_size():
-            transport.set_write_buffer_limits(high=0)  # then there is something to wait for as long as there is a byte
+        """Wait until the kernel has all that was written; aiohttp does so only now and then."""
+        if self._writer is not None:
             await self._writing(self._writer.drain())
-        if transport is not None:
-            transport.set_write_buffer_limits()  # those of asyncio, for what may come on this connection
+
+    def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
+        if self._request.transport is not None:
+            self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection
 
     async def _taken(self) -> None:
         """Wait until the client's kernel has all that was written, too: a reset would throw it away."""
         watch = self._watch
-        if watch is not None:
-            watch.begin()
         # Nobody tells when it is taken: only asking helps.
         while watch is not None and not self.is_gone() and watch.waiting():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
