@@ -220,10 +220,6 @@ async def test_a_source_that_blocks_does_not_hold_it_up(ready: int) -> None:
     assert ready == 0 or not ends_whole(client)
 
 
-@pytest.mark.xfail(
-    reason="to look up and to wait for the thread takes as long as a stream is given, 1.5 seconds: often it is aborted",
-    strict=False,
-)
 async def test_a_client_of_a_source_that_blocks_is_told_as_well() -> None:
     blocked = Blocked(1)
     try:

@@ -72,7 +72,7 @@ class Level:
         self.encoder = encoder
         self.items: list[Any] = []
         self.count = 0
-        self.batch_items = 16
+        self.batch_items = 1  # until the first has shown how large they are
         self._box = box
 
     def is_full(self) -> bool:

@@ -85,7 +85,8 @@ async def respond(
             comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON and server-sent
             events, never in the others; 0 for never.
         stall_seconds: how long a client may take nothing while something waits for it before it is cut off; 0 for
-            ever.
+            ever. TCP tells what a client takes in steps of some 64 KiB, so that a limit of a few seconds may cut off
+            one that is only slow.
 
     Raises:
         UnknownFormat: ``format`` names none.

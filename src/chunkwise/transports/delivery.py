@@ -200,8 +200,8 @@ class Delivery:
         begun = items > 0 or self._stream.in_item
         if begun and self._first_item_seconds is None:
             self._first_item_seconds = monotonic() - self._begun
-        await self._wire.write(data)
         self._items = items
+        await self._wire.write(data)
         self._written = monotonic()
 
     def _filler(self) -> bytes:

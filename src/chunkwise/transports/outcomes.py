@@ -20,7 +20,7 @@ access_logger = logging.getLogger("chunkwise.access")
 
 End = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
-_NOTICE_SECONDS = 1.5  # a stream that is told to end looks up twice a second
+_NOTICE_SECONDS = 2.0  # a stream that is told to end looks up twice a second, and may wait a second for its thread
 _ABORT_SECONDS = 1.0
 
 
@@ -132,8 +132,8 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
     Args:
         app: the application, before it is started; its sub-applications are included.
         grace_seconds: how long streams in flight may go on when the server stops. Those that are not through then fail
-            with the problem "Going Away", as any failed stream does; at the latest 2.5 seconds later all have ended.
-            New requests are answered with 503 from the beginning of that time.
+            with the problem "Going Away", as any failed stream does; at the latest 3 seconds later all have ended. A
+            handler that calls `respond` in the grace time answers with 503.
         on_outcome: called with the request and the `Outcome` at the end of each stream; may be a coroutine function.
             What it raises is logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
 
