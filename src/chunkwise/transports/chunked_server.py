@@ -83,7 +83,7 @@ async def respond(
         commit_after_seconds: how long the status line waits for the first item.
         keepalive_seconds: after how much silence bytes are sent that mean nothing in the format (white space, a
             comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON and server-sent
-            events, never in the others; 0 for never.
+            events, never in the others; 0 for never. CSV and text have no such bytes.
         stall_seconds: how long a client may take nothing while something waits for it before it is cut off; 0 for
             ever. TCP tells what a client takes in steps of some 64 KiB, so that a limit of a few seconds may cut off
             one that is only slow.
