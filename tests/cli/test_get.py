@@ -104,6 +104,12 @@ def test_a_failure_that_the_server_tells_in_the_stream_is_told() -> None:
     assert "failed after 2 items: Conflict" in done.told
 
 
+def test_a_type_that_says_nothing_leaves_it_to_the_name() -> None:
+    with answering(whole("application/octet-stream", LINES)) as url:
+        assert run("get", f"{url}rows.ndjson") == (0, LINES, "")
+        assert run("get", f"{url}rows.bin").code == 9
+
+
 def test_a_type_that_is_wrong_or_missing_can_be_overruled() -> None:
     with answering(whole("application/octet-stream", LINES)) as url:
         assert run("get", url, "--from", "ndjson") == (0, LINES, "")

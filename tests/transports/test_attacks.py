@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 from aiohttp.test_utils import TestServer
 
 import chunkwise
@@ -166,3 +166,105 @@ async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, st
         session.get(server.make_url("/"), headers={"Accept": accept}) as response,
     ):
         assert (response.status, response.headers["Vary"].split(", ")[0]) == (status, "Accept")
+
+
+async def test_what_was_read_before_is_given_or_its_lack_is_told() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, two(), "ndjson")
+
+    async with serving(handler) as server, ClientSession() as session:
+        url = server.make_url("/")
+        async with session.get(url) as response:
+            await response.read()
+            assert [item async for item in chunkwise.items(response)] == [1, 2]
+        async with session.get(url) as response:
+            assert [item async for item in chunkwise.items(response)] == [1, 2]
+            with pytest.raises(chunkwise.StreamError, match="4 of 4 bytes of the message were read by others"):
+                [item async for item in chunkwise.items(response)]
+        async with session.get(url) as response:
+            await response.content.readline()
+            stream = chunkwise.items(response)
+            assert await anext(aiter(stream)) == 2
+            with pytest.raises(chunkwise.StreamError, match="2 of 4 bytes of the message were read by others"):
+                [item async for item in stream]
+
+
+async def test_an_upload_that_a_middleware_has_read_is_read_again() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.json_response([item async for item in chunkwise.items(request)])
+
+    async with serving(handler) as server, ClientSession() as session:
+        data = chunkwise.body([1, 2], "ndjson")
+        async with session.get(server.make_url("/"), data=data) as response:
+            assert await response.json() == [1, 2]
+
+
+async def test_nothing_proves_the_end_of_a_compressed_upload() -> None:
+    ends: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        stream = chunkwise.items(request)
+        came = [item async for item in stream]
+        ends.append(stream.end)
+        return web.json_response(came)
+
+    compressing = zlib.compressobj(wbits=31)
+    cut = compressing.compress(b"1\n") + compressing.flush(zlib.Z_SYNC_FLUSH)
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
+    async with (
+        serving(handler) as server,
+        ClientSession() as session,
+        session.get(server.make_url("/"), data=cut, headers=headers) as response,
+    ):
+        assert await response.json() == [1]
+    assert ends == ["unknown"]
+
+
+async def test_a_timeout_of_the_whole_session_says_that_it_is_one() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(5)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, source(), "ndjson")
+
+    async with (
+        serving(handler) as server,
+        ClientSession(timeout=ClientTimeout(total=0.3)) as session,
+        session.get(server.make_url("/")) as response,
+    ):
+        with pytest.raises(chunkwise.TruncatedError, match="the session's total timeout is over"):
+            [item async for item in chunkwise.items(response)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"), [({"formt": "json"}, TypeError), ({"format": "xml"}, chunkwise.UnknownFormat)]
+)
+def test_a_wrong_option_is_told_where_it_stands(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        chunkwise.streaming(**options)
+
+
+async def test_a_handler_that_is_cancelled_because_its_client_left_has_no_error() -> None:
+    outcomes: list[chunkwise.Outcome] = []
+    begun = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, source(), "ndjson")
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    chunkwise.setup(app, on_outcome=lambda _, outcome: outcomes.append(outcome))
+    async with TestServer(app) as server, ClientSession() as session:  # it has handler_cancellation
+        async with session.get(server.make_url("/")):
+            await begun.wait()
+        async with asyncio.timeout(20):
+            while not outcomes:
+                await asyncio.sleep(0.01)
+    assert [(outcome.end, outcome.error) for outcome in outcomes] == [("client_gone", None)]

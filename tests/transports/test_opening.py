@@ -394,10 +394,10 @@ async def test_a_silence_is_told_behind_the_items_that_came() -> None:
     assert (again, type(same), stream.end) == ([], StalledError, None)
 
 
-async def test_a_silence_before_the_answer_is_aiohttps_error() -> None:
+async def test_a_silence_before_the_answer_is_a_stall() -> None:
     linger = asyncio.Event()
     async with answering(linger=linger) as port, ClientSession() as session:
-        with pytest.raises(aiohttp.SocketTimeoutError) as caught:
+        with pytest.raises(chunkwise.StalledError) as caught:
             async with chunkwise.open_stream(session, url_of(port), idle_seconds=0.2):
                 pass
         linger.set()

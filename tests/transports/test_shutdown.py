@@ -130,6 +130,33 @@ async def test_a_stream_that_does_not_ends_as_a_failure_that_its_client_sees(nam
         assert not server.has_more
 
 
+@pytest.mark.parametrize("goes_on", [False, True], ids=["ends", "goes on"])
+async def test_the_end_record_counts_the_items_that_were_sent(*, goes_on: bool) -> None:
+    """Also one that the source gives when its stream has been told to end."""
+    held = Held(ready=2)
+
+    async def source() -> AsyncIterator[dict[str, str]]:
+        async for item in held.rows():
+            yield item
+        if goes_on:
+            await asyncio.sleep(GUARD_SECONDS)
+
+    async with watched(streams(source, "ndjson"), grace_seconds=0.0) as server, ClientSession() as session:
+        async with open_stream(session, url_of(server.port)) as stream:
+            items = aiter(stream)
+            assert [await anext(items), await anext(items)] == [row(0), row(1)]
+            await asyncio.wait_for(held.waits.wait(), GUARD_SECONDS)
+            stopping = asyncio.create_task(cleaned_up(server))
+            await asyncio.sleep(0.05)  # the grace is over, and the stream looks up half a second later
+            held.go.set()
+            came, error = await read(stream)
+            await stopping
+        outcome = await server.outcome()
+    assert (came, outcome.items, outcome.end) == ([row(2)], 3, "shut_down" if goes_on else "complete")
+    assert (error is None) != goes_on
+    assert error is None or (error.item_index == 3 and "failed after 3 items" in str(error))
+
+
 @both_versions
 async def test_a_hot_stream_ends_as_a_failure_that_its_client_sees(version: str) -> None:
     async with (

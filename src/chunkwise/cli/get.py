@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ from aiohttp import ClientResponse, ClientSession, hdrs
 from chunkwise.cli.progress import progress
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.outbound import Outbound
-from chunkwise.formats import FORMATS, by_media_type
+from chunkwise.formats import FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
@@ -65,10 +65,7 @@ async def _open(response: ClientResponse, path: str, input_format: str | None) -
         raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
     name = input_format
     if name is None and response.status not in (204, 205, 304):
-        try:
-            name = by_media_type(response.headers.get(hdrs.CONTENT_TYPE, "")).name
-        except UnknownFormat as error:
-            raise UnknownFormat(error.message.replace("format=", "--from")) from None
+        name = _format_of(response)
     if name == "sse" and not path:
         return Stream(response, format=name, type=ServerSentEvent, limits=DEFAULT_LIMITS), True
     try:
@@ -76,6 +73,17 @@ async def _open(response: ClientResponse, path: str, input_format: str | None) -
     except TypeError as error:
         raise click.BadParameter(str(error), param_hint="--path") from None
     return Stream(response, path, format=name, required=bool(path), limits=DEFAULT_LIMITS), False
+
+
+def _format_of(response: ClientResponse) -> str:
+    """Return the format that an answer's type names, or its URL where the type says nothing."""
+    try:
+        return by_media_type(response.headers.get(hdrs.CONTENT_TYPE, "")).name
+    except UnknownFormat as error:
+        if response.content_type == "application/octet-stream":  # also if there is none
+            with suppress(UnknownFormat):
+                return by_suffix(response.url.name).name
+        raise UnknownFormat(error.message.replace("format=", "--from")) from None
 
 
 async def _values(events: Stream) -> AsyncIterator[list[Any]]:

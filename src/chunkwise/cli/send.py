@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import stat
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -62,9 +65,12 @@ async def send(
     """Upload a file and write the answer to stdout; see the command's help."""
     if not is_token(method):
         raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
+    found = await asyncio.to_thread(file.stat)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
-    total = (await asyncio.to_thread(file.stat)).st_size if wanted is own else None
+    total = found.st_size if wanted is own else None
     upload = _Upload(file, own, wanted)
     payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)

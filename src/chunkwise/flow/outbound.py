@@ -64,10 +64,14 @@ class Outbound:
         source: what `gather` takes: an async or sync iterable of items, or `Batches`. Items may have live parts.
         encoder: the format's encoder, new.
         quiet_seconds: see above; None for never. It may be changed between two pieces.
+
+    Attributes:
+        complete: whether what was handed over last is the end of the stream.
     """
 
     def __init__(self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None) -> None:
         self.quiet_seconds = quiet_seconds
+        self.complete = False
         self._source = source
         self._encoder = encoder
         self._box = Box()
@@ -107,6 +111,7 @@ class Outbound:
         finally:
             await discard(self._level.items)  # what a failure left over
         box.buffer += self._encoder.finish()
+        self.complete = True
         yield box.take()
 
     async def _drive(

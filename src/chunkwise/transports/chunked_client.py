@@ -15,7 +15,7 @@ from aiohttp import AsyncIterablePayload, ClientError, ClientResponse, SocketTim
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
-from chunkwise.errors import UnknownFormat
+from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, Limits, by_media_type, by_name
@@ -171,10 +171,10 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         coded: whether its content coding is not undone by aiohttp, which does not tell a compressed stream that stops
             early.
     """
+    if isinstance(message, _HTTP) and hdrs.CONTENT_ENCODING in message.headers and not coded:
+        return False
     if isinstance(message, ClientResponse):
         headers = message.headers
-        if hdrs.CONTENT_ENCODING in headers and not coded:
-            return False
         return hdrs.CONTENT_LENGTH in headers or "chunked" in headers.get(hdrs.TRANSFER_ENCODING, "").lower()
     return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
 
@@ -205,10 +205,18 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> Asy
     if isinstance(message, ClientResponse) and message.status >= 400:
         raise await remote_error(message)
     content = message.content if isinstance(message, _HTTP) else message
+    given = 0
     try:
         if isinstance(content, StreamReader):
-            async for data in content.iter_any():
+            if isinstance(message, _HTTP) and content.at_eof() and (data := await message.read()):
+                given += len(data)  # it was read whole before, and has kept it
                 yield data
+            async for data in content.iter_any():
+                given += len(data)
+                yield data
+            if given != content.total_bytes:
+                msg = f"{content.total_bytes - given} of {content.total_bytes} bytes of the message were read by others"
+                raise StreamError(msg)
         elif isinstance(content, (bytes, bytearray, memoryview)):
             yield bytes(content)
         elif isinstance(content, AsyncIterable):
@@ -247,6 +255,8 @@ def _left_over(content: StreamReader) -> bytes:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the session's total timeout is over: open_stream has none, ClientTimeout(total=None) neither"
     told: dict[type | None, str] = {
         ContentLengthError: "the connection closed before all bytes of its Content-Length came",
         TransferEncodingError: "the connection closed before the last chunk came",

@@ -195,8 +195,11 @@ def streaming(handler: Producer | None = None, **options: Any) -> Any:
     The options are those of `respond`.
 
     Raises:
-        TypeError: what is decorated is no generator function.
+        TypeError: what is decorated is no generator function, or an option is none of `respond`.
+        UnknownFormat: ``format`` names none.
     """
+    inspect.signature(respond).bind(None, None, **options)
+    offered(options.get("format"))
     if handler is None:
         return functools.partial(streaming, **options)
     if not (inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)):

@@ -153,7 +153,8 @@ class Delivery:
         except BaseException as error:
             failure = error
             if not isinstance(error, Exception) and not _is_the_sources_own(error):
-                end = "client_gone" if self._wire.is_gone() else "failed"
+                if self._wire.is_gone():
+                    end, failure = "client_gone", None
                 if self._committed:
                     self._wire.close()
                 raise
@@ -171,7 +172,7 @@ class Delivery:
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 data = piece
-                if self._stopping:
+                if self._stopping and not (data and self._committed) and not stream.complete:
                     raise GoingAway
                 if wire.is_gone():
                     raise ClientGone
@@ -184,6 +185,8 @@ class Delivery:
                     data += stream.take_rest()
                 if data := data or self._filler():
                     await self._write(data)
+                if self._stopping and not stream.complete:  # behind the items that the end record will count
+                    raise GoingAway
         if not self._committed:
             await self._commit()
         await wire.finish()

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, hdrs
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, SocketTimeoutError, hdrs
 from aiohttp.typedefs import StrOrURL
 
-from chunkwise.errors import TruncatedError
+from chunkwise.errors import StalledError, TruncatedError
 from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
@@ -97,7 +97,7 @@ async def open_stream(
     Raises:
         ClientError: aiohttp's: there is no connection.
         RemoteError: the answer has a status of 400 or more; while reading, see `items`.
-        StalledError: while reading: nothing came for idle_seconds.
+        StalledError: nothing came for idle_seconds.
         UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
     """
     bounds = Limits(**limits)
@@ -128,9 +128,12 @@ async def open_response(
     asked["Prefer"] = ", ".join([*asked.popall("Prefer", []), STREAM_END])
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
     timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
-    async with session.request(
-        method, url, headers=asked, auto_decompress=False, timeout=timeout, **options
-    ) as response:
+    requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
+    try:
+        response = await requesting
+    except SocketTimeoutError as error:
+        raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+    async with response:
         yield response
 
 

@@ -56,7 +56,7 @@ class Outcome:
     error: BaseException | None
 
 
-OutcomeHook = Callable[[web.BaseRequest, Outcome], Awaitable[None] | None]
+OutcomeHook = Callable[[web.Request, Outcome], Awaitable[None] | None]
 
 
 class Running(Protocol):
@@ -95,7 +95,7 @@ class Streams:
         stream.ended.set()
         if access_logger.isEnabledFor(logging.INFO):
             access_logger.info(_line(request, outcome), extra={"outcome": outcome})
-        if self._on_outcome is not None:
+        if self._on_outcome is not None and isinstance(request, web.Request):
             try:
                 if inspect.isawaitable(called := self._on_outcome(request, outcome)):
                     await called
