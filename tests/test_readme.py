@@ -84,3 +84,17 @@ def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> 
     run(code, {})
     said = re.findall(r"print\(.*\)  # (\[.*?\])(?:;|$)", code, re.MULTILINE)
     assert capsys.readouterr().out.splitlines() == said
+
+
+async def test_curl_prints_the_last_record_that_is_shown() -> None:
+    section = README.read_text().split("\n## Formats\n")[1].split("\n## ")[0]
+    told = re.search(r"```\n\$ curl (.*?) localhost:8081(\S+)\n(.*?)```", section, re.DOTALL)
+    assert told is not None
+    options, path, printed = told.groups()
+    headers = dict(header.split(": ") for header in re.findall(r"-H '(.*?)'", options))
+    async with (
+        server() as serving,
+        ClientSession() as session,
+        session.get(serving.make_url(path), headers=headers) as response,
+    ):
+        assert await response.text() == printed
