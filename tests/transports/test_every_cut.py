@@ -364,7 +364,9 @@ async def test_every_cut_of_a_coded_stream_is_told(format: str, coding: Coding, 
         for cut in cuts(body, framing, coding):
             stream, came, error = await taken(session, url, "open_stream")
             if cut.whole:
-                end = "proven" if format == "json" else "framed"
+                # Behind a gzip member or a zstd frame another might have come, where only the close ends the body.
+                framed = framing in ("chunked", "length") or coding == "br"
+                end = "proven" if format == "json" else "framed" if framed else "unknown"
                 assert (came, error, stream.end) == (body.items, None, end), cut.name
                 assert (stream.items_seen, stream.bytes_seen) == (len(came), len(body.data)), cut.name
             else:

@@ -62,13 +62,13 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
     ("name", "shape", "filler"),
     [
         ("json", plain, b"1\r\n \r\n"),
-        ("json", nested, b"1\r\n \r\n"),
+        ("json", nested, b"1\r\n\t\r\n"),
         ("sse", plain, b"3\r\n:\n\n\r\n"),
-        ("sse", inside_an_item, b"1\r\n \r\n"),
+        ("sse", inside_an_item, b"1\r\n\t\r\n"),
         ("ndjson", plain, b"1\r\n\n\r\n"),
-        ("ndjson", inside_an_item, b"1\r\n \r\n"),
+        ("ndjson", inside_an_item, b"1\r\n\t\r\n"),
         ("json-seq", plain, b"1\r\n\n\r\n"),
-        ("json-seq", inside_an_item, b"1\r\n \r\n"),
+        ("json-seq", inside_an_item, b"1\r\n\t\r\n"),
     ],
 )
 async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(

@@ -186,6 +186,7 @@ class Format:
         headers: what the format adds to an answer's headers.
         keepalive: bytes that are legal between items, or None.
         keepalive_by_default: whether they are sent in long silences without being asked for.
+        proves_end: whether its grammar proves the end: a stream that was cut is then never taken for a whole one.
         end_record: how its end record is written and found; None if it needs none (JSON), or cannot hold one.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
@@ -199,6 +200,7 @@ class Format:
     parameters: str = ""
     keepalive_by_default: bool = False
     documents: bool = True
+    proves_end: bool = False
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None
     end_record: EndRecordMarks | None = None

@@ -154,6 +154,7 @@ JSON = Format(
     suffixes=(".json", ".geojson"),
     encoder=JsonEncoder,
     decoder=JsonDecoder,
+    proves_end=True,
     keepalive=b" ",
     keepalive_by_default=True,
 )

@@ -51,8 +51,7 @@ class RecordEncoder(ABC):
         """See `Encoder.open_item`."""
         self._count += 1
         self._in_item = True
-        # Spaces keep the connection alive while an item waits for its parts: behind one it could look like the record.
-        return self.before + b"\t" if self._end is not None else self.before
+        return self.before
 
     def close_item(self) -> bytes:
         """See `Encoder.close_item`."""

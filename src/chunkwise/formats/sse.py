@@ -87,9 +87,7 @@ class SseEncoder(RecordEncoder):
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
-        index = self._count
-        super().open_item()  # its bytes are not for us: a line of data never looks like the record
-        return b"id: %d\ndata: " % index
+        return b"id: %d\ndata: " % self._count + super().open_item()
 
 
 class SseDecoder(StreamDecoder):

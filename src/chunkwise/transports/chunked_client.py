@@ -92,12 +92,13 @@ def decoder_maker(
     if given is None and not isinstance(message, _HTTP):
         msg = "bytes do not say their format: name it with format="
         raise UnknownFormat(msg)
-    headers = message.headers if isinstance(message, _HTTP) else {}
 
     def make_decoder() -> Decoder:
-        chosen = given or by_media_type(headers.get(hdrs.CONTENT_TYPE, ""))
+        headers = message.headers if isinstance(message, _HTTP) else None
+        chosen = given or by_media_type(headers.get(hdrs.CONTENT_TYPE, "") if headers else "")
         decoder = chosen.decoder(path, type=type, required=required, limits=limits)
-        if chosen.end_record is not None and prefers([headers.get(PREFERENCE_APPLIED, "")], STREAM_END):
+        applied = headers.getall(PREFERENCE_APPLIED, []) if headers else []
+        if chosen.end_record is not None and prefers(applied, STREAM_END):
             return StreamEndDecoder(decoder, chosen.end_record)
         return decoder
 
@@ -175,13 +176,17 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         return False
     if isinstance(message, ClientResponse):
         headers = message.headers
-        return hdrs.CONTENT_LENGTH in headers or "chunked" in headers.get(hdrs.TRANSFER_ENCODING, "").lower()
+        codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
+        # RFC 9112 §6.3, rule 4: chunks tell the end if they are the last coding that was applied.
+        return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
     return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
 
 
 def is_empty(message: Message) -> bool:
-    """Whether the message has no content by its status, which is a stream of no items in any format."""
-    return isinstance(message, ClientResponse) and message.status in (204, 205, 304)
+    """Whether the message has no content by its nature, which is a stream of no items in any format."""
+    return isinstance(message, ClientResponse) and (
+        message.method == hdrs.METH_HEAD or message.status in (204, 205, 304)
+    )
 
 
 def chunks_of(message: Message) -> AsyncIterator[bytes]:

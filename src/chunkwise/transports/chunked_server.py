@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, overload
 
@@ -33,6 +34,11 @@ from chunkwise.transports.problems import GoingAway, problem_of, problem_respons
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
+
+_NO_RESET = (
+    "over a Unix socket, an answer under HTTP/1.0 cannot be told from one that was cut: let the proxy speak HTTP/1.1 "
+    "(nginx: proxy_http_version 1.1), or ask for JSON"
+)
 
 KEEPALIVE_SECONDS = 15.0
 """Silence after which JSON and server-sent events are kept alive: proxies give up after 60 seconds, as a rule."""
@@ -95,7 +101,7 @@ async def respond(
     """
     headers = headers or {}
     streams = streams_of(request)
-    await _check(source, status, headers)
+    await _check(source, status, headers, (commit_after_seconds, keepalive_seconds or 0, stall_seconds))
     formats = offered(format)
     if not is_stream(source):
         formats = [row for row in formats if row.documents] or formats
@@ -114,11 +120,14 @@ async def respond(
             return _refusal(hdrs.ACCEPT, accept, [row.media_types[0] for row in formats])
         return _refusal(hdrs.ACCEPT_ENCODING, accept_encoding, [*CODINGS, IDENTITY])
     stream_end = chosen.end_record is not None and prefers(prefer, STREAM_END)
+    if request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
+        await discard(source)
+        return problem_response(505, _NO_RESET)
     response = _Answer(status=status, headers=headers)
     varies = [*[hdrs.ACCEPT] * negotiated, *[hdrs.ACCEPT_ENCODING] * compress, *["Prefer"] * bool(chosen.end_record)]
-    _set_headers(response, chosen, coding, varies)
     if stream_end:
         response.headers[PREFERENCE_APPLIED] = STREAM_END
+    _set_headers(response, chosen, coding, varies)
     if request.method == hdrs.METH_HEAD:
         await discard(source)
         await response.prepare(request)
@@ -144,6 +153,11 @@ class _Answer(web.StreamResponse):
         """Do nothing."""
 
 
+def _is_unix(request: web.BaseRequest) -> bool:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    return connection is not None and connection.family == getattr(socket, "AF_UNIX", None)
+
+
 def _refusal(header: str, accepted: Sequence[str], available: Sequence[str]) -> web.Response:
     detail = f"the client accepts {', '.join(accepted)}; there is {', '.join(available)}"
     refusal = problem_response(406, detail, available=available)
@@ -151,13 +165,15 @@ def _refusal(header: str, accepted: Sequence[str], available: Sequence[str]) -> 
     return refusal
 
 
-async def _check(source: Any, status: int, headers: Mapping[str, str]) -> None:
+async def _check(source: Any, status: int, headers: Mapping[str, str], waits: Sequence[float]) -> None:
     told = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
     msg = ""
     if told:
         msg = f"headers name {told[0]}, but nobody knows a stream's length: leave it out"
     elif status < 200 or status in (204, 205, 304):
         msg = f"status {status} has no content (RFC 9110 §15), so it cannot answer with a stream"
+    elif min(waits) < 0:
+        msg = f"waits are seconds from 0 on, got {min(waits)}"
     if msg:
         await discard(source)
         raise ValueError(msg)
@@ -167,7 +183,8 @@ def _set_headers(response: web.StreamResponse, format: Format, coding: str, vari
     headers = response.headers
     headers[hdrs.CONTENT_TYPE] = format.content_type
     # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and what it makes may look whole when the stream is not.
-    directives = [headers.get(hdrs.CACHE_CONTROL), format.headers.get(hdrs.CACHE_CONTROL), "no-transform"]
+    mine = headers.getall(hdrs.CACHE_CONTROL, [])
+    directives = [*mine, format.headers.get(hdrs.CACHE_CONTROL), "no-transform"]
     headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
     for name, value in format.headers.items():
         headers.setdefault(name, value)
@@ -177,9 +194,9 @@ def _set_headers(response: web.StreamResponse, format: Format, coding: str, vari
         headers[hdrs.CONTENT_ENCODING] = coding
     # RFC 9110 §8.8.3: a strong entity tag is of one representation, byte for byte.
     etag = headers.get(hdrs.ETAG, "")
-    if etag.startswith('"') and (coding != IDENTITY or hdrs.ACCEPT in varies):
+    if etag.startswith('"') and (coding != IDENTITY or hdrs.ACCEPT in varies or PREFERENCE_APPLIED in headers):
         headers[hdrs.ETAG] = f"W/{etag}"
-    known = [name.strip() for name in headers.get(hdrs.VARY, "").split(",") if name.strip()]
+    known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
     if varies:
         headers[hdrs.VARY] = ", ".join({name.lower(): name for name in (*known, *varies)}.values())
 

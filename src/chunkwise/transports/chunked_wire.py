@@ -53,6 +53,8 @@ class ChunkedWire:
         self._response = response
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
+        # Once: TLS does not tell it any more when it is closing.
+        self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
         self._writer: AbstractStreamWriter | None = None
         self._watch: _StallWatch | None = None
 
@@ -68,7 +70,7 @@ class ChunkedWire:
             response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
             # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
             # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
-            _reset_when_closed(request.transport, yes=True)
+            self._reset_when_closed(yes=True)
         try:
             self._writer = await response.prepare(request)
         except ConnectionError as error:
@@ -81,8 +83,8 @@ class ChunkedWire:
             raise ValueError(msg)
         if request.transport is not None and self._writer is not None:
             # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-            request.transport.set_write_buffer_limits(high=0)
-            self._watch = _StallWatch(request.transport, self._writer, self._stall_seconds)
+            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+            self._watch = _StallWatch(request.transport, self._writer, self._socket, self._stall_seconds)
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
@@ -100,29 +102,42 @@ class ChunkedWire:
         await self._sent()
         self._unwatch()
         if self._request.version < (1, 1):
-            _reset_when_closed(self._request.transport, yes=False)
+            self._reset_when_closed(yes=False)
 
     async def break_off(self, record: bytes) -> None:
         """See `Wire.break_off`."""
         try:
-            if record:
+            if record and self._writer is not None:
                 await self.write(record)
-            if self._request.version < (1, 1):
+            # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
+            # case if the client has sent what nobody has read.
+            if self._request.version < (1, 1) or not self._request.content.at_eof():
                 await self._taken()
         finally:
             self.close()
 
     def close(self) -> None:
         """Close the connection so that no client takes the answer for a whole one."""
-        self._unwatch()
         self._response.force_close()
-        # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind it.
-        if self._request.transport is not None:
-            self._request.transport.close()
+        transport = self._request.transport
+        if self._request.version < (1, 1):
+            self.abort()  # an orderly close of TLS says goodbye, which is as good as an end
+        elif transport is not None:
+            # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind
+            # it. What a client does not take is dropped by the watch, which goes on.
+            transport.close()
+            if not transport.get_write_buffer_size():
+                self._unwatch()
 
     def abort(self) -> None:
         """See `Wire.abort`."""
-        _drop(self._request.transport)
+        self._unwatch()
+        if self._request.transport is not None:
+            _drop(self._request.transport, self._socket)
+
+    def _reset_when_closed(self, *, yes: bool) -> None:
+        if self._socket is not None:
+            _reset_when_closed(self._socket, yes=yes)
 
     def is_gone(self) -> bool:
         """See `Wire.is_gone`."""
@@ -162,12 +177,18 @@ class _StallWatch:
     in that queue only when a third of it is free, which can be minutes of a slow reader's time.
     """
 
-    def __init__(self, transport: asyncio.Transport, writer: AbstractStreamWriter, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        writer: AbstractStreamWriter,
+        connection: socket.socket | None,
+        stall_seconds: float,
+    ) -> None:
         self.stalled = False
         self._transport = transport
         self._writer = writer
         self._stall_seconds = stall_seconds
-        self._socket = transport.get_extra_info("socket")
+        self._socket = connection
         self._taken = 0
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
@@ -188,14 +209,16 @@ class _StallWatch:
     def begin(self) -> None:
         """Watch on."""
         self.end()
-        look_seconds = min(self._stall_seconds / 8, _MAX_LOOK_SECONDS) if self._stall_seconds else _MAX_LOOK_SECONDS
+        look_seconds = _MAX_LOOK_SECONDS
+        if self._stall_seconds:
+            look_seconds = max(_POLL_SECONDS, min(self._stall_seconds / 8, look_seconds))
         self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
 
     def _look(self) -> None:
         if self._transport.is_closing():
             # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
             # would wait for ever, and we for it.
-            _drop(self._transport)
+            _drop(self._transport, self._socket)
             return
         waiting = self.waiting()
         taken = self._writer.output_size - waiting
@@ -203,20 +226,19 @@ class _StallWatch:
             self._since = monotonic()
         elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
             self.stalled = True
-            _drop(self._transport)
+            _drop(self._transport, self._socket)
             return
         self._taken = taken
         self.begin()
 
 
-def _drop(transport: asyncio.Transport | None) -> None:
+def _drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
     """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
-    if transport is not None:
-        _reset_when_closed(transport, yes=True)
-        transport.abort()
+    if connection is not None:
+        _reset_when_closed(connection, yes=True)
+    transport.abort()
 
 
-def _reset_when_closed(transport: asyncio.Transport | None, *, yes: bool) -> None:
-    connection = transport.get_extra_info("socket") if transport is not None else None
-    if connection is not None and connection.fileno() >= 0:
+def _reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
+    if connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))

@@ -42,6 +42,12 @@ _ZSTD: dict[int, int] = {
 }
 
 
+def codings_of(content_encoding: str) -> list[str]:
+    """Return the codings that a Content-Encoding header names, in the order in which they were applied."""
+    names = (name.strip().lower() for name in content_encoding.split(","))
+    return [name for name in names if name not in ("", "identity")]
+
+
 class Compressor:
     """Bytes -> coded bytes. What a piece gives can be decoded to all of that piece at once.
 
@@ -93,8 +99,7 @@ class Decompressor:
     """
 
     def __init__(self, content_encoding: str, *, max_ratio: int = MAX_RATIO, free_bytes: int = 1024 * 1024) -> None:
-        names = [name.strip().lower() for name in content_encoding.split(",")]
-        names = [name for name in names if name not in ("", "identity")]
+        names = codings_of(content_encoding)
         for name in names:
             if name not in (*CODINGS, "x-gzip"):
                 raise DecodeError(f"unknown content coding {name!r}, expected one of {', '.join(CODINGS)}")

@@ -22,6 +22,9 @@ logger = logging.getLogger("chunkwise")
 _WATCH_SECONDS = 0.5  # aiohttp tells no handler that its client has left: one that writes nothing must look
 
 
+_MIN_SECONDS = 0.01
+
+
 class ClientGone(Exception):  # noqa: N818 - a signal between our files
     """Nobody reads any more: told apart from a source that fails with a ConnectionError of its own."""
 
@@ -196,7 +199,7 @@ class Delivery:
         await self._wire.commit()
         self._written = monotonic()
         watch = min(_WATCH_SECONDS, self._keepalive_seconds) if self._keepalive is not None else _WATCH_SECONDS
-        self._stream.quiet_seconds = watch
+        self._stream.quiet_seconds = max(_MIN_SECONDS, watch)
 
     async def _write(self, data: bytes) -> None:
         items = self._stream.items_sent
@@ -211,8 +214,9 @@ class Delivery:
         """Return what keeps proxies awake, if it is time for it."""
         if self._keepalive is None or monotonic() - self._written < self._keepalive_seconds:
             return b""
-        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing.
-        return b" " if self._stream.in_item else self._keepalive
+        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing; and
+        # behind a space, an item could look like an end record.
+        return b"\t" if self._stream.in_item else self._keepalive
 
     def _why_gone(self) -> End:
         if self._wire.stalled:

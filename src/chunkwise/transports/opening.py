@@ -17,8 +17,8 @@ from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.chunked_client import LimitOptions, chunks_of, decoder_maker, is_empty, is_framed
-from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor
-from chunkwise.transports.negotiation import IDENTITY, STREAM_END
+from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, codings_of
+from chunkwise.transports.negotiation import STREAM_END
 from chunkwise.transports.problems import remote_error
 
 
@@ -41,16 +41,17 @@ class Stream(Inbound):
         limits: Limits,
     ) -> None:
         self.response = response
-        coding = response.headers.get(hdrs.CONTENT_ENCODING, "").lower().removeprefix(IDENTITY)
+        empty = is_empty(response)
+        codings = [] if empty else codings_of(", ".join(response.headers.getall(hdrs.CONTENT_ENCODING, [])))
         make_decoder = decoder_maker(response, path, format=format, type=type, required=required, limits=limits)
         chunks = chunks_of(response)
-        # HTTP alone frames what is coded; what is decoded has the end of the coding, too, which will have been seen.
         framed = is_framed(response, coded=True)
         super().__init__(
-            _decompressed(chunks, coding, max_ratio, framed=framed) if coding else chunks,
+            _decompressed(chunks, codings, max_ratio, framed=framed) if codings else chunks,
             make_decoder,
-            lambda: framed or bool(coding),
-            empty=is_empty(response),
+            # Behind a gzip member or a zstd frame another might have come.
+            lambda: framed or (bool(codings) and codings[-1] in ("br", "deflate")),
+            empty=empty,
         )
 
 
@@ -127,7 +128,7 @@ async def open_response(
     asked.update(headers)
     asked["Prefer"] = ", ".join([*asked.popall("Prefer", []), STREAM_END])
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
-    timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
+    timeout = ClientTimeout(total=None, connect=idle_seconds, sock_read=idle_seconds)
     requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
     try:
         response = await requesting
@@ -138,9 +139,9 @@ async def open_response(
 
 
 async def _decompressed(
-    chunks: AsyncIterator[bytes], coding: str, max_ratio: int, *, framed: bool
+    chunks: AsyncIterator[bytes], codings: list[str], max_ratio: int, *, framed: bool
 ) -> AsyncIterator[bytes]:
-    decompressor = Decompressor(coding, max_ratio=max_ratio)
+    decompressor = Decompressor(", ".join(codings), max_ratio=max_ratio)
     async for data in chunks:
         framed = True  # the coding ends by itself, if it has begun
         for piece in decompressor.feed(data):
@@ -150,4 +151,4 @@ async def _decompressed(
     except TruncatedError as error:
         raise Broken(error.message) from error
     if not framed:
-        raise Broken(f"the connection closed before any byte of the {coding} stream came")
+        raise Broken(f"the connection closed before any byte of the {codings[-1]} stream came")

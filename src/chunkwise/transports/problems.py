@@ -50,6 +50,7 @@ def problem_of(error: BaseException) -> web.Response:
     if isinstance(error, web.HTTPException):
         headers = ((n, v) for n, v in error.headers.items() if n.lower() not in ("content-type", "content-length"))
         response.headers.extend(headers)
+        response.cookies.update(error.cookies)
         response.set_status(error.status, error.reason)
     if isinstance(error, GoingAway):
         response.headers[hdrs.RETRY_AFTER] = "1"
