@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable
+from contextlib import suppress
 from time import monotonic
 
 from aiohttp import web
@@ -122,12 +123,12 @@ class ChunkedWire:
         transport = self._request.transport
         if self._request.version < (1, 1):
             self.abort()  # an orderly close of TLS says goodbye, which is as good as an end
-        elif transport is not None:
+        elif transport is not None and not transport.is_closing():
             # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind
             # it. What a client does not take is dropped by the watch, which goes on.
-            transport.close()
             if not transport.get_write_buffer_size():
                 self._unwatch()
+            transport.close()
 
     def abort(self) -> None:
         """See `Wire.abort`."""
@@ -159,7 +160,7 @@ class ChunkedWire:
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
-        if self._request.transport is not None:
+        if self._request.transport is not None and not self.is_gone():
             self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection
 
     async def _taken(self) -> None:
@@ -236,7 +237,8 @@ def _drop(transport: asyncio.Transport, connection: socket.socket | None) -> Non
     """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
     if connection is not None:
         _reset_when_closed(connection, yes=True)
-    transport.abort()
+    with suppress(AttributeError):  # of asyncio's TLS up to Python 3.11.4, once it was closed twice
+        transport.abort()
 
 
 def _reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
