@@ -237,7 +237,7 @@ async def test_a_client_that_leaves_before_it_has_taken_the_tail_is_gone(
     ended = asyncio.Event()
 
     async def source() -> AsyncIterator[dict[str, str]]:
-        yield row(0, 40_000)  # less than what is worth a write of its own, more than what the kernel takes
+        yield row(0, 30_000)  # less than what is worth a write of its own, more than what the kernel takes
         ended.set()
 
     async def handler(request: web.Request) -> web.StreamResponse:
