@@ -22,7 +22,6 @@ from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
 from chunkwise.transports.opening import Stream, open_response
-from chunkwise.transports.problems import remote_error
 
 
 async def get(
@@ -41,7 +40,7 @@ async def get(
             session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=parse_headers(headers)
         ) as response,
     ):
-        stream, from_events = await _open(response, path, input_format)
+        stream, from_events = _open(response, path, input_format)
         total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
         with _destination(output) as file:
             source = Batches(_values(stream) if from_events else stream.batches())
@@ -59,10 +58,8 @@ async def get(
             print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
 
 
-async def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Stream, bool]:
+def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Stream, bool]:
     """Return the items, and whether they are whole events, whose data need not be JSON at other people's servers."""
-    if response.status >= 400:
-        raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
     name = input_format
     if name is None and response.status not in (204, 205, 304):
         name = _format_of(response)

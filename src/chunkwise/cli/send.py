@@ -12,7 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientError, ClientResponse, ClientSession, ClientTimeout
+from aiohttp import ClientConnectionError, ClientError, ClientResponse, ClientSession
 
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
@@ -21,6 +21,7 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
 from chunkwise.transports.chunked_client import ClosingPayload
+from chunkwise.transports.opening import stream_timeout
 from chunkwise.transports.problems import remote_error
 
 _BLOCK_BYTES = 256 * 1024
@@ -74,8 +75,7 @@ async def send(
     upload = _Upload(file, own, wanted)
     payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
-    timeout = ClientTimeout(total=None, sock_connect=idle_seconds, sock_read=idle_seconds)
-    async with ClientSession(timeout=timeout) as session:
+    async with ClientSession(timeout=stream_timeout(idle_seconds)) as session:
         try:
             async with (
                 progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),

@@ -20,7 +20,7 @@ from chunkwise.sources.threads import batches_in_thread
 WRITE_BYTES = 32 * 1024
 """What is worth a write of its own while the producer keeps up: with the last batch, a write has up to 48 KiB.
 
-It stands in memory two or three times for each client that takes nothing: twice as much would save 5% of the time."""
+It stands in memory twice for each client that takes nothing. With 48 KiB instead, 28 MB of JSON took 5% less time."""
 
 OLDEST_SECONDS = 0.05
 """How long an item waits for company at most, if the producer computes without ever suspending."""

@@ -39,6 +39,10 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+STREAM_END = "stream-end"
+"""The name of the end record: in the record, and as the preference (RFC 7240) that asks for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecordMarks:
     """How a format that cannot prove its end writes the record that does (see `stream_end`).

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"
-_END_RECORD = EndRecordMarks(before=_RS + b' {"stream-end":', after=b"}\n")  # the space: no text of an item begins so
+# The space: no text of an item begins with one.
+_END_RECORD = EndRecordMarks(before=_RS + f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
 class JsonSeqEncoder(RecordEncoder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
@@ -20,7 +20,8 @@ from chunkwise.formats.stream_decoder import StreamDecoder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_END_RECORD = EndRecordMarks(before=b' {"stream-end":', after=b"}\n")  # the space: no line of an item begins with one
+# The space: no line of an item begins with one.
+_END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
 class NdjsonEncoder(RecordEncoder):

@@ -14,7 +14,7 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _line_end = re.compile(r"\r\n|\r|\n")
-_END_EVENT = "stream-end"
-_END_RECORD = EndRecordMarks(before=f"event: {_END_EVENT}\ndata: ".encode(), after=b"\n\n", comment=b":")
+_END_RECORD = EndRecordMarks(before=f"event: {STREAM_END}\ndata: ".encode(), after=b"\n\n", comment=b":")
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +69,8 @@ class SseEncoder(RecordEncoder):
                 raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)
             if field != "data" and (_line_end.search(text) or "\0" in text):
                 raise EncodeError(f"{field} {text!r} of an event holds a line end or NUL", item_index=index)
-        if self._end is not None and item.event == _END_EVENT:
-            raise EncodeError(f"event {_END_EVENT!r} is the name of the stream's end record", item_index=index)
+        if self._end is not None and item.event == STREAM_END:
+            raise EncodeError(f"event {STREAM_END!r} is the name of the stream's end record", item_index=index)
         lines = [f"id: {name}"]
         if item.event != "message":
             lines.append(f"event: {item.event}")

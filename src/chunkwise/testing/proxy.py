@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-import sys
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_http10, none
 from chunkwise.testing.sockets import BUFFER_BYTES, connect
+from chunkwise.transports.stalls import reset_when_closed, unsent_bytes
 
 _LINGER_SECONDS = 5.0  # for a client to take what was sent, and to close its side
 
@@ -23,15 +22,6 @@ _REFUSAL = (
     b"HTTP/1.0 411 Length Required\r\nContent-Type: text/plain\r\n\r\n"
     b"FaultProxy: HTTP/1.0 has no chunked requests: send a Content-Length\n"
 )
-
-if sys.platform == "linux":
-    import fcntl
-    import termios
-
-    def _unsent_bytes(sock: socket.socket) -> int:
-        """Return how many bytes the other side's kernel has not confirmed."""
-        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))
-        return int(count)
 
 
 class FaultProxy:
@@ -114,11 +104,11 @@ async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -
         try:
             end = await _pass_on(client, server, fault)
         except BaseException:
-            _reset_on_close(client)  # what the proxy's own end interrupts must not look whole
+            reset_when_closed(client, yes=True)  # what the proxy's own end interrupts must not look whole
             raise
         if end == "reset":
             await _delivered(client)
-            _reset_on_close(client)
+            reset_when_closed(client, yes=True)
         else:
             client.shutdown(socket.SHUT_WR)
             # Closing with unread bytes would reset: so they are read, until the client closes as well.
@@ -225,14 +215,10 @@ async def _discard(client: socket.socket) -> None:
 
 async def _delivered(client: socket.socket) -> None:
     """Wait until the client's kernel has all that was sent, or does not take it for long."""
-    if sys.platform != "linux":
+    if unsent_bytes(client) is None:
         await asyncio.sleep(0.1)
         return
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            while _unsent_bytes(client):  # noqa: ASYNC110 - the kernel calls nobody back
+            while unsent_bytes(client):  # noqa: ASYNC110 - the kernel calls nobody back
                 await asyncio.sleep(0.001)
-
-
-def _reset_on_close(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

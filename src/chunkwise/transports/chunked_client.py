@@ -19,12 +19,12 @@ from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, Limits, by_media_type, by_name
-from chunkwise.formats.contract import Decoder
+from chunkwise.formats.contract import STREAM_END, Decoder
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.stream_end import StreamEndDecoder
 from chunkwise.formats.text import TextPieces
-from chunkwise.transports.negotiation import PREFERENCE_APPLIED, STREAM_END, prefers
+from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
 from chunkwise.transports.problems import remote_error
 
 Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes] | Iterable[bytes] | bytes

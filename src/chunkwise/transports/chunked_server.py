@@ -16,13 +16,13 @@ from aiohttp import hdrs, web
 from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import is_stream, open_outbound
 from chunkwise.formats import Format
+from chunkwise.formats.contract import STREAM_END
 from chunkwise.transports.chunked_wire import ChunkedWire
 from chunkwise.transports.compression import CODINGS
 from chunkwise.transports.delivery import Delivery
 from chunkwise.transports.negotiation import (
     IDENTITY,
     PREFERENCE_APPLIED,
-    STREAM_END,
     FormatChoice,
     negotiate,
     negotiate_coding,

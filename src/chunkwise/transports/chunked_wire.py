@@ -6,25 +6,14 @@ Must not know formats, nor when there is something to write.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import sys
 from collections.abc import Awaitable
-from contextlib import suppress
-from time import monotonic
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise.transports.compression import Compressor
 from chunkwise.transports.delivery import ClientGone
-
-if sys.platform == "linux":
-    from fcntl import ioctl
-    from termios import TIOCOUTQ
-
-_POLL_SECONDS = 0.02
-_MAX_LOOK_SECONDS = 1.0
+from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop, reset_when_closed
 
 
 class ChunkedWire:
@@ -57,7 +46,7 @@ class ChunkedWire:
         # Once: TLS does not tell it any more when it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
         self._writer: AbstractStreamWriter | None = None
-        self._watch: _StallWatch | None = None
+        self._watch: StallWatch | None = None
 
     @property
     def stalled(self) -> bool:
@@ -73,7 +62,7 @@ class ChunkedWire:
             # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
             self._reset_when_closed(yes=True)
         try:
-            self._writer = await response.prepare(request)
+            writer = self._writer = await response.prepare(request)
         except ConnectionError as error:
             if self.is_gone():
                 raise ClientGone from error
@@ -82,10 +71,10 @@ class ChunkedWire:
             self.close()
             msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
             raise ValueError(msg)
-        if request.transport is not None and self._writer is not None:
+        if request.transport is not None and writer is not None:
             # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
             request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-            self._watch = _StallWatch(request.transport, self._writer, self._socket, self._stall_seconds)
+            self._watch = StallWatch(request.transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
@@ -134,11 +123,11 @@ class ChunkedWire:
         """See `Wire.abort`."""
         self._unwatch()
         if self._request.transport is not None:
-            _drop(self._request.transport, self._socket)
+            drop(self._request.transport, self._socket)
 
     def _reset_when_closed(self, *, yes: bool) -> None:
         if self._socket is not None:
-            _reset_when_closed(self._socket, yes=yes)
+            reset_when_closed(self._socket, yes=yes)
 
     def is_gone(self) -> bool:
         """See `Wire.is_gone`."""
@@ -168,79 +157,4 @@ class ChunkedWire:
         watch = self._watch
         # Nobody tells when it is taken: only asking helps.
         while watch is not None and not self.is_gone() and watch.waiting():  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_SECONDS)
-
-
-class _StallWatch:
-    """Cuts off a client that takes nothing while something waits for it.
-
-    What is taken is seen by what leaves our buffer and the kernel's send queue together: the event loop hears of room
-    in that queue only when a third of it is free, which can be minutes of a slow reader's time.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        writer: AbstractStreamWriter,
-        connection: socket.socket | None,
-        stall_seconds: float,
-    ) -> None:
-        self.stalled = False
-        self._transport = transport
-        self._writer = writer
-        self._stall_seconds = stall_seconds
-        self._socket = connection
-        self._taken = 0
-        self._since = monotonic()
-        self._timer: asyncio.TimerHandle | None = None
-        self.begin()
-
-    def waiting(self) -> int:
-        """Return how many bytes wait to be taken."""
-        count = self._transport.get_write_buffer_size()
-        if sys.platform == "linux" and self._socket is not None and self._socket.fileno() >= 0:
-            count += int.from_bytes(ioctl(self._socket.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-        return count
-
-    def end(self) -> None:
-        """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def begin(self) -> None:
-        """Watch on."""
-        self.end()
-        look_seconds = _MAX_LOOK_SECONDS
-        if self._stall_seconds:
-            look_seconds = max(_POLL_SECONDS, min(self._stall_seconds / 8, look_seconds))
-        self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
-
-    def _look(self) -> None:
-        if self._transport.is_closing():
-            # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
-            # would wait for ever, and we for it.
-            _drop(self._transport, self._socket)
-            return
-        waiting = self.waiting()
-        taken = self._writer.output_size - waiting
-        if not waiting or taken > self._taken:
-            self._since = monotonic()
-        elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
-            self.stalled = True
-            _drop(self._transport, self._socket)
-            return
-        self._taken = taken
-        self.begin()
-
-
-def _drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
-    """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
-    if connection is not None:
-        _reset_when_closed(connection, yes=True)
-    with suppress(AttributeError):  # of asyncio's TLS up to Python 3.11.4, once it was closed twice
-        transport.abort()
-
-
-def _reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
-    if connection.fileno() >= 0:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
+            await asyncio.sleep(POLL_SECONDS)

@@ -175,7 +175,8 @@ class Delivery:
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 data = piece
-                if self._stopping and not (data and self._committed) and not stream.complete:
+                ending = self._stopping and not stream.complete
+                if ending and not self._committed:
                     raise GoingAway
                 if wire.is_gone():
                     raise ClientGone
@@ -188,7 +189,7 @@ class Delivery:
                     data += stream.take_rest()
                 if data := data or self._filler():
                     await self._write(data)
-                if self._stopping and not stream.complete:  # behind the items that the end record will count
+                if ending:  # behind the items that the end record will count
                     raise GoingAway
         if not self._committed:
             await self._commit()

@@ -21,9 +21,6 @@ IDENTITY = "identity"
 _UNNAMED_IDENTITY = 0.0001  # less than any weight that can be written
 
 
-STREAM_END = "stream-end"
-"""The preference (RFC 7240) for a last record that proves the end, or tells why there is none."""
-
 PREFERENCE_APPLIED = "Preference-Applied"
 
 

@@ -15,10 +15,10 @@ from aiohttp.typedefs import StrOrURL
 from chunkwise.errors import StalledError, TruncatedError
 from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats import Format, Limits, by_name
+from chunkwise.formats.contract import STREAM_END
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.chunked_client import LimitOptions, chunks_of, decoder_maker, is_empty, is_framed
 from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, codings_of
-from chunkwise.transports.negotiation import STREAM_END
 from chunkwise.transports.problems import remote_error
 
 
@@ -108,8 +108,6 @@ async def open_stream(
     body = {"params": params, "data": data, "json": json}
     opened = open_response(session, method, url, idle_seconds=idle_seconds, headers={**own, **(headers or {})}, **body)
     async with opened as response:
-        if response.status >= 400:
-            raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
         yield Stream(response, path, format=format, type=type, required=required, max_ratio=max_ratio, limits=bounds)
 
 
@@ -123,19 +121,31 @@ async def open_response(
     headers: Mapping[str, str],
     **options: Any,
 ) -> AsyncIterator[ClientResponse]:
-    """Request a URL so that `Stream` can read the answer: not decompressed, asked to prove its end, of any length."""
+    """Request a URL so that `Stream` can read the answer: not decompressed, asked to prove its end, of any length.
+
+    Raises:
+        RemoteError: it has a status of 400 or more.
+        StalledError: it has not begun for idle_seconds.
+    """
     asked = session.headers.copy()
     asked.update(headers)
     asked["Prefer"] = ", ".join([*asked.popall("Prefer", []), STREAM_END])
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
-    timeout = ClientTimeout(total=None, connect=idle_seconds, sock_read=idle_seconds)
+    timeout = stream_timeout(idle_seconds)
     requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
     try:
         response = await requesting
     except SocketTimeoutError as error:
         raise StalledError("the server did not answer for longer than idle_seconds allows") from error
     async with response:
+        if response.status >= 400:
+            raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
         yield response
+
+
+def stream_timeout(idle_seconds: float) -> ClientTimeout:
+    """Return the timeouts for a stream of any length: only silence is limited."""
+    return ClientTimeout(total=None, connect=idle_seconds, sock_read=idle_seconds)
 
 
 async def _decompressed(

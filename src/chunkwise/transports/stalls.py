@@ -1,0 +1,109 @@
+"""Connections whose client takes nothing: how much waits for it, for how long, and how to drop it.
+
+Must not know what is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+POLL_SECONDS = 0.02
+_MAX_LOOK_SECONDS = 1.0
+
+
+def unsent_bytes(connection: socket.socket) -> int | None:
+    """Return how many bytes the other side's kernel does not have yet, or None where nobody can know."""
+    if sys.platform != "linux" or connection.fileno() < 0:
+        return None
+    return int.from_bytes(ioctl(connection.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+
+
+def reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
+    """Choose how a connection will be closed: by a reset (RST), which throws away what is unsent, or in order (FIN)."""
+    if connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
+
+
+def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
+    """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
+    if connection is not None:
+        reset_when_closed(connection, yes=True)
+    with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
+        transport.abort()
+
+
+class StallWatch:
+    """Cuts off a client that takes nothing while something waits for it.
+
+    What is taken is seen by what leaves our buffer and the kernel's send queue together: the event loop hears of room
+    in that queue only when a third of it is free, which can be minutes of a slow reader's time.
+
+    Args:
+        transport: the connection.
+        connection: its socket, if it has one.
+        stall_seconds: how long nothing may be taken; 0 for ever.
+        written: how many bytes were handed to the transport so far.
+
+    Attributes:
+        stalled: whether it has cut off the client.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        connection: socket.socket | None,
+        stall_seconds: float,
+        written: Callable[[], int],
+    ) -> None:
+        self.stalled = False
+        self._transport = transport
+        self._written = written
+        self._stall_seconds = stall_seconds
+        self._socket = connection
+        self._taken = 0
+        self._since = monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait()
+
+    def waiting(self) -> int:
+        """Return how many bytes wait to be taken."""
+        unsent = unsent_bytes(self._socket) if self._socket is not None else None
+        return self._transport.get_write_buffer_size() + (unsent or 0)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        look_seconds = _MAX_LOOK_SECONDS
+        if self._stall_seconds:
+            look_seconds = max(POLL_SECONDS, min(self._stall_seconds / 8, look_seconds))
+        self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
+
+    def _look(self) -> None:
+        if self._transport.is_closing():
+            # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
+            # would wait for ever, and we for it.
+            drop(self._transport, self._socket)
+            return
+        waiting = self.waiting()
+        taken = self._written() - waiting
+        if not waiting or taken > self._taken:
+            self._since = monotonic()
+        elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
+            self.stalled = True
+            drop(self._transport, self._socket)
+            return
+        self._taken = taken
+        self._wait()
