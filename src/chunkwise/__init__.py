@@ -24,10 +24,11 @@ from chunkwise.errors import (
     UnknownFormat,
 )
 from chunkwise.formats import FORMATS
-from chunkwise.transports.chunked_client import body, events, items, text
-from chunkwise.transports.chunked_server import respond, streaming
 from chunkwise.transports.opening import open_stream
 from chunkwise.transports.outcomes import Outcome, setup
+from chunkwise.transports.reading import events, items, text
+from chunkwise.transports.responding import respond, streaming
+from chunkwise.transports.uploading import body
 
 __all__ = [
     "FORMATS",

@@ -11,7 +11,7 @@ import pytest
 
 import chunkwise
 from chunkwise.formats import FORMATS
-from chunkwise.transports import chunked_server
+from chunkwise.transports import responding
 from tests.transports.wire import body_of, connected, serving, streams
 
 
@@ -99,7 +99,7 @@ async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(
 async def test_no_silence_is_filled_where_nobody_asks_or_nothing_fits(
     name: str, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunked_server, "KEEPALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(responding, "KEEPALIVE_SECONDS", 0.01)
     held, filled = Held(), Held()
     quiet = streams(held.items, name, **options)
     busy = streams(filled.items, "json")

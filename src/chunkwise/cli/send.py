@@ -20,9 +20,9 @@ from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
-from chunkwise.transports.chunked_client import ClosingPayload
 from chunkwise.transports.opening import stream_timeout
 from chunkwise.transports.problems import remote_error
+from chunkwise.transports.uploading import ClosingPayload
 
 _BLOCK_BYTES = 256 * 1024
 

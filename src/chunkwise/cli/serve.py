@@ -23,10 +23,10 @@ from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownForm
 from chunkwise.formats import FORMATS, by_name
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
-from chunkwise.transports.chunked_server import respond
 from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.outcomes import setup
 from chunkwise.transports.problems import problem_response
+from chunkwise.transports.responding import respond
 
 _PARAMETERS = {"format", "interval", "limit", "path"}
 _MAX_INTERVAL_SECONDS = 60.0

@@ -17,9 +17,10 @@ from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.contract import STREAM_END
 from chunkwise.formats.paths import PathLike
-from chunkwise.transports.chunked_client import LimitOptions, chunks_of, decoder_maker, is_empty, is_framed
 from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, codings_of
+from chunkwise.transports.http_chunks import chunks_of, is_empty, is_framed
 from chunkwise.transports.problems import remote_error
+from chunkwise.transports.reading import LimitOptions, decoder_maker
 
 
 class Stream(Inbound):

@@ -1,0 +1,128 @@
+"""An HTTP message -> its bytes, and what is known of their end: answers at a client, requests at a server.
+
+Must not know formats, nor what is made of the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+
+from aiohttp import ClientError, ClientResponse, SocketTimeoutError, StreamReader, hdrs, web
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+
+from chunkwise.errors import StreamError
+from chunkwise.flow.inbound import Broken, Silent
+from chunkwise.transports.problems import remote_error
+
+Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes] | Iterable[bytes] | bytes
+"""What can be read: an aiohttp response or request, or bytes in pieces."""
+
+HTTP = (ClientResponse, web.BaseRequest)
+"""Those of them that have headers."""
+
+
+def is_framed(message: Message, *, coded: bool = False) -> bool:
+    """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it.
+
+    Args:
+        message: the message.
+        coded: whether its content coding is not undone by aiohttp, which does not tell a compressed stream that stops
+            early.
+    """
+    if isinstance(message, HTTP) and hdrs.CONTENT_ENCODING in message.headers and not coded:
+        return False
+    if isinstance(message, ClientResponse):
+        headers = message.headers
+        codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
+        # RFC 9112 §6.3, rule 4: chunks tell the end if they are the last coding that was applied.
+        return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
+    return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
+
+
+def is_empty(message: Message) -> bool:
+    """Whether the message has no content by its nature, which is a stream of no items in any format."""
+    return isinstance(message, ClientResponse) and (
+        message.method == hdrs.METH_HEAD or message.status in (204, 205, 304)
+    )
+
+
+def chunks_of(message: Message) -> AsyncIterator[bytes]:
+    """Give a message's bytes, and raise `Broken` where they are known not to be all."""
+    return _chunks(message, None if is_framed(message, coded=True) else _closing(message))
+
+
+def _closing(message: Message) -> asyncio.Future[None] | None:
+    """Return what will tell how an answer's connection was closed, if it is still open.
+
+    Where only the close ends a body, aiohttp takes a reset for that as well, and tells it nowhere else.
+    """
+    connection = message.connection if isinstance(message, ClientResponse) else None
+    closing = connection.protocol.closed if connection is not None and connection.protocol is not None else None
+    if closing is not None:
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains of it
+    return closing
+
+
+async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> AsyncIterator[bytes]:
+    if isinstance(message, ClientResponse) and message.status >= 400:
+        raise await remote_error(message)
+    content = message.content if isinstance(message, HTTP) else message
+    given = 0
+    try:
+        if isinstance(content, StreamReader):
+            if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
+                given += len(data)  # it was read whole before, and has kept it
+                yield data
+            async for data in content.iter_any():
+                given += len(data)
+                yield data
+            if given != content.total_bytes:
+                msg = f"{content.total_bytes - given} of {content.total_bytes} bytes of the message were read by others"
+                raise StreamError(msg)
+        elif isinstance(content, (bytes, bytearray, memoryview)):
+            yield bytes(content)
+        elif isinstance(content, AsyncIterable):
+            async for data in content:
+                yield data
+        else:
+            for data in content:
+                yield data
+    except (ClientError, web.RequestPayloadError, ConnectionError, TimeoutError) as error:
+        if isinstance(content, StreamReader) and (data := _left_over(content)):
+            yield data
+        if isinstance(error, SocketTimeoutError):
+            raise Silent("nothing came for longer than idle_seconds, or the session's sock_read, allows") from error
+        raise Broken(_reason(error)) from error
+    if (
+        closing is not None
+        and closing.done()
+        and not closing.cancelled()
+        and (reset := closing.exception()) is not None
+    ):
+        raise Broken("the connection was reset, where only its close would have ended the body") from reset
+
+
+def _left_over(content: StreamReader) -> bytes:
+    """Return what came before the connection broke: aiohttp's reader has it, but gives none once it knows of that."""
+    broken = content.exception()
+    if broken is None:
+        return b""
+    content.set_exception(None)  # type: ignore[arg-type]  # as it was before the break
+    try:
+        return content.read_nowait()
+    except TimeoutError:  # it refuses that, too, once the session's total time is over
+        return b""
+    finally:
+        content.set_exception(broken)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the session's total timeout is over: open_stream has none, ClientTimeout(total=None) neither"
+    told: dict[type | None, str] = {
+        ContentLengthError: "the connection closed before all bytes of its Content-Length came",
+        TransferEncodingError: "the connection closed before the last chunk came",
+    }
+    # aiohttp wraps what its parser found (RFC 9112 §8 asks to tell it) in an error whose text speaks of status 400.
+    return told.get(type(error.__cause__), str(error) or type(error).__name__)

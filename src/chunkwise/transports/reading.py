@@ -1,0 +1,124 @@
+"""A message -> its items: answers at a client, requests at a server, or any bytes.
+
+Must not know any one format: the message's content type says which it is, unless the caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
+from typing import Any, TypedDict, Unpack
+
+from aiohttp import StreamReader, hdrs
+
+from chunkwise.errors import UnknownFormat
+from chunkwise.flow.inbound import Inbound
+from chunkwise.formats import Format, Limits, by_media_type, by_name
+from chunkwise.formats.contract import STREAM_END, Decoder
+from chunkwise.formats.events import EventsDecoder
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.stream_end import StreamEndDecoder
+from chunkwise.formats.text import TextPieces
+from chunkwise.transports.http_chunks import HTTP, Message, chunks_of, is_empty, is_framed
+from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
+
+_type = type  # `type` is a parameter below
+
+
+class LimitOptions(TypedDict, total=False):
+    """What is accepted at most, as keyword arguments: see `Limits`, which has the defaults."""
+
+    max_item_bytes: int
+    max_depth: int
+    max_line_bytes: int
+
+
+def items(
+    message: Message,
+    path: PathLike = "",
+    *,
+    format: str | Format | None = None,
+    type: Any = Any,
+    required: bool = False,
+    **limits: Unpack[LimitOptions],
+) -> Inbound:
+    """Return the items of a message, for ``async for``: each as soon as its last byte came.
+
+    All items that came whole are given before an error is raised. A stream that ends without an error is whole: its
+    grammar or its framing proves that.
+
+    Args:
+        message: a `ClientResponse`, a `web.Request`, or any sync or async iterable of bytes.
+        path: which values are the items: names joined by dots, ``item`` for the elements of an array, ``*`` for any
+            member of an object. ``""`` stands for the elements of a JSON array, for any other JSON value as one item,
+            and for the records of all other formats, inside which a path selects.
+        format: a name from `FORMATS`, where the message has no content type, or a wrong one.
+        type: what each item is decoded to: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
+        required: whether a stream in which the path selected nothing is an error.
+        limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
+
+    Raises:
+        UnknownFormat: the content type is no format's, and ``format`` was not given.
+        TruncatedError: while reading: the stream stopped before its end.
+        StalledError: while reading: nothing came for longer than the session's ``sock_read`` allows.
+        DecodeError: while reading: the bytes are not the format, or an item is not of the type.
+        LimitError: while reading: an item, a depth or a line is over its limit.
+        PathNotFound: at the end: the path was required, and selected nothing.
+        RemoteError: when reading begins: the answer has a status of 400 or more; while reading: the sender of a
+            stream that had begun says that it failed.
+    """
+    if not isinstance(message, (*HTTP, StreamReader, AsyncIterable, Iterable)):
+        msg = f"a message is a response, a request or an iterable of bytes, got {_type(message).__name__}"
+        raise TypeError(msg)
+    make_decoder = decoder_maker(message, path, format=format, type=type, required=required, limits=Limits(**limits))
+    return Inbound(chunks_of(message), make_decoder, partial(is_framed, message), empty=is_empty(message))
+
+
+def decoder_maker(
+    message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
+) -> Callable[[], Decoder]:
+    """Return what makes the decoder of a message; for the arguments and what it raises, see `items`."""
+    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    given = by_name(format) if format is not None else None
+    if given is None and not isinstance(message, HTTP):
+        msg = "bytes do not say their format: name it with format="
+        raise UnknownFormat(msg)
+
+    def make_decoder() -> Decoder:
+        headers = message.headers if isinstance(message, HTTP) else None
+        chosen = given or by_media_type(headers.get(hdrs.CONTENT_TYPE, "") if headers else "")
+        decoder = chosen.decoder(path, type=type, required=required, limits=limits)
+        applied = headers.getall(PREFERENCE_APPLIED, []) if headers else []
+        if chosen.end_record is not None and prefers(applied, STREAM_END):
+            return StreamEndDecoder(decoder, chosen.end_record)
+        return decoder
+
+    return make_decoder
+
+
+def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
+    """Return ``(prefix, event, value)`` of a JSON message, for ``async for``, as `ijson.parse` gives them.
+
+    Numbers are as `json.loads` gives them. An event comes as soon as its bytes did.
+
+    Args:
+        message: see `items`; its content type is not looked at.
+        limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
+
+    Raises:
+        TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
+    """
+    bounds = Limits(**limits)
+    return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
+
+
+def text(message: Message) -> Inbound:
+    """Return the text of a message in pieces, for ``async for``, each as it came; split characters come whole.
+
+    Args:
+        message: see `items`; its bytes are taken as UTF-8.
+
+    Raises:
+        TruncatedError, DecodeError, RemoteError: as `items` does.
+    """
+    return Inbound(chunks_of(message), TextPieces, partial(is_framed, message))
