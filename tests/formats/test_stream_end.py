@@ -133,7 +133,7 @@ def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
             step()
         assert (caught.value.status, caught.value.problem) == (500, PROBLEM)
         assert (
-            caught.value.message == "the server's stream failed after 3 items: Internal Server Error: the disk is full"
+            caught.value.message == "the sender's stream failed after 3 items: Internal Server Error: the disk is full"
         )
         assert (caught.value.format, caught.value.item_index) == (name, 3)
     assert not made.proves_end
@@ -147,7 +147,7 @@ def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
 def test_a_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
     got = read(maker(name, "a", required=True), [sent(name, [], problem={"status": 404})])
     assert type(got.error) is RemoteError
-    assert (got.error.status, got.error.message) == (404, "the server's stream failed after 0 items")
+    assert (got.error.status, got.error.message) == (404, "the sender's stream failed after 0 items")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,11 @@ class Inbound:
         """Bytes that came so far, after decompression."""
         return self._bytes_seen
 
+    @property
+    def failure(self) -> StreamError | None:
+        """What reading has failed with, and would again; None as long as it has not."""
+        return self._failure
+
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._iterator is None or self._failure is not None:  # what failed must not look whole to a second loop
             self._iterator = self._items()

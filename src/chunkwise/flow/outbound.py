@@ -79,6 +79,14 @@ class Outbound:
         self._futures = Futures()
         self._live_items = 0  # open, one inside the other
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
+        self._woken = False
+        self._waker: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Hand over a piece, be it empty, before the producer is waited for any longer: its reader may have left."""
+        self._woken = True
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
 
     @property
     def items_sent(self) -> int:
@@ -170,11 +178,19 @@ class Outbound:
                 await asyncio.sleep(0)
                 return
             while not future.done():
-                await asyncio.wait({future}, timeout=self.quiet_seconds)
+                await self._either(future)
                 if not future.done():
                     yield self._box.take() if self._box.worth_writing else b""
         except asyncio.CancelledError as error:
             self._cancellation = await _pass_on(error, future)
+
+    async def _either(self, future: asyncio.Future[Any]) -> None:
+        """Wait for a future, for `wake` or for the quiet_seconds, whichever comes first."""
+        if not self._woken:
+            self._waker = asyncio.get_running_loop().create_future()
+            either = {future, self._waker}
+            await asyncio.wait(either, timeout=self.quiet_seconds, return_when=asyncio.FIRST_COMPLETED)
+        self._woken = False
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
         """Write an item that has live parts, in parts."""

@@ -192,6 +192,7 @@ class Format:
         keepalive_by_default: whether they are sent in long silences without being asked for.
         proves_end: whether its grammar proves the end: a stream that was cut is then never taken for a whole one.
         end_record: how its end record is written and found; None if it needs none (JSON), or cannot hold one.
+        plain_messages: whether, over a transport of messages, a string is one as it is, and not as JSON.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
     """
@@ -208,6 +209,7 @@ class Format:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None
     end_record: EndRecordMarks | None = None
+    plain_messages: bool = False
 
     @property
     def content_type(self) -> str:

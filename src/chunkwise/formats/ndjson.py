@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # The space: no line of an item begins with one.
-_END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
+END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
 class NdjsonEncoder(RecordEncoder):
     """Items -> one JSON text a line."""
 
-    end_record = _END_RECORD
+    end_record = END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         return encode_lines(batch, self._count)
@@ -96,5 +96,5 @@ NDJSON = Format(
     encoder=NdjsonEncoder,
     decoder=NdjsonDecoder,
     keepalive=b"\n",
-    end_record=_END_RECORD,
+    end_record=END_RECORD,
 )  # fmt: skip

@@ -188,5 +188,5 @@ class StreamEndDecoder(StreamDecoder):
 def _failure(record: EndRecord) -> RemoteError:
     problem = record.problem or {}
     told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-    message = ": ".join([f"the server's stream failed after {record.items} items", *told])
+    message = ": ".join([f"the sender's stream failed after {record.items} items", *told])
     return RemoteError(message, status=_status(problem), problem=problem)

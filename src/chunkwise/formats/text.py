@@ -107,4 +107,5 @@ TEXT = Format(
     suffixes=(".txt", ".text", ".log"),
     encoder=TextEncoder,
     decoder=TextDecoder,
+    plain_messages=True,
 )

@@ -1,6 +1,6 @@
 """Bytes of a stream -> an aiohttp answer: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes.
 
-Must not know formats, nor when there is something to write.
+Must not know any one format, nor when there is something to write.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from chunkwise.formats import Format
 from chunkwise.transports.compression import Compressor
 from chunkwise.transports.delivery import ClientGone
 from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop, reset_when_closed
@@ -22,7 +23,7 @@ class ChunkedWire:
     Args:
         request: what is answered.
         response: the answer, its headers complete, not yet prepared.
-        format: name of the format.
+        format: the format.
         coding: the content coding to apply, or None.
         stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
     """
@@ -31,16 +32,18 @@ class ChunkedWire:
         self,
         request: web.BaseRequest,
         response: web.StreamResponse,
-        format: str,
+        format: Format,
         coding: str | None,
         stall_seconds: float,
     ) -> None:
         self.status = response.status
-        self.format = format
+        self.format = format.name
         self.coding = coding
         self.bytes_sent = 0
+        self.committed = False
+        self.response = response
+        self._keepalive = format.keepalive or b""
         self._request = request
-        self._response = response
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         # Once: TLS does not tell it any more when it is closing.
@@ -55,7 +58,8 @@ class ChunkedWire:
 
     async def commit(self) -> None:
         """Send the status line and the headers."""
-        request, response = self._request, self._response
+        request, response = self._request, self.response
+        self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
         if request.version < (1, 1):
             response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
             # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
@@ -81,20 +85,26 @@ class ChunkedWire:
         if self._compressor is not None:
             data = self._compressor.piece(data)
         self.bytes_sent += len(data)
-        await self._writing(self._response.write(data))
+        await self._writing(self.response.write(data))
         await self._sent()
 
-    async def finish(self) -> None:
+    async def keep_alive(self, *, in_item: bool) -> None:
+        """See `Wire.keep_alive`."""
+        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing; and
+        # behind a space, an item could look like an end record.
+        await self.write(b"\t" if in_item else self._keepalive)
+
+    async def finish(self, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
         """See `Wire.finish`."""
         data = self._compressor.finish() if self._compressor is not None else b""
         self.bytes_sent += len(data)
-        await self._writing(self._response.write_eof(data))
+        await self._writing(self.response.write_eof(data))
         await self._sent()
         self._unwatch()
         if self._request.version < (1, 1):
             self._reset_when_closed(yes=False)
 
-    async def break_off(self, record: bytes) -> None:
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
         """See `Wire.break_off`."""
         try:
             if record and self._writer is not None:
@@ -108,7 +118,7 @@ class ChunkedWire:
 
     def close(self) -> None:
         """Close the connection so that no client takes the answer for a whole one."""
-        self._response.force_close()
+        self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
             self.abort()  # an orderly close of TLS says goodbye, which is as good as an end

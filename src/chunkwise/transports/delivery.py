@@ -15,7 +15,7 @@ from aiohttp import web
 
 from chunkwise.flow.outbound import Outbound
 from chunkwise.transports.outcomes import End, Outcome, Streams
-from chunkwise.transports.problems import GoingAway, details_of, problem_of
+from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
 
 logger = logging.getLogger("chunkwise")
 
@@ -37,19 +37,29 @@ class Wire(Protocol):
         format: the name of the format that it carries.
         coding: the content coding that it applies, or None.
         bytes_sent: bytes of the content handed over so far, after compression.
+        committed: whether the answer has begun, if only to fail at once: nothing else can be answered then.
     """
 
     status: int
     format: str
     coding: str | None
     bytes_sent: int
+    committed: bool
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """The answer, for aiohttp."""
 
     @property
     def stalled(self) -> bool:
         """Whether it has cut off a client that took nothing."""
 
     async def commit(self) -> None:
-        """Begin the answer: from here on a failure can be told only inside it."""
+        """Begin the answer, unless it has begun: from here on a failure can be told only inside it.
+
+        Raises:
+            ClientGone: it has left.
+        """
 
     async def write(self, data: bytes) -> None:
         """Send bytes, and wait while the client does not keep up.
@@ -58,15 +68,32 @@ class Wire(Protocol):
             ClientGone: it has left, or was cut off.
         """
 
-    async def finish(self) -> None:
-        """Say that the stream is complete, and wait until the client has taken it.
+    async def keep_alive(self, *, in_item: bool) -> None:
+        """Send what means nothing, after a long silence.
+
+        Args:
+            in_item: see `Outbound.in_item`.
 
         Raises:
             ClientGone: it has left, or was cut off.
         """
 
-    async def break_off(self, record: bytes) -> None:
-        """Send the format's record of the failure, if any, and close so that nobody takes the stream for a whole one.
+    async def finish(self, items: int) -> None:
+        """Say that the stream is complete, and wait until the client has taken it.
+
+        Args:
+            items: how many it had.
+
+        Raises:
+            ClientGone: it has left, or was cut off.
+        """
+
+    async def break_off(self, record: bytes, error: BaseException) -> None:
+        """Tell the failure, and close so that nobody takes the stream for a whole one.
+
+        Args:
+            record: the format's record of the failure, if any.
+            error: the failure itself.
 
         Raises:
             ClientGone: it has left, or was cut off.
@@ -91,8 +118,7 @@ class Delivery:
         stream: what is carried.
         streams: those of the application, of which it will be one.
         commit_after_seconds: how long the wire's commit waits for the first item.
-        keepalive: bytes that mean nothing in the format, or None.
-        keepalive_seconds: the silence after which they are sent; 0 for never.
+        keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
 
     Attributes:
         ended: set when it has.
@@ -106,7 +132,6 @@ class Delivery:
         streams: Streams,
         *,
         commit_after_seconds: float,
-        keepalive: bytes | None,
         keepalive_seconds: float,
     ) -> None:
         self.ended = asyncio.Event()
@@ -115,10 +140,9 @@ class Delivery:
         self._stream = stream
         self._streams = streams
         self._commit_after_seconds = commit_after_seconds
-        self._keepalive = keepalive if keepalive_seconds else None
         self._keepalive_seconds = keepalive_seconds
         self._stopping = False
-        self._committed = False
+        self._begins = True
         self._begun = monotonic()
         self._written = self._begun
         self._items = 0
@@ -158,7 +182,7 @@ class Delivery:
             if not isinstance(error, Exception) and not _is_the_sources_own(error):
                 if self._wire.is_gone():
                     end, failure = "client_gone", None
-                if self._committed:
+                if self._wire.committed:
                     self._wire.close()
                 raise
             instead = await self._fail(error)
@@ -176,30 +200,33 @@ class Delivery:
             async for piece in pieces:
                 data = piece
                 ending = self._stopping and not stream.complete
-                if ending and not self._committed:
+                if ending and not wire.committed:
                     raise GoingAway
                 if wire.is_gone():
                     raise ClientGone
-                if not self._committed:
+                if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
-                    if not data and waiting > 0:
+                    if not data and waiting > 0 and not wire.committed:
                         stream.quiet_seconds = min(_WATCH_SECONDS, waiting)
                         continue
                     await self._commit()
                     data += stream.take_rest()
-                if data := data or self._filler():
+                if data:
                     await self._write(data)
+                elif self._keepalive_seconds and monotonic() - self._written >= self._keepalive_seconds:
+                    await wire.keep_alive(in_item=stream.in_item)
+                    self._written = monotonic()
                 if ending:  # behind the items that the end record will count
                     raise GoingAway
-        if not self._committed:
+        if self._begins:
             await self._commit()
-        await wire.finish()
+        await wire.finish(stream.items_sent)
 
     async def _commit(self) -> None:
-        self._committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+        self._begins = False
         await self._wire.commit()
         self._written = monotonic()
-        watch = min(_WATCH_SECONDS, self._keepalive_seconds) if self._keepalive is not None else _WATCH_SECONDS
+        watch = min(_WATCH_SECONDS, self._keepalive_seconds or _WATCH_SECONDS)
         self._stream.quiet_seconds = max(_MIN_SECONDS, watch)
 
     async def _write(self, data: bytes) -> None:
@@ -211,14 +238,6 @@ class Delivery:
         await self._wire.write(data)
         self._written = monotonic()
 
-    def _filler(self) -> bytes:
-        """Return what keeps proxies awake, if it is time for it."""
-        if self._keepalive is None or monotonic() - self._written < self._keepalive_seconds:
-            return b""
-        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing; and
-        # behind a space, an item could look like an end record.
-        return b"\t" if self._stream.in_item else self._keepalive
-
     def _why_gone(self) -> End:
         if self._wire.stalled:
             return "stalled"
@@ -227,16 +246,17 @@ class Delivery:
     async def _fail(self, error: BaseException) -> web.Response | None:
         """Tell a failure: as an answer of its own, or in what was begun."""
         where = f"{self._request.method} {self._request.rel_url} after {self._items} items"
+        broken_off = ": the answer is broken off" if self._wire.committed else ""
         if isinstance(error, GoingAway):
-            logger.info("the server stops: %s is broken off", where)
-        elif self._committed:
-            logger.error("the source of %s failed: the answer is broken off", where, exc_info=error)
-        elif not isinstance(error, web.HTTPException):
-            logger.error("the source of %s failed", where, exc_info=error)
-        if not self._committed:
-            return problem_of(error)
+            logger.info("the server stops during %s%s", where, broken_off)
+        elif upload_details(error, self._request) is not None:
+            logger.info("the upload of %s is bad (%s)%s", where, error, broken_off)
+        elif broken_off or not isinstance(error, web.HTTPException):
+            logger.error("the source of %s failed%s", where, broken_off, exc_info=error)
+        if not self._wire.committed:
+            return problem_of(error, self._request)
         with suppress(ClientGone):
-            await self._wire.break_off(self._stream.fail(details_of(error)))
+            await self._wire.break_off(self._stream.fail(details_of(error, self._request)), error)
         return None
 
     def _outcome(self, end: End, error: BaseException | None, status: int) -> Outcome:

@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 import msgspec
 from aiohttp import web
 
+from chunkwise.transports.problems import upload_problems
+
 logger = logging.getLogger("chunkwise")
 access_logger = logging.getLogger("chunkwise.access")
 
@@ -129,6 +131,10 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
     Without it streams work as well; but aiohttp gives them 60 seconds at the server's stop, then cancels them.
 
+    A handler that reads an upload with `items(request)`, and lets its errors pass, answers with what is wrong (RFC
+    9457): the status is 413 for a `LimitError`, 415 for an `UnknownFormat`, 408 for a `StalledError`, 400 for a
+    `TruncatedError`, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` tell the place.
+
     Args:
         app: the application, before it is started; its sub-applications are included.
         grace_seconds: how long streams in flight may go on when the server stops. Those that are not through then fail
@@ -145,6 +151,7 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         raise ValueError(msg)
     streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
     app.on_shutdown.append(streams.stop)
+    app.middlewares.append(upload_problems)
 
 
 def streams_of(request: web.BaseRequest) -> Streams:

@@ -5,6 +5,7 @@ Must not know how streams are written or read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -12,12 +13,41 @@ from typing import Any
 import msgspec
 from aiohttp import ClientError, ClientResponse, hdrs, web
 
-from chunkwise.errors import DecodeError, RemoteError
+from chunkwise.errors import (
+    DecodeError,
+    LimitError,
+    PathNotFound,
+    RemoteError,
+    StalledError,
+    StreamError,
+    TruncatedError,
+    UnknownFormat,
+)
+from chunkwise.flow.inbound import Inbound
 from chunkwise.transports.compression import Decompressor
 
 PROBLEM_TYPE = "application/problem+json"
 
 _MAX_PROBLEM_BYTES = 64 * 1024
+
+
+def request_key(name: str) -> Any:
+    """Return the key of what we keep at a request: a string before aiohttp 3.14, which warns of strings."""
+    return web.RequestKey(name, object) if hasattr(web, "RequestKey") else name
+
+
+_UPLOADS = request_key("chunkwise.uploads")
+"""Who has read a request's body."""
+
+_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first that an error is of
+    (LimitError, 413),
+    (UnknownFormat, 415),
+    (StalledError, 408),
+    (TruncatedError, 400),
+    (RemoteError, 400),  # the client says itself that it failed
+    (DecodeError, 422),
+    (PathNotFound, 422),
+)
 
 
 def problem_response(
@@ -35,17 +65,21 @@ def problem_response(
     return web.Response(status=status, body=msgspec.json.encode(problem), content_type=PROBLEM_TYPE)
 
 
-def problem_of(error: BaseException) -> web.Response:
+def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> web.Response:
     """Return the answer for an exception that came before anything was sent.
 
     An `HTTPException` keeps its status, headers and reason; one that is no error (a redirect) or that has a body of its
     own is the answer itself, to be raised.
+
+    Args:
+        error: the exception.
+        request: the request that is answered: what was wrong with its upload is told, see `upload_details`.
     """
     if isinstance(error, web.HTTPException) and (
         error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)
     ):
         return error
-    problem = details_of(error)
+    problem = details_of(error, request)
     response = problem_response(**problem)
     if isinstance(error, web.HTTPException):
         headers = ((n, v) for n, v in error.headers.items() if n.lower() not in ("content-type", "content-length"))
@@ -58,17 +92,57 @@ def problem_of(error: BaseException) -> web.Response:
     return response
 
 
-def details_of(error: BaseException) -> dict[str, Any]:
+def details_of(error: BaseException, request: web.BaseRequest | None = None) -> dict[str, Any]:
     """Return the problem details that tell an exception to a client.
 
-    Of all but an `HTTPException` nothing is told but that they happened: their text may be nobody's business.
+    Of all but an `HTTPException`, and what is wrong with the client's own upload, nothing is told but that they
+    happened: their text may be nobody's business.
     """
+    if request is not None and (details := upload_details(error, request)) is not None:
+        return details
     if isinstance(error, GoingAway):
         return _details(503, "the server is shutting down", "Going Away")
     if not isinstance(error, web.HTTPException) or error.status < 400:
         return _details(500)
     plain = error.content_type == "text/plain" and error.text != f"{error.status}: {error.reason}"
     return _details(error.status, error.text if plain else None, error.reason)
+
+
+def noted(message: object, inbound: Inbound) -> Inbound:
+    """Let a request know who reads its body, so that `upload_details` knows his errors."""
+    if isinstance(message, web.BaseRequest):
+        message.setdefault(_UPLOADS, []).append(inbound)
+    return inbound
+
+
+def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, Any] | None:
+    """Return the problem details of what is wrong with a request's body; None for all that is not the client's fault.
+
+    The same error may come from the answer of another server that the handler reads: that is a 500.
+    """
+    if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in request.get(_UPLOADS, []))):
+        return None
+    status = next((status for kind, status in _UPLOAD_STATUSES if isinstance(error, kind)), None)
+    if status is None:
+        return None
+    item, byte = error.item_index, error.byte_offset
+    if isinstance(error, TruncatedError):
+        item, byte = error.items_seen, error.bytes_seen
+    members = {"format": error.format, "item": item, "byte": byte}
+    return _details(status, str(error)) | {name: value for name, value in members.items() if value is not None}
+
+
+@web.middleware
+async def upload_problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
+    """Answer a request whose upload was bad with what is wrong with it, unless the handler does."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except StreamError as error:
+        # Behind an answer that has begun, aiohttp closes the connection, and another answer would stand inside it.
+        if request.writer.output_size or upload_details(error, request) is None:
+            raise
+        return problem_of(error, request)
+    return response
 
 
 class GoingAway(Exception):  # noqa: N818 - a signal between our files

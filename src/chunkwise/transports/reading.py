@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
-from aiohttp import StreamReader, hdrs
+from aiohttp import StreamReader, hdrs, web
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.inbound import Inbound
@@ -21,6 +21,9 @@ from chunkwise.formats.stream_end import StreamEndDecoder
 from chunkwise.formats.text import TextPieces
 from chunkwise.transports.http_chunks import HTTP, Message, chunks_of, is_empty, is_framed
 from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
+from chunkwise.transports.problems import noted
+from chunkwise.transports.websocket import WEBSOCKETS, Incoming, SocketReceiver, WebSocket, max_message_bytes
+from chunkwise.transports.websocket_wire import RequestReceiver, is_upgrade
 
 _type = type  # `type` is a parameter below
 
@@ -34,7 +37,7 @@ class LimitOptions(TypedDict, total=False):
 
 
 def items(
-    message: Message,
+    message: Message | WebSocket,
     path: PathLike = "",
     *,
     format: str | Format | None = None,
@@ -45,14 +48,16 @@ def items(
     """Return the items of a message, for ``async for``: each as soon as its last byte came.
 
     All items that came whole are given before an error is raised. A stream that ends without an error is whole: its
-    grammar or its framing proves that.
+    grammar or its framing proves that, or a WebSocket's close with 1000 and ``complete; items=N``.
 
     Args:
-        message: a `ClientResponse`, a `web.Request`, or any sync or async iterable of bytes.
+        message: a `ClientResponse`, a `web.Request`, a WebSocket of either side, or any sync or async iterable of
+            bytes. A request that is a WebSocket's handshake is read inside the source that answers it (see `respond`).
         path: which values are the items: names joined by dots, ``item`` for the elements of an array, ``*`` for any
             member of an object. ``""`` stands for the elements of a JSON array, for any other JSON value as one item,
-            and for the records of all other formats, inside which a path selects.
-        format: a name from `FORMATS`, where the message has no content type, or a wrong one.
+            and for the records of all other formats, and the messages of a WebSocket, inside which a path selects.
+        format: a name from `FORMATS`, where the message has no content type, or a wrong one. Over a WebSocket only
+            "text" counts: messages are then strings, and not JSON.
         type: what each item is decoded to: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
         required: whether a stream in which the path selected nothing is an error.
         limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
@@ -67,11 +72,19 @@ def items(
         RemoteError: when reading begins: the answer has a status of 400 or more; while reading: the sender of a
             stream that had begun says that it failed.
     """
+    bounds = Limits(**limits)
+    plain = format is not None and by_name(format).plain_messages
+    incoming = partial(Incoming, path=path, plain=plain, type=type, required=required, limits=bounds)
+    if isinstance(message, WEBSOCKETS):
+        return incoming(SocketReceiver(message))
+    if isinstance(message, web.BaseRequest) and is_upgrade(message):
+        return noted(message, incoming(RequestReceiver(message, max_message_bytes(bounds.max_item_bytes))))
     if not isinstance(message, (*HTTP, StreamReader, AsyncIterable, Iterable)):
-        msg = f"a message is a response, a request or an iterable of bytes, got {_type(message).__name__}"
+        msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
         raise TypeError(msg)
-    make_decoder = decoder_maker(message, path, format=format, type=type, required=required, limits=Limits(**limits))
-    return Inbound(chunks_of(message), make_decoder, partial(is_framed, message), empty=is_empty(message))
+    read = cast("Message", message)
+    make_decoder = decoder_maker(read, path, format=format, type=type, required=required, limits=bounds)
+    return noted(read, Inbound(chunks_of(read), make_decoder, partial(is_framed, read), empty=is_empty(read)))
 
 
 def decoder_maker(
@@ -102,23 +115,28 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     Numbers are as `json.loads` gives them. An event comes as soon as its bytes did.
 
     Args:
-        message: see `items`; its content type is not looked at.
+        message: see `items`, but no WebSocket; its content type is not looked at.
         limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
 
     Raises:
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
     bounds = Limits(**limits)
+    if isinstance(message, web.BaseRequest) and is_upgrade(message):
+        msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
+        raise TypeError(msg)
     return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
 
 
-def text(message: Message) -> Inbound:
+def text(message: Message | WebSocket) -> Inbound:
     """Return the text of a message in pieces, for ``async for``, each as it came; split characters come whole.
 
     Args:
-        message: see `items`; its bytes are taken as UTF-8.
+        message: see `items`; its bytes are taken as UTF-8. Over a WebSocket, each message is a piece.
 
     Raises:
         TruncatedError, DecodeError, RemoteError: as `items` does.
     """
+    if isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message)):
+        return items(message, format="text")
     return Inbound(chunks_of(message), TextPieces, partial(is_framed, message))

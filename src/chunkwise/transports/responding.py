@@ -17,12 +17,12 @@ from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import is_stream, open_outbound
 from chunkwise.formats import Format
 from chunkwise.formats.contract import STREAM_END
+from chunkwise.formats.messages import LINES
 from chunkwise.transports.chunked_wire import ChunkedWire
 from chunkwise.transports.compression import CODINGS
-from chunkwise.transports.delivery import Delivery
+from chunkwise.transports.delivery import Delivery, Wire
 from chunkwise.transports.negotiation import (
     IDENTITY,
-    PREFERENCE_APPLIED,
     FormatChoice,
     negotiate,
     negotiate_coding,
@@ -31,6 +31,8 @@ from chunkwise.transports.negotiation import (
 )
 from chunkwise.transports.outcomes import streams_of
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
+from chunkwise.transports.stream_response import stream_response
+from chunkwise.transports.websocket_wire import WebSocketWire, is_upgrade
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
@@ -49,7 +51,7 @@ class StreamOptions(TypedDict, total=False):
 
     status: int
     headers: Mapping[str, str] | None
-    compress: bool
+    compress: bool | None
     commit_after_seconds: float
     keepalive_seconds: float | None
     stall_seconds: float
@@ -62,18 +64,23 @@ async def respond(
     *,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
-    compress: bool = True,
+    compress: bool | None = None,
     commit_after_seconds: float = 0.25,
     keepalive_seconds: float | None = None,
     stall_seconds: float = 60.0,
 ) -> web.StreamResponse:
     """Answer a request with a stream of items; return the response, as an aiohttp handler does.
 
+    A WebSocket's handshake is answered by a WebSocket: an item a message, as JSON text, or as plain text in the format
+    text; a client that offers the subprotocol ``chunkwise.ndjson`` gets any number of items in a message, each in a
+    line. What such a client sends is read by `items(request)` inside the source, as it is of any other request.
+
     What the source has ready is sent the moment that it has to wait; a slow reader slows the source down. A source that
     fails before its first item gives an ordinary error answer (RFC 9457); one that fails later gives an answer which no
     client can take for a whole one, since its connection is closed without the last chunk. A client that asks for it
-    (``Prefer: stream-end``) gets a last record with the count of items, or with the problem. When the client leaves,
-    the source is closed within a second.
+    (``Prefer: stream-end``) gets a last record with the count of items, or with the problem; a WebSocket is closed with
+    1000 and ``complete; items=N``, or with 1011 and the problem's title. When the client leaves, the source is closed
+    within a second.
 
     Args:
         request: the request; HEAD is answered without running the source.
@@ -81,15 +88,16 @@ async def respond(
             dict: a document, which may hold iterables and awaitables at any depth, and is written in its own order.
         format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
             all.
-        status: of an answer that goes well.
+        status: of an answer that goes well; a WebSocket has none.
         headers: more headers; a ``Cache-Control`` is joined with ours. A strong ``ETag`` becomes a weak one where there
             are answers of other bytes under it: in another format, or compressed.
-        compress: whether to apply the content coding that the client likes best (zstd, gzip, br, deflate). Leave it
-            off where an answer holds a secret beside what a stranger has sent: its length tells of both.
+        compress: whether to apply the content coding that the client likes best (zstd, gzip, br, deflate), or over a
+            WebSocket permessage-deflate (RFC 7692); by default only the former. Leave it off where an answer holds a
+            secret beside what a stranger has sent: its length tells of both.
         commit_after_seconds: how long the status line waits for the first item.
         keepalive_seconds: after how much silence bytes are sent that mean nothing in the format (white space, a
-            comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON and server-sent
-            events, never in the others; 0 for never. CSV and text have no such bytes.
+            comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON, server-sent
+            events and over a WebSocket (a ping), never in the others; 0 for never. CSV and text have no such bytes.
         stall_seconds: how long a client may take nothing while something waits for it before it is cut off; 0 for
             ever. TCP tells what a client takes in steps of some 64 KiB, so that a limit of a few seconds may cut off
             one that is only slow.
@@ -106,51 +114,52 @@ async def respond(
     if not is_stream(source):
         formats = [row for row in formats if row.documents] or formats
     negotiated = not isinstance(format, (str, Format))
-    accept, accept_encoding, prefer = (
-        request.headers.getall(name, []) for name in (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, "Prefer")
-    )
-    chosen = negotiate(accept, formats) if negotiated else formats[0]
-    compress = compress and hdrs.CONTENT_ENCODING not in {name.title() for name in headers}
-    coding = negotiate_coding(accept_encoding, CODINGS) if compress else IDENTITY
+    chosen = negotiate(_values(request, hdrs.ACCEPT), formats) if negotiated else formats[0]
+    upgrade = is_upgrade(request)
+    coded = compress is not False and not upgrade and hdrs.CONTENT_ENCODING not in {name.title() for name in headers}
+    coding = negotiate_coding(_values(request, hdrs.ACCEPT_ENCODING), CODINGS) if coded else IDENTITY
     if streams.stopping or chosen is None or coding is None:
         await discard(source)
         if streams.stopping:
             return problem_of(GoingAway())
         if chosen is None:
-            return _refusal(hdrs.ACCEPT, accept, [row.media_types[0] for row in formats])
-        return _refusal(hdrs.ACCEPT_ENCODING, accept_encoding, [*CODINGS, IDENTITY])
-    stream_end = chosen.end_record is not None and prefers(prefer, STREAM_END)
-    if request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
-        await discard(source)
-        return problem_response(505, _NO_RESET)
-    response = _Answer(status=status, headers=headers)
-    varies = [*[hdrs.ACCEPT] * negotiated, *[hdrs.ACCEPT_ENCODING] * compress, *["Prefer"] * bool(chosen.end_record)]
-    if stream_end:
-        response.headers[PREFERENCE_APPLIED] = STREAM_END
-    _set_headers(response, chosen, coding, varies)
-    if request.method == hdrs.METH_HEAD:
-        await discard(source)
-        await response.prepare(request)
-        return response
+            return _refusal(request, hdrs.ACCEPT, [row.media_types[0] for row in formats])
+        return _refusal(request, hdrs.ACCEPT_ENCODING, [*CODINGS, IDENTITY])
+    wire: Wire
+    if upgrade:
+        stream = open_outbound(source, LINES)
+        plain = chosen.plain_messages
+        wire = WebSocketWire(
+            request, headers, stream.wake, plain=plain, compress=bool(compress), stall_seconds=stall_seconds
+        )
+    else:
+        stream_end = chosen.end_record is not None and prefers(_values(request, "Prefer"), STREAM_END)
+        if request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
+            await discard(source)
+            return problem_response(505, _NO_RESET)
+        varies = [*[hdrs.ACCEPT] * negotiated, *[hdrs.ACCEPT_ENCODING] * coded, *["Prefer"] * bool(chosen.end_record)]
+        response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
+        if request.method == hdrs.METH_HEAD:
+            await discard(source)
+            await response.prepare(request)
+            return response
+        stream = open_outbound(source, chosen, stream_end=stream_end)
+        wire = ChunkedWire(request, response, chosen, None if coding == IDENTITY else coding, stall_seconds)
     if keepalive_seconds is None:
-        keepalive_seconds = KEEPALIVE_SECONDS if chosen.keepalive_by_default else 0
+        keepalive_seconds = KEEPALIVE_SECONDS if upgrade or chosen.keepalive_by_default else 0
     delivery = Delivery(
         request,
-        ChunkedWire(request, response, chosen.name, None if coding == IDENTITY else coding, stall_seconds),
-        open_outbound(source, chosen, stream_end=stream_end),
+        wire,
+        stream,
         streams,
         commit_after_seconds=commit_after_seconds,
-        keepalive=chosen.keepalive,
-        keepalive_seconds=keepalive_seconds,
+        keepalive_seconds=keepalive_seconds if upgrade or chosen.keepalive is not None else 0,
     )
-    return await delivery.run() or response
+    return await delivery.run() or wire.response
 
 
-class _Answer(web.StreamResponse):
-    """Has its content coding already: aiohttp's would hold everything back until the end, and code it twice."""
-
-    def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
-        """Do nothing."""
+def _values(request: web.BaseRequest, name: str) -> list[str]:
+    return request.headers.getall(name, [])
 
 
 def _is_unix(request: web.BaseRequest) -> bool:
@@ -158,8 +167,8 @@ def _is_unix(request: web.BaseRequest) -> bool:
     return connection is not None and connection.family == getattr(socket, "AF_UNIX", None)
 
 
-def _refusal(header: str, accepted: Sequence[str], available: Sequence[str]) -> web.Response:
-    detail = f"the client accepts {', '.join(accepted)}; there is {', '.join(available)}"
+def _refusal(request: web.BaseRequest, header: str, available: Sequence[str]) -> web.Response:
+    detail = f"the client accepts {', '.join(_values(request, header))}; there is {', '.join(available)}"
     refusal = problem_response(406, detail, available=available)
     refusal.headers[hdrs.VARY] = header
     return refusal
@@ -177,28 +186,6 @@ async def _check(source: Any, status: int, headers: Mapping[str, str], waits: Se
     if msg:
         await discard(source)
         raise ValueError(msg)
-
-
-def _set_headers(response: web.StreamResponse, format: Format, coding: str, varies: Sequence[str]) -> None:
-    headers = response.headers
-    headers[hdrs.CONTENT_TYPE] = format.content_type
-    # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and what it makes may look whole when the stream is not.
-    mine = headers.getall(hdrs.CACHE_CONTROL, [])
-    directives = [*mine, format.headers.get(hdrs.CACHE_CONTROL), "no-transform"]
-    headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
-    for name, value in format.headers.items():
-        headers.setdefault(name, value)
-    headers.setdefault("X-Accel-Buffering", "no")  # nginx
-    headers.setdefault("Incremental", "?1")  # draft-ietf-httpbis-incremental
-    if coding != IDENTITY:
-        headers[hdrs.CONTENT_ENCODING] = coding
-    # RFC 9110 §8.8.3: a strong entity tag is of one representation, byte for byte.
-    etag = headers.get(hdrs.ETAG, "")
-    if etag.startswith('"') and (coding != IDENTITY or hdrs.ACCEPT in varies or PREFERENCE_APPLIED in headers):
-        headers[hdrs.ETAG] = f"W/{etag}"
-    known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
-    if varies:
-        headers[hdrs.VARY] = ", ".join({name.lower(): name for name in (*known, *varies)}.values())
 
 
 @overload

@@ -1,0 +1,110 @@
+r"""Lines of JSON <-> messages: a stream over a transport that keeps messages apart (WebSocket, RFC 6455).
+
+Must not know how messages arrive or leave. Inside, the stream is NDJSON, whatever stands in a message:
+
+    items   a message is the JSON text of one item
+    text    a message is one string as it is; any other item is JSON
+    lines   a message is any number of items, each in a line (the subprotocol `SUBPROTOCOL`)
+
+A sender that goes on to read ends its half with NDJSON's end record, in a message or a line of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from chunkwise.errors import EncodeError
+from chunkwise.formats.contract import DEFAULT_LIMITS
+from chunkwise.formats.json_values import ValueDecoder, encode_value
+from chunkwise.formats.ndjson import END_RECORD, NDJSON
+
+LINES = NDJSON
+"""The format of the stream inside the messages."""
+
+SUBPROTOCOL = "chunkwise.ndjson"
+"""Who offers it gets whole batches of items in a message: much faster for many small ones."""
+
+Framing = Literal["items", "text", "lines"]
+"""What stands in a message; see above."""
+
+
+def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
+    """Return what stands in the messages of a connection.
+
+    Args:
+        subprotocol: what its two sides have agreed on.
+        plain: see `Format.plain_messages`.
+    """
+    if subprotocol == SUBPROTOCOL:
+        return "lines"
+    return "text" if plain else "items"
+
+
+# Between the tokens of JSON a tab is as good as a line end, and inside a string it is as bad.
+_ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
+
+_strings = ValueDecoder(str)
+
+
+def unpack(message: str | bytes, framing: Framing) -> bytes:
+    """Return the lines of a message."""
+    if framing == "text":
+        return encode_value(message if isinstance(message, str) else message.decode()) + b"\n"
+    data = message.encode() if isinstance(message, str) else message
+    if framing == "items":
+        return data.translate(_ON_ONE_LINE) + b"\n"
+    return data if data.endswith(b"\n") else data + b"\n"
+
+
+def holds_end(lines: bytes) -> bool:
+    """Whether an end record stands in what `unpack` returned."""
+    return lines.startswith(END_RECORD.before) or b"\n" + END_RECORD.before in lines
+
+
+class Packer:
+    """Lines in pieces of any size -> messages.
+
+    Args:
+        framing: what stands in a message.
+        plain: whether strings lose a line end at their end: it ends a line of text, and a message ends by itself.
+        max_bytes: of one item: it goes into a message as a whole, so that it has to be held.
+    """
+
+    def __init__(
+        self, framing: Framing, *, plain: bool = False, max_bytes: int = DEFAULT_LIMITS.max_item_bytes
+    ) -> None:
+        self._framing = framing
+        self._plain = plain
+        self._max_bytes = max_bytes
+        self._held: list[bytes] = []  # of a line that is written in parts
+        self._held_bytes = 0
+
+    def pack(self, data: bytes) -> list[bytes]:
+        """Return the messages that the data completes.
+
+        Raises:
+            EncodeError: a line that is not complete is over max_bytes.
+        """
+        end = data.rfind(b"\n") + 1
+        lines = b"".join([*self._held, data[:end]]) if end else b""
+        if end:
+            self._held, self._held_bytes = [], 0
+        if rest := data[end:]:
+            self._held.append(rest)
+            self._held_bytes += len(rest)
+            if self._held_bytes > self._max_bytes:
+                message = f"an item of more than {self._max_bytes} bytes, which a message has to hold as a whole"
+                raise EncodeError(f"{message}: stream its parts as items")
+        if not lines:
+            return []
+        if self._framing == "lines" and not self._plain:
+            return [lines]
+        each = lines[:-1].split(b"\n")
+        if self._plain:
+            each = [self._string(line) if line.startswith(b'"') else line for line in each]
+        return each if self._framing != "lines" else [b"\n".join(each) + b"\n"]
+
+    def _string(self, line: bytes) -> bytes:
+        text: str = _strings.one(line, 0)
+        text = text.removesuffix("\n").removesuffix("\r")
+        return text.encode() if self._framing == "text" else encode_value(text)

@@ -1,0 +1,186 @@
+"""A WebSocket of either side -> the lines of its stream, and what its close says (RFC 6455).
+
+Must not know what is made of the lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+
+from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
+from chunkwise.flow.gathering import WRITE_BYTES
+from chunkwise.flow.inbound import Broken, Inbound, Silent
+from chunkwise.formats import Limits
+from chunkwise.formats.contract import Decoder
+from chunkwise.formats.messages import LINES, framing_of, holds_end, unpack
+from chunkwise.formats.ndjson import END_RECORD
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.stream_end import StreamEndDecoder, complete_record
+from chunkwise.transports.problems import GoingAway, details_of, upload_details
+
+WebSocket = ClientWebSocketResponse | web.WebSocketResponse
+"""A WebSocket of either side."""
+
+WEBSOCKETS = (ClientWebSocketResponse, web.WebSocketResponse)
+
+
+class Receiver(Protocol):
+    """What gives the messages of the other side."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What both sides have agreed on; asked once the first message has come."""
+
+    async def receive(self) -> WSMessage:
+        """Return the next message, at last the close."""
+
+
+class Incoming(Inbound):
+    """The items that come over a WebSocket, by ``async for``; see `Inbound`.
+
+    Args:
+        receiver: gives the messages.
+        path, type, required: see `items`.
+        plain: see `Format.plain_messages`.
+        limits: what is accepted.
+    """
+
+    def __init__(
+        self, receiver: Receiver, path: PathLike, *, plain: bool, type: Any, required: bool, limits: Limits
+    ) -> None:
+        parse_path(path)  # a path that is none is the caller's error, not the stream's
+
+        def make_decoder() -> Decoder:
+            decoder = LINES.decoder(path, type=type, required=required, limits=limits)
+            return StreamEndDecoder(decoder, END_RECORD)
+
+        super().__init__(_lines_of(receiver, plain=plain), make_decoder, lambda: False)
+
+
+class SocketReceiver:
+    """The messages of a WebSocket of either side; see `Receiver`."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    @property
+    def subprotocol(self) -> str | None:
+        """See `Receiver.subprotocol`."""
+        websocket = self._websocket
+        return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
+
+    async def receive(self) -> WSMessage:
+        """Return the next message; if that is binary, the WebSocket is closed."""
+        message = await self._websocket.receive()
+        if message.type is WSMsgType.BINARY:
+            await self._websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+        return message
+
+
+LOST = WSMessage(WSMsgType.CLOSED, None, None)
+"""What `Receive` gives of a connection that broke."""
+
+NO_BINARY = "got a binary message, expected text"
+
+_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
+_COMPLETE = re.compile(r"complete; items=(\d{1,18})")
+
+# What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
+_STATUSES = {
+    WSCloseCode.GOING_AWAY: 503,
+    WSCloseCode.SERVICE_RESTART: 503,
+    WSCloseCode.TRY_AGAIN_LATER: 503,
+    WSCloseCode.PROTOCOL_ERROR: 400,
+    WSCloseCode.UNSUPPORTED_DATA: 400,
+    WSCloseCode.INVALID_TEXT: 400,
+    WSCloseCode.POLICY_VIOLATION: 400,
+    WSCloseCode.MESSAGE_TOO_BIG: 413,
+}
+
+
+def max_message_bytes(max_item_bytes: int) -> int:
+    """Return what aiohttp should take at most of one message, so that none with an item in its limit is refused."""
+    return max_item_bytes + 2 * WRITE_BYTES
+
+
+def complete_reason(items: int) -> bytes:
+    """Return the reason of a close with 1000 that proves that the stream is whole."""
+    return b"complete; items=%d" % items
+
+
+def closing(error: BaseException, request: web.BaseRequest | None = None) -> tuple[int, bytes]:
+    """Return the code and the reason of a close that tells a failure (RFC 6455 §7.4.1).
+
+    Args:
+        error: the failure.
+        request: the handshake, at a server: of what the client has sent, more is told than the title.
+    """
+    if request is None or upload_details(error, request) is None:
+        code = WSCloseCode.GOING_AWAY if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
+        return code, _cut(str(details_of(error)["title"]))
+    return _refusal_code(error), _cut(str(error))
+
+
+def _refusal_code(error: BaseException) -> int:
+    """Return the code that tells what is wrong with what the other side has sent."""
+    if isinstance(error, LimitError):
+        return WSCloseCode.MESSAGE_TOO_BIG
+    if isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
+        return WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
+    return WSCloseCode.POLICY_VIOLATION
+
+
+def _cut(reason: str) -> bytes:
+    return reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
+
+
+async def _lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
+    """Give the lines of each message, and behind the last one, or a close that proves the end, stop.
+
+    A close with 1000 and the count of items becomes the end record that it stands for.
+
+    Raises:
+        Broken: the connection broke, or was closed without that proof.
+        Silent: nothing came for too long.
+        RemoteError: the close tells a failure.
+        DecodeError: a message that is no text, or no UTF-8.
+        LimitError: a message is larger than the WebSocket takes.
+    """
+    ended = False
+    while not ended:
+        try:
+            message = await receiver.receive()
+        except TimeoutError as error:
+            raise Silent("nothing came for longer than idle_seconds, or the WebSocket's timeout, allows") from error
+        if message.type is WSMsgType.TEXT:
+            lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
+            ended = holds_end(lines)
+        else:
+            lines = complete_record(END_RECORD, _items_of(message))
+            ended = True
+        yield lines
+
+
+def _items_of(message: WSMessage) -> int:
+    """Return the count of items that a close proves; all that is none raises."""
+    data = message.data
+    if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
+        if data and (told := _COMPLETE.fullmatch(message.extra or "")):
+            return int(told[1])
+        code = f"with code {int(data)}" if data else "without a code"
+        raise Broken(f"the WebSocket was closed {code} and without its count of items, which alone proves the end")
+    if message.type is WSMsgType.CLOSE:
+        status = _STATUSES.get(data, 500)
+        title = {"title": message.extra} if message.extra else {}
+        about = ": ".join([f"the other side closed the WebSocket with {int(data)}", *title.values()])
+        raise RemoteError(about, status=status, problem={**title, "status": status})
+    if message.type is WSMsgType.BINARY:
+        raise DecodeError(NO_BINARY)
+    if message.type is WSMsgType.ERROR and isinstance(data, WebSocketError):
+        kind = LimitError if data.code == WSCloseCode.MESSAGE_TOO_BIG else DecodeError
+        raise kind(str(data))
+    raise Broken("the connection closed without a close of the WebSocket")

@@ -1,0 +1,330 @@
+"""Bytes of a stream -> a WebSocket at a server, and what its client sends meanwhile (RFC 6455).
+
+Must not know any one format, nor when there is something to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from chunkwise.errors import StreamError
+from chunkwise.flow.inbound import Broken
+from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
+from chunkwise.transports.delivery import ClientGone
+from chunkwise.transports.problems import request_key
+from chunkwise.transports.stalls import StallWatch, drop
+from chunkwise.transports.websocket import LOST, NO_BINARY, closing, complete_reason
+
+_WIRE = request_key("chunkwise.websocket_wire")
+_MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
+
+_MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
+_INBOX_BYTES = 64 * 1024
+_MESSAGE_BYTES = 128  # what a message counts in addition, so that empty ones are bounded, too
+_MAX_CONTROLS = 100  # pings and pongs in a second: who sends more means harm
+_SLOW_SECONDS = 60.0  # how long a handler may take for one message of a client that has left
+_CLOSE_SECONDS = 10.0  # how long a client may take to answer our close, behind which it may read what came before
+
+
+def is_upgrade(request: web.BaseRequest) -> bool:
+    """Whether a request is a WebSocket's handshake, and a valid one."""
+    asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
+    return asked and bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+
+
+class RequestReceiver:
+    """The messages of the client whose handshake a request is, once that is answered; see `Receiver`.
+
+    Args:
+        request: the handshake.
+        max_bytes: what a message may have, if the handshake is not answered yet.
+    """
+
+    def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
+        request[_MAX_MESSAGE] = max(max_bytes, request.get(_MAX_MESSAGE, 0))
+        self._request = request
+
+    @property
+    def subprotocol(self) -> str | None:
+        """See `Receiver.subprotocol`."""
+        return self._wire().response.ws_protocol
+
+    async def receive(self) -> WSMessage:
+        """See `Receiver.receive`."""
+        return await self._wire().receive()
+
+    def _wire(self) -> WebSocketWire:
+        wire = self._request.get(_WIRE)
+        if not isinstance(wire, WebSocketWire):
+            msg = "the client of a WebSocket is heard once it is answered: read its items in the source of respond()"
+            raise StreamError(msg)
+        return wire
+
+
+class WebSocketWire:
+    """A WebSocket that answers a request; see `Wire`.
+
+    Args:
+        request: what is answered.
+        headers: of the handshake's answer.
+        on_gone: is called when the client has left.
+        plain: see `Format.plain_messages`.
+        compress: whether the client may have messages compressed (RFC 7692).
+        stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        headers: Mapping[str, str],
+        on_gone: Callable[[], None],
+        *,
+        plain: bool,
+        compress: bool,
+        stall_seconds: float,
+    ) -> None:
+        self.status = 101
+        self.format = "text" if plain else "json"
+        self.coding: str | None = None
+        self.bytes_sent = 0
+        self.committed = False
+        self.response = web.WebSocketResponse()
+        self._on_gone = on_gone
+        self._request = request
+        self._headers = headers
+        self._plain = plain
+        self._compress = compress
+        self._stall_seconds = stall_seconds
+        self._opening = asyncio.Lock()
+        self._packer = Packer("items")
+        self._inbox = _Inbox()
+        self._left = False
+        self._reading: asyncio.Task[None] | None = None
+        self._writer: AbstractStreamWriter | None = None
+        self._watch: StallWatch | None = None
+        request[_WIRE] = self
+
+    @property
+    def stalled(self) -> bool:
+        """See `Wire.stalled`."""
+        return self._watch is not None and self._watch.stalled
+
+    async def commit(self) -> None:
+        """Answer the handshake, and begin to read."""
+        async with self._opening:  # a source that reads may ask for it, too
+            if not self.committed:
+                await self._open()
+            if self._writer is None:
+                raise ClientGone
+
+    async def _open(self) -> None:
+        self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+        request = self._request
+        response = self.response = web.WebSocketResponse(
+            protocols=[SUBPROTOCOL],
+            autoping=False,  # pings are counted
+            compress=self._compress,
+            timeout=_CLOSE_SECONDS,
+            max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(_MAX_MESSAGE, 0)),
+        )
+        response.headers.update(self._headers)
+        with _client_may_leave():
+            self._writer = await response.prepare(request)
+        if response.ws_protocol is not None:
+            self.format = "ndjson"
+        self._packer = Packer(framing_of(response.ws_protocol, plain=self._plain), plain=self._plain)
+        if request.transport is not None:
+            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+            connection = request.transport.get_extra_info("socket")
+            self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self.bytes_sent)
+        self._reading = asyncio.create_task(self._read())
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`; a line that is not complete waits for its rest."""
+        with _client_may_leave():
+            for message in self._packer.pack(data):
+                self.bytes_sent += len(message)
+                await self.response.send_frame(message, WSMsgType.TEXT)
+            await self._sent()
+
+    async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may stand anywhere
+        """Send a ping.
+
+        Nobody waits for the pong: a client that is busy with what it has got answers late, and one that is not there
+        any more does not take the ping, either.
+        """
+        with _client_may_leave():
+            await self.response.ping()
+            await self._sent()
+
+    async def _sent(self) -> None:
+        """Wait until the kernel has all that was written; aiohttp does so only now and then."""
+        if self._writer is not None:
+            await self._writer.drain()
+        transport = self._request.transport
+        if transport is None or transport.is_closing():  # a close without an error ends the wait without one
+            raise ClientGone
+
+    async def finish(self, items: int) -> None:
+        """Close with 1000 and the count of items, and wait for the client's own close."""
+        await self._close(WSCloseCode.OK, complete_reason(items))
+
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close tells it
+        """Close with the failure's code and title."""
+        await self._close(*closing(error, self._request))
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        response = self.response
+        left = self._left or self._writer is None
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+            self._inbox.end(LOST)
+        if left:
+            raise ClientGone
+        await response.close(code=code, message=reason)
+        # A client that has taken all, but is not through with it, has given no answer yet.
+        taken = self._watch is None or not self._watch.waiting()
+        late = isinstance(response.exception(), TimeoutError) and taken
+        if response.close_code == WSCloseCode.ABNORMAL_CLOSURE and not late:
+            self.abort()
+            raise ClientGone
+        self._unwatch()
+
+    def close(self) -> None:
+        """Drop the connection: without a close of the WebSocket no client takes the stream for a whole one."""
+        self.abort()
+
+    def abort(self) -> None:
+        """See `Wire.abort`."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._inbox.end(LOST)
+        transport = self._request.transport
+        if self._left and transport is not None and transport.is_closing():
+            return  # our answer to its close is on its way; what is not taken soon is dropped by the watch
+        self._unwatch()
+        if transport is not None:
+            drop(transport, transport.get_extra_info("socket"))
+
+    def is_gone(self) -> bool:
+        """Whether the client has left, and nobody reads any more what it has sent before."""
+        transport = self._request.transport
+        if not self.committed:
+            return transport is None or transport.is_closing()
+        return self._left and not self._inbox.is_being_read()
+
+    async def receive(self) -> WSMessage:
+        """Return the client's next message, at last its close.
+
+        Raises:
+            Broken: the client has left before the handshake was through.
+        """
+        try:
+            await self.commit()
+        except ClientGone as error:
+            raise Broken("the client has left before the handshake was through") from error
+        message = await self._inbox.get()
+        if message.type is not WSMsgType.TEXT:
+            self._on_gone()  # nobody reads any more
+        return message
+
+    async def _read(self) -> None:
+        """Read what the client sends, until it has left."""
+        try:
+            last = await self._read_all()
+        except ConnectionError:
+            last = LOST
+        self._left = True
+        self._inbox.end(last)
+        if not self._inbox.is_being_read():
+            self._on_gone()
+
+    async def _read_all(self) -> WSMessage:
+        controls, since = 0, monotonic()
+        response = self.response
+        while True:
+            message = await response.receive()
+            if message.type is WSMsgType.TEXT:
+                await self._inbox.put(message)
+                continue
+            if message.type is WSMsgType.BINARY:
+                await response.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+                return message
+            if message.type not in (WSMsgType.PING, WSMsgType.PONG):
+                return message
+            if monotonic() - since > 1:
+                controls, since = 0, monotonic()
+            controls += 1
+            if controls > _MAX_CONTROLS:
+                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS
+                await response.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
+                return LOST
+            if message.type is WSMsgType.PING:
+                await response.pong(message.data)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+
+
+@contextmanager
+def _client_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+class _Inbox:
+    """What a client has sent and nobody has read yet; bounded, so that the client has to wait."""
+
+    def __init__(self) -> None:
+        self._messages: deque[WSMessage] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._read_at: float | None = None
+        self._at_end = False
+
+    def is_being_read(self) -> bool:
+        """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
+        return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
+
+    async def put(self, message: WSMessage) -> None:
+        """Add a message, and wait while there are too many."""
+        self._messages.append(message)
+        self._bytes += len(message.data) + _MESSAGE_BYTES
+        self._arrived.set()
+        while self._bytes > _INBOX_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self, last: WSMessage) -> None:
+        """Say that no more comes, and why."""
+        self._messages.append(last)
+        self._arrived.set()
+
+    async def get(self) -> WSMessage:
+        """Return the next message; the last one again and again."""
+        while True:
+            self._read_at = monotonic()
+            if self._messages:
+                break
+            self._arrived.clear()
+            await self._arrived.wait()
+        if (message := self._messages[0]).type is not WSMsgType.TEXT:
+            self._at_end = True
+            return message
+        self._messages.popleft()
+        self._bytes -= len(message.data) + _MESSAGE_BYTES
+        self._room.set()
+        return message
