@@ -12,15 +12,15 @@ from contextlib import aclosing
 from pathlib import Path
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientError, ClientResponse, ClientSession
+from aiohttp import ClientError, ClientResponse, ClientSession
 
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
-from chunkwise.errors import StreamError, TruncatedError
+from chunkwise.errors import TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
-from chunkwise.transports.opening import stream_timeout
+from chunkwise.transports.opening import sending, stream_timeout
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.uploading import ClosingPayload
 
@@ -28,25 +28,20 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class _Upload:
-    """The body of the request, counted; what stops it is kept, since the HTTP client puts its own error around it."""
+    """The body of the request, counted."""
 
     def __init__(self, file: Path, own: Format, wanted: Format) -> None:
         self.bytes_sent = 0
         self.items_sent = 0
-        self.failure: Exception | None = None
         self._file = file
         self._converted = Outbound(read_file(file, own), wanted.encoder()) if wanted is not own else None
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        try:
-            async with aclosing(self._converted.pieces() if self._converted else self._blocks()) as pieces:
-                async for data in pieces:
-                    yield data
-                    self.bytes_sent += len(data)
-                    self.items_sent = self._converted.items_sent if self._converted else 0
-        except (StreamError, OSError) as error:
-            self.failure = error
-            raise
+        async with aclosing(self._converted.pieces() if self._converted else self._blocks()) as pieces:
+            async for data in pieces:
+                yield data
+                self.bytes_sent += len(data)
+                self.items_sent = self._converted.items_sent if self._converted else 0
 
     async def _blocks(self) -> AsyncGenerator[bytes, None]:
         with self._file.open("rb") as file:
@@ -75,20 +70,17 @@ async def send(
     upload = _Upload(file, own, wanted)
     payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
-    async with ClientSession(timeout=stream_timeout(idle_seconds)) as session:
-        try:
-            async with (
-                progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
-                session.request(method, url, data=payload, headers=parse_headers(headers)) as response,
-            ):
-                if response.status >= 400:
-                    raise await remote_error(response)
-                await _write_answer(response)
-        except (ClientConnectionError, TruncatedError):
-            if upload.failure is None:
-                raise
-    if upload.failure is not None:  # whatever a server has answered that did not wait for the end
-        raise upload.failure
+    async with (
+        ClientSession(timeout=stream_timeout(idle_seconds)) as session,
+        sending(payload, idle_seconds),
+        progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
+        session.request(method, url, data=payload, headers=parse_headers(headers)) as response,
+    ):
+        if response.status >= 400:
+            raise await remote_error(response)
+        await _write_answer(response)
+    if payload.failure is not None:  # whatever a server has answered that did not wait for the end
+        raise payload.failure
 
 
 async def _write_answer(response: ClientResponse) -> None:

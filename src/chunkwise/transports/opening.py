@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, SocketTimeoutError, hdrs
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, SocketTimeoutError, hdrs
 from aiohttp.typedefs import StrOrURL
 
 from chunkwise.errors import StalledError, TruncatedError
@@ -21,6 +21,7 @@ from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, c
 from chunkwise.transports.http_chunks import chunks_of, is_empty, is_framed
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.reading import LimitOptions, decoder_maker
+from chunkwise.transports.uploading import ClosingPayload
 
 
 class Stream(Inbound):
@@ -40,6 +41,7 @@ class Stream(Inbound):
         required: bool = False,
         max_ratio: int = MAX_RATIO,
         limits: Limits,
+        upload: ClosingPayload | None = None,
     ) -> None:
         self.response = response
         empty = is_empty(response)
@@ -47,8 +49,10 @@ class Stream(Inbound):
         make_decoder = decoder_maker(response, path, format=format, type=type, required=required, limits=limits)
         chunks = chunks_of(response)
         framed = is_framed(response, coded=True)
+        if codings:
+            chunks = _decompressed(chunks, codings, max_ratio, framed=framed)
         super().__init__(
-            _decompressed(chunks, codings, max_ratio, framed=framed) if codings else chunks,
+            _unless_failed(chunks, upload) if upload is not None else chunks,
             make_decoder,
             # Behind a gzip member or a zstd frame another might have come.
             lambda: framed or (bool(codings) and codings[-1] in ("br", "deflate")),
@@ -87,19 +91,19 @@ async def open_stream(
         method: the request's method.
         params: its query.
         headers: more headers.
-        data: its body, as aiohttp takes it; `body` makes one of a source.
+        data: its body, as aiohttp takes it; `body` makes one of a source. What that source raises is raised here, too.
         json: its body, as JSON.
         format: a name from `FORMATS`, which is asked for, and taken to be what comes; by default the server chooses.
         type: see `items`.
         required: see `items`.
-        idle_seconds: how long nothing may come.
+        idle_seconds: how long nothing may come, and how long the server may take nothing of what `body` gives.
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
         limits: see `items`.
 
     Raises:
         ClientError: aiohttp's: there is no connection.
         RemoteError: the answer has a status of 400 or more; while reading, see `items`.
-        StalledError: nothing came for idle_seconds.
+        StalledError: nothing came, or was taken, for idle_seconds.
         UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
     """
     bounds = Limits(**limits)
@@ -108,8 +112,21 @@ async def open_stream(
         own[hdrs.ACCEPT] = ", ".join(by_name(format).media_types)
     body = {"params": params, "data": data, "json": json}
     opened = open_response(session, method, url, idle_seconds=idle_seconds, headers={**own, **(headers or {})}, **body)
+    upload = data if isinstance(data, ClosingPayload) else None
     async with opened as response:
-        yield Stream(response, path, format=format, type=type, required=required, max_ratio=max_ratio, limits=bounds)
+        stream = Stream(
+            response,
+            path,
+            format=format,
+            type=type,
+            required=required,
+            max_ratio=max_ratio,
+            limits=bounds,
+            upload=upload,
+        )
+        yield stream
+    if upload is not None and upload.failure is not None and stream.failure is None:
+        raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
 
 
 @asynccontextmanager
@@ -133,20 +150,54 @@ async def open_response(
     asked["Prefer"] = ", ".join([*asked.popall("Prefer", []), STREAM_END])
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
     timeout = stream_timeout(idle_seconds)
+    upload = options.get("data")
     requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
-    try:
-        response = await requesting
-    except SocketTimeoutError as error:
-        raise StalledError("the server did not answer for longer than idle_seconds allows") from error
-    async with response:
-        if response.status >= 400:
-            raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
-        yield response
+    async with sending(upload if isinstance(upload, ClosingPayload) else None, idle_seconds):
+        try:
+            response = await requesting
+        except SocketTimeoutError as error:
+            raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+        async with response:
+            if response.status >= 400:
+                raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
+            yield response
 
 
 def stream_timeout(idle_seconds: float) -> ClientTimeout:
     """Return the timeouts for a stream of any length: only silence is limited."""
     return ClientTimeout(total=None, connect=idle_seconds, sock_read=idle_seconds)
+
+
+@asynccontextmanager
+async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIterator[None]:
+    """Run a request in the body; what has failed in its upload is raised instead of what came of that."""
+    if upload is None:
+        yield
+        return
+    upload.stall_seconds = idle_seconds
+    failed = False
+    try:
+        yield
+    except (ClientError, TruncatedError, StalledError) as error:
+        if upload.failure is None or error is upload.failure:
+            raise
+        failed = True
+    finally:
+        await upload.wait_closed()
+    if failed and upload.failure is not None:
+        raise upload.failure
+
+
+async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
+    """Raise what has failed in the upload instead of the end that it has made of the answer."""
+    try:
+        async for data in chunks:
+            yield data
+    except Broken:
+        if upload.failure is None:
+            raise
+    if upload.failure is not None:
+        raise upload.failure
 
 
 async def _decompressed(
