@@ -1,0 +1,241 @@
+"""A bad upload is answered with what is wrong with it, where the handler lets the error pass; only with that."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise import DecodeError, RemoteError, StreamError
+from chunkwise.flow.inbound import Inbound
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.reading import NDJSON
+from tests.transports.watched import watched
+from tests.transports.wire import Handler, answering, connected, head, serving, url_of
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class User(msgspec.Struct):
+    name: str
+
+
+async def count(request: web.Request) -> web.StreamResponse:
+    """Read users, and let errors pass."""
+    options: dict[str, Any] = {"type": User} if request.query.get("typed") else {}
+    options |= {"max_item_bytes": int(request.query.get("limit", 1000)), "path": request.query.get("path", "")}
+    found = chunkwise.items(request, required=bool(options["path"]), **options)
+    return web.json_response(len([item async for item in found]))
+
+
+async def transformed(request: web.Request) -> web.StreamResponse:
+    """Stream what is made of an upload."""
+
+    async def sizes() -> AsyncIterator[int]:
+        async for item in chunkwise.items(request):
+            yield len(item)
+
+    return await chunkwise.respond(request, sizes(), "ndjson", compress=False)
+
+
+@chunkwise.streaming(format="ndjson", compress=False)
+async def streamed(request: web.Request) -> AsyncIterator[int]:
+    async for item in chunkwise.items(request):
+        yield len(item)
+
+
+async def post(
+    port: int, body: bytes, content_type: str = "application/x-ndjson", path: str = "/0"
+) -> tuple[int, str, Any]:
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        session.post(url_of(port, path), data=body, headers={"Content-Type": content_type}) as response,
+    ):
+        return response.status, response.content_type, msgspec.json.decode(await response.read())
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "query", "status", "members"),
+    [
+        (b'["a"]\n{"name"\n', "application/x-ndjson", "", 422, {"format": "ndjson", "item": 1}),
+        (b'{"name":"a"}\n{"name":1}\n', "application/x-ndjson", "typed=1", 422, {"format": "ndjson", "item": 1}),
+        (b'[{"name":"a"},{}]', "application/json", "typed=1", 422, {"format": "json", "item": 1}),
+        (b'[1,"' + b"2" * 2000 + b'"]', "application/json", "", 413, {"format": "json", "item": 1}),
+        (b"[1, 2, ", "application/json", "", 400, {"format": "json", "item": 2, "byte": 7}),
+        (b"<a/>", "application/xml", "", 415, {}),
+        (b"[1]", "application/json", "path=a.b", 422, {}),
+    ],
+)
+async def test_a_bad_upload_is_answered_with_what_is_wrong(
+    body: bytes, content_type: str, query: str, status: int, members: dict[str, Any]
+) -> None:
+    async with watched(count) as server:
+        came, answer_type, problem = await post(server.port, body, content_type, f"/0?{query}")
+    assert (came, answer_type, problem["status"]) == (status, PROBLEM_TYPE, status)
+    assert problem["detail"]
+    assert {name: problem.get(name) for name in members} == members
+    assert problem.keys() <= {"title", "status", "detail", "format", "item", "byte"}
+
+
+async def test_the_detail_tells_people_the_place() -> None:
+    async with watched(count) as server:
+        _, _, problem = await post(server.port, b"1\n2\noops\n")
+    assert "item 2" in problem["detail"]
+
+
+async def test_a_good_upload_is_answered_as_ever() -> None:
+    async with watched(count) as server:
+        assert await post(server.port, b"1\n2\n") == (200, "application/json", 2)
+
+
+async def test_the_handlers_of_subapplications_are_looked_after_too() -> None:
+    app, sub = web.Application(), web.Application()
+    sub.router.add_post("/count", count)
+    app.add_subapp("/sub", sub)
+    async with watched(app=app) as server:
+        status, _, problem = await post(server.port, b"1\noops\n", path="/sub/count")
+    assert (status, problem["item"]) == (422, 1)
+
+
+async def test_a_handler_may_catch_the_error_as_ever() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await count(request)
+        except StreamError as error:
+            return web.json_response(str(error), status=409)
+
+    async with watched(handler) as server:
+        status, _, told = await post(server.port, b"1\noops\n")
+    assert status == 409
+    assert "item 1" in told
+
+
+def copying(url: str) -> Handler:
+    """A handler that reads its upload, and then the bad answer of another server."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert [item async for item in chunkwise.items(request)] == [1]
+        async with ClientSession() as session, session.get(url) as response:
+            return web.json_response([item async for item in chunkwise.items(response)])
+
+    return handler
+
+
+def streaming_copy(url: str) -> Handler:
+    """Likewise, as a stream."""
+
+    @chunkwise.streaming(format="ndjson", compress=False)
+    async def handler(request: web.Request) -> AsyncIterator[Any]:
+        assert [item async for item in chunkwise.items(request)] == [1]
+        async with ClientSession() as session, session.get(url) as response:
+            async for item in chunkwise.items(response):
+                yield item
+
+    return handler
+
+
+@pytest.mark.parametrize("make", [copying, streaming_copy])
+@pytest.mark.parametrize("bad", [b"oops\n", b"1" * 3])
+async def test_what_is_wrong_with_another_servers_answer_is_not_the_clients_fault(make: Any, bad: bytes) -> None:
+    length = len(bad) + (bad == b"111") * 5  # malformed, or cut
+    async with (
+        answering(head(NDJSON, f"Content-Length: {length}"), bad) as other,
+        watched(make(url_of(other))) as server,
+        ClientSession() as session,
+        session.post(url_of(server.port), data=b"1\n", headers={"Content-Type": "application/x-ndjson"}) as response,
+    ):
+        assert response.status == 500
+        assert b"item" not in await response.read()
+
+
+@pytest.mark.parametrize("handler", [transformed, streamed])
+async def test_a_stream_made_of_a_bad_upload_is_the_same_answer_before_it_begins(handler: Handler) -> None:
+    async with watched(handler) as server:
+        status, answer_type, problem = await post(server.port, b"oops\n")
+        outcome = await server.outcome()
+    assert (status, answer_type, problem["item"]) == (422, PROBLEM_TYPE, 0)
+    assert (outcome.end, outcome.status) == ("failed", 422)
+    assert isinstance(outcome.error, DecodeError)
+
+
+@pytest.mark.parametrize("handler", [transformed, streamed])
+async def test_a_stream_made_of_an_upload_that_goes_bad_later_tells_it_at_its_end(handler: Handler) -> None:
+    answered = asyncio.Event()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b'"a"\n'
+        await answered.wait()
+        yield b"oops\n"
+        await asyncio.Event().wait()
+
+    came: list[Any] = []
+    headers = {"Content-Type": "application/x-ndjson", "Prefer": "stream-end"}
+
+    async def read_on(stream: Inbound) -> None:
+        async for item in stream:
+            came.append(item)
+            answered.set()
+
+    async with (
+        watched(handler) as server,
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        session.post(url_of(server.port), data=upload(), headers=headers) as response,
+    ):
+        assert response.status == 200
+        with pytest.raises(RemoteError) as raised:
+            await read_on(chunkwise.items(response))
+    assert came == [1]
+    assert (raised.value.status, raised.value.problem["item"], raised.value.problem["format"]) == (422, 1, "ndjson")
+
+
+async def test_an_answer_that_has_begun_is_not_answered_a_second_time() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        await count(request)
+        return response
+
+    async with watched(handler) as server, connected(server.port) as wire:
+        wire.writer.write(b"POST /0 HTTP/1.1\r\nHost: x\r\n" + NDJSON.encode() + b"\r\nContent-Length: 5\r\n\r\noops\n")
+        answer = await wire.read_to_end()
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"problem" not in answer
+
+
+async def test_our_client_hears_of_the_item_while_the_source_is_endless() -> None:
+    made = 0
+    closed = asyncio.Event()
+
+    async def rows() -> AsyncIterator[Any]:
+        nonlocal made
+        try:
+            while True:
+                made += 1
+                yield {"name": "x" if made != 1001 else 0}
+        finally:
+            closed.set()
+
+    async with watched(count) as server, asyncio.timeout(GUARD_SECONDS), ClientSession() as session:
+        opened = chunkwise.open_stream(
+            session, url_of(server.port, "/0?typed=1"), method="POST", data=chunkwise.body(rows(), "ndjson")
+        )
+        with pytest.raises(RemoteError, match="item 1000") as raised:
+            await opened.__aenter__()
+        assert closed.is_set()
+    assert raised.value.status == 422
+    assert raised.value.problem["item"] == 1000
+
+
+async def test_without_setup_a_handler_that_lets_the_error_pass_answers_500() -> None:
+    async with (
+        serving(count) as port,
+        ClientSession() as session,
+        session.post(url_of(port), data=b"x\n", headers={"Content-Type": "application/x-ndjson"}) as response,
+    ):
+        assert response.status == 500
