@@ -1,0 +1,130 @@
+"""`chunkwise send` and what a server says before it has all, or does not say: answers, stalls, progress."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.raw_server import GUARD_SECONDS, head, whole
+from tests.cli.running import CHUNKWISE, folder_of, run, started
+from tests.cli.test_progress import TERMINAL, screen
+
+PROBLEM = b'{"title":"Unprocessable Content","status":422,"detail":"got oops (format ndjson, item 7)","item":7}'
+REFUSAL = whole("application/problem+json", PROBLEM, status="422 Unprocessable Content")
+
+
+@contextmanager
+def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
+    """A server that does with each connection what the test says, from the first byte on; yield its URL."""
+    stopping = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        while not stopping.is_set():
+            connection, _ = listening.accept()
+            with connection, suppress(ConnectionError):
+                connection.settimeout(GUARD_SECONDS)
+                if not stopping.is_set():
+                    talk(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            stopping.set()
+            socket.create_connection(listening.getsockname()).close()
+            thread.join(GUARD_SECONDS)
+
+
+def big(folder: Path) -> Path:
+    """So large that no buffers hold it."""
+    file = folder_of(folder, {"rows.txt": b""}) / "rows.txt"
+    with file.open("wb") as opened:
+        opened.truncate(2**30)
+    return file
+
+
+def many(folder: Path) -> Path:
+    return folder_of(folder, {"rows.ndjson": (b"1" * 999 + b"\n") * 20_000}) / "rows.ndjson"
+
+
+@pytest.mark.parametrize("read_bytes", [1, 100_000])
+@pytest.mark.parametrize("words", [(), ("--format", "json")])
+def test_an_early_refusal_is_told_with_the_item_that_it_names(
+    tmp_path: Path, read_bytes: int, words: tuple[str, ...]
+) -> None:
+    def refuse(connection: socket.socket) -> None:
+        came = 0
+        while came < read_bytes:
+            came += len(connection.recv(65536))
+        connection.sendall(REFUSAL)
+
+    file = many(tmp_path) if words else big(tmp_path)
+    with talking(refuse) as url:
+        for _ in range(3):
+            done = run("send", file, url, *words)
+            assert (done.code, done.out) == (4, b"")
+            assert "item 7" in done.told
+
+
+def test_a_server_that_takes_nothing_is_told_after_the_timeout(tmp_path: Path) -> None:
+    def take_nothing(connection: socket.socket) -> None:
+        established = b"\x01"
+        while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == established:
+            time.sleep(0.01)  # a full socket tells nobody that the client has gone: only asking helps
+
+    with talking(take_nothing) as url:
+        done = run("send", big(tmp_path), url, "--timeout", "0.5")
+    assert (done.code, done.out) == (5, b"")
+    assert done.told == "the server took nothing of the upload for 0.5 seconds: --timeout says how long to wait"
+
+
+def test_a_file_that_goes_bad_behind_the_head_of_the_answer_is_told(tmp_path: Path) -> None:
+    """Both sides would wait for each other."""
+
+    def begin(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(head("Content-Type: text/plain", "Transfer-Encoding: chunked"))
+        while connection.recv(65536):
+            pass
+
+    file = folder_of(tmp_path, {"rows.json": "[" + "1, " * 1_000_000 + "oops]"}) / "rows.json"
+    with talking(begin) as url:
+        done = run("send", file, url, "--format", "ndjson", "--timeout", "20", timeout=15)
+    assert done.code == 6
+    assert "item 1000000" in done.told
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        ((), r"\b[1-9]\d?% +\d+\.\d/20\.0 MB +[\d.]+ [kM]B/s"),
+        (("--format", "json"), r" [\d.]+/\? MB +[\d.]+ [kM]B/s +[1-9][\d,]* items, [1-9][\d,]*/s"),
+    ],
+)
+def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
+    tmp_path: Path, words: tuple[str, ...], shows: str
+) -> None:
+    def take_slowly(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
+        came = b""
+        while not came.endswith(b"0\r\n\r\n"):
+            came = (came + connection.recv(2**18))[-8:]
+            time.sleep(0.01)
+        connection.sendall(whole("text/plain", b"thanks\n"))
+
+    with (
+        screen() as terminal,
+        talking(take_slowly) as url,
+        started(*CHUNKWISE, "send", many(tmp_path), url, *words, stderr=terminal.theirs, env=TERMINAL) as sending,
+    ):
+        terminal.leave()
+        shown = terminal.read_all()
+        assert sending.end() == (0, b"thanks\n", "")
+    assert re.search(shows, shown), shown
