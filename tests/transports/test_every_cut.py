@@ -22,7 +22,7 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise import FORMATS, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import Inbound
-from chunkwise.transports.opening import Stream
+from chunkwise.transports.stream import Stream
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
 from tests.transports.reading import LAST, read

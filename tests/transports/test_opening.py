@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 import chunkwise
 from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError, StalledError, TruncatedError, UnknownFormat
-from chunkwise.transports.opening import Stream
+from chunkwise.transports.stream import Stream
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of

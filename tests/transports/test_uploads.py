@@ -390,7 +390,7 @@ async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(rea
         with refusing(read_bytes) as port:
             for _ in range(300):
                 source = Source()
-                body = ClosingPayload(hot_pieces(source), content_type="application/x-ndjson")  # type: ignore[arg-type]
+                body = ClosingPayload(hot_pieces(source), chunkwise.FORMATS["ndjson"])  # type: ignore[arg-type]
                 try:
                     async with session.post(url_of(port), data=body) as response:
                         made = source.made

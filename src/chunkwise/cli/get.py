@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,10 +18,11 @@ from chunkwise.cli.progress import progress
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type, by_suffix
-from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
-from chunkwise.transports.opening import Stream, open_response
+from chunkwise.transports.http_client import open_response, stream_of
+from chunkwise.transports.opening import open_stream
+from chunkwise.transports.stream import Stream
 
 
 async def get(
@@ -34,16 +35,10 @@ async def get(
     idle_seconds: float,
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
-    async with (
-        ClientSession() as session,
-        open_response(
-            session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=parse_headers(headers)
-        ) as response,
-    ):
-        stream, from_events = _open(response, path, input_format)
-        total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
+    async with ClientSession() as session, _opened(session, url, path, input_format, headers, idle_seconds) as opened:
+        stream, batches, total = opened
         with _destination(output) as file:
-            source = Batches(_values(stream) if from_events else stream.batches())
+            source = Batches(batches)
             written = Outbound(source, FORMATS[output_format].encoder())
             shows = output is None and sys.stdout.isatty()
             counters = (lambda: stream.items_seen, lambda: stream.bytes_seen)
@@ -58,18 +53,43 @@ async def get(
             print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
 
 
+@asynccontextmanager
+async def _opened(
+    session: ClientSession,
+    url: str,
+    path: str,
+    input_format: str | None,
+    headers: Sequence[str],
+    idle_seconds: float,
+) -> AsyncIterator[tuple[Stream, AsyncIterator[list[Any]], int | None]]:
+    """Request the URL; give its stream, the batches of its items, and how many bytes they are, if that is known."""
+    asked = parse_headers(headers)
+    if url.lower().startswith(("ws:", "wss:")):
+        wanted = bool(path)
+        opened = open_stream(
+            session, url, path, format=input_format, required=wanted, headers=asked, idle_seconds=idle_seconds
+        )
+        async with opened as stream:
+            yield stream, stream.batches(), None
+        return
+    async with open_response(session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=asked) as response:
+        stream, from_events = _open(response, path, input_format)
+        total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
+        yield stream, _values(stream) if from_events else stream.batches(), total
+
+
 def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Stream, bool]:
     """Return the items, and whether they are whole events, whose data need not be JSON at other people's servers."""
     name = input_format
     if name is None and response.status not in (204, 205, 304):
         name = _format_of(response)
     if name == "sse" and not path:
-        return Stream(response, format=name, type=ServerSentEvent, limits=DEFAULT_LIMITS), True
+        return stream_of(response, format=name, type=ServerSentEvent), True
     try:
         FORMATS[name or "json"].decoder(path)
     except TypeError as error:
         raise click.BadParameter(str(error), param_hint="--path") from None
-    return Stream(response, path, format=name, required=bool(path), limits=DEFAULT_LIMITS), False
+    return stream_of(response, path, format=name, required=bool(path)), False
 
 
 def _format_of(response: ClientResponse) -> str:

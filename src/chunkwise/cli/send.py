@@ -20,7 +20,7 @@ from chunkwise.errors import TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
-from chunkwise.transports.opening import sending, stream_timeout
+from chunkwise.transports.http_client import sending, stream_timeout
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.uploading import ClosingPayload
 
@@ -68,7 +68,7 @@ async def send(
     wanted = FORMATS[output_format] if output_format else own
     total = found.st_size if wanted is own else None
     upload = _Upload(file, own, wanted)
-    payload = ClosingPayload(upload.pieces(), content_type=wanted.content_type)
+    payload = ClosingPayload(upload.pieces(), wanted)
     counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
     async with (
         ClientSession(timeout=stream_timeout(idle_seconds)) as session,

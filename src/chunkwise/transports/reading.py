@@ -22,7 +22,15 @@ from chunkwise.formats.text import TextPieces
 from chunkwise.transports.http_chunks import HTTP, Message, chunks_of, is_empty, is_framed
 from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
 from chunkwise.transports.problems import noted
-from chunkwise.transports.websocket import WEBSOCKETS, Incoming, SocketReceiver, WebSocket, max_message_bytes
+from chunkwise.transports.websocket import (
+    WEBSOCKETS,
+    Receiver,
+    SocketReceiver,
+    WebSocket,
+    line_decoder,
+    lines_of,
+    max_message_bytes,
+)
 from chunkwise.transports.websocket_wire import RequestReceiver, is_upgrade
 
 _type = type  # `type` is a parameter below
@@ -73,12 +81,15 @@ def items(
             stream that had begun says that it failed.
     """
     bounds = Limits(**limits)
-    plain = format is not None and by_name(format).plain_messages
-    incoming = partial(Incoming, path=path, plain=plain, type=type, required=required, limits=bounds)
+    receiver: Receiver | None = None
     if isinstance(message, WEBSOCKETS):
-        return incoming(SocketReceiver(message))
-    if isinstance(message, web.BaseRequest) and is_upgrade(message):
-        return noted(message, incoming(RequestReceiver(message, max_message_bytes(bounds.max_item_bytes))))
+        receiver = SocketReceiver(message)
+    elif isinstance(message, web.BaseRequest) and is_upgrade(message):
+        receiver = RequestReceiver(message, max_message_bytes(bounds.max_item_bytes))
+    if receiver is not None:
+        plain = format is not None and by_name(format).plain_messages
+        make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
+        return noted(message, Inbound(lines_of(receiver, plain=plain), make_decoder, lambda: False))
     if not isinstance(message, (*HTTP, StreamReader, AsyncIterable, Iterable)):
         msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
         raise TypeError(msg)

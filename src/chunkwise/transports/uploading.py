@@ -53,7 +53,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> C
         msg = f"stall_seconds are seconds from 0 on, got {stall_seconds}"
         raise ValueError(msg)
     pieces = open_outbound(source, chosen).pieces()
-    return ClosingPayload(pieces, content_type=chosen.content_type, stall_seconds=stall_seconds, source=source)
+    return ClosingPayload(pieces, chosen, stall_seconds=stall_seconds, source=source)
 
 
 class ClosingPayload(AsyncIterablePayload):
@@ -61,11 +61,12 @@ class ClosingPayload(AsyncIterablePayload):
 
     Args:
         pieces: its bytes.
-        content_type: of the request.
+        format: what they are in.
         stall_seconds: see `body`; may be changed before it is sent.
         source: what the pieces are made of, to be closed if they are never asked for.
 
     Attributes:
+        format: see above.
         failure: what the source has raised, or the `StalledError` of a server that took nothing; None as long as
             nothing failed here. aiohttp raises errors of its own for it, and none if the answer has begun.
     """
@@ -73,12 +74,13 @@ class ClosingPayload(AsyncIterablePayload):
     def __init__(
         self,
         pieces: AsyncGenerator[bytes, None],
+        format: Format,
         *,
-        content_type: str,
         stall_seconds: float = 60.0,
         source: Any = None,
     ) -> None:
         self.failure: Exception | None = None
+        self.format = format
         self.stall_seconds = stall_seconds
         self._source = source
         self._connection: _Connection | None = None
@@ -86,14 +88,11 @@ class ClosingPayload(AsyncIterablePayload):
         self._begun = False
         self._ended = asyncio.Event()
         self._kept = self._keeping(pieces)
-        super().__init__(self._kept, content_type=content_type)
+        super().__init__(self._kept, content_type=format.content_type)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the pieces and the end of the request, then close the source."""
-        if self.consumed:  # aiohttp would send nothing, which looks like a whole stream of no items
-            self.failure = StreamError("a source can be sent once: make a new body of a new source")
-            raise self.failure
-        self._begun = True
+        self._refuse_again()
         self._length = content_length
         connection = self._connection = _Connection.of(writer, self)
         try:
@@ -109,6 +108,22 @@ class ClosingPayload(AsyncIterablePayload):
             if connection is not None:
                 connection.leave()
             self._ended.set()
+
+    def take_source(self) -> Any:
+        """Return the source, to be sent otherwise than as a body, and closed by who does that.
+
+        Raises:
+            StreamError: it was sent before.
+        """
+        self._refuse_again()
+        self._ended.set()
+        return self._source
+
+    def _refuse_again(self) -> None:
+        if self.consumed or self._begun:  # nothing more would be sent, which looks like a whole stream of no items
+            self.failure = StreamError("a source can be sent once: make a new body of a new source")
+            raise self.failure
+        self._begun = True
 
     async def wait_closed(self) -> None:
         """Wait until the source is closed, once the request is over; close it, if it was never asked for items."""

@@ -6,21 +6,21 @@ Must not know what is made of the lines.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 
 from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
 from chunkwise.flow.gathering import WRITE_BYTES
-from chunkwise.flow.inbound import Broken, Inbound, Silent
+from chunkwise.flow.inbound import Broken, Silent
 from chunkwise.formats import Limits
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, framing_of, holds_end, unpack
 from chunkwise.formats.ndjson import END_RECORD
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.stream_end import StreamEndDecoder, complete_record
-from chunkwise.transports.problems import GoingAway, details_of, upload_details
+from chunkwise.transports.problems import GoingAway, details_of
 
 WebSocket = ClientWebSocketResponse | web.WebSocketResponse
 """A WebSocket of either side."""
@@ -37,28 +37,6 @@ class Receiver(Protocol):
 
     async def receive(self) -> WSMessage:
         """Return the next message, at last the close."""
-
-
-class Incoming(Inbound):
-    """The items that come over a WebSocket, by ``async for``; see `Inbound`.
-
-    Args:
-        receiver: gives the messages.
-        path, type, required: see `items`.
-        plain: see `Format.plain_messages`.
-        limits: what is accepted.
-    """
-
-    def __init__(
-        self, receiver: Receiver, path: PathLike, *, plain: bool, type: Any, required: bool, limits: Limits
-    ) -> None:
-        parse_path(path)  # a path that is none is the caller's error, not the stream's
-
-        def make_decoder() -> Decoder:
-            decoder = LINES.decoder(path, type=type, required=required, limits=limits)
-            return StreamEndDecoder(decoder, END_RECORD)
-
-        super().__init__(_lines_of(receiver, plain=plain), make_decoder, lambda: False)
 
 
 class SocketReceiver:
@@ -95,11 +73,17 @@ _STATUSES = {
     WSCloseCode.SERVICE_RESTART: 503,
     WSCloseCode.TRY_AGAIN_LATER: 503,
     WSCloseCode.PROTOCOL_ERROR: 400,
-    WSCloseCode.UNSUPPORTED_DATA: 400,
-    WSCloseCode.INVALID_TEXT: 400,
+    WSCloseCode.UNSUPPORTED_DATA: 415,
+    WSCloseCode.INVALID_TEXT: 422,
     WSCloseCode.POLICY_VIOLATION: 400,
     WSCloseCode.MESSAGE_TOO_BIG: 413,
 }
+
+
+def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
+    """Return what makes the decoder of `lines_of`; for the arguments see `items`."""
+    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
 
 
 def max_message_bytes(max_item_bytes: int) -> int:
@@ -112,33 +96,27 @@ def complete_reason(items: int) -> bytes:
     return b"complete; items=%d" % items
 
 
-def closing(error: BaseException, request: web.BaseRequest | None = None) -> tuple[int, bytes]:
-    """Return the code and the reason of a close that tells a failure (RFC 6455 §7.4.1).
-
-    Args:
-        error: the failure.
-        request: the handshake, at a server: of what the client has sent, more is told than the title.
-    """
-    if request is None or upload_details(error, request) is None:
-        code = WSCloseCode.GOING_AWAY if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
-        return code, _cut(str(details_of(error)["title"]))
-    return _refusal_code(error), _cut(str(error))
+def closing(error: BaseException) -> tuple[int, bytes]:
+    """Return the code and the reason of a close that tells our own failure (RFC 6455 §7.4.1)."""
+    code = WSCloseCode.GOING_AWAY if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
+    return code, _cut(str(details_of(error)["title"]))
 
 
-def _refusal_code(error: BaseException) -> int:
-    """Return the code that tells what is wrong with what the other side has sent."""
+def refusing(error: BaseException) -> tuple[int, bytes]:
+    """Return the code and the reason of a close that tells what is wrong with what the other side has sent."""
+    code = WSCloseCode.POLICY_VIOLATION
     if isinstance(error, LimitError):
-        return WSCloseCode.MESSAGE_TOO_BIG
-    if isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
-        return WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
-    return WSCloseCode.POLICY_VIOLATION
+        code = WSCloseCode.MESSAGE_TOO_BIG
+    elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
+        code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
+    return code, _cut(str(error))
 
 
 def _cut(reason: str) -> bytes:
     return reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
 
 
-async def _lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
+async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
     """Give the lines of each message, and behind the last one, or a close that proves the end, stop.
 
     A close with 1000 and the count of items becomes the end record that it stands for.

@@ -18,9 +18,9 @@ from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken
 from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.transports.delivery import ClientGone
-from chunkwise.transports.problems import request_key
+from chunkwise.transports.problems import request_key, upload_details
 from chunkwise.transports.stalls import StallWatch, drop
-from chunkwise.transports.websocket import LOST, NO_BINARY, closing, complete_reason
+from chunkwise.transports.websocket import LOST, NO_BINARY, closing, complete_reason, refusing
 
 _WIRE = request_key("chunkwise.websocket_wire")
 _MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
@@ -179,7 +179,8 @@ class WebSocketWire:
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close tells it
         """Close with the failure's code and title."""
-        await self._close(*closing(error, self._request))
+        tell = closing if upload_details(error, self._request) is None else refusing
+        await self._close(*tell(error))
 
     async def _close(self, code: int, reason: bytes) -> None:
         response = self.response
