@@ -15,18 +15,19 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import httpx
-import playwright.async_api
 import pytest
 import pytest_asyncio
 import requests
 from aiohttp import hdrs, web
+from playwright.async_api import Page
 
 from chunkwise import respond
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.testing.faults import http10
 from chunkwise.testing.proxy import FaultProxy
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, read_so_far
-from tests.needs import CHROMIUM, needs_chromium, needs_curl, needs_node
+from tests.needs import needs_chromium, needs_curl, needs_node
+from tests.transports.browsing import EVENTS, FETCH, blank, browser_page, evaluate
 from tests.transports.wire import serving, streams, url_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -105,10 +106,7 @@ async def served(
         source.go.set()
         return web.Response(text="good")
 
-    async def page(request: web.Request) -> web.StreamResponse:
-        return web.Response(text="<!doctype html><title>test</title>", content_type="text/html")
-
-    async with serving(stream, read, page) as port:
+    async with serving(stream, read, blank) as port:
         urls = url_of(port, "/0"), url_of(port, "/1"), url_of(port, "/2")
         if version == "1.1":
             yield Served(source, *urls)
@@ -209,29 +207,6 @@ async def test_curl_prints_each_item_as_it_is_made(name: str, version: str, codi
 
 # ---- fetch, in Node and in a browser
 
-FETCH = """
-async ({url, readUrl, mark, headers}) => {
-    const response = await fetch(url, {headers});
-    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
-    let text = "", error = null, told = false;
-    try {
-        for (;;) {
-            const {done, value} = await reader.read();
-            if (done) break;
-            text += decoder.decode(value, {stream: true});
-            if (!told && text.includes(mark)) {
-                told = true;
-                await fetch(readUrl);
-            }
-        }
-    } catch (caught) {
-        error = String(caught);
-    }
-    return {text, error, coding: response.headers.get("content-encoding")};
-}
-"""
-"""Reads piece by piece, and tells when the mark is there."""
-
 FETCH_TEXT = """
 async ({url, headers}) => {
     try {
@@ -320,26 +295,9 @@ async def test_nodes_fetch_reads_a_whole_stream_under_http_1_0(node: Fetch, name
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def page() -> AsyncIterator[playwright.async_api.Page]:
-    async with playwright.async_api.async_playwright() as started:
-        browser = await started.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                "--no-first-run", "--no-proxy-server",
-            ],
-        )  # fmt: skip
-        try:
-            yield await browser.new_page()
-        finally:
-            await browser.close()
-
-
-async def evaluate(page: playwright.async_api.Page, it: Served, script: str) -> Any:
-    """Run a script in a page of the server's own."""
-    await page.goto(it.page_url)
-    async with asyncio.timeout(GUARD_SECONDS):
-        return await page.evaluate(script, arguments(it))
+async def page() -> AsyncIterator[Page]:
+    async with browser_page() as page:
+        yield page
 
 
 @needs_chromium
@@ -347,44 +305,21 @@ async def evaluate(page: playwright.async_api.Page, it: Served, script: str) -> 
 @every_version
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 @every_end
-async def test_a_browsers_fetch(
-    page: playwright.async_api.Page, name: str, version: str, coding: str, fails: bool
-) -> None:
+async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str, fails: bool) -> None:
     async with served(name, version, fails=fails, coding=coding) as it:
-        pieces = await evaluate(page, it, FETCH)
-        text = await evaluate(page, it, FETCH_TEXT)
+        pieces = await evaluate(page, it.page_url, FETCH, arguments(it))
+        text = await evaluate(page, it.page_url, FETCH_TEXT, arguments(it))
     assert (pieces["coding"] or "identity") == coding
     check_fetch(name, pieces, text, fails=fails)
-
-
-EVENTS = """
-({url, readUrl, mark}) => new Promise((resolve) => {
-    const [source, items] = [new EventSource(url), []];
-    let told = false;
-    const end = (how) => () => {
-        source.close();
-        resolve({items, told, end: how});
-    };
-    source.onmessage = (event) => {
-        items.push(JSON.parse(event.data));
-        if (event.data.includes(mark)) {
-            told = true;
-            fetch(readUrl);
-        }
-    };
-    source.addEventListener("bye", end("bye"));
-    source.onerror = end("error");
-})
-"""
 
 
 @needs_chromium
 @every_version
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 @every_end
-async def test_a_browsers_event_source(page: playwright.async_api.Page, version: str, coding: str, fails: bool) -> None:
+async def test_a_browsers_event_source(page: Page, version: str, coding: str, fails: bool) -> None:
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
-        told = await evaluate(page, it, EVENTS)
+        told = await evaluate(page, it.page_url, EVENTS, arguments(it))
     if fails:  # an EventSource says the same of an end: who needs to know sends an event there, as here
         assert told == {"items": WHOLE[:READY], "told": True, "end": "error"}
     else:

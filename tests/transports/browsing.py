@@ -1,0 +1,107 @@
+"""Debian's Chromium, headless, and scripts that a page of a test's own server runs in it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from playwright.async_api import Page, async_playwright
+
+from tests.flow.producing import GUARD_SECONDS
+from tests.needs import CHROMIUM
+
+
+@asynccontextmanager
+async def browser_page() -> AsyncIterator[Page]:
+    """A page of a browser."""
+    async with async_playwright() as started:
+        browser = await started.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                "--no-first-run", "--no-proxy-server",
+            ],
+        )  # fmt: skip
+        try:
+            yield await browser.new_page()
+        finally:
+            await browser.close()
+
+
+async def blank(request: web.Request) -> web.StreamResponse:
+    """A page to run scripts in: those may ask only the server that it is from."""
+    return web.Response(text="<!doctype html><title>test</title>", content_type="text/html")
+
+
+async def evaluate(page: Page, page_url: str, script: str, arguments: Mapping[str, Any]) -> Any:
+    """Run a script in a page of the server's own."""
+    await page.goto(page_url)
+    async with asyncio.timeout(GUARD_SECONDS):
+        return await page.evaluate(script, dict(arguments))
+
+
+FETCH = """
+async ({url, readUrl, mark, headers}) => {
+    const response = await fetch(url, {headers});
+    const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
+    let text = "", error = null, told = false;
+    try {
+        for (;;) {
+            const {done, value} = await reader.read();
+            if (done) break;
+            text += decoder.decode(value, {stream: true});
+            if (!told && text.includes(mark)) {
+                told = true;
+                await fetch(readUrl);
+            }
+        }
+    } catch (caught) {
+        error = String(caught);
+    }
+    return {text, error, coding: response.headers.get("content-encoding")};
+}
+"""
+"""Reads an answer piece by piece, and tells when the mark is there."""
+
+EVENTS = """
+({url, readUrl, mark}) => new Promise((resolve) => {
+    const [source, items] = [new EventSource(url), []];
+    let told = false;
+    const end = (how) => () => {
+        source.close();
+        resolve({items, told, end: how});
+    };
+    source.onmessage = (event) => {
+        items.push(JSON.parse(event.data));
+        if (event.data.includes(mark)) {
+            told = true;
+            fetch(readUrl);
+        }
+    };
+    source.addEventListener("bye", end("bye"));
+    source.onerror = end("error");
+})
+"""
+"""Reads events to one of the type "bye", or an error, and tells when the mark is there."""
+
+WEBSOCKET = """
+({url, readUrl, after, protocols}) => new Promise((resolve) => {
+    const [socket, messages] = [new WebSocket(url, protocols), []];
+    let [opened, failed] = [false, false];
+    const tell = () => { if (messages.length === after) fetch(readUrl); };
+    socket.onopen = () => {
+        opened = true;
+        tell();
+    };
+    socket.onmessage = ({data}) => {
+        messages.push(data);
+        tell();
+    };
+    socket.onerror = () => { failed = true; };
+    socket.onclose = ({code, reason, wasClean}) => {
+        resolve({messages, code, reason, wasClean, opened, failed, extensions: socket.extensions});
+    };
+})
+"""
+"""Reads all messages and the close, and tells when so many messages are there."""
