@@ -64,7 +64,7 @@ async def _opened(
 ) -> AsyncIterator[tuple[Stream, AsyncIterator[list[Any]], int | None]]:
     """Request the URL; give its stream, the batches of its items, and how many bytes they are, if that is known."""
     asked = parse_headers(headers)
-    if url.lower().startswith(("ws:", "wss:")):
+    if is_websocket(url):
         wanted = bool(path)
         opened = open_stream(
             session, url, path, format=input_format, required=wanted, headers=asked, idle_seconds=idle_seconds
@@ -132,6 +132,11 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     part.replace(output)
+
+
+def is_websocket(url: str) -> bool:
+    """Whether a URL is a WebSocket's."""
+    return url.lower().startswith(("ws:", "wss:"))
 
 
 def is_token(text: str) -> bool:

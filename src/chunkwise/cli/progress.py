@@ -42,16 +42,17 @@ async def progress(
         *([BarColumn(), TextColumn("{task.percentage:>3.0f}%")] if total_bytes else []),
         DownloadColumn(),
         TransferSpeedColumn(),
-        TextColumn("{task.fields[items]:,} items, {task.fields[rate]:,.0f}/s"),
+        TextColumn("{task.fields[counted]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=10) as bars:
-        task = bars.add_task(what, total=total_bytes, items=0, rate=0.0)
+        task = bars.add_task(what, total=total_bytes, counted="")
 
         def update() -> None:
-            elapsed = bars.tasks[0].elapsed or 0.0
-            rate = items_seen() / elapsed if elapsed else 0.0
-            bars.update(task, completed=bytes_seen(), items=items_seen(), rate=rate)
+            elapsed, count = bars.tasks[0].elapsed, items_seen()
+            # Of what is passed on as it is, nobody counts the items.
+            counted = f"{count:,} items, {count / elapsed:,.0f}/s" if count and elapsed else ""
+            bars.update(task, completed=bytes_seen(), counted=counted)
 
         async def repeat() -> None:
             while True:

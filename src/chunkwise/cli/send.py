@@ -10,19 +10,23 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 from aiohttp import ClientError, ClientResponse, ClientSession
 
-from chunkwise.cli.get import is_token, parse_headers
+from chunkwise.cli.get import is_token, is_websocket, parse_headers
 from chunkwise.cli.progress import progress
 from chunkwise.errors import TruncatedError
+from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
+from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
 from chunkwise.transports.http_client import sending, stream_timeout
+from chunkwise.transports.opening import open_stream
 from chunkwise.transports.problems import remote_error
-from chunkwise.transports.uploading import ClosingPayload
+from chunkwise.transports.uploading import ClosingPayload, body
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -66,6 +70,9 @@ async def send(
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
+    if is_websocket(url):
+        await _send_messages(file, url, own, wanted, method, headers, idle_seconds)
+        return
     total = found.st_size if wanted is own else None
     upload = _Upload(file, own, wanted)
     payload = ClosingPayload(upload.pieces(), wanted)
@@ -81,6 +88,41 @@ async def send(
         await _write_answer(response)
     if payload.failure is not None:  # whatever a server has answered that did not wait for the end
         raise payload.failure
+
+
+async def _send_messages(
+    file: Path, url: str, own: Format, wanted: Format, method: str, headers: Sequence[str], idle_seconds: float
+) -> None:
+    """Send the items of a file over a WebSocket, and write those of the answer, a JSON text in each line."""
+    if method not in ("POST", "GET"):  # the default, and what a WebSocket begins with
+        raise click.BadParameter(f"got {method}, a WebSocket begins with GET", param_hint="--method")
+    sent = 0
+
+    async def counted() -> AsyncGenerator[list[Any], None]:
+        nonlocal sent
+        batches = read_file(file, own).lists
+        try:
+            async for batch in batches:
+                yield batch
+                sent += len(batch)
+        finally:
+            await discard(batches)
+
+    async with (
+        ClientSession() as session,
+        progress(f"{file.name} to {url}", lambda: sent, lambda: 0, None, data_on_terminal=sys.stdout.isatty()),
+        open_stream(
+            session,
+            url,
+            data=body(Batches(counted()), wanted),
+            headers=parse_headers(headers),
+            idle_seconds=idle_seconds,
+        ) as stream,
+        aclosing(Outbound(Batches(stream.batches()), FORMATS["ndjson"].encoder()).pieces()) as pieces,
+    ):
+        async for data in pieces:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
 
 async def _write_answer(response: ClientResponse) -> None:

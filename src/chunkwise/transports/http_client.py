@@ -52,11 +52,15 @@ async def open_response(
         try:
             response = await requesting
         except SocketTimeoutError as error:
-            raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+            raise _silent() from error
         async with response:
             if response.status >= 400:
                 raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
             yield response
+
+
+def _silent() -> StalledError:
+    return StalledError("the server did not answer for longer than idle_seconds allows")
 
 
 def stream_timeout(idle_seconds: float) -> ClientTimeout:
@@ -74,6 +78,8 @@ async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIt
     failed = False
     try:
         yield
+    except SocketTimeoutError as error:
+        raise upload.failure or _silent() from error
     except (ClientError, TruncatedError, StalledError) as error:
         if upload.failure is None or error is upload.failure:
             raise
