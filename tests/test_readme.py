@@ -56,10 +56,8 @@ async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -
 
 
 async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = examples("A client")
     names: dict[str, Any] = {}
-    run(first.replace("asyncio.run(main())", ""), names)
-    run(second, names)
+    run("\n".join(examples("A client")).replace("asyncio.run(main())", ""), names)
     async with server() as serving, ClientSession() as session, session.get(serving.make_url("/report")) as response:
         await names["show"](response)
     printed = capsys.readouterr().out.splitlines()
@@ -77,6 +75,34 @@ async def test_the_client_reads_to_a_proven_end(capsys: pytest.CaptureFixture[st
     said = re.search(r"stream.end\)  # (.*)", examples("A client")[0])
     assert said is not None
     assert said[1] in printed[1_000_000:]
+
+
+async def test_words_come_back_in_upper_case_as_they_are_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    async with server() as serving, ClientSession() as session:
+        here = "\n".join(examples("A client")).replace("http://localhost:8081", str(serving.make_url("")).rstrip("/"))
+        run(here.replace("asyncio.run(main())", ""), names)
+        await names["shout"](session, ["a", "été"])
+        over_websocket = here.replace("http://", "ws://").replace('method="POST", ', "")
+        run(over_websocket.replace("asyncio.run(main())", ""), names)
+        await names["shout"](session, ["b"])
+    assert [line for line in capsys.readouterr().out.splitlines() if " " not in line] == ["A", "ÉTÉ", "B"]
+
+
+async def test_a_websocket_sends_and_closes_as_the_table_says() -> None:
+    section = README.read_text().split("\n## WebSocket\n")[1].split("\n## ")[0]
+    (record,) = re.findall(r"```\n( \{.*\})\n```", section)
+    async with server() as serving, ClientSession() as session:
+        async with session.ws_connect(serving.make_url("/upper")) as ws:
+            for word in ("a", "b", "c"):
+                await ws.send_str(f'"{word}"')
+            await ws.send_str(record)
+            assert [(await ws.receive()).data for _ in "abc"] == ['"A"', '"B"', '"C"']
+            closed = await ws.receive()
+            assert f"{closed.data}, `{closed.extra}`".replace("3", "5") in section
+        async with session.ws_connect(serving.make_url("/upper")) as ws:
+            await ws.send_str("no JSON")
+            assert (await ws.receive()).data == 1007
 
 
 def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
