@@ -6,7 +6,7 @@ The house, in the order in which data meets its rooms; each imports only what st
     formats      bytes <-> items; pure, one file a format, one table (`FORMATS`)
     sources      where items start: threads, files
     flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
-    transports   HTTP, server and client; the only room that imports aiohttp
+    transports   HTTP and WebSocket, server and client; the only room that imports aiohttp
     cli          ``python -m chunkwise``
 """
 
