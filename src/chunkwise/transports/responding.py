@@ -32,7 +32,7 @@ from chunkwise.transports.negotiation import (
 from chunkwise.transports.outcomes import streams_of
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
 from chunkwise.transports.stream_response import stream_response
-from chunkwise.transports.websocket_wire import WebSocketWire, is_upgrade
+from chunkwise.transports.websocket_wire import WebSocketWire, is_upgrade, may_open
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
@@ -41,6 +41,8 @@ _NO_RESET = (
     "over a Unix socket, an answer under HTTP/1.0 cannot be told from one that was cut: let the proxy speak HTTP/1.1 "
     "(nginx: proxy_http_version 1.1), or ask for JSON"
 )
+
+_OTHER_ORIGIN = "pages of this origin may not open a WebSocket here: respond(..., origins=[...]) names those that may"
 
 KEEPALIVE_SECONDS = 15.0
 """Silence after which JSON and server-sent events are kept alive: proxies give up after 60 seconds, as a rule."""
@@ -55,6 +57,7 @@ class StreamOptions(TypedDict, total=False):
     commit_after_seconds: float
     keepalive_seconds: float | None
     stall_seconds: float
+    origins: Sequence[str]
 
 
 async def respond(
@@ -68,6 +71,7 @@ async def respond(
     commit_after_seconds: float = 0.25,
     keepalive_seconds: float | None = None,
     stall_seconds: float = 60.0,
+    origins: Sequence[str] = (),
 ) -> web.StreamResponse:
     """Answer a request with a stream of items; return the response, as an aiohttp handler does.
 
@@ -101,6 +105,9 @@ async def respond(
         stall_seconds: how long a client may take nothing while something waits for it before it is cut off; 0 for
             ever. TCP tells what a client takes in steps of some 64 KiB, so that a limit of a few seconds may cut off
             one that is only slow.
+        origins: which other origins' pages may open a WebSocket (``"https://example.com"``), or ``"*"``. A browser lets
+            any page do that, with the user's cookies; by default only those of the request's own host may, all others
+            are refused with 403. Who is no browser names no origin, and may.
 
     Raises:
         UnknownFormat: ``format`` names none.
@@ -125,6 +132,9 @@ async def respond(
         if chosen is None:
             return _refusal(request, hdrs.ACCEPT, [row.media_types[0] for row in formats])
         return _refusal(request, hdrs.ACCEPT_ENCODING, [*CODINGS, IDENTITY])
+    if upgrade and not may_open(request, origins):
+        await discard(source)
+        return problem_response(403, _OTHER_ORIGIN)
     wire: Wire
     if upgrade:
         stream = open_outbound(source, LINES)

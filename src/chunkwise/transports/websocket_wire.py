@@ -6,10 +6,8 @@ Must not know any one format, nor when there is something to write.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -20,16 +18,13 @@ from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.transports.delivery import ClientGone
 from chunkwise.transports.problems import request_key, upload_details
 from chunkwise.transports.stalls import StallWatch, drop
-from chunkwise.transports.websocket import LOST, NO_BINARY, closing, complete_reason, refusing
+from chunkwise.transports.websocket import LOST, closing, complete_reason, refusing
+from chunkwise.transports.websocket_inbox import Inbox
 
 _WIRE = request_key("chunkwise.websocket_wire")
 _MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
 
 _MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
-_INBOX_BYTES = 64 * 1024
-_MESSAGE_BYTES = 128  # what a message counts in addition, so that empty ones are bounded, too
-_MAX_CONTROLS = 100  # pings and pongs in a second: who sends more means harm
-_SLOW_SECONDS = 60.0  # how long a handler may take for one message of a client that has left
 _CLOSE_SECONDS = 10.0  # how long a client may take to answer our close, behind which it may read what came before
 
 
@@ -37,6 +32,18 @@ def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether a request is a WebSocket's handshake, and a valid one."""
     asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
     return asked and bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+
+
+def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
+    """Whether the page that opens a WebSocket, if it is one, may read the answer.
+
+    A browser asks nobody: it sends the user's cookies along, whichever page it is, and says which (RFC 6455 §10.2).
+    """
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or "*" in origins or origin in origins:
+        return True
+    # Not the scheme: a proxy may have taken TLS off.
+    return origin.partition("://")[2].lower() == request.host.lower()
 
 
 class RequestReceiver:
@@ -104,7 +111,7 @@ class WebSocketWire:
         self._stall_seconds = stall_seconds
         self._opening = asyncio.Lock()
         self._packer = Packer("items")
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._left = False
         self._reading: asyncio.Task[None] | None = None
         self._writer: AbstractStreamWriter | None = None
@@ -240,37 +247,10 @@ class WebSocketWire:
 
     async def _read(self) -> None:
         """Read what the client sends, until it has left."""
-        try:
-            last = await self._read_all()
-        except ConnectionError:
-            last = LOST
+        await self._inbox.fill(self.response)
         self._left = True
-        self._inbox.end(last)
         if not self._inbox.is_being_read():
             self._on_gone()
-
-    async def _read_all(self) -> WSMessage:
-        controls, since = 0, monotonic()
-        response = self.response
-        while True:
-            message = await response.receive()
-            if message.type is WSMsgType.TEXT:
-                await self._inbox.put(message)
-                continue
-            if message.type is WSMsgType.BINARY:
-                await response.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
-                return message
-            if message.type not in (WSMsgType.PING, WSMsgType.PONG):
-                return message
-            if monotonic() - since > 1:
-                controls, since = 0, monotonic()
-            controls += 1
-            if controls > _MAX_CONTROLS:
-                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS
-                await response.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
-                return LOST
-            if message.type is WSMsgType.PING:
-                await response.pong(message.data)
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -283,49 +263,3 @@ def _client_may_leave() -> Iterator[None]:
         yield
     except ConnectionError as error:
         raise ClientGone from error
-
-
-class _Inbox:
-    """What a client has sent and nobody has read yet; bounded, so that the client has to wait."""
-
-    def __init__(self) -> None:
-        self._messages: deque[WSMessage] = deque()
-        self._bytes = 0
-        self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._read_at: float | None = None
-        self._at_end = False
-
-    def is_being_read(self) -> bool:
-        """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
-        return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
-
-    async def put(self, message: WSMessage) -> None:
-        """Add a message, and wait while there are too many."""
-        self._messages.append(message)
-        self._bytes += len(message.data) + _MESSAGE_BYTES
-        self._arrived.set()
-        while self._bytes > _INBOX_BYTES:
-            self._room.clear()
-            await self._room.wait()
-
-    def end(self, last: WSMessage) -> None:
-        """Say that no more comes, and why."""
-        self._messages.append(last)
-        self._arrived.set()
-
-    async def get(self) -> WSMessage:
-        """Return the next message; the last one again and again."""
-        while True:
-            self._read_at = monotonic()
-            if self._messages:
-                break
-            self._arrived.clear()
-            await self._arrived.wait()
-        if (message := self._messages[0]).type is not WSMsgType.TEXT:
-            self._at_end = True
-            return message
-        self._messages.popleft()
-        self._bytes -= len(message.data) + _MESSAGE_BYTES
-        self._room.set()
-        return message

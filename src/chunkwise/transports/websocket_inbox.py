@@ -1,0 +1,94 @@
+"""What a WebSocket's client sends -> a bounded store, until a handler reads it.
+
+Must not know what stands in the messages, nor what is sent to the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from chunkwise.transports.websocket import LOST, NO_BINARY
+
+_MAX_BYTES = 64 * 1024
+_MESSAGE_BYTES = 128  # what a message counts in addition, so that empty ones are bounded, too
+_MAX_CONTROLS = 100  # pings and pongs in a second: who sends more means harm
+_SLOW_SECONDS = 60.0  # how long a handler may take for one message of a client that has left
+
+
+class Inbox:
+    """What a client has sent and nobody has read yet; bounded, so that the client has to wait."""
+
+    def __init__(self) -> None:
+        self._messages: deque[WSMessage] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._read_at: float | None = None
+        self._at_end = False
+
+    def is_being_read(self) -> bool:
+        """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
+        return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
+
+    async def fill(self, websocket: web.WebSocketResponse) -> None:
+        """Take all messages of a WebSocket, and answer its pings, until the other side has left."""
+        try:
+            last = await self._take_all(websocket)
+        except ConnectionError:
+            last = LOST
+        self.end(last)
+
+    async def _take_all(self, websocket: web.WebSocketResponse) -> WSMessage:
+        controls, since = 0, monotonic()
+        while True:
+            message = await websocket.receive()
+            if message.type is WSMsgType.TEXT:
+                await self._put(message)
+                continue
+            if message.type is WSMsgType.BINARY:
+                await websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+                return message
+            if message.type not in (WSMsgType.PING, WSMsgType.PONG):
+                return message
+            if monotonic() - since > 1:
+                controls, since = 0, monotonic()
+            controls += 1
+            if controls > _MAX_CONTROLS:
+                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS
+                await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
+                return LOST
+            if message.type is WSMsgType.PING:
+                await websocket.pong(message.data)
+
+    async def _put(self, message: WSMessage) -> None:
+        self._messages.append(message)
+        self._bytes += len(message.data) + _MESSAGE_BYTES
+        self._arrived.set()
+        while self._bytes > _MAX_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self, last: WSMessage) -> None:
+        """Say that no more comes, and why."""
+        self._messages.append(last)
+        self._arrived.set()
+
+    async def get(self) -> WSMessage:
+        """Return the next message; the last one again and again."""
+        while True:
+            self._read_at = monotonic()
+            if self._messages:
+                break
+            self._arrived.clear()
+            await self._arrived.wait()
+        if (message := self._messages[0]).type is not WSMsgType.TEXT:
+            self._at_end = True
+            return message
+        self._messages.popleft()
+        self._bytes -= len(message.data) + _MESSAGE_BYTES
+        self._room.set()
+        return message
