@@ -27,6 +27,7 @@ from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.outcomes import setup
 from chunkwise.transports.problems import problem_response
 from chunkwise.transports.responding import respond
+from chunkwise.transports.websocket_wire import is_upgrade
 
 _PARAMETERS = {"format", "interval", "limit", "path"}
 _MAX_INTERVAL_SECONDS = 60.0
@@ -79,7 +80,7 @@ async def _answer(request: web.Request, entry: Published) -> web.StreamResponse:
         return problem_response(400, str(error))
     if entry.folder is not None and is_hidden(entry.file, entry.folder):  # a link, put there since
         return problem_response(404, f"there is no {request.path}; / lists what there is")
-    if wanted is entry.format and not (path or limit is not None or interval):
+    if wanted is entry.format and not (path or limit is not None or interval or is_upgrade(request)):
         return _File(entry.file, headers={hdrs.CONTENT_TYPE: wanted.content_type, **VARY})
     source: Any = Batches(_told(read_file(entry.file, entry.format, path, required=bool(path), max_items=limit)))
     # Without a format the client accepts none: respond() says which there are.
@@ -181,7 +182,8 @@ def _print_curl_lines(published: Sequence[Published], base: str) -> None:
         print(f"  curl -N '{base}{entry}?format=ndjson&interval=0.2'")
         print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?interval=0.2&limit=20'")
         print(f"  curl -N '{base}{entry}?interval=0.2'")
-        print(f"  {_program()} get '{base}{entry}' --format csv -o out.csv\n", flush=True)
+        print(f"  {_program()} get '{base}{entry}' --format csv -o out.csv")
+        print(f"  {_program()} get '{base.replace('http:', 'ws:')}{entry}?interval=0.2&limit=5'\n", flush=True)
 
 
 def _program() -> str:

@@ -1,0 +1,79 @@
+"""Which pages may open a WebSocket: a browser sends the user's cookies along, whichever page it is."""
+
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, WSServerHandshakeError
+
+import chunkwise
+from tests.transports.wire import serving, streams, url_of
+
+
+async def opened(port: int, origin: str | None, host: str | None = None) -> int:
+    """Open a WebSocket as a page would; return the status."""
+    headers = {"Host": host} if host else {}
+    async with ClientSession() as session:
+        try:
+            async with session.ws_connect(url_of(port), origin=origin, headers=headers) as ws:
+                assert [item async for item in chunkwise.items(ws)] == [1, 2]
+        except WSServerHandshakeError as error:
+            return error.status
+    return 101
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "options", "status"),
+    [
+        (None, None, {}, 101),
+        ("http://shop.test", "shop.test", {}, 101),
+        ("https://Shop.test", "shop.test", {}, 101),
+        ("http://shop.test:8080", "shop.test:8080", {}, 101),
+        ("http://shop.test:8080", "shop.test", {}, 403),
+        ("http://evil.test", "shop.test", {}, 403),
+        ("http://shop.test.evil.test", "shop.test", {}, 403),
+        ("null", "shop.test", {}, 403),
+        ("", "shop.test", {}, 403),
+        ("http://app.test", "shop.test", {"origins": ["http://app.test"]}, 101),
+        ("http://shop.test", "shop.test", {"origins": ["http://app.test"]}, 101),
+        ("https://app.test", "shop.test", {"origins": ["http://app.test"]}, 403),
+        ("null", "shop.test", {"origins": ["*"]}, 101),
+    ],
+)
+async def test_a_page_may_open_a_websocket_to_its_own_host_and_where_it_is_named(
+    origin: str | None, host: str | None, options: dict[str, Any], status: int
+) -> None:
+    async with serving(streams(lambda: [1, 2], **options)) as port:
+        assert await opened(port, origin, host) == status
+
+
+class Rows:
+    """A source that tells whether it was asked, and closed."""
+
+    def __init__(self) -> None:
+        self.asked = self.closed = False
+
+    def __aiter__(self) -> "Rows":
+        return self
+
+    async def __anext__(self) -> int:
+        self.asked = True
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_the_source_of_a_page_that_may_not_is_closed_unread() -> None:
+    rows = Rows()
+    async with serving(streams(lambda: rows)) as port:
+        assert await opened(port, "http://evil.test", "shop.test") == 403
+    assert (rows.asked, rows.closed) == (False, True)
+
+
+async def test_over_http_a_page_of_another_origin_is_the_browsers_business() -> None:
+    async with (
+        serving(streams(lambda: [1, 2])) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers={"Origin": "http://evil.test"}) as response,
+    ):
+        assert await response.json() == [1, 2]
