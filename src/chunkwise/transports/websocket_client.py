@@ -49,13 +49,13 @@ async def open_websocket(
         StalledError: it has not answered for idle_seconds.
     """
     try:
-        async with asyncio.timeout(idle_seconds):
+        async with asyncio.timeout(idle_seconds or None):
             websocket = await session.ws_connect(
                 url,
                 protocols=[SUBPROTOCOL],
                 headers=headers,
                 params=params,
-                timeout=ClientWSTimeout(ws_receive=idle_seconds, ws_close=min(idle_seconds, _CLOSE_SECONDS)),
+                timeout=ClientWSTimeout(ws_receive=idle_seconds or None, ws_close=_CLOSE_SECONDS),
                 max_msg_size=max_message_bytes,
             )
     except TimeoutError as error:
