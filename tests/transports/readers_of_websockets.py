@@ -1,16 +1,17 @@
 """The four ways to read a WebSocket, at a client and at a server, from whoever speaks by hand at its other end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, ClientWSTimeout, web
 
 from chunkwise import StreamError, items, open_stream, respond
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import Talk, client, frame, server
+from tests.transports.sockets_of_servers import Peer, Talk, client, frame, server
 from tests.transports.wire import serving
 
 CLIENTS = ["open_stream", "items"]
@@ -52,38 +53,84 @@ async def came_of(stream: Inbound, pause: float = 0) -> Came:
     return Came(taken, None, stream.end, stream.items_seen)
 
 
-async def heard_by(
-    reader: str, talk: Talk, *, subprotocol: str = "", pause: float = 0, idle_seconds: float = 60.0, **options: Any
-) -> Came:
-    """What a reader makes of what its other side says; that may go on for a while."""
-    async with asyncio.timeout(GUARD_SECONDS):
-        if reader in SERVERS:
-            return await _at_a_server(reader, talk, subprotocol, pause, options)
-        async with server(talk, subprotocol=subprotocol) as url, ClientSession() as session:
+Hear = Callable[[Talk], Awaitable[Came]]
+"""What a reader makes of what its other side says."""
+
+
+async def heard_by(reader: str, talk: Talk, *, subprotocol: str = "", **options: Any) -> Came:
+    """What one reader makes of what its other side says; for the options see `hearing`."""
+    async with hearing(reader, subprotocol=subprotocol, **options) as hear:
+        return await hear(talk)
+
+
+@asynccontextmanager
+async def hearing(
+    reader: str, *, subprotocol: str = "", pause: float = 0, idle_seconds: float | None = None, **options: Any
+) -> AsyncIterator[Hear]:
+    """A reader of as many connections as a test likes, of which each is another other side's.
+
+    Args:
+        reader: one of `READERS`.
+        subprotocol: what both sides agree on.
+        pause: behind each item.
+        idle_seconds: how long nothing may come; `items` of a request has no such limit.
+        options: of `items`.
+    """
+    make = _at_a_server if reader in SERVERS else _at_a_client
+    async with make(reader, subprotocol, pause, idle_seconds, options) as hear:
+        yield hear
+
+
+@asynccontextmanager
+async def _at_a_client(
+    reader: str, subprotocol: str, pause: float, idle_seconds: float | None, options: dict[str, Any]
+) -> AsyncIterator[Hear]:
+    talks: asyncio.Queue[Talk] = asyncio.Queue()
+
+    async def talk_on(peer: Peer) -> None:
+        await talks.get_nowait()(peer)
+
+    async def hear(talk: Talk) -> Came:
+        talks.put_nowait(talk)
+        async with asyncio.timeout(GUARD_SECONDS):
             if reader == "open_stream":
-                async with open_stream(session, url, idle_seconds=idle_seconds, **options) as stream:
+                idle: Any = {} if idle_seconds is None else {"idle_seconds": idle_seconds}
+                async with open_stream(session, url, **idle, **options) as stream:
                     return await came_of(stream, pause)
-            protocols = [SUBPROTOCOL] * bool(subprotocol)
-            async with session.ws_connect(url, protocols=protocols) as websocket:
+            protocols, timeout = [SUBPROTOCOL] * bool(subprotocol), ClientWSTimeout(ws_receive=idle_seconds)
+            async with session.ws_connect(url, protocols=protocols, timeout=timeout) as websocket:
                 return await came_of(items(websocket, **options), pause)
 
+    async with server(talk_on, subprotocol=subprotocol) as url, ClientSession() as session:
+        yield hear
 
-async def _at_a_server(reader: str, talk: Talk, subprotocol: str, pause: float, options: dict[str, Any]) -> Came:
-    taken: asyncio.Future[Came] = asyncio.get_running_loop().create_future()
+
+@asynccontextmanager
+async def _at_a_server(
+    reader: str, subprotocol: str, pause: float, idle_seconds: float | None, options: dict[str, Any]
+) -> AsyncIterator[Hear]:
+    taken: dict[str, asyncio.Future[Came]] = {}
 
     async def source(request: web.Request) -> AsyncIterator[Any]:
-        taken.set_result(await came_of(items(request, **options), pause))
+        taken[request.query_string].set_result(await came_of(items(request, **options), pause))
         if request.protocol is None:
             yield None  # never: it has nothing to say
 
     async def handler(request: web.Request) -> web.StreamResponse:
         if reader == "items of a request":
             return await respond(request, source(request))
-        websocket = web.WebSocketResponse(protocols=[SUBPROTOCOL])
+        websocket = web.WebSocketResponse(protocols=[SUBPROTOCOL], receive_timeout=idle_seconds, timeout=0.1)
         await websocket.prepare(request)
-        taken.set_result(await came_of(items(websocket, **options), pause))
+        taken[request.query_string].set_result(await came_of(items(websocket, **options), pause))
         return websocket
 
-    async with serving(handler) as port, client(port, subprotocol=subprotocol) as peer:
-        await talk(peer)
-        return await taken
+    async def hear(talk: Talk) -> Came:
+        name = str(len(taken))
+        mine: asyncio.Future[Came] = asyncio.get_running_loop().create_future()
+        taken[name] = mine
+        async with asyncio.timeout(GUARD_SECONDS), client(port, f"/0?{name}", subprotocol=subprotocol) as peer:
+            await talk(peer)
+            return await mine
+
+    async with serving(handler) as port:
+        yield hear
