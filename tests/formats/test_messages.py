@@ -1,0 +1,177 @@
+"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and however the lines are cut."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.errors import DecodeError, EncodeError, RemoteError, TruncatedError
+from chunkwise.formats.messages import LINES, SUBPROTOCOL, Framing, Packer, framing_of, holds_end, unpack
+from chunkwise.formats.ndjson import END_RECORD, NdjsonDecoder, NdjsonEncoder
+from chunkwise.formats.stream_end import StreamEndDecoder, complete_record, failed_record
+from tests.formats.reading import cuts, every_split, random_split, read
+from tests.formats.samples import texts, values
+
+FRAMINGS: list[Framing] = ["items", "text", "lines"]
+every_framing = pytest.mark.parametrize("framing", FRAMINGS)
+
+items_of_any_kind = st.lists(values, max_size=6)
+
+
+def packed(lines: bytes, framing: Framing, cut: list[int], *, plain: bool = False) -> list[bytes]:
+    packer = Packer(framing, plain=plain)
+    return [message for piece in random_split(lines, cut) for message in packer.pack(piece)]
+
+
+def as_sent(item: Any) -> Any:
+    """A string as it is, and any other item as its JSON: what a message of plain text says."""
+    return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+
+
+@given(items=items_of_any_kind, cut=cuts, split=cuts)
+@pytest.mark.parametrize("framing", ["items", "lines"])
+def test_items_come_back(framing: Framing, items: list[Any], cut: list[int], split: list[int]) -> None:
+    lines = NdjsonEncoder().encode(items)
+    messages = packed(lines, framing, cut)
+    if framing == "items":
+        assert len(messages) == len(items)
+        assert not any(b"\n" in message for message in messages)
+    assert all(message.decode() for message in messages)  # UTF-8, and none is empty
+    came = b"".join(unpack(message.decode(), framing) for message in messages)
+    assert came == lines
+    assert repr(read(NdjsonDecoder, random_split(came, split))) == repr(read(NdjsonDecoder, [lines]))
+    assert read(NdjsonDecoder, [came]).error is None
+    assert len(read(NdjsonDecoder, [came]).items) == len(items)
+
+
+@given(items=st.lists(texts, max_size=6), cut=cuts)
+def test_strings_come_back_as_text(items: list[str], cut: list[int]) -> None:
+    messages = packed(NdjsonEncoder().encode(items), "text", cut, plain=True)
+    lines = b"".join(unpack(message.decode(), "text") for message in messages)
+    expected = [item.removesuffix("\n").removesuffix("\r") if item.endswith(("\n", "\r")) else item for item in items]
+    assert [message.decode() for message in messages] == expected
+    assert read(NdjsonDecoder, [lines]) == (expected, None)
+
+
+@given(items=items_of_any_kind.filter(lambda items: not any(isinstance(item, str) for item in items)), cut=cuts)
+def test_what_is_no_string_is_json_in_text(items: list[Any], cut: list[int]) -> None:
+    lines = NdjsonEncoder().encode(items)
+    messages = packed(lines, "text", cut, plain=True)
+    assert b"".join(message + b"\n" for message in messages) == lines
+    came = read(NdjsonDecoder, [b"".join(unpack(message, "text") for message in messages)])
+    assert came == ([line.decode() for line in lines.splitlines()] if items else [], None)
+
+
+@given(items=items_of_any_kind, cut=cuts)
+@pytest.mark.parametrize("framing", ["items", "lines"])
+def test_the_end_record_arrives_behind_the_items(framing: Framing, items: list[Any], cut: list[int]) -> None:
+    lines = NdjsonEncoder().encode(items)
+    assert not any(holds_end(unpack(message, framing)) for message in packed(lines, framing, cut))
+    for count in (len(items), len(items) + 1):
+        told = unpack(complete_record(END_RECORD, count).removesuffix(b"\n"), framing)
+        assert holds_end(told)
+        assert holds_end(lines + told)
+        got = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [*random_split(lines, cut), told])
+        assert repr(got.items) == repr(read(NdjsonDecoder, [lines]).items)
+        assert (got.error is None) == (count == len(items))
+        assert got.error is None or isinstance(got.error, TruncatedError)
+    failed = failed_record(END_RECORD, len(items), {"title": "Gone", "status": 410})
+    failure = unpack(failed.removesuffix(b"\n"), framing)
+    error = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [lines, failure]).error
+    assert isinstance(error, RemoteError)
+    assert error.status == 410
+
+
+def test_in_text_an_end_record_is_a_string_like_any_other() -> None:
+    told = complete_record(END_RECORD, 0).decode()
+    assert not holds_end(unpack(told, "text"))
+    assert read(NdjsonDecoder, [unpack(told, "text")]) == ([told], None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n  "a": [\n    1,\n    2\n  ]\n}',
+        '{\r\n\t"a": [1,\r\n\r\n2]\r\n}\r\n',
+        '\n\n{"a":[1,2]}\n',
+        '\r{"a"\r:\n[1,2]}\r',
+    ],
+)
+def test_a_message_of_pretty_printed_json_is_one_item(text: str) -> None:
+    for pieces in every_split(unpack(text, "items")):
+        assert read(NdjsonDecoder, pieces) == ([{"a": [1, 2]}], None)
+
+
+@given(value=values, indent=st.integers(0, 4) | st.just("\t") | st.just("\r\n"))
+def test_a_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: int | str) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    lines = unpack(text, "items")
+    assert lines.count(b"\n") == 1
+    assert repr(read(NdjsonDecoder, [lines])) == repr(read(NdjsonDecoder, [NdjsonEncoder().encode([value])]))
+
+
+@pytest.mark.parametrize("odd", ["\n", "\r", "\r\n", "\t", "\x00"])
+def test_a_raw_line_end_inside_a_string_stays_an_error(odd: str) -> None:
+    for text in (f'"a{odd}b"', f'{{"a{odd}b": 1}}', f'["{odd}"]'):
+        got = read(NdjsonDecoder, [unpack("1", "items"), unpack(text, "items"), unpack("2", "items")])
+        assert got.items == [1]
+        assert type(got.error) is DecodeError
+        assert got.error.item_index == 1
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\r\n\t", "\n\n"])
+def test_an_empty_message_is_no_item_but_in_text(text: str) -> None:
+    assert read(NdjsonDecoder, [unpack(text, "items"), unpack(text, "lines")]) == ([], None)
+    assert read(NdjsonDecoder, [unpack(text, "text")]) == ([text], None)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("a\n", "a"),
+        ("a\r\n", "a"),
+        ("a\r", "a"),
+        ("a\n\n", "a\n"),
+        ("\n", ""),
+        ("", ""),
+        ("\na", "\na"),
+        ("a\nb", "a\nb"),
+    ],
+)
+def test_a_text_loses_one_line_end_at_its_end(item: str, message: str) -> None:
+    lines = NdjsonEncoder().encode([item, 1, item])
+    for pieces in every_split(lines):
+        packer = Packer("text", plain=True)
+        assert [each for piece in pieces for each in packer.pack(piece)] == [message.encode(), b"1", message.encode()]
+        packer = Packer("lines", plain=True)
+        batches = [each for piece in pieces for each in packer.pack(piece)]
+        assert [json.loads(line) for line in b"".join(batches).splitlines()] == [message, 1, message]
+        packer = Packer("items")
+        assert [json.loads(each) for piece in pieces for each in packer.pack(piece)] == [item, 1, item]
+
+
+@every_framing
+def test_a_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> None:
+    packer = Packer(framing, plain=framing == "text", max_bytes=10)
+    assert packer.pack(b'"12345678') == []
+    assert packer.pack(b"") == []
+    (message,) = packer.pack(b'9"\n')
+    assert unpack(message, framing) == b'"123456789"\n'
+    assert packer.pack(b'1\n"23456789') == [b"1\n" if framing == "lines" else b"1"]  # the limit is that of each line
+    assert packer.pack(b'"') == []
+    with pytest.raises(EncodeError, match="more than 10 bytes"):
+        packer.pack(b" ")
+
+
+@every_framing
+def test_a_line_that_is_complete_has_no_limit_of_a_packer(framing: Framing) -> None:
+    assert len(Packer(framing, max_bytes=10).pack(b'"%b"\n' % (b"x" * 100))) == 1
+
+
+def test_the_framing_is_agreed_on_by_the_subprotocol() -> None:
+    assert SUBPROTOCOL == "chunkwise.ndjson"
+    assert [framing_of(SUBPROTOCOL, plain=plain) for plain in (False, True)] == ["lines", "lines"]
+    assert [framing_of(other, plain=False) for other in (None, "", "graphql-ws")] == ["items"] * 3
+    assert [framing_of(other, plain=True) for other in (None, "", "graphql-ws")] == ["text"] * 3
