@@ -1,8 +1,9 @@
-"""A size -> the peak memory of the processes that stream and read a JSON document of that size.
+"""A size -> the peak memory of the processes that stream and read as many items as have that size.
 
-The claim: `items()` over a 1 GB document, and `respond()` of as much, take less than 32 MiB more than over 10 MB. Each
-figure is the peak resident set of a process of its own, as the system tells it at the process' end. Benchmarks are
-hard: the seconds here are of two processes that share the machine, and only as good as its other work lets them be.
+The claim: `items()` over a 1 GB document, and `respond()` of as much, take less than 32 MiB more than over 10 MB; so do
+both sides of an upload, and of a WebSocket. Each figure is the peak resident set of a process of its own, as the system
+tells it at the process' end. Benchmarks are hard: the seconds here are of two processes that share the machine, and
+only as good as its other work lets them be.
 
     python benchmarks/memory.py            # 10 MB and 1 GB; some minutes
     python benchmarks/memory.py --quick    # 10 MB and 100 MB
@@ -24,11 +25,13 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, ClientTimeout, web
 
 import chunkwise
+from chunkwise.flow.inbound import Inbound
+from chunkwise.formats.messages import SUBPROTOCOL
 
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32
@@ -70,7 +73,7 @@ async def serve(handler: Any, seconds: float) -> None:
     closed = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), closed.set)
     app = web.Application()
-    app.router.add_get("/{megabytes}", handler)
+    app.router.add_route("*", "/{megabytes}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -81,16 +84,23 @@ async def serve(handler: Any, seconds: float) -> None:
     print(json.dumps({"peak_mib": peak_mib()}))
 
 
+async def rows_of(megabytes: int) -> AsyncIterator[dict[str, Any]]:
+    """As many rows as make up the size."""
+    for index in range(megabytes * MEGABYTE * BLOCK_ROWS // len(block())):
+        yield row(index)
+
+
 async def ours(request: web.Request) -> web.StreamResponse:
-    """`respond()` of as many rows as make up the size."""
-    wanted = int(request.match_info["megabytes"]) * MEGABYTE
-    count = wanted * BLOCK_ROWS // len(block())
+    """`respond()`, over HTTP or a WebSocket."""
+    return await chunkwise.respond(request, rows_of(int(request.match_info["megabytes"])), "json")
 
-    async def rows() -> AsyncIterator[dict[str, Any]]:
-        for index in range(count):
-            yield row(index)
 
-    return await chunkwise.respond(request, rows(), "json")
+async def taking(request: web.Request) -> web.StreamResponse:
+    """`items()` over an upload."""
+    stream = chunkwise.items(request)
+    async for _ in stream:
+        pass
+    return web.json_response({"items": stream.items_seen, "megabytes": stream.bytes_seen / MEGABYTE})
 
 
 async def foreign(request: web.Request) -> web.StreamResponse:
@@ -112,25 +122,57 @@ async def foreign(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def read(url: str, path: str, seconds: float) -> None:
+async def read(session: ClientSession, url: str, path: str) -> dict[str, float]:
     """`items()` over an answer."""
-    count = 0
+    async with session.get(url) as response:
+        return await count(chunkwise.items(response, path))
+
+
+async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - all have one shape
+    """`body()` as an upload."""
+    megabytes = int(url.rpartition("/")[2])
+    async with session.post(url, data=chunkwise.body(rows_of(megabytes), "ndjson")) as response:
+        told: dict[str, float] = await response.json()
+        return told
+
+
+async def hear(session: ClientSession, url: str, path: str) -> dict[str, float]:
+    """`items()` over a WebSocket, a message an item."""
+    async with session.ws_connect(url) as websocket:
+        return await count(chunkwise.items(websocket, path))
+
+
+async def hear_lines(session: ClientSession, url: str, path: str) -> dict[str, float]:
+    """`items()` over a WebSocket, a message any number of items."""
+    async with session.ws_connect(url, protocols=[SUBPROTOCOL]) as websocket:
+        return await count(chunkwise.items(websocket, path))
+
+
+async def count(stream: Inbound) -> dict[str, float]:
+    """Read a stream to its end."""
+    async for _ in stream:
+        pass
+    return {"items": stream.items_seen, "megabytes": stream.bytes_seen / MEGABYTE}
+
+
+async def run_client(client: Any, url: str, path: str, seconds: float) -> None:
+    """Run a client, and print what it took."""
     started = time.perf_counter()
-    async with ClientSession(timeout=ClientTimeout(total=seconds)) as session, session.get(url) as response:
-        stream = chunkwise.items(response, path)
-        async for _ in stream:
-            count += 1
-    taken = time.perf_counter() - started
-    told = {"peak_mib": peak_mib(), "items": count, "megabytes": stream.bytes_seen / MEGABYTE, "seconds": taken}
-    print(json.dumps(told))
+    async with ClientSession(timeout=ClientTimeout(total=seconds)) as session, asyncio.timeout(seconds):
+        told = await client(session, url, path)
+    print(json.dumps({"peak_mib": peak_mib(), **told, "seconds": time.perf_counter() - started}))
+
+
+SERVERS = {"ours": ours, "foreign": foreign, "taking": taking}
+CLIENTS = {"read": read, "send": send, "hear": hear, "hear lines": hear_lines}
 
 
 def run_child(role: str, url: str, path: str, seconds: float) -> None:
     """Be one of the processes."""
-    if role == "read":
-        asyncio.run(read(url, path, seconds))
+    if role in CLIENTS:
+        asyncio.run(run_client(CLIENTS[role], url, path, seconds))
     else:
-        asyncio.run(serve({"ours": ours, "foreign": foreign}[role], seconds))
+        asyncio.run(serve(SERVERS[role], seconds))
 
 
 # The parent.
@@ -142,20 +184,39 @@ def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def measure(role: str, path: str, megabytes: int, seconds: float) -> list[dict[str, Any]]:
+class Pair(NamedTuple):
+    """A server and a client: their roles, the path that the client selects, and what they are called in the table."""
+
+    server: str
+    client: str
+    path: str
+    names: tuple[str, str]
+    """Those in brackets are not judged."""
+
+
+MEASURED = [
+    Pair("ours", "read", "", ("respond() -> JSON array", "items() <- respond()")),
+    Pair("foreign", "read", "items.item", ("(plain aiohttp server)", "items(path) <- plain aiohttp")),
+    Pair("taking", "send", "", ("items(request) <- body()", "body() -> NDJSON")),
+    Pair("ours", "hear", "", ("respond() -> WebSocket", "items() <- WebSocket")),
+    Pair("ours", "hear lines", "", ("respond() -> WebSocket, lines", "items() <- WebSocket, lines")),
+]
+
+
+def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
     """Run a server and a client of their own; return what they told, the server first.
 
     Raises:
         subprocess.SubprocessError: one of them failed, or took too long.
     """
-    server = child(role, seconds)
+    server = child(pair.server, seconds)
     client = None
     try:
         assert server.stdout is not None
         port = server.stdout.readline().strip()
         if not port:
-            raise subprocess.SubprocessError(f"the server {role!r} did not start")
-        client = child("read", seconds, "--url", f"http://127.0.0.1:{port}/{megabytes}", "--path", path)
+            raise subprocess.SubprocessError(f"the server {pair.server!r} did not start")
+        client = child(pair.client, seconds, "--url", f"http://127.0.0.1:{port}/{megabytes}", "--path", pair.path)
         of_client, _ = client.communicate(timeout=seconds + 10)
         of_server, _ = server.communicate(timeout=10)  # closes its standard input
     finally:
@@ -169,13 +230,6 @@ def measure(role: str, path: str, megabytes: int, seconds: float) -> list[dict[s
     if told["items"] < BLOCK_ROWS or told["megabytes"] < megabytes * 0.9:
         raise subprocess.SubprocessError(f"only {told['items']} items and {told['megabytes']:.0f} MB came")
     return [{**told, **json.loads(of_server)}, told]
-
-
-MEASURED = [
-    ("ours", "", ["respond() -> JSON array", "items() <- respond()"]),
-    ("foreign", "items.item", ["(plain aiohttp server)", "items(path) <- plain aiohttp"]),
-]
-"""Server, the client's path, and what the two processes are called; those in brackets are not judged."""
 
 
 def machine() -> str:
@@ -199,10 +253,10 @@ def compare(small: int, large: int, seconds: float) -> float:
     print(machine(), "\n", flush=True)
     print(f"{'process':30} {'size':>8} {'peak':>11} {'growth':>11} {'seconds':>8} {'items':>10} {'MB/s':>6}")
     most = 0.0
-    for role, path, names in MEASURED:
-        before = measure(role, path, small, seconds)
-        after = measure(role, path, large, seconds)
-        for name, at_small, at_large in zip(names, before, after, strict=True):
+    for pair in MEASURED:
+        before = measure(pair, small, seconds)
+        after = measure(pair, large, seconds)
+        for name, at_small, at_large in zip(pair.names, before, after, strict=True):
             growth = at_large["peak_mib"] - at_small["peak_mib"]
             for told, grown in ((at_small, ""), (at_large, f"{growth:+.1f} MiB")):
                 print(
@@ -222,7 +276,7 @@ def main() -> int:
     parser.add_argument("--large", type=int, metavar="MB", help="the size that must not take much more (1000)")
     parser.add_argument("--quick", action="store_true", help="100 MB instead of 1000")
     parser.add_argument("--seconds", type=float, default=600, help="how long one run may take at most (600)")
-    parser.add_argument("--role", choices=["ours", "foreign", "read"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=[*SERVERS, *CLIENTS], help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     parser.add_argument("--path", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
