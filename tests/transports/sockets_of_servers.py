@@ -51,9 +51,10 @@ def frame(payload: str | bytes, opcode: int = TEXT, *, mask: bool = False, fin: 
     data = payload.encode() if isinstance(payload, str) else payload
     size = len(data)
     flag = 128 * mask
-    lengths = bytes([flag | size]) if size < 126 else struct.pack(">BH", flag | 126, size)
-    if size > 65535:
-        lengths = struct.pack(">BQ", flag | 127, size)
+    if size < 126:
+        lengths = bytes([flag | size])
+    else:
+        lengths = struct.pack(">BH", flag | 126, size) if size < 65536 else struct.pack(">BQ", flag | 127, size)
     return bytes([128 * fin | opcode]) + lengths + (MASK + masked(data) if mask else data)
 
 

@@ -1,0 +1,235 @@
+"""open_stream over WebSockets: what it asks for, what it refuses, and what it tells the server when it leaves."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from aiohttp import ClientConnectionError, ClientSession, ClientWebSocketResponse, CookieJar, web
+from msgspec import Struct
+
+import chunkwise
+from chunkwise import (
+    DecodeError,
+    PathNotFound,
+    RemoteError,
+    StalledError,
+    TruncatedError,
+    body,
+    items,
+    open_stream,
+)
+from chunkwise.formats.messages import SUBPROTOCOL
+from tests.flow.producing import GUARD_SECONDS, Held
+from tests.transports.sockets_of_servers import (
+    PING,
+    Frame,
+    Peer,
+    complete,
+    frame,
+    listening,
+    server,
+)
+from tests.transports.wire import serving, streams, url_of
+
+in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+
+
+class Point(Struct):
+    n: int
+
+
+async def all_of(url: str, *args: Any, **options: Any) -> list[Any]:
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        open_stream(session, url, *args, **options) as stream,
+    ):
+        return [item async for item in stream]
+
+
+def ws(port: int, path: str = "/0") -> str:
+    return f"ws://127.0.0.1:{port}{path}"
+
+
+def rows() -> list[dict[str, int]]:
+    return [{"n": 1}, {"n": 2}]
+
+
+# ---- what it asks for
+
+
+async def test_a_path_and_a_type_are_of_each_message() -> None:
+    async with serving(streams(rows)) as port:
+        assert await all_of(ws(port), "n") == [1, 2]
+        assert await all_of(ws(port), type=Point) == [Point(1), Point(2)]
+        assert await all_of(ws(port), "m") == []
+        with pytest.raises(PathNotFound):
+            await all_of(ws(port), "m", required=True)
+        with pytest.raises(DecodeError) as raised:
+            await all_of(ws(port), type=str)
+    assert raised.value.item_index == 0
+
+
+async def test_text_is_text() -> None:
+    async with serving(streams(lambda: ["1", "Zoë\n2", ""], "text")) as port:
+        assert await all_of(ws(port), format="text") == ["1", "Zoë\n2", ""]
+
+
+async def test_what_it_sends_with_the_handshake() -> None:
+    seen: list[web.Request] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append(request)
+        return await chunkwise.respond(request, rows())
+
+    async with serving(handler) as port:
+        base, jar = url_of(port, "/"), CookieJar(unsafe=True)
+        jar.update_cookies({"who": "Tom"})
+        async with ClientSession(cookie_jar=jar, headers={"X-Session": "s"}) as session:
+            url, options = ws(port), {"params": {"q": "ä"}, "headers": {"X-Mine": "m"}, "format": "ndjson"}
+            async with open_stream(session, url, **options) as stream:  # type: ignore[arg-type]
+                assert [item async for item in stream] == rows()
+        async with ClientSession(base.replace("http", "ws")) as session, open_stream(session, "/0") as stream:
+            assert [item async for item in stream] == rows()
+    request = seen[0]
+    assert (request.query["q"], request.cookies["who"]) == ("ä", "Tom")
+    assert (request.headers["X-Session"], request.headers["X-Mine"]) == ("s", "m")
+    assert request.headers["Accept"].startswith("application/x-ndjson,")
+    assert request.headers["Sec-WebSocket-Protocol"] == SUBPROTOCOL
+
+
+async def test_its_face_is_that_of_http_but_for_the_response() -> None:
+    async with serving(streams(rows)) as port, ClientSession() as session:
+        async with open_stream(session, ws(port)) as stream:
+            assert isinstance(stream.websocket, ClientWebSocketResponse)
+            with pytest.raises(TypeError, match=r"\.websocket"):
+                _ = stream.response
+            assert [item async for batch in stream.batches() if (item := batch)] == [rows()]
+            assert (stream.items_seen, stream.end, stream.failure) == (2, "proven", None)
+        async with open_stream(session, url_of(port)) as stream:
+            with pytest.raises(TypeError, match=r"\.response"):
+                _ = stream.websocket
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"data": b"1"}, {"json": 1}, {"method": "POST"}, {"data": {"a": "b"}}],
+    ids=repr,
+)
+async def test_nothing_else_is_sent_over_a_websocket(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="WebSocket"):
+        await all_of("ws://127.0.0.1:1/0", **options)
+
+
+# ---- handshakes that go wrong
+
+
+@pytest.mark.parametrize("status", [401, 404, 409, 426, 500, 503])
+async def test_a_handshake_that_is_refused_tells_its_status(status: int) -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text="no")
+
+    held = Held()
+    async with serving(refuse) as port:
+        with pytest.raises(RemoteError, match=str(status)) as raised:
+            await all_of(ws(port), data=body(held.rows(), "ndjson"))
+    assert raised.value.status == status
+    assert held.ended is None, "it was not asked for anything"
+
+
+@pytest.mark.parametrize("status", [200, 204, 302])
+async def test_an_answer_that_is_no_upgrade_is_an_error(status: int) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with serving(answer) as port:
+        with pytest.raises(RemoteError) as raised:
+            await all_of(ws(port))
+    assert raised.value.status == status
+
+
+async def test_nobody_is_there() -> None:
+    async with serving() as port:
+        pass
+    with pytest.raises(ClientConnectionError):
+        await all_of(ws(port))
+
+
+async def test_a_handshake_that_is_not_answered_is_a_stall() -> None:
+    async def silent(sock: Any) -> None:
+        await asyncio.get_running_loop().sock_recv(sock, 65536)
+        while await asyncio.get_running_loop().sock_recv(sock, 65536):
+            pass
+        sock.close()
+
+    async with listening(silent) as port:
+        with pytest.raises(StalledError):
+            await all_of(ws(port), idle_seconds=0.2)
+
+
+async def test_pings_keep_it_alive() -> None:
+    async def talk(peer: Peer) -> None:
+        for _ in range(8):
+            await peer.send(frame("", PING))
+            await asyncio.sleep(0.1)
+        await peer.send(complete(0))
+        await peer.hear_all()
+
+    async with server(talk) as url:
+        assert await all_of(url, idle_seconds=0.5) == []
+
+
+# ---- leaving
+
+
+async def test_who_leaves_early_says_so_and_the_source_ends_at_once() -> None:
+    held = Held()
+    async with serving(streams(held.rows)) as port, ClientSession() as session:
+        async with open_stream(session, ws(port)) as stream:
+            assert (await anext(aiter(stream)))["n"] == "0"
+        async with asyncio.timeout(5):
+            while not held.cleaned:
+                await asyncio.sleep(0.001)
+    assert held.ended in ("CancelledError", "GeneratorExit")
+
+
+async def test_a_server_that_never_answers_the_close_does_not_keep_it() -> None:
+    heard: list[Frame | None] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.say("1")
+        while heard[-1:] != [None]:
+            heard.append(await peer.hear())
+
+    async with server(talk) as url, ClientSession() as session:
+        async with open_stream(session, url) as stream:
+            assert await anext(aiter(stream)) == 1
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 3
+    assert heard[0] is not None
+    assert (heard[0].code, heard[0].reason, heard[1:]) == (1000, "", [None])
+
+
+async def test_a_loop_that_was_left_can_go_on_in_another() -> None:
+    async with (
+        serving(streams(lambda: range(5))) as port,
+        ClientSession() as session,
+        open_stream(session, ws(port)) as stream,
+    ):
+        async for item in stream:
+            if item == 2:
+                break
+        assert [item async for item in stream] == [3, 4]
+        assert stream.end == "proven"
+
+
+async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
+    async with (
+        serving(streams(rows)) as port,
+        ClientSession() as session,
+        session.ws_connect(ws(port)) as websocket,
+    ):
+        assert [item async for item in items(websocket)] == rows()
+        with pytest.raises(TruncatedError):
+            _ = [item async for item in items(websocket)]
