@@ -140,7 +140,13 @@ async def respond(
         stream = open_outbound(source, LINES)
         plain = chosen.plain_messages
         wire = WebSocketWire(
-            request, headers, stream.wake, plain=plain, compress=bool(compress), stall_seconds=stall_seconds
+            request,
+            headers,
+            stream.wake,
+            lambda: streams.stopping,
+            plain=plain,
+            compress=bool(compress),
+            stall_seconds=stall_seconds,
         )
     else:
         stream_end = chosen.end_record is not None and prefers(_values(request, "Prefer"), STREAM_END)

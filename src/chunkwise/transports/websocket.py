@@ -98,7 +98,8 @@ def complete_reason(items: int) -> bytes:
 
 def closing(error: BaseException) -> tuple[int, bytes]:
     """Return the code and the reason of a close that tells our own failure (RFC 6455 §7.4.1)."""
-    code = WSCloseCode.GOING_AWAY if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
+    # Not 1001 for a server that stops: the client of websockets takes that for a good end.
+    code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
     return code, _cut(str(details_of(error)["title"]))
 
 

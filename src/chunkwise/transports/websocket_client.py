@@ -63,6 +63,8 @@ async def open_websocket(
     except WSServerHandshakeError as error:
         phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
         told = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
+        if error.status < 400:
+            told += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
         raise RemoteError(told, status=error.status) from error
     code, reason = int(WSCloseCode.OK), b""  # without a count: we leave before the end, unless the server has closed
     try:

@@ -28,19 +28,21 @@ class Inbox:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._read_at: float | None = None
+        self._ended = False
         self._at_end = False
 
     def is_being_read(self) -> bool:
         """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
         return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
 
-    async def fill(self, websocket: web.WebSocketResponse) -> None:
-        """Take all messages of a WebSocket, and answer its pings, until the other side has left."""
+    async def fill(self, websocket: web.WebSocketResponse) -> WSMessage:
+        """Take all messages of a WebSocket, and answer its pings, until the other side has left; return the last."""
         try:
             last = await self._take_all(websocket)
         except ConnectionError:
             last = LOST
         self.end(last)
+        return last
 
     async def _take_all(self, websocket: web.WebSocketResponse) -> WSMessage:
         controls, since = 0, monotonic()
@@ -50,7 +52,7 @@ class Inbox:
                 await self._put(message)
                 continue
             if message.type is WSMsgType.BINARY:
-                await websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+                await websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode(), drain=False)
                 return message
             if message.type not in (WSMsgType.PING, WSMsgType.PONG):
                 return message
@@ -59,23 +61,29 @@ class Inbox:
             controls += 1
             if controls > _MAX_CONTROLS:
                 reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS
-                await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason)
+                await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
                 await websocket.pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
+        """Add a message, and wait while there are too many."""
+        if self._ended:
+            return
         self._messages.append(message)
         self._bytes += len(message.data) + _MESSAGE_BYTES
         self._arrived.set()
-        while self._bytes > _MAX_BYTES:
+        while self._bytes > _MAX_BYTES and not self._ended:
             self._room.clear()
             await self._room.wait()
 
     def end(self, last: WSMessage) -> None:
-        """Say that no more comes, and why."""
-        self._messages.append(last)
-        self._arrived.set()
+        """Say that no more is to be read, and why; what still comes is thrown away."""
+        if not self._ended:
+            self._ended = True
+            self._messages.append(last)
+            self._arrived.set()
+            self._room.set()
 
     async def get(self) -> WSMessage:
         """Return the next message; the last one again and again."""

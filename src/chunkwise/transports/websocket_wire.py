@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -17,7 +18,7 @@ from chunkwise.flow.inbound import Broken
 from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.transports.delivery import ClientGone
 from chunkwise.transports.problems import request_key, upload_details
-from chunkwise.transports.stalls import StallWatch, drop
+from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop
 from chunkwise.transports.websocket import LOST, closing, complete_reason, refusing
 from chunkwise.transports.websocket_inbox import Inbox
 
@@ -25,7 +26,7 @@ _WIRE = request_key("chunkwise.websocket_wire")
 _MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
 
 _MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
-_CLOSE_SECONDS = 10.0  # how long a client may take to answer our close, behind which it may read what came before
+_REFUSED_SECONDS = 1.0  # for a client that does harm to answer our close
 
 
 def is_upgrade(request: web.BaseRequest) -> bool:
@@ -82,6 +83,7 @@ class WebSocketWire:
         request: what is answered.
         headers: of the handshake's answer.
         on_gone: is called when the client has left.
+        is_deaf: whether aiohttp reads nothing any more, because the server stops.
         plain: see `Format.plain_messages`.
         compress: whether the client may have messages compressed (RFC 7692).
         stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
@@ -92,6 +94,7 @@ class WebSocketWire:
         request: web.BaseRequest,
         headers: Mapping[str, str],
         on_gone: Callable[[], None],
+        is_deaf: Callable[[], bool],
         *,
         plain: bool,
         compress: bool,
@@ -112,7 +115,10 @@ class WebSocketWire:
         self._opening = asyncio.Lock()
         self._packer = Packer("items")
         self._inbox = Inbox()
+        self._is_deaf = is_deaf
+        self._closing = False
         self._left = False
+        self._has_answered = False
         self._reading: asyncio.Task[None] | None = None
         self._writer: AbstractStreamWriter | None = None
         self._watch: StallWatch | None = None
@@ -137,8 +143,9 @@ class WebSocketWire:
         response = self.response = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
             autoping=False,  # pings are counted
+            autoclose=False,  # a close that answers ours is not answered
             compress=self._compress,
-            timeout=_CLOSE_SECONDS,
+            timeout=_REFUSED_SECONDS,
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(_MAX_MESSAGE, 0)),
         )
         response.headers.update(self._headers)
@@ -190,22 +197,40 @@ class WebSocketWire:
         await self._close(*tell(error))
 
     async def _close(self, code: int, reason: bytes) -> None:
-        response = self.response
-        left = self._left or self._writer is None
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
-            self._inbox.end(LOST)
-        if left:
+        """Close, and wait until the client has answered, behind all that it may still have to read."""
+        if self._left or self._writer is None:
             raise ClientGone
-        await response.close(code=code, message=reason)
-        # A client that has taken all, but is not through with it, has given no answer yet.
-        taken = self._watch is None or not self._watch.waiting()
-        late = isinstance(response.exception(), TimeoutError) and taken
-        if response.close_code == WSCloseCode.ABNORMAL_CLOSURE and not late:
+        self._closing = True
+        self._inbox.end(LOST)
+        with _client_may_leave():
+            # Not response.close(): that waits for a fixed time, however much the client is still taking.
+            await self.response.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
+            await self._sent()
+        await self._answered()
+        self._unwatch()
+        if self._request.transport is not None:
+            self._request.transport.close()
+        if self.stalled:
+            raise ClientGone
+
+    async def _answered(self) -> None:
+        """Wait for the client's close, which stands behind all that it has still to read.
+
+        It has stall_seconds from when its kernel has all; until then the watch limits its silence.
+        """
+        reading, watch, since = self._reading, self._watch, monotonic()
+        while reading is not None and watch is not None and not self._left:
+            await asyncio.wait({reading}, timeout=POLL_SECONDS)
+            if watch.waiting():
+                since = monotonic()
+            elif self._is_deaf():
+                return  # aiohttp reads nothing any more: that the client's kernel has all is what can be known
+            elif self._stall_seconds and monotonic() - since >= self._stall_seconds:
+                watch.stalled = True  # it may still read all, but has not said so
+                return
+        if not self._has_answered:
             self.abort()
             raise ClientGone
-        self._unwatch()
 
     def close(self) -> None:
         """Drop the connection: without a close of the WebSocket no client takes the stream for a whole one."""
@@ -217,8 +242,8 @@ class WebSocketWire:
             self._reading.cancel()
             self._inbox.end(LOST)
         transport = self._request.transport
-        if self._left and transport is not None and transport.is_closing():
-            return  # our answer to its close is on its way; what is not taken soon is dropped by the watch
+        if transport is not None and transport.is_closing():
+            return  # our close, or answer to one, is on its way; what is not taken soon is dropped by the watch
         self._unwatch()
         if transport is not None:
             drop(transport, transport.get_extra_info("socket"))
@@ -247,7 +272,10 @@ class WebSocketWire:
 
     async def _read(self) -> None:
         """Read what the client sends, until it has left."""
-        await self._inbox.fill(self.response)
+        last = await self._inbox.fill(self.response)
+        self._has_answered = self._closing and last.type is WSMsgType.CLOSE
+        if last.type is WSMsgType.CLOSE and not self._closing:
+            await self.response.close(code=last.data or WSCloseCode.OK, drain=False)
         self._left = True
         if not self._inbox.is_being_read():
             self._on_gone()
