@@ -9,7 +9,7 @@ from aiohttp import ClientSession, web
 
 from chunkwise import LimitError, RemoteError, StalledError, StreamError, body, items, open_stream, respond
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import CLOSE, Peer, close, complete, server
+from tests.transports.sockets_of_servers import CLOSE, PING, Peer, close, complete, frame, server
 from tests.transports.wire import serving
 
 
@@ -90,13 +90,16 @@ async def test_a_server_that_takes_nothing_is_a_stall() -> None:
     source, over = Source(size=200_000), asyncio.Event()
 
     async def talk(peer: Peer) -> None:
-        await over.wait()
+        while not over.is_set():  # it is not silent
+            await peer.send(frame("", PING))
+            await asyncio.sleep(0.1)
 
     async with server(talk, receive_bytes=4096) as url:
         came, error = await sent(url, body(source.items(), "ndjson"), idle_seconds=0.5)
         over.set()
     assert came == []
     assert isinstance(error, StalledError), repr(error)
+    assert "took nothing" in str(error)
     assert source.closed == 1
 
 
