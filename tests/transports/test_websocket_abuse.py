@@ -53,11 +53,18 @@ class Sources:
         self.open = 0
         self.read: list[Any] = []
         self.error: StreamError | None = None
+        self._transport: asyncio.BaseTransport | None = None
+
+    def is_receiving(self) -> bool:
+        """Whether the last one that does not read has more of what is sent to it taken from the kernel."""
+        assert isinstance(self._transport, asyncio.Transport)
+        return self._transport.is_reading()
 
     async def reading(self, request: web.Request) -> web.StreamResponse:
         return await respond(request, self._echo(request))
 
     async def idle(self, request: web.Request) -> web.StreamResponse:
+        self._transport = request.transport
         # A client that has sent more than is taken in, and left, is noticed only by what it does not take.
         return await respond(request, self._wait(), keepalive_seconds=1)
 
@@ -421,6 +428,9 @@ async def test_a_flood_of_empty_messages_that_nobody_reads_has_to_wait() -> None
                 before = sent
                 await asyncio.sleep(0.5)
             assert not sending.done()
+            for _ in range(50):
+                assert not sources.is_receiving()
+                await asyncio.sleep(0.005)
             sending.cancel()
             await asyncio.wait({sending})
             peer.client.reset()
