@@ -95,9 +95,10 @@ class RemoteError(StreamError):
     """
 
     def __init__(self, message: str, *, status: int, problem: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
         self.problem = dict(problem or {})
+        index = self.problem.get("item")
+        super().__init__(message, item_index=index if type(index) is int else None)
+        self.status = status
 
 
 class StalledError(StreamError, TimeoutError):

@@ -123,19 +123,11 @@ async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
 
 
 async def test_items_of_a_websocket_are_read_inside_its_answer_only() -> None:
-    raised: list[StreamError] = []
-
     async def handler(request: web.Request) -> web.StreamResponse:
-        try:
-            async for _ in chunkwise.items(request):
-                pass
-        except StreamError as error:
-            raised.append(error)
-        return web.Response(status=400)
+        return web.json_response([item async for item in chunkwise.items(request)])
 
     async with watched(handler) as server, framed(server.port) as peer:
         assert await peer.status() == 400
-    assert "read its items in the source of respond()" in str(raised[0])
 
 
 # ---- the client leaves, or is silent
@@ -381,13 +373,13 @@ async def test_a_close_with_its_count_proves_the_clients_half_as_well() -> None:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:
-            for _ in range(2):
-                stream = chunkwise.items(request)
-                try:
-                    ends.append([item async for item in stream] + [stream.end])
-                except TruncatedError as error:
-                    ends.append([stream.items_seen, type(error)])
-                    break
+            stream = chunkwise.items(request)
+            try:
+                ends.append([item async for item in stream] + [stream.end])
+            except TruncatedError as error:
+                ends.append([stream.items_seen, type(error)])
+            with pytest.raises(StreamError, match="another items"):
+                await anext(chunkwise.items(request))
             read.set()
             yield 1
 

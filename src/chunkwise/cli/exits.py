@@ -9,7 +9,15 @@ import os
 from enum import IntEnum
 
 import rich_click as click
-from aiohttp import ClientConnectionError, ClientConnectorError, ClientError, InvalidURL, NonHttpUrlClientError
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientError,
+    InvalidURL,
+    NonHttpUrlClientError,
+)
 
 from chunkwise.errors import (
     DecodeError,
@@ -95,10 +103,8 @@ def _told(error: BaseException) -> str:
         return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
     if isinstance(error, click.ClickException):
         return error.format_message()
-    if isinstance(error, ClientConnectorError):
-        number = error.os_error.errno or 0
-        why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
-        return f"cannot connect to {error.host}:{error.port}: {why}"
+    if isinstance(error, (ClientConnectorError, ClientConnectorCertificateError)):
+        return _not_connected(error)
     if isinstance(error, TimeoutError):
         return f"{str(error) or 'nothing came in time'}: --timeout says how long to wait"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
@@ -106,3 +112,13 @@ def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def _not_connected(error: ClientConnectorError | ClientConnectorCertificateError) -> str:
+    if isinstance(error, ClientConnectorCertificateError):
+        return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
+    if isinstance(error, ClientConnectorSSLError):
+        return f"no TLS with {error.host}:{error.port}: {error.os_error}"
+    number = error.os_error.errno or 0
+    why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
+    return f"cannot connect to {error.host}:{error.port}: {why}"

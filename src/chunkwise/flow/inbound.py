@@ -85,6 +85,9 @@ class Inbound:
             self._iterator = self._items()
         return self._iterator
 
+    async def __anext__(self) -> Any:
+        return await anext(aiter(self))
+
     async def _items(self) -> AsyncIterator[Any]:
         async for batch in self.batches():
             self._batch = iter(batch)

@@ -46,10 +46,16 @@ def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> O
 
     Raises:
         TypeError: the source is a function, which somebody has forgotten to call.
+        ValueError: the source is a generator that has ended.
     """
     if inspect.isroutine(source):
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
+    if (inspect.isasyncgen(source) and source.ag_frame is None) or (
+        inspect.isgenerator(source) and source.gi_frame is None
+    ):  # it would be a whole stream of no items
+        msg = f"the source is a generator that is spent, got {source!r}: make a new one"
+        raise ValueError(msg)
     stream = is_stream(source)
     return Outbound(source if stream else [source], format.encoder(document=not stream, stream_end=stream_end))
 
@@ -80,6 +86,7 @@ class Outbound:
         self._live_items = 0  # open, one inside the other
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
+        self._looked = monotonic()  # when a producer that only asks for turns of the loop was last looked after
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -176,6 +183,9 @@ class Outbound:
         try:
             if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
                 await asyncio.sleep(0)
+                if self._woken or (self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds):
+                    self._woken, self._looked = False, monotonic()
+                    yield self._box.take() if self._box.worth_writing else b""
                 return
             while not future.done():
                 await self._either(future)

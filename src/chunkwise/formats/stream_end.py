@@ -111,7 +111,7 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-            out += self.decoder.feed(items)
+        out += self.decoder.feed(items)  # without any as well: it may still have to tell a defect
         if not found:
             return b""
         self.decoder.feed(b"")  # raises for a defect behind the items, which comes before all that the record says

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.transports.outcomes import End, Outcome, Streams
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
@@ -174,6 +175,13 @@ class Delivery:
         except ClientGone:
             end = self._why_gone()
             self._wire.abort()  # what it has not taken would wait in vain
+        except StreamError as error:
+            if self._wire.is_gone() and self._has_left_off(error):
+                end = self._why_gone()
+                self._wire.abort()
+            else:
+                failure = error
+                instead = await self._fail(error)
         except GoingAway as error:
             end = "shut_down"
             instead = await self._fail(error)
@@ -237,6 +245,11 @@ class Delivery:
         self._items = items
         await self._wire.write(data)
         self._written = monotonic()
+
+    def _has_left_off(self, error: StreamError) -> bool:
+        """Whether a client that has left has done so in the middle of what it was sending."""
+        going_away = isinstance(error, RemoteError) and error.status == 503  # a page that is closed, say
+        return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self._request) is not None
 
     def _why_gone(self) -> End:
         if self._wire.stalled:

@@ -5,6 +5,7 @@ Must not know any one format.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
@@ -13,6 +14,7 @@ from aiohttp import ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
+from chunkwise.errors import DecodeError, TruncatedError
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.compression import MAX_RATIO
@@ -20,8 +22,8 @@ from chunkwise.transports.http_client import open_response, sending, stream_of
 from chunkwise.transports.reading import LimitOptions
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
-from chunkwise.transports.websocket import SocketReceiver, line_decoder, lines_of, max_message_bytes
-from chunkwise.transports.websocket_client import open_websocket, sending_items
+from chunkwise.transports.websocket import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
+from chunkwise.transports.websocket_client import leave, open_websocket, sending_items
 
 
 @asynccontextmanager
@@ -82,8 +84,12 @@ async def open_stream(
     own.update(headers or {})
     upload = data if isinstance(data, ClosingPayload) else None
     if URL(url).scheme in ("ws", "wss"):
-        if method != hdrs.METH_GET or json is not None or data is not upload:
-            msg = "a WebSocket begins with GET, and what is sent over it is what body() returns"
+        if method != hdrs.METH_GET:
+            msg = f"a WebSocket begins with GET, got method={method!r}: leave it out"
+            raise TypeError(msg)
+        if json is not None or data is not upload:
+            got = "json=" if json is not None else builtins.type(data).__name__
+            msg = f"over a WebSocket items are sent, got {got}: use data=chunkwise.body(source, 'ndjson')"
             raise TypeError(msg)
         max_bytes = max_message_bytes(bounds.max_item_bytes)
         opened = open_websocket(session, url, own, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
@@ -92,7 +98,11 @@ async def open_stream(
             lines = lines_of(SocketReceiver(websocket), plain=plain)
             make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
             stream = Stream(websocket, lines, make_decoder, lambda: False, upload=upload)
-            yield stream
+            try:
+                yield stream
+            finally:
+                if isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
+                    await leave(websocket, *refusing(stream.failure))
     else:
         body = {"params": params, "data": data, "json": json}
         async with open_response(session, method, url, idle_seconds=idle_seconds, headers=own, **body) as response:

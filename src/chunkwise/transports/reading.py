@@ -90,7 +90,8 @@ def items(
         plain = format is not None and by_name(format).plain_messages
         make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
         return noted(message, Inbound(lines_of(receiver, plain=plain), make_decoder, lambda: False))
-    if not isinstance(message, (*HTTP, StreamReader, AsyncIterable, Iterable)):
+    readable: tuple[type, ...] = (*HTTP, StreamReader, AsyncIterable, Iterable)
+    if not isinstance(message, readable) or isinstance(message, str):
         msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
         raise TypeError(msg)
     read = cast("Message", message)
@@ -133,7 +134,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
     bounds = Limits(**limits)
-    if isinstance(message, web.BaseRequest) and is_upgrade(message):
+    if isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message)):
         msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
         raise TypeError(msg)
     return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))

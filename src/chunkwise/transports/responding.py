@@ -32,7 +32,7 @@ from chunkwise.transports.negotiation import (
 from chunkwise.transports.outcomes import streams_of
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
 from chunkwise.transports.stream_response import stream_response
-from chunkwise.transports.websocket_wire import WebSocketWire, is_upgrade, may_open
+from chunkwise.transports.websocket_wire import WebSocketWire, check_origins, is_upgrade, may_open
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
@@ -111,11 +111,13 @@ async def respond(
 
     Raises:
         UnknownFormat: ``format`` names none.
-        ValueError: the status allows no content, or the headers tell a length.
+        ValueError: the status allows no content, the headers tell a length, the source is a generator that is spent, or
+            one of the origins is none.
         TypeError: the source is a function.
     """
     headers = headers or {}
     streams = streams_of(request)
+    check_origins(origins)
     await _check(source, status, headers, (commit_after_seconds, keepalive_seconds or 0, stall_seconds))
     formats = offered(format)
     if not is_stream(source):
@@ -220,6 +222,7 @@ def streaming(handler: Producer | None = None, **options: Any) -> Any:
     """
     inspect.signature(respond).bind(None, None, **options)
     offered(options.get("format"))
+    check_origins(options.get("origins", ()))
     if handler is None:
         return functools.partial(streaming, **options)
     if not (inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)):

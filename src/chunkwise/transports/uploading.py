@@ -19,13 +19,16 @@ from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, by_name
 from chunkwise.transports.upload_connection import UploadConnection
 
+_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to go with it
+
 
 def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> ClosingPayload:
     """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
 
     It is sent as chunks while the source gives items, with the format's content type. A source that fails never sends
     the last chunk: the connection is closed without it, also if the answer has begun. An answer that comes before the
-    end of the source ends the upload when it is whole; the source is closed.
+    end of the source ends the upload when it is whole; the source is closed. The request's head waits for the first
+    item for 250 ms.
 
     Args:
         source: see `respond`.
@@ -37,14 +40,15 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> C
     Raises:
         UnknownFormat: there is no such format.
         TypeError: the source is a function.
-        ValueError: the limit is negative.
+        ValueError: the limit is negative, or the source is a generator that is spent.
     """
     chosen = by_name(format)
     if stall_seconds < 0:
         msg = f"stall_seconds are seconds from 0 on, got {stall_seconds}"
         raise ValueError(msg)
-    pieces = open_outbound(source, chosen).pieces()
-    return ClosingPayload(pieces, chosen, stall_seconds=stall_seconds, source=source)
+    outbound = open_outbound(source, chosen)
+    outbound.quiet_seconds = _HEAD_SECONDS
+    return ClosingPayload(outbound.pieces(), chosen, stall_seconds=stall_seconds, source=source)
 
 
 class ClosingPayload(AsyncIterablePayload):
@@ -75,6 +79,7 @@ class ClosingPayload(AsyncIterablePayload):
         self.stall_seconds = stall_seconds
         self._source = source
         self._connection: UploadConnection | None = None
+        self._writer: AbstractStreamWriter | None = None
         self._length: int | None = None
         self._begun = False
         self._ended = asyncio.Event()
@@ -84,6 +89,7 @@ class ClosingPayload(AsyncIterablePayload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the pieces and the end of the request, then close the source."""
         self._refuse_again()
+        self._writer = writer
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
@@ -133,17 +139,16 @@ class ClosingPayload(AsyncIterablePayload):
                     piece = await anext(pieces, None)
                     given += len(piece or b"")
                     await self._check(given, pieces, whole=piece is None)
-                except Exception as error:
-                    self.failure = error
-                    raise
-                except asyncio.CancelledError as error:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
+                except BaseException as error:
+                    self.failure = failure_of(error)
+                    if self.failure is None or self.failure is error:
                         raise
-                    self.failure = StreamError("what the source waited for was cancelled")
                     raise self.failure from error
                 if piece is None:
                     return
+                if not piece and self._writer is not None:
+                    self._writer.send_headers()  # the server may have something to say before the first item
+                    continue
                 yield piece
                 if self._connection is not None:
                     await self._connection.look()
@@ -158,3 +163,13 @@ class ClosingPayload(AsyncIterablePayload):
                     break
         if told is not None and (given > told or (whole and given < told)):
             raise ValueError(f"headers name Content-Length: {told}, but the source gave {given} bytes")
+
+
+def failure_of(error: BaseException) -> Exception | None:
+    """Return what a source has failed with; None if it was we who were cancelled."""
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+        return StreamError("what the source waited for was cancelled")
+    return None

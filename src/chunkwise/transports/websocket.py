@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
@@ -53,7 +54,11 @@ class SocketReceiver:
 
     async def receive(self) -> WSMessage:
         """Return the next message; if that is binary, the WebSocket is closed."""
-        message = await self._websocket.receive()
+        message = None
+        while message is None:
+            # What it raises is of its answer to a ping, which nobody takes any more: behind that, messages may be left.
+            with suppress(ConnectionError):
+                message = await self._websocket.receive()
         if message.type is WSMsgType.BINARY:
             await self._websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
         return message
@@ -65,7 +70,7 @@ LOST = WSMessage(WSMsgType.CLOSED, None, None)
 NO_BINARY = "got a binary message, expected text"
 
 _MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
-_COMPLETE = re.compile(r"complete; items=(\d{1,18})")
+_COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
 
 # What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
 _STATUSES = {
@@ -110,7 +115,10 @@ def refusing(error: BaseException) -> tuple[int, bytes]:
         code = WSCloseCode.MESSAGE_TOO_BIG
     elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
         code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
-    return code, _cut(str(error))
+    # Not str(error), which has the place at its end: a reason may have to be cut.
+    index = getattr(error, "item_index", None)
+    message = getattr(error, "message", str(error))
+    return code, _cut(message if index is None else f"item {index}: {message}")
 
 
 def _cut(reason: str) -> bytes:

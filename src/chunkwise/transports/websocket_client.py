@@ -6,6 +6,7 @@ Must not know any one format.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
@@ -21,12 +22,11 @@ from aiohttp import (
 )
 from aiohttp.typedefs import StrOrURL
 
-from chunkwise.errors import DecodeError, RemoteError, StalledError
+from chunkwise.errors import RemoteError, StalledError
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of
-from chunkwise.transports.stalls import unsent_bytes
-from chunkwise.transports.uploading import ClosingPayload
-from chunkwise.transports.websocket import refusing
+from chunkwise.transports.stalls import reset_when_closed, unsent_bytes
+from chunkwise.transports.uploading import ClosingPayload, failure_of
 
 _LOOKS = 8
 _CLOSE_SECONDS = 2.0  # for a server that we leave to answer our close
@@ -42,7 +42,7 @@ async def open_websocket(
     idle_seconds: float,
     max_message_bytes: int,
 ) -> AsyncIterator[ClientWebSocketResponse]:
-    """Open a WebSocket for a stream of any length; what is raised inside tells the server why it is closed.
+    """Open a WebSocket for a stream of any length.
 
     Raises:
         RemoteError: the server has refused the handshake.
@@ -55,7 +55,7 @@ async def open_websocket(
                 protocols=[SUBPROTOCOL],
                 headers=headers,
                 params=params,
-                timeout=ClientWSTimeout(ws_receive=idle_seconds or None, ws_close=_CLOSE_SECONDS),
+                timeout=ClientWSTimeout(ws_receive=idle_seconds or None),
                 max_msg_size=max_message_bytes,
             )
     except TimeoutError as error:
@@ -66,14 +66,23 @@ async def open_websocket(
         if error.status < 400:
             told += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
         raise RemoteError(told, status=error.status) from error
-    code, reason = int(WSCloseCode.OK), b""  # without a count: we leave before the end, unless the server has closed
     try:
         yield websocket
-    except DecodeError as error:
-        code, reason = refusing(error)
-        raise
     finally:
-        await websocket.close(code=code, message=reason)
+        await leave(websocket, WSCloseCode.OK, b"")  # without a count: if it is still open, that was not the end
+
+
+async def leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
+    """Close a WebSocket, if it is still open; drop it if the server does not answer soon."""
+    connection: Any = websocket.get_extra_info("socket")
+    # aiohttp limits the wait for each message, and a server may send one after the other.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await websocket.close(code=code, message=reason)
+    if connection is not None and websocket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
+        reset_when_closed(connection, yes=True)  # what it has not taken would wait for ever
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 @asynccontextmanager
@@ -90,7 +99,8 @@ async def sending_items(websocket: ClientWebSocketResponse, upload: ClosingPaylo
     try:
         yield
     finally:
-        sending.cancel()
+        if upload.failure is None:  # else it is about to tell the server
+            sending.cancel()
         await asyncio.wait({sending})
 
 
@@ -100,15 +110,18 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
     try:
         async with aclosing(open_outbound(upload.take_source(), LINES, stream_end=True).pieces()) as pieces:
             async for piece in pieces:
+                messages = packer.pack(piece)
                 async with _stall_limit(websocket, upload.stall_seconds):
-                    for message in packer.pack(piece):
-                        await websocket.send_frame(message, WSMsgType.TEXT)
-    except ConnectionError:
-        return  # whoever reads hears why
-    except Exception as error:  # noqa: BLE001 - raised where the stream is read
-        upload.failure = error
-        with suppress(ConnectionError):
-            await websocket.close(code=WSCloseCode.INTERNAL_ERROR, message=b"the source failed")
+                    try:
+                        for message in messages:
+                            await websocket.send_frame(message, WSMsgType.TEXT)
+                    except ConnectionError:
+                        return  # whoever reads hears why
+    except BaseException as error:
+        upload.failure = failure_of(error)
+        if upload.failure is None:
+            raise
+        await leave(websocket, WSCloseCode.INTERNAL_ERROR, b"the source failed")
 
 
 @asynccontextmanager

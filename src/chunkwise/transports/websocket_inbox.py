@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
@@ -64,7 +65,8 @@ class Inbox:
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                await websocket.pong(message.data)
+                with suppress(ConnectionError):  # behind it, there may be messages that came before the client left
+                    await websocket.pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
         """Add a message, and wait while there are too many."""

@@ -6,6 +6,7 @@ Must not know any one format, nor when there is something to write.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -33,6 +34,22 @@ def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether a request is a WebSocket's handshake, and a valid one."""
     asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
     return asked and bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+
+
+def check_origins(origins: Sequence[str]) -> None:
+    """Refuse what no browser's Origin header can be.
+
+    Raises:
+        TypeError: one string, where a list of them is meant.
+        ValueError: one of them is neither an origin nor ``"*"``.
+    """
+    if isinstance(origins, str):
+        msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
+        raise TypeError(msg)
+    for origin in origins:
+        if origin not in ("*", "null") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) is None:
+            msg = f"origins: got {origin!r}, expected one such as 'https://example.com', without a path"
+            raise ValueError(msg)
 
 
 def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
@@ -66,13 +83,14 @@ class RequestReceiver:
 
     async def receive(self) -> WSMessage:
         """See `Receiver.receive`."""
-        return await self._wire().receive()
+        return await self._wire().receive(self)
 
     def _wire(self) -> WebSocketWire:
         wire = self._request.get(_WIRE)
         if not isinstance(wire, WebSocketWire):
-            msg = "the client of a WebSocket is heard once it is answered: read its items in the source of respond()"
-            raise StreamError(msg)
+            # Mostly a client that opens a WebSocket where there is none.
+            msg = "no WebSocket here: only a handler that answers with respond() can read one, inside its source"
+            raise web.HTTPBadRequest(text=msg)
         return wire
 
 
@@ -115,6 +133,7 @@ class WebSocketWire:
         self._opening = asyncio.Lock()
         self._packer = Packer("items")
         self._inbox = Inbox()
+        self._receiver: RequestReceiver | None = None
         self._is_deaf = is_deaf
         self._closing = False
         self._left = False
@@ -255,12 +274,19 @@ class WebSocketWire:
             return transport is None or transport.is_closing()
         return self._left and not self._inbox.is_being_read()
 
-    async def receive(self) -> WSMessage:
+    async def receive(self, receiver: RequestReceiver) -> WSMessage:
         """Return the client's next message, at last its close.
+
+        Args:
+            receiver: who wants it: only one can have them.
 
         Raises:
             Broken: the client has left before the handshake was through.
+            StreamError: somebody else reads.
         """
+        if self._receiver not in (None, receiver):
+            raise StreamError("another items(request) reads this WebSocket: keep the one, and go on with that")
+        self._receiver = receiver
         try:
             await self.commit()
         except ClientGone as error:
