@@ -77,3 +77,9 @@ async def test_over_http_a_page_of_another_origin_is_the_browsers_business() -> 
         session.get(url_of(port), headers={"Origin": "http://evil.test"}) as response,
     ):
         assert await response.json() == [1, 2]
+
+
+@pytest.mark.parametrize("origins", ["https://app.test", ["https://app.test/"], ["app.test"], [""]])
+def test_origins_that_no_browser_sends_are_refused_at_once(origins: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="origins: got"):
+        chunkwise.streaming(origins=origins)

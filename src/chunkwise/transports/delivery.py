@@ -122,6 +122,7 @@ class Delivery:
         keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
 
     Attributes:
+        request: see above.
         ended: set when it has.
     """
 
@@ -136,7 +137,7 @@ class Delivery:
         keepalive_seconds: float,
     ) -> None:
         self.ended = asyncio.Event()
-        self._request = request
+        self.request = request
         self._wire = wire
         self._stream = stream
         self._streams = streams
@@ -196,7 +197,7 @@ class Delivery:
             instead = await self._fail(error)
         finally:
             status = instead.status if instead is not None else self._wire.status
-            await self._streams.ended(self, self._request, self._outcome(end, failure, status))
+            await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
             raise instead  # aiohttp wants its own answers raised
         return instead
@@ -249,7 +250,7 @@ class Delivery:
     def _has_left_off(self, error: StreamError) -> bool:
         """Whether a client that has left has done so in the middle of what it was sending."""
         going_away = isinstance(error, RemoteError) and error.status == 503  # a page that is closed, say
-        return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self._request) is not None
+        return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 
     def _why_gone(self) -> End:
         if self._wire.stalled:
@@ -258,25 +259,25 @@ class Delivery:
 
     async def _fail(self, error: BaseException) -> web.Response | None:
         """Tell a failure: as an answer of its own, or in what was begun."""
-        where = f"{self._request.method} {self._request.rel_url} after {self._items} items"
+        where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
         broken_off = ": the answer is broken off" if self._wire.committed else ""
         if isinstance(error, GoingAway):
             logger.info("the server stops during %s%s", where, broken_off)
-        elif upload_details(error, self._request) is not None:
+        elif upload_details(error, self.request) is not None:
             logger.info("the upload of %s is bad (%s)%s", where, error, broken_off)
         elif broken_off or not isinstance(error, web.HTTPException):
             logger.error("the source of %s failed%s", where, broken_off, exc_info=error)
         if not self._wire.committed:
-            return problem_of(error, self._request)
+            return problem_of(error, self.request)
         with suppress(ClientGone):
-            await self._wire.break_off(self._stream.fail(details_of(error, self._request)), error)
+            await self._wire.break_off(self._stream.fail(details_of(error, self.request)), error)
         return None
 
     def _outcome(self, end: End, error: BaseException | None, status: int) -> Outcome:
         return Outcome(
             end=end,
-            method=self._request.method,
-            path=self._request.raw_path,
+            method=self.request.method,
+            path=self.request.raw_path,
             status=status,
             format=self._wire.format,
             coding=self._wire.coding,

@@ -10,12 +10,13 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from aiohttp import web
 
-from chunkwise.transports.problems import upload_problems
+from chunkwise.errors import StreamError
+from chunkwise.transports.problems import GoingAway, problem_of, upload_details
 
 logger = logging.getLogger("chunkwise")
 access_logger = logging.getLogger("chunkwise.access")
@@ -64,6 +65,7 @@ OutcomeHook = Callable[[web.Request, Outcome], Awaitable[None] | None]
 class Running(Protocol):
     """A stream in flight, as its application sees it."""
 
+    request: web.BaseRequest
     ended: asyncio.Event
 
     def stop(self) -> None:
@@ -71,6 +73,24 @@ class Running(Protocol):
 
     def abort(self) -> None:
         """Drop the connection, if the stream is still there."""
+
+
+class _Upload:
+    """A request whose body a handler may read; see `Running`."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.request = request
+        self.ended = asyncio.Event()
+
+    def stop(self) -> None:
+        """See `Running.stop`: what has come is still read."""
+        if not self.request.content.is_eof():
+            self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
+
+    def abort(self) -> None:
+        """See `Running.abort`."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
 
 
 class Streams:
@@ -108,12 +128,32 @@ class Streams:
         """End all streams: by themselves in the grace time, then as failures, then at once."""
         self.stopping = True
         await self._wait(self._grace_seconds)
+        answering = {id(stream.request) for stream in self._running if not isinstance(stream, _Upload)}
         for stream in self._running:
-            stream.stop()
+            if not (isinstance(stream, _Upload) and id(stream.request) in answering):  # whose failure tells more
+                stream.stop()
         await self._wait(_NOTICE_SECONDS)
         for stream in self._running:
             stream.abort()
         await self._wait(_ABORT_SECONDS)
+
+    @web.middleware
+    async def look_after_upload(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
+        """Run a handler; answer with what is wrong with the request's body, unless the handler does."""
+        upload = _Upload(request)
+        if request.body_exists:
+            self._running.add(upload)
+        try:
+            response: web.StreamResponse = await handler(request)
+        except StreamError as error:
+            # Behind an answer that has begun, aiohttp closes the connection: another answer would stand inside it.
+            if request.writer.output_size or upload_details(error, request) is None:
+                raise
+            return problem_of(GoingAway() if self.stopping else error, request)
+        finally:
+            self._running.discard(upload)
+            upload.ended.set()
+        return response
 
     async def _wait(self, seconds: float) -> None:
         ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._running]
@@ -139,7 +179,8 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         app: the application, before it is started; its sub-applications are included.
         grace_seconds: how long streams in flight may go on when the server stops. Those that are not through then fail
             with the problem "Going Away", as any failed stream does; at the latest 3 seconds later all have ended. A
-            handler that calls `respond` in the grace time answers with 503.
+            handler that calls `respond` in the grace time answers with 503. What clients send is thrown away by aiohttp
+            from the stop on: uploads in flight have the grace time for what had come, and then fail.
         on_outcome: called with the request and the `Outcome` at the end of each stream; may be a coroutine function.
             What it raises is logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
 
@@ -151,7 +192,7 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         raise ValueError(msg)
     streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
     app.on_shutdown.append(streams.stop)
-    app.middlewares.append(upload_problems)
+    app.middlewares.append(streams.look_after_upload)
 
 
 def streams_of(request: web.BaseRequest) -> Streams:

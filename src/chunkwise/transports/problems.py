@@ -5,7 +5,6 @@ Must not know how streams are written or read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -130,19 +129,6 @@ def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, 
         item, byte = error.items_seen, error.bytes_seen
     members = {"format": error.format, "item": item, "byte": byte}
     return _details(status, str(error)) | {name: value for name, value in members.items() if value is not None}
-
-
-@web.middleware
-async def upload_problems(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-    """Answer a request whose upload was bad with what is wrong with it, unless the handler does."""
-    try:
-        response: web.StreamResponse = await handler(request)
-    except StreamError as error:
-        # Behind an answer that has begun, aiohttp closes the connection, and another answer would stand inside it.
-        if request.writer.output_size or upload_details(error, request) is None:
-            raise
-        return problem_of(error, request)
-    return response
 
 
 class GoingAway(Exception):  # noqa: N818 - a signal between our files

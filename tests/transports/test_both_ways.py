@@ -1,0 +1,133 @@
+"""Reading and writing at once, over every wire; and uploads that a server's stop meets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise import RemoteError
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.watched import watched
+from tests.transports.wire import Handler, serving
+
+METHODS = {"http": "POST", "ws": "GET"}
+every_wire = pytest.mark.parametrize("wire", METHODS)
+
+
+@chunkwise.streaming(format=["ndjson", "json"])
+async def shout(request: web.Request) -> AsyncIterator[str]:
+    async for word in chunkwise.items(request):
+        yield word.upper()
+
+
+@every_wire
+async def test_an_answer_comes_before_the_next_word_is_sent(wire: str) -> None:
+    words: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def asked() -> AsyncIterator[str]:
+        while (word := await words.get()) is not None:
+            yield word
+
+    body = chunkwise.body(asked(), "ndjson")
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(shout) as port,
+        ClientSession() as session,
+        chunkwise.open_stream(session, f"{wire}://127.0.0.1:{port}/0", data=body, method=METHODS[wire]) as stream,
+    ):
+        for word in ("a", "é", "c"):
+            words.put_nowait(word)
+            assert await anext(stream) == word.upper()
+        words.put_nowait(None)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert (stream.end, stream.items_seen) == ("proven", 3)
+
+
+@every_wire
+async def test_a_server_may_speak_before_the_first_item_comes(wire: str) -> None:
+    greeted = asyncio.Event()
+
+    async def name() -> AsyncIterator[str]:
+        await greeted.wait()
+        yield "Tom"
+
+    @chunkwise.streaming(format="ndjson")
+    async def greet(request: web.Request) -> AsyncIterator[str]:
+        yield "name?"
+        async for word in chunkwise.items(request):
+            yield f"hello {word}"
+
+    came = []
+    body = chunkwise.body(name(), "ndjson")
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(greet) as port,
+        ClientSession() as session,
+        chunkwise.open_stream(session, f"{wire}://127.0.0.1:{port}/0", data=body, method=METHODS[wire]) as stream,
+    ):
+        async for item in stream:
+            came.append(item)
+            greeted.set()
+    assert came == ["name?", "hello Tom"]
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_generator_that_is_spent_is_no_empty_stream(kind: str) -> None:
+    async def asynchronous() -> AsyncIterator[int]:
+        yield 1
+
+    source: Any = asynchronous() if kind == "async" else iter_of_one()
+    if kind == "async":
+        assert [item async for item in source] == [1]
+    else:
+        assert list(source) == [1]
+    with pytest.raises(ValueError, match="spent"):
+        chunkwise.body(source, "ndjson")
+
+
+def iter_of_one() -> Any:
+    yield 1
+
+
+def importing(came: list[Any]) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async for batch in chunkwise.items(request).batches():
+            came.extend(batch)
+        return web.json_response(len(came))
+
+    return handler
+
+
+async def test_an_upload_that_the_servers_stop_meets_fails_in_time_behind_what_had_come() -> None:
+    came: list[Any] = []
+    began = asyncio.Event()
+
+    async def slow() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        began.set()
+        await asyncio.Event().wait()
+
+    async def send(port: int) -> None:
+        async with (
+            ClientSession() as session,
+            chunkwise.open_stream(
+                session, f"http://127.0.0.1:{port}/0", method="POST", data=chunkwise.body(slow(), "ndjson")
+            ) as stream,
+        ):
+            async for _ in stream:
+                pass
+
+    async with asyncio.timeout(GUARD_SECONDS), watched(importing(came), grace_seconds=0.2) as server:
+        sending = asyncio.create_task(send(server.port))
+        await began.wait()
+        while len(came) < 2:
+            await asyncio.sleep(0.01)
+        await server.runner.cleanup()
+        with pytest.raises(RemoteError) as caught:
+            await sending
+    assert (caught.value.status, caught.value.problem["title"], came) == (503, "Going Away", [1, 2])
