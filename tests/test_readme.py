@@ -83,10 +83,11 @@ async def test_words_come_back_in_upper_case_as_they_are_sent(capsys: pytest.Cap
         here = "\n".join(examples("A client")).replace("http://localhost:8081", str(serving.make_url("")).rstrip("/"))
         run(here.replace("asyncio.run(main())", ""), names)
         await names["shout"](session, ["a", "été"])
+        await names["ask"](session, serving.make_url("/upper"), ["how", "why"])
         over_websocket = here.replace("http://", "ws://").replace('method="POST", ', "")
         run(over_websocket.replace("asyncio.run(main())", ""), names)
         await names["shout"](session, ["b"])
-    assert [line for line in capsys.readouterr().out.splitlines() if " " not in line] == ["A", "ÉTÉ", "B"]
+    assert [line for line in capsys.readouterr().out.splitlines() if " " not in line] == ["A", "ÉTÉ", "HOW", "WHY", "B"]
 
 
 async def test_a_websocket_sends_and_closes_as_the_table_says() -> None:

@@ -219,7 +219,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
 
 @pytest.mark.parametrize("name", NO_ITEMS)
 async def test_a_message_that_is_no_item_is_told_with_its_place(name: str) -> None:
-    sent, code, place = NO_ITEMS[name]
+    sent, code, what = NO_ITEMS[name]
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, SMALL) as peer:
         await peer.say("one", "two")
@@ -228,8 +228,9 @@ async def test_a_message_that_is_no_item_is_told_with_its_place(name: str) -> No
         told, reason = await peer.read_to_end()
         outcome = await server.outcome()
     assert told == code
-    assert place in reason
-    assert reason == f"item 2: {getattr(sources.error, 'message', None)}"[:123]
+    assert what in reason
+    place = "" if code == 1008 else "item 2: "  # of what is missing there is no place
+    assert reason == f"{place}{getattr(sources.error, 'message', None)}"[:123]
     assert sources.read == ["one", "two"]
     assert isinstance(sources.error, {1007: DecodeError, 1008: TruncatedError, 1009: LimitError}[code])
     assert (outcome.end, outcome.error, outcome.items) == ("failed", sources.error, 2)
@@ -374,7 +375,8 @@ async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) 
                     assert await peer.status() == 101
                     assert (await peer.read_to_close())[-1].closing[0] == 1000
                 outcome = await server.outcome()
-                assert outcome.end == "client_gone"
+                # A reset may come before the handshake is answered: then the source may have failed with what it read.
+                assert outcome.end == "client_gone" or (leaving == "reset" and outcome.error is not None)
 
 
 # ---- floods
