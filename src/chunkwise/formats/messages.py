@@ -52,7 +52,7 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
         return encode_value(message if isinstance(message, str) else message.decode()) + b"\n"
     data = message.encode() if isinstance(message, str) else message
     if framing == "items":
-        return data.translate(_ON_ONE_LINE) + b"\n"
+        return data.rstrip(b"\r\n").translate(_ON_ONE_LINE) + b"\n"
     return data if data.endswith(b"\n") else data + b"\n"
 
 

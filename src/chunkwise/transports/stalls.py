@@ -6,6 +6,7 @@ Must not know what is sent.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 import sys
@@ -79,6 +80,15 @@ class StallWatch:
         """Return how many bytes wait to be taken."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
         return self._transport.get_write_buffer_size() + (unsent or 0)
+
+    def has_left(self) -> bool:
+        """Whether the client has closed or reset the connection, also if nobody reads it."""
+        events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always told
+        if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._socket.fileno(), events)
+        return bool(poll.poll(0))
 
     def end(self) -> None:
         """Watch no longer."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
 
@@ -36,16 +37,16 @@ class Inbox:
         """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
         return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
 
-    async def fill(self, websocket: web.WebSocketResponse) -> WSMessage:
+    async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
         """Take all messages of a WebSocket, and answer its pings, until the other side has left; return the last."""
         try:
-            last = await self._take_all(websocket)
+            last = await self._take_all(websocket, pong)
         except ConnectionError:
             last = LOST
         self.end(last)
         return last
 
-    async def _take_all(self, websocket: web.WebSocketResponse) -> WSMessage:
+    async def _take_all(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
         controls, since = 0, monotonic()
         while True:
             message = await websocket.receive()
@@ -66,7 +67,7 @@ class Inbox:
                 return LOST
             if message.type is WSMsgType.PING:
                 with suppress(ConnectionError):  # behind it, there may be messages that came before the client left
-                    await websocket.pong(message.data)
+                    await pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
         """Add a message, and wait while there are too many."""

@@ -33,7 +33,12 @@ _REFUSED_SECONDS = 1.0  # for a client that does harm to answer our close
 def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether a request is a WebSocket's handshake, and a valid one."""
     asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    return asked and bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+    if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):  # RFC 6455 §4.2.1
+        return False
+    try:
+        return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+    except ValueError:  # of a key that is not ASCII
+        return False
 
 
 def check_origins(origins: Sequence[str]) -> None:
@@ -79,7 +84,7 @@ class RequestReceiver:
     @property
     def subprotocol(self) -> str | None:
         """See `Receiver.subprotocol`."""
-        return self._wire().response.ws_protocol
+        return self._wire().subprotocol
 
     async def receive(self) -> WSMessage:
         """See `Receiver.receive`."""
@@ -122,8 +127,9 @@ class WebSocketWire:
         self.format = "text" if plain else "json"
         self.coding: str | None = None
         self.bytes_sent = 0
+        self._written = 0
         self.committed = False
-        self.response = web.WebSocketResponse()
+        self._websocket = web.WebSocketResponse()
         self._on_gone = on_gone
         self._request = request
         self._headers = headers
@@ -148,6 +154,17 @@ class WebSocketWire:
         """See `Wire.stalled`."""
         return self._watch is not None and self._watch.stalled
 
+    @property
+    def response(self) -> web.StreamResponse:
+        """See `Wire.response`."""
+        # aiohttp cannot end one that has never begun.
+        return self._websocket if self._writer is not None else web.Response(status=400)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What both sides have agreed on, once it is committed."""
+        return self._websocket.ws_protocol
+
     async def commit(self) -> None:
         """Answer the handshake, and begin to read."""
         async with self._opening:  # a source that reads may ask for it, too
@@ -159,7 +176,7 @@ class WebSocketWire:
     async def _open(self) -> None:
         self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
         request = self._request
-        response = self.response = web.WebSocketResponse(
+        response = self._websocket = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
             autoping=False,  # pings are counted
             autoclose=False,  # a close that answers ours is not answered
@@ -168,8 +185,11 @@ class WebSocketWire:
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(_MAX_MESSAGE, 0)),
         )
         response.headers.update(self._headers)
-        with _client_may_leave():
+        try:
             self._writer = await response.prepare(request)
+        except ConnectionError as error:
+            self._left = True
+            raise ClientGone from error
         if response.ws_protocol is not None:
             self.format = "ndjson"
         self._packer = Packer(framing_of(response.ws_protocol, plain=self._plain), plain=self._plain)
@@ -177,7 +197,7 @@ class WebSocketWire:
             # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
             request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
             connection = request.transport.get_extra_info("socket")
-            self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self.bytes_sent)
+            self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
 
     async def write(self, data: bytes) -> None:
@@ -185,7 +205,8 @@ class WebSocketWire:
         with _client_may_leave():
             for message in self._packer.pack(data):
                 self.bytes_sent += len(message)
-                await self.response.send_frame(message, WSMsgType.TEXT)
+                self._count(message)
+                await self._websocket.send_frame(message, WSMsgType.TEXT)
             await self._sent()
 
     async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may stand anywhere
@@ -195,8 +216,18 @@ class WebSocketWire:
         any more does not take the ping, either.
         """
         with _client_may_leave():
-            await self.response.ping()
+            self._count(b"")
+            await self._websocket.ping()
             await self._sent()
+
+    async def _pong(self, message: bytes) -> None:
+        self._count(message)
+        await self._websocket.pong(message)
+
+    def _count(self, payload: bytes) -> None:
+        """Count a frame with its head (RFC 6455 §5.2), as it waits in the connection."""
+        size = len(payload)
+        self._written += size + (2 if size < 126 else 4 if size < 65536 else 10)
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
@@ -223,7 +254,7 @@ class WebSocketWire:
         self._inbox.end(LOST)
         with _client_may_leave():
             # Not response.close(): that waits for a fixed time, however much the client is still taking.
-            await self.response.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
+            await self._websocket.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
             await self._sent()
         await self._answered()
         self._unwatch()
@@ -272,7 +303,9 @@ class WebSocketWire:
         transport = self._request.transport
         if not self.committed:
             return transport is None or transport.is_closing()
-        return self._left and not self._inbox.is_being_read()
+        # Nobody hears of it while reading waits for room.
+        left = self._left or (self._watch is not None and self._watch.has_left())
+        return left and not self._inbox.is_being_read()
 
     async def receive(self, receiver: RequestReceiver) -> WSMessage:
         """Return the client's next message, at last its close.
@@ -298,10 +331,12 @@ class WebSocketWire:
 
     async def _read(self) -> None:
         """Read what the client sends, until it has left."""
-        last = await self._inbox.fill(self.response)
+        last = await self._inbox.fill(self._websocket, self._pong)
         self._has_answered = self._closing and last.type is WSMsgType.CLOSE
         if last.type is WSMsgType.CLOSE and not self._closing:
-            await self.response.close(code=last.data or WSCloseCode.OK, drain=False)
+            # Of codes that may not be sent (RFC 6455 §7.4.1), aiohttp takes 1006.
+            code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
+            await self._websocket.close(code=code or WSCloseCode.OK, drain=False)
         self._left = True
         if not self._inbox.is_being_read():
             self._on_gone()

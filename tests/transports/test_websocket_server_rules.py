@@ -1,0 +1,149 @@
+"""NOT TO BE COMMITTED: what fails because of defects in src.
+
+cd /work/main && .venv/bin/pytest -c pyproject.toml --rootdir . /tmp/wsserver/test_websocket_server_defects.py
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import pytest
+from aiohttp import web
+
+from chunkwise import respond
+from tests.transports.frames import Framed, frame, handshake, opened
+from tests.transports.watched import client_of, watched
+from tests.transports.wire import streams
+
+
+@pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
+@pytest.mark.parametrize("leaving", ["reset", "half_close"])
+async def test_1_a_client_that_has_sent_more_than_anybody_reads_and_leaves_ends_the_source(
+    leaving: str, keepalive_seconds: float | None
+) -> None:
+    """README: "A client that closes ends the source at once", "closes the source within a second, also while it waits".
+
+    The inbox is full, so nobody reads, so asyncio does not see the FIN or the RST: with pings after 15 s, without never.
+    """
+    closed = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    handler = streams(source, keepalive_seconds=keepalive_seconds)
+    async with watched(handler) as server, opened(server.port) as peer:
+        await peer.read()
+        await peer.send(frame("1" * 1000) * 600)  # 600 KB
+        await asyncio.sleep(0.2)
+        getattr(peer.client, leaving)()
+        async with asyncio.timeout(3):
+            await closed.wait()
+
+
+async def test_2_a_client_that_takes_all_the_time_is_not_stalled() -> None:
+    """`bytes_sent` counts payloads, `waiting()` what is on the wire: a message "1" is 1 and 3 bytes.
+
+    As long as the kernel's buffer grows, "taken" seems to go down, though the client takes 400 KB in each second.
+    """
+
+    async def hot() -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+    async with watched(streams(hot, stall_seconds=1.0)) as server, opened(server.port) as peer:
+        begun, taken = monotonic(), 0
+        while (seconds := monotonic() - begun) < 4:
+            assert not server.has_more, f"{await server.outcome()} though it took {taken} bytes in {seconds:.1f} s"
+            if (wanted := int(400_000 * seconds) - taken) > 0:
+                taken += len(await peer.client.read(wanted))
+                peer.client.came.clear()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        handshake(version="1.0"),
+        handshake().replace(b"GET", b"HEAD"),
+        handshake().replace(b"GET", b"POST"),
+        handshake(Content_Length="5").replace(b"GET", b"POST") + b"hello",
+    ],
+    ids=["HTTP/1.0", "HEAD", "POST", "POST with a body"],
+)
+async def test_3_only_a_get_of_http_1_1_is_a_handshake(asked: bytes) -> None:
+    """RFC 6455 §4.1, §4.2.1; and README: "HEAD is answered without running the source"."""
+    async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
+        peer = Framed(client)
+        await peer.send(asked)
+        assert await peer.status() != 101
+
+
+async def test_4_a_key_that_is_not_ascii_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    """base64.b64decode raises ValueError, which aiohttp's can_prepare lets pass: 500, a traceback, the source is left."""
+    async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
+        peer = Framed(client)
+        await peer.send(handshake(Sec_WebSocket_Key="é" * 16))
+        assert await peer.status() != 500
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_5_an_end_record_with_its_line_end_ends_the_clients_half() -> None:
+    """A line end means nothing around an item, but behind the end record it becomes a tab: DecodeError, 1007."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        import chunkwise
+
+        async def source() -> AsyncIterator[int]:
+            async for item in chunkwise.items(request):
+                yield item
+
+        return await respond(request, source())
+
+    async with watched(handler) as server, opened(server.port) as peer:
+        await peer.send(frame(' {"stream-end":{"status":"complete","items":0}}\n'))
+        assert await peer.read_to_end() == (1000, "complete; items=0")
+
+
+async def test_6_a_close_that_nobody_may_send_is_not_sent_back() -> None:
+    """aiohttp takes 1006 from the wire; the answer repeats it (RFC 6455 §7.4.1: must not stand in a close frame)."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async with watched(streams(source)) as server, opened(server.port) as peer:
+        await peer.read()
+        await peer.send(b"\x88\x82\0\0\0\0\x03\xee")
+        assert (await peer.read_to_close())[-1].closing[0] != 1006
+
+
+async def test_7_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """prepare() fails; the source that reads fails with TruncatedError, so that the outcome is "failed"; and respond()
+    returns the WebSocketResponse that was never prepared: aiohttp logs RuntimeError("Call .prepare() first") as ERROR.
+    """
+    import chunkwise
+    from tests.transports.frames import framed
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async def source() -> AsyncIterator[int]:
+            async for item in chunkwise.items(request):
+                yield item
+
+        return await respond(request, source())
+
+    async with watched(handler) as server:
+        ends = []
+        for _ in range(20):
+            async with framed(server.port) as peer:
+                peer.client.reset()
+                ends.append((await server.outcome()).end)
+        await asyncio.sleep(0.05)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert set(ends) == {"client_gone"}
