@@ -27,7 +27,7 @@ from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.outcomes import setup
 from chunkwise.transports.problems import problem_response
 from chunkwise.transports.responding import respond
-from chunkwise.transports.websocket_wire import is_upgrade
+from chunkwise.transports.websocket_handshake import is_upgrade
 
 _PARAMETERS = {"format", "interval", "limit", "path"}
 _MAX_INTERVAL_SECONDS = 60.0

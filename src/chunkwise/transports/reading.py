@@ -31,7 +31,8 @@ from chunkwise.transports.websocket import (
     lines_of,
     max_message_bytes,
 )
-from chunkwise.transports.websocket_wire import RequestReceiver, is_upgrade
+from chunkwise.transports.websocket_handshake import is_upgrade
+from chunkwise.transports.websocket_wire import RequestReceiver
 
 _type = type  # `type` is a parameter below
 

@@ -32,7 +32,8 @@ from chunkwise.transports.negotiation import (
 from chunkwise.transports.outcomes import streams_of
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
 from chunkwise.transports.stream_response import stream_response
-from chunkwise.transports.websocket_wire import WebSocketWire, check_origins, is_upgrade, may_open
+from chunkwise.transports.websocket_handshake import check_origins, is_upgrade, may_open
+from chunkwise.transports.websocket_wire import WebSocketWire
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]

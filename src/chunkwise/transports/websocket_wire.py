@@ -6,12 +6,11 @@ Must not know any one format, nor when there is something to write.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, hdrs, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise.errors import StreamError
@@ -27,46 +26,8 @@ _WIRE = request_key("chunkwise.websocket_wire")
 _MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
 
 _MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
+_MAX_PAUSE_SECONDS = 0.5
 _REFUSED_SECONDS = 1.0  # for a client that does harm to answer our close
-
-
-def is_upgrade(request: web.BaseRequest) -> bool:
-    """Whether a request is a WebSocket's handshake, and a valid one."""
-    asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):  # RFC 6455 §4.2.1
-        return False
-    try:
-        return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
-    except ValueError:  # of a key that is not ASCII
-        return False
-
-
-def check_origins(origins: Sequence[str]) -> None:
-    """Refuse what no browser's Origin header can be.
-
-    Raises:
-        TypeError: one string, where a list of them is meant.
-        ValueError: one of them is neither an origin nor ``"*"``.
-    """
-    if isinstance(origins, str):
-        msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
-        raise TypeError(msg)
-    for origin in origins:
-        if origin not in ("*", "null") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) is None:
-            msg = f"origins: got {origin!r}, expected one such as 'https://example.com', without a path"
-            raise ValueError(msg)
-
-
-def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
-    """Whether the page that opens a WebSocket, if it is one, may read the answer.
-
-    A browser asks nobody: it sends the user's cookies along, whichever page it is, and says which (RFC 6455 §10.2).
-    """
-    origin = request.headers.get(hdrs.ORIGIN)
-    if origin is None or "*" in origins or origin in origins:
-        return True
-    # Not the scheme: a proxy may have taken TLS off.
-    return origin.partition("://")[2].lower() == request.host.lower()
 
 
 class RequestReceiver:
@@ -268,9 +229,10 @@ class WebSocketWire:
 
         It has stall_seconds from when its kernel has all; until then the watch limits its silence.
         """
-        reading, watch, since = self._reading, self._watch, monotonic()
+        reading, watch, since, pause = self._reading, self._watch, monotonic(), POLL_SECONDS
         while reading is not None and watch is not None and not self._left:
-            await asyncio.wait({reading}, timeout=POLL_SECONDS)
+            await asyncio.wait({reading}, timeout=pause)
+            pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():

@@ -1,0 +1,52 @@
+"""A request -> whether it opens a WebSocket, and whether its page may (RFC 6455 §4.2).
+
+Must not know what goes over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from aiohttp import hdrs, web
+
+from chunkwise.formats.messages import SUBPROTOCOL
+
+
+def is_upgrade(request: web.BaseRequest) -> bool:
+    """Whether a request is a WebSocket's handshake, and a valid one."""
+    asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
+    if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):  # RFC 6455 §4.2.1
+        return False
+    try:
+        return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
+    except ValueError:  # of a key that is not ASCII
+        return False
+
+
+def check_origins(origins: Sequence[str]) -> None:
+    """Refuse what no browser's Origin header can be.
+
+    Raises:
+        TypeError: one string, where a list of them is meant.
+        ValueError: one of them is neither an origin nor ``"*"``.
+    """
+    if isinstance(origins, str):
+        msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
+        raise TypeError(msg)
+    for origin in origins:
+        if origin not in ("*", "null") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) is None:
+            msg = f"origins: got {origin!r}, expected one such as 'https://example.com', without a path"
+            raise ValueError(msg)
+
+
+def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
+    """Whether the page that opens a WebSocket, if it is one, may read the answer.
+
+    A browser asks nobody: it sends the user's cookies along, whichever page it is, and says which (RFC 6455 §10.2).
+    """
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None or "*" in origins or origin in origins:
+        return True
+    # Not the scheme: a proxy may have taken TLS off.
+    return origin.partition("://")[2].lower() == request.host.lower()
