@@ -155,19 +155,20 @@ def test_a_text_loses_one_line_end_at_its_end(item: str, message: str) -> None:
 @every_framing
 def test_a_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> None:
     packer = Packer(framing, plain=framing == "text", max_bytes=10)
-    assert packer.pack(b'"12345678') == []
-    assert packer.pack(b"") == []
+    assert list(packer.pack(b'"12345678')) == []
+    assert list(packer.pack(b"")) == []
     (message,) = packer.pack(b'9"\n')
     assert unpack(message, framing) == b'"123456789"\n'
-    assert packer.pack(b'1\n"23456789') == [b"1\n" if framing == "lines" else b"1"]  # the limit is that of each line
-    assert packer.pack(b'"') == []
+    # The limit is that of each line.
+    assert list(packer.pack(b'1\n"23456789')) == [b"1\n" if framing == "lines" else b"1"]
+    assert list(packer.pack(b'"')) == []
     with pytest.raises(EncodeError, match="more than 10 bytes"):
-        packer.pack(b" ")
+        list(packer.pack(b" "))
 
 
 @every_framing
 def test_a_line_that_is_complete_has_no_limit_of_a_packer(framing: Framing) -> None:
-    assert len(Packer(framing, max_bytes=10).pack(b'"%b"\n' % (b"x" * 100))) == 1
+    assert len([*Packer(framing, max_bytes=10).pack(b'"%b"\n' % (b"x" * 100))]) == 1
 
 
 def test_the_framing_is_agreed_on_by_the_subprotocol() -> None:

@@ -232,7 +232,8 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
     assert ending != "exception" or error is SECRET
     assert isinstance(reading.error, (RemoteError, TruncatedError)), repr(reading.error)
     assert reading.end is None
-    assert outcome.end == ("failed" if tells else "client_gone")
+    # What a hot source has to say behind its items may find the client gone.
+    assert outcome.end in (("failed", "client_gone") if tells and hot else ("failed",) if tells else ("client_gone",))
 
 
 @in_both_framings

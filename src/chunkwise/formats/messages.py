@@ -11,14 +11,33 @@ A sender that goes on to read ends its half with NDJSON's end record, in a messa
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal
 
-from chunkwise.errors import EncodeError
+from chunkwise.errors import DecodeError, EncodeError
 from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.json_values import ValueDecoder, encode_value
-from chunkwise.formats.ndjson import END_RECORD, NDJSON
+from chunkwise.formats.ndjson import END_RECORD, NDJSON, NdjsonEncoder
 
-LINES = NDJSON
+
+class LinesEncoder(NdjsonEncoder):
+    """Items -> one JSON text a line, none of them like an end record, which a reader would take for one anyway."""
+
+    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:
+        super().__init__(document=document, stream_end=True)
+        self._writes_end = stream_end
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return super().finish() if self._writes_end else b""
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        """See `Encoder.fail`."""
+        return super().fail(problem) if self._writes_end else b""
+
+
+LINES = replace(NDJSON, encoder=LinesEncoder)
 """The format of the stream inside the messages."""
 
 SUBPROTOCOL = "chunkwise.ndjson"
@@ -79,32 +98,39 @@ class Packer:
         self._held: list[bytes] = []  # of a line that is written in parts
         self._held_bytes = 0
 
-    def pack(self, data: bytes) -> list[bytes]:
-        """Return the messages that the data completes.
+    def pack(self, data: bytes) -> Iterator[bytes]:
+        """Give the messages that the data completes; those before an error come before it is raised.
 
         Raises:
-            EncodeError: a line that is not complete is over max_bytes.
+            EncodeError: a line that is not complete is over max_bytes, or a string holds a lone surrogate.
         """
         end = data.rfind(b"\n") + 1
-        lines = b"".join([*self._held, data[:end]]) if end else b""
         if end:
+            lines = b"".join([*self._held, data[:end]])
             self._held, self._held_bytes = [], 0
+            if self._framing == "lines" and not self._plain:
+                yield lines
+            else:
+                yield from self._each(lines[:-1].split(b"\n"))
         if rest := data[end:]:
             self._held.append(rest)
             self._held_bytes += len(rest)
             if self._held_bytes > self._max_bytes:
                 message = f"an item of more than {self._max_bytes} bytes, which a message has to hold as a whole"
                 raise EncodeError(f"{message}: stream its parts as items")
-        if not lines:
-            return []
-        if self._framing == "lines" and not self._plain:
-            return [lines]
-        each = lines[:-1].split(b"\n")
-        if self._plain:
-            each = [self._string(line) if line.startswith(b'"') else line for line in each]
-        return each if self._framing != "lines" else [b"\n".join(each) + b"\n"]
+
+    def _each(self, lines: list[bytes]) -> Iterator[bytes]:
+        if not self._plain:
+            yield from lines
+            return
+        for line in lines:
+            text = self._string(line) if line.startswith(b'"') else line
+            yield text if self._framing == "text" else text + b"\n"
 
     def _string(self, line: bytes) -> bytes:
-        text: str = _strings.one(line, 0)
+        try:
+            text: str = _strings.one(line, 0)
+        except DecodeError as error:  # of a msgspec.Raw, which nobody has looked at yet
+            raise EncodeError(f"a string is none: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

@@ -264,7 +264,8 @@ class Delivery:
         if isinstance(error, GoingAway):
             logger.info("the server stops during %s%s", where, broken_off)
         elif upload_details(error, self.request) is not None:
-            logger.info("the upload of %s is bad (%s)%s", where, error, broken_off)
+            # Quoted: a client's words may hold line ends.
+            logger.info("the upload of %s is bad (%r)%s", where, str(error), broken_off)
         elif broken_off or not isinstance(error, web.HTTPException):
             logger.error("the source of %s failed%s", where, broken_off, exc_info=error)
         if not self._wire.committed:

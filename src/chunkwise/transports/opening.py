@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
@@ -23,7 +24,7 @@ from chunkwise.transports.reading import LimitOptions
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 from chunkwise.transports.websocket import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
-from chunkwise.transports.websocket_client import leave, open_websocket, sending_items
+from chunkwise.transports.websocket_client import hang_up, leave, open_websocket, sending_items
 
 
 @asynccontextmanager
@@ -95,13 +96,16 @@ async def open_stream(
         opened = open_websocket(session, url, own, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
         async with sending(upload, idle_seconds), opened as websocket, sending_items(websocket, upload):
             plain = format is not None and by_name(format).plain_messages
-            lines = lines_of(SocketReceiver(websocket), plain=plain)
+            answers = partial(_has_not_failed, upload)  # else we have sent our own close
+            lines = lines_of(SocketReceiver(websocket, idle_seconds, answers), plain=plain)
             make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
             stream = Stream(websocket, lines, make_decoder, lambda: False, upload=upload)
             try:
                 yield stream
             finally:
-                if isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
+                if not _has_not_failed(upload):
+                    hang_up(websocket)
+                elif isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
                     await leave(websocket, *refusing(stream.failure))
     else:
         body = {"params": params, "data": data, "json": json}
@@ -111,3 +115,7 @@ async def open_stream(
             yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
+
+
+def _has_not_failed(upload: ClosingPayload | None) -> bool:
+    return upload is None or upload.failure is None

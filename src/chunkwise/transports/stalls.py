@@ -29,6 +29,14 @@ def unsent_bytes(connection: socket.socket) -> int | None:
     return int.from_bytes(ioctl(connection.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
 
 
+def silent_seconds(connection: socket.socket) -> float | None:
+    """Return for how long no byte has come, or None where nobody can know."""
+    if sys.platform != "linux" or connection.fileno() < 0:
+        return None
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+    return float(struct.unpack_from("I", info, 52)[0]) / 1000  # tcpi_last_data_recv
+
+
 def reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
     """Choose how a connection will be closed: by a reset (RST), which throws away what is unsent, or in order (FIN)."""
     if connection.fileno() >= 0:
@@ -79,7 +87,10 @@ class StallWatch:
     def waiting(self) -> int:
         """Return how many bytes wait to be taken."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
-        return self._transport.get_write_buffer_size() + (unsent or 0)
+        buffered = 0
+        with suppress(AttributeError):  # of asyncio's TLS, once it was closed twice
+            buffered = self._transport.get_write_buffer_size()
+        return buffered + (unsent or 0)
 
     def has_left(self) -> bool:
         """Whether the client has closed or reset the connection, also if nobody reads it."""

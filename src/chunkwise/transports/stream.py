@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import ClientResponse, ClientWebSocketResponse
 
+from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats.contract import Decoder
 from chunkwise.transports.uploading import ClosingPayload
@@ -66,7 +67,7 @@ async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -
     try:
         async for data in chunks:
             yield data
-    except Broken:
+    except (Broken, StreamError):
         if upload.failure is None:
             raise
     if upload.failure is not None:

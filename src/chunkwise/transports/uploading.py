@@ -169,7 +169,9 @@ def failure_of(error: BaseException) -> Exception | None:
     """Return what a source has failed with; None if it was we who were cancelled."""
     if isinstance(error, Exception):
         return error
+    if not isinstance(error, asyncio.CancelledError):
+        return StreamError(f"the source raised {type(error).__name__}")
     task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
-        return StreamError("what the source waited for was cancelled")
-    return None
+    if task is not None and task.cancelling():
+        return None
+    return StreamError("what the source waited for was cancelled")

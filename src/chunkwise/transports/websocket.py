@@ -22,6 +22,7 @@ from chunkwise.formats.ndjson import END_RECORD
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.stream_end import StreamEndDecoder, complete_record
 from chunkwise.transports.problems import GoingAway, details_of
+from chunkwise.transports.stalls import silent_seconds
 
 WebSocket = ClientWebSocketResponse | web.WebSocketResponse
 """A WebSocket of either side."""
@@ -39,12 +40,25 @@ class Receiver(Protocol):
     async def receive(self) -> WSMessage:
         """Return the next message, at last the close."""
 
+    def read_to_end(self) -> None:
+        """Hear that the other side has sent all, and no more is wanted."""
+
 
 class SocketReceiver:
-    """The messages of a WebSocket of either side; see `Receiver`."""
+    """The messages of a WebSocket of either side; see `Receiver`.
 
-    def __init__(self, websocket: WebSocket) -> None:
+    Args:
+        websocket: the WebSocket.
+        idle_seconds: its own timeout for a message, if bytes of one are to count; else 0.
+        answers: whether a close is to be answered, asked when it comes; aiohttp does it, unless ``autoclose`` is off.
+    """
+
+    def __init__(
+        self, websocket: WebSocket, idle_seconds: float = 0, answers: Callable[[], bool] = lambda: False
+    ) -> None:
         self._websocket = websocket
+        self._answers = answers
+        self._idle_seconds = idle_seconds
 
     @property
     def subprotocol(self) -> str | None:
@@ -54,14 +68,33 @@ class SocketReceiver:
 
     async def receive(self) -> WSMessage:
         """Return the next message; if that is binary, the WebSocket is closed."""
-        message = None
-        while message is None:
-            # What it raises is of its answer to a ping, which nobody takes any more: behind that, messages may be left.
+        while True:
+            # A ConnectionError is of the answer to a ping, which nobody takes any more; messages may be behind it.
             with suppress(ConnectionError):
-                message = await self._websocket.receive()
+                try:
+                    message = await self._websocket.receive()
+                except TimeoutError:
+                    if self._is_silent():
+                        raise
+                    continue
+                if message.type is WSMsgType.PING:  # of a WebSocket that does not answer them itself
+                    await self._websocket.pong(message.data)
+                elif message.type is not WSMsgType.PONG:
+                    break
         if message.type is WSMsgType.BINARY:
             await self._websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+        if message.type is WSMsgType.CLOSE and self._answers():
+            await self._websocket.close()
         return message
+
+    def read_to_end(self) -> None:
+        """See `Receiver.read_to_end`."""
+
+    def _is_silent(self) -> bool:
+        """Whether nothing came for idle_seconds: a large message is long on its way."""
+        connection = self._websocket.get_extra_info("socket")
+        silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
+        return silent is None or silent >= self._idle_seconds
 
 
 LOST = WSMessage(WSMsgType.CLOSED, None, None)
@@ -146,10 +179,18 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
         if message.type is WSMsgType.TEXT:
             lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
             ended = holds_end(lines)
+            if ended:
+                receiver.read_to_end()
         else:
             lines = complete_record(END_RECORD, _items_of(message))
             ended = True
         yield lines
+
+
+def proves_end(message: WSMessage) -> bool:
+    """Whether a message is a close that says how many items there were."""
+    is_close = message.type is WSMsgType.CLOSE and message.data == WSCloseCode.OK
+    return is_close and _COMPLETE.fullmatch(message.extra or "") is not None
 
 
 def _items_of(message: WSMessage) -> int:

@@ -32,6 +32,9 @@ _LOOKS = 8
 _CLOSE_SECONDS = 2.0  # for a server that we leave to answer our close
 
 
+_FAILED = WSCloseCode.INTERNAL_ERROR.to_bytes(2) + b"the source failed"
+
+
 @asynccontextmanager
 async def open_websocket(
     session: ClientSession,
@@ -57,6 +60,7 @@ async def open_websocket(
                 params=params,
                 timeout=ClientWSTimeout(ws_receive=idle_seconds or None),
                 max_msg_size=max_message_bytes,
+                autoclose=False,  # a close that answers ours is not answered
             )
     except TimeoutError as error:
         raise StalledError("the server did not answer for longer than idle_seconds allows") from error
@@ -85,6 +89,14 @@ async def leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) ->
             connection.shutdown(socket.SHUT_RDWR)
 
 
+def hang_up(websocket: ClientWebSocketResponse) -> None:
+    """Say by the connection's end that nothing follows on the close that was sent."""
+    connection: Any = websocket.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+
+
 @asynccontextmanager
 async def sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayload | None) -> AsyncIterator[None]:
     """Send the items of an upload while the body runs, and behind them the record of their end.
@@ -99,8 +111,7 @@ async def sending_items(websocket: ClientWebSocketResponse, upload: ClosingPaylo
     try:
         yield
     finally:
-        if upload.failure is None:  # else it is about to tell the server
-            sending.cancel()
+        sending.cancel()
         await asyncio.wait({sending})
 
 
@@ -110,18 +121,21 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
     try:
         async with aclosing(open_outbound(upload.take_source(), LINES, stream_end=True).pieces()) as pieces:
             async for piece in pieces:
-                messages = packer.pack(piece)
                 async with _stall_limit(websocket, upload.stall_seconds):
-                    try:
-                        for message in messages:
+                    for message in packer.pack(piece):
+                        try:
                             await websocket.send_frame(message, WSMsgType.TEXT)
-                    except ConnectionError:
-                        return  # whoever reads hears why
+                        except ConnectionError:
+                            return  # whoever reads hears why
     except BaseException as error:
         upload.failure = failure_of(error)
         if upload.failure is None:
             raise
-        await leave(websocket, WSCloseCode.INTERNAL_ERROR, b"the source failed")
+        # Not websocket.close(), which throws away what has come, and may still be read.
+        with suppress(ConnectionError):
+            await websocket.send_frame(_FAILED, WSMsgType.CLOSE)
+        await asyncio.sleep(_CLOSE_SECONDS)
+        hang_up(websocket)
 
 
 @asynccontextmanager

@@ -13,12 +13,13 @@ from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from chunkwise.transports.websocket import LOST, NO_BINARY
+from chunkwise.transports.websocket import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
 _MESSAGE_BYTES = 128  # what a message counts in addition, so that empty ones are bounded, too
 _MAX_CONTROLS = 100  # pings and pongs in a second: who sends more means harm
-_SLOW_SECONDS = 60.0  # how long a handler may take for one message of a client that has left
+_SLOW_SECONDS = 60.0  # how long a handler may be busy with one message of a client that has left, if there are more
+_NEWS_SECONDS = 1.0  # and how long with the last, before it is told
 
 
 class Inbox:
@@ -32,10 +33,16 @@ class Inbox:
         self._read_at: float | None = None
         self._ended = False
         self._at_end = False
+        self._proven = False
+        self._read_to_end = False
 
     def is_being_read(self) -> bool:
-        """Whether somebody has begun to read, has not seen the end, and has come back for more not too long ago."""
-        return self._read_at is not None and not self._at_end and monotonic() - self._read_at < _SLOW_SECONDS
+        """Whether somebody has begun to read, and is likely to be busy with it: for so long a client is not gone."""
+        if self._read_at is None or self._read_to_end or (self._at_end and not self._proven):
+            return False
+        # What came whole is worked on; of what did not, nothing is left behind the last item but the news.
+        more = self._proven or (bool(self._messages) and self._messages[0].type is WSMsgType.TEXT)
+        return monotonic() - self._read_at < (_SLOW_SECONDS if more else _NEWS_SECONDS)
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
         """Take all messages of a WebSocket, and answer its pings, until the other side has left; return the last."""
@@ -71,22 +78,32 @@ class Inbox:
 
     async def _put(self, message: WSMessage) -> None:
         """Add a message, and wait while there are too many."""
+        while self._bytes > _MAX_BYTES and not self._ended:
+            self._room.clear()
+            await self._room.wait()
         if self._ended:
             return
         self._messages.append(message)
         self._bytes += len(message.data) + _MESSAGE_BYTES
         self._arrived.set()
-        while self._bytes > _MAX_BYTES and not self._ended:
-            self._room.clear()
-            await self._room.wait()
 
     def end(self, last: WSMessage) -> None:
         """Say that no more is to be read, and why; what still comes is thrown away."""
         if not self._ended:
             self._ended = True
+            self._proven = proves_end(last)
             self._messages.append(last)
             self._arrived.set()
             self._room.set()
+
+    def begin(self) -> None:
+        """Say that somebody is about to read."""
+        self._read_at = monotonic()
+
+    def read_to_end(self) -> None:
+        """Say that nobody wants more."""
+        self._read_to_end = True
+        self._messages.clear()
 
     async def get(self) -> WSMessage:
         """Return the next message; the last one again and again."""

@@ -51,6 +51,10 @@ class RequestReceiver:
         """See `Receiver.receive`."""
         return await self._wire().receive(self)
 
+    def read_to_end(self) -> None:
+        """See `Receiver.read_to_end`."""
+        self._wire().read_to_end()
+
     def _wire(self) -> WebSocketWire:
         wire = self._request.get(_WIRE)
         if not isinstance(wire, WebSocketWire):
@@ -97,12 +101,12 @@ class WebSocketWire:
         self._plain = plain
         self._compress = compress
         self._stall_seconds = stall_seconds
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
         self._packer = Packer("items")
         self._inbox = Inbox()
         self._receiver: RequestReceiver | None = None
         self._is_deaf = is_deaf
-        self._closing = False
+        self._close_code: int | None = None
         self._left = False
         self._has_answered = False
         self._reading: asyncio.Task[None] | None = None
@@ -128,14 +132,13 @@ class WebSocketWire:
 
     async def commit(self) -> None:
         """Answer the handshake, and begin to read."""
-        async with self._opening:  # a source that reads may ask for it, too
-            if not self.committed:
-                await self._open()
-            if self._writer is None:
-                raise ClientGone
+        if self._opening is None:
+            self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+            # A task of its own: a source that reads may have begun it, and who steps the source waits for it, too.
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
         request = self._request
         response = self._websocket = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
@@ -211,7 +214,7 @@ class WebSocketWire:
         """Close, and wait until the client has answered, behind all that it may still have to read."""
         if self._left or self._writer is None:
             raise ClientGone
-        self._closing = True
+        self._close_code = code
         self._inbox.end(LOST)
         with _client_may_leave():
             # Not response.close(): that waits for a fixed time, however much the client is still taking.
@@ -233,6 +236,9 @@ class WebSocketWire:
         while reading is not None and watch is not None and not self._left:
             await asyncio.wait({reading}, timeout=pause)
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+            transport = self._request.transport
+            if reading.done() or transport is None or transport.is_closing():
+                break
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
@@ -250,9 +256,10 @@ class WebSocketWire:
 
     def abort(self) -> None:
         """See `Wire.abort`."""
-        if self._reading is not None:
-            self._reading.cancel()
-            self._inbox.end(LOST)
+        for task in (self._opening, self._reading):
+            if task is not None:
+                task.cancel()
+        self._inbox.end(LOST)
         transport = self._request.transport
         if transport is not None and transport.is_closing():
             return  # our close, or answer to one, is on its way; what is not taken soon is dropped by the watch
@@ -266,8 +273,13 @@ class WebSocketWire:
         if not self.committed:
             return transport is None or transport.is_closing()
         # Nobody hears of it while reading waits for room.
-        left = self._left or (self._watch is not None and self._watch.has_left())
+        closed = self._left or transport is None or transport.is_closing()
+        left = closed or (self._watch is not None and self._watch.has_left())
         return left and not self._inbox.is_being_read()
+
+    def read_to_end(self) -> None:
+        """Say that nobody reads any more: the client has sent all."""
+        self._inbox.read_to_end()
 
     async def receive(self, receiver: RequestReceiver) -> WSMessage:
         """Return the client's next message, at last its close.
@@ -282,6 +294,7 @@ class WebSocketWire:
         if self._receiver not in (None, receiver):
             raise StreamError("another items(request) reads this WebSocket: keep the one, and go on with that")
         self._receiver = receiver
+        self._inbox.begin()  # before the handshake, behind which a client may have left already
         try:
             await self.commit()
         except ClientGone as error:
@@ -294,8 +307,10 @@ class WebSocketWire:
     async def _read(self) -> None:
         """Read what the client sends, until it has left."""
         last = await self._inbox.fill(self._websocket, self._pong)
-        self._has_answered = self._closing and last.type is WSMsgType.CLOSE
-        if last.type is WSMsgType.CLOSE and not self._closing:
+        closed = last.type is WSMsgType.CLOSE
+        # Another code is no answer: it has crossed ours.
+        self._has_answered = closed and last.data in (WSCloseCode.OK, self._close_code)
+        if closed and self._close_code is None:
             # Of codes that may not be sent (RFC 6455 §7.4.1), aiohttp takes 1006.
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
             await self._websocket.close(code=code or WSCloseCode.OK, drain=False)
