@@ -298,6 +298,7 @@ class WebSocketWire:
         try:
             await self.commit()
         except ClientGone as error:
+            self._inbox.read_to_end()
             raise Broken("the client has left before the handshake was through") from error
         message = await self._inbox.get()
         if message.type is not WSMsgType.TEXT:
