@@ -1,12 +1,7 @@
 """Behind a real nginx with its defaults, which speaks HTTP/1.0 to us: what is promised holds at its other side, too."""
 
 import asyncio
-import os
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,43 +12,24 @@ from chunkwise import FORMATS, RemoteError, TruncatedError, open_stream
 from chunkwise.flow.inbound import Inbound
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, read_so_far, row
 from tests.needs import needs_curl, needs_nginx
+from tests.transports.proxying import READ_SECONDS, running_nginx
 from tests.transports.reading import read
 from tests.transports.watched import client_of, ends_whole, watched
 from tests.transports.wire import body_of, curl, streams
 
 pytestmark = needs_nginx
 
-READ_SECONDS = 1
-"""nginx' proxy_read_timeout where a test waits for it; the default is 60."""
-
-CONFIG = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ }}
-http {{
-    access_log {folder}/access.log;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location ~ ^/default/(?<upstream>\\d+)(?<path>/.*) {{
-            proxy_pass http://127.0.0.1:$upstream$path;
-        }}
-        location ~ ^/http11/(?<upstream>\\d+)(?<path>/.*) {{
-            proxy_pass http://127.0.0.1:$upstream$path;
-            proxy_http_version 1.1;
-        }}
-        location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
-            proxy_pass http://127.0.0.1:$upstream$path;
-            proxy_read_timeout {read_seconds}s;
-        }}
-    }}
+CONFIG = f"""
+location ~ ^/default/(?<upstream>\\d+)(?<path>/.*) {{
+    proxy_pass http://127.0.0.1:$upstream$path;
+}}
+location ~ ^/http11/(?<upstream>\\d+)(?<path>/.*) {{
+    proxy_pass http://127.0.0.1:$upstream$path;
+    proxy_http_version 1.1;
+}}
+location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
+    proxy_pass http://127.0.0.1:$upstream$path;
+    proxy_read_timeout {READ_SECONDS}s;
 }}
 """
 
@@ -64,48 +40,11 @@ every_way = pytest.mark.parametrize("location", LOCATIONS)
 every_format = pytest.mark.parametrize("name", NAMES)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
-
-
-def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
-    """Wait until something listens there; no if the process has ended before."""
-    stop = time.monotonic() + GUARD_SECONDS
-    while process.poll() is None and time.monotonic() < stop:
-        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return True
-        time.sleep(0.01)
-    return False
-
-
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running nginx: its base URL."""
-    folder = tmp_path_factory.mktemp("nginx")
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
-    process: subprocess.Popen[bytes] | None = None
-    for _ in range(5):  # somebody may take the port that was free
-        port = free_port()
-        config = folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=folder, port=port, user=user, read_seconds=READ_SECONDS))
-        command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        if answers(port, process):
-            break
-        process.kill()
-        _, told = process.communicate()
-        assert b"Address already in use" in told, told.decode()
-    assert process is not None
-    try:
+    with running_nginx(tmp_path_factory.mktemp("nginx"), CONFIG) as port:
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()  # its master, which ends the workers
-        try:
-            process.communicate(timeout=GUARD_SECONDS)
-        finally:
-            process.kill()
 
 
 def port_of(nginx: str) -> int:

@@ -4,10 +4,8 @@ Each client reads the same source, which goes on only when its client has told t
 """
 
 import asyncio
-import os
 import ssl
-import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,13 +20,12 @@ from websockets import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.asyncio.client import connect
 
 import chunkwise
-from chunkwise import LimitError, RemoteError, TruncatedError
+from chunkwise import LimitError, RemoteError
 from tests.flow.producing import GUARD_SECONDS, read_so_far
-from tests.needs import needs_chromium, needs_nginx
+from tests.needs import needs_chromium
 from tests.transports.browsing import WEBSOCKET, blank, browser_page, evaluate
 from tests.transports.reading import read
 from tests.transports.test_attacks_on_endings import CERTIFICATE, Secure
-from tests.transports.test_nginx import READ_SECONDS, Stepping, answers, free_port, step_through
 from tests.transports.watched import LAST, Watched, client_of, ends_whole, watched
 from tests.transports.wire import body_of, streams
 
@@ -322,121 +319,3 @@ async def test_wss(tmp_path: Path) -> None:
                 came, failure = await read(chunkwise.items(ours))
             assert came == rows.items
             assert isinstance(failure, RemoteError) if error else failure is None
-
-
-# ---- through nginx
-
-CONFIG = """
-daemon off;
-{user}
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    proxy_http_version 1.1;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection upgrade;
-    proxy_set_header Host $http_host;
-    server {{
-        listen 127.0.0.1:{port};
-        location ~ ^/patient/(?<upstream>\\d+)(?<path>/.*) {{
-            proxy_pass http://127.0.0.1:$upstream$path;
-        }}
-        location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
-            proxy_pass http://127.0.0.1:$upstream$path;
-            proxy_read_timeout {read_seconds}s;
-        }}
-    }}
-}}
-"""
-
-
-@pytest.fixture(scope="module")
-def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running nginx that lets WebSockets through: its host and port."""
-    folder = tmp_path_factory.mktemp("nginx")
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
-    process: subprocess.Popen[bytes] | None = None
-    for _ in range(5):  # somebody may take the port that was free
-        port = free_port()
-        config = folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=folder, port=port, user=user, read_seconds=READ_SECONDS))
-        command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        if answers(port, process):
-            break
-        process.kill()
-        _, told = process.communicate()
-        assert b"Address already in use" in told, told.decode()
-    assert process is not None
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()  # its master, which ends the workers
-        try:
-            process.communicate(timeout=GUARD_SECONDS)
-        finally:
-            process.kill()
-
-
-@needs_nginx
-async def test_items_come_through_nginx_one_by_one(nginx: str) -> None:
-    source = Stepping(3)
-    async with (
-        served(Rows(0), source.rows, proxy=f"{nginx}/patient/") as it,
-        ClientSession() as session,
-        session.ws_connect(it.url()) as websocket,
-    ):
-        stream = chunkwise.items(websocket)
-        await step_through("json", source, stream)
-        assert await read(stream) == ([], None)
-        assert (await it.server.outcome()).end == "complete"
-
-
-@needs_nginx
-@pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
-async def test_an_end_behind_nginx_is_the_same_end(nginx: str, client: Client, error: Exception | None) -> None:
-    async with served(Rows(3, error), proxy=f"{nginx}/patient/") as it:
-        end = (1011, "Internal Server Error") if error else (1000, "complete; items=3")
-        assert await client(it) == Told(it.rows.items, *end)
-        assert (await it.server.outcome()).end == ("failed" if error else "complete")
-
-
-@needs_nginx
-async def test_a_refusal_behind_nginx_is_the_same_refusal(nginx: str) -> None:
-    rows = Rows(0, web.HTTPConflict(text="too late"))
-    rows.go.set()
-    async with served(rows, proxy=f"{nginx}/patient/", commit_after_seconds=GUARD_SECONDS) as it:
-        with pytest.raises(InvalidStatus) as caught:
-            await connect(it.url(), proxy=None)
-        assert caught.value.response.status_code == 409
-        assert msgspec.json.decode(caught.value.response.body or b"")["detail"] == "too late"
-
-
-@needs_nginx
-async def test_pings_bring_a_silence_through_an_impatient_nginx(nginx: str) -> None:
-    async def late() -> AsyncIterator[int]:
-        yield 0
-        await asyncio.sleep(2.5 * READ_SECONDS)
-        yield 1
-
-    async def got(keepalive_seconds: float) -> tuple[list[Any], Any, str]:
-        async with (
-            served(Rows(0), late, proxy=f"{nginx}/impatient/", keepalive_seconds=keepalive_seconds) as it,
-            ClientSession() as session,
-            session.ws_connect(it.url()) as websocket,
-        ):
-            came, error = await read(chunkwise.items(websocket))
-            return came, error, (await it.server.outcome()).end
-
-    kept, (came, error, end) = await asyncio.gather(got(0.3), got(0))
-    assert kept == ([0, 1], None, "complete")
-    assert (came, end) == ([0], "client_gone")
-    assert isinstance(error, TruncatedError)

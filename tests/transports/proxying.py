@@ -1,0 +1,78 @@
+"""A real nginx between our server and its clients."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.flow.producing import GUARD_SECONDS
+
+READ_SECONDS = 1
+"""nginx' proxy_read_timeout where a test waits for it; the default is 60."""
+
+_CONFIG = """
+daemon off;
+{user}
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        {locations}
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until something listens there; no if the process has ended before."""
+    stop = time.monotonic() + GUARD_SECONDS
+    while process.poll() is None and time.monotonic() < stop:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@contextmanager
+def running_nginx(folder: Path, locations: str) -> Iterator[int]:
+    """Run nginx with these locations; give its port."""
+    user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
+    process: subprocess.Popen[bytes] | None = None
+    for _ in range(5):  # somebody may take the port that was free
+        port = free_port()
+        config = folder / "nginx.conf"
+        config.write_text(_CONFIG.format(folder=folder, port=port, user=user, locations=locations))
+        command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        if answers(port, process):
+            break
+        process.kill()
+        _, told = process.communicate()
+        assert b"Address already in use" in told, told.decode()
+    assert process is not None
+    try:
+        yield port
+    finally:
+        process.terminate()  # its master, which ends the workers
+        try:
+            process.communicate(timeout=GUARD_SECONDS)
+        finally:
+            process.kill()
