@@ -10,7 +10,7 @@ from aiohttp import web
 
 import chunkwise
 from chunkwise import respond
-from tests.transports.frames import Framed, frame, framed, handshake, opened
+from tests.transports.frames import Framed, closing, frame, framed, handshake, opened
 from tests.transports.watched import client_of, watched
 from tests.transports.wire import streams
 
@@ -130,3 +130,26 @@ async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
         await asyncio.sleep(0.05)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert set(ends) == {"client_gone"}
+
+
+async def test_a_close_behind_more_than_anybody_wants_ends_the_source() -> None:
+    closed = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async def source() -> AsyncIterator[int]:
+            async for item in chunkwise.items(request):
+                yield item
+            try:
+                await asyncio.Event().wait()
+            finally:
+                closed.set()
+
+        return await respond(request, source())
+
+    async with watched(handler) as server, opened(server.port) as peer:
+        await peer.send(frame("1"), frame(' {"stream-end":{"status":"complete","items":1}}'))
+        assert (await peer.read()).item == 1
+        await peer.send(frame("1" * 1000) * 200, closing(1000))
+        async with asyncio.timeout(3):
+            await closed.wait()
+            assert (await server.outcome()).end == "client_gone"

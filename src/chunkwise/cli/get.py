@@ -21,7 +21,7 @@ from chunkwise.formats import FORMATS, by_media_type, by_suffix
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
 from chunkwise.transports.http_client import open_response, stream_of
-from chunkwise.transports.opening import open_stream
+from chunkwise.transports.opening import is_websocket, open_stream
 from chunkwise.transports.stream import Stream
 
 
@@ -132,11 +132,6 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     part.replace(output)
-
-
-def is_websocket(url: str) -> bool:
-    """Whether a URL is a WebSocket's."""
-    return url.lower().startswith(("ws:", "wss:"))
 
 
 def is_token(text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import rich_click as click
 from aiohttp import ClientError, ClientResponse, ClientSession
 
-from chunkwise.cli.get import is_token, is_websocket, parse_headers
+from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
 from chunkwise.errors import TruncatedError
 from chunkwise.flow.document import discard
@@ -24,7 +24,7 @@ from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
 from chunkwise.transports.http_client import sending, stream_timeout
-from chunkwise.transports.opening import open_stream
+from chunkwise.transports.opening import is_websocket, open_stream
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.uploading import ClosingPayload, body
 

@@ -52,14 +52,15 @@ async def open_response(
         try:
             response = await requesting
         except SocketTimeoutError as error:
-            raise _silent() from error
+            raise no_answer() from error
         async with response:
             if response.status >= 400:
                 raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
             yield response
 
 
-def _silent() -> StalledError:
+def no_answer() -> StalledError:
+    """Return the error that tells that a server has not begun to answer."""
     return StalledError("the server did not answer for longer than idle_seconds allows")
 
 
@@ -79,7 +80,7 @@ async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIt
     try:
         yield
     except SocketTimeoutError as error:
-        raise upload.failure or _silent() from error
+        raise upload.failure or no_answer() from error
     except (ClientError, TruncatedError, StalledError) as error:
         if upload.failure is None or error is upload.failure:
             raise

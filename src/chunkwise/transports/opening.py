@@ -8,23 +8,20 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
-from yarl import URL
 
-from chunkwise.errors import DecodeError, TruncatedError
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.compression import MAX_RATIO
-from chunkwise.transports.http_client import open_response, sending, stream_of
+from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.reading import LimitOptions
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
-from chunkwise.transports.websocket import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
-from chunkwise.transports.websocket_client import hang_up, leave, open_websocket, sending_items
+from chunkwise.transports.websocket import is_plain, line_decoder
+from chunkwise.transports.websocket_client import open_websocket_stream
 
 
 @asynccontextmanager
@@ -84,7 +81,7 @@ async def open_stream(
         own[hdrs.ACCEPT] = ", ".join(by_name(format).media_types)
     own.update(headers or {})
     upload = data if isinstance(data, ClosingPayload) else None
-    if URL(url).scheme in ("ws", "wss"):
+    if is_websocket(url):
         if method != hdrs.METH_GET:
             msg = f"a WebSocket begins with GET, got method={method!r}: leave it out"
             raise TypeError(msg)
@@ -92,21 +89,20 @@ async def open_stream(
             got = "json=" if json is not None else builtins.type(data).__name__
             msg = f"over a WebSocket items are sent, got {got}: use data=chunkwise.body(source, 'ndjson')"
             raise TypeError(msg)
-        max_bytes = max_message_bytes(bounds.max_item_bytes)
-        opened = open_websocket(session, url, own, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
-        async with sending(upload, idle_seconds), opened as websocket, sending_items(websocket, upload):
-            plain = format is not None and by_name(format).plain_messages
-            answers = partial(_has_not_failed, upload)  # else we have sent our own close
-            lines = lines_of(SocketReceiver(websocket, idle_seconds, answers), plain=plain)
-            make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
-            stream = Stream(websocket, lines, make_decoder, lambda: False, upload=upload)
-            try:
-                yield stream
-            finally:
-                if not _has_not_failed(upload):
-                    hang_up(websocket)
-                elif isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
-                    await leave(websocket, *refusing(stream.failure))
+        make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
+        opened = open_websocket_stream(
+            session,
+            url,
+            own,
+            params,
+            make_decoder,
+            upload,
+            plain=is_plain(format),
+            idle_seconds=idle_seconds,
+            max_item_bytes=bounds.max_item_bytes,
+        )
+        async with opened as stream:
+            yield stream
     else:
         body = {"params": params, "data": data, "json": json}
         async with open_response(session, method, url, idle_seconds=idle_seconds, headers=own, **body) as response:
@@ -117,5 +113,6 @@ async def open_stream(
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
 
 
-def _has_not_failed(upload: ClosingPayload | None) -> bool:
-    return upload is None or upload.failure is None
+def is_websocket(url: StrOrURL) -> bool:
+    """Whether a URL is a WebSocket's."""
+    return str(url).lower().startswith(("ws:", "wss:"))

@@ -172,8 +172,9 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
     Without it streams work as well; but aiohttp gives them 60 seconds at the server's stop, then cancels them.
 
     A handler that reads an upload with `items(request)`, and lets its errors pass, answers with what is wrong (RFC
-    9457): the status is 413 for a `LimitError`, 415 for an `UnknownFormat`, 408 for a `StalledError`, 400 for a
-    `TruncatedError`, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` tell the place.
+    9457): the status is 413 for a `LimitError`, 415 for an `UnknownFormat`, 400 for a `TruncatedError` or a
+    client that says that it failed, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` tell
+    the place.
 
     Args:
         app: the application, before it is started; its sub-applications are included.

@@ -17,7 +17,6 @@ from chunkwise.errors import (
     LimitError,
     PathNotFound,
     RemoteError,
-    StalledError,
     StreamError,
     TruncatedError,
     UnknownFormat,
@@ -41,7 +40,6 @@ _UPLOADS = request_key("chunkwise.uploads")
 _UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first that an error is of
     (LimitError, 413),
     (UnknownFormat, 415),
-    (StalledError, 408),
     (TruncatedError, 400),
     (RemoteError, 400),  # the client says itself that it failed
     (DecodeError, 422),

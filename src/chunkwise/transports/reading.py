@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypedDict, TypeGuard, Unpack, cast
 
 from aiohttp import StreamReader, hdrs, web
 
@@ -27,6 +27,7 @@ from chunkwise.transports.websocket import (
     Receiver,
     SocketReceiver,
     WebSocket,
+    is_plain,
     line_decoder,
     lines_of,
     max_message_bytes,
@@ -88,9 +89,8 @@ def items(
     elif isinstance(message, web.BaseRequest) and is_upgrade(message):
         receiver = RequestReceiver(message, max_message_bytes(bounds.max_item_bytes))
     if receiver is not None:
-        plain = format is not None and by_name(format).plain_messages
         make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
-        return noted(message, Inbound(lines_of(receiver, plain=plain), make_decoder, lambda: False))
+        return noted(message, Inbound(lines_of(receiver, plain=is_plain(format)), make_decoder, lambda: False))
     readable: tuple[type, ...] = (*HTTP, StreamReader, AsyncIterable, Iterable)
     if not isinstance(message, readable) or isinstance(message, str):
         msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
@@ -98,6 +98,10 @@ def items(
     read = cast("Message", message)
     make_decoder = decoder_maker(read, path, format=format, type=type, required=required, limits=bounds)
     return noted(read, Inbound(chunks_of(read), make_decoder, partial(is_framed, read), empty=is_empty(read)))
+
+
+def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
+    return isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message))
 
 
 def decoder_maker(
@@ -135,7 +139,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
     bounds = Limits(**limits)
-    if isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message)):
+    if _is_websocket(message):
         msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
         raise TypeError(msg)
     return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
@@ -150,6 +154,7 @@ def text(message: Message | WebSocket) -> Inbound:
     Raises:
         TruncatedError, DecodeError, RemoteError: as `items` does.
     """
-    if isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message)):
+    if _is_websocket(message):
         return items(message, format="text")
-    return Inbound(chunks_of(message), TextPieces, partial(is_framed, message))
+    read = cast("Message", message)
+    return Inbound(chunks_of(read), TextPieces, partial(is_framed, read))

@@ -14,11 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
+from chunkwise.errors import StalledError
+
 if sys.platform == "linux":
     from fcntl import ioctl
     from termios import TIOCOUTQ
 
 POLL_SECONDS = 0.02
+LOOKS = 8
+"""How often a connection is looked at in the time that it may stall."""
+
 _MAX_LOOK_SECONDS = 1.0
 
 
@@ -35,6 +40,11 @@ def silent_seconds(connection: socket.socket) -> float | None:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
     return float(struct.unpack_from("I", info, 52)[0]) / 1000  # tcpi_last_data_recv
+
+
+def stalled_upload(stall_seconds: float) -> StalledError:
+    """Return the error that tells that a server has taken nothing for so long."""
+    return StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds")
 
 
 def reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
@@ -109,7 +119,7 @@ class StallWatch:
     def _wait(self) -> None:
         look_seconds = _MAX_LOOK_SECONDS
         if self._stall_seconds:
-            look_seconds = max(POLL_SECONDS, min(self._stall_seconds / 8, look_seconds))
+            look_seconds = max(POLL_SECONDS, min(self._stall_seconds / LOOKS, look_seconds))
         self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
 
     def _look(self) -> None:

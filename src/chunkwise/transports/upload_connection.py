@@ -16,8 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
-from chunkwise.errors import StalledError
-from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop
+from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop, stalled_upload
 
 _MAX_RESCUED_BYTES = 64 * 1024
 _MAX_REST_BYTES = 64 * 1024
@@ -129,7 +128,7 @@ class UploadConnection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         upload = self._upload
         if self._watch.stalled and upload.failure is None:
-            upload.failure = StalledError(f"the server took nothing of the upload for {upload.stall_seconds:g} seconds")
+            upload.failure = stalled_upload(upload.stall_seconds)
             self._protocol.set_exception(upload.failure)
         if upload.failure is not None and exc is None:
             # Where only the close ends the answer, it must not look whole.

@@ -15,7 +15,7 @@ from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMess
 from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
 from chunkwise.flow.gathering import WRITE_BYTES
 from chunkwise.flow.inbound import Broken, Silent
-from chunkwise.formats import Limits
+from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, framing_of, holds_end, unpack
 from chunkwise.formats.ndjson import END_RECORD
@@ -28,6 +28,27 @@ WebSocket = ClientWebSocketResponse | web.WebSocketResponse
 """A WebSocket of either side."""
 
 WEBSOCKETS = (ClientWebSocketResponse, web.WebSocketResponse)
+
+
+LOST = WSMessage(WSMsgType.CLOSED, None, None)
+"""What `Receiver.receive` gives of a connection that broke."""
+
+NO_BINARY = "got a binary message, expected text"
+
+_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
+_COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
+
+# What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
+_STATUSES = {
+    WSCloseCode.GOING_AWAY: 503,
+    WSCloseCode.SERVICE_RESTART: 503,
+    WSCloseCode.TRY_AGAIN_LATER: 503,
+    WSCloseCode.PROTOCOL_ERROR: 400,
+    WSCloseCode.UNSUPPORTED_DATA: 415,
+    WSCloseCode.INVALID_TEXT: 422,
+    WSCloseCode.POLICY_VIOLATION: 400,
+    WSCloseCode.MESSAGE_TOO_BIG: 413,
+}
 
 
 class Receiver(Protocol):
@@ -97,25 +118,13 @@ class SocketReceiver:
         return silent is None or silent >= self._idle_seconds
 
 
-LOST = WSMessage(WSMsgType.CLOSED, None, None)
-"""What `Receive` gives of a connection that broke."""
+def is_plain(format: str | Format | None) -> bool:
+    """Whether messages are read as strings; see `Format.plain_messages`.
 
-NO_BINARY = "got a binary message, expected text"
-
-_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
-_COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
-
-# What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
-_STATUSES = {
-    WSCloseCode.GOING_AWAY: 503,
-    WSCloseCode.SERVICE_RESTART: 503,
-    WSCloseCode.TRY_AGAIN_LATER: 503,
-    WSCloseCode.PROTOCOL_ERROR: 400,
-    WSCloseCode.UNSUPPORTED_DATA: 415,
-    WSCloseCode.INVALID_TEXT: 422,
-    WSCloseCode.POLICY_VIOLATION: 400,
-    WSCloseCode.MESSAGE_TOO_BIG: 413,
-}
+    Raises:
+        UnknownFormat: there is no such format.
+    """
+    return format is not None and by_name(format).plain_messages
 
 
 def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
@@ -187,18 +196,23 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
         yield lines
 
 
+def _count(message: WSMessage) -> int | None:
+    """Return how many items a close says that there were."""
+    told = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
+    return int(told[1]) if told and message.data == WSCloseCode.OK else None
+
+
 def proves_end(message: WSMessage) -> bool:
     """Whether a message is a close that says how many items there were."""
-    is_close = message.type is WSMsgType.CLOSE and message.data == WSCloseCode.OK
-    return is_close and _COMPLETE.fullmatch(message.extra or "") is not None
+    return _count(message) is not None
 
 
 def _items_of(message: WSMessage) -> int:
     """Return the count of items that a close proves; all that is none raises."""
+    if (count := _count(message)) is not None:
+        return count
     data = message.data
     if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
-        if data and (told := _COMPLETE.fullmatch(message.extra or "")):
-            return int(told[1])
         code = f"with code {int(data)}" if data else "without a code"
         raise Broken(f"the WebSocket was closed {code} and without its count of items, which alone proves the end")
     if message.type is WSMsgType.CLOSE:

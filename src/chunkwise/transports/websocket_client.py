@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
@@ -22,13 +22,16 @@ from aiohttp import (
 )
 from aiohttp.typedefs import StrOrURL
 
-from chunkwise.errors import RemoteError, StalledError
+from chunkwise.errors import DecodeError, RemoteError, TruncatedError
 from chunkwise.flow.outbound import open_outbound
+from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of
-from chunkwise.transports.stalls import reset_when_closed, unsent_bytes
+from chunkwise.transports.http_client import no_answer, sending
+from chunkwise.transports.stalls import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
+from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload, failure_of
+from chunkwise.transports.websocket import SocketReceiver, lines_of, max_message_bytes, refusing
 
-_LOOKS = 8
 _CLOSE_SECONDS = 2.0  # for a server that we leave to answer our close
 
 
@@ -36,7 +39,52 @@ _FAILED = WSCloseCode.INTERNAL_ERROR.to_bytes(2) + b"the source failed"
 
 
 @asynccontextmanager
-async def open_websocket(
+async def open_websocket_stream(
+    session: ClientSession,
+    url: StrOrURL,
+    headers: Mapping[str, str],
+    params: Mapping[str, str] | None,
+    make_decoder: Callable[[], Decoder],
+    upload: ClosingPayload | None,
+    *,
+    plain: bool,
+    idle_seconds: float,
+    max_item_bytes: int,
+) -> AsyncIterator[Stream]:
+    """Open a WebSocket, send an upload over it, and give the stream of what comes; see `open_stream`.
+
+    Args:
+        session: see `open_stream`.
+        url: see `open_stream`.
+        headers: of the handshake.
+        params: the URL's query.
+        make_decoder: see `line_decoder`.
+        upload: what is sent, if anything.
+        plain: see `Format.plain_messages`.
+        idle_seconds: how long nothing may come, or be taken.
+        max_item_bytes: see `Limits`.
+    """
+
+    def has_failed() -> bool:
+        return upload is not None and upload.failure is not None
+
+    max_bytes = max_message_bytes(max_item_bytes)
+    opened = _open_websocket(session, url, headers, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
+    async with sending(upload, idle_seconds), opened as websocket, _sending_items(websocket, upload):
+        # A source that fails has sent a close of our own, which the server's answers.
+        receiver = SocketReceiver(websocket, idle_seconds, answers=lambda: not has_failed())
+        stream = Stream(websocket, lines_of(receiver, plain=plain), make_decoder, lambda: False, upload=upload)
+        try:
+            yield stream
+        finally:
+            if has_failed():
+                _hang_up(websocket)
+            elif isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
+                await _leave(websocket, *refusing(stream.failure))
+
+
+@asynccontextmanager
+async def _open_websocket(
     session: ClientSession,
     url: StrOrURL,
     headers: Mapping[str, str],
@@ -63,7 +111,7 @@ async def open_websocket(
                 autoclose=False,  # a close that answers ours is not answered
             )
     except TimeoutError as error:
-        raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+        raise no_answer() from error
     except WSServerHandshakeError as error:
         phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
         told = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
@@ -73,10 +121,10 @@ async def open_websocket(
     try:
         yield websocket
     finally:
-        await leave(websocket, WSCloseCode.OK, b"")  # without a count: if it is still open, that was not the end
+        await _leave(websocket, WSCloseCode.OK, b"")  # without a count: if it is still open, that was not the end
 
 
-async def leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
+async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
     """Close a WebSocket, if it is still open; drop it if the server does not answer soon."""
     connection: Any = websocket.get_extra_info("socket")
     # aiohttp limits the wait for each message, and a server may send one after the other.
@@ -89,7 +137,7 @@ async def leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) ->
             connection.shutdown(socket.SHUT_RDWR)
 
 
-def hang_up(websocket: ClientWebSocketResponse) -> None:
+def _hang_up(websocket: ClientWebSocketResponse) -> None:
     """Say by the connection's end that nothing follows on the close that was sent."""
     connection: Any = websocket.get_extra_info("socket")
     if connection is not None:
@@ -98,7 +146,7 @@ def hang_up(websocket: ClientWebSocketResponse) -> None:
 
 
 @asynccontextmanager
-async def sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayload | None) -> AsyncIterator[None]:
+async def _sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayload | None) -> AsyncIterator[None]:
     """Send the items of an upload while the body runs, and behind them the record of their end.
 
     A source that fails closes the WebSocket with 1011, so that the server does not take them for all; `failure` of the
@@ -135,7 +183,7 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
         with suppress(ConnectionError):
             await websocket.send_frame(_FAILED, WSMsgType.CLOSE)
         await asyncio.sleep(_CLOSE_SECONDS)
-        hang_up(websocket)
+        _hang_up(websocket)
 
 
 @asynccontextmanager
@@ -155,7 +203,7 @@ async def _stall_limit(websocket: ClientWebSocketResponse, stall_seconds: float)
         unsent = unsent_bytes(connection) if connection is not None else None
         if unsent != before and not limit.expired():
             limit.reschedule(loop.time() + stall_seconds)
-        timer = loop.call_later(stall_seconds / _LOOKS, look, unsent)
+        timer = loop.call_later(stall_seconds / LOOKS, look, unsent)
 
     try:
         async with asyncio.timeout(stall_seconds) as limit:
@@ -165,4 +213,4 @@ async def _stall_limit(websocket: ClientWebSocketResponse, stall_seconds: float)
             finally:
                 timer.cancel()
     except TimeoutError as error:
-        raise StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds") from error
+        raise stalled_upload(stall_seconds) from error

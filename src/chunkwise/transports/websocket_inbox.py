@@ -32,13 +32,12 @@ class Inbox:
         self._room = asyncio.Event()
         self._read_at: float | None = None
         self._ended = False
-        self._at_end = False
         self._proven = False
-        self._read_to_end = False
+        self._done = False
 
     def is_being_read(self) -> bool:
         """Whether somebody has begun to read, and is likely to be busy with it: for so long a client is not gone."""
-        if self._read_at is None or self._read_to_end or (self._at_end and not self._proven):
+        if self._read_at is None or self._done:
             return False
         # What came whole is worked on; of what did not, nothing is left behind the last item but the news.
         more = self._proven or (bool(self._messages) and self._messages[0].type is WSMsgType.TEXT)
@@ -78,10 +77,10 @@ class Inbox:
 
     async def _put(self, message: WSMessage) -> None:
         """Add a message, and wait while there are too many."""
-        while self._bytes > _MAX_BYTES and not self._ended:
+        while self._bytes > _MAX_BYTES and not (self._ended or self._done):
             self._room.clear()
             await self._room.wait()
-        if self._ended:
+        if self._ended or self._done:
             return
         self._messages.append(message)
         self._bytes += len(message.data) + _MESSAGE_BYTES
@@ -101,9 +100,10 @@ class Inbox:
         self._read_at = monotonic()
 
     def read_to_end(self) -> None:
-        """Say that nobody wants more."""
-        self._read_to_end = True
+        """Say that nobody wants more; what still comes is thrown away."""
+        self._done = True
         self._messages.clear()
+        self._room.set()
 
     async def get(self) -> WSMessage:
         """Return the next message; the last one again and again."""
@@ -114,7 +114,7 @@ class Inbox:
             self._arrived.clear()
             await self._arrived.wait()
         if (message := self._messages[0]).type is not WSMsgType.TEXT:
-            self._at_end = True
+            self._done = not self._proven  # what came whole is still worked on
             return message
         self._messages.popleft()
         self._bytes -= len(message.data) + _MESSAGE_BYTES

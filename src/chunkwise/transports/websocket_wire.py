@@ -107,8 +107,7 @@ class WebSocketWire:
         self._receiver: RequestReceiver | None = None
         self._is_deaf = is_deaf
         self._close_code: int | None = None
-        self._left = False
-        self._has_answered = False
+        self._last: WSMessage | None = None  # of the client, once it has left
         self._reading: asyncio.Task[None] | None = None
         self._writer: AbstractStreamWriter | None = None
         self._watch: StallWatch | None = None
@@ -152,7 +151,7 @@ class WebSocketWire:
         try:
             self._writer = await response.prepare(request)
         except ConnectionError as error:
-            self._left = True
+            self._last = LOST
             raise ClientGone from error
         if response.ws_protocol is not None:
             self.format = "ndjson"
@@ -212,7 +211,7 @@ class WebSocketWire:
 
     async def _close(self, code: int, reason: bytes) -> None:
         """Close, and wait until the client has answered, behind all that it may still have to read."""
-        if self._left or self._writer is None:
+        if self._last is not None or self._writer is None:
             raise ClientGone
         self._close_code = code
         self._inbox.end(LOST)
@@ -233,7 +232,7 @@ class WebSocketWire:
         It has stall_seconds from when its kernel has all; until then the watch limits its silence.
         """
         reading, watch, since, pause = self._reading, self._watch, monotonic(), POLL_SECONDS
-        while reading is not None and watch is not None and not self._left:
+        while reading is not None and watch is not None and self._last is None:
             await asyncio.wait({reading}, timeout=pause)
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             transport = self._request.transport
@@ -246,7 +245,9 @@ class WebSocketWire:
             elif self._stall_seconds and monotonic() - since >= self._stall_seconds:
                 watch.stalled = True  # it may still read all, but has not said so
                 return
-        if not self._has_answered:
+        # Another code is no answer: it has crossed ours.
+        answers = (WSCloseCode.OK, self._close_code)
+        if self._last is None or self._last.type is not WSMsgType.CLOSE or self._last.data not in answers:
             self.abort()
             raise ClientGone
 
@@ -270,10 +271,8 @@ class WebSocketWire:
     def is_gone(self) -> bool:
         """Whether the client has left, and nobody reads any more what it has sent before."""
         transport = self._request.transport
-        if not self.committed:
-            return transport is None or transport.is_closing()
+        closed = self._last is not None or transport is None or transport.is_closing()
         # Nobody hears of it while reading waits for room.
-        closed = self._left or transport is None or transport.is_closing()
         left = closed or (self._watch is not None and self._watch.has_left())
         return left and not self._inbox.is_being_read()
 
@@ -308,14 +307,11 @@ class WebSocketWire:
     async def _read(self) -> None:
         """Read what the client sends, until it has left."""
         last = await self._inbox.fill(self._websocket, self._pong)
-        closed = last.type is WSMsgType.CLOSE
-        # Another code is no answer: it has crossed ours.
-        self._has_answered = closed and last.data in (WSCloseCode.OK, self._close_code)
-        if closed and self._close_code is None:
+        if last.type is WSMsgType.CLOSE and self._close_code is None:
             # Of codes that may not be sent (RFC 6455 §7.4.1), aiohttp takes 1006.
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
             await self._websocket.close(code=code or WSCloseCode.OK, drain=False)
-        self._left = True
+        self._last = last
         if not self._inbox.is_being_read():
             self._on_gone()
 
