@@ -1,0 +1,76 @@
+"""A request's query -> how many items to make, how fast, how large, and when to fail.
+
+Must not know what the items are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+MAX_ITEMS = 100_000_000
+MAX_SECONDS = 60.0
+MAX_SIZE_BYTES = 1_000_000
+
+
+class Pace:
+    """Numbers by ``async for``, one each so many seconds: 0 at once, and then up to the number of items.
+
+    The query changes the defaults: ``?items=10&interval=0.1&size=100&fail=3``.
+
+    Args:
+        request: has the query.
+        items: how many there are to be.
+        seconds: the time between two of them.
+        fail: after how many to fail; None for never.
+
+    Attributes:
+        padding: text of as many bytes as ``size`` says, to make items larger.
+
+    Raises:
+        HTTPBadRequest: a parameter is no number, or out of its range.
+    """
+
+    def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
+        self.items = int(_number(request, "items", items, MAX_ITEMS, int))
+        self.seconds = _number(request, "interval", seconds, MAX_SECONDS, float)
+        self.padding = "x" * int(_number(request, "size", 0, MAX_SIZE_BYTES, int))
+        self._fail = _number(request, "fail", math.inf if fail is None else fail, MAX_ITEMS, int)
+        self._beats = 0
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        for number in range(self.items):
+            await self.beat()
+            yield number
+
+    async def beat(self) -> None:
+        """Wait until it is time for the next item: not at all for the first.
+
+        Raises:
+            HTTPServiceUnavailable: so many were to be made before the failure.
+        """
+        if self._beats and self.seconds:
+            await asyncio.sleep(self.seconds)
+        if self._beats >= self._fail:
+            # Told to the client as the reason, which the text of any other exception is not.
+            raise web.HTTPServiceUnavailable(text=f"the producer fails on purpose after {self._beats} items")
+        self._beats += 1
+
+
+def _number(
+    request: web.BaseRequest, name: str, default: float, most: float, parse: Callable[[str], float]
+) -> float:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        number = parse(text) if text.isascii() and len(text) <= 20 else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number <= most:
+        kind = "a whole number" if parse is int else "seconds"
+        raise web.HTTPBadRequest(text=f"{name}: got {text[:40]!r}, expected {kind} from 0 to {most:,g}")
+    return number
