@@ -16,7 +16,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.flow.document import discard, live_parts
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS
-from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, Held, document, read_so_far, run
+from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, Held, document, read_so_far, run, run_to_failure
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -134,6 +134,32 @@ async def test_an_item_deep_inside_a_blocking_iterator_leaves_before_it_goes_on(
         assert await anext(pieces) == b'{"a":{"b":[1'
         release.set()
         assert b"".join([data async for data in pieces]) == b",2]}}"
+
+
+async def test_what_was_made_of_an_item_leaves_before_its_first_live_part_is_there() -> None:
+    held = Held(ready=0)
+
+    async def users() -> AsyncIterator[Any]:
+        yield {"id": 1, "roles": held.rows()}
+
+    pieces = Outbound([{"users": users()}], FORMATS["json"].encoder(document=True)).pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert await anext(pieces) == b'{"users":[{"id":1,"roles":['
+        held.go.set()
+        assert b"".join([data async for data in pieces]) == b'{"n":"0","pad":""}]}]}'
+
+
+async def test_an_item_whose_first_live_part_fails_at_once_is_no_news() -> None:
+    async def failing() -> AsyncIterator[Any]:
+        raise ValueError("at once")
+        yield
+
+    async def users() -> AsyncIterator[Any]:
+        yield {"id": 1, "roles": failing()}
+
+    stream = Outbound([{"users": users()}], FORMATS["json"].encoder(document=True))
+    data, error = await run_to_failure(stream)
+    assert (data, str(error)) == (b"", "at once")
 
 
 async def test_awaitables_are_started_together_and_written_in_document_order() -> None:

@@ -68,12 +68,14 @@ class Level:
         items: not yet encoded.
         count: items encoded so far.
         batch_items: how many are to be gathered before they are encoded.
+        made: whether a source makes them, which is news, or whether they were there before.
     """
 
     def __init__(self, encoder: Encoder, box: Box) -> None:
         self.encoder = encoder
         self.items: list[Any] = []
         self.count = 0
+        self.made = True
         self.batch_items = 1  # until the first has shown how large they are
         self._box = box
 
@@ -126,6 +128,7 @@ async def gather(source: Any, level: Level) -> None:
     elif isinstance(source, AsyncIterable):
         await _gather_items(aiter(source), level)
     elif isinstance(source, (list, tuple, set, frozenset)):
+        level.made = False
         await _extend(list(source), level)
     else:
         await _gather_lists(batches_in_thread(source, lambda: level.batch_items), level)

@@ -84,6 +84,7 @@ class Outbound:
         self._level = Level(encoder, self._box)
         self._futures = Futures()
         self._live_items = 0  # open, one inside the other
+        self._half_made = False  # a source has made an item, of which parts are still to come: news, if no whole item
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
         self._looked = monotonic()  # when a producer that only asks for turns of the loop was last looked after
@@ -160,6 +161,7 @@ class Outbound:
                 if box.buffer and (
                     len(box.buffer) >= WRITE_BYTES
                     or (box.worth_writing and (stalled or failure or monotonic() - box.since >= OLDEST_SECONDS))
+                    or (self._half_made and stalled)
                 ):
                     yield box.take()
                     if not stalled:
@@ -210,6 +212,7 @@ class Outbound:
         index = level.count
         self._box.buffer += level.encoder.open_item()
         self._live_items += 1
+        self._half_made = self._half_made or level.made
         try:
             async with self._futures.started(item):
                 writer = DocumentWriter(self._box, self._futures)
