@@ -15,10 +15,12 @@ from typing import Any
 
 import rich_click as click
 
+from chunkwise.cli.demo import demo
 from chunkwise.cli.exits import MEANINGS, Exit, exit_code, one_line
 from chunkwise.cli.get import get
 from chunkwise.cli.send import send
 from chunkwise.cli.serve import serve
+from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
@@ -40,6 +42,12 @@ _TIMEOUT = click.option(
     show_default=True,
     help="Seconds to wait for what comes next.",
 )
+_HOST = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is everybody's."
+)
+_PORT = click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+)
 _FROM = click.option(
     "--from", "input_format", type=_FORMAT, help="Format of what is read, if its type or name is wrong."
 )
@@ -48,7 +56,7 @@ _FROM = click.option(
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("chunkwise"), prog_name="chunkwise", message="%(prog)s %(version)s")
 def app() -> None:
-    """Stream items over HTTP: publish files, read any stream, upload one.
+    """Stream items over HTTP: publish files, read any stream, upload one, and see how it works.
 
     Data goes to stdout, progress and errors go to stderr.
     """
@@ -56,8 +64,8 @@ def app() -> None:
 
 @app.command("serve", epilog=_EXIT_CODES)
 @click.argument("paths", nargs=-1, required=True, type=_PATH, metavar="PATH...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is everybody's.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@_HOST
+@_PORT
 def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[Any, Any, None]:
     """Publish files and folders, each item as soon as it is read.
 
@@ -112,6 +120,25 @@ def send_command(**options: Any) -> Coroutine[Any, Any, None]:
     Without --format the bytes are sent as they are.
     """
     return send(**options)
+
+
+@app.command("demo", epilog=_EXIT_CODES)
+@_HOST
+@_PORT
+@click.option("--client", is_flag=True, help="Run the tutorial's clients against a demo that runs there already.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, MAX_SECONDS),
+    help="With --client: seconds between two items. Each route has its own by default.",
+)
+def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
+    """Learn streaming: a page that shows what it does, and the routes behind it, for curl and for clients.
+
+    The page is at /. The routes are /chunked, /non-chunked, /json, /nested, /sse, /events, /large, /ws, /upper and
+    /fail; ?interval=SECONDS changes the pace of each, ?items=N how many items it makes, ?size=BYTES how large they
+    are, and ?fail=N lets it fail after N of them.
+    """
+    return demo(**options)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import os
-import shutil
-import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from chunkwise.cli.listening import listen, program
 from chunkwise.cli.publishing import VARY, Published, find_files, index_page, is_hidden, url_of
-from chunkwise.errors import DecodeError, PathNotFound, StreamError, UnknownFormat
+from chunkwise.errors import DecodeError, PathNotFound, UnknownFormat
 from chunkwise.formats import FORMATS, by_name
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
@@ -147,32 +143,9 @@ async def _opened(source: Batches) -> AsyncIterator[AsyncIterable[list[Any]]]:
 async def serve(paths: Sequence[Path], host: str, port: int) -> None:
     """Publish files until Ctrl-C or SIGTERM; see the command's help."""
     published = find_files(paths)
-    _log_in_lines()
     app = make_app(published)
     setup(app, grace_seconds=1.0)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    try:
-        await _listen(runner, host, port)
-        address = runner.addresses[0]
-        _print_curl_lines(published, f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
-        await stopped.wait()
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            msg = f"port {port} of {host} is taken: choose another with --port, 0 for any"
-        else:
-            msg = f"cannot listen on port {port} of {host}: {error.strerror or error}"
-        raise ConnectionError(msg) from error
+    await listen(app, host, port, lambda base: _print_curl_lines(published, base))
 
 
 def _print_curl_lines(published: Sequence[Published], base: str) -> None:
@@ -182,29 +155,5 @@ def _print_curl_lines(published: Sequence[Published], base: str) -> None:
         print(f"  curl -N '{base}{entry}?format=ndjson&interval=0.2'")
         print(f"  curl -N -H 'Accept: text/event-stream' '{base}{entry}?interval=0.2&limit=20'")
         print(f"  curl -N '{base}{entry}?interval=0.2'")
-        print(f"  {_program()} get '{base}{entry}' --format csv -o out.csv")
-        print(f"  {_program()} get '{base.replace('http:', 'ws:')}{entry}?interval=0.2&limit=5'\n", flush=True)
-
-
-def _program() -> str:
-    """Return how to call the program that runs."""
-    if Path(sys.argv[0]).name == "__main__.py":
-        return "python -m chunkwise"
-    return "chunkwise" if shutil.which("chunkwise") == sys.argv[0] else sys.argv[0]
-
-
-class _OneLine(logging.Formatter):
-    """A failure that the file or the client caused is told in a line; of all others the traceback is wanted."""
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
-        error = ei[1]
-        if isinstance(error, (StreamError, web.HTTPException, OSError)):
-            return f"  {getattr(error, 'text', None) or error}"
-        return super().formatException(ei)
-
-
-def _log_in_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("chunkwise: %(message)s"))
-    logging.getLogger("chunkwise").addHandler(handler)
-    logging.getLogger("chunkwise").propagate = False
+        print(f"  {program()} get '{base}{entry}' --format csv -o out.csv")
+        print(f"  {program()} get '{base.replace('http:', 'ws:')}{entry}?interval=0.2&limit=5'\n", flush=True)

@@ -1,6 +1,6 @@
 """The tutorial's routes: one handler for each way to stream, with chunkwise as anybody would use it.
 
-A ``Pace`` only makes them slow enough to watch: ``?interval=0.1`` changes that everywhere, and ``?items``, ``?size`` and
+A ``Pace`` only makes them slow enough to watch: ``?interval=0.1`` changes that everywhere. ``?items``, ``?size`` and
 ``?fail`` how many items there are, how large, and after how many the producer fails.
 """
 

@@ -60,9 +60,7 @@ class Pace:
         self._beats += 1
 
 
-def _number(
-    request: web.BaseRequest, name: str, default: float, most: float, parse: Callable[[str], float]
-) -> float:
+def _number(request: web.BaseRequest, name: str, default: float, most: float, parse: Callable[[str], float]) -> float:
     text = request.query.get(name)
     if text is None:
         return default

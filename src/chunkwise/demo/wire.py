@@ -26,7 +26,7 @@ routes = web.RouteTableDef()
 @routes.get("/wire/{name}")
 @chunkwise.streaming
 async def wire(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """What one read of a socket gives, and when: ``{"seconds": 0.2, "bytes": "7\\r\\nChunk 0..."}``; then the end.
+    """What one read of a socket gives, and when: ``{"seconds": 0.2, "bytes": "8..."}``; then the end.
 
     The bytes stand in a string of the characters U+0000 to U+00FF. The last item is ``{"seconds": 1.0, "end":
     "closed"}``, or ``"reset"``.

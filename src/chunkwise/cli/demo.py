@@ -1,0 +1,35 @@
+"""``chunkwise demo``: the tutorial's server, or its clients."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import rich_click as click
+
+from chunkwise.cli.listening import base_url, listen, program
+from chunkwise.demo.app import make_app
+from chunkwise.demo.clients import run_clients
+
+
+async def demo(host: str, port: int, *, client: bool, interval: float | None) -> None:
+    """Serve the tutorial, or read it; see the command's help."""
+    if client:
+        await run_clients(base_url(host, port), interval, partial(print, flush=True))
+        return
+    if interval is not None:
+        message = "is for --client: a server is asked for a pace by ?interval=SECONDS"
+        raise click.BadParameter(message, param_hint="--interval")
+    await listen(make_app(), host, port, _print_curl_lines)
+
+
+def _print_curl_lines(base: str) -> None:
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    options = f" --host {host.strip('[]')}" * (host != "127.0.0.1") + f" --port {port}" * (port != "8080")
+    print(f"the tutorial at {base}/ (Ctrl-C stops): open it in a browser. For a terminal beside this one:\n")
+    for path in ("chunked", "non-chunked", "json", "nested", "events", "fail"):
+        print(f"  curl -N {base}/{path}")
+    print(f"  curl -N '{base}/large?items=1000000'")
+    print(f"  curl -N -H 'Accept: text/event-stream' {base}/json")
+    print(f"  yes 'grüße aus dem strom' | head -c 100000 | curl -sN -T - {base}/upper | tail -n 1")
+    print(f"  {program()} get {base.replace('http:', 'ws:')}/ws --from text")
+    print(f"  {program()} demo --client{options}", flush=True)

@@ -1,0 +1,119 @@
+"""The demo's routes -> what the tutorial's clients show of them, each line with the time at which it came.
+
+Each client is a few lines, as its library's own documentation would write it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
+
+from aiohttp import ClientSession
+
+import chunkwise
+
+Show = Callable[[str], None]
+"""Called with each thing that came, the moment that it is there."""
+
+
+async def read_chunks(base: str, query: str, show: Show) -> None:
+    """Chunks of at most 1024 bytes, decoded and in upper case as they come: GET /chunked."""
+    async with ClientSession() as session, session.get(f"{base}/chunked{query}") as response:
+        # Bytes are cut anywhere, also inside a character, where chunk.decode() would fail: text() waits for the rest.
+        async for piece in chunkwise.text(response.content.iter_chunked(1024)):
+            show(piece.upper())
+
+
+async def read_items(base: str, query: str, show: Show) -> None:
+    """The elements of a JSON array, each when it is there: GET /json."""
+    async with ClientSession() as session, chunkwise.open_stream(session, f"{base}/json{query}") as stream:
+        async for user in stream:
+            show(repr(user))
+        show(f"{stream.items_seen} items, end {stream.end}")
+
+
+async def read_inside(base: str, query: str, show: Show) -> None:
+    """Values deep inside of a document that is still being written: GET /nested."""
+    async with (
+        ClientSession() as session,
+        chunkwise.open_stream(session, f"{base}/nested{query}", "users.item.roles.item") as stream,
+    ):
+        async for role in stream:
+            show(repr(role))
+
+
+async def read_events(base: str, query: str, show: Show) -> None:
+    """What a document consists of, as ijson tells it: GET /nested."""
+    async with ClientSession() as session, session.get(f"{base}/nested{query}") as response:
+        async for prefix, event, value in chunkwise.events(response):
+            show(f"{prefix} {event} {value}")
+
+
+async def read_failure(base: str, query: str, show: Show) -> None:
+    """A producer that fails behind its second item: GET /fail."""
+    try:
+        # NDJSON has a place for the reason. In the default, JSON, the failure would be seen as well, but not why.
+        async with (
+            ClientSession() as session,
+            chunkwise.open_stream(session, f"{base}/fail{query}", format="ndjson") as stream,
+        ):
+            async for user in stream:
+                show(repr(user))
+    except chunkwise.StreamError as error:
+        show(f"{type(error).__name__}: {error}")
+
+
+async def send_and_read(base: str, query: str, show: Show) -> None:
+    """An upload that comes back in upper case while it is sent: POST /upper."""
+
+    async def words() -> AsyncIterator[str]:
+        for word in ("grüße", "aus", "dem", "strom"):
+            yield f"{word}\n"
+            await asyncio.sleep(0.1)
+
+    body = chunkwise.body(words(), "text")
+    async with (
+        ClientSession() as session,
+        chunkwise.open_stream(session, f"{base}/upper{query}", method="POST", data=body) as stream,
+    ):
+        async for word in stream:
+            show(word)
+
+
+async def read_websocket(base: str, query: str, show: Show) -> None:
+    """WebSocket messages, read with the library websockets: ws /ws."""
+    from websockets.asyncio.client import connect
+
+    async with connect(f"{base.replace('http', 'ws', 1)}/ws{query}", proxy=None) as websocket:
+        async for message in websocket:
+            show(str(message))
+        show(f"closed: {websocket.close_code} {websocket.close_reason}")
+
+
+CLIENTS = (read_chunks, read_items, read_inside, read_events, read_failure, send_and_read, read_websocket)
+
+
+async def run_clients(base: str, interval: float | None, tell: Show) -> None:
+    """Run one client after the other.
+
+    Args:
+        base: where the demo is: ``http://127.0.0.1:8080``.
+        interval: seconds between two items; None for each route's own.
+        tell: called with each line of text.
+
+    Raises:
+        ClientError: there is nobody.
+    """
+    query = "" if interval is None else f"?interval={interval:g}"
+    for client in CLIENTS:
+        tell(f"\n{client.__doc__}")
+        started = monotonic()
+
+        def show(text: str, started: float = started) -> None:
+            tell(f"{monotonic() - started:8.3f} s  {text.rstrip()}")
+
+        try:
+            await client(base, query, show)
+        except ModuleNotFoundError as error:
+            tell(f"  this client needs the extra 'demo': pip install 'chunkwise[demo]' (no module {error.name})")
