@@ -5,10 +5,10 @@ PATHS ?= .venv/data
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
 .PHONY: demo serve test check bench clean lock data
-demo: data  ## serve real data, and print the curl lines that read it
-	.venv/bin/chunkwise serve .venv/data --port $(PORT)
+demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
+	.venv/bin/chunkwise demo --port $(PORT)
 
-serve: data  ## serve your own: make serve PATHS="folder file.csv" PORT=8080
+serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv" PORT=8080
 	.venv/bin/chunkwise serve $(PATHS) --port $(PORT)
 
 test: data

@@ -7,6 +7,7 @@ The house, in the order in which data meets its rooms; each imports only what st
     sources      where items start: threads, files
     flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
     transports   HTTP and WebSocket, server and client; the only room that imports aiohttp
+    demo         the tutorial: routes, a page, clients
     cli          ``python -m chunkwise``
 """
 

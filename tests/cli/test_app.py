@@ -22,7 +22,7 @@ sys.meta_path.insert(0, Missing())
 from chunkwise.cli import main
 main()
 """
-COMMANDS = ("serve", "get", "send")
+COMMANDS = ("serve", "get", "send", "demo")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 import rich_click as click
+from aiohttp import ClientConnectorError
 
 from chunkwise.cli.listening import base_url, listen, program
 from chunkwise.demo.app import make_app
@@ -14,7 +16,11 @@ from chunkwise.demo.clients import run_clients
 async def demo(host: str, port: int, *, client: bool, interval: float | None) -> None:
     """Serve the tutorial, or read it; see the command's help."""
     if client:
-        await run_clients(base_url(host, port), interval, partial(print, flush=True))
+        try:
+            await run_clients(base_url(host, port), interval, partial(print, flush=True))
+        except ClientConnectorError as error:
+            message = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}; start it with: chunkwise demo"
+            raise ConnectionError(message) from error
         return
     if interval is not None:
         message = "is for --client: a server is asked for a pace by ?interval=SECONDS"
@@ -30,6 +36,6 @@ def _print_curl_lines(base: str) -> None:
         print(f"  curl -N {base}/{path}")
     print(f"  curl -N '{base}/large?items=1000000'")
     print(f"  curl -N -H 'Accept: text/event-stream' {base}/json")
-    print(f"  yes 'grüße aus dem strom' | head -c 100000 | curl -sN -T - {base}/upper | tail -n 1")
+    print(f"  yes 'grüße aus dem strom' | head -c 100000 | curl -sN -T . {base}/upper | tail -n 1")
     print(f"  {program()} get {base.replace('http:', 'ws:')}/ws --from text")
     print(f"  {program()} demo --client{options}", flush=True)

@@ -116,4 +116,6 @@ async def run_clients(base: str, interval: float | None, tell: Show) -> None:
         try:
             await client(base, query, show)
         except ModuleNotFoundError as error:
-            tell(f"  this client needs the extra 'demo': pip install 'chunkwise[demo]' (no module {error.name})")
+            if error.name != "websockets":
+                raise
+            tell("  this client needs the extra 'demo': pip install 'chunkwise[demo]'")

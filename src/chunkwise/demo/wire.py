@@ -39,7 +39,7 @@ async def wire(request: web.Request) -> AsyncIterator[dict[str, Any]]:
     reader, writer = await asyncio.open_connection(*address[:2])
     end = "closed"
     try:
-        writer.write(_head(path, request.query_string))
+        writer.write(_head(path, request.rel_url.raw_query_string))
         frames = _Frames() if path == "/ws" else None
         while data := await reader.read(_READ_BYTES):
             yield {"seconds": monotonic() - started, "bytes": data.decode("latin-1")}

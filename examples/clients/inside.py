@@ -1,0 +1,22 @@
+"""Values deep inside of a document that is still being written: the path selects them, and nothing else is built.
+
+python examples/clients/inside.py [URL [PATH]]
+"""
+
+import asyncio
+import sys
+
+from aiohttp import ClientSession
+
+import chunkwise
+
+URL = "http://127.0.0.1:8080/nested"
+
+
+async def main(url: str, path: str = "users.item.roles.item") -> None:
+    async with ClientSession() as session, chunkwise.open_stream(session, url, path) as stream:
+        async for value in stream:
+            print(value, flush=True)
+
+
+asyncio.run(main(*sys.argv[1:] or [URL]))

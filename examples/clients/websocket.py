@@ -1,0 +1,22 @@
+"""WebSocket messages with another library, websockets: any client can read them, and the close says that they are all.
+
+pip install websockets
+python examples/clients/websocket.py [URL]
+"""
+
+import asyncio
+import sys
+
+from websockets.asyncio.client import connect
+
+URL = "ws://127.0.0.1:8080/ws"
+
+
+async def main(url: str) -> None:
+    async with connect(url, proxy=None) as websocket:
+        async for message in websocket:
+            print(message, flush=True)
+        print("closed:", websocket.close_code, websocket.close_reason)
+
+
+asyncio.run(main(*sys.argv[1:] or [URL]))

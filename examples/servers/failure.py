@@ -1,0 +1,35 @@
+"""A producer that fails behind its second item, when the answer has long begun: no client can take that for the end.
+
+python examples/servers/failure.py
+curl -N http://127.0.0.1:8080/fail; echo "exit $?"                                  # 18: partial file
+curl -N -H 'Prefer: stream-end' -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/fail    # and why
+python examples/clients/failure.py
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+import chunkwise
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/fail")
+@chunkwise.streaming
+async def users(request: web.Request) -> AsyncIterator[dict[str, object]]:
+    yield {"id": 1, "name": "Tom"}
+    await asyncio.sleep(1)
+    yield {"id": 2, "name": "Adam"}
+    await asyncio.sleep(1)
+    # The text of an HTTPException is told to the client. That of any other exception only to the log.
+    raise web.HTTPServiceUnavailable(text="the database has gone away")
+
+
+app = web.Application()
+app.add_routes(routes)
+
+if __name__ == "__main__":
+    web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

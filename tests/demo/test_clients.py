@@ -1,0 +1,104 @@
+"""`chunkwise demo --client`: the tutorial's clients, each line with the time at which it came."""
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from chunkwise.demo.clients import CLIENTS, read_chunks
+from tests.cli.running import run, run_any
+from tests.cli.test_app import WITHOUT
+from tests.demo.tutorial import LINES, MESSAGES, running_demo
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    with running_demo() as demo:
+        port = demo.base.rpartition(":")[2]
+        done = run("demo", "--client", "--port", port, "--interval", "0.05")
+    assert (done.code, done.err) == (0, "")
+    return done.out.decode().splitlines()
+
+
+def part(told: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
+    """What a client has shown: when, and what."""
+    start = told.index(str(client.__doc__)) + 1
+    stop = told.index("", start) if "" in told[start:] else len(told)
+    found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in told[start:stop]]
+    return [(float(line[1]), line[2]) for line in found if line]
+
+
+SHOWN = {
+    "read_chunks": [line.strip().upper() for line in LINES],
+    "read_items": [repr({"id": n, "name": name}) for n, name in enumerate(("Tom", "Adam", "Sam"), 1)]
+    + ["3 items, end proven"],
+    "read_inside": ["'admin'", "'user'", "'user'"],
+    "send_and_read": ["GRÜSSE", "AUS", "DEM", "STROM"],
+    "read_websocket": [*MESSAGES, "closed: 1000 complete; items=5"],
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
+def test_each_client_shows_what_came_and_when(told: list[str], client: Callable[..., object]) -> None:
+    shown = part(told, client)
+    times = [seconds for seconds, _ in shown]
+    assert times == sorted(times)
+    assert len(set(times)) > 2
+    texts = [text for _, text in shown]
+    if client.__name__ == "read_failure":
+        assert len(texts) == 3
+        assert texts[2].startswith("RemoteError: ")
+        assert "the producer fails on purpose after 2 items" in texts[2]
+    elif client.__name__ == "read_events":
+        assert texts[0] == " start_map None"
+        assert "users.item.roles.item string admin" in texts
+        assert texts[-1] == " end_map None"
+    else:
+        assert texts == SHOWN[client.__name__]
+
+
+async def test_characters_that_any_chunk_cuts_are_whole() -> None:
+    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside of some
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for start in range(0, len(text.encode()), 1000):
+            await response.write(text.encode()[start : start + 1000])
+            await asyncio.sleep(0.001)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/chunked", handler)
+    shown: list[str] = []
+    async with TestServer(app) as server:
+        await read_chunks(str(server.make_url("")).rstrip("/"), "", shown.append)
+    assert "".join(shown) == text.upper()
+    assert len(shown) > 3
+
+
+def test_without_a_demo_it_says_that_nobody_is_there(unused_tcp_port: int) -> None:
+    done = run("demo", "--client", "--port", unused_tcp_port)
+    assert done.code == 3
+    assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
+    assert "start it with: chunkwise demo" in done.told
+
+
+def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> None:
+    with running_demo() as demo:
+        port = demo.base.rpartition(":")[2]
+        words = ("demo", "--client", "--port", port, "--interval", "0")
+        done = run_any(sys.executable, "-c", WITHOUT.format("websockets"), *words)
+    assert (done.code, done.err) == (0, "")
+    assert done.lines[-1].strip() == b"this client needs the extra 'demo': pip install 'chunkwise[demo]'"
+    assert b"STROM" in done.out
+
+
+def test_the_server_has_no_interval_of_its_own() -> None:
+    done = run("demo", "--interval", "1")
+    assert done.code == 2
+    assert "--client" in done.told

@@ -1,0 +1,204 @@
+"""The tutorial's routes, served by `chunkwise demo`, as curl and as clients see them."""
+
+import asyncio
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import ijson
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise.transports.stream import Stream
+from tests.cli.running import Serving, curl, started
+from tests.demo.tutorial import EVENTS, LINES, NESTED, ROUTES, USERS, Route, encoded, read_exactly, running_demo
+from tests.needs import needs_curl
+
+FAST = "?interval=0.01"
+HELD = "?interval=60"
+
+each_route = pytest.mark.parametrize(
+    "route", ROUTES, ids=[f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES]
+)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Serving]:
+    with running_demo() as served:
+        yield served
+        assert "Traceback" not in served.running.err
+
+
+@needs_curl
+@each_route
+def test_curl_gets_these_bytes(demo: Serving, route: Route) -> None:
+    # Nobody answers the close of a WebSocket: curl is through with it when it has the last frame.
+    with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
+        if route.options:
+            assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
+        else:
+            done = reading.end()
+            assert (done.out, done.code) == (encoded(route.whole), route.code)
+
+
+@needs_curl
+@each_route
+def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving, route: Route) -> None:
+    with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
+        assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
+        assert reading.is_running()
+        reading.process.terminate()
+        assert not reading.end().out
+
+
+@needs_curl
+def test_the_buffered_answer_comes_at_once_with_its_length_when_the_last_line_is_made(demo: Serving) -> None:
+    got = curl(demo.url("/non-chunked" + FAST), "-i")
+    head, _, body = got.out.partition(b"\r\n\r\n")
+    assert body.decode() == "".join(LINES)
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"chunked" not in head
+    with started("curl", "-sN", "--max-time", "0.5", demo.url("/non-chunked" + HELD)) as reading:
+        assert reading.end().out == b""  # while the others have had their first item
+    assert curl(demo.url("/non-chunked?interval=0&fail=2"), "-w", "%{stderr}%{http_code}").err == "503"
+
+
+@needs_curl
+def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characters(demo: Serving) -> None:
+    with started("curl", "-sN", "-T", ".", demo.url("/upper"), stdin=subprocess.PIPE) as talking:
+        assert talking.process.stdin is not None
+        for sent, came in ((b"h\xc3", b"H"), (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()), (b"\x8e\x89\n", "🎉\n".encode())):
+            talking.process.stdin.write(sent)
+            talking.process.stdin.flush()
+            assert read_exactly(talking, len(came)) == came
+        talking.process.stdin.close()
+        talking.process.stdin = None
+        done = talking.end()
+    assert (done.out, done.code) == (b"", 0)
+
+
+@needs_curl
+def test_a_large_document_is_told_event_by_event(demo: Serving) -> None:
+    items = 20_001  # more than one block
+    document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
+    expected = "".join(f"{prefix} {event} {value}\n" for prefix, event, value in ijson.parse(document))
+    came = curl(demo.url(f"/large?items={items}")).out
+    assert hashlib.md5(came).hexdigest() == hashlib.md5(expected.encode()).hexdigest()
+    assert curl(demo.url("/large?items=3")).out.decode() == EVENTS
+    assert curl(demo.url("/large?items=0")).out.decode().count("\n") == 5
+
+
+@needs_curl
+def test_a_client_that_leaves_a_document_of_millions_ends_its_making(demo: Serving) -> None:
+    with started("curl", "-sN", demo.url("/large?items=100000000")) as reading:
+        assert read_exactly(reading, 100_000).startswith(b" start_map None\n")
+    assert curl(demo.url("/chunked?interval=0")).out.decode() == "".join(LINES)
+
+
+@pytest.mark.parametrize("path", [*{route.path for route in ROUTES}, "/non-chunked", "/large"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "interval=-1",
+        "interval=61",
+        "interval=nan",
+        "interval=x",
+        "items=-1",
+        "items=1.5",
+        "items=100000001",
+        "size=1e9",
+        "fail=x",
+        "items=%D9%A3",
+    ],
+)
+@needs_curl
+def test_a_parameter_that_is_none_is_refused(demo: Serving, path: str, query: str) -> None:
+    got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
+    assert got.err == "400"
+    name = query.partition("=")[0]
+    assert re.search(rf"{name}: got '.*', expected .* from 0 to [\d,]+", got.out.decode())
+
+
+@needs_curl
+@pytest.mark.parametrize("path", ["/chunked", "/json", "/sse", "/ws"])
+def test_items_and_their_size_are_asked_for(demo: Serving, path: str) -> None:
+    few = curl(demo.url(f"{path}?interval=0&items=1")).out
+    many = curl(demo.url(f"{path}?interval=0&items=8&size=100")).out
+    assert many.count(b"x" * 100) == 8
+    assert b"x" not in few
+
+
+@needs_curl
+@pytest.mark.parametrize("path", ["/chunked", "/json", "/nested", "/sse", "/events", "/ws"])
+def test_any_route_fails_after_as_many_items_as_are_asked_for(demo: Serving, path: str) -> None:
+    whole = curl(demo.url(f"{path}?interval=0"))
+    cut = curl(demo.url(f"{path}?interval=0.01&fail=2"))
+    assert (whole.code, cut.code) == (0, 18)
+    assert whole.out.startswith(cut.out)
+    assert 0 < len(cut.out) < len(whole.out)
+
+
+async def read(demo: Serving, path: str, format: str | None = None, scheme: str = "http") -> tuple[list[Any], Any]:
+    """All items by our client, and how sure their end is; the first is there before the second is made."""
+    url = demo.url(path).replace("http", scheme, 1)
+    async with ClientSession() as session:
+        async with asyncio.timeout(30), chunkwise.open_stream(session, url + HELD, format=format) as stream:
+            first = await anext(stream)
+        async with chunkwise.open_stream(session, url + FAST, format=format) as stream:
+            items = [item async for item in stream]
+    assert items[0] == first
+    return items, stream.end
+
+
+async def test_our_client_reads_every_stream(demo: Serving) -> None:
+    users = [json.loads(user) for user in USERS]
+    assert await read(demo, "/chunked") == ([line.rstrip() for line in LINES], "framed")
+    assert await read(demo, "/json") == (users, "proven")
+    for name in ("ndjson", "json-seq", "sse"):
+        assert await read(demo, "/json", format=name) == (users, "proven")
+    assert await read(demo, "/json", format="csv") == (
+        [{"id": str(u["id"]), "name": u["name"]} for u in users],
+        "framed",
+    )
+    assert await read(demo, "/json", scheme="ws") == (users, "proven")
+    assert await read(demo, "/ws", scheme="ws", format="text") == (
+        [f"WebSocket message {n}" for n in range(5)],
+        "proven",
+    )
+    assert await read(demo, "/events") == (EVENTS.splitlines(), "framed")
+
+
+async def test_our_client_reads_the_nested_document_whole_and_inside(demo: Serving) -> None:
+    async with ClientSession() as session:
+        async with chunkwise.open_stream(session, demo.url("/nested" + FAST)) as stream:
+            assert [item async for item in stream] == [json.loads(NESTED)]
+        async with chunkwise.open_stream(session, demo.url("/nested" + FAST), "users.item.roles.item") as stream:
+            assert [item async for item in stream] == ["admin", "user", "user"]
+
+
+async def test_our_client_tells_why_a_stream_failed(demo: Serving) -> None:
+    url = demo.url("/fail" + FAST)
+    reason = "the producer fails on purpose after 2 items"
+    async with ClientSession() as session:
+        for name, kind in (
+            ("ndjson", chunkwise.RemoteError),
+            ("sse", chunkwise.RemoteError),
+            ("json", chunkwise.TruncatedError),
+        ):
+            failing = chunkwise.open_stream(session, url, format=name)
+            came: list[Any] = []
+            with pytest.raises(kind) as caught:
+                await collect(failing, came)
+            assert came == [json.loads(user) for user in USERS[:2]]
+            assert (reason in str(caught.value)) == (kind is chunkwise.RemoteError)
+
+
+async def collect(opened: AbstractAsyncContextManager[Stream], items: list[Any]) -> None:
+    async with opened as stream:
+        async for item in stream:
+            items.append(item)  # noqa: PERF401 - those before a failure are wanted

@@ -1,0 +1,93 @@
+"""/wire: the bytes of the demo's own answers as they stand in the socket."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from aiohttp import ClientSession
+from aiohttp.test_utils import BaseTestServer, TestServer
+from yarl import URL
+
+import chunkwise
+from chunkwise.demo.app import make_app
+from tests.demo.tutorial import CLOSE, FRAMES, LINES, NESTED, SSE, USERS, encoded
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[BaseTestServer]:
+    async with TestServer(make_app()) as serving:
+        yield serving
+
+
+async def wire(server: BaseTestServer, path: str | URL) -> tuple[bytes, bytes, str]:
+    """The head, the bytes behind it, and how the connection ended."""
+    url = server.make_url(f"/wire{path}") if isinstance(path, str) else path
+    async with ClientSession() as session, chunkwise.open_stream(session, url) as stream:
+        *reads, end = [item async for item in stream]
+    seconds = [read["seconds"] for read in (*reads, end)]
+    assert seconds == sorted(seconds)
+    assert len(reads) > 1 or "non-chunked" in str(path)
+    head, _, rest = "".join([read["bytes"] for read in reads]).encode("latin-1").partition(b"\r\n\r\n")
+    return head, rest, end["end"]
+
+
+def chunked(*chunks: str) -> bytes:
+    """RFC 9112 §7.1."""
+    return b"".join([b"%x\r\n%b\r\n" % (len(encoded(chunk)), encoded(chunk)) for chunk in chunks])
+
+
+LAST = b"0\r\n\r\n"
+
+
+async def test_chunks_stand_there_with_their_sizes_and_the_last_one(server: BaseTestServer) -> None:
+    head, rest, end = await wire(server, "/chunked?interval=0.02")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    assert (rest, end) == (chunked(*LINES) + LAST, "closed")
+    _, rest, end = await wire(server, "/json?interval=0.02")
+    assert rest.endswith(LAST)
+    assert rest.startswith(chunked(f"[{USERS[0]}", f",{USERS[1]}"))
+
+
+async def test_a_failure_has_no_last_chunk(server: BaseTestServer) -> None:
+    _, rest, end = await wire(server, "/chunked?interval=0.02&fail=2")
+    assert (rest, end) == (chunked(*LINES[:2]), "closed")
+
+
+async def test_the_buffered_answer_has_a_length_and_no_chunks(server: BaseTestServer) -> None:
+    head, rest, _ = await wire(server, "/non-chunked?interval=0")
+    assert f"Content-Length: {len(rest)}".encode() in head
+    assert rest == "".join(LINES).encode()
+
+
+async def test_frames_stand_there_and_their_close_is_answered(server: BaseTestServer) -> None:
+    head, rest, end = await wire(server, "/ws?interval=0.02")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert (rest, end) == (b"".join(FRAMES) + CLOSE, "closed")
+    _, rest, end = await wire(server, "/ws?interval=0.02&items=3&size=70000")  # frames of all three lengths
+    assert rest.count(b"x" * 70_000) == 3
+    assert (rest.endswith(b"complete; items=3"), end) == (True, "closed")
+    _, rest, end = await wire(server, "/ws?interval=0.02&items=3&size=300")
+    assert (rest.endswith(b"complete; items=3"), end) == (True, "closed")
+    _, rest, _ = await wire(server, "/ws?interval=0.02&fail=1")
+    assert rest == FRAMES[0] + b"\x88\x15\x03\xf3Service Unavailable"
+
+
+async def test_other_lanes_of_the_page_have_theirs(server: BaseTestServer) -> None:
+    _, rest, _ = await wire(server, "/nested?interval=0.02")
+    assert json.loads(NESTED)["settings"]["theme"].encode() in rest
+    _, rest, _ = await wire(server, "/sse?interval=0.02")
+    assert rest.startswith(chunked(*SSE[:2]))
+
+
+async def test_it_shows_nothing_but_the_lanes(server: BaseTestServer) -> None:
+    async with ClientSession() as session:
+        for path in ("/wire/wire", "/wire/fail", "/wire/", "/wire/..%2fchunked", "/wire/chunked/x"):
+            async with session.get(server.make_url(path)) as response:
+                assert response.status == 404
+
+
+async def test_a_query_cannot_write_headers(server: BaseTestServer) -> None:
+    url = URL(f"{server.make_url('/wire/chunked')}?interval=0.02&x=%0d%0aX-A:%20%0d%0a%0d%0aGET%20/fail", encoded=True)
+    _, rest, _ = await wire(server, url)
+    assert rest == chunked(*LINES) + LAST
