@@ -1,0 +1,125 @@
+"""A function that starts a source anywhere -> a source whose stream can go on where it was cut.
+
+Must not know formats or transports.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chunkwise.sources.batches import Batches
+
+_END: Any = object()
+_ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, without what is no ASCII
+
+
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """See `resumable`, which makes it."""
+
+    factory: Callable[[Any], Any]
+    etag: str | None
+    total: int | None
+    key: tuple[str, ...]
+
+    def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
+        """Return the source from an item on.
+
+        Args:
+            index: which item, counted from 0; counts only if there is no key.
+            after: the key of the item before it; None for the beginning.
+        """
+        if not self.key:
+            return self.factory(index)
+        return self.factory(None if after is None else tuple(after))
+
+
+def resumable(
+    factory: Callable[[Any], Any], *, etag: str | None = None, total: int | None = None, key: Sequence[str] = ()
+) -> Resumable:
+    """Return a source whose stream goes on where it was cut: `respond` takes it as any other.
+
+    A client asks for ``Range: items=500-`` and gets the rest; `open_stream` does so by itself. Nothing is kept in the
+    server for it: any process that has the same data can go on with the stream of another.
+
+    Args:
+        factory: called with the index of an item, from 0, it returns the source (see `respond`) of that item and all
+            behind it: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the item behind which
+            to go on, a tuple of values as JSON has them, or with None for the beginning.
+        etag: names the version of the items. A client that goes on says which it has, and is told if it is another, so
+            that no stream is a mixture. Without one, nobody can tell.
+        total: how many items there are in all, if that is known.
+        key: the members of an item that tell its place in the order, where an index does not, because items are
+            inserted and removed meanwhile: ``("id",)``. Items are dicts then.
+
+    Raises:
+        TypeError: the factory is none, or the key is a string.
+        ValueError: the etag holds what an ETag cannot, or the total is negative.
+    """
+    if not callable(factory):
+        msg = f"factory: got {factory!r}, expected a function that takes the index of the first item"
+        raise TypeError(msg)
+    if isinstance(key, str):
+        msg = f"key: got {key!r}, expected a list of names such as [{key!r}]"
+        raise TypeError(msg)
+    if etag is not None and not _ETAG.fullmatch(etag):
+        msg = f"etag: got {etag!r}, expected printable ASCII without quotes and blanks"
+        raise ValueError(msg)
+    if total is not None and total < 0:
+        msg = f"total: got {total}, expected a number of items from 0 on"
+        raise ValueError(msg)
+    return Resumable(factory, etag, total, tuple(key))
+
+
+def first_items(source: Any, count: int) -> Any:
+    """Return the first so many items of a source as a source."""
+    if isinstance(source, Batches):
+        return Batches(_first_of_lists(source.lists, count))
+    return _first(source, count) if hasattr(source, "__aiter__") else _first_of_sync(source, count)
+
+
+async def _first(source: AsyncIterable[Any], count: int) -> AsyncIterator[Any]:
+    iterator = aiter(source)
+    try:
+        for _ in range(count):
+            item = await anext(iterator, _END)
+            if item is _END:
+                return
+            yield item
+    finally:
+        await _close(iterator)
+
+
+async def _first_of_lists(lists: AsyncIterable[list[Any]], count: int) -> AsyncIterator[list[Any]]:
+    rest = count
+    iterator = aiter(lists)
+    try:
+        while rest:
+            batch: Any = await anext(iterator, _END)
+            if batch is _END:
+                return
+            yield batch[:rest]
+            rest -= min(rest, len(batch))
+    finally:
+        await _close(iterator)
+
+
+async def _close(iterator: AsyncIterator[Any]) -> None:
+    if close := getattr(iterator, "aclose", None):
+        await close()
+
+
+def _first_of_sync(source: Iterable[Any], count: int) -> Iterator[Any]:
+    iterator = iter(source)
+    try:
+        for _ in range(count):
+            item = next(iterator, _END)
+            if item is _END:
+                return
+            yield item
+    finally:
+        if close := getattr(iterator, "close", None):
+            close()
