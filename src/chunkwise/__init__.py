@@ -25,6 +25,7 @@ from chunkwise.errors import (
     UnknownFormat,
 )
 from chunkwise.formats import FORMATS
+from chunkwise.sources.resumable import resumable
 from chunkwise.transports.opening import open_stream
 from chunkwise.transports.outcomes import Outcome, setup
 from chunkwise.transports.reading import events, items, text
@@ -48,6 +49,7 @@ __all__ = [
     "items",
     "open_stream",
     "respond",
+    "resumable",
     "setup",
     "streaming",
     "text",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from time import monotonic
 from typing import Any
@@ -23,6 +23,7 @@ from chunkwise.flow.document import DocumentWriter, Futures, discard
 from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
 from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import Resumable
 
 logger = logging.getLogger("chunkwise")
 
@@ -33,16 +34,20 @@ def is_stream(source: Any) -> bool:
     """Whether a source is a stream of items, or else one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
-    return isinstance(source, (AsyncIterable, Batches, Iterable))
+    return isinstance(source, (AsyncIterable, Batches, Iterable, Resumable))
 
 
-def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> Outbound:
+def open_outbound(
+    source: Any, format: Format, *, stream_end: bool = False, first: int = 0, key: Sequence[str] = ()
+) -> Outbound:
     """Return the stream of a source in a format: of its items, or of the one value that it is.
 
     Args:
         source: see `Outbound`, or one value.
         format: the format.
         stream_end: see `MakeEncoder`.
+        first: see `MakeEncoder`.
+        key: see `MakeEncoder`.
 
     Raises:
         TypeError: the source is a function, which somebody has forgotten to call.
@@ -56,8 +61,11 @@ def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> O
     ):  # it would be a whole stream of no items
         msg = f"the source is a generator that is spent, got {source!r}: make a new one"
         raise ValueError(msg)
+    if isinstance(source, Resumable):
+        source = source.start()
     stream = is_stream(source)
-    return Outbound(source if stream else [source], format.encoder(document=not stream, stream_end=stream_end))
+    encoder = format.encoder(document=not stream, stream_end=stream_end, first=first, key=key)
+    return Outbound(source if stream else [source], encoder)
 
 
 class Outbound:

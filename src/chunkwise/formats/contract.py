@@ -168,12 +168,16 @@ class MakeDecoder(Protocol):
 class MakeEncoder(Protocol):
     """How to make an encoder of a format: the same arguments for all."""
 
-    def __call__(self, *, document: bool = False, stream_end: bool = False) -> Encoder:
+    def __call__(
+        self, *, document: bool = False, stream_end: bool = False, first: int = 0, key: Sequence[str] = ()
+    ) -> Encoder:
         """Return a new encoder.
 
         Args:
             document: the stream is one value (an object, say), not a sequence of items; only JSON writes it otherwise.
             stream_end: write an end record; for readers that asked for it, where the format has one.
+            first: the index of the first item, where the stream goes on; counts where items have ids.
+            key: the members of an item that stand in its id as well, behind the index.
         """
 
 
@@ -192,6 +196,7 @@ class Format:
         keepalive_by_default: whether they are sent in long silences without being asked for.
         proves_end: whether its grammar proves the end: a stream that was cut is then never taken for a whole one.
         end_record: how its end record is written and found; None if it needs none (JSON), or cannot hold one.
+        event_ids: whether each item has an id, which a client that goes on sends back as ``Last-Event-ID``.
         plain_messages: whether, over a transport of messages, a string is one as it is, and not as JSON.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
@@ -209,6 +214,7 @@ class Format:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     keepalive: bytes | None = None
     end_record: EndRecordMarks | None = None
+    event_ids: bool = False
     plain_messages: bool = False
 
     @property

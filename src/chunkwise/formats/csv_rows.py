@@ -37,8 +37,8 @@ class CsvEncoder(RecordEncoder):
     our choice, because RFC 4180 knows only text. Structs, dataclasses and attrs objects are rows, too.
     """
 
-    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:
-        super().__init__(document=document, stream_end=stream_end)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._columns: list[str] = []
 
     def _encode(self, batch: Sequence[Any]) -> bytes:

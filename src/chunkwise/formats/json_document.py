@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 class JsonEncoder:
     """Items -> one JSON array; or, as a document, one item -> its JSON text."""
 
-    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:  # noqa: ARG002 - it needs none
+    def __init__(
+        self,
+        *,
+        document: bool = False,
+        stream_end: bool = False,  # noqa: ARG002 - it needs none
+        first: int = 0,  # noqa: ARG002 - nor ids
+        key: Sequence[str] = (),  # noqa: ARG002
+    ) -> None:
         self._document = document
         self._count = 0
 

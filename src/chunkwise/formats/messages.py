@@ -24,8 +24,8 @@ from chunkwise.formats.ndjson import END_RECORD, NDJSON, NdjsonEncoder
 class LinesEncoder(NdjsonEncoder):
     """Items -> one JSON text a line, none of them like an end record, which a reader would take for one anyway."""
 
-    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:
-        super().__init__(document=document, stream_end=True)
+    def __init__(self, *, stream_end: bool = False, **options: Any) -> None:
+        super().__init__(stream_end=True, **options)
         self._writes_end = stream_end
 
     def finish(self) -> bytes:

@@ -26,7 +26,16 @@ class RecordEncoder(ABC):
     end_record: EndRecordMarks | None = None
     """How the format's end record is written, if it has one."""
 
-    def __init__(self, *, document: bool = False, stream_end: bool = False) -> None:  # noqa: ARG002 - one value is one record
+    def __init__(
+        self,
+        *,
+        document: bool = False,  # noqa: ARG002 - one value is one record
+        stream_end: bool = False,
+        first: int = 0,
+        key: Sequence[str] = (),
+    ) -> None:
+        self._first = first
+        self._key = key
         self._count = 0
         self._end = self.end_record if stream_end else None
         self._in_item = False

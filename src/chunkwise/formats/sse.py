@@ -16,7 +16,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedErro
 from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
-from chunkwise.formats.json_values import LivePart, encode_lines
+from chunkwise.formats.json_values import LivePart, encode_lines, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
 from chunkwise.formats.stream_decoder import StreamDecoder
@@ -54,16 +54,31 @@ class SseEncoder(RecordEncoder):
         if any(type(item) is ServerSentEvent for item in batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
         lines = encode_lines(batch, self._count).split(b"\n")
-        return b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], self._count)])
+        if self._key:
+            return b"".join(
+                [b"id: %b\ndata: %b\n\n" % (self._id(item, place), lines[place]) for place, item in enumerate(batch)]
+            )
+        return b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], self._first + self._count)])
+
+    def _id(self, item: Any, place: int) -> bytes:
+        """Return where an item stands: its index, and its key where only that tells the place for ever."""
+        index = self._first + self._count + place
+        if not self._key:
+            return b"%d" % index
+        try:
+            return b"%d %b" % (index, encode_value([item[name] for name in self._key]))
+        except (TypeError, KeyError):
+            message = f"an item has no {' and '.join(self._key)}, which the source names as its key"
+            raise EncodeError(message, item_index=self._count + place) from None
 
     def _event(self, item: Any, place: int) -> bytes:
         index = self._count + place
         if type(item) is not ServerSentEvent:
             try:
-                return b"id: %d\ndata: %b\n" % (index, encode_lines([item], index))
+                return b"id: %b\ndata: %b\n" % (self._id(item, place), encode_lines([item], index))
             except LivePart:
                 raise LivePart(place) from None
-        name = str(index) if item.id is None else item.id
+        name = str(self._first + index) if item.id is None else item.id
         for field, text in (("data", item.data), ("event", item.event), ("id", name)):
             if not isinstance(text, str):
                 raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)
@@ -86,7 +101,7 @@ class SseEncoder(RecordEncoder):
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
-        return b"id: %d\ndata: " % self._count + super().open_item()
+        return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
 
 
 class SseDecoder(StreamDecoder):
@@ -240,4 +255,5 @@ SSE = Format(
     keepalive=b":\n\n",
     end_record=_END_RECORD,
     keepalive_by_default=True,
+    event_ids=True,
 )

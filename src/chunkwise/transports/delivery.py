@@ -120,6 +120,7 @@ class Delivery:
         streams: those of the application, of which it will be one.
         commit_after_seconds: how long the wire's commit waits for the first item.
         keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
+        nothing: the status of an answer without content, instead of a stream that has no items, unless it has begun.
 
     Attributes:
         request: see above.
@@ -135,6 +136,7 @@ class Delivery:
         *,
         commit_after_seconds: float,
         keepalive_seconds: float,
+        nothing: int | None = None,
     ) -> None:
         self.ended = asyncio.Event()
         self.request = request
@@ -143,6 +145,7 @@ class Delivery:
         self._streams = streams
         self._commit_after_seconds = commit_after_seconds
         self._keepalive_seconds = keepalive_seconds
+        self._nothing = nothing
         self._stopping = False
         self._begins = True
         self._begun = monotonic()
@@ -171,7 +174,7 @@ class Delivery:
         instead: web.Response | None = None
         self._streams.add(self)
         try:
-            await self._send()
+            instead = await self._send()
             end = "complete"
         except ClientGone:
             end = self._why_gone()
@@ -202,7 +205,7 @@ class Delivery:
             raise instead  # aiohttp wants its own answers raised
         return instead
 
-    async def _send(self) -> None:
+    async def _send(self) -> web.Response | None:
         stream, wire = self._stream, self._wire
         stream.quiet_seconds = min(_WATCH_SECONDS, self._commit_after_seconds)
         async with aclosing(stream.pieces()) as pieces:
@@ -213,6 +216,8 @@ class Delivery:
                     raise GoingAway
                 if wire.is_gone():
                     raise ClientGone
+                if self._begins and stream.complete and not stream.items_sent and self._nothing is not None:
+                    return web.Response(status=self._nothing)
                 if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
                     if not data and waiting > 0 and not wire.committed:
@@ -230,6 +235,7 @@ class Delivery:
         if self._begins:
             await self._commit()
         await wire.finish(stream.items_sent)
+        return None
 
     async def _commit(self) -> None:
         self._begins = False

@@ -18,6 +18,7 @@ from chunkwise.flow.outbound import is_stream, open_outbound
 from chunkwise.formats import Format
 from chunkwise.formats.contract import STREAM_END
 from chunkwise.formats.messages import LINES
+from chunkwise.sources.resumable import Resumable
 from chunkwise.transports.chunked_wire import ChunkedWire
 from chunkwise.transports.compression import CODINGS
 from chunkwise.transports.delivery import Delivery, Wire
@@ -31,6 +32,7 @@ from chunkwise.transports.negotiation import (
 )
 from chunkwise.transports.outcomes import streams_of
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
+from chunkwise.transports.resumption import Rest, rest_of
 from chunkwise.transports.stream_response import stream_response
 from chunkwise.transports.websocket_handshake import check_origins, is_upgrade, may_open
 from chunkwise.transports.websocket_wire import WebSocketWire
@@ -89,8 +91,9 @@ async def respond(
 
     Args:
         request: the request; HEAD is answered without running the source.
-        source: an async iterable of items; a sync iterable (run in a thread of its own); or one value, as a rule a
-            dict: a document, which may hold iterables and awaitables at any depth, and is written in its own order.
+        source: an async iterable of items; a sync iterable (run in a thread of its own); `resumable`, of which a client
+            can ask for the rest; or one value, as a rule a dict: a document, which may hold iterables and awaitables
+            at any depth, and is written in its own order.
         format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
             all.
         status: of an answer that goes well; a WebSocket has none.
@@ -138,9 +141,18 @@ async def respond(
     if upgrade and not may_open(request, origins):
         await discard(source)
         return problem_response(403, _OTHER_ORIGIN)
+    rest = Rest(source, 0, {})
+    key: Sequence[str] = ()
+    if isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
+        found = rest_of(request, source, chosen)
+        if isinstance(found, web.Response):
+            return found
+        rest, key = found, source.key
+        headers = {**headers, **rest.headers}
+        status = rest.status or status
     wire: Wire
     if upgrade:
-        stream = open_outbound(source, LINES)
+        stream = open_outbound(rest.source, LINES)
         plain = chosen.plain_messages
         wire = WebSocketWire(
             request,
@@ -154,15 +166,15 @@ async def respond(
     else:
         stream_end = chosen.end_record is not None and prefers(_values(request, "Prefer"), STREAM_END)
         if request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
-            await discard(source)
+            await discard(rest.source)
             return problem_response(505, _NO_RESET)
         varies = [*[hdrs.ACCEPT] * negotiated, *[hdrs.ACCEPT_ENCODING] * coded, *["Prefer"] * bool(chosen.end_record)]
         response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
         if request.method == hdrs.METH_HEAD:
-            await discard(source)
+            await discard(rest.source)
             await response.prepare(request)
             return response
-        stream = open_outbound(source, chosen, stream_end=stream_end)
+        stream = open_outbound(rest.source, chosen, stream_end=stream_end, first=rest.first, key=key)
         wire = ChunkedWire(request, response, chosen, None if coding == IDENTITY else coding, stall_seconds)
     if keepalive_seconds is None:
         keepalive_seconds = KEEPALIVE_SECONDS if upgrade or chosen.keepalive_by_default else 0
@@ -173,6 +185,7 @@ async def respond(
         streams,
         commit_after_seconds=commit_after_seconds,
         keepalive_seconds=keepalive_seconds if upgrade or chosen.keepalive is not None else 0,
+        nothing=204 if rest.ends_events else None,
     )
     return await delivery.run() or wire.response
 

@@ -1,0 +1,225 @@
+"""The rest of a stream, asked for by its range: any part, in any format, of an index or a key."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, ClientSession, WSMsgType
+
+import chunkwise
+from chunkwise.formats.messages import SUBPROTOCOL
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import Resumable, resumable
+from tests.flow.producing import decoded, row
+from tests.transports.wire import serving, streams, url_of
+
+COUNT = 10
+ROWS = [row(index) for index in range(COUNT)]
+
+
+async def rows(start: int) -> AsyncIterator[Any]:
+    for index in range(start, COUNT):
+        yield row(index)
+
+
+def in_a_thread(start: int) -> Iterator[Any]:
+    yield from ROWS[start:]
+
+
+async def lists(start: int) -> AsyncIterator[list[Any]]:
+    for index in range(start, COUNT, 3):
+        yield ROWS[index : index + 3]
+
+
+SOURCES: dict[str, Callable[[int], Any]] = {
+    "async": rows,
+    "sync": in_a_thread,
+    "list": lambda start: ROWS[start:],
+    "batches": lambda start: Batches(lists(start)),
+}
+
+
+async def by_key(after: int | None) -> AsyncIterator[Any]:
+    for index in range(0 if after is None else after + 1, COUNT):
+        yield {"id": index, "name": f"é{index}"}
+
+
+def keyed() -> Resumable:
+    return resumable(lambda after: by_key(None if after is None else int(after[0])), key=["id"], etag="k")
+
+
+async def ask(session: ClientSession, port: int, **headers: str) -> tuple[ClientResponse, list[Any]]:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.get(url_of(port), headers=names) as response:
+        if response.status in (200, 206):
+            got = [item async for item in chunkwise.items(response)]
+            return response, decoded("text", got) if response.content_type == "text/plain" else got
+        await response.read()
+        return response, []
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", chunkwise.FORMATS)
+async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
+    handler = streams(lambda: resumable(SOURCES[source], etag="v1"), name)
+    async with serving(handler) as port, ClientSession() as session:
+        response, items = await ask(session, port)
+        assert (response.status, items) == (200, ROWS)
+        assert response.headers["Accept-Ranges"] == "items"
+        for start in (0, 1, 7, COUNT, COUNT + 5):
+            response, items = await ask(session, port, Range=f"items={start}-", Prefer="stream-end")
+            assert (response.status, items) == (206, ROWS[start:])
+            assert response.headers["Content-Range"] == f"items {start}-*/*"
+            assert response.headers["ETag"].removeprefix("W/") == '"v1"'
+        for start, last in ((0, 0), (2, 4), (7, 99)):
+            response, items = await ask(session, port, Range=f"items={start}-{last}")
+            assert (response.status, items) == (206, ROWS[start : last + 1])
+            assert response.headers["Content-Range"] == f"items {start}-{last}/*"
+
+
+@pytest.mark.parametrize(
+    "range_", ["bytes=3-", "items=3", "items=-3", "items=5-3", "items=3-,5-", "items=x-", "items=3-5-", "items=+3-", ""]
+)
+async def test_a_range_that_is_none_is_passed_over(range_: str) -> None:
+    async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
+        response, items = await ask(session, port, Range=range_)
+    assert (response.status, items) == (200, ROWS)
+    assert "Content-Range" not in response.headers
+
+
+async def test_a_total_is_told_and_what_lies_behind_it_is_refused() -> None:
+    handler = streams(lambda: resumable(rows, total=COUNT), "ndjson")
+    async with serving(handler) as port, ClientSession() as session:
+        told = {"3-": "3-9/10", "3-5": "3-5/10", "3-99": "3-9/10", "10-": "10-*/10"}
+        for asked, answered in told.items():
+            response, items = await ask(session, port, Range=f"items={asked}")
+            assert response.headers["Content-Range"] == f"items {answered}"
+            start, _, last = asked.partition("-")
+            assert items == ROWS[int(start) : int(last or 99) + 1]
+        response, _ = await ask(session, port, Range="items=11-")
+        assert (response.status, response.headers["Content-Range"]) == (416, "items */10")
+
+
+async def test_another_version_is_sent_whole() -> None:
+    handler = streams(lambda: resumable(rows, etag="v2"), "json")
+    async with serving(handler) as port, ClientSession() as session:
+        for condition, status in (
+            ('"v2"', 206),
+            ('W/"v2"', 206),
+            ('"v1"', 200),
+            ("v2", 200),
+            ("Tue, 24 Nov 2026", 200),
+        ):
+            response, items = await ask(session, port, Range="items=4-", If_Range=condition)
+            assert (response.status, items) == (status, ROWS[4:] if status == 206 else ROWS)
+    async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
+        response, items = await ask(session, port, Range="items=4-", If_Range='"v1"')
+    assert (response.status, items) == (200, ROWS)  # nobody knows its version
+
+
+async def test_a_browser_goes_on_behind_the_last_event_that_it_has() -> None:
+    handler = streams(lambda: resumable(rows), "sse")
+    async with serving(handler) as port, ClientSession() as session:
+        async with session.get(url_of(port), headers={"Last-Event-ID": "6"}) as response:
+            assert (response.status, "Content-Range" in response.headers) == (200, False)
+            text = await response.text()
+        assert [line for line in text.splitlines() if line.startswith("id:")] == ["id: 7", "id: 8", "id: 9"]
+        for last in ("9", "99"):  # it has all: 204 lets it stop (WHATWG HTML §9.2.3)
+            async with session.get(url_of(port), headers={"Last-Event-ID": last}) as response:
+                assert (response.status, await response.read()) == (204, b"")
+        for odd in ("x", "", "-1", "1.5", "٣", "3 x"):
+            response, items = await ask(session, port, Last_Event_ID=odd)
+            assert (response.status, items) == (200, ROWS)
+    other = streams(lambda: resumable(rows, total=COUNT), ["json", "sse"])
+    async with serving(other) as port, ClientSession() as session:
+        response, items = await ask(session, port, Last_Event_ID="6")
+        assert items == ROWS  # JSON has no events
+        response, _ = await ask(session, port, Last_Event_ID="9", Accept="text/event-stream")
+        assert response.status == 204
+
+
+@pytest.mark.parametrize("name", ["json", "ndjson", "json-seq", "sse"])
+async def test_a_key_tells_the_place(name: str) -> None:
+    everything = [{"id": index, "name": f"é{index}"} for index in range(COUNT)]
+    async with serving(streams(keyed, name)) as port, ClientSession() as session:
+        response, items = await ask(session, port)
+        assert items == everything
+        assert json.loads(response.headers["Items-Key"]) == ["id"]
+        response, items = await ask(session, port, Range="items=5-", Items_After="[4]")
+        assert (response.status, items) == (206, everything[5:])
+        assert response.headers["Content-Range"] == "items 5-*/*"
+        response, items = await ask(session, port, Range="items=5-")  # an index alone does not
+        assert (response.status, items) == (200, everything)
+        for bad in ("[4, 5]", "4", "[", "[[4]]", '{"id": 4}', "[" * 9000, '["x"]'):
+            response, _ = await ask(session, port, Range="items=5-", Items_After=bad)
+            assert response.status == 400
+
+
+async def test_an_event_of_a_keyed_source_has_the_key_in_its_id() -> None:
+    async with serving(streams(keyed, "sse")) as port, ClientSession() as session:
+        async with session.get(url_of(port)) as response:
+            ids = [line for line in (await response.text()).splitlines() if line.startswith("id:")]
+        assert ids[:2] == ["id: 0 [0]", "id: 1 [1]"]
+        async with session.get(url_of(port), headers={"Last-Event-ID": "6 [6]"}) as response:
+            text = await response.text()
+        assert text.startswith("id: 7 [7]\ndata: {")
+        response_, items = await ask(session, port, Last_Event_ID="6")
+        assert (response_.status, len(items)) == (200, COUNT)
+
+
+async def test_an_item_without_the_key_is_an_error_of_the_source() -> None:
+    async def odd(after: object) -> AsyncIterator[Any]:
+        yield {"id": 1}
+        yield {"name": "x"}
+
+    async with serving(streams(lambda: resumable(odd, key=["id"]), "sse")) as port, ClientSession() as session:
+        async with session.get(url_of(port)) as response:
+            reading = chunkwise.items(response)
+            assert await anext(reading) == {"id": 1}
+            with pytest.raises(chunkwise.TruncatedError):
+                await anext(reading)
+
+
+async def test_head_tells_the_headers_and_runs_nothing() -> None:
+    def never(start: int) -> Iterator[Any]:
+        raise AssertionError(start)
+        yield
+
+    handler = streams(lambda: resumable(never, etag="v1", total=5), "json")
+    async with serving(handler) as port, ClientSession() as session:
+        async with session.head(url_of(port)) as response:
+            assert (response.status, response.headers["Accept-Ranges"]) == (200, "items")
+        async with session.head(url_of(port), headers={"Range": "items=2-"}) as response:
+            assert (response.status, response.headers["Content-Range"]) == (206, "items 2-4/5")
+
+
+@pytest.mark.parametrize("protocols", [(), (SUBPROTOCOL,)])
+async def test_a_websocket_asks_in_its_url(protocols: tuple[str, ...]) -> None:
+    async with serving(streams(lambda: resumable(rows))) as port, ClientSession() as session:
+        url = url_of(port).replace("http", "ws")
+        for query, expected in (("?range=items=7-", ROWS[7:]), ("?range=items=2-3", ROWS[2:4]), ("", ROWS)):
+            async with session.ws_connect(url + query, protocols=protocols) as websocket:
+                items = [item async for item in chunkwise.items(websocket)]
+            assert items == expected
+        async with session.ws_connect(url + "?range=items=8-") as websocket:
+            messages = [message.data async for message in websocket if message.type is WSMsgType.TEXT]
+    assert [json.loads(message) for message in messages] == ROWS[8:]
+
+
+async def test_what_cannot_be_resumable_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected a function"):
+        resumable([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"such as \['id'\]"):
+        resumable(rows, key="id")
+    for etag in ('"v"', "v 1", "é", "a\nb"):
+        with pytest.raises(ValueError, match="etag: got"):
+            resumable(rows, etag=etag)
+    with pytest.raises(ValueError, match="total: got -1"):
+        resumable(rows, total=-1)
+
+
+async def test_an_upload_of_one_is_all_of_it() -> None:
+    outbound = chunkwise.body(resumable(rows), "ndjson")
+    got = b"".join([piece async for piece in outbound._kept if piece])
+    assert [json.loads(line) for line in got.splitlines()] == ROWS
