@@ -92,7 +92,10 @@ class RemoteError(StreamError):
     Attributes:
         status: the HTTP status of the answer, or of the problem.
         problem: its problem details (RFC 9457) as a dict; empty where it sent none.
+        retry_after_seconds: how long to wait before asking again (``Retry-After``), if it said so.
     """
+
+    retry_after_seconds: float | None = None
 
     def __init__(self, message: str, *, status: int, problem: Mapping[str, Any] | None = None) -> None:
         self.problem = dict(problem or {})

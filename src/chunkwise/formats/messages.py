@@ -11,7 +11,7 @@ A sender that goes on to read ends its half with NDJSON's end record, in a messa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -43,6 +43,9 @@ LINES = replace(NDJSON, encoder=LinesEncoder)
 SUBPROTOCOL = "chunkwise.ndjson"
 """Who offers it gets whole batches of items in a message: much faster for many small ones."""
 
+START_MARK = b' {"stream-start":'
+"""How a message begins that says where a stream begins: for a client that asked for a range, before all items."""
+
 Framing = Literal["items", "text", "lines"]
 """What stands in a message; see above."""
 
@@ -63,6 +66,7 @@ def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
 
 _strings = ValueDecoder(str)
+_starts = ValueDecoder(dict[str, Any])
 
 
 def unpack(message: str | bytes, framing: Framing) -> bytes:
@@ -73,6 +77,24 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
     if framing == "items":
         return data.rstrip(b"\r\n").translate(_ON_ONE_LINE) + b"\n"
     return data if data.endswith(b"\n") else data + b"\n"
+
+
+def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
+    """Return the line that tells where a stream over messages begins: HTTP does so in its headers."""
+    told = {"first": first, "etag": etag, "key": key}
+    return START_MARK + encode_value(told) + b"}\n"
+
+
+def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
+    """Take a start record from the first lines of a stream; return what it tells, if there is one, and the rest.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    if not lines.startswith(START_MARK):
+        return None, lines
+    line, _, rest = lines.partition(b"\n")
+    return _starts.one(line.removeprefix(START_MARK).removesuffix(b"}"), 0), rest
 
 
 def holds_end(lines: bytes) -> bool:

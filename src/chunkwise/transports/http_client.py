@@ -21,6 +21,7 @@ from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, c
 from chunkwise.transports.http_chunks import chunks_of, is_empty, is_framed
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.reading import decoder_maker
+from chunkwise.transports.resumption import start_of
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 
@@ -112,7 +113,10 @@ def stream_of(
         chunks = _decompressed(chunks, codings, max_ratio, framed=framed)
     # Behind a gzip member or a zstd frame another might have come.
     ends_itself = bool(codings) and codings[-1] in ("br", "deflate")
-    return Stream(response, chunks, make_decoder, lambda: framed or ends_itself, empty=empty, upload=upload)
+    start = start_of(response.headers)
+    return Stream(
+        response, chunks, make_decoder, lambda: framed or ends_itself, empty=empty, upload=upload, start=start
+    )
 
 
 async def _decompressed(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
@@ -18,6 +18,7 @@ from chunkwise.formats.paths import PathLike
 from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.reading import LimitOptions
+from chunkwise.transports.resuming import Connect, Policy, ResumingStream
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 from chunkwise.transports.websocket import is_plain, line_decoder
@@ -40,6 +41,9 @@ async def open_stream(
     required: bool = False,
     idle_seconds: float = 60.0,
     max_ratio: int = MAX_RATIO,
+    max_reconnects: int = 10,
+    max_reconnect_seconds: float = 300.0,
+    restart: bool = False,
     **limits: Unpack[LimitOptions],
 ) -> AsyncIterator[Stream]:
     """Request a URL; ``async with`` gives the `Stream` of its answer.
@@ -66,6 +70,12 @@ async def open_stream(
         required: see `items`.
         idle_seconds: how long nothing may come, and how long the server may take nothing of what `body` gives.
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
+        max_reconnects: how often a stream that broke is asked for again without a new item; 0 for never. The rest is
+            asked for where the server gives ranges of items (see `resumable`), or events with ids; each item then comes
+            once. Only for GET without a body.
+        max_reconnect_seconds: how long that may take until there is a new item.
+        restart: where a server does not give the rest, ask for all, pass over the items that came, and see that they
+            are the same.
         limits: see `items`.
 
     Raises:
@@ -90,25 +100,41 @@ async def open_stream(
             msg = f"over a WebSocket items are sent, got {got}: use data=chunkwise.body(source, 'ndjson')"
             raise TypeError(msg)
         make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
-        opened = open_websocket_stream(
-            session,
-            url,
-            own,
-            params,
-            make_decoder,
-            upload,
-            plain=is_plain(format),
-            idle_seconds=idle_seconds,
-            max_item_bytes=bounds.max_item_bytes,
-        )
-        async with opened as stream:
-            yield stream
+
+        def open_websocket(more: Mapping[str, str]) -> AbstractAsyncContextManager[Stream]:
+            return open_websocket_stream(
+                session,
+                url,
+                {**own, **more},
+                params,
+                make_decoder,
+                upload,
+                plain=is_plain(format),
+                idle_seconds=idle_seconds,
+                max_item_bytes=bounds.max_item_bytes,
+            )
+
+        connect: Connect = open_websocket
     else:
         body = {"params": params, "data": data, "json": json}
-        async with open_response(session, method, url, idle_seconds=idle_seconds, headers=own, **body) as response:
-            chosen = {"format": format, "type": type, "required": required}
-            stream = stream_of(response, path, **chosen, max_ratio=max_ratio, limits=bounds, upload=upload)
-            yield stream
+        chosen = {"format": format, "type": type, "required": required, "max_ratio": max_ratio}
+
+        @asynccontextmanager
+        async def open_answer(more: Mapping[str, str]) -> AsyncIterator[Stream]:
+            headers = {**own, **more}
+            async with open_response(
+                session, method, url, idle_seconds=idle_seconds, headers=headers, **body
+            ) as answer:
+                yield stream_of(answer, path, **chosen, limits=bounds, upload=upload)
+
+        connect = open_answer
+    async with AsyncExitStack() as opened:
+        stream = await opened.enter_async_context(connect({}))
+        if method == hdrs.METH_GET and data is None and json is None:
+            stream = ResumingStream(
+                stream, opened, connect, path, Policy(max_reconnects, max_reconnect_seconds, restart)
+            )
+        yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
 

@@ -6,6 +6,8 @@ Must not know how streams are written or read.
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -162,4 +164,17 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
         told = [body[:200].decode("utf-8", "replace").strip().removeprefix(f"{response.status}: {response.reason}")]
     told = [text for text in told if text and text != response.reason]
     about = ": ".join([f"{response.status} {response.reason or ''}".strip(), *told])
-    return RemoteError(f"the server answered {about}", status=response.status, problem=problem)
+    error = RemoteError(f"the server answered {about}", status=response.status, problem=problem)
+    error.retry_after_seconds = retry_after_seconds(response.headers.get(hdrs.RETRY_AFTER, ""))
+    return error
+
+
+def retry_after_seconds(value: str) -> float | None:
+    """Return what a Retry-After header says (RFC 9110 §10.2.3); None if it is none."""
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None

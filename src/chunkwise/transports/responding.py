@@ -160,6 +160,7 @@ async def respond(
             stream.wake,
             lambda: streams.stopping,
             plain=plain,
+            start=rest.start_record if hdrs.RANGE in request.headers else b"",
             compress=bool(compress),
             stall_seconds=stall_seconds,
         )

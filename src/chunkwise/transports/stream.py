@@ -6,6 +6,7 @@ Must not know how it was asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 
 from aiohttp import ClientResponse, ClientWebSocketResponse
 
@@ -15,6 +16,22 @@ from chunkwise.formats.contract import Decoder
 from chunkwise.transports.uploading import ClosingPayload
 
 
+class Start(NamedTuple):
+    """What an answer says of where it begins, and of how it could go on if it broke.
+
+    Attributes:
+        first: the index of its first item.
+        ranges: whether the server gives the rest from any item on.
+        etag: the version of the items, without the mark of a weak one; None if the server does not tell.
+        key: the members of an item that tell its place; none if its index does.
+    """
+
+    first: int = 0
+    ranges: bool = False
+    etag: str | None = None
+    key: tuple[str, ...] = ()
+
+
 class Stream(Inbound):
     """The items of an answer, by ``async for``; see `Inbound`.
 
@@ -22,6 +39,11 @@ class Stream(Inbound):
         over: the answer, or the WebSocket that was opened; what comes over it is the stream's to read.
         chunks, make_decoder, framed, empty: see `Inbound`.
         upload: what is sent meanwhile, if anything: its failure is the stream's, too.
+        start: see below.
+
+    Attributes:
+        reconnects: how often the rest was asked for, because the stream broke.
+        start: what is known of its beginning; None as long as nothing is.
     """
 
     def __init__(
@@ -33,9 +55,37 @@ class Stream(Inbound):
         *,
         empty: bool = False,
         upload: ClosingPayload | None = None,
+        start: Start | None = None,
     ) -> None:
         self._over = over
+        self.reconnects = 0
+        self.start = start
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
+
+    @property
+    def over(self) -> ClientResponse | ClientWebSocketResponse:
+        """The answer, or the WebSocket."""
+        return self._over
+
+    @property
+    def decoder(self) -> Any:
+        """What decodes it, once something came."""
+        return self._decoder
+
+    @property
+    def last_event_id(self) -> str:
+        """Of server-sent events, the id to go on behind; else nothing."""
+        return str(getattr(_inner(self._decoder), "last_event_id", ""))
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """Of server-sent events, how long to wait before going on, if they said so."""
+        milliseconds = getattr(_inner(self._decoder), "retry", None)
+        return None if milliseconds is None else milliseconds / 1000
+
+    def is_last_event(self) -> bool:
+        """Whether the answer says that there are no more events (204, WHATWG HTML §9.2.3)."""
+        return isinstance(self._over, ClientResponse) and self._over.status == 204
 
     @property
     def response(self) -> ClientResponse:
@@ -60,6 +110,10 @@ class Stream(Inbound):
             msg = "this stream came over HTTP: its answer is in .response"
             raise TypeError(msg)
         return self._over
+
+
+def _inner(decoder: Any) -> Any:
+    return getattr(decoder, "decoder", decoder)  # of one that looks for an end record
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:

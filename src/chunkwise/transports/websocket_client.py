@@ -19,16 +19,19 @@ from aiohttp import (
     WSCloseCode,
     WSMsgType,
     WSServerHandshakeError,
+    hdrs,
 )
 from aiohttp.typedefs import StrOrURL
 
 from chunkwise.errors import DecodeError, RemoteError, TruncatedError
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats.contract import Decoder
-from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of
+from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
 from chunkwise.transports.http_client import no_answer, sending
+from chunkwise.transports.problems import retry_after_seconds
+from chunkwise.transports.resumption import UNIT, start_of_record
 from chunkwise.transports.stalls import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
-from chunkwise.transports.stream import Stream
+from chunkwise.transports.stream import Start, Stream
 from chunkwise.transports.uploading import ClosingPayload, failure_of
 from chunkwise.transports.websocket import SocketReceiver, lines_of, max_message_bytes, refusing
 
@@ -69,11 +72,13 @@ async def open_websocket_stream(
         return upload is not None and upload.failure is not None
 
     max_bytes = max_message_bytes(max_item_bytes)
-    opened = _open_websocket(session, url, headers, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
+    asked = headers if upload is not None else {hdrs.RANGE: f"{UNIT}=0-", **headers}  # so that it tells where it begins
+    opened = _open_websocket(session, url, asked, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
     async with sending(upload, idle_seconds), opened as websocket, _sending_items(websocket, upload):
         # A source that fails has sent a close of our own, which the server's answers.
         receiver = SocketReceiver(websocket, idle_seconds, answers=lambda: not has_failed())
-        stream = Stream(websocket, lines_of(receiver, plain=plain), make_decoder, lambda: False, upload=upload)
+        lines = lines_of(receiver, plain=plain)
+        stream = Stream(websocket, _begun(lines, lambda: stream), make_decoder, lambda: False, upload=upload)
         try:
             yield stream
         finally:
@@ -81,6 +86,18 @@ async def open_websocket_stream(
                 _hang_up(websocket)
             elif isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
                 await _leave(websocket, *refusing(stream.failure))
+
+
+async def _begun(lines: AsyncIterator[bytes], stream: Callable[[], Stream]) -> AsyncIterator[bytes]:
+    """Give the lines but for the record of where they start, which the stream is told."""
+    first = True
+    async for data in lines:
+        rest = data
+        if first:
+            told, rest = take_start(data)
+            stream().start = start_of_record(told) if told is not None else Start()
+            first = False
+        yield rest
 
 
 @asynccontextmanager
@@ -117,7 +134,11 @@ async def _open_websocket(
         told = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
         if error.status < 400:
             told += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
-        raise RemoteError(told, status=error.status) from error
+        refused = RemoteError(told, status=error.status)
+        refused.retry_after_seconds = retry_after_seconds(
+            error.headers.get(hdrs.RETRY_AFTER, "") if error.headers else ""
+        )
+        raise refused from error
     try:
         yield websocket
     finally:

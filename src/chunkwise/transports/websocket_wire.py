@@ -73,6 +73,7 @@ class WebSocketWire:
         on_gone: is called when the client has left.
         is_deaf: whether aiohttp reads nothing any more, because the server stops.
         plain: see `Format.plain_messages`.
+        start: what a client of our subprotocol is told before all items.
         compress: whether the client may have messages compressed (RFC 7692).
         stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
     """
@@ -85,6 +86,7 @@ class WebSocketWire:
         is_deaf: Callable[[], bool],
         *,
         plain: bool,
+        start: bytes = b"",
         compress: bool,
         stall_seconds: float,
     ) -> None:
@@ -99,6 +101,7 @@ class WebSocketWire:
         self._request = request
         self._headers = headers
         self._plain = plain
+        self._start = start
         self._compress = compress
         self._stall_seconds = stall_seconds
         self._opening: asyncio.Task[None] | None = None
@@ -162,6 +165,9 @@ class WebSocketWire:
             connection = request.transport.get_extra_info("socket")
             self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
+        if self._start and response.ws_protocol is not None:
+            self._count(self._start)
+            await response.send_frame(self._start, WSMsgType.TEXT)
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`; a line that is not complete waits for its rest."""

@@ -1,0 +1,305 @@
+"""A stream that broke -> the same stream, asked for again from the item on that is wanted next.
+
+Must not know any one format, nor over what wire a stream comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import ClientError, hdrs
+
+from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
+from chunkwise.formats import by_name
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.transports.resumption import ITEMS_AFTER, LAST_EVENT_ID, UNIT
+from chunkwise.transports.stream import Start, Stream
+
+_FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings nothing
+_MAX_PAUSE_SECONDS = 30.0
+_LATER = (429, 502, 503, 504)  # RFC 9110 §15.6, RFC 6585 §4: said by who may answer better a little later
+
+Connect = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Stream]]
+"""Asks for a stream, with these headers beside its own."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Final(Exception):  # noqa: N818 - a signal inside of this file: users see TruncatedError
+    """There is no rest that would be the rest of this stream: asking again does not help."""
+
+
+class Policy(NamedTuple):
+    """When a stream is given up; see `open_stream`."""
+
+    max_reconnects: int
+    max_reconnect_seconds: float
+    restart: bool
+
+
+class ResumingStream(Stream):
+    """The items of an answer and, where it breaks, of those that follow on it, as one stream.
+
+    Args:
+        first: the answer.
+        opened: what closes it, and then those that follow.
+        connect: asks for the rest of it.
+        path: which values are the items; see `items`.
+        policy: when to give up.
+    """
+
+    def __init__(self, first: Stream, opened: AsyncExitStack, connect: Connect, path: PathLike, policy: Policy) -> None:
+        super().__init__(first.over, _nothing(), _no_decoder, lambda: False)
+        self._opened = opened
+        self._connect = connect
+        self._policy = policy
+        self._inside = parse_path(path) not in (None, (), ("item",))
+        self._last: Any = None  # item
+        self._digest = hashlib.blake2b() if policy.restart else None  # of the items given
+        self._again = hashlib.blake2b()  # of those that came again
+        self._to_skip = 0  # of those that come again
+        self._fruitless = 0  # tries since the last new item
+        self._trouble_since: float | None = None
+        self._part = first
+        self._asked: _Place | None = None  # what the part has still to prove that it begins with
+        self._given = 0  # items
+        self._items_before = 0  # where the part begins
+        self._records_before = 0
+        self._bytes_before = 0
+
+    @property
+    def items_seen(self) -> int:
+        """Items that came whole so far; none counts twice."""
+        return self._given
+
+    @property
+    def bytes_seen(self) -> int:
+        """Bytes that came so far, after decompression, those that came again among them."""
+        return self._bytes_before + self._part.bytes_seen
+
+    async def _batches(self) -> AsyncIterator[list[Any]]:
+        try:
+            async for batch in self._parts():
+                yield batch
+        except _Final as final:
+            name = getattr(self._part.decoder, "name", None)
+            raise self._placed(TruncatedError(str(final), format=name)) from final.__cause__
+
+    async def _parts(self) -> AsyncIterator[list[Any]]:
+        goes_on = True
+        while goes_on:
+            try:
+                async for batch in self._part.batches():
+                    if new := self._take(batch):
+                        yield new
+                self._check_end()
+            except PathNotFound:
+                if not self._given:  # it is not required of each rest
+                    raise
+                goes_on = False
+            except StreamError as error:
+                failure = self._placed(error)
+                if not self._is_a_break(error):
+                    raise failure from error.__cause__
+                goes_on = await self._go_on(failure)
+            else:
+                goes_on = False
+        self.end = self._part.end or "framed"
+
+    def _take(self, batch: list[Any]) -> list[Any]:
+        """Count the items that are new, and pass over the others."""
+        if self._asked is not None:
+            self._check_start(self._asked)
+        skipped, new = batch[: self._to_skip], batch[self._to_skip :]
+        if skipped:
+            self._to_skip -= len(skipped)
+            self._again.update(_encoder.encode_lines(skipped))
+            if not self._to_skip and self._digest is not None and self._again.digest() != self._digest.digest():
+                raise _Final(f"the first {self._given} items are others than before: the rest would not follow on them")
+        if new:
+            self._given += len(new)
+            self._last = new[-1]
+            self._fruitless, self._trouble_since = 0, None
+            if self._digest is not None:
+                self._digest.update(_encoder.encode_lines(new))
+        return new
+
+    def _check_end(self) -> None:
+        if self._asked is not None:
+            self._check_start(self._asked)
+        if self._to_skip:
+            came = self._given - self._to_skip
+            raise _Final(f"there are only {came} items now, {self._given} came before: the source has changed")
+
+    def _placed(self, error: StreamError) -> StreamError:
+        """Let an error of the part speak of the whole."""
+        if isinstance(error, TruncatedError):
+            error.items_seen, error.bytes_seen = self._given, self.bytes_seen
+        elif isinstance(error, StalledError):
+            error.item_index, error.byte_offset = self._given, self.bytes_seen
+        elif isinstance(error, DecodeError) and error.item_index is not None:
+            error.item_index += self._items_before
+        return error
+
+    def _is_a_break(self, error: StreamError) -> bool:
+        if isinstance(error, RemoteError):
+            return error.status in _LATER
+        return isinstance(error, (TruncatedError, StalledError))
+
+    async def _go_on(self, failure: StreamError) -> bool:
+        """Ask until there is a rest; return whether there is one, or all has come."""
+        place = self._place()
+        if place is None:
+            if self._policy.max_reconnects and isinstance(failure, TruncatedError):
+                failure.message += f"; it cannot go on: {self._why_not()}"
+            raise failure
+        now = asyncio.get_running_loop().time
+        since = self._trouble_since = self._trouble_since or now()
+        trouble: Exception = failure
+        while True:
+            pause = self._pause(trouble)
+            if self._fruitless >= self._policy.max_reconnects or (
+                now() - since + pause > self._policy.max_reconnect_seconds
+            ):
+                raise self._given_up(failure, trouble)
+            await asyncio.sleep(pause)
+            self._fruitless += 1
+            self.reconnects += 1
+            await self._opened.aclose()
+            try:
+                part = await self._opened.enter_async_context(self._connect(place.headers))
+            except RemoteError as error:
+                if error.status == 416:
+                    raise _Final(f"the source has less than {self._given} items now: {error}") from error
+                if error.status not in _LATER:
+                    raise
+                trouble = error
+            except (StalledError, ClientError, OSError) as error:
+                trouble = error
+            else:
+                return self._use(part, place)
+
+    def _use(self, part: Stream, place: _Place) -> bool:
+        """Take over an answer; return whether there is anything in it."""
+        self._bytes_before = self.bytes_seen
+        self._over = part.over
+        self._part = part
+        self._items_before, self._records_before = self._given, place.record
+        self._asked = place
+        if part.is_last_event():
+            return False
+        if part.start is not None:
+            self._check_start(place)
+        return True
+
+    def _check_start(self, place: _Place) -> None:
+        """See whether the part is what was asked for.
+
+        Raises:
+            _Final: it is not.
+        """
+        self._asked = None
+        start, known = self._part.start or Start(), place.start
+        if start.etag != known.etag and self._given and None not in (start.etag, known.etag):
+            raise _Final(f"the items have changed meanwhile: the ETag was {known.etag}, now it is {start.etag}")
+        if place.by_event or start.first == place.record:
+            return
+        if start.first == 0 and self._policy.restart:
+            self._items_before = self._records_before = 0
+            self._to_skip = self._given
+            self._again = hashlib.blake2b()
+            return
+        told = f"asked to go on with item {place.record}, the server began with item {start.first}"
+        raise _Final(f"{told}: it cannot resume (restart=True lets it begin again)")
+
+    def _place(self) -> _Place | None:
+        """Return where to go on, and the headers that ask for it; None if that is not possible."""
+        start = self._part.start or Start()
+        if self._policy.max_reconnects == 0:
+            return None
+        if self._given == 0:
+            return _Place({}, 0, start)
+        record = self._record()
+        if start.ranges and record is not None and not self._to_skip:
+            headers: dict[str, str] = {hdrs.RANGE: f"{UNIT}={record}-"}
+            if start.etag is not None:
+                headers[hdrs.IF_RANGE] = start.etag
+            if not start.key:
+                return _Place(headers, record, start)
+            if not self._inside and (key := _key_of(self._last, start.key)) is not None:
+                return _Place({**headers, ITEMS_AFTER: json.dumps(key)}, record, start)
+        elif not start.ranges and (last := self._part.last_event_id):
+            return _Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True)
+        return _Place({}, 0, start) if self._policy.restart else None
+
+    def _record(self) -> int | None:
+        """Return how many records came whole with all that was selected in them; None if that cannot be said."""
+        if not self._inside:
+            return self._given
+        decoder = self._part.decoder
+        if decoder is None or by_name(decoder.name).end_record is None:
+            return None
+        seen: int = decoder.records_seen
+        return self._records_before + seen
+
+    def _why_not(self) -> str:
+        start = self._part.start or Start()
+        if not start.ranges:
+            return "the server offers no ranges of items (restart=True lets it begin again)"
+        if self._record() is None or (start.key and self._inside):
+            return "the path selects inside of items, so that nobody knows which of them were whole"
+        return f"its items have no {', '.join(start.key)}, by which the server would find the place"
+
+    def _pause(self, trouble: Exception) -> float:
+        first = self._part.retry_seconds or _FIRST_PAUSE_SECONDS
+        # Full jitter: those that were cut together must not come again together.
+        pause = random.uniform(0, min(_MAX_PAUSE_SECONDS, first * 2**self._fruitless))  # noqa: S311
+        return max(pause, getattr(trouble, "retry_after_seconds", None) or 0.0)
+
+    def _given_up(self, failure: StreamError, trouble: Exception) -> StreamError:
+        tried = f"{self._fruitless} tries to go on brought nothing"
+        told = str(trouble) if trouble is not failure else failure.message
+        given_up = TruncatedError(f"{told}; given up: {tried}", format=failure.format)
+        given_up.__cause__ = trouble
+        return self._placed(given_up)
+
+
+class _Place(NamedTuple):
+    """Where a stream goes on.
+
+    Attributes:
+        headers: that ask for it.
+        record: the index of the record that is wanted next.
+        start: what was known of the stream that broke.
+        by_event: whether an event's id says where, which nobody can compare.
+    """
+
+    headers: Mapping[str, str]
+    record: int
+    start: Start
+    by_event: bool = False
+
+
+def _key_of(item: Any, names: Sequence[str]) -> list[Any] | None:
+    """Return the values of an item that tell its place; None if it lacks one."""
+    try:
+        members = msgspec.to_builtins(item)
+        return [members[name] for name in names]
+    except (TypeError, KeyError, IndexError, msgspec.ValidationError):
+        return None
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+def _no_decoder() -> Any:
+    raise NotImplementedError
