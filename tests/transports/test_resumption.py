@@ -173,12 +173,12 @@ async def test_an_item_without_the_key_is_an_error_of_the_source() -> None:
         yield {"id": 1}
         yield {"name": "x"}
 
-    async with serving(streams(lambda: resumable(odd, key=["id"]), "sse")) as port, ClientSession() as session:
-        async with session.get(url_of(port)) as response:
-            reading = chunkwise.items(response)
-            assert await anext(reading) == {"id": 1}
-            with pytest.raises(chunkwise.TruncatedError):
-                await anext(reading)
+    handler = streams(lambda: resumable(odd, key=["id"]), "sse")
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        reading = chunkwise.items(response)
+        assert await anext(reading) == {"id": 1}
+        with pytest.raises(chunkwise.TruncatedError):
+            await anext(reading)
 
 
 async def test_head_tells_the_headers_and_runs_nothing() -> None:

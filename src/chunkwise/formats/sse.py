@@ -112,6 +112,7 @@ class SseDecoder(StreamDecoder):
             send; only for ``type=ServerSentEvent``.
 
     Attributes:
+        first_event_id: the first that came, with which a server that begins again would begin.
         last_event_id: what a client that reconnects sends as ``Last-Event-ID``.
         retry: milliseconds to wait before it reconnects, once the stream said so.
     """
@@ -129,6 +130,7 @@ class SseDecoder(StreamDecoder):
         emit_empty: bool = False,
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
+        self.first_event_id = ""
         self.last_event_id = ""
         self.retry: int | None = None
         self._whole = type is ServerSentEvent
@@ -204,6 +206,7 @@ class SseDecoder(StreamDecoder):
         """Take over what the block says of the stream, and forget the block."""
         if self._id is not None:
             self.last_event_id = self._id.decode()
+            self.first_event_id = self.first_event_id or self.last_event_id
         self._reset()
 
     def _dispatch_whole(self, out: list[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -38,20 +39,22 @@ class FaultProxy:
     Args:
         host: of the server.
         port: of the server.
-        fault: what is done to each connection.
-        times: to how many connections it is done, from the first on; those behind are passed on as they are. None for
-            all.
+        fault: what is done to each connection; or a list of what is done to the first, the second, ... of them.
+        times: to how many connections it is done, from the first on; those behind are passed on as they are, as are
+            those behind the end of a list. None for all.
 
     Attributes:
         port: of the proxy, once it is entered.
         connections: how many came so far.
     """
 
-    def __init__(self, host: str, port: int, fault: Fault | None = None, *, times: int | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, fault: Fault | Sequence[Fault] | None = None, *, times: int | None = None
+    ) -> None:
         self.port = 0
         self.connections = 0
         self._server = (host, port)
-        self._fault = fault or none()
+        self._fault = fault if fault is not None else none()
         self._times = times
         self._listener: socket.socket | None = None
         self._talks: set[asyncio.Task[None]] = set()
@@ -84,9 +87,8 @@ class FaultProxy:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):  # it has left already
             return
-        strikes = self._times is None or self.connections < self._times
+        talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
-        talk = asyncio.create_task(_serve(client, self._server, self._fault if strikes else none()))
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
@@ -94,6 +96,14 @@ class FaultProxy:
             self._talks.discard(talk)
 
         talk.add_done_callback(end)
+
+    def _next_fault(self) -> Fault:
+        index = self.connections
+        if self._times is not None and index >= self._times:
+            return none()
+        if isinstance(self._fault, Fault):
+            return self._fault
+        return self._fault[index] if index < len(self._fault) else none()
 
 
 async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -> None:

@@ -73,6 +73,7 @@ class ResumingStream(Stream):
         self._items_before = 0  # where the part begins
         self._records_before = 0
         self._bytes_before = 0
+        self._first_event_id = ""
 
     @property
     def items_seen(self) -> int:
@@ -195,7 +196,7 @@ class ResumingStream(Stream):
         self._asked = place
         if part.is_last_event():
             return False
-        if part.start is not None:
+        if part.start is not None and not place.by_event:
             self._check_start(place)
         return True
 
@@ -209,14 +210,15 @@ class ResumingStream(Stream):
         start, known = self._part.start or Start(), place.start
         if start.etag != known.etag and self._given and None not in (start.etag, known.etag):
             raise _Final(f"the items have changed meanwhile: the ETag was {known.etag}, now it is {start.etag}")
-        if place.by_event or start.first == place.record:
+        begins_again = place.by_event and self._part.first_event_id == place.first_event_id != ""
+        if not begins_again and (place.by_event or start.first == place.record):
             return
         if start.first == 0 and self._policy.restart:
             self._items_before = self._records_before = 0
             self._to_skip = self._given
             self._again = hashlib.blake2b()
             return
-        told = f"asked to go on with item {place.record}, the server began with item {start.first}"
+        told = f"asked to go on with item {self._given}, the server began with item {start.first}"
         raise _Final(f"{told}: it cannot resume (restart=True lets it begin again)")
 
     def _place(self) -> _Place | None:
@@ -236,8 +238,9 @@ class ResumingStream(Stream):
             if not self._inside and (key := _key_of(self._last, start.key)) is not None:
                 return _Place({**headers, ITEMS_AFTER: json.dumps(key)}, record, start)
         elif not start.ranges and (last := self._part.last_event_id):
-            return _Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True)
-        return _Place({}, 0, start) if self._policy.restart else None
+            first = self._first_event_id = self._first_event_id or self._part.first_event_id
+            return _Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
+        return _Place({}, self._given, start) if self._policy.restart else None
 
     def _record(self) -> int | None:
         """Return how many records came whole with all that was selected in them; None if that cannot be said."""
@@ -278,13 +281,15 @@ class _Place(NamedTuple):
         headers: that ask for it.
         record: the index of the record that is wanted next.
         start: what was known of the stream that broke.
-        by_event: whether an event's id says where, which nobody can compare.
+        by_event: whether an event's id says where, which tells nobody its index.
+        first_event_id: what a server that begins again would begin with.
     """
 
     headers: Mapping[str, str]
     record: int
     start: Start
     by_event: bool = False
+    first_event_id: str = ""
 
 
 def _key_of(item: Any, names: Sequence[str]) -> list[Any] | None:

@@ -78,6 +78,11 @@ class Stream(Inbound):
         return str(getattr(_inner(self._decoder), "last_event_id", ""))
 
     @property
+    def first_event_id(self) -> str:
+        """Of server-sent events, the first id that came; else nothing."""
+        return str(getattr(_inner(self._decoder), "first_event_id", ""))
+
+    @property
     def retry_seconds(self) -> float | None:
         """Of server-sent events, how long to wait before going on, if they said so."""
         milliseconds = getattr(_inner(self._decoder), "retry", None)
