@@ -28,6 +28,11 @@ class LineSplitter:
         self._next_offset = 0
         self._too_long: LimitError | None = None
 
+    @property
+    def pending_offset(self) -> int:
+        """Offset in the stream of the line that is not complete yet."""
+        return self._next_offset
+
     def feed(self, data: bytes, byte_offset: int) -> bytes:
         r"""Return the run of whole lines that the data completes, its last ``\n`` included, or ``b""``.
 

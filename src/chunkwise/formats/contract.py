@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +58,23 @@ class EndRecordMarks:
     before: bytes
     after: bytes
     comment: bytes | None = None
+
+
+class Checkpoint(NamedTuple):
+    """A place in a stream at which a new decoder, made with the same path, can begin.
+
+    Fed with ``before``, and then with the bytes of the stream from ``byte_offset`` on, it gives what a decoder of the
+    whole stream gives from item ``item_index`` on; its offsets count from the first byte of ``before``.
+
+    Attributes:
+        byte_offset: in the stream's bytes.
+        item_index: how many items stand before it.
+        before: what leads a decoder there: the header of a table, or the brackets that are open. It holds no item.
+    """
+
+    byte_offset: int
+    item_index: int
+    before: bytes
 
 
 class Encoder(Protocol):
@@ -133,6 +150,13 @@ class Decoder(Protocol):
         Raises:
             DecodeError: the bytes are not the format.
             LimitError: an item, a depth or a line is over its limit.
+        """
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the last place of what was fed at which a new decoder can begin; None if none is known.
+
+        It costs nothing to speak of, and may be asked for behind any call of `feed`. There is none before the first
+        item, behind a defect, in a format that has no such places, and at moments when none is near.
         """
 
     def finish(self, *, framed: bool = False) -> list[Any]:

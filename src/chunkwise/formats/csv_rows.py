@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
 from chunkwise.formats.json_values import LivePart, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
@@ -137,6 +137,12 @@ class CsvDecoder(StreamDecoder):
         self._offset = 0  # where the pending bytes start in the stream
         self._quoted = False  # whether they end inside a quoted field
         self._last = b""  # the byte before those to come
+
+    def _checkpoint(self) -> Checkpoint | None:
+        if self._header is None:
+            return None
+        names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header)
+        return Checkpoint(self._offset, self.items_seen, f"{names}\r\n".encode())
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._pending:

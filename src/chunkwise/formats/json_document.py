@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
-from chunkwise.formats.json_values import ValueDecoder, encode_array
+from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
+from chunkwise.formats.json_values import ValueDecoder, encode_array, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.scanner import Scanner
 from chunkwise.formats.stream_decoder import StreamDecoder
@@ -95,6 +95,19 @@ class JsonDecoder(StreamDecoder):
     def bytes_walked(self) -> int:
         """Bytes that the scanner looked at: its work, as a number that does not depend on the machine."""
         return self._scanner.bytes_walked
+
+    def _checkpoint(self) -> Checkpoint | None:
+        # At the selected value that is open, if one is: what it stands in can be opened again in a few bytes, since
+        # of all that the document holds only the names on the path matter.
+        containers = self._scanner.open_containers
+        if not containers:
+            return None
+        parts = ("item",) if self._parts is None else self._parts
+        before = b"".join(
+            b"[" if bracket == ord("[") else b"{%b:" % encode_value(part)
+            for bracket, part in zip(containers, parts, strict=True)
+        )
+        return Checkpoint(self._dropped + self._scanner.keep_from, self.items_seen, before)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM

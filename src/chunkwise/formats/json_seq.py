@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
@@ -93,6 +93,12 @@ class JsonSeqDecoder(StreamDecoder):
     def records_seen(self) -> int:
         """See `Decoder.records_seen`: the last text counts once the next RS or the end is there."""
         return self._records.seen
+
+    def _checkpoint(self) -> Checkpoint | None:
+        if self._text is None or self._waiting:
+            return None
+        # At the RS of the text that is open: items of it may have been given already, and will be again.
+        return Checkpoint(self._offset - len(_RS), self.items_seen - self._text.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         first, *others = data.split(_RS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
 from chunkwise.formats.json_records import JsonRecords
 from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
@@ -50,6 +50,9 @@ class NdjsonDecoder(StreamDecoder):
     def records_seen(self) -> int:
         """See `Decoder.records_seen`."""
         return self._records.seen
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         run = self._lines.feed(data, self.bytes_seen - len(data))

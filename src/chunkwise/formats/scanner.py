@@ -140,6 +140,11 @@ class Scanner:
         starts = [start for start in (self._value_start, self._token_start) if start >= 0]
         return min(starts, default=-1)
 
+    @property
+    def open_containers(self) -> bytes:
+        """The brackets, from the root, that the selected value which is open stands in; none if none is open."""
+        return bytes(self._stack[: self._value_depth]) if self._value_start >= 0 else b""
+
     def shift(self, count: int) -> None:
         """Note that the first ``count`` bytes of the window were dropped."""
         self._base += count

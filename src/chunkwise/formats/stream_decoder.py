@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any, NoReturn
 
 from chunkwise.errors import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Limits
 from chunkwise.formats.paths import path_text
 
 BOM = codecs.BOM_UTF8
@@ -74,6 +74,18 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         return out
+
+    def checkpoint(self) -> Checkpoint | None:
+        """See `Decoder.checkpoint`."""
+        if self._failure is not None or self._finished or not self.items_seen:
+            return None
+        place = self._checkpoint()
+        # The stream's BOM is behind us: what looks like one at this place is part of an item.
+        return place and place._replace(before=BOM + place.before)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the same, its ``before`` without a BOM; for formats that have such places."""
+        return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
         """See `Decoder.finish`."""

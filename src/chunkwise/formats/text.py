@@ -13,7 +13,7 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats.byte_lines import LineSplitter
-from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
+from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
 from chunkwise.formats.json_values import LivePart, encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
@@ -57,6 +57,9 @@ class TextDecoder(StreamDecoder):
         self._type = type
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         run = self._lines.feed(data, self.bytes_seen - len(data))
