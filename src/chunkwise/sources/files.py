@@ -1,21 +1,29 @@
-"""A file in any format -> batches of its items, read and decoded in a thread.
+"""A file in any format -> batches of its items, from any item on, read and decoded in a thread.
 
 Must not know transports, nor which format is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+import errno
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from chunkwise.formats import Format
+from chunkwise.errors import DecodeError, StreamError, TruncatedError
+from chunkwise.formats import Format, by_name
+from chunkwise.formats.contract import Checkpoint, Decoder
 from chunkwise.formats.paths import PathLike
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.file_index import START, FileIndex, FileVersion, IndexKey
+from chunkwise.sources.index_cache import load, save
+from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.sources.threads import batches_in_thread
 
 _BLOCK_BYTES = 64 * 1024
+_SAVE_BYTES = 256 * 2**20  # read between two times that an index is kept: who is killed has so much to read again
 
 
 def read_file(
@@ -34,30 +42,166 @@ def read_file(
         OSError: when reading begins: the file cannot be read.
         DecodeError: while reading: the file is not of the format, or stops early.
     """
-    return Batches(_read(path, format, select, required, max_items))
+    return Batches(_read(_Wanted(path, format, select, required, max_items)))
 
 
-async def _read(
-    path: Path, format: Format, select: PathLike, required: bool, max_items: int | None
-) -> AsyncIterator[list[Any]]:
-    decoder = format.decoder(select, required=required)
+def file_source(
+    path: Path, format: str | Format, select: PathLike = "", *, required: bool = False, max_items: int | None = None
+) -> Resumable:
+    """Return the items of a file as a source that starts at any of them: `respond` gives its clients the rest.
 
-    def lists() -> Iterator[list[Any]]:
-        with path.open("rb") as file:
-            while data := file.read(_BLOCK_BYTES):
-                yield decoder.feed(data)
-                yield decoder.feed(b"")  # raises for a defect behind the items
-        yield decoder.finish(framed=True)  # a regular file has a length: what it holds is all
-        decoder.finish()
+    To start at an item, the file is not read from its beginning: places in it are noted while it is read, a MiB apart,
+    and kept in the cache folder (see `index_cache`) for as long as size and times of the file stay what they are. In
+    formats without such places (server-sent events) it is read from its beginning, and what is not wanted thrown away.
 
-    rest = max_items
-    async with aclosing(batches_in_thread(lists(), lambda: 4)) as hops:  # which closes the file
+    Args:
+        path: the file.
+        format: its format, or its name.
+        select: which values are the items, as the ``path`` of `items`.
+        required: see `items`.
+        max_items: how many items there are at most, from the first of the file on, wherever it is started.
+
+    Raises:
+        OSError: at once, or when reading begins: the file cannot be read. While reading, with ``ESTALE``: it is not
+            the file any more that it was at the call, whose version the ETag names.
+        ValueError: it is no regular file.
+        UnknownFormat: there is no such format.
+        DecodeError: while reading: the file is not of the format, or stops early. Offsets and items are the file's.
+    """
+    row = by_name(format)
+    if not path.is_file() and path.exists():
+        msg = f"{path}: expected a regular file, which can be read again from anywhere"
+        raise ValueError(msg)
+    version = FileVersion.of(path.stat())
+
+    def start(item_index: int) -> Batches:
+        rest = None if max_items is None else max(0, max_items - item_index)
+        return Batches(_read(_Wanted(path, row, select, required, rest, item_index, version)))
+
+    return resumable(start, etag=version.etag)
+
+
+class _Wanted(NamedTuple):
+    """What is to be read.
+
+    Attributes:
+        max_items: of those from ``first_item`` on.
+        version: that the file must have; None if it does not matter, and no index is kept either.
+    """
+
+    path: Path
+    format: Format
+    select: PathLike
+    required: bool
+    max_items: int | None
+    first_item: int = 0
+    version: FileVersion | None = None
+
+
+async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
+    async with aclosing(batches_in_thread(_lists(wanted), lambda: 4)) as hops:  # which closes the file
         async for several in hops:
             for batch in several:
-                if rest is not None and len(batch) >= rest:
-                    yield batch[:rest]
-                    return
-                if rest is not None:
-                    rest -= len(batch)
                 if batch:
                     yield batch
+
+
+def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
+    """Give the batches of what is wanted; empty ones too, so that whoever leaves is noticed on a long way."""
+    rest = wanted.max_items
+    with wanted.path.open("rb") as file:
+        index = None
+        if wanted.version is not None:
+            _check(file, wanted)
+            index = load(IndexKey.of(wanted.path, wanted.format.name, wanted.select), wanted.version)
+        place = START if index is None else index.place_before(wanted.first_item)
+        skip = wanted.first_item - place.item_index
+        try:
+            with closing(_decoded(file, wanted, index, place)) as batches:
+                for batch in batches:
+                    passed = min(skip, len(batch))
+                    skip -= passed
+                    new = batch[passed:] if rest is None else batch[passed : passed + rest]
+                    yield new
+                    if rest is not None:
+                        rest -= len(new)
+                        if not rest:
+                            break
+        except StreamError:
+            _check(file, wanted)  # what was written over is not the format's fault
+            raise
+        _check(file, wanted)
+
+
+def _decoded(
+    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint
+) -> Generator[list[Any], None, None]:
+    """Give the batches of all items behind a place, and note further ones."""
+    # Behind an item there is nothing left that would have to be found.
+    decoder = wanted.format.decoder(wanted.select, required=wanted.required and not place.item_index)
+    noting = None if index is None else _Noting(index, place, file)
+    try:
+        decoder.feed(place.before)
+        if place.byte_offset:
+            file.seek(place.byte_offset)
+        while data := file.read(_BLOCK_BYTES):
+            yield decoder.feed(data)
+            yield decoder.feed(b"")  # raises for a defect behind the items
+            if noting is not None:
+                noting.note(decoder)
+        yield decoder.finish(framed=True)  # a regular file has a length: what it holds is all
+        decoder.finish()
+    except DecodeError as error:
+        raise _placed(error, place) from error.__cause__
+    finally:
+        if noting is not None:
+            noting.keep()
+
+
+class _Noting:
+    """Notes places while a decoder reads on from one."""
+
+    def __init__(self, index: FileIndex, place: Checkpoint, file: BinaryIO) -> None:
+        self._index = index
+        self._place = place
+        self._file = file
+        self._kept_end = index.end
+        self._keep_at = place.byte_offset + _SAVE_BYTES
+
+    def note(self, decoder: Decoder) -> None:
+        place = self._place
+        skipped = place.byte_offset - len(place.before)
+        read_to = skipped + decoder.bytes_seen
+        if not self._index.wants(read_to):
+            return
+        if found := decoder.checkpoint():
+            offset, item_index, before = found
+            self._index.add(Checkpoint(skipped + offset, place.item_index + item_index, before))
+        if read_to >= self._keep_at:
+            self._keep_at = read_to + _SAVE_BYTES
+            self.keep()
+
+    def keep(self) -> None:
+        index = self._index
+        if index.end > self._kept_end and FileVersion.of(os.fstat(self._file.fileno())) == index.version:
+            self._kept_end = index.end
+            save(index)
+
+
+def _check(file: BinaryIO, wanted: _Wanted) -> None:
+    """Raise if a file is not any more what it was: its items would be a mixture."""
+    if wanted.version is not None and FileVersion.of(os.fstat(file.fileno())).etag != wanted.version.etag:
+        raise OSError(errno.ESTALE, "the file has changed since its items were asked for", str(wanted.path))
+
+
+def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
+    """Let an error of a decoder that began at a place speak of the whole file."""
+    byte_offset = place.byte_offset - len(place.before)
+    if isinstance(error, TruncatedError):
+        error.items_seen += place.item_index
+        error.bytes_seen += byte_offset
+    if error.item_index is not None:
+        error.item_index += place.item_index
+    if error.byte_offset is not None:
+        error.byte_offset += byte_offset
+    return error

@@ -1,0 +1,146 @@
+"""Checkpoints met while a file is read -> where to begin, so that item N need not be looked for from the start.
+
+Must not know where an index is kept, nor which format a file has. An index is sparse and of bounded size: where it has
+too many places, every second one is forgotten, and those to come lie twice as far apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect_right
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import msgspec
+
+from chunkwise.formats.contract import Checkpoint
+from chunkwise.formats.paths import PathLike, parse_path
+
+START = Checkpoint(0, 0, b"")
+
+_VERSION = 1  # of what is written: another one is another index
+_SPACING_BYTES = 2**20  # what is read and thrown away on the way from a place to an item, at most, in files up to 4 GiB
+_MAX_PLACES = 4096
+_MAX_BEFORES = 16
+_MAX_BEFORE_BYTES = 64 * 1024
+_DIGEST_BYTES = 16
+
+
+class FileVersion(NamedTuple):
+    """What tells one content of a file from another, as far as its file system does."""
+
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Self:
+        """Return the version that a file has."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    @property
+    def etag(self) -> str:
+        """What aiohttp's `FileResponse` names it, so that the file itself and its items have one ETag."""
+        return f"{self.modified_ns:x}-{self.size:x}"
+
+
+class IndexKey(NamedTuple):
+    """What an index is of."""
+
+    file: bytes
+    format: str
+    select: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, file: Path, format: str, select: PathLike) -> Self:
+        """Return the key of a file that is read in a format with a path."""
+        return cls(os.fsencode(file.absolute()), format, parse_path(select))
+
+    @property
+    def name(self) -> str:
+        """A name for a file that holds the index."""
+        return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=20).hexdigest()
+
+
+class _Written(msgspec.Struct, array_like=True):
+    """An index as it is written."""
+
+    version: int
+    key: IndexKey
+    file_version: FileVersion
+    spacing_bytes: int
+    befores: list[bytes]
+    places: list[tuple[int, int, int]]  # byte offset, item index, which of the befores
+
+
+class FileIndex:
+    """The places of one version of a file, in their order."""
+
+    def __init__(self, key: IndexKey, version: FileVersion) -> None:
+        self.key = key
+        self.version = version
+        self._spacing_bytes = _SPACING_BYTES
+        self._places: list[Checkpoint] = []
+        self._befores: dict[bytes, int] = {}  # almost always one, for all places: held and written once
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def end(self) -> int:
+        """Offset of the last place."""
+        return self._places[-1].byte_offset if self._places else 0
+
+    def place_before(self, item_index: int) -> Checkpoint:
+        """Return the last place that an item does not stand before."""
+        found = bisect_right(self._places, item_index, key=lambda place: place.item_index)
+        return self._places[found - 1] if found else START
+
+    def wants(self, byte_offset: int) -> bool:
+        """Whether a place there would be of use."""
+        return byte_offset - self.end >= self._spacing_bytes
+
+    def add(self, place: Checkpoint) -> None:
+        """Take a place, if it lies far enough behind the last one."""
+        if not self.wants(place.byte_offset) or not place.item_index:
+            return
+        if place.before not in self._befores:
+            if len(self._befores) == _MAX_BEFORES or len(place.before) > _MAX_BEFORE_BYTES:
+                return
+            self._befores[place.before] = len(self._befores)
+        self._places.append(place)
+        if len(self._places) > _MAX_PLACES:
+            self._places = self._places[1::2]
+            self._spacing_bytes *= 2
+
+    def to_bytes(self) -> bytes:
+        """Return the index as bytes."""
+        places = [(place.byte_offset, place.item_index, self._befores[place.before]) for place in self._places]
+        written = _Written(_VERSION, self.key, self.version, self._spacing_bytes, list(self._befores), places)
+        data = msgspec.msgpack.encode(written)
+        return _digest(data) + data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, key: IndexKey, version: FileVersion) -> Self | None:
+        """Return the index that bytes hold; None if they are damaged, or of another file or version."""
+        digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if digest != _digest(data):
+            return None
+        try:
+            written = msgspec.msgpack.decode(data, type=_Written)
+            if (written.version, written.key, written.file_version) != (_VERSION, key, version):
+                return None
+            index = cls(key, version)
+            index._spacing_bytes = written.spacing_bytes
+            index._befores = {before: number for number, before in enumerate(written.befores)}
+            index._places = [
+                Checkpoint(offset, item_index, written.befores[number]) for offset, item_index, number in written.places
+            ]
+        except (msgspec.MsgspecError, IndexError):
+            return None
+        return index
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()

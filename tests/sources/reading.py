@@ -1,0 +1,17 @@
+"""How the tests read files."""
+
+from pathlib import Path
+from typing import Any
+
+from chunkwise.sources.files import file_source
+
+
+async def items_from(file: Path, format: str, start: int, path: str = "", **options: Any) -> list[Any]:
+    source = file_source(file, format, path, **options).start(start)
+    return [item async for batch in source.lists for item in batch]
+
+
+def written_file(folder: Path, content: str | bytes) -> Path:
+    file = folder / "file"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file

@@ -1,0 +1,121 @@
+"""Where indexes of files are kept: damaged, stale, unwritable, too many; nothing of that is an error."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunkwise.formats.contract import Checkpoint
+from chunkwise.sources import file_index, index_cache
+from chunkwise.sources.file_index import FileVersion
+from tests.needs import needs_linux
+from tests.sources.reading import items_from, written_file
+
+
+def kept_in(folder: Path) -> Path:
+    [file] = folder.iterdir()
+    return file
+
+
+LINES = "".join(f"{number}\n" for number in range(100))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data[:40],
+        lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+        lambda data: b"x" + data[1:],
+        lambda data: data + b"\n",
+    ],
+)
+async def test_a_damaged_index_is_made_again(tmp_path: Path, small: Path, damage: Any) -> None:
+    file = written_file(tmp_path, LINES)
+    await items_from(file, "ndjson", 0)
+    kept = kept_in(small)
+    good = kept.read_bytes()
+    kept.write_bytes(damage(good))
+    assert await items_from(file, "ndjson", 90) == list(range(90, 100))
+    assert kept.read_bytes() == good
+
+
+async def test_an_index_that_is_none_though_its_sum_is_right_is_made_again(tmp_path: Path, small: Path) -> None:
+    file = written_file(tmp_path, LINES)
+    await items_from(file, "ndjson", 0)
+    kept = kept_in(small)
+    good = kept.read_bytes()
+    for data in (b"", b"\xc1", b"\x90", good[16:].replace(b"\x01", b"\x02", 1)):
+        kept.write_bytes(file_index._digest(data) + data)
+        assert await items_from(file, "ndjson", 90) == list(range(90, 100))
+        assert kept.read_bytes() == good
+
+
+async def test_another_format_path_or_file_has_another_index(tmp_path: Path, small: Path) -> None:
+    file = written_file(tmp_path, LINES)
+    other = tmp_path / "other"
+    other.write_text(LINES)
+    await items_from(file, "ndjson", 0)
+    await items_from(file, "text", 0)
+    await items_from(other, "text", 0)
+    await items_from(written_file(tmp_path, '{"a": 1}\n' * 20), "ndjson", 0, "a")
+    assert len(list(small.iterdir())) == 4
+
+
+@needs_linux
+@pytest.mark.parametrize("folder", ["/proc/nothing", "", "\0"])
+async def test_a_cache_that_cannot_be_written_is_no_error(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    file = written_file(tmp_path, LINES)
+    if folder == "\0":
+        (tmp_path / "taken").write_text("")
+        folder = str(tmp_path / "taken")
+    monkeypatch.setenv("CHUNKWISE_CACHE", folder)
+    for _ in range(2):
+        assert await items_from(file, "ndjson", 90) == list(range(90, 100))
+
+
+async def test_the_cache_keeps_what_was_used_last_and_nothing_else(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_cache, "_MAX_FILES", 3)
+    for name in "abcde":
+        (tmp_path / name).write_text(LINES)
+        await items_from(tmp_path / name, "ndjson", 0)
+        for age, kept in enumerate(sorted(small.iterdir(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)):
+            os.utime(kept, (1000 - age, 1000 - age))
+        if name != "a":
+            await items_from(tmp_path / "a", "ndjson", 5)
+    assert len(list(small.iterdir())) == 3
+    stat = (tmp_path / "a").stat()
+    key = file_index.IndexKey.of(tmp_path / "a", "ndjson", "")
+    assert len(index_cache.load(key, FileVersion.of(stat)))
+
+
+async def test_an_index_that_goes_less_far_does_not_take_the_place_of_one_that_goes_further(
+    tmp_path: Path, small: Path
+) -> None:
+    file = written_file(tmp_path, LINES)
+    key, version = file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat())
+    short = index_cache.load(key, version)
+    await items_from(file, "ndjson", 0)
+    far = kept_in(small).read_bytes()
+    short.add(Checkpoint(4, 2, b""))
+    index_cache.save(short)
+    assert kept_in(small).read_bytes() == far
+
+
+def test_the_folder_is_where_caches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CHUNKWISE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert index_cache._folder() == tmp_path / ".cache" / "chunkwise" / "file-indexes"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert index_cache._folder() == tmp_path / "caches" / "chunkwise" / "file-indexes"
+    monkeypatch.setenv("CHUNKWISE_CACHE", str(tmp_path / "own"))
+    assert index_cache._folder() == tmp_path / "own" / "file-indexes"
+    monkeypatch.setenv("CHUNKWISE_CACHE", "")
+    assert index_cache._folder() is None
