@@ -50,11 +50,12 @@ def stream_response(
     headers.setdefault("Incremental", "?1")  # draft-ietf-httpbis-incremental
     if coding != IDENTITY:
         headers[hdrs.CONTENT_ENCODING] = coding
+    known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
     # RFC 9110 §8.8.3: a strong entity tag is of one representation, byte for byte.
     etag = headers.get(hdrs.ETAG, "")
-    if etag.startswith('"') and (coding != IDENTITY or hdrs.ACCEPT in varies or PREFERENCE_APPLIED in headers):
+    chosen = hdrs.ACCEPT.lower() in {name.lower() for name in (*known, *varies)}
+    if etag.startswith('"') and (coding != IDENTITY or chosen or PREFERENCE_APPLIED in headers):
         headers[hdrs.ETAG] = f"W/{etag}"
-    known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
     if varies:
         headers[hdrs.VARY] = ", ".join({name.lower(): name for name in (*known, *varies)}.values())
     return response
