@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,15 +13,20 @@ import msgspec
 import rich_click as click
 from aiohttp import ClientResponse, ClientSession, hdrs
 
+from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
 from chunkwise.errors import UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type, by_suffix
+from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
 from chunkwise.transports.http_client import open_response, stream_of
-from chunkwise.transports.opening import is_websocket, open_stream
+from chunkwise.transports.opening import is_websocket
+from chunkwise.transports.resuming import Connect, Policy, open_resuming
 from chunkwise.transports.stream import Stream
+from chunkwise.transports.websocket import is_plain, line_decoder
+from chunkwise.transports.websocket_client import open_websocket_stream
 
 
 async def get(
@@ -35,61 +39,86 @@ async def get(
     idle_seconds: float,
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
-    async with ClientSession() as session, _opened(session, url, path, input_format, headers, idle_seconds) as opened:
-        stream, batches, total = opened
-        with _destination(output) as file:
-            source = Batches(batches)
-            written = Outbound(source, FORMATS[output_format].encoder())
+    request = (url, path, output_format, input_format, sorted(headers))
+    partial = _partial(output, request)
+    position = partial.position if partial is not None else None
+    begun = position.items if position is not None else 0
+    encoder = FORMATS[output_format].encoder()
+    if partial is not None and position is not None:
+        print(f"chunkwise: going on behind the {begun:,} items of {partial.name}", file=sys.stderr)
+        encoder = partial.goes_on(encoder)
+    async with ClientSession() as session, AsyncExitStack() as opened:
+        connect = _asking(session, url, path, input_format, parse_headers(headers), idle_seconds)
+        with partial.explained() if partial is not None else nullcontext():
+            stream = await open_resuming(opened, connect, path, Policy(10, 300.0, restart=False), position)
+            tracked = Tracked(_values(stream), begun)
+            written = Outbound(Batches(tracked.lists()), encoder)
             shows = output is None and sys.stdout.isatty()
             counters = (lambda: stream.items_seen, lambda: stream.bytes_seen)
-            async with progress(url, *counters, total, data_on_terminal=shows), aclosing(written.pieces()) as pieces:
-                async for data in pieces:
-                    file.write(data)
-                    file.flush()
-                if output_format == "json":
-                    file.write(b"\n")
-                    file.flush()
+            with partial.opened() if partial is not None else _destination(output) as file:
+                async with (
+                    progress(url, *counters, _total_bytes(stream), data_on_terminal=shows),
+                    aclosing(written.pieces()) as pieces,
+                ):
+                    async for data in pieces:
+                        file.write(data)
+                        file.flush()
+                        if partial is not None and not written.complete:
+                            partial.note(file.tell(), tracked.position(begun + written.items_sent, stream.start))
+                    if output_format == "json":
+                        file.write(b"\n")
+                        file.flush()
         if stream.end == "unknown":
             print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
 
 
-@asynccontextmanager
-async def _opened(
-    session: ClientSession,
-    url: str,
-    path: str,
-    input_format: str | None,
-    headers: Sequence[str],
-    idle_seconds: float,
-) -> AsyncIterator[tuple[Stream, AsyncIterator[list[Any]], int | None]]:
-    """Request the URL; give its stream, the batches of its items, and how many bytes they are, if that is known."""
-    asked = parse_headers(headers)
+def _asking(
+    session: ClientSession, url: str, path: str, input_format: str | None, own: Mapping[str, str], idle_seconds: float
+) -> Connect:
+    """Return what requests the URL, or the rest of what is there."""
     if is_websocket(url):
-        wanted = bool(path)
-        opened = open_stream(
-            session, url, path, format=input_format, required=wanted, headers=asked, idle_seconds=idle_seconds
+        make_decoder = line_decoder(path, type=Any, required=bool(path), limits=DEFAULT_LIMITS)
+        return lambda more: open_websocket_stream(
+            session,
+            url,
+            {**own, **more},
+            None,
+            make_decoder,
+            None,
+            plain=is_plain(input_format),
+            idle_seconds=idle_seconds,
+            max_item_bytes=DEFAULT_LIMITS.max_item_bytes,
         )
-        async with opened as stream:
-            yield stream, stream.batches(), None
-        return
-    async with open_response(session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=asked) as response:
-        stream, from_events = _open(response, path, input_format)
-        total = response.content_length if hdrs.CONTENT_ENCODING not in response.headers else None
-        yield stream, _values(stream) if from_events else stream.batches(), total
+
+    @asynccontextmanager
+    async def connect(more: Mapping[str, str]) -> AsyncIterator[Stream]:
+        headers = {**own, **more}
+        async with open_response(session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=headers) as response:
+            yield _open(response, path, input_format)
+
+    return connect
 
 
-def _open(response: ClientResponse, path: str, input_format: str | None) -> tuple[Stream, bool]:
-    """Return the items, and whether they are whole events, whose data need not be JSON at other people's servers."""
+def _total_bytes(stream: Stream) -> int | None:
+    """Return how many bytes will come, if that is known."""
+    over = stream.over
+    if not isinstance(over, ClientResponse) or hdrs.CONTENT_ENCODING in over.headers:
+        return None
+    return over.content_length
+
+
+def _open(response: ClientResponse, path: str, input_format: str | None) -> Stream:
+    """Return the items, or whole events, whose data need not be JSON at other people's servers."""
     name = input_format
     if name is None and response.status not in (204, 205, 304):
         name = _format_of(response)
     if name == "sse" and not path:
-        return stream_of(response, format=name, type=ServerSentEvent), True
+        return stream_of(response, format=name, type=ServerSentEvent)
     try:
         FORMATS[name or "json"].decoder(path)
     except TypeError as error:
         raise click.BadParameter(str(error), param_hint="--path") from None
-    return stream_of(response, path, format=name, required=bool(path)), False
+    return stream_of(response, path, format=name, required=bool(path))
 
 
 def _format_of(response: ClientResponse) -> str:
@@ -103,9 +132,9 @@ def _format_of(response: ClientResponse) -> str:
         raise UnknownFormat(error.message.replace("format=", "--from")) from None
 
 
-async def _values(events: Stream) -> AsyncIterator[list[Any]]:
-    async for batch in events.batches():
-        yield [_value(event) for event in batch]
+async def _values(stream: Stream) -> AsyncIterator[list[Any]]:
+    async for batch in stream.batches():
+        yield [_value(item) for item in batch] if isinstance(batch[0], ServerSentEvent) else batch
 
 
 def _value(event: ServerSentEvent) -> Any:
@@ -115,23 +144,20 @@ def _value(event: ServerSentEvent) -> Any:
         return event.data
 
 
+def _partial(output: Path | None, request: object) -> PartialFile | None:
+    """Return the file that has its name only when it is whole; a device or a pipe has no name to wait for."""
+    if output is None or (output.exists() and not output.is_file()):
+        return None
+    return PartialFile(output.resolve(), request)  # of a link, what it points to
+
+
 @contextmanager
 def _destination(output: Path | None) -> Iterator[BinaryIO]:
-    """Give stdout, or a file that has its name only when the body has ended well."""
     if output is None:
         yield sys.stdout.buffer
         return
-    output = output.resolve()  # of a link, what it points to
-    if output.exists() and not output.is_file():
-        with output.open("wb") as file:  # a device or a pipe: there is no name to wait for
-            yield file
-        return
-    part = output.with_name(output.name + ".part")
-    with part.open("wb") as file:
+    with output.open("wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(output)
 
 
 def is_token(text: str) -> bool:

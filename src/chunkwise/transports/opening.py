@@ -18,7 +18,7 @@ from chunkwise.formats.paths import PathLike
 from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.reading import LimitOptions
-from chunkwise.transports.resuming import Connect, Policy, ResumingStream
+from chunkwise.transports.resuming import Connect, Policy, open_resuming
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 from chunkwise.transports.websocket import is_plain, line_decoder
@@ -129,11 +129,11 @@ async def open_stream(
 
         connect = open_answer
     async with AsyncExitStack() as opened:
-        stream = await opened.enter_async_context(connect({}))
         if method == hdrs.METH_GET and data is None and json is None:
-            stream = ResumingStream(
-                stream, opened, connect, path, Policy(max_reconnects, max_reconnect_seconds, restart)
-            )
+            policy = Policy(max_reconnects, max_reconnect_seconds, restart)
+            stream: Stream = await open_resuming(opened, connect, path, policy)
+        else:
+            stream = await opened.enter_async_context(connect({}))
         yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NamedTuple
 
 import msgspec
-from aiohttp import ClientError, hdrs
+from aiohttp import ClientError
 
 from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.formats import by_name
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.transports.resumption import ITEMS_AFTER, LAST_EVENT_ID, UNIT
+from chunkwise.transports.position import Place, Position, position_behind
+from chunkwise.transports.resumption import LAST_EVENT_ID
 from chunkwise.transports.stream import Start, Stream
 
 _FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings nothing
@@ -44,6 +44,22 @@ class Policy(NamedTuple):
     restart: bool
 
 
+async def open_resuming(
+    opened: AsyncExitStack, connect: Connect, path: PathLike, policy: Policy, position: Position | None = None
+) -> ResumingStream:
+    """Ask for a stream, or for the rest of one; return what goes on with it.
+
+    Args:
+        opened: what is to close it.
+        connect: asks.
+        path: which values are the items; see `items`.
+        policy: when to give up.
+        position: where to go on.
+    """
+    first = await opened.enter_async_context(connect(position.headers() if position is not None else {}))
+    return ResumingStream(first, opened, connect, path, policy, position)
+
+
 class ResumingStream(Stream):
     """The items of an answer and, where it breaks, of those that follow on it, as one stream.
 
@@ -53,9 +69,18 @@ class ResumingStream(Stream):
         connect: asks for the rest of it.
         path: which values are the items; see `items`.
         policy: when to give up.
+        position: where it was asked to go on.
     """
 
-    def __init__(self, first: Stream, opened: AsyncExitStack, connect: Connect, path: PathLike, policy: Policy) -> None:
+    def __init__(
+        self,
+        first: Stream,
+        opened: AsyncExitStack,
+        connect: Connect,
+        path: PathLike,
+        policy: Policy,
+        position: Position | None = None,
+    ) -> None:
         super().__init__(first.over, _nothing(), _no_decoder, lambda: False)
         self._opened = opened
         self._connect = connect
@@ -68,17 +93,26 @@ class ResumingStream(Stream):
         self._fruitless = 0  # tries since the last new item
         self._trouble_since: float | None = None
         self._part = first
-        self._asked: _Place | None = None  # what the part has still to prove that it begins with
+        self._asked: Place | None = None  # what the part has still to prove that it begins with
         self._given = 0  # items
         self._items_before = 0  # where the part begins
         self._records_before = 0
         self._bytes_before = 0
         self._first_event_id = ""
+        self._position = position
+        if position is not None:
+            self._given = self._items_before = position.items
+            self._asked = Place({}, position.items, Start(0, True, position.etag, tuple(position.key)))  # noqa: FBT003
 
     @property
     def items_seen(self) -> int:
         """Items that came whole so far; none counts twice."""
         return self._given
+
+    @property
+    def start(self) -> Start | None:
+        """What is known of the beginning of the answer at hand."""
+        return self._part.start
 
     @property
     def bytes_seen(self) -> int:
@@ -187,7 +221,7 @@ class ResumingStream(Stream):
             else:
                 return self._use(part, place)
 
-    def _use(self, part: Stream, place: _Place) -> bool:
+    def _use(self, part: Stream, place: Place) -> bool:
         """Take over an answer; return whether there is anything in it."""
         self._bytes_before = self.bytes_seen
         self._over = part.over
@@ -200,7 +234,7 @@ class ResumingStream(Stream):
             self._check_start(place)
         return True
 
-    def _check_start(self, place: _Place) -> None:
+    def _check_start(self, place: Place) -> None:
         """See whether the part is what was asked for.
 
         Raises:
@@ -221,26 +255,23 @@ class ResumingStream(Stream):
         told = f"asked to go on with item {self._given}, the server began with item {start.first}"
         raise _Final(f"{told}: it cannot resume (restart=True lets it begin again)")
 
-    def _place(self) -> _Place | None:
+    def _place(self) -> Place | None:
         """Return where to go on, and the headers that ask for it; None if that is not possible."""
         start = self._part.start or Start()
         if self._policy.max_reconnects == 0:
             return None
         if self._given == 0:
-            return _Place({}, 0, start)
+            return Place({}, 0, start)
         record = self._record()
-        if start.ranges and record is not None and not self._to_skip:
-            headers: dict[str, str] = {hdrs.RANGE: f"{UNIT}={record}-"}
-            if start.etag is not None:
-                headers[hdrs.IF_RANGE] = start.etag
-            if not start.key:
-                return _Place(headers, record, start)
-            if not self._inside and (key := _key_of(self._last, start.key)) is not None:
-                return _Place({**headers, ITEMS_AFTER: json.dumps(key)}, record, start)
+        if start.ranges and record is not None and not self._to_skip and not (start.key and self._inside):
+            known = self._position if self._position is not None and self._position.items == record else None
+            behind = known or position_behind(record, self._last, start)
+            if behind is not None:
+                return Place(behind.headers(), record, start)
         elif not start.ranges and (last := self._part.last_event_id):
             first = self._first_event_id = self._first_event_id or self._part.first_event_id
-            return _Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
-        return _Place({}, self._given, start) if self._policy.restart else None
+            return Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
+        return Place({}, self._given, start) if self._policy.restart else None
 
     def _record(self) -> int | None:
         """Return how many records came whole with all that was selected in them; None if that cannot be said."""
@@ -272,33 +303,6 @@ class ResumingStream(Stream):
         given_up = TruncatedError(f"{told}; given up: {tried}", format=failure.format)
         given_up.__cause__ = trouble
         return self._placed(given_up)
-
-
-class _Place(NamedTuple):
-    """Where a stream goes on.
-
-    Attributes:
-        headers: that ask for it.
-        record: the index of the record that is wanted next.
-        start: what was known of the stream that broke.
-        by_event: whether an event's id says where, which tells nobody its index.
-        first_event_id: what a server that begins again would begin with.
-    """
-
-    headers: Mapping[str, str]
-    record: int
-    start: Start
-    by_event: bool = False
-    first_event_id: str = ""
-
-
-def _key_of(item: Any, names: Sequence[str]) -> list[Any] | None:
-    """Return the values of an item that tell its place; None if it lacks one."""
-    try:
-        members = msgspec.to_builtins(item)
-        return [members[name] for name in names]
-    except (TypeError, KeyError, IndexError, msgspec.ValidationError):
-        return None
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -39,11 +39,10 @@ class Stream(Inbound):
         over: the answer, or the WebSocket that was opened; what comes over it is the stream's to read.
         chunks, make_decoder, framed, empty: see `Inbound`.
         upload: what is sent meanwhile, if anything: its failure is the stream's, too.
-        start: see below.
+        start: see the property.
 
     Attributes:
         reconnects: how often the rest was asked for, because the stream broke.
-        start: what is known of its beginning; None as long as nothing is.
     """
 
     def __init__(
@@ -59,8 +58,17 @@ class Stream(Inbound):
     ) -> None:
         self._over = over
         self.reconnects = 0
-        self.start = start
+        self._start = start
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
+
+    @property
+    def start(self) -> Start | None:
+        """What is known of its beginning; None as long as nothing is."""
+        return self._start
+
+    def starts(self, start: Start) -> None:
+        """Take what the first message tells of the beginning."""
+        self._start = start
 
     @property
     def over(self) -> ClientResponse | ClientWebSocketResponse:

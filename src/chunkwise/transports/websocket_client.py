@@ -95,7 +95,7 @@ async def _begun(lines: AsyncIterator[bytes], stream: Callable[[], Stream]) -> A
         rest = data
         if first:
             told, rest = take_start(data)
-            stream().start = start_of_record(told) if told is not None else Start()
+            stream().starts(start_of_record(told) if told is not None else Start())
             first = False
         yield rest
 

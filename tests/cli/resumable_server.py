@@ -1,0 +1,53 @@
+"""A server of resumable rows, slow enough to be killed while a client reads: prints its port."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+import chunkwise
+
+COUNT = 2000
+
+
+async def rows(start: int) -> AsyncIterator[dict[str, str]]:
+    for index in range(start, COUNT):
+        if index % 20 == 0:
+            await asyncio.sleep(0.01)
+        yield {"n": str(index), "text": f'é, "{index}"\n' * (index % 4)}
+
+
+async def by_key(after: tuple[str] | None) -> AsyncIterator[dict[str, str]]:
+    async for row in rows(0 if after is None else int(after[0]) + 1):
+        yield row
+
+
+etag = sys.argv[1]
+
+
+async def indexed(request: web.Request) -> web.StreamResponse:
+    return await chunkwise.respond(request, chunkwise.resumable(rows, etag=etag))
+
+
+async def keyed(request: web.Request) -> web.StreamResponse:
+    return await chunkwise.respond(request, chunkwise.resumable(by_key, key=["n"], etag=etag))
+
+
+async def plain(request: web.Request) -> web.StreamResponse:
+    return await chunkwise.respond(request, rows(0))
+
+
+async def main() -> None:
+    app = web.Application()
+    app.router.add_get("/indexed", indexed)
+    app.router.add_get("/keyed", keyed)
+    app.router.add_get("/plain", plain)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)  # noqa: T201
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())

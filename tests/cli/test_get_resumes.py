@@ -1,0 +1,134 @@
+"""`chunkwise get -o`, killed and run again: the file is byte for byte that of an unbroken run."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import CHUNKWISE, GUARD_SECONDS, Running, run, started
+
+SERVER = Path(__file__).with_name("resumable_server.py")
+
+
+@contextmanager
+def server(etag: str = "v1") -> Iterator[str]:
+    with started(sys.executable, SERVER, etag) as running:
+        yield f"http://127.0.0.1:{int(running.stdout.readline())}"
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    with server() as url:
+        yield url
+
+
+def wait_for_progress(state: Path, before: str, reading: Running) -> str:
+    """Wait until the state file says something else."""
+    stop = time.monotonic() + GUARD_SECONDS
+    while not state.exists() or state.read_text() == before:
+        assert reading.is_running(), reading.err
+        assert time.monotonic() < stop
+        time.sleep(0.002)
+    return state.read_text()
+
+
+def interrupted(url: str, output: Path, *words: str, times: int = 1, number: signal.Signals = signal.SIGKILL) -> None:
+    """Run `get`, and end it as often while it reads."""
+    state = output.with_name(output.name + ".part.state")
+    said = ""
+    for _ in range(times):
+        with started(*CHUNKWISE, "get", url, "-o", output, *words) as reading:
+            said = wait_for_progress(state, said, reading)
+            reading.signal(number)
+            assert reading.end().code in (-signal.SIGKILL, 130, 143, -signal.SIGTERM)
+    assert not output.exists()
+    assert 0 < json.loads(said)["position"][0] < 2000
+
+
+@pytest.mark.parametrize("path", ["/indexed", "/keyed"])
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("name", ["ndjson", "json", "csv"])
+def test_five_kills_leave_no_trace_in_the_file(base: str, tmp_path: Path, name: str, scheme: str, path: str) -> None:
+    url = base.replace("http", scheme) + path
+    whole, output = tmp_path / "whole", tmp_path / f"out.{name}"
+    assert run("get", url, "--format", name, "-o", whole).code == 0
+    interrupted(url, output, "--format", name, times=5)
+    done = run("get", url, "--format", name, "-o", output)
+    assert done.code == 0
+    assert "going on behind the " in done.err
+    assert output.read_bytes() == whole.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([output.name, "whole"])
+
+
+def test_ctrl_c_is_as_good_as_a_crash(base: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    interrupted(base + "/indexed", output, number=signal.SIGINT)
+    assert run("get", base + "/indexed", "-o", output).code == 0
+    assert len(output.read_bytes().splitlines()) == 2000
+
+
+def test_bytes_that_a_crash_left_behind_the_state_come_again(base: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    interrupted(base + "/indexed", output)
+    with (tmp_path / "out.part").open("ab") as file:
+        file.write(b'{"half a')
+    assert run("get", base + "/indexed", "-o", output).code == 0
+    assert [json.loads(line)["n"] for line in output.read_bytes().splitlines()] == [str(n) for n in range(2000)]
+
+
+def test_another_version_is_told_and_never_mixed(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with server("v1") as first, server("v2") as second:
+        # One address for both, as a server that was started again would have.
+        interrupted(first + "/indexed", output)
+        part, state = tmp_path / "out.part", tmp_path / "out.part.state"
+        kept = part.read_bytes()
+        request = json.loads(state.read_text())
+        interrupted(second + "/indexed", tmp_path / "other")
+        request["request"] = json.loads((tmp_path / "other.part.state").read_text())["request"]
+        state.write_text(json.dumps(request))
+        done = run("get", second + "/indexed", "-o", output)
+    assert done.code == 5
+    assert 'the ETag was "v1", now it is "v2"' in done.err
+    assert f"to begin again, delete {part}" in done.err
+    assert part.read_bytes() == kept[: request["bytes"]]
+    assert not output.exists()
+
+
+def test_a_part_of_another_request_is_begun_again(base: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    interrupted(base + "/indexed", output)
+    done = run("get", base + "/indexed", "-o", output, "--path", "n")
+    assert (done.code, done.err) == (0, "")
+    assert output.read_bytes().splitlines()[0] == b'"0"'
+
+
+@pytest.mark.parametrize("state", [b"", b"{", b"[]", b'{"request":"x","position":[1,null,{}],"bytes":99999999}'])
+def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: bytes) -> None:
+    (tmp_path / "out.part").write_bytes(b"left over")
+    (tmp_path / "out.part.state").write_bytes(state)
+    done = run("get", base + "/plain", "-o", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    assert len((tmp_path / "out").read_bytes().splitlines()) == 2000
+
+
+def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) -> None:
+    with started(*CHUNKWISE, "get", base + "/plain", "-o", tmp_path / "out") as reading:
+        stop = time.monotonic() + GUARD_SECONDS
+        while not (tmp_path / "out.part").exists() or not (tmp_path / "out.part").read_bytes():
+            assert time.monotonic() < stop
+            time.sleep(0.01)
+        reading.process.kill()
+        reading.end()
+    assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
+
+
+def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    interrupted(base + "/indexed", output, "-H", "Authorization: Bearer s3cret")
+    assert "s3cret" not in (tmp_path / "out.part.state").read_text()
