@@ -14,7 +14,7 @@ import chunkwise
 from chunkwise.errors import TruncatedError
 from chunkwise.testing import FaultProxy, cut_at, reset_at
 from chunkwise.transports import resuming
-from tests.cli.running import GUARD_SECONDS, Serving, curl, folder_of, serving, started
+from tests.cli.running import GUARD_SECONDS, Serving, curl, folder_of, run, serving, started
 from tests.needs import needs_curl
 
 COUNT = 20
@@ -212,6 +212,28 @@ async def test_a_file_that_is_cut_again_and_again_comes_whole(many: Serving, pat
     assert items == expected
     assert stream.reconnects > 5  # the whole file may have come before the last cut
     assert stream.end != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/rows.json", ("--format", "json")),
+        ("/rows.ndjson", ()),
+        ("/rows.csv", ("--format", "csv")),
+        ("/rows.ndjson", ("--path", "name")),
+        ("/tree.json?path=users.item&format=sse", ()),
+    ],
+)
+async def test_get_has_the_whole_file_though_its_connection_breaks(
+    many: Serving, tmp_path: Path, path: str, options: tuple[str, ...]
+) -> None:
+    whole, output = tmp_path / "whole", tmp_path / "output"
+    assert run("get", many.url(path), "-o", whole, *options).code == 0
+    async with FaultProxy("127.0.0.1", port_of(many), [cut_at(30_000), reset_at(20_000), cut_at(9_000)]) as proxy:
+        done = await asyncio.to_thread(run, "get", proxy.url(path), "-o", output, *options)
+    assert (done.code, done.err) == (0, "")
+    assert output.read_bytes() == whole.read_bytes()
+    assert proxy.connections >= 4
 
 
 async def read_on(batches: AsyncIterator[list[Any]], items: list[Any]) -> None:

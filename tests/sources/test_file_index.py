@@ -29,9 +29,10 @@ def test_an_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
 
 def test_an_index_takes_no_more_than_it_may_hold(tmp_path: Path) -> None:
     index = file_index.FileIndex(file_index.IndexKey.of(tmp_path, "csv", ""), FileVersion(10**13, 1, 1))
+    index.add(Checkpoint(MEBIBYTE, 1, b"1" * 65_537))
+    assert not len(index)
     for number in range(1, 100):
         index.add(Checkpoint(number * MEBIBYTE, number, b"%d" % number))
     assert len(index) == 16
-    index.add(Checkpoint(200 * MEBIBYTE, 200, b"1" * 65_537))
     index.add(Checkpoint(17 * MEBIBYTE - 1, 201, b"1"))
     assert len(index) == 16

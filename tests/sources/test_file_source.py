@@ -104,6 +104,9 @@ async def test_a_path_that_was_found_before_need_not_be_found_again(tmp_path: Pa
         assert await items_from(file, "json", start, "users.item.a", required=True) == whole[start:]
         with pytest.raises(PathNotFound):
             await items_from(file, "json", start, "users.item.c", required=True)
+    lines = written_file(tmp_path, '{"a": 1}\n' * 20 + '{"b": 1}\n' * 20)
+    await items_from(lines, "ndjson", 0, "a", required=True)
+    assert await items_from(lines, "ndjson", 20, "a", required=True) == []
 
 
 # --- without reading what stands before
@@ -264,7 +267,7 @@ async def test_a_file_that_has_another_content_has_another_etag_and_another_inde
     assert file_source(file, "ndjson").etag not in (None, old.etag)
     assert await items_from(file, "ndjson", 4) == [5, 6, 7, 8, 9]
     with pytest.raises(OSError, match="has changed") as raised:
-        [batch async for batch in old.start(4).lists]
+        await anext(old.start(4).lists)
     assert (raised.value.errno, raised.value.filename) == (errno.ESTALE, str(file))
 
 
