@@ -31,8 +31,8 @@ def counting(name: str) -> tuple[Format, list[int]]:
             batches.append(len(batch))
             return self._inner.encode(batch)
 
-    def make(*, document: bool = False, stream_end: bool = False) -> Encoder:
-        return Counting(FORMATS[name].encoder(document=document, stream_end=stream_end))
+    def make(**options: Any) -> Encoder:
+        return Counting(FORMATS[name].encoder(**options))
 
     return replace(FORMATS[name], encoder=make), batches
 
