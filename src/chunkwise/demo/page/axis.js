@@ -47,7 +47,7 @@ export class Axis {
   }
 }
 
-/** A lane's line on the axis: how long it waited, how long it flowed, and a tick for each arrival. Its units are seconds. */
+/** A lane's line on the axis, in seconds: how long it waited, how long it flowed, and a tick for each arrival. */
 export class Track {
   #axis;
   #svg;

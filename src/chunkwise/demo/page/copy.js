@@ -2,8 +2,8 @@
 
 /** A command for a POSIX shell. */
 export function asCurl(lane, url) {
-  const command = `curl -N ${shellQuoted(url)}\n`;
-  return lane.websocket ? `# The same route answers plain HTTP as well, with a line for each message.\n${command}` : command;
+  const remark = lane.websocket ? "# The same route answers plain HTTP as well, with a line for each message.\n" : "";
+  return `${remark}curl -N ${shellQuoted(url)}\n`;
 }
 
 /** A whole script. */

@@ -37,7 +37,7 @@ export const LANES = [
     what: "One document with live parts at any depth, each filled in as it is made.",
     tree: true,
     read: (url, reader) => readBody(url, reader, judgeJson),
-    fails: (items) => items, // of 2 * items + 1 beats: one for each user, one for each role
+    fails: (items) => items + 1, // of 2 * items + 1 beats: one for each user, one for each role
     python: {path: '"users.item"'},
   },
   {
@@ -139,12 +139,13 @@ function readEvents(url, {signal, arrived}) {
     source.addEventListener("end", ({data}) => {
       arrived(lengthOf(data), `end: ${data}`);
       const said = JSON.parse(data).items;
-      end({whole: said === items, how: `The event “end” came. It counts ${count(said, "item")}, and ${items} came.`});
+      const how = `The event “end” came. It counts ${count(said, "item")}, and ${items} came.`;
+      end({whole: said === items, how});
     });
     source.onerror = () => {
       const refused = source.readyState === EventSource.CLOSED && items === 0;
       const how = refused
-        ? "EventSource reported an error before the first event: the answer was refused. It does not tell by which status."
+        ? "EventSource reported an error before the first event: the answer was refused. It does not tell the status."
         : `EventSource reported an error behind ${count(items, "event")}, and no event “end” had come. `
           + "It reports the same at every end, good or bad: that last event is all that tells them apart.";
       end({whole: false, how});

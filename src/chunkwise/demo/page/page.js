@@ -11,6 +11,7 @@ const MIN_AXIS_SECONDS = 0.5;
 const form = document.querySelector("form");
 const stopButton = document.querySelector("#stop");
 const status = document.querySelector("#status");
+const copied = document.querySelector("#copied");
 const dialog = document.querySelector("dialog");
 const axis = new Axis(document.querySelector("#ruler"));
 axis.reset(secondsOf(settings()));
@@ -80,9 +81,10 @@ function stateOf({whole}, {fail}) {
 
 function stop() {
   run.aborts.abort();
+  const how = "You left. The server sees that, and stops making items.";
   for (const {view, wire} of lanes) {
     wire.stop();
-    if (view.isRunning) view.ended(secondsSince(run), "stopped", "You left. The server sees that, and stops making items.");
+    if (view.isRunning) view.ended(secondsSince(run), "stopped", how);
   }
   stopButton.disabled = true;
   status.textContent = "Stopped.";
@@ -103,8 +105,8 @@ function summaryOf({fail}) {
   const [buffered, ...streamed] = views.map((view) => view.first);
   const all = `${inState("whole")} of ${views.length} came whole.`;
   if (buffered === null || streamed.includes(null)) return all;
-  const [soonest, latest] = [Math.min(...streamed).toFixed(2), Math.max(...streamed).toFixed(2)];
-  return `Streamed, the first byte was there after ${soonest} to ${latest} s; buffered, after ${buffered.toFixed(2)} s. ${all}`;
+  const span = `${Math.min(...streamed).toFixed(2)} to ${Math.max(...streamed).toFixed(2)} s`;
+  return `Streamed, the first byte was there after ${span}; buffered, after ${buffered.toFixed(2)} s. ${all}`;
 }
 
 function draw(mine) {
@@ -128,7 +130,7 @@ function secondsSince({started}) {
 async function copyLane(lane, what) {
   if (!form.reportValidity()) return;
   const text = {curl: asCurl, python: asPython}[what](lane, urlOf(lane, settings()));
-  const copied = await copy(text, dialog);
+  const isCopied = await copy(text, dialog);
   const name = `${lane.title} as ${what === "curl" ? "curl" : "Python"}`;
-  document.querySelector("#copied").textContent = copied ? `Copied: ${name}.` : `${name} is selected: copy it with Ctrl+C.`;
+  copied.textContent = isCopied ? `Copied: ${name}.` : `${name} is selected: copy it with Ctrl+C.`;
 }

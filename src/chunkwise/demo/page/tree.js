@@ -1,5 +1,5 @@
 // JSON text, piece by piece -> a tree of what has come of it, and that tree as elements of the page.
-// Must not know where the text comes from, nor whether it will ever be whole: it is tolerant, and JSON.parse is the judge.
+// Must not know where the text comes from, nor whether it will ever be whole: it is tolerant, and judges nothing.
 
 const MAX_CHILDREN = 8; // shown of each object and array: the last ones, where it grows
 const MAX_CHARACTERS = 40; // shown of each text
@@ -7,9 +7,9 @@ const MAX_CHARACTERS = 40; // shown of each text
 /**
  * Reads JSON as it comes. Each character is looked at once, however the text was cut.
  *
- * `root` is the tree, or null as long as nothing has come. A node is {key, kind: "object" | "array" | "text" | "scalar",
- * raw: what has come of a text or scalar as it stands in the JSON, children, open: whether its end is still to come,
- * born: in which piece it began}.
+ * `root` is the tree, or null as long as nothing has come. A node is {key, kind, raw, children, open, born}: its kind is
+ * "object", "array", "text" or "scalar"; raw is what has come of the last two, as it stands in the JSON; it is open until
+ * its end has come; and it was born in the piece of that number.
  */
 export class PartialJson {
   root = null;

@@ -125,7 +125,8 @@ export class LaneView {
     const moment = document.createElement("time");
     moment.textContent = `${seconds.toFixed(2)} s`;
     const rest = text.length - MAX_CHARACTERS;
-    row.append(moment, ...withLineEnds(text.slice(0, MAX_CHARACTERS)), rest > 0 ? `… ${count(rest, "more character")}` : "");
+    const more = rest > 0 ? `… ${count(rest, "more character")}` : "";
+    row.append(moment, ...withLineEnds(text.slice(0, MAX_CHARACTERS)), more);
     const preview = this.part("preview");
     preview.append(row);
     if (preview.childElementCount > MAX_ARRIVALS) preview.firstElementChild.remove();

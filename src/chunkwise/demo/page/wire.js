@@ -1,8 +1,8 @@
 // Bytes of an answer, as characters U+0000 to U+00FF, in pieces -> its parts by what they mean on the wire.
 // Must not know where the bytes come from, nor what the parts look like.
 //
-// A part is {kind, text, row: whether it begins a row, note}. Kinds: head, size, crlf, data, last (the terminating 0), frame
-// and close (of a WebSocket), missing (what should have come, and has not; it is not on the wire).
+// A part is {kind, text, row: whether it begins a row, note}. Kinds: head, size, crlf, data, last (the terminating 0),
+// frame and close (of a WebSocket), missing (what should have come, and has not; it is not on the wire).
 
 import {count} from "./lanes.js";
 

@@ -97,9 +97,9 @@ export class WireView {
 
   #addRow() {
     const item = document.createElement("li");
-    const row = {item, moment: document.createElement("time"), code: document.createElement("code"), note: mark("note", "")};
-    [row.shown, row.hidden] = [0, 0];
-    item.append(row.moment, row.code, row.note);
+    const [moment, code] = ["time", "code"].map((name) => document.createElement(name));
+    const row = {moment, code, note: mark("note", ""), shown: 0, hidden: 0, last: null, more: null};
+    item.append(moment, code, row.note);
     this.#list.append(item);
     if (this.#list.childElementCount - (this.#more ? 1 : 0) > FIRST_ROWS + LAST_ROWS) this.#hideOneRow();
     return row;
