@@ -1,6 +1,7 @@
 """What the demo's page puts on the clipboard: texts that are really run, by a shell and by Python."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -94,6 +95,26 @@ async def test_the_copied_script_prints_the_items_and_whether_they_are_all(
         await shown.set(fail=True, interval=0.3)  # slow enough for an answer that has begun
         out, status = await output_of(sys.executable, "-", given=await copied(shown, lane, "Python"))
         assert (out.startswith(FAILED[lane]), status) == (True, 0), out
+
+
+@needs_curl
+@pytest.mark.parametrize("what", ["curl", "Python"])
+async def test_what_is_copied_prints_each_item_as_it_comes(what: str, demo: tuple[Browser, str]) -> None:
+    async with tab(demo, permissions=CLIPBOARD) as shown:
+        await shown.set(items=200, interval=5)  # more seconds than anybody waits here
+        text = await copied(shown, "chunked", what)
+    command = [sys.executable, "-c"] if what == "Python" else ["sh", "-c"]
+    command.append(text if what == "Python" else f"exec {text}")
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env=buffered)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert await process.stdout.readline() == b"Chunk 0\n"
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 async def test_without_a_clipboard_the_text_is_shown_selected(demo: tuple[Browser, str]) -> None:

@@ -120,8 +120,8 @@ async def test_a_wire_that_is_closed_asks_no_more_and_begins_again_when_it_is_op
         wire = await opening.value
         async with wire.expect_event("close"):
             await summary.click()
-        await summary.click()
-        await shown.card("chunked").locator("ol .size").first.wait_for()
+        async with shown.page.expect_event("websocket", lambda websocket: "/wire/" in websocket.url):
+            await summary.click()
         await shown.page.click("#stop")
 
 
@@ -189,6 +189,7 @@ TEXTS: list[Any] = [
     },
     [],
     "only \\ a text",
+    ["one\ttab", "and a quote"],
     {"nested": {"nested": {"list": [{"x": 1}, {"x": [2, 3]}]}}},
 ]
 CUT_TEXTS = """

@@ -87,7 +87,7 @@ export class WireReader {
     if (line === null) return false;
     this.#left = parseInt(line, 16);
     if (this.#left === 0) {
-      parts.push({kind: "last", text: line, row: true, note: "the last chunk: all has come"}, CRLF);
+      parts.push({kind: "last", text: line, row: true, note: "the last chunk"}, CRLF);
       this.#expect(this.#readTrailer);
     } else {
       const note = `= ${count(this.#left, "byte")}`;
