@@ -99,7 +99,9 @@ export class WireView {
     const item = document.createElement("li");
     const [moment, code] = ["time", "code"].map((name) => document.createElement(name));
     const row = {moment, code, note: mark("note", ""), shown: 0, hidden: 0, last: null, more: null};
-    item.append(moment, code, row.note);
+    const bytes = document.createElement("div");
+    bytes.append(code, row.note);
+    item.append(moment, bytes);
     this.#list.append(item);
     if (this.#list.childElementCount - (this.#more ? 1 : 0) > FIRST_ROWS + LAST_ROWS) this.#hideOneRow();
     return row;
