@@ -77,9 +77,9 @@ class Level:
         self.batch_items = 1  # until the first has shown how large they are
         self._box = box
 
-    def is_full(self) -> bool:
-        """Whether it is time to encode."""
-        return len(self.items) >= self.batch_items or monotonic() - self._box.since >= OLDEST_SECONDS
+    def room(self) -> tuple[int, float]:
+        """Return how many more items are to be gathered before they are encoded, and until when, on `monotonic`."""
+        return self.batch_items - len(self.items), self._box.since + OLDEST_SECONDS
 
     def encode(self) -> tuple[Any] | None:
         """Encode what was gathered up to the first item with live parts, and return that in a tuple, or None.
@@ -132,12 +132,16 @@ async def gather(source: Any, level: Level) -> None:
 
 
 async def _gather_items(iterator: AsyncIterator[Any], level: Level) -> None:
-    append, is_full = level.items.append, level.is_full
+    # What stands in this loop is paid for each item: no call but that of the clock, and of nothing but local names.
+    items, now = level.items, monotonic
+    left, latest = level.room()
     try:
         async for item in iterator:
-            append(item)
-            if is_full():
+            items.append(item)
+            left -= 1
+            if left <= 0 or now() >= latest:
                 await enough()
+                left, latest = level.room()
     finally:
         await _close(iterator)
 
@@ -153,10 +157,11 @@ async def _gather_lists(iterator: AsyncIterator[list[Any]], level: Level) -> Non
 async def _extend(batch: list[Any], level: Level) -> None:
     start = 0
     while start < len(batch):
-        stop = start + max(1, level.batch_items - len(level.items))
+        stop = start + max(1, level.room()[0])
         level.items += batch[start:stop]
         start = stop
-        if level.is_full():
+        left, latest = level.room()
+        if left <= 0 or monotonic() >= latest:
             await enough()
 
 
