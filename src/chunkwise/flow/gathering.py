@@ -52,6 +52,13 @@ class Box:
         self.worth_writing = False
         self.since = monotonic()
 
+    def is_due(self, *, at_once: bool) -> bool:
+        """Whether it is time to write, for a producer that keeps up or, ``at_once``, does not."""
+        size = len(self.buffer)
+        if size >= WRITE_BYTES or not size:
+            return size > 0
+        return self.worth_writing and (at_once or monotonic() - self.since >= OLDEST_SECONDS)
+
     def take(self) -> bytes:
         """Hand over the bytes."""
         data = bytes(self.buffer)

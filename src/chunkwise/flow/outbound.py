@@ -20,7 +20,7 @@ from typing import Any
 
 from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard
-from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
+from chunkwise.flow.gathering import ENOUGH, Box, Level, gather
 from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 
@@ -92,8 +92,7 @@ class Outbound:
     def wake(self) -> None:
         """Hand over a piece, be it empty, before the producer is waited for any longer: its reader may have left."""
         self._woken = True
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
+        self._end_wait()
 
     @property
     def items_sent(self) -> int:
@@ -140,9 +139,8 @@ class Outbound:
         try:
             while running:
                 failure: BaseException | None = None
-                cancellation, self._cancellation = self._cancellation, None
                 try:
-                    waits_for = producer.throw(cancellation) if cancellation else producer.send(None)
+                    waits_for = self._step(producer)
                 except StopIteration:
                     running = False
                 except BaseException as error:  # noqa: BLE001 - raised below, behind the items that came before it
@@ -157,50 +155,65 @@ class Outbound:
                                     yield data
                 except Exception as error:  # noqa: BLE001 - likewise
                     failure = failure or error
-                if box.buffer and (
-                    len(box.buffer) >= WRITE_BYTES
-                    or (box.worth_writing and (stalled or failure or monotonic() - box.since >= OLDEST_SECONDS))
-                ):
+                if box.is_due(at_once=stalled or failure is not None):
                     yield box.take()
                     if not stalled:
                         await asyncio.sleep(0)  # a hot producer must not starve the other tasks of the loop
                 if failure is not None:
                     raise failure
                 if stalled:
-                    async with aclosing(self._wait(waits_for)) as pieces:
-                        async for data in pieces:
-                            yield data
+                    while await self._wait(waits_for):
+                        yield box.take() if box.worth_writing else b""
                     box.since = monotonic()
         finally:
             if running:
                 await _cancel(producer, waits_for)
 
-    async def _wait(self, future: Any) -> AsyncGenerator[bytes, None]:
-        """Wait for what a producer waits for; yield what is worth a write, maybe nothing, after each quiet_seconds.
+    def _step(self, producer: Coroutine[Any, Any, None]) -> Any:
+        """Let a producer go on; return what it waits for then."""
+        cancellation, self._cancellation = self._cancellation, None
+        return producer.throw(cancellation) if cancellation else producer.send(None)
 
-        As Task.cancel() does it: the producer sees a cancellation where it waits, and may be the one that asked for it.
+    async def _wait(self, future: Any) -> bool:
+        """Wait for what a producer waits for; return whether `wake` or the quiet_seconds came before it.
+
+        A producer that gives the loop a turn waits for None. As Task.cancel() does it: the producer sees a cancellation
+        where it waits, and may be the one that asked for it.
         """
         try:
-            if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
+            if future is None:  # asyncio.sleep(0) and its like
                 await asyncio.sleep(0)
-                if self._woken or (self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds):
-                    self._woken, self._looked = False, monotonic()
-                    yield self._box.take() if self._box.worth_writing else b""
-                return
-            while not future.done():
+                quiet = self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
+                interrupted = self._woken or quiet
+            else:
                 await self._either(future)
-                if not future.done():
-                    yield self._box.take() if self._box.worth_writing else b""
+                interrupted = not future.done()
         except asyncio.CancelledError as error:
             self._cancellation = await _pass_on(error, future)
+            return False
+        if interrupted:
+            self._woken, self._looked = False, monotonic()
+        return interrupted
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, for `wake` or for the quiet_seconds, whichever comes first."""
-        if not self._woken:
-            self._waker = asyncio.get_running_loop().create_future()
-            either = {future, self._waker}
-            await asyncio.wait(either, timeout=self.quiet_seconds, return_when=asyncio.FIRST_COMPLETED)
-        self._woken = False
+        """Wait for a future, for `wake` or for the quiet_seconds: as asyncio.wait does, at a third of its cost."""
+        if future.done() or self._woken:
+            return
+        loop = asyncio.get_running_loop()
+        self._waker = loop.create_future()
+        timer = None if self.quiet_seconds is None else loop.call_later(self.quiet_seconds, self._end_wait)
+        future.add_done_callback(self._end_wait)
+        try:
+            await self._waker
+        finally:
+            future.remove_done_callback(self._end_wait)
+            self._waker = None
+            if timer is not None:
+                timer.cancel()
+
+    def _end_wait(self, _future: Any = None) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
         """Write an item that has live parts, in parts."""

@@ -17,11 +17,9 @@ from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.transports.outcomes import End, Outcome, Streams
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
+from chunkwise.transports.rounds import ROUND_SECONDS, Rounds
 
 logger = logging.getLogger("chunkwise")
-
-_WATCH_SECONDS = 0.5  # aiohttp tells no handler that its client has left: one that writes nothing must look
-
 
 _MIN_SECONDS = 0.01
 
@@ -123,8 +121,12 @@ class Delivery:
 
     Attributes:
         request: see above.
-        ended: set when it has.
     """
+
+    __slots__ = (
+        "_begins", "_begun", "_commit_after_seconds", "_first_item_seconds", "_items", "_keepalive_seconds",
+        "_stopping", "_stream", "_streams", "_wire", "_written", "request",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -136,7 +138,6 @@ class Delivery:
         commit_after_seconds: float,
         keepalive_seconds: float,
     ) -> None:
-        self.ended = asyncio.Event()
         self.request = request
         self._wire = wire
         self._stream = stream
@@ -151,13 +152,18 @@ class Delivery:
         self._first_item_seconds: float | None = None
 
     def stop(self) -> None:
-        """See `Running.stop`."""
+        """See `Running.stop`: the stream hears of it where it is looked after next, and may give an item until then."""
         self._stopping = True
 
     def abort(self) -> None:
         """See `Running.abort`."""
         self._stopping = True
         self._wire.abort()
+
+    def look(self) -> None:
+        """Wake the stream if there is something to do while it waits: aiohttp tells no handler that its client left."""
+        if self._stopping or self._wire.is_gone() or self._is_silent():
+            self._stream.wake()
 
     async def run(self) -> web.Response | None:
         """Deliver the stream; return what is to be answered instead, if nothing of it was sent.
@@ -196,6 +202,7 @@ class Delivery:
                 raise
             instead = await self._fail(error)
         finally:
+            Rounds.of_loop().leave(self)
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
@@ -204,7 +211,7 @@ class Delivery:
 
     async def _send(self) -> None:
         stream, wire = self._stream, self._wire
-        stream.quiet_seconds = min(_WATCH_SECONDS, self._commit_after_seconds)
+        stream.quiet_seconds = min(ROUND_SECONDS, self._commit_after_seconds)
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 data = piece
@@ -216,13 +223,13 @@ class Delivery:
                 if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
                     if not data and waiting > 0 and not wire.committed:
-                        stream.quiet_seconds = min(_WATCH_SECONDS, waiting)
+                        stream.quiet_seconds = min(ROUND_SECONDS, waiting)
                         continue
                     await self._commit()
                     data += stream.take_rest()
                 if data:
                     await self._write(data)
-                elif self._keepalive_seconds and monotonic() - self._written >= self._keepalive_seconds:
+                elif self._is_silent():
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
                 if ending:  # behind the items that the end record will count
@@ -235,8 +242,9 @@ class Delivery:
         self._begins = False
         await self._wire.commit()
         self._written = monotonic()
-        watch = min(_WATCH_SECONDS, self._keepalive_seconds or _WATCH_SECONDS)
-        self._stream.quiet_seconds = max(_MIN_SECONDS, watch)
+        short = 0 < self._keepalive_seconds < ROUND_SECONDS
+        self._stream.quiet_seconds = max(_MIN_SECONDS, self._keepalive_seconds) if short else None
+        Rounds.of_loop().join(self)
 
     async def _write(self, data: bytes) -> None:
         items = self._stream.items_sent
@@ -246,6 +254,10 @@ class Delivery:
         self._items = items
         await self._wire.write(data)
         self._written = monotonic()
+
+    def _is_silent(self) -> bool:
+        """Whether it is time to keep the connection alive."""
+        return 0 < self._keepalive_seconds <= monotonic() - self._written
 
     def _has_left_off(self, error: StreamError) -> bool:
         """Whether a client that has left has done so in the middle of what it was sending."""
