@@ -11,11 +11,19 @@ then the future is awaited. That is the whole latency story; there is no flush, 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from time import monotonic
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from chunkwise.errors import EncodeError
@@ -26,6 +34,7 @@ from chunkwise.sources.batches import Batches
 
 logger = logging.getLogger("chunkwise")
 
+_ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 _MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
 
 
@@ -48,11 +57,11 @@ def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> O
         TypeError: the source is a function, which somebody has forgotten to call.
         ValueError: the source is a generator that has ended.
     """
-    if inspect.isroutine(source):
+    if isinstance(source, _ROUTINES):
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
-    if (inspect.isasyncgen(source) and source.ag_frame is None) or (
-        inspect.isgenerator(source) and source.gi_frame is None
+    if (isinstance(source, AsyncGeneratorType) and source.ag_frame is None) or (
+        isinstance(source, GeneratorType) and source.gi_frame is None
     ):  # it would be a whole stream of no items
         msg = f"the source is a generator that is spent, got {source!r}: make a new one"
         raise ValueError(msg)
@@ -123,7 +132,8 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            await discard(self._level.items)  # what a failure left over
+            if self._level.items:  # what a failure left over
+                await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
         yield box.take()

@@ -77,10 +77,11 @@ class Wire(Protocol):
             ClientGone: it has left, or was cut off.
         """
 
-    async def finish(self, items: int) -> None:
-        """Say that the stream is complete, and wait until the client has taken it.
+    async def finish(self, data: bytes, items: int) -> None:
+        """Send the last bytes, say that the stream is complete, and wait until the client has taken it.
 
         Args:
+            data: the bytes, maybe none.
             items: how many it had.
 
         Raises:
@@ -123,11 +124,6 @@ class Delivery:
         request: see above.
     """
 
-    __slots__ = (
-        "_begins", "_begun", "_commit_after_seconds", "_first_item_seconds", "_items", "_keepalive_seconds",
-        "_stopping", "_stream", "_streams", "_wire", "_written", "request",
-    )  # fmt: skip
-
     def __init__(
         self,
         request: web.BaseRequest,
@@ -150,6 +146,7 @@ class Delivery:
         self._written = self._begun
         self._items = 0
         self._first_item_seconds: float | None = None
+        self._rounds: Rounds | None = None
 
     def stop(self) -> None:
         """See `Running.stop`: the stream hears of it where it is looked after next, and may give an item until then."""
@@ -202,7 +199,8 @@ class Delivery:
                 raise
             instead = await self._fail(error)
         finally:
-            Rounds.of_loop().leave(self)
+            if self._rounds is not None:
+                self._rounds.leave(self)
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
@@ -210,7 +208,7 @@ class Delivery:
         return instead
 
     async def _send(self) -> None:
-        stream, wire = self._stream, self._wire
+        stream, wire, data = self._stream, self._wire, b""
         stream.quiet_seconds = min(ROUND_SECONDS, self._commit_after_seconds)
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
@@ -227,8 +225,12 @@ class Delivery:
                         continue
                     await self._commit()
                     data += stream.take_rest()
+                if stream.complete:
+                    break  # the last piece goes together with the end
                 if data:
-                    await self._write(data)
+                    self._count()
+                    await wire.write(data)
+                    self._written = monotonic()
                 elif self._is_silent():
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
@@ -236,7 +238,8 @@ class Delivery:
                     raise GoingAway
         if self._begins:
             await self._commit()
-        await wire.finish(stream.items_sent)
+        self._count()
+        await wire.finish(data, stream.items_sent)
 
     async def _commit(self) -> None:
         self._begins = False
@@ -244,16 +247,14 @@ class Delivery:
         self._written = monotonic()
         short = 0 < self._keepalive_seconds < ROUND_SECONDS
         self._stream.quiet_seconds = max(_MIN_SECONDS, self._keepalive_seconds) if short else None
-        Rounds.of_loop().join(self)
+        self._rounds = Rounds.of_loop()
+        self._rounds.join(self)
 
-    async def _write(self, data: bytes) -> None:
-        items = self._stream.items_sent
-        begun = items > 0 or self._stream.in_item
-        if begun and self._first_item_seconds is None:
+    def _count(self) -> None:
+        """Count the items that are handed to the wire next."""
+        self._items = self._stream.items_sent
+        if self._first_item_seconds is None and (self._items > 0 or self._stream.in_item):
             self._first_item_seconds = monotonic() - self._begun
-        self._items = items
-        await self._wire.write(data)
-        self._written = monotonic()
 
     def _is_silent(self) -> bool:
         """Whether it is time to keep the connection alive."""

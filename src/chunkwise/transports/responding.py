@@ -177,8 +177,8 @@ async def respond(
     return await delivery.run() or wire.response
 
 
-def _values(request: web.BaseRequest, name: str) -> list[str]:
-    return request.headers.getall(name, [])
+def _values(request: web.BaseRequest, name: str) -> Sequence[str]:
+    return request.headers.getall(name, ())
 
 
 def _is_unix(request: web.BaseRequest) -> bool:

@@ -76,11 +76,6 @@ class StallWatch:
         stalled: whether it has cut off the client.
     """
 
-    __slots__ = (
-        "_look_seconds", "_since", "_socket", "_stall_seconds", "_taken", "_timer", "_transport", "_waits", "_written",
-        "stalled",
-    )  # fmt: skip
-
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -98,8 +93,9 @@ class StallWatch:
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._look_seconds = max(POLL_SECONDS, stall_seconds / LOOKS) if stall_seconds else ROUND_SECONDS
+        self._rounds = Rounds.of_loop()
         if self._look_seconds >= ROUND_SECONDS:
-            Rounds.of_loop().join(self)
+            self._rounds.join(self)
         else:
             self._wait()
 
@@ -124,7 +120,7 @@ class StallWatch:
         """Watch no longer."""
         if self._timer is not None:
             self._timer.cancel()
-        Rounds.of_loop().leave(self)
+        self._rounds.leave(self)
 
     def _wait(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_again)

@@ -200,8 +200,9 @@ class WebSocketWire:
         if transport is None or transport.is_closing():  # a close without an error ends the wait without one
             raise ClientGone
 
-    async def finish(self, items: int) -> None:
-        """Close with 1000 and the count of items, and wait for the client's own close."""
+    async def finish(self, data: bytes, items: int) -> None:
+        """Send the last bytes, close with 1000 and the count of items, and wait for the client's own close."""
+        await self.write(data)
         await self._close(WSCloseCode.OK, complete_reason(items))
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close tells it
