@@ -129,7 +129,7 @@ async def gather(source: Any, level: Level) -> None:
         level: where they go.
     """
     if isinstance(source, Batches):
-        await _gather_lists(aiter(source.lists), level)
+        await _gather_lists(aiter(source), level)
     elif isinstance(source, AsyncIterable):
         await _gather_items(aiter(source), level)
     elif isinstance(source, (list, tuple, set, frozenset)):

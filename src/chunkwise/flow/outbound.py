@@ -42,7 +42,7 @@ def is_stream(source: Any) -> bool:
     """Whether a source is a stream of items, or else one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
-    return isinstance(source, (AsyncIterable, Batches, Iterable))
+    return isinstance(source, (AsyncIterable, Iterable))
 
 
 def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> Outbound:
@@ -60,10 +60,11 @@ def open_outbound(source: Any, format: Format, *, stream_end: bool = False) -> O
     if isinstance(source, _ROUTINES):
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
-    if (isinstance(source, AsyncGeneratorType) and source.ag_frame is None) or (
-        isinstance(source, GeneratorType) and source.gi_frame is None
+    given = source.lists if isinstance(source, Batches) else source
+    if (isinstance(given, AsyncGeneratorType) and given.ag_frame is None) or (
+        isinstance(given, GeneratorType) and given.gi_frame is None
     ):  # it would be a whole stream of no items
-        msg = f"the source is a generator that is spent, got {source!r}: make a new one"
+        msg = f"the source is a generator that is spent, got {given!r}: make a new one"
         raise ValueError(msg)
     stream = is_stream(source)
     return Outbound(source if stream else [source], format.encoder(document=not stream, stream_end=stream_end))
