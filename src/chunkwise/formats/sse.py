@@ -8,6 +8,7 @@ cannot prove its end: a stream cut between two events looks whole, but for an en
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -51,10 +52,12 @@ class SseEncoder(RecordEncoder):
     end_record = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
-        if any(type(item) is ServerSentEvent for item in batch):
+        if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
-        lines = encode_lines(batch, self._count).split(b"\n")
-        return b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], self._count)])
+        texts = encode_lines(batch, self._count).split(b"\n")
+        texts.pop()  # behind the last line end
+        # One call for all takes half the time of a call for each.
+        return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(enumerate(texts, self._count)))
 
     def _event(self, item: Any, place: int) -> bytes:
         index = self._count + place
