@@ -182,9 +182,9 @@ class ValueDecoder:
         except msgspec.DecodeError as error:
             raise _located(str(error), byte_offset) from None
 
-    def array(self, inside: bytes) -> list[Any] | None:
-        """Decode what stands between the brackets of an array; None if anything is wrong with it."""
-        return self._try(self._array, b"[%b]" % inside)
+    def array(self, text: bytes) -> list[Any] | None:
+        """Decode the elements of an array; None if anything is wrong with it."""
+        return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
         r"""Decode one text a line (``\n`` behind each but the last); None if any is wrong or blank."""
