@@ -32,7 +32,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 import chunkwise
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats.messages import SUBPROTOCOL
-from chunkwise.formats.scanner import KIND
+from chunkwise.formats.twins import KIND
 
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32

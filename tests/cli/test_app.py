@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from chunkwise.cli.exits import MEANINGS
-from chunkwise.formats.scanner import KIND
+from chunkwise.formats.twins import KIND
 from tests.cli.running import run, run_any
 
 # Fails as an import does if the package is not installed.

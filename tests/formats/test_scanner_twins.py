@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError
-from chunkwise.formats import scanner, scanner_pure
+from chunkwise.formats import scanner_pure, twins
 from tests.formats.json_grammar import BAD, GOOD, NAMES, documents
 from tests.formats.reading import bytewise, cuts, every_split, random_split
 
@@ -150,10 +150,10 @@ def test_the_compiled_twin_was_built_where_there_is_a_compiler() -> None:
 @needs_both
 @pytest.mark.parametrize(("pure", "kind"), [("", "compiled"), ("1", "pure")])
 def test_one_variable_chooses_the_twin(pure: str, kind: str) -> None:
-    code = "from chunkwise.formats import json_document as j, scanner as s; print(s.KIND, j.Scanner.__module__)"
+    code = "from chunkwise.formats import json_document as j, twins as t; print(t.KIND, j.Scanner.__module__)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "CHUNKWISE_PURE": pure}, capture_output=True, check=True
     )
     assert done.stdout.decode().split() == [kind, f"chunkwise.formats.scanner_{kind}"]
     if pure == os.environ.get("CHUNKWISE_PURE", ""):
-        assert kind == scanner.KIND
+        assert kind == twins.KIND

@@ -20,7 +20,7 @@ from chunkwise.cli.get import get
 from chunkwise.cli.send import send
 from chunkwise.cli.serve import serve
 from chunkwise.formats import FORMATS
-from chunkwise.formats.scanner import KIND
+from chunkwise.formats.twins import KIND
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))

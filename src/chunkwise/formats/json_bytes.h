@@ -24,7 +24,7 @@ static inline int first_bit(unsigned mask) { return __builtin_ctz(mask); }
 typedef const unsigned char *Bytes;
 
 static inline int is_white(unsigned char byte) {
-    return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
+    return byte <= ' ' && (byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t');
 }
 
 static inline int is_digit(unsigned char byte) { return (unsigned char)(byte - '0') < 10; }

@@ -12,8 +12,8 @@ from chunkwise.errors import EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Format, Limits
 from chunkwise.formats.json_values import ValueDecoder, encode_array
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.scanner import Scanner
 from chunkwise.formats.stream_decoder import StreamDecoder
+from chunkwise.formats.twins import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -225,12 +225,11 @@ cdef class Scanner:
         cdef Py_ssize_t size
         cdef bint refused = False
         cdef Bytes stop
-        while True:
-            while at < end and is_white(at[0]):
-                at += 1
-            if at == end:
-                break
+        while at < end:
             byte = at[0]
+            if is_white(byte):
+                at += 1
+                continue
             if state == KEY or (state == KEY_OR_END and byte == b'"'):
                 if byte != b'"':
                     refused = True
@@ -245,13 +244,16 @@ cdef class Scanner:
                     break
                 self._name_bytes = stop - at - 1
                 if depth == on_path:
-                    self._match_member(at - window, at, stop + 1 - at, on_path - 1, escapes)
+                    self._match_member(window, at, stop + 1 - at, on_path - 1, escapes)
                 at = stop + 1
                 state = COLON
-                if at < end and at[0] == b":":
-                    at += 1
-                    state = VALUE
-                continue
+                if at == end or at[0] != b":":
+                    continue
+                at += 1
+                state = VALUE
+                if at == end or is_white(at[0]):
+                    continue
+                byte = at[0]
             if state <= VALUE_OR_END and not (byte == b"]" and state == VALUE_OR_END):
                 enter = False
                 if depth == on_path and self._lies_on_path(byte, depth, opener):
@@ -322,7 +324,7 @@ cdef class Scanner:
             self._check_string(window, at, end)
         return at
 
-    cdef bint _lies_on_path(self, unsigned char byte, Py_ssize_t depth, unsigned char opener) except -1:
+    cdef inline bint _lies_on_path(self, unsigned char byte, Py_ssize_t depth, unsigned char opener) except -1:
         if depth:
             return self._parts[depth - 1].is_item if opener == b"[" else self._member_matches
         if self._root_is_open:  # RFC 8259 §2: the root is any value; of an array the elements are wanted
@@ -330,17 +332,21 @@ cdef class Scanner:
             self._set_parts(("item",) if byte == b"[" else ())
         return True
 
-    cdef int _match_member(
-        self, Py_ssize_t position, Bytes name, Py_ssize_t size, Py_ssize_t index, bint escapes
+    cdef inline int _match_member(
+        self, Bytes window, Bytes name, Py_ssize_t size, Py_ssize_t index, bint escapes
     ) except -1:
         cdef Part* part = self._parts + index
-        self._check_size("name", size, self._max_name_bytes, position)
-        self._member_matches = False
-        if escapes:
-            plain = name_of(name[:size])
-            self._member_matches = index < self._part_count and (part.is_any or plain == self._names[index])
-        elif index < self._part_count:
-            self._member_matches = part.is_any or (size == part.size and memcmp(name, part.name, size) == 0)
+        if escapes or size > self._max_name_bytes:
+            return self._match_odd_member(window, name, size, index)
+        self._member_matches = index < self._part_count and (
+            part.is_any or (size == part.size and memcmp(name, part.name, size) == 0)
+        )
+        return 0
+
+    cdef int _match_odd_member(self, Bytes window, Bytes name, Py_ssize_t size, Py_ssize_t index) except -1:
+        self._check_size("name", size, self._max_name_bytes, name - window)
+        plain = name_of(name[:size]) if memchr(name, b"\\", size) is not NULL else name[:size]
+        self._member_matches = index < self._part_count and (self._parts[index].is_any or plain == self._names[index])
         return 0
 
     cdef int _open(
@@ -397,9 +403,7 @@ cdef class Scanner:
             self._end_value(stop + 1 - window)
             return stop + 1
         if name >= 0:
-            at = window + name
-            escapes = memchr(at, b"\\", stop - at) is not NULL
-            self._match_member(name, at, stop + 1 - at, self._on_path - 1, escapes)
+            self._match_odd_member(window, window + name, stop + 1 - window - name, self._on_path - 1)
             self._token_start = -1
         self._state = COLON
         return stop + 1
