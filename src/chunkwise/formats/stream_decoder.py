@@ -66,7 +66,8 @@ class StreamDecoder(ABC):
         if self._finished:
             msg = "feed() after finish(): use a new decoder for a new stream"
             raise ValueError(msg)
-        data, self._unread = self._unread + data, b""
+        if self._unread:
+            data, self._unread = self._unread + data, b""
         try:
             if self._bom_pending is not None:
                 data = self._without_bom(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from chunkwise.formats.scanner_pure import Scanner
+from chunkwise.formats.sse_pure import event_texts
 from chunkwise.formats.utf8_pure import whole_bytes
 
 KIND = "pure"
@@ -17,10 +18,11 @@ KIND = "pure"
 if not os.environ.get("CHUNKWISE_PURE"):
     try:
         from chunkwise.formats.scanner_compiled import Scanner
+        from chunkwise.formats.sse_compiled import event_texts
         from chunkwise.formats.utf8_compiled import whole_bytes
     except ImportError:  # there was no compiler
         pass
     else:
         KIND = "compiled"
 
-__all__ = ["KIND", "Scanner", "whole_bytes"]
+__all__ = ["KIND", "Scanner", "event_texts", "whole_bytes"]
