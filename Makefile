@@ -24,6 +24,7 @@ bench: .venv/.installed
 
 clean:
 	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -f src/chunkwise/formats/*.c src/chunkwise/formats/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: .venv/.installed  # from the plain index: no setting of this machine gets into the file
@@ -36,7 +37,7 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
 
-.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml
+.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/formats/*.pyx src/chunkwise/formats/*.h)
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt

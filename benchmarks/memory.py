@@ -32,6 +32,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 import chunkwise
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats.messages import SUBPROTOCOL
+from chunkwise.formats.twins import KIND
 
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32
@@ -235,15 +236,13 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
 def machine() -> str:
     """Versions and hardware, in one line each."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("chunkwise", "aiohttp", "msgspec")]
-    scanner = getattr(sys.modules.get("chunkwise.formats.scanner"), "__file__", None) or "?"
-    kind = "pure" if scanner.endswith(".py") else "compiled"
     processor = platform.processor()
     if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - stdlib and short
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
             names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
     return (
-        f"{', '.join(versions)}, scanner {kind}, {platform.python_implementation()} {platform.python_version()}\n"
+        f"{', '.join(versions)}, {KIND} scanner, {platform.python_implementation()} {platform.python_version()}\n"
         f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor}"
     )
 

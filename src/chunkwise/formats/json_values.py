@@ -183,16 +183,17 @@ class ValueDecoder:
         except msgspec.DecodeError as error:
             raise _located(str(error), byte_offset) from None
 
-    def array(self, inside: bytes) -> list[Any] | None:
-        """Decode what stands between the brackets of an array; None if anything is wrong with it."""
-        return self._try(self._array, b"[%b]" % inside)
+    def array(self, text: bytes) -> list[Any] | None:
+        """Decode the elements of an array; None if anything is wrong with it."""
+        return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
         r"""Decode one text a line (``\n`` behind each but the last); None if any is wrong or blank."""
         # Each line in brackets of its own: the engine does not mind where lines end, and would take "1 2" for two
         # items and a value over two lines for one. No JSON text can have "]\n[" inside.
-        boxes = self._try(self._boxed, b"[%b]" % run.replace(b"\n", b"]\n["), lines=True)
-        if boxes is None or len(boxes) != run.count(b"\n") + 1:
+        inside = run.replace(b"\n", b"]\n[")
+        boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
+        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than to count line ends
             return None
         return list(chain.from_iterable(boxes))
 
