@@ -1,0 +1,60 @@
+"""This machine -> what a reader has to know of it, and nothing that names it: no host, no path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = [
+    *("chunkwise", "aiohttp", "msgspec", "ijson", "orjson", "fastapi", "starlette", "uvicorn", "httptools", "uvloop"),
+    *("pydantic", "sse-starlette", "aiohttp-sse", "aiohttp-sse-client", "json-stream", "json-stream-rs-tokenizer"),
+    *("httpx", "httpx-sse"),
+]
+
+
+def versions() -> dict[str, str]:
+    """What is measured, and with what: name -> version, of all that is installed."""
+    found = {"python": f"{platform.python_implementation()} {platform.python_version()}", "scanner": scanner()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    if shutil.which("node"):
+        found["node"] = subprocess.run(
+            ["node", "--version"], check=False, capture_output=True, text=True
+        ).stdout.strip()
+    return found
+
+
+def scanner() -> str:
+    """Whether chunkwise' scanner is compiled here, or pure Python: what it has loaded tells."""
+    import chunkwise  # noqa: F401 - so that it has chosen
+
+    loaded = [module for name, module in sys.modules.items() if name.startswith("chunkwise.formats.")]
+    files = [getattr(module, "__file__", None) or "" for module in loaded]
+    return "compiled" if any(not file.endswith(".py") for file in files if file) else "pure Python"
+
+
+def hardware() -> dict[str, str]:
+    """Processor, cores, kernel."""
+    processor = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        lines = told.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": processor, "cores": str(cores), "kernel": f"{platform.system()} {platform.release()}"}
+
+
+def in_words() -> str:
+    """All of it, in two lines."""
+    software = ", ".join(f"{name} {version}" for name, version in versions().items() if version != "not installed")
+    told = hardware()
+    return f"{software}\n{told['kernel']}, {told['cores']} x {told['processor']}"
