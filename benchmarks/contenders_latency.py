@@ -4,7 +4,7 @@ Benchmarks are hard; what is unfair here:
 
 - **Pings.** Two streams whose source never waits run on the loop that answers pings. Plain aiohttp's handler gives the
   loop up only when the socket is full, and this client never lets it be full; a handler with a `sleep(0)` now and then
-  would fare better. A ping is due every 2 ms; one that is sent late, because the one before was not answered, counts
+  would fare better. A ping is due every 10 ms; one that is sent late, because the one before was not answered, counts
   from when it was due, for a user who comes in between waits as well.
 - **Idle streams.** Each has sent one event and waits. What chunkwise has for it more than a bare handler: a watch for
   clients that have left, keepalive, a limit for stalls. What the kernel holds for a socket is in no process' memory.
@@ -29,7 +29,7 @@ from benchmarks.draining import BUFFER_BYTES, LAST_CHUNK, Cut, body_of, connect,
 from benchmarks.rows import event, row, rows
 from benchmarks.serving import serve_aiohttp
 
-PING_SECONDS = 0.002
+PING_SECONDS = 0.01
 """How often a ping is due."""
 
 SETTLE_SECONDS = 1.2

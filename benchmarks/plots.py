@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import short
 from benchmarks.results import Measured, Results
 
 OURS = "#1b7f5c"
@@ -60,7 +61,7 @@ def _subject(subject: Measured, folder: Path) -> Path:
             ours = row.name.startswith("chunkwise")
             axes.barh(place, median, height=0.6, color=OURS if ours else RIVALS)
             axes.hlines(place, min(values), max(values), color="#333333", linewidth=1)
-            axes.annotate(f" {median:.3g}", (max(values), place), va="center")
+            axes.annotate(f" {short(median)}", (max(values), place), va="center")
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.set_xlabel(f"{unit}; less is better")
         axes.set_title(f"{subject.title}: {subject.count:,}", loc="left")

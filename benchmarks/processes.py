@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,22 +60,21 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
         Failed: a process did, or told nothing, or took too long.
     """
     job: dict[str, Any] = {"name": contender.name, "count": count, "warm_count": warm_count, "check": check, "port": 0}
-    server: subprocess.Popen[str] | None = None
-    client: subprocess.Popen[str] | None = None
+    server: _Child | None = None
+    client: _Child | None = None
     try:
         ready: Told = {}
         if contender.server is not None:
-            server = _start({**job, "role": "server", "core": cores.server})
-            ready = _line(server, "server")
+            server = _Child("server", {**job, "role": "server", "core": cores.server})
+            ready = server.line()
             job["port"] = int(ready["port"])
         core = cores.server if contender.on_server_core else cores.client
-        client = _start({**job, "role": "client", "core": core})
-        told = _line(client, "client")
+        client = _Child("client", {**job, "role": "client", "core": core})
+        told = client.line()
         told["client_peak_mib"] = told.pop("peak_mib")
         if server is not None:
-            assert server.stdin is not None
-            server.stdin.close()
-            end = _line(server, "server")
+            server.stop()
+            end = server.line()
             told["server_peak_mib"] = end["peak_mib"]
             told["growth_mib"] = max(end["peak_mib"] - ready["resident_mib"], 0.01)
             told["server_cpu_seconds"] = end["cpu_seconds"] - ready["cpu_seconds"]
@@ -81,35 +82,54 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
     finally:
         for process in (client, server):
             if process is not None:
-                _end(process)
+                process.end()
 
 
-def _start(job: dict[str, Any]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.child", json.dumps({**job, "limit_seconds": LIMIT_SECONDS})]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+class _Child:
+    """One process of a contender; see `child` for what it does."""
 
+    def __init__(self, side: str, job: dict[str, Any]) -> None:
+        self._side = side
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - a pipe would block who fills it
+        arguments = json.dumps({**job, "limit_seconds": LIMIT_SECONDS})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.child", arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
 
-def _line(process: subprocess.Popen[str], side: str) -> Told:
-    """Return the next line of JSON that a process tells."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if line:
-        told: Told = json.loads(line)
-        return told
-    assert process.stderr is not None
-    status, errors = process.wait(), process.stderr.read().strip().splitlines()
-    raise Failed(f"the {side} ended with {status}: {errors[-1] if errors else 'no word'}")
+    def line(self) -> Told:
+        """Return the next line of JSON that the process tells.
 
+        Raises:
+            Failed: it has ended without one.
+        """
+        assert self._process.stdout is not None
+        if line := self._process.stdout.readline():
+            told: Told = json.loads(line)
+            return told
+        status = self._process.wait()
+        self._errors.seek(0)
+        said = self._errors.read().strip().splitlines() or ["no word"]
+        why = f"it took more than {LIMIT_SECONDS} s" if status == -signal.SIGALRM else said[-1]
+        raise Failed(f"the {self._side} ended with {status}: {why}")
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """See that a process has ended: by itself within two seconds, or by force."""
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None and not pipe.closed:
-            pipe.close()
-    try:
-        process.wait(timeout=2)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    def stop(self) -> None:
+        """Tell a server to stop."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def end(self) -> None:
+        """See that the process has ended: by itself within two seconds, or by force."""
+        self.stop()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()

@@ -56,7 +56,7 @@ SUBJECTS = (
     Subject(
         title="pings while two hot streams of rows run",
         contenders=contenders_latency.HOT,
-        count=400_000,
+        count=600_000,
         quick_count=50_000,
         shows=("p99_ms", "ms"),
     ),

@@ -43,8 +43,9 @@ def text(results: Results, *, markdown: bool) -> str:
     if results.memory_growth_mib is not None or results.memory_failed:
         lines.append(_memory(results))
     parts += [f"{'### ' if markdown else ''}The questions", table(head, lines, markdown=markdown)]
-    failures = results.failures()
-    parts += ["\n".join(["Could not be measured:", *[f"- {line}" for line in failures]])] if failures else []
+    left_out = [f"{row.name}: {row.skipped}" for subject in results.subjects for row in subject.rows if row.skipped]
+    if lacking := [*results.failures(), *left_out]:
+        parts.append("\n".join(["Not measured:\n", *[f"- {line}" for line in lacking]]))
     return "\n\n".join(parts)
 
 
@@ -76,9 +77,9 @@ def _contender(row: Row, shown: Sequence[str] | None, width: int) -> Cells:
     median = statistics.median(figures)
     cells = [
         row.name + " (failed later)" * bool(row.failed),
-        _short(median),
-        _short(min(figures)),
-        _short(max(figures)),
+        short(median),
+        short(min(figures)),
+        short(max(figures)),
     ]
     if not shown:
         megabytes = _median(row, "bytes")
@@ -92,7 +93,8 @@ def _median(row: Row, name: str) -> float:
     return statistics.median(figures) if figures else 0.0
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure in three digits."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
@@ -105,7 +107,7 @@ def _verdict(verdict: Verdict) -> Cells:
     question, values = verdict.question, verdict.values
     if not values:
         return (question.text, _bound(question), "", "", "", verdict.word)
-    figures = [f"{_short(value)}{question.unit}" for value in (statistics.median(values), min(values), max(values))]
+    figures = [f"{short(value)}{question.unit}" for value in (statistics.median(values), min(values), max(values))]
     return (question.text, _bound(question), *figures, verdict.word)
 
 
