@@ -2,10 +2,11 @@
 
 Benchmarks are hard, and these are unfair in ways that the reader should know:
 
-- The generator never waits, so that only the layers are measured. A database would be slower than all of them.
+- The generator never waits, so that only the layers are measured. A database would be slower than all of them. It
+  makes each row anew, which takes a third of the time of the fastest, and makes all ratios smaller.
 - FastAPI writes JSON Lines, not an array, and passes each row through pydantic: it checks what others do not. Its
   endpoint says ``AsyncIterable[dict[str, Any]]``, which lets pydantic's compiled serializer do the work; without that
-  hint it takes three times as long, and stands in the table on its own.
+  hint it takes three to four times as long, and stands in the table on its own.
 - uvicorn has uvloop and httptools; aiohttp, and so chunkwise, runs on asyncio's own loop.
 - chunkwise gives the event loop a turn after each write, and looks after stalls and clients that have left; plain
   aiohttp's loop over rows does neither (see `contenders_latency`).

@@ -204,5 +204,17 @@ QUESTIONS = (
     ),
 )
 
+UNFAIR = {
+    module.__name__.rpartition("_")[2]: "- " + (module.__doc__ or "").partition("\n- ")[2].strip()
+    for module in (
+        contenders_rows,
+        contenders_events,
+        contenders_websocket,
+        contenders_decoding,
+        contenders_latency,
+    )
+}
+"""What is unfair about the questions, as a list in Markdown: the modules of their contenders say it."""
+
 CONTENDERS = {contender.name: contender for subject in SUBJECTS for contender in subject.contenders}
 """All, by name: a child process finds its own here."""

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.memory import MOST_GROWTH_MIB
-from benchmarks.questions import Question
+from benchmarks.questions import UNFAIR, Question
 from benchmarks.results import Measured, Results, Row, Verdict
 
 Cells = Sequence[str]
@@ -31,7 +31,12 @@ def table(head: Cells, lines: Sequence[Cells], *, markdown: bool) -> str:
 
 
 def text(results: Results, *, markdown: bool) -> str:
-    """All of the results in words: the machine, each subject, and what each question comes to."""
+    """All of the results in words: the machine, each subject, and what each question comes to.
+
+    Args:
+        results: what was measured.
+        markdown: for a page, with what is unfair about it; otherwise for a terminal.
+    """
     parts = [_preface(results)]
     for subject in results.subjects:
         parts += [
@@ -46,6 +51,8 @@ def text(results: Results, *, markdown: bool) -> str:
     left_out = [f"{row.name}: {row.skipped}" for subject in results.subjects for row in subject.rows if row.skipped]
     if lacking := [*results.failures(), *left_out]:
         parts.append("\n".join(["Not measured:\n", *[f"- {line}" for line in lacking]]))
+    if markdown:
+        parts += ["### What is unfair", *[f"{name.capitalize()}:\n\n{points}" for name, points in UNFAIR.items()]]
     return "\n\n".join(parts)
 
 
@@ -58,7 +65,8 @@ def _preface(results: Results) -> str:
         f"{results.hardware['kernel']}, {results.hardware['cores']} x {results.hardware['processor']}; "
         f"server and client {pinned}.\n"
         f"{extent.capitalize()} of {results.seconds:.0f} s; rounds: {results.rounds}, each in fresh processes, the "
-        "contenders in turn; medians, and lowest to highest."
+        "contenders in turn; medians, and lowest to highest.\n"
+        "Server MiB: how much more the server took at its peak than when it was ready; client MiB: the client's peak."
     )
 
 

@@ -180,7 +180,10 @@ def test_a_missing_rival_is_told_and_a_missed_bound_too() -> None:
     assert "the server ended with 1: no word" in text(none, markdown=False)
     assert "Node: node is not on the PATH" in text(node, markdown=False)
     assert text(good, markdown=False).startswith("chunkwise 1.\n")  # and no word of what is not installed
-    assert " >= 0.7x |" in text(good, markdown=True)
+    page = text(good, markdown=True)
+    assert " >= 0.7x |" in page
+    assert page.count("\n- ") > 20  # what is unfair, point by point
+    assert "- FastAPI writes JSON Lines, not an array" in page
 
 
 @pytest.mark.parametrize("pair", memory.MEASURED, ids=lambda pair: pair.names[1])
