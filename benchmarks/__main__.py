@@ -129,7 +129,11 @@ def main() -> int:
         results = Results.load(options.source)
     else:
         path = FOLDER / ("quick.json" if options.quick else "full.json")
-        results = run(options, path)
+        try:
+            results = run(options, path)
+        except KeyboardInterrupt:
+            say(f"interrupted; the subjects that were through are in {path.relative_to(ROOT)}")
+            return 130
         say(f"kept in {path.relative_to(ROOT)}")
     print(text(results, markdown=options.markdown))
     try:

@@ -42,7 +42,7 @@ def scanner() -> str:
 
 
 def hardware() -> dict[str, str]:
-    """Processor, cores, kernel."""
+    """Processor, cores, kernel, and how busy the machine is with other work."""
     processor = platform.processor() or platform.machine()
     told = Path("/proc/cpuinfo")
     if told.exists():
@@ -50,7 +50,12 @@ def hardware() -> dict[str, str]:
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": processor, "cores": str(cores), "kernel": f"{platform.system()} {platform.release()}"}
+    return {
+        "processor": processor,
+        "cores": str(cores),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
 
 
 def in_words() -> str:

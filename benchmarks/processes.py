@@ -53,8 +53,9 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
         cores: where.
 
     Returns:
-        What the client told, ``client_peak_mib`` among it; with a server also ``server_peak_mib``, ``growth_mib`` over
-        what the server was when it was ready, and ``server_cpu_seconds`` since then.
+        What the client told, with ``client_peak_mib``, and ``client_cpu_seconds`` of what is measured; with a server
+        also ``server_peak_mib``, ``growth_mib`` over what the server was when it was ready, and ``server_cpu_seconds``
+        since then, the warm-up among them.
 
     Raises:
         Failed: a process did, or told nothing, or took too long.
@@ -72,6 +73,7 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
         client = _Child("client", {**job, "role": "client", "core": core})
         told = client.line()
         told["client_peak_mib"] = told.pop("peak_mib")
+        told["client_cpu_seconds"] = told.pop("cpu_seconds")
         if server is not None:
             server.stop()
             end = server.line()
@@ -105,11 +107,14 @@ class _Child:
         """Return the next line of JSON that the process tells.
 
         Raises:
-            Failed: it has ended without one.
+            Failed: it has ended without one, or says something else.
         """
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
-            told: Told = json.loads(line)
+            try:
+                told: Told = json.loads(line)
+            except ValueError:
+                raise Failed(f"the {self._side} said {line.strip()!r}, expected a line of JSON") from None
             return told
         status = self._process.wait()
         self._errors.seek(0)

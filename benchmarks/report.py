@@ -63,7 +63,8 @@ def _preface(results: Results) -> str:
     return (
         f"{', '.join(installed)}.\n"
         f"{results.hardware['kernel']}, {results.hardware['cores']} x {results.hardware['processor']}; "
-        f"server and client {pinned}.\n"
+        f"server and client {pinned}. Load average before it began: {results.hardware['load']}; above 0.5 or so, other "
+        "work has made the figures worse and wider.\n"
         f"{extent.capitalize()} of {results.seconds:.0f} s; rounds: {results.rounds}, each in fresh processes, the "
         "contenders in turn; medians, and lowest to highest.\n"
         "Server MiB: how much more the server took at its peak than when it was ready; client MiB: the client's peak."

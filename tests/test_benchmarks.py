@@ -147,7 +147,7 @@ def results(*rows: Row, quick: bool = False) -> Results:
         quick=quick,
         rounds=3,
         versions={"chunkwise": "1", "orjson": "not installed"},
-        hardware={"processor": "P", "cores": "2", "kernel": "K"},
+        hardware={"processor": "P", "cores": "2", "kernel": "K", "load": "0.1"},
         pinned=True,
         subjects=measured,
     )
