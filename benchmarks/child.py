@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import Any
 
-from benchmarks.contender import Contender, Task, cpu_seconds, peak_mib
+from benchmarks.contender import Contender, Task, cpu_seconds, forget_peak, peak_mib
 from benchmarks.questions import CONTENDERS
 
 
@@ -20,6 +20,7 @@ def run_client(contender: Contender, job: dict[str, Any]) -> None:
     port = job["port"]
     if warm := job["warm_count"]:
         contender.client(Task(count=warm, port=port, check=True))
+    forget_peak()
     before = cpu_seconds()
     told = contender.client(Task(count=job["count"], port=port, check=job["check"]))
     print(json.dumps({**told, "peak_mib": peak_mib(), "cpu_seconds": cpu_seconds() - before}), flush=True)

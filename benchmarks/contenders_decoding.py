@@ -13,7 +13,8 @@ Benchmarks are hard; what is unfair here:
 - Those that read the whole body hold it, and all items, and Python's garbage collector goes through what they hold
   over and over, as it does by default. Their first item comes after the last byte. Memory is in the table.
 - "ready windows" reads the same bytes from the same client, and decodes after each what it has of whole rows: where
-  rows end it knows beforehand. It checks nothing, and that is the limit of what a scanner can reach.
+  rows end it knows beforehand. It checks nothing, and that is the limit of what a scanner can reach. Its memory holds
+  the whole document, which is where it knows it from.
 - The server is another process on the other core, and sends bytes that are ready, 64 KiB at a time.
 """
 

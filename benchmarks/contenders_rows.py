@@ -1,4 +1,4 @@
-"""200,000 rows from an async generator, one by one -> a JSON array over HTTP; and a nested document.
+"""200,000 rows from an async generator, one by one -> a JSON array over HTTP.
 
 Benchmarks are hard, and these are unfair in ways that the reader should know:
 
@@ -35,7 +35,7 @@ import msgspec
 
 from benchmarks.contender import Contender, Task, Told, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
-from benchmarks.rows import live_document, row, row_text, rows, whole_document
+from benchmarks.rows import row, row_text, rows
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
 
 ROWS_IN_A_CALL = 256
@@ -158,60 +158,6 @@ def serve_file(ready: int) -> None:
     serve_sockets(answer)
 
 
-# The nested document.
-
-
-async def nested(request: Any) -> Any:
-    """`respond` with a live document."""
-    import chunkwise
-
-    return await chunkwise.respond(request, live_document(int(request.match_info["count"])), "json")
-
-
-async def write_a_scalar(request: Any) -> Any:
-    """A plain aiohttp handler that walks the document, and writes whatever it meets."""
-    from aiohttp import web
-
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
-    await write_value(response, live_document(int(request.match_info["count"])))
-    await response.write_eof()
-    return response
-
-
-async def write_value(response: Any, value: Any) -> None:
-    """Write a value part by part, waiting for what has to be waited for."""
-    if asyncio.iscoroutine(value):
-        value = await value
-    if isinstance(value, dict):
-        before = b"{"
-        for name, member in value.items():
-            await response.write(before)
-            await response.write(json.dumps(name).encode())
-            await response.write(b":")
-            await write_value(response, member)
-            before = b","
-        await response.write(b"}" if value else b"{}")
-    elif isinstance(value, list):
-        before = b"["
-        for element in value:
-            await response.write(before)
-            await write_value(response, element)
-            before = b","
-        await response.write(b"]" if value else b"[]")
-    elif isinstance(value, AsyncIterator):
-        await response.write(b"[")
-        before = b""
-        async for element in value:
-            if before:
-                await response.write(before)
-            await write_value(response, element)
-            before = b","
-        await response.write(b"]")
-    else:
-        await response.write(json.dumps(value).encode())
-
-
 # Clients.
 
 
@@ -224,15 +170,6 @@ def read_rows(task: Task, *, lines: bool = False) -> Told:
         got = msgspec.json.decode(b"[" + text.strip().replace(b"\n", b",") + b"]" if lines else text)
         if got != [row(index) for index in range(task.count)]:
             raise WrongContent(f"{len(got)} items, not the {task.count} that were to come")
-    return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
-
-
-def read_nested(task: Task) -> Told:
-    """Drain the nested document; look at it if asked to."""
-    with connect(task.port) as connection:
-        drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
-    if task.check and msgspec.json.decode(body_of(drained)) != whole_document(task.count):
-        raise WrongContent("another document than the one that was to come")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
@@ -269,8 +206,6 @@ STARLETTE = "Starlette StreamingResponse, orjson a row"
 WRITE_A_ROW = "aiohttp write(json.dumps(row)) a row"
 BUFFERED = "aiohttp web.Response(orjson.dumps(all))"
 BARE_LOOP = "bare loop without HTTP (limit)"
-NESTED = "chunkwise respond(), nested document"
-WRITE_A_SCALAR = "aiohttp write() a scalar, recursively"
 
 UVICORN = ("uvicorn", "httptools", "uvloop") if sys.platform != "win32" else ("uvicorn", "httptools")
 """What `serve_asgi` needs."""
@@ -300,9 +235,4 @@ ARRAY = [
     ),
     Contender(name=BARE_LOOP, client=run_bare_loop, on_server_core=True),
     Contender(name="sendfile of the same bytes (limit)", server=serve_file, client=read_rows),
-]
-
-DOCUMENT = [
-    Contender(name=NESTED, server=partial(serve_handler, handler=nested), client=read_nested),
-    Contender(name=WRITE_A_SCALAR, server=partial(serve_handler, handler=write_a_scalar), client=read_nested),
 ]
