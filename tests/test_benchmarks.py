@@ -141,6 +141,25 @@ def test_a_process_that_fails_says_why() -> None:
         measure(Contender(name="nobody", client=read_rows), 1, cores=NOT_PINNED)
 
 
+def test_rivals_that_crash_or_are_missing_do_not_end_the_run() -> None:
+    rivals = [
+        Contender(name="crashes", client=read_rows),  # a child knows nobody of that name
+        Contender(name="not installed", client=read_rows, needs=("no_such_module",)),
+        Contender(name="no program", client=read_rows, program="no-such-program"),
+        CONTENDERS[BARE_LOOP],
+    ]
+    found = results()
+    found.rounds = 2
+    command.run_subject(Subject(title="all", contenders=rivals, count=10, quick_count=5), found, NOT_PINNED)
+    [_, measured] = found.subjects
+    crashed, absent, skipped, well = measured.rows
+    assert "KeyError: 'crashes'" in crashed.failed
+    assert "no_such_module" in absent.failed
+    assert "no-such-program" in skipped.skipped
+    assert [run["items"] for run in well.runs] == [10, 10]
+    assert command.status(found) == 2
+
+
 def results(*rows: Row, quick: bool = False) -> Results:
     measured = [Measured(title="rows", count=2, rows=list(rows))]
     return Results(
