@@ -44,7 +44,8 @@ async def send_each(request: Any, *, with_orjson: bool) -> Any:
         import orjson
 
         def encode(item: Any) -> str:
-            return orjson.dumps(item).decode()
+            text: str = orjson.dumps(item).decode()
+            return text
 
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
