@@ -31,7 +31,6 @@ from functools import cache, partial
 from typing import Any
 
 import msgspec
-from aiohttp import ClientSession, ClientTimeout
 
 from benchmarks.contender import Client, Contender, Task, Told
 from benchmarks.rows import ANSWER, BEFORE_ITEMS, document, row
@@ -165,6 +164,8 @@ async def _windows(response: Any, text: bytes, ends: list[int]) -> AsyncIterator
 
 def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Told:
     """Ask for the document, and take what a reader gives."""
+    from aiohttp import ClientSession, ClientTimeout  # here: the clients of other subjects load this file, too
+
     for name in imports:
         importlib.import_module(name)
     taken = Taken(keep=task.check)
