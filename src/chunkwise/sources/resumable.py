@@ -77,7 +77,7 @@ def resumable(
 def first_items(source: Any, count: int) -> Any:
     """Return the first so many items of a source as a source."""
     if isinstance(source, Batches):
-        return Batches(_first_of_lists(source.lists, count))
+        return Batches(_first_of_lists(source, count))
     return _first(source, count) if hasattr(source, "__aiter__") else _first_of_sync(source, count)
 
 
