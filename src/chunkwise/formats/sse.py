@@ -177,8 +177,10 @@ class SseDecoder(StreamDecoder):
         """Take whole lines."""
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
-            # The block that is open, and the one that stays open, line by line; those between in one call.
-            start = 0 if not self._open else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
+            # The block that is open, the first, for its id, and the one that stays open, line by line; those between
+            # in one call.
+            by_line = self._open or not self.first_event_id
+            start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
             if not self._take_blocks(run, start, last + 2, out):
                 self._take_lines(run[start : last + 2], out)
