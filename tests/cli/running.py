@@ -46,12 +46,14 @@ def run(*words: object, **options: Any) -> Done:
 
 def run_any(*words: object, **options: Any) -> Done:
     given = {"timeout": GUARD_SECONDS, "stdin": subprocess.DEVNULL, **options}
+    if "input" in options:
+        del given["stdin"]
     done = subprocess.run([str(word) for word in words], capture_output=True, check=False, **given)
     return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
-def curl(url: str, *options: str) -> Done:
-    return run_any("curl", "-sS", "--globoff", *options, url)
+def curl(url: str, *options: str, **given: Any) -> Done:
+    return run_any("curl", "-sS", "--globoff", *options, url, **given)
 
 
 class Running:

@@ -137,7 +137,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
     The page is at /. The routes are /chunked, /non-chunked, /json, /nested, /sse, /events, /large, /ws, /upper and
     /fail; ?interval=SECONDS changes the pace of each, ?items=N how many items it makes, ?size=BYTES how large they
-    are, and ?fail=N lets it fail after N of them.
+    are, and ?fail=N lets it fail after N of them (of /nested, of users and roles).
     """
     return demo(**options)
 
