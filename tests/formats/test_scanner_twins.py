@@ -114,6 +114,23 @@ def test_every_case_of_the_grammar_in_two_pieces(data: bytes) -> None:
 
 
 @needs_both
+def test_values_of_several_arrays_or_of_objects_are_put_together_one_by_one() -> None:
+    assert scanner_compiled is not None
+    for data, parts, array in (
+        (b"[[1, 2] , [3]]", ("item", "item"), b"[1,2,3]"),
+        (b'{"a":[1 , 2],"b":[3]}', ("*", "item"), b"[1,2,3]"),
+        (b'[{"a":1,"b":2}]', ("item", "*"), b"[1,2]"),
+        (b"[[1 , 2],3]", ("item",), b"[[1 , 2],3]"),
+        (b"[[1 , 2]]", ("item", "item"), b"[1 , 2]"),
+    ):
+        for twin in (scanner_pure.Scanner, scanner_compiled.Scanner):
+            scanner = twin(parts, max_depth=3)
+            scanner.scan(data, 0)
+            assert scanner.array(data) == array
+        assert_alike([data], {"parts": parts, "max_depth": 3})
+
+
+@needs_both
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 15, 16, 17, 40])
 def test_every_byte_in_strings_and_numbers_of_every_size(size: int) -> None:
     for odd in bytewise(bytes(range(256))):
