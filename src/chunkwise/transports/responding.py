@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, overload
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import is_stream, open_outbound
@@ -148,7 +149,8 @@ async def respond(
         if isinstance(found, web.Response):
             return found
         rest, key = found, source.key
-        headers = {**headers, **rest.headers}
+        headers = CIMultiDict(headers)  # which may hold a name twice
+        headers.update(rest.headers)
         status = rest.status or status
     wire: Wire
     if upgrade:
