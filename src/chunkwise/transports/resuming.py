@@ -260,7 +260,7 @@ class ResumingStream(Stream):
         start = self._part.start or Start()
         if self._policy.max_reconnects == 0:
             return None
-        if self._given == 0:
+        if self._given == 0 and (start.ranges or self._policy.restart):
             return Place({}, 0, start)
         record = self._record()
         if start.ranges and record is not None and not self._to_skip and not (start.key and self._inside):
