@@ -47,6 +47,8 @@ async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -
         async with session.get(serving.make_url("/report")) as response:
             users = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Adam"}]
             assert await response.json() == {"users": users, "total": 2, "settings": {"theme": "dark"}}
+        async with session.get(serving.make_url("/squares")) as response:
+            assert await response.json() == [[n, n * n] for n in range(1000)]
         async with session.post(serving.make_url("/users"), data=chunkwise.body(users, "csv")) as response:
             assert await response.json() == {"added": 2}
         async with session.post(

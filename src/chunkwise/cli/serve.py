@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -110,7 +110,7 @@ def _interval(query: Mapping[str, str]) -> float:
 async def _told(source: Batches) -> AsyncIterator[list[Any]]:
     """Give a file's batches, its errors as answers that say what is wrong with it."""
     try:
-        async with _opened(source) as batches:
+        async with aclosing(aiter(source)) as batches:
             async for batch in batches:
                 yield batch
     except PathNotFound as error:
@@ -121,23 +121,13 @@ async def _told(source: Batches) -> AsyncIterator[list[Any]]:
 
 async def _paced(source: Batches, interval: float) -> AsyncIterator[Any]:
     first = True
-    async with _opened(source) as batches:
+    async with aclosing(aiter(source)) as batches:
         async for batch in batches:
             for item in batch:
                 if not first:
                     await asyncio.sleep(interval)
                 first = False
                 yield item
-
-
-@asynccontextmanager
-async def _opened(source: Batches) -> AsyncIterator[AsyncIterable[list[Any]]]:
-    """Give the lists of a source, and close them when the body ends, not when they are collected."""
-    try:
-        yield source.lists
-    finally:
-        if isinstance(source.lists, AsyncGenerator):
-            await source.lists.aclose()
 
 
 async def serve(paths: Sequence[Path], host: str, port: int) -> None:

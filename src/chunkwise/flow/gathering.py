@@ -52,6 +52,13 @@ class Box:
         self.worth_writing = False
         self.since = monotonic()
 
+    def is_due(self, *, at_once: bool) -> bool:
+        """Whether it is time to write, for a producer that keeps up or, ``at_once``, does not."""
+        size = len(self.buffer)
+        if size >= WRITE_BYTES or not size:
+            return size > 0
+        return self.worth_writing and (at_once or monotonic() - self.since >= OLDEST_SECONDS)
+
     def take(self) -> bytes:
         """Hand over the bytes."""
         data = bytes(self.buffer)
@@ -79,9 +86,9 @@ class Level:
         self.batch_items = 1  # until the first has shown how large they are
         self._box = box
 
-    def is_full(self) -> bool:
-        """Whether it is time to encode."""
-        return len(self.items) >= self.batch_items or monotonic() - self._box.since >= OLDEST_SECONDS
+    def room(self) -> tuple[int, float]:
+        """Return how many more items are to be gathered before they are encoded, and until when, on `monotonic`."""
+        return self.batch_items - len(self.items), self._box.since + OLDEST_SECONDS
 
     def encode(self) -> tuple[Any] | None:
         """Encode what was gathered up to the first item with live parts, and return that in a tuple, or None.
@@ -124,7 +131,7 @@ async def gather(source: Any, level: Level) -> None:
         level: where they go.
     """
     if isinstance(source, Batches):
-        await _gather_lists(aiter(source.lists), level)
+        await _gather_lists(aiter(source), level)
     elif isinstance(source, AsyncIterable):
         await _gather_items(aiter(source), level)
     elif isinstance(source, (list, tuple, set, frozenset)):
@@ -135,12 +142,16 @@ async def gather(source: Any, level: Level) -> None:
 
 
 async def _gather_items(iterator: AsyncIterator[Any], level: Level) -> None:
-    append, is_full = level.items.append, level.is_full
+    # What stands in this loop is paid for each item: no call but that of the clock, and of nothing but local names.
+    items, now = level.items, monotonic
+    left, latest = level.room()
     try:
         async for item in iterator:
-            append(item)
-            if is_full():
+            items.append(item)
+            left -= 1
+            if left <= 0 or now() >= latest:
                 await enough()
+                left, latest = level.room()
     finally:
         await _close(iterator)
 
@@ -156,10 +167,11 @@ async def _gather_lists(iterator: AsyncIterator[list[Any]], level: Level) -> Non
 async def _extend(batch: list[Any], level: Level) -> None:
     start = 0
     while start < len(batch):
-        stop = start + max(1, level.batch_items - len(level.items))
+        stop = start + max(1, level.room()[0])
         level.items += batch[start:stop]
         start = stop
-        if level.is_full():
+        left, latest = level.room()
+        if left <= 0 or monotonic() >= latest:
             await enough()
 
 

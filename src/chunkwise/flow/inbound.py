@@ -11,6 +11,12 @@ from typing import Any, Literal
 from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
 from chunkwise.formats.contract import Decoder
 
+_PIECE_BYTES = 32 * 1024
+"""What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""
+
+_MOST_PIECE_BYTES = 256 * 1024
+"""And where nothing comes out, since it is skipped, or one long item."""
+
 
 class Broken(Exception):  # noqa: N818 - a signal between our rooms: users see TruncatedError
     """The transport ended before the message did; the text says how."""
@@ -117,14 +123,22 @@ class Inbound:
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
         decoder: Decoder | None = None
+        piece_bytes = _PIECE_BYTES
         try:
             async for data in self._chunks:
                 if decoder is None:
                     decoder = self._decoder = self._make_decoder()
                 self._bytes_seen += len(data)
-                if batch := decoder.feed(data):
-                    yield batch
-                    decoder.feed(b"")  # raises for a defect behind the items
+                start = 0
+                while start < len(data):
+                    piece = data[start : start + piece_bytes]
+                    start += piece_bytes
+                    if batch := decoder.feed(piece):
+                        yield batch
+                        decoder.feed(b"")  # raises for a defect behind the items
+                        piece_bytes = _PIECE_BYTES
+                    elif piece_bytes < _MOST_PIECE_BYTES:
+                        piece_bytes *= 2
         except Broken as error:
             message, name = f"the stream was cut: {error}", getattr(decoder, "name", None)
             if isinstance(error, Silent):

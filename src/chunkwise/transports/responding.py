@@ -89,8 +89,9 @@ async def respond(
 
     Args:
         request: the request; HEAD is answered without running the source.
-        source: an async iterable of items; a sync iterable (run in a thread of its own); or one value, as a rule a
-            dict: a document, which may hold iterables and awaitables at any depth, and is written in its own order.
+        source: an async iterable of items; a sync iterable (run in a thread of its own); `Batches` of either, for lists
+            of items; or one value, as a rule a dict: a document, which may hold iterables and awaitables at any depth,
+            and is written in its own order.
         format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
             all.
         status: of an answer that goes well; a WebSocket has none.
@@ -177,8 +178,8 @@ async def respond(
     return await delivery.run() or wire.response
 
 
-def _values(request: web.BaseRequest, name: str) -> list[str]:
-    return request.headers.getall(name, [])
+def _values(request: web.BaseRequest, name: str) -> Sequence[str]:
+    return request.headers.getall(name, ())
 
 
 def _is_unix(request: web.BaseRequest) -> bool:
