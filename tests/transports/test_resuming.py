@@ -95,6 +95,7 @@ async def read(
 ) -> tuple[list[Any], Stream, StreamError | None]:
     """What came through a proxy that does these faults, and how it ended."""
     items: list[Any] = []
+    options.setdefault("max_reconnects", 10)
     async with (
         serving(*([handler] if callable(handler) else handler)) as port,
         FaultProxy("127.0.0.1", port, faults) as proxy,
@@ -374,7 +375,7 @@ async def test_a_websocket_of_another_version_is_told() -> None:
         serving(handler) as port,
         FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy,
         ClientSession() as session,
-        chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws")) as stream,
+        chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws"), max_reconnects=10) as stream,
     ):
         with pytest.raises(chunkwise.TruncatedError, match='the ETag was "v1", now it is "v2"'):
             items.extend([each async for each in stream])
@@ -386,7 +387,7 @@ async def test_a_websocket_that_cannot_resume_says_so_or_begins_again() -> None:
         for restart in (False, True):
             async with FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy:
                 url = proxy.url("/0").replace("http", "ws")
-                async with chunkwise.open_stream(session, url, restart=restart) as stream:
+                async with chunkwise.open_stream(session, url, max_reconnects=10, restart=restart) as stream:
                     if restart:
                         assert [each async for each in stream] == [item(index) for index in range(COUNT)]
                     else:

@@ -41,7 +41,7 @@ async def open_stream(
     required: bool = False,
     idle_seconds: float = 60.0,
     max_ratio: int = MAX_RATIO,
-    max_reconnects: int = 10,
+    max_reconnects: int = 0,
     max_reconnect_seconds: float = 300.0,
     restart: bool = False,
     **limits: Unpack[LimitOptions],
@@ -70,7 +70,7 @@ async def open_stream(
         required: see `items`.
         idle_seconds: how long nothing may come, and how long the server may take nothing of what `body` gives.
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
-        max_reconnects: how often a stream that broke is asked for again without a new item; 0 for never. The rest is
+        max_reconnects: how often a stream that broke is asked for again without a new item; never by default. The rest is
             asked for where the server gives ranges of items (see `resumable`), or events with ids; each item then comes
             once. Only for GET without a body.
         max_reconnect_seconds: how long that may take until there is a new item.
@@ -129,7 +129,7 @@ async def open_stream(
 
         connect = open_answer
     async with AsyncExitStack() as opened:
-        if method == hdrs.METH_GET and data is None and json is None:
+        if max_reconnects and method == hdrs.METH_GET and data is None and json is None:
             policy = Policy(max_reconnects, max_reconnect_seconds, restart)
             stream: Stream = await open_resuming(opened, connect, path, policy)
         else:
