@@ -103,7 +103,7 @@ def test_another_version_is_told_and_never_mixed(tmp_path: Path) -> None:
 def test_a_part_of_another_request_is_begun_again(base: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     interrupted(base + "/indexed", output)
-    done = run("get", base + "/indexed", "-o", output, "--path", "n")
+    done = run("get", base + "/indexed", "-o", output, "--path", "item.n")
     assert (done.code, done.err) == (0, "")
     assert output.read_bytes().splitlines()[0] == b'"0"'
 

@@ -70,9 +70,9 @@ async def open_stream(
         required: see `items`.
         idle_seconds: how long nothing may come, and how long the server may take nothing of what `body` gives.
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
-        max_reconnects: how often a stream that broke is asked for again without a new item; never by default. The rest is
-            asked for where the server gives ranges of items (see `resumable`), or events with ids; each item then comes
-            once. Only for GET without a body.
+        max_reconnects: how often a stream that broke is asked for again without a new item; by default never. The rest
+            is asked for where the server gives ranges of items (see `resumable`), or events with ids; each item then
+            comes once. Only for GET without a body.
         max_reconnect_seconds: how long that may take until there is a new item.
         restart: where a server does not give the rest, ask for all, pass over the items that came, and see that they
             are the same.
