@@ -119,7 +119,7 @@ async def test_a_stream_goes_on_behind_a_break() -> None:
         assert serving.port is not None
         async with (
             FaultProxy("127.0.0.1", serving.port, [cut_at(100_000), reset_at(5_000)]) as proxy,
-            chunkwise.open_stream(session, proxy.url("/squares"), max_reconnects=10) as stream,
+            chunkwise.open_stream(session, proxy.url("/squares")) as stream,
         ):
             count = 0
             async for batch in stream.batches():
