@@ -6,11 +6,18 @@ Must not know formats by name, sockets or aiohttp: a transport gives the chunks,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
+from chunkwise.flow.items_pure import Items
 from chunkwise.formats.contract import Decoder
+from chunkwise.formats.twins import KIND
+
+if KIND == "compiled":
+    with suppress(ImportError):
+        from chunkwise.flow.items_compiled import Items
 
 _PIECE_BYTES = 32 * 1024
 """What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""
@@ -41,9 +48,8 @@ class ItemStream(ABC):
 
     def __init__(self) -> None:
         self.end: End | None = None
-        self._iterator: AsyncIterator[Any] | None = None
+        self._items: Items | None = None
         self._reader: AsyncIterator[list[Any]] | None = None
-        self._batch: Iterator[Any] = iter(())
         self._failure: StreamError | None = None
 
     @property
@@ -66,22 +72,16 @@ class ItemStream(ABC):
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._iterator is None or self._failure is not None:  # what failed must not look whole to a second loop
-            self._iterator = self._items()
-        return self._iterator
+        if self._items is None or self._failure is not None:  # what failed must not look whole to a second loop
+            self._items = Items(self.batches())
+        return aiter(self._items)
 
     async def __anext__(self) -> Any:
         return await anext(aiter(self))
 
-    async def _items(self) -> AsyncIterator[Any]:
-        async for batch in self.batches():
-            self._batch = iter(batch)
-            for item in self._batch:
-                yield item
-
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
-        if rest := list(self._batch):  # of a batch that a loop over the items has left
+        if self._items is not None and (rest := self._items.rest()):  # of a list that a loop over the items has left
             yield rest
         if self._failure is not None:
             raise self._failure
