@@ -4,7 +4,7 @@ PORT ?= 8080
 PATHS ?= .venv/data
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check bench clean lock data
+.PHONY: demo serve test check bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -19,26 +19,39 @@ check: .venv/.installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-bench: .venv/.installed
-	.venv/bin/python benchmarks/memory.py
+bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
+	.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+bench-quick: .venv/.bench-installed
+	.venv/bin/python -m benchmarks --quick
 
 clean:
 	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -f src/chunkwise/*/*.c src/chunkwise/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-lock: .venv/.installed  # from the plain index: no setting of this machine gets into the file
-	.venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' | \
-	env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .venv/bin/pip-compile --quiet --upgrade --extra cli \
-	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url -o requirements/dev.txt pyproject.toml -
+PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .venv/bin/pip-compile --quiet --upgrade \
+	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url
+GROUP = .venv/bin/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
+
+lock: .venv/.installed  # from the plain index: no setting of this machine gets into the files
+	$(GROUP) dev | $(PIN) --extra cli -o requirements/dev.txt pyproject.toml -
 	sed -i -e '1i # Made by `make lock`: the group "dev", the extra "cli" and the package itself; pip comes with the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
+	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
+	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
 
-.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml
+.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*.pyx src/chunkwise/*/*.h)
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.bench-installed: .venv/.installed requirements/bench.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
 	touch $@

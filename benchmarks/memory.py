@@ -5,8 +5,8 @@ both sides of an upload, and of a WebSocket. Each figure is the peak resident se
 tells it at the process' end. Benchmarks are hard: the seconds here are of two processes that share the machine, and
 only as good as its other work lets them be.
 
-    python benchmarks/memory.py            # 10 MB and 1 GB; some minutes
-    python benchmarks/memory.py --quick    # 10 MB and 100 MB
+    python -m benchmarks.memory            # 10 MB and 1 GB; some minutes
+    python -m benchmarks.memory --quick    # 10 MB and 100 MB
 
 Exit status: 0 the claim holds, 1 it does not, 2 a process failed or took too long.
 """
@@ -15,54 +15,36 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import json
-import os
-import platform
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import cycle
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, ClientTimeout, web
 
 import chunkwise
+from benchmarks.contender import peak_mib
+from benchmarks.machine import in_words
+from benchmarks.rows import row, row_text
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats.messages import SUBPROTOCOL
 
+ROOT = Path(__file__).parents[1]
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32
 ODD_SIZES = (1, 70_001, 13, 4_099, 65_537, 2, 257, 131_071)
 """In which the foreign server cuts its answer, over and over: no item begins where a chunk does."""
 
 BLOCK_ROWS = 1000
-_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-
-
-def row(index: int) -> dict[str, Any]:
-    """One item: text, numbers and nesting; its JSON has about 150 bytes."""
-    return {
-        "id": index,
-        "name": f"user {index}",
-        "mail": f"user.{index}@example.org",
-        "score": index / 7,
-        "tags": ["a", "b", "c"],
-        "address": {"street": "Main street", "number": index % 100, "city": "Überlingen"},
-    }
 
 
 def block() -> bytes:
     """The JSON of some rows, each with a comma behind it."""
-    return b"".join(_compact.encode(row(index)).encode() + b"," for index in range(BLOCK_ROWS))
-
-
-def peak_mib() -> float:
-    """Return the peak resident set of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+    return b"".join(row_text(index).encode() + b"," for index in range(BLOCK_ROWS))
 
 
 # The processes: each prints one line of JSON at its end, and ends by itself when its time is over.
@@ -180,8 +162,8 @@ def run_child(role: str, url: str, path: str, seconds: float) -> None:
 
 def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
     """Start a process of this script."""
-    command = [sys.executable, __file__, "--role", role, "--seconds", str(seconds), *arguments]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.memory", "--role", role, "--seconds", str(seconds), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class Pair(NamedTuple):
@@ -232,26 +214,13 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
     return [{**told, **json.loads(of_server)}, told]
 
 
-def machine() -> str:
-    """Versions and hardware, in one line each."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("chunkwise", "aiohttp", "msgspec")]
-    scanner = getattr(sys.modules.get("chunkwise.formats.scanner"), "__file__", None) or "?"
-    kind = "pure" if scanner.endswith(".py") else "compiled"
-    processor = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - stdlib and short
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else processor
-    return (
-        f"{', '.join(versions)}, scanner {kind}, {platform.python_implementation()} {platform.python_version()}\n"
-        f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor}"
-    )
+def compare(small: int, large: int, seconds: float, say: Callable[[str], None] = print) -> float:
+    """Measure all at both sizes, say it in a table, and return the largest growth that is judged, in MiB.
 
-
-def compare(small: int, large: int, seconds: float) -> float:
-    """Measure all at both sizes, print the table, and return the largest growth that is judged, in MiB."""
-    print(machine(), "\n", flush=True)
-    print(f"{'process':30} {'size':>8} {'peak':>11} {'growth':>11} {'seconds':>8} {'items':>10} {'MB/s':>6}")
+    Raises:
+        subprocess.SubprocessError: a process failed, or took too long.
+    """
+    say(f"{'process':30} {'size':>8} {'peak':>11} {'growth':>11} {'seconds':>8} {'items':>10} {'MB/s':>6}")
     most = 0.0
     for pair in MEASURED:
         before = measure(pair, small, seconds)
@@ -259,10 +228,9 @@ def compare(small: int, large: int, seconds: float) -> float:
         for name, at_small, at_large in zip(pair.names, before, after, strict=True):
             growth = at_large["peak_mib"] - at_small["peak_mib"]
             for told, grown in ((at_small, ""), (at_large, f"{growth:+.1f} MiB")):
-                print(
+                say(
                     f"{name:30} {told['megabytes']:5.0f} MB {told['peak_mib']:7.1f} MiB {grown:>11}"
-                    f" {told['seconds']:8.1f} {told['items']:10,} {told['megabytes'] / told['seconds']:6.0f}",
-                    flush=True,
+                    f" {told['seconds']:8.1f} {told['items']:10,} {told['megabytes'] / told['seconds']:6.0f}"
                 )
             if not name.startswith("("):
                 most = max(most, growth)
@@ -284,6 +252,7 @@ def main() -> int:
         run_child(options.role, options.url, options.path, options.seconds)
         return 0
     large = options.large or (100 if options.quick else 1000)
+    print(in_words(), "\n", flush=True)
     try:
         most = compare(options.small, large, options.seconds)
     except subprocess.SubprocessError as error:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 import chunkwise
+from chunkwise.testing import FaultProxy, cut_at, reset_at
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -47,6 +48,8 @@ async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -
         async with session.get(serving.make_url("/report")) as response:
             users = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Adam"}]
             assert await response.json() == {"users": users, "total": 2, "settings": {"theme": "dark"}}
+        async with session.get(serving.make_url("/squares")) as response:
+            assert await response.json() == [[n, n * n] for n in range(1000)]
         async with session.post(serving.make_url("/users"), data=chunkwise.body(users, "csv")) as response:
             assert await response.json() == {"added": 2}
         async with session.post(
@@ -104,6 +107,26 @@ async def test_a_websocket_sends_and_closes_as_the_table_says() -> None:
         async with session.ws_connect(serving.make_url("/upper")) as ws:
             await ws.send_str("no JSON")
             assert (await ws.receive()).data == 1007
+
+
+async def test_a_stream_goes_on_behind_a_break() -> None:
+    (code,) = examples("Going on behind a break")
+    names: dict[str, Any] = {"routes": web.RouteTableDef(), "chunkwise": chunkwise}
+    run(code, names)
+    app = web.Application()
+    app.add_routes(names["routes"])
+    async with TestServer(app) as serving, ClientSession() as session:
+        assert serving.port is not None
+        async with (
+            FaultProxy("127.0.0.1", serving.port, [cut_at(100_000), reset_at(5_000)]) as proxy,
+            chunkwise.open_stream(session, proxy.url("/squares")) as stream,
+        ):
+            count = 0
+            async for batch in stream.batches():
+                assert batch[0]["n"] == count
+                count += len(batch)
+        assert (count, stream.end) == (1_000_000, "proven")
+        assert stream.reconnects > 0
 
 
 def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:

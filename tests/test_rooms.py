@@ -6,7 +6,8 @@ Reads source text alone (ast): type-only and in-function imports count, and noth
 import ast
 import graphlib
 import itertools
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,21 +51,36 @@ class Import(NamedTuple):
     target: str
 
 
-def modules_of(package: Path) -> dict[str, Path]:
-    """Every module's dotted name -> its file, compiled ones (.pyx) included."""
-    modules: dict[str, Path] = {}
-    for suffix in (".pyx", ".pyi", ".py"):  # of two files with one name, the .py is read
+# Cython's grammar is not Python's, but its imports are; a cimport is of C, which has no rooms.
+_CYTHON_IMPORT = re.compile(r"^[ \t]*((?:from[ \t]+\S+[ \t]+)?import\b(?:[^(\n]*\([^)]*\)|[^\n]*))", re.MULTILINE)
+
+
+def modules_of(package: Path) -> dict[str, list[Path]]:
+    """Every module's dotted name -> its files: .py, or .pyx of a compiled one, and .pyi with the types of that."""
+    modules: dict[str, list[Path]] = {}
+    for suffix in (".py", ".pyx", ".pyi"):
         for path in sorted(package.rglob(f"*{suffix}")):
             parts = (package.name, *path.relative_to(package).with_suffix("").parts)
-            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+            modules.setdefault(".".join(parts[:-1] if parts[-1] == "__init__" else parts), []).append(path)
     return modules
 
 
-def imports_of(name: str, modules: dict[str, Path]) -> Iterator[Import]:
-    """Every import in one module's text, at any depth, as absolute module names."""
-    path = modules[name]
+def parsed(path: Path) -> ast.Module:
+    """One file's text; of a .pyx its imports, each in its line."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".pyx":
+        return ast.parse(text, path)
+    statements: list[ast.stmt] = []
+    for match in _CYTHON_IMPORT.finditer(text):
+        tree = ast.parse(match[1], path)
+        statements += ast.increment_lineno(tree, text.count("\n", 0, match.start(1))).body
+    return ast.Module(statements, [])
+
+
+def imports_of(name: str, path: Path, modules: Container[str]) -> Iterator[Import]:
+    """Every import in one file of a module, at any depth, as absolute module names."""
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path)):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (Import(name, node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -89,14 +105,12 @@ def violations(package: Path) -> list[str]:
     modules = modules_of(package)
     found: list[str] = []
     graph: dict[str, set[str]] = {}
-    for name, path in modules.items():
+    for name, path in ((name, path) for name, paths in modules.items() for path in paths):
         room = room_of(name)
         if room not in MAY_IMPORT:
             found.append(f"{path.relative_to(package)}: no room is called {room!r}")
             continue
-        if path.suffix == ".pyx":  # Cython's grammar is not Python's
-            continue
-        for _, line, target in imports_of(name, modules):
+        for _, line, target in imports_of(name, path, modules):
             where = f"{path.relative_to(package)}:{line}: {room}"
             if target.split(".")[0] != package.name:
                 if target.split(".")[0] in MUST_NOT_IMPORT.get(room, ()):
@@ -127,7 +141,8 @@ SOUND = {
     "formats/contract.py": "from typing import Protocol\n",
     "formats/ndjson.py": "from chunkwise.errors import DecodeError\nfrom chunkwise.formats import contract\n",
     "formats/sse.py": "from . import contract, _scanner\nfrom ..errors import StreamError\n",
-    "formats/_scanner.pyx": "cdef int find(const char* data): ...\n",
+    "formats/_scanner.pyx": "from libc cimport time\nfrom ..errors import (\n    StreamError,\n)\ncdef find(): ...\n",
+    "formats/_scanner.pyi": "from chunkwise.errors import StreamError\n",
     "flow.py": "import asyncio\nimport time\nfrom chunkwise.formats import NDJSON\n",
     "sources/__init__.py": "",
     "sources/files.py": "from chunkwise.formats import NDJSON\n",
@@ -222,6 +237,24 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
             "from aiohttp import web\n",
             ["sources/files.py:1: sources must not import aiohttp"],
             id="aiohttp-in-sources",
+        ),
+        pytest.param(
+            "formats/_scanner.pyx",
+            "from libc cimport time\n\nfrom chunkwise.flow import (\n    batches,\n)\ndef late():\n    import time\n",
+            [
+                "formats/_scanner.pyx:3: formats must not import chunkwise.flow, which is in flow",
+                "formats/_scanner.pyx:7: formats must not import time",
+            ],
+            id="compiled",
+        ),
+        pytest.param(
+            "formats/_scanner.pyi",
+            "from chunkwise import sources\n",
+            [
+                "formats/_scanner.pyi:1: formats must not import chunkwise, which is in __init__",
+                "formats/_scanner.pyi:1: formats must not import chunkwise.sources, which is in sources",
+            ],
+            id="types-of-compiled",
         ),
         pytest.param("common.py", "", ["common.py: no room is called 'common'"], id="no-such-room"),
     ],

@@ -4,7 +4,7 @@ The house, in the order in which data meets its rooms; each imports only what st
 
     errors       the tree of errors
     formats      bytes <-> items; pure, one file a format, one table (`FORMATS`)
-    sources      where items start: threads, files
+    sources      where items start: lists of them, threads, files
     flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
     transports   HTTP and WebSocket, server and client; the only room that imports aiohttp
     demo         the tutorial: routes, a page, clients
@@ -25,6 +25,7 @@ from chunkwise.errors import (
     UnknownFormat,
 )
 from chunkwise.formats import FORMATS
+from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
 from chunkwise.transports.opening import open_stream
 from chunkwise.transports.outcomes import Outcome, setup
@@ -34,6 +35,7 @@ from chunkwise.transports.uploading import body
 
 __all__ = [
     "FORMATS",
+    "Batches",
     "DecodeError",
     "EncodeError",
     "LimitError",

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from chunkwise.cli.exits import MEANINGS
+from chunkwise.formats.twins import KIND
 from tests.cli.running import run, run_any
 
 # Fails as an import does if the package is not installed.
@@ -42,8 +43,8 @@ def test_without_words_it_is_the_help_and_a_failure() -> None:
     assert b"Usage: chunkwise" in done.out
 
 
-def test_version_is_the_packages() -> None:
-    assert run("--version") == (0, f"chunkwise {version('chunkwise')}\n".encode(), "")
+def test_version_is_the_packages_and_tells_the_scanner() -> None:
+    assert run("--version") == (0, f"chunkwise {version('chunkwise')} ({KIND} scanner)\n".encode(), "")
 
 
 @pytest.mark.parametrize("missing", ["rich", "rich_click"])

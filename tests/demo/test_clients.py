@@ -85,7 +85,7 @@ def test_without_a_demo_it_says_that_nobody_is_there(unused_tcp_port: int) -> No
     done = run("demo", "--client", "--port", unused_tcp_port)
     assert done.code == 3
     assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
-    assert "start it with: chunkwise demo" in done.told
+    assert done.told.endswith(f"start it with: python -m chunkwise demo --port {unused_tcp_port}")
 
 
 def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> None:

@@ -83,6 +83,13 @@ def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characte
 
 
 @needs_curl
+def test_an_upload_that_is_no_text_is_told_so(demo: Serving) -> None:
+    got = curl(demo.url("/upper"), "--data-binary", "@-", "-w", "%{stderr}%{http_code}", input=b"\xff")
+    assert got.err == "422"
+    assert "invalid UTF-8" in json.loads(got.out)["detail"]
+
+
+@needs_curl
 def test_a_large_document_is_told_event_by_event(demo: Serving) -> None:
     items = 20_001  # more than one block
     document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
@@ -110,6 +117,8 @@ def test_a_client_that_leaves_a_document_of_millions_ends_its_making(demo: Servi
         "interval=x",
         "items=-1",
         "items=1.5",
+        "items=1_0",
+        "items=%202",
         "items=100000001",
         "size=1e9",
         "fail=x",

@@ -73,6 +73,15 @@ async def test_batches_are_lists_of_what_each_chunk_brought() -> None:
     assert [batch async for batch in stream.batches()] == [[1, 2], [3], [4, 5]]
 
 
+async def test_a_large_chunk_comes_in_lists_that_are_small_also_behind_much_that_is_skipped() -> None:
+    items = b",".join([b'{"n":1}'] * 40_000)
+    stream = inbound([b'{"skipped":"%b","items":[%b]}' % (b"x" * 2_000_000, items)], path="items.item")
+    sizes = [len(batch) async for batch in stream.batches()]
+    assert sum(sizes) == 40_000
+    assert max(sizes) <= 33_000
+    assert sorted(sizes)[-2] <= 4_100
+
+
 async def test_progress_can_be_asked_for_while_reading() -> None:
     stream = inbound([b"[1,", b"2,", b"3]"])
     assert (stream.items_seen, stream.bytes_seen) == (0, 0)

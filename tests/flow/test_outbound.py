@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow import gathering, outbound
+from chunkwise.flow import gathering
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Encoder, Format
 from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, read_so_far, row, run, run_to_failure
@@ -41,7 +41,6 @@ def counting(name: str) -> tuple[Format, list[int]]:
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No item grows old: a machine that is busy with other work would make more pieces of a hot stream."""
     monkeypatch.setattr(gathering, "OLDEST_SECONDS", 3600.0)
-    monkeypatch.setattr(outbound, "OLDEST_SECONDS", 3600.0)
 
 
 async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:

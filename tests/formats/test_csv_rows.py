@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from datetime import date
 from typing import Any
 
@@ -14,7 +15,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound,
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.csv_rows import CsvDecoder, CsvEncoder
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read
-from tests.formats.samples import rows
+from tests.formats.samples import rows, texts, values
 
 
 class User(msgspec.Struct):
@@ -186,6 +187,33 @@ class TestEncoder:
                 "text": "x",
             }
         ]
+
+    @given(data=st.data())
+    def test_rows_that_are_written_all_at_once_are_the_bytes_of_each_by_itself(self, data: st.DataObject) -> None:
+        names = data.draw(st.lists(texts, min_size=2, max_size=4, unique=True))
+        cells = st.floats() | values | st.dates() | st.just(object())
+        kinds = [data.draw(st.sampled_from([st.floats(), st.integers(), texts, st.booleans(), cells])) for _ in names]
+        row = st.fixed_dictionaries(dict(zip(names, kinds, strict=True)))
+        batch = data.draw(st.lists(row, min_size=1, max_size=4))
+        encoder = CsvEncoder()
+        encoder.encode([dict.fromkeys(names, "")])
+        try:
+            expected = encoder._encode_each(batch)
+        except EncodeError as error:
+            index = error.item_index
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode(batch)
+            assert caught.value.item_index == index
+        else:
+            assert encoder._encode_alike(batch) == expected
+            assert encoder.encode(batch) == expected
+
+    def test_rows_that_are_not_alike_are_written_each_by_itself(self) -> None:
+        encoder = CsvEncoder()
+        encoder.encode([{"a": 1, "b": 2}])
+        assert encoder._encode_alike([{"a": 1, "b": 2}, {"b": 2, "a": True}]) == b"1,2\r\ntrue,2\r\n"
+        for odd in ([{"a": 1}], [{"a": 1, "c": 2}], [{"a": 1, "b": math.nan}], [{"a": 1, "b": 2}, User("A", 5)]):
+            assert encoder._encode_alike(odd) is None
 
     def test_rows_end_with_crlf_and_the_header_comes_once(self) -> None:
         encoder = CsvEncoder()

@@ -15,6 +15,8 @@ from chunkwise.formats.events import EventsDecoder
 from tests.formats.json_grammar import BAD, GOOD, documents
 from tests.formats.reading import bytewise, cut_at, cuts, every_split, random_split, read
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 Event = tuple[str, str, Any]
 
 # (The backends of ijson disagree on the prefix of what stands under an empty name.)

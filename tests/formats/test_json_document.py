@@ -16,6 +16,8 @@ from chunkwise.formats.paths import PathLike
 from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
 from tests.formats.reading import Reading, bytewise, cut_at, cuts, every_split, random_split, read
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 
 def read_json(data: bytes, path: PathLike = "", *, byte_by_byte: bool = False, **options: Any) -> Reading:
     return read(lambda: JsonDecoder(path, **options), bytewise(data) if byte_by_byte else [data])

@@ -11,6 +11,8 @@ from chunkwise.formats import FORMATS
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, written
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 
 class Address(msgspec.Struct):
     city: str

@@ -14,6 +14,8 @@ from chunkwise.formats.json_seq import JsonSeqDecoder, JsonSeqEncoder
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import values
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 BAD = DecodeError
 THROUGH: dict[str, tuple[bytes, list[Any]]] = {
     "texts": (b'\x1e{"a":1}\n\x1e[2]\n\x1e3\n', [{"a": 1}, [2], 3]),

@@ -14,6 +14,8 @@ from chunkwise.formats.events import EventsDecoder
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, NAMES, written
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 
 @pytest.mark.parametrize("name", ["max_item_bytes", "max_depth", "max_line_bytes"])
 def test_a_limit_is_at_least_one(name: str) -> None:

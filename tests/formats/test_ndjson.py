@@ -10,6 +10,8 @@ from chunkwise.formats.ndjson import NdjsonDecoder, NdjsonEncoder
 from tests.formats.json_grammar import BAD, GOOD
 from tests.formats.reading import bytewise, every_split, read
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 
 @pytest.mark.parametrize(
     ("data", "items"),

@@ -13,6 +13,8 @@ from chunkwise.formats.stream_decoder import BOM
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import ITEMS, NAMES, broken, written
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 every_format = pytest.mark.parametrize("name", NAMES)
 
 

@@ -7,6 +7,8 @@ import pytest
 from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.paths import PathLike
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 
 def work_of(data: bytes, piece_bytes: int, path: PathLike) -> int:
     decoder = JsonDecoder(path)

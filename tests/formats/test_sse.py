@@ -11,6 +11,8 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 END = "\n\n"
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from chunkwise.formats import FORMATS
 from chunkwise.sources import file_index, files
 from chunkwise.sources.file_index import FileVersion
 from chunkwise.sources.files import _lists, _Wanted, file_source
+from chunkwise.sources.resumable import Resumable
 from tests.formats.samples import ITEMS, NAMES, written
 from tests.sources.reading import items_from, written_file
 
@@ -82,11 +83,11 @@ def test_any_file_from_any_item_on_is_the_rest_of_it(name: str, data: st.DataObj
         patch.setattr(files, "_BLOCK_BYTES", data.draw(st.integers(1, 40)))
         file = Path(folder, "file")
         file.write_bytes(stream)
-        whole = joined(_lists(_Wanted(file, FORMATS[name], "", required=False, max_items=None)))
+        whole = joined(_lists(_Wanted(file, FORMATS[name], "", required=False)))
         patch.setattr(file_index, "_SPACING_BYTES", data.draw(st.integers(1, 40)))
         version = FileVersion.of(file.stat())
         for start in order:
-            got = joined(_lists(_Wanted(file, FORMATS[name], "", False, None, start, version)))
+            got = joined(_lists(_Wanted(file, FORMATS[name], "", False, start, version)))
             assert repr(got) == repr(whole[start:])
 
 
@@ -271,24 +272,54 @@ async def test_a_file_that_has_another_content_has_another_etag_and_another_inde
     assert (raised.value.errno, raised.value.filename) == (errno.ESTALE, str(file))
 
 
-@pytest.mark.parametrize("more", ["7\n", "oops\n"])
-async def test_a_file_that_changes_while_it_is_read_is_told_behind_what_came(
-    tmp_path: Path, small: Path, more: str
+def more_is_written(file: Path) -> None:
+    with file.open("a") as writing:
+        writing.write("7\n")
+
+
+def it_is_written_over(file: Path) -> None:
+    file.write_text("4\n5\n6\n" * 100)
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may lie within one tick of the clock
+
+
+@pytest.mark.parametrize(
+    "change",
+    [more_is_written, it_is_written_over, lambda file: file.write_text(""), lambda file: os.truncate(file, 599)],
+)
+async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
+    tmp_path: Path, small: Path, change: Callable[[Path], object]
 ) -> None:
+    content = [1, 2, 3] * 100
+    file = written_file(tmp_path, "".join(f"{number}\n" for number in content))
+    for most in (None, 200):
+        source = file_source(file, "ndjson", max_items=most)
+        items: list[Any] = []
+
+        async def read(source: Resumable = source, items: list[Any] = items) -> None:
+            async for batch in source.start(0):
+                if not items:
+                    change(file)
+                items.extend(batch)
+
+        with pytest.raises(OSError, match="has changed"):
+            await read()
+        assert items == content[: len(items)]
+        assert not small.exists()  # places of nobody knows which version
+        written_file(tmp_path, "".join(f"{number}\n" for number in content))
+
+
+async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
+    """As it was: whoever opened it has it, and what is put in its place is another file."""
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
+    other = tmp_path / "other"
+    other.write_text("4\n")
     items: list[Any] = []
-
-    async def read() -> None:
-        async for batch in file_source(file, "ndjson").start(0).lists:
-            if not items:
-                with file.open("a") as writing:
-                    writing.write(more)
-            items.extend(batch)
-
-    with pytest.raises(OSError, match="has changed"):
-        await read()
-    assert items[:300] == [1, 2, 3] * 100
-    assert not small.exists()  # places of nobody knows which version
+    async for batch in file_source(file, "ndjson").start(0):
+        if not items:
+            other.replace(file)
+        items += batch
+    assert items == [1, 2, 3] * 100
+    assert await items_from(file, "ndjson", 0) == [4]
 
 
 async def test_what_can_not_be_read_again_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 
 async def items_of(file: Path, format: str, path: str = "", **options: Any) -> list[Any]:
-    return [item async for batch in read_file(file, FORMATS[format], path, **options).lists for item in batch]
+    return [item async for batch in read_file(file, FORMATS[format], path, **options) for item in batch]
 
 
 async def items_and_error(file: Path, format: str, **options: Any) -> tuple[list[Any], Exception | None]:
     items: list[Any] = []
     try:
-        async for batch in read_file(file, FORMATS[format], **options).lists:
+        async for batch in read_file(file, FORMATS[format], **options):
             items += batch
     except (DecodeError, PathNotFound, OSError) as error:
         return items, error
@@ -73,7 +72,7 @@ async def test_an_empty_file_is_no_json(tmp_path: Path) -> None:
 
 @needs_data("movies.json")
 async def test_a_large_file_comes_in_many_batches_none_of_them_empty(tmp_path: Path) -> None:
-    batches = [batch async for batch in read_file(DATA / "movies.json", FORMATS["json"]).lists]
+    batches = [batch async for batch in read_file(DATA / "movies.json", FORMATS["json"])]
     assert sum(batches, []) == json.loads((DATA / "movies.json").read_bytes())  # noqa: RUF017 - a few dozen
     assert len(batches) >= (DATA / "movies.json").stat().st_size // BLOCK_BYTES
     assert all(batches)
@@ -146,7 +145,7 @@ async def test_a_file_that_cannot_be_opened_is_the_systems_error(
 ) -> None:
     source = read_file(tmp_path / name, FORMATS["json"])
     with pytest.raises(kind):
-        await anext(aiter(source.lists))
+        await anext(aiter(source))
 
 
 # --- the file is closed
@@ -171,9 +170,7 @@ async def test_the_file_is_closed_once_it_is_read_or_failed_or_limited(
 @needs_linux
 async def test_the_file_is_closed_when_the_reader_leaves(tmp_path: Path) -> None:
     file = written(tmp_path, "1\n" * 50 * BLOCK_BYTES)
-    lists = read_file(file, FORMATS["ndjson"]).lists
-    assert isinstance(lists, AsyncGenerator)
-    async with aclosing(lists) as batches:
+    async with aclosing(aiter(read_file(file, FORMATS["ndjson"]))) as batches:
         assert await anext(batches)
         assert is_open(file)
     assert not is_open(file)
@@ -183,7 +180,7 @@ async def test_nothing_is_opened_before_the_first_item_is_asked_for(tmp_path: Pa
     file = tmp_path / "later"
     source = read_file(file, FORMATS["ndjson"])
     file.write_bytes(b"1\n")
-    assert [batch async for batch in source.lists] == [[1]]
+    assert [batch async for batch in source] == [[1]]
 
 
 async def test_the_thread_that_read_is_gone_afterwards(tmp_path: Path) -> None:

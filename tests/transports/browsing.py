@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.flow.producing import GUARD_SECONDS
 from tests.needs import CHROMIUM
 
 
 @asynccontextmanager
-async def browser_page() -> AsyncIterator[Page]:
-    """A page of a browser."""
+async def started_browser() -> AsyncIterator[Browser]:
+    """A browser of a test's own."""
     async with async_playwright() as started:
         browser = await started.chromium.launch(
             executable_path=CHROMIUM,
@@ -24,9 +24,16 @@ async def browser_page() -> AsyncIterator[Page]:
             ],
         )  # fmt: skip
         try:
-            yield await browser.new_page()
+            yield browser
         finally:
             await browser.close()
+
+
+@asynccontextmanager
+async def browser_page() -> AsyncIterator[Page]:
+    """A page of a browser."""
+    async with started_browser() as browser:
+        yield await browser.new_page()
 
 
 async def blank(request: web.Request) -> web.StreamResponse:

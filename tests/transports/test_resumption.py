@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, WSMsgType
+from multidict import CIMultiDict
 
 import chunkwise
 from chunkwise.formats.messages import SUBPROTOCOL
@@ -179,6 +180,15 @@ async def test_an_item_without_the_key_is_an_error_of_the_source() -> None:
         assert await anext(reading) == {"id": 1}
         with pytest.raises(chunkwise.TruncatedError):
             await anext(reading)
+
+
+async def test_the_handlers_own_headers_stay_also_those_of_one_name() -> None:
+    own = CIMultiDict([("X-A", "1"), ("X-A", "2"), ("etag", '"mine"')])
+    handler = streams(lambda: resumable(rows, etag="v1"), "json", headers=own)
+    async with serving(handler) as port, ClientSession() as session:
+        response, _ = await ask(session, port, Range="items=4-")
+    assert response.headers.getall("X-A") == ["1", "2"]
+    assert response.headers.getall("ETag") in (['"v1"'], ['W/"v1"'])
 
 
 async def test_head_tells_the_headers_and_runs_nothing() -> None:

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import Outcome, respond
-from chunkwise.transports import stalls
+from chunkwise.transports import rounds
 from tests.flow.producing import GUARD_SECONDS, read_all, read_so_far, row
 from tests.needs import needs_linux
 from tests.transports import stalling_server
@@ -256,7 +256,7 @@ async def test_a_source_that_has_nothing_to_give_is_no_stall() -> None:
 
 
 async def test_without_a_limit_nobody_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stalls, "_MAX_LOOK_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
+    monkeypatch.setattr(rounds, "ROUND_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
     rows = [row(index, 1000) for index in range(200)]
     limited = answering_with(hot, stall_seconds=STALL_SECONDS / 5)
     async with (

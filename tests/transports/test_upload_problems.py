@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 
 import chunkwise
 from chunkwise import DecodeError, RemoteError, StreamError
@@ -239,3 +240,19 @@ async def test_without_setup_a_handler_that_lets_the_error_pass_answers_500() ->
         session.post(url_of(port), data=b"x\n", headers={"Content-Type": "application/x-ndjson"}) as response,
     ):
         assert response.status == 500
+
+
+@pytest.mark.parametrize("read", [chunkwise.text, chunkwise.events], ids=lambda read: str(read.__name__))
+async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response([piece async for piece in read(request)])
+
+    app = web.Application()
+    app.router.add_post("/", handler)
+    chunkwise.setup(app)
+    async with (
+        TestServer(app) as server,
+        ClientSession() as session,
+        session.post(server.make_url("/"), data=b"\xff") as got,
+    ):
+        assert (got.status, got.content_type) == (422, "application/problem+json")

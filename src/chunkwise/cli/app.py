@@ -22,6 +22,7 @@ from chunkwise.cli.send import send
 from chunkwise.cli.serve import serve
 from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
+from chunkwise.formats.twins import KIND
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
@@ -54,7 +55,7 @@ _FROM = click.option(
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("chunkwise"), prog_name="chunkwise", message="%(prog)s %(version)s")
+@click.version_option(version("chunkwise"), prog_name="chunkwise", message=f"%(prog)s %(version)s ({KIND} scanner)")
 def app() -> None:
     """Stream items over HTTP: publish files, read any stream, upload one, and see how it works.
 
@@ -136,7 +137,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
     The page is at /. The routes are /chunked, /non-chunked, /json, /nested, /sse, /events, /large, /ws, /upper and
     /fail; ?interval=SECONDS changes the pace of each, ?items=N how many items it makes, ?size=BYTES how large they
-    are, and ?fail=N lets it fail after N of them.
+    are, and ?fail=N lets it fail after N of them (of /nested, of users and roles).
     """
     return demo(**options)
 

@@ -19,7 +19,8 @@ async def demo(host: str, port: int, *, client: bool, interval: float | None) ->
         try:
             await run_clients(base_url(host, port), interval, partial(print, flush=True))
         except ClientConnectorError as error:
-            message = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}; start it with: chunkwise demo"
+            told = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}"
+            message = f"{told}; start it with: {program()} demo{_options(host, port)}"
             raise ConnectionError(message) from error
         return
     if interval is not None:
@@ -30,12 +31,16 @@ async def demo(host: str, port: int, *, client: bool, interval: float | None) ->
 
 def _print_curl_lines(base: str) -> None:
     host, _, port = base.removeprefix("http://").rpartition(":")
-    options = f" --host {host.strip('[]')}" * (host != "127.0.0.1") + f" --port {port}" * (port != "8080")
+    options = _options(host.strip("[]"), int(port))
     print(f"the tutorial at {base}/ (Ctrl-C stops): open it in a browser. For a terminal beside this one:\n")
     for path in ("chunked", "non-chunked", "json", "nested", "events", "fail"):
         print(f"  curl -N {base}/{path}")
     print(f"  curl -N '{base}/large?items=1000000'")
     print(f"  curl -N -H 'Accept: text/event-stream' {base}/json")
-    print(f"  yes 'grüße aus dem strom' | head -c 100000 | curl -sN -T . {base}/upper | tail -n 1")
+    print(f"  yes 'grüße aus dem strom' | head -n 5000 | curl -sN -T . {base}/upper | tail -n 1")
     print(f"  {program()} get {base.replace('http:', 'ws:')}/ws --from text")
     print(f"  {program()} demo --client{options}", flush=True)
+
+
+def _options(host: str, port: int) -> str:
+    return f" --host {host}" * (host != "127.0.0.1") + f" --port {port}" * (port != 8080)

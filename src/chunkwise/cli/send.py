@@ -18,7 +18,6 @@ from aiohttp import ClientError, ClientResponse, ClientSession
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
 from chunkwise.errors import TruncatedError
-from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.batches import Batches
@@ -100,13 +99,10 @@ async def _send_messages(
 
     async def counted() -> AsyncGenerator[list[Any], None]:
         nonlocal sent
-        batches = read_file(file, own).lists
-        try:
+        async with aclosing(aiter(read_file(file, own))) as batches:
             async for batch in batches:
                 yield batch
                 sent += len(batch)
-        finally:
-            await discard(batches)
 
     async with (
         ClientSession() as session,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ def _interval(query: Mapping[str, str]) -> float:
 async def _told(source: Batches) -> AsyncIterator[list[Any]]:
     """Give a file's batches, its errors as answers that say what is wrong with it."""
     try:
-        async with _opened(source) as batches:
+        async with aclosing(aiter(source)) as batches:
             async for batch in batches:
                 yield batch
     except PathNotFound as error:
@@ -186,7 +186,7 @@ def _unreadable(error: Exception) -> str:
 async def _lines(source: Batches) -> AsyncIterator[list[str]]:
     """Give a text's lines with their ends again: as text they come back as what they were, whichever is the first."""
     mark = "\ufeff"  # of byte order, at the start of a stream only, where a reader takes one off
-    async with _opened(source) as batches:
+    async with aclosing(aiter(source)) as batches:
         async for batch in batches:
             lines = [f"{line}\r\n" if line.endswith("\r") else f"{line}\n" for line in batch]
             if mark and lines[0].startswith(mark):
@@ -197,23 +197,13 @@ async def _lines(source: Batches) -> AsyncIterator[list[str]]:
 
 async def _paced(source: Batches, interval: float) -> AsyncIterator[Any]:
     first = True
-    async with _opened(source) as batches:
+    async with aclosing(aiter(source)) as batches:
         async for batch in batches:
             for item in batch:
                 if not first:
                     await asyncio.sleep(interval)
                 first = False
                 yield item
-
-
-@asynccontextmanager
-async def _opened(source: Batches) -> AsyncIterator[AsyncIterable[list[Any]]]:
-    """Give the lists of a source, and close them when the body ends, not when they are collected."""
-    try:
-        yield source.lists
-    finally:
-        if isinstance(source.lists, AsyncGenerator):
-            await source.lists.aclose()
 
 
 async def serve(paths: Sequence[Path], host: str, port: int) -> None:

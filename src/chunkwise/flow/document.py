@@ -106,7 +106,8 @@ class Futures:
     async def started(self, value: Any) -> AsyncIterator[None]:
         """Start all awaitables in a value; at the end, cancel those that nobody waited for."""
         found = live_parts(value)
-        once = [id(part) for part in found if isinstance(part, (AsyncIterator, Iterator))]
+        given = [part.lists if isinstance(part, Batches) else part for part in found]
+        once = [id(part) for part in given if isinstance(part, (AsyncIterator, Iterator))]
         if len(set(once)) < len(once):
             raise EncodeError("one iterator stands in two places of a document: it can be written only once")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
@@ -134,7 +135,7 @@ def live_parts(value: Any) -> list[Any]:
             if id(part) not in seen:
                 seen.add(id(part))
                 rest += reversed(list(mapping.values() if mapping is not None else part))
-        elif is_live(part) or isinstance(part, Batches):
+        elif is_live(part):
             parts.append(part)
     return parts
 

@@ -11,22 +11,31 @@ then the future is awaited. That is the whole latency story; there is no flush, 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from time import monotonic
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
 from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard
-from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
+from chunkwise.flow.gathering import ENOUGH, Box, Level, gather
 from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable
 
 logger = logging.getLogger("chunkwise")
 
+_ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 _MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
 
 
@@ -34,7 +43,7 @@ def is_stream(source: Any) -> bool:
     """Whether a source is a stream of items, or else one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
-    return isinstance(source, (AsyncIterable, Batches, Iterable, Resumable))
+    return isinstance(source, (AsyncIterable, Iterable, Resumable))
 
 
 def open_outbound(
@@ -53,13 +62,14 @@ def open_outbound(
         TypeError: the source is a function, which somebody has forgotten to call.
         ValueError: the source is a generator that has ended.
     """
-    if inspect.isroutine(source):
+    if isinstance(source, _ROUTINES):
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
-    if (inspect.isasyncgen(source) and source.ag_frame is None) or (
-        inspect.isgenerator(source) and source.gi_frame is None
+    given = source.lists if isinstance(source, Batches) else source
+    if (isinstance(given, AsyncGeneratorType) and given.ag_frame is None) or (
+        isinstance(given, GeneratorType) and given.gi_frame is None
     ):  # it would be a whole stream of no items
-        msg = f"the source is a generator that is spent, got {source!r}: make a new one"
+        msg = f"the source is a generator that is spent, got {given!r}: make a new one"
         raise ValueError(msg)
     if isinstance(source, Resumable):
         source = source.start()
@@ -92,7 +102,6 @@ class Outbound:
         self._level = Level(encoder, self._box)
         self._futures = Futures()
         self._live_items = 0  # open, one inside the other
-        self._half_made = False  # a source has made an item, of which parts are still to come: news, if no whole item
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
         self._looked = monotonic()  # when a producer that only asks for turns of the loop was last looked after
@@ -101,8 +110,7 @@ class Outbound:
     def wake(self) -> None:
         """Hand over a piece, be it empty, before the producer is waited for any longer: its reader may have left."""
         self._woken = True
-        if self._waker is not None and not self._waker.done():
-            self._waker.set_result(None)
+        self._end_wait()
 
     @property
     def items_sent(self) -> int:
@@ -133,7 +141,8 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            await discard(self._level.items)  # what a failure left over
+            if self._level.items:  # what a failure left over
+                await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
         yield box.take()
@@ -149,9 +158,8 @@ class Outbound:
         try:
             while running:
                 failure: BaseException | None = None
-                cancellation, self._cancellation = self._cancellation, None
                 try:
-                    waits_for = producer.throw(cancellation) if cancellation else producer.send(None)
+                    waits_for = self._step(producer)
                 except StopIteration:
                     running = False
                 except BaseException as error:  # noqa: BLE001 - raised below, behind the items that came before it
@@ -166,51 +174,65 @@ class Outbound:
                                     yield data
                 except Exception as error:  # noqa: BLE001 - likewise
                     failure = failure or error
-                if box.buffer and (
-                    len(box.buffer) >= WRITE_BYTES
-                    or (box.worth_writing and (stalled or failure or monotonic() - box.since >= OLDEST_SECONDS))
-                    or (self._half_made and stalled)
-                ):
+                if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
                     if not stalled:
                         await asyncio.sleep(0)  # a hot producer must not starve the other tasks of the loop
                 if failure is not None:
                     raise failure
                 if stalled:
-                    async with aclosing(self._wait(waits_for)) as pieces:
-                        async for data in pieces:
-                            yield data
+                    while await self._wait(waits_for):
+                        yield box.take() if box.worth_writing else b""
                     box.since = monotonic()
         finally:
             if running:
                 await _cancel(producer, waits_for)
 
-    async def _wait(self, future: Any) -> AsyncGenerator[bytes, None]:
-        """Wait for what a producer waits for; yield what is worth a write, maybe nothing, after each quiet_seconds.
+    def _step(self, producer: Coroutine[Any, Any, None]) -> Any:
+        """Let a producer go on; return what it waits for then."""
+        cancellation, self._cancellation = self._cancellation, None
+        return producer.throw(cancellation) if cancellation else producer.send(None)
 
-        As Task.cancel() does it: the producer sees a cancellation where it waits, and may be the one that asked for it.
+    async def _wait(self, future: Any) -> bool:
+        """Wait for what a producer waits for; return whether `wake` or the quiet_seconds came before it.
+
+        A producer that gives the loop a turn waits for None. As Task.cancel() does it: the producer sees a cancellation
+        where it waits, and may be the one that asked for it.
         """
         try:
-            if future is None:  # asyncio.sleep(0) and its like: one turn of the loop
+            if future is None:  # asyncio.sleep(0) and its like
                 await asyncio.sleep(0)
-                if self._woken or (self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds):
-                    self._woken, self._looked = False, monotonic()
-                    yield self._box.take() if self._box.worth_writing else b""
-                return
-            while not future.done():
+                quiet = self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
+                interrupted = self._woken or quiet
+            else:
                 await self._either(future)
-                if not future.done():
-                    yield self._box.take() if self._box.worth_writing else b""
+                interrupted = not future.done()
         except asyncio.CancelledError as error:
             self._cancellation = await _pass_on(error, future)
+            return False
+        if interrupted:
+            self._woken, self._looked = False, monotonic()
+        return interrupted
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, for `wake` or for the quiet_seconds, whichever comes first."""
-        if not self._woken:
-            self._waker = asyncio.get_running_loop().create_future()
-            either = {future, self._waker}
-            await asyncio.wait(either, timeout=self.quiet_seconds, return_when=asyncio.FIRST_COMPLETED)
-        self._woken = False
+        """Wait for a future, for `wake` or for the quiet_seconds: as asyncio.wait does, at a third of its cost."""
+        if future.done() or self._woken:
+            return
+        loop = asyncio.get_running_loop()
+        self._waker = loop.create_future()
+        timer = None if self.quiet_seconds is None else loop.call_later(self.quiet_seconds, self._end_wait)
+        future.add_done_callback(self._end_wait)
+        try:
+            await self._waker
+        finally:
+            future.remove_done_callback(self._end_wait)
+            self._waker = None
+            if timer is not None:
+                timer.cancel()
+
+    def _end_wait(self, _future: Any = None) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
         """Write an item that has live parts, in parts."""
@@ -220,7 +242,7 @@ class Outbound:
         index = level.count
         self._box.buffer += level.encoder.open_item()
         self._live_items += 1
-        self._half_made = self._half_made or level.made
+        self._box.half_made = self._box.half_made or level.made
         try:
             async with self._futures.started(item):
                 writer = DocumentWriter(self._box, self._futures)

@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,10 +24,11 @@ from chunkwise.formats.record_encoder import RecordEncoder
 from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # what Python's writer writes as we do, beside finite floats
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
 
 
@@ -42,6 +44,25 @@ class CsvEncoder(RecordEncoder):
         self._columns: list[str] = []
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
+        data = self._encode_alike(batch)
+        return self._encode_each(batch) if data is None else data
+
+    def _encode_alike(self, batch: Sequence[Any]) -> bytes | None:
+        """Write rows that all have all columns, with no call for each; None if anything is unusual about one."""
+        names = self._columns
+        try:
+            kinds = set(map(type, batch))
+            rows = batch if kinds == {dict} else msgspec.to_builtins(list(batch)) if dict not in kinds else []
+            if len(names) < 2 or set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(names)}:
+                return None
+            columns = zip(*map(itemgetter(*names), rows), strict=True)
+            text = io.StringIO(newline="")
+            csv.writer(text, lineterminator="\r\n").writerows(zip(*map(_column, columns), strict=True))
+            return text.getvalue().encode()
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            return None
+
+    def _encode_each(self, batch: Sequence[Any]) -> bytes:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\r\n")
         columns = self._columns
@@ -98,6 +119,14 @@ def _cells(row: Any, columns: list[str]) -> list[Any]:
         msg = f"row has columns {', '.join(extra)} which the header (the first row's keys) has not"
         raise ValueError(msg)
     return cells
+
+
+def _column(cells: tuple[Any, ...]) -> Iterable[Any]:
+    """Return the cells of a column as the writer may have them."""
+    kinds = set(map(type, cells))
+    if kinds <= _AS_THEY_ARE or (kinds == {float} and all(map(math.isfinite, cells))):
+        return cells
+    return map(_cell, cells)
 
 
 def _cell(value: Any) -> Any:

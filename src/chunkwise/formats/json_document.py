@@ -12,8 +12,8 @@ from chunkwise.errors import EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
 from chunkwise.formats.json_values import ValueDecoder, encode_array, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.scanner import Scanner
 from chunkwise.formats.stream_decoder import StreamDecoder
+from chunkwise.formats.twins import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class JsonDecoder(StreamDecoder):
         self._values = ValueDecoder(type)
         most = limits.max_item_bytes
         self._scanner = Scanner(self._parts, max_depth=limits.max_depth, max_name_bytes=most, max_number_bytes=most)
-        self._window = bytearray()
+        self._window: bytes | bytearray = b""  # what was not taken yet, and what came last
         self._dropped = 0  # bytes of the stream before the window
         self._position = 0  # how far the window was scanned
 
@@ -90,6 +90,16 @@ class JsonDecoder(StreamDecoder):
     def found(self) -> bool:
         """Whether the path's value, or the array or object that would hold it, was seen."""
         return self._scanner.found
+
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`: here they are the elements of the array at the root."""
+        return self.items_seen if self._parts in (None, ("item",)) else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole document was seen."""
+        return self._scanner.complete
 
     @property
     def bytes_walked(self) -> int:
@@ -113,7 +123,7 @@ class JsonDecoder(StreamDecoder):
         if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM
             self._dropped += skipped
             self._scanner.shift(skipped)
-        self._window += data
+        self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
         finally:
@@ -123,6 +133,15 @@ class JsonDecoder(StreamDecoder):
         if held > self._limits.max_item_bytes:
             raise self._too_long(held, keep)
         self._drop(keep if keep >= 0 else self._position)
+
+    def _append(self, data: bytes) -> None:
+        # What came is itself the window as long as nothing waits in front of it: most of it is never copied.
+        if not self._window:
+            self._window = data
+        elif isinstance(self._window, bytearray):
+            self._window += data
+        else:
+            self._window = bytearray(b"").join((self._window, data))
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         self._proven = not self._scanner.finish(self._window, framed=False)
@@ -134,35 +153,38 @@ class JsonDecoder(StreamDecoder):
 
     def _take(self, out: list[Any]) -> None:
         """Decode the selected values that are complete."""
-        spans = self._scanner.spans
-        if not spans:
+        scanner = self._scanner
+        if not scanner.count:
             return
-        self._scanner.spans = []
         self._found = True
-        window, most = self._window, self._limits.max_item_bytes
-        over = next((index for index, (start, end) in enumerate(spans) if end - start > most), None)
-        good = spans[:over]
-        if good:
-            if self._scanner.contiguous:
-                inside = bytes(memoryview(window)[good[0][0] : good[-1][1]])
-            else:
-                inside = b",".join([window[start:end] for start, end in good])
-            values = self._values.array(inside)
+        try:
+            fits = scanner.longest <= self._limits.max_item_bytes
+            values = self._values.array(scanner.array(self._window)) if fits else None
             if values is None:
-                texts = [bytes(window[start:end]) for start, end in good]
-                self._values.each(texts, [self._dropped + start for start, _ in good], out)
+                self._take_each(out)
             else:
                 out += values
-        if over is not None:
-            start, end = spans[over]
-            raise self._too_long(end - start, start)
+        finally:
+            scanner.clear()
+
+    def _take_each(self, out: list[Any]) -> None:
+        """Decode them one by one, up to the first that is wrong."""
+        for start, end in self._scanner.spans:
+            if end - start > self._limits.max_item_bytes:
+                raise self._too_long(end - start, start)
+            out.append(self._values.one(bytes(self._window[start:end]), self._dropped + start))
 
     def _too_long(self, size: int, start: int) -> LimitError:
         msg = f"item has {size} bytes or more, expected no more than {self._limits.max_item_bytes} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)
 
     def _drop(self, count: int) -> None:
-        del self._window[:count]
+        if count == len(self._window):
+            self._window = b""
+        elif isinstance(self._window, bytearray):
+            del self._window[:count]
+        elif count:
+            self._window = self._window[count:]
         self._dropped += count
         self._position -= count
         self._scanner.shift(count)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError
 from chunkwise.formats.json_values import ValueDecoder
-from chunkwise.formats.scanner import Scanner
+from chunkwise.formats.twins import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

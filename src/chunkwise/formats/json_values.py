@@ -16,6 +16,7 @@ import msgspec
 from chunkwise.errors import DecodeError, EncodeError, LimitError
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
+_holds_null = re.compile(b"null").search  # in half the time that ``in`` takes
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -103,7 +104,7 @@ def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> byte
     """Return the data if all of the batch could be encoded exactly; else raise for the first item that cannot."""
     # The engine writes NaN and Infinity as null, which RFC 8259 §6 has no numbers for. Looking at each value costs more
     # than encoding it, so look only if there is a null, and then at the floats of a binary encoding.
-    if data is not None and not (b"null" in data and _may_hold_non_finite(batch)):
+    if data is not None and not (_holds_null(data) and _may_hold_non_finite(batch)):
         return data
     for index, item in enumerate(batch):
         try:
@@ -182,16 +183,17 @@ class ValueDecoder:
         except msgspec.DecodeError as error:
             raise _located(str(error), byte_offset) from None
 
-    def array(self, inside: bytes) -> list[Any] | None:
-        """Decode what stands between the brackets of an array; None if anything is wrong with it."""
-        return self._try(self._array, b"[%b]" % inside)
+    def array(self, text: bytes) -> list[Any] | None:
+        """Decode the elements of an array; None if anything is wrong with it."""
+        return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
         r"""Decode one text a line (``\n`` behind each but the last); None if any is wrong or blank."""
         # Each line in brackets of its own: the engine does not mind where lines end, and would take "1 2" for two
         # items and a value over two lines for one. No JSON text can have "]\n[" inside.
-        boxes = self._try(self._boxed, b"[%b]" % run.replace(b"\n", b"]\n["), lines=True)
-        if boxes is None or len(boxes) != run.count(b"\n") + 1:
+        inside = run.replace(b"\n", b"]\n[")
+        boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
+        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than to count line ends
             return None
         return list(chain.from_iterable(boxes))
 

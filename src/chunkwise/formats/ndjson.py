@@ -51,6 +51,11 @@ class NdjsonDecoder(StreamDecoder):
         """See `Decoder.records_seen`."""
         return self._records.seen
 
+    @property
+    def whole_records(self) -> int:
+        """See `Decoder.whole_records`: a record is decoded when it is whole."""
+        return self._records.seen
+
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
 

@@ -8,6 +8,7 @@ cannot prove its end: a stream cut between two events looks whole, but for an en
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ from chunkwise.formats.json_values import LivePart, encode_lines, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
 from chunkwise.formats.stream_decoder import StreamDecoder
+from chunkwise.formats.twins import event_texts, whole_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +53,16 @@ class SseEncoder(RecordEncoder):
     end_record = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
-        if any(type(item) is ServerSentEvent for item in batch):
+        if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
-        lines = encode_lines(batch, self._count).split(b"\n")
+        texts = encode_lines(batch, self._count).split(b"\n")
+        texts.pop()  # behind the last line end
         if self._key:
-            return b"".join(
-                [b"id: %b\ndata: %b\n\n" % (self._id(item, place), lines[place]) for place, item in enumerate(batch)]
-            )
-        return b"".join([b"id: %d\ndata: %b\n\n" % pair for pair in enumerate(lines[:-1], self._first + self._count)])
+            ids = [self._id(item, place) for place, item in enumerate(batch)]
+            return b"id: %b\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(zip(ids, texts, strict=True)))
+        # One call for all takes half the time of a call for each.
+        numbered = enumerate(texts, self._first + self._count)
+        return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(numbered))
 
     def _id(self, item: Any, place: int) -> bytes:
         """Return where an item stands: its index, and its key where only that tells the place for ever."""
@@ -148,6 +152,11 @@ class SseDecoder(StreamDecoder):
         """See `Decoder.records_seen`."""
         return self._records.seen
 
+    @property
+    def whole_records(self) -> int:
+        """See `Decoder.whole_records`: a record is decoded when it is whole."""
+        return self._records.seen
+
     def _reset(self) -> None:
         self._data: list[bytes] = []
         self._data_bytes = 0
@@ -161,11 +170,47 @@ class SseDecoder(StreamDecoder):
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        self._after_cr = data.endswith(b"\r") or (self._after_cr and not data)
-        run = self._lines.feed(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), self.bytes_seen - len(data))
+        offset = self.bytes_seen - len(data)
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if run := self._lines.feed(data, offset):
+            self._take_run(run, out)
+        self._lines.check()
+
+    def _take_run(self, run: bytes, out: list[Any]) -> None:
+        """Take whole lines."""
+        last = run.rfind(b"\n\n")
+        if last >= 0 and not self._whole:
+            # The block that is open, the first, for its id, and the one that stays open, line by line; those between
+            # in one call.
+            by_line = self._open or not self.first_event_id
+            start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
+            self._take_lines(run[:start], out)
+            if not self._take_blocks(run, start, last + 2, out):
+                self._take_lines(run[start : last + 2], out)
+            run = run[last + 2 :]
+        self._take_lines(run, out)
+
+    def _take_blocks(self, run: bytes, start: int, stop: int, out: list[Any]) -> bool:
+        """Decode whole blocks in one call; False, and nothing done, if they have to be taken line by line."""
+        taken = event_texts(run, start, stop, self._limits.max_item_bytes)
+        if taken is None or whole_bytes(run) < len(run):
+            return False
+        texts, count, last_id = taken
+        if count:
+            values = self._records.run(texts, count)
+            if values is None:
+                return False
+            out += values
+        if last_id is not None:
+            self.last_event_id = last_id.decode()
+        return True
+
+    def _take_lines(self, run: bytes, out: list[Any]) -> None:
         texts: list[bytes] = []
         try:
-            for line in run[:-1].split(b"\n") if run else ():
+            for line in run.splitlines():  # with LF only: bytes know of CR and LF alone, and CR is gone
                 if line:
                     self._field(line)
                 elif self._whole:
@@ -177,7 +222,6 @@ class SseDecoder(StreamDecoder):
                     self._commit()
         finally:
             self._take(texts, out)
-        self._lines.check()
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

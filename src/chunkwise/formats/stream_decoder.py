@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from chunkwise.errors import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Limits
 from chunkwise.formats.paths import path_text
+from chunkwise.formats.utf8 import whole_characters
 
 BOM = codecs.BOM_UTF8
 
@@ -51,6 +52,11 @@ class StreamDecoder(ABC):
         return 0
 
     @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return None
+
+    @property
     def proves_end(self) -> bool:
         """See `Decoder.proves_end`."""
         return self._complete and self._proven
@@ -65,7 +71,8 @@ class StreamDecoder(ABC):
         if self._finished:
             msg = "feed() after finish(): use a new decoder for a new stream"
             raise ValueError(msg)
-        data, self._unread = self._unread + data, b""
+        if self._unread:
+            data, self._unread = self._unread + data, b""
         try:
             if self._bom_pending is not None:
                 data = self._without_bom(data)
@@ -147,13 +154,10 @@ class StreamDecoder(ABC):
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
-        try:
-            whole = codecs.utf_8_decode(data, "strict", False)[1]  # noqa: FBT003 - not the end
-        except UnicodeDecodeError as error:
-            whole = error.start
-            defect = DecodeError(
-                f"invalid UTF-8: {error.reason} 0x{data[whole]:02x}; send UTF-8", byte_offset=start + whole
-            )
+        whole, reason = whole_characters(data)
+        if reason:
+            message = f"invalid UTF-8: {reason} 0x{data[whole]:02x}; send UTF-8"
+            defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
             self.bytes_seen = start + whole  # which `_decode` takes its offsets from

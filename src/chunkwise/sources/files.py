@@ -12,14 +12,14 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from chunkwise.errors import DecodeError, StreamError, TruncatedError
+from chunkwise.errors import DecodeError, TruncatedError
 from chunkwise.formats import Format, by_name
 from chunkwise.formats.contract import Checkpoint, Decoder
 from chunkwise.formats.paths import PathLike
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.file_index import START, FileIndex, FileVersion, IndexKey
 from chunkwise.sources.index_cache import load, save
-from chunkwise.sources.resumable import Resumable, resumable
+from chunkwise.sources.resumable import Resumable, first_items, resumable
 from chunkwise.sources.threads import batches_in_thread
 
 _BLOCK_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ def read_file(
         OSError: when reading begins: the file cannot be read.
         DecodeError: while reading: the file is not of the format, or stops early.
     """
-    return Batches(_read(_Wanted(path, format, select, required, max_items)))
+    return _source(_Wanted(path, format, select, required), max_items)
 
 
 def file_source(
@@ -63,7 +63,7 @@ def file_source(
 
     Raises:
         OSError: at once, or when reading begins: the file cannot be read. While reading, with ``ESTALE``: it is not
-            the file any more that it was at the call, whose version the ETag names.
+            the file any more that it was at the call, whose version the ETag names; no item is of what it is now.
         ValueError: it is no regular file.
         UnknownFormat: there is no such format.
         DecodeError: while reading: the file is not of the format, or stops early. Offsets and items are the file's.
@@ -76,7 +76,7 @@ def file_source(
 
     def start(item_index: int) -> Batches:
         rest = None if max_items is None else max(0, max_items - item_index)
-        return Batches(_read(_Wanted(path, row, select, required, rest, item_index, version)))
+        return _source(_Wanted(path, row, select, required, item_index, version), rest)
 
     return resumable(start, etag=version.etag)
 
@@ -85,7 +85,6 @@ class _Wanted(NamedTuple):
     """What is to be read.
 
     Attributes:
-        max_items: of those from ``first_item`` on.
         version: that the file must have; None if it does not matter, and no index is kept either.
     """
 
@@ -93,9 +92,13 @@ class _Wanted(NamedTuple):
     format: Format
     select: PathLike
     required: bool
-    max_items: int | None
     first_item: int = 0
     version: FileVersion | None = None
+
+
+def _source(wanted: _Wanted, max_items: int | None) -> Batches:
+    source = Batches(_read(wanted))
+    return source if max_items is None else first_items(source, max_items)
 
 
 async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
@@ -108,7 +111,6 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
     """Give the batches of what is wanted; empty ones too, so that whoever leaves is noticed on a long way."""
-    rest = wanted.max_items
     with wanted.path.open("rb") as file:
         index = None
         if wanted.version is not None:
@@ -116,21 +118,11 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
             index = load(IndexKey.of(wanted.path, wanted.format.name, wanted.select), wanted.version)
         place = START if index is None else index.place_before(wanted.first_item)
         skip = wanted.first_item - place.item_index
-        try:
-            with closing(_decoded(file, wanted, index, place)) as batches:
-                for batch in batches:
-                    passed = min(skip, len(batch))
-                    skip -= passed
-                    new = batch[passed:] if rest is None else batch[passed : passed + rest]
-                    yield new
-                    if rest is not None:
-                        rest -= len(new)
-                        if not rest:
-                            break
-        except StreamError:
-            _check(file, wanted)  # what was written over is not the format's fault
-            raise
-        _check(file, wanted)
+        with closing(_decoded(file, wanted, index, place)) as batches:
+            for batch in batches:
+                passed = min(skip, len(batch))
+                skip -= passed
+                yield batch[passed:] if passed else batch
 
 
 def _decoded(
@@ -142,9 +134,9 @@ def _decoded(
     noting = None if index is None else _Noting(index, place, file)
     try:
         decoder.feed(place.before)
-        if place.byte_offset:
+        if place.byte_offset:  # else it may be a pipe
             file.seek(place.byte_offset)
-        while data := file.read(_BLOCK_BYTES):
+        while data := _block(file, wanted):
             yield decoder.feed(data)
             yield decoder.feed(b"")  # raises for a defect behind the items
             if noting is not None:
@@ -156,6 +148,13 @@ def _decoded(
     finally:
         if noting is not None:
             noting.keep()
+
+
+def _block(file: BinaryIO, wanted: _Wanted) -> bytes:
+    """Return the next bytes, after a look at whether they are still of the version that is wanted."""
+    data = file.read(_BLOCK_BYTES)
+    _check(file, wanted)
+    return data
 
 
 class _Noting:

@@ -46,6 +46,7 @@ class ChunkedWire:
         self._request = request
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
+        self._transport = request.transport
         # Once: TLS does not tell it any more when it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
         self._writer: AbstractStreamWriter | None = None
@@ -94,9 +95,10 @@ class ChunkedWire:
         # behind a space, an item could look like an end record.
         await self.write(b"\t" if in_item else self._keepalive)
 
-    async def finish(self, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
+    async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
         """See `Wire.finish`."""
-        data = self._compressor.finish() if self._compressor is not None else b""
+        if self._compressor is not None:
+            data = self._compressor.finish(data)
         self.bytes_sent += len(data)
         await self._writing(self.response.write_eof(data))
         await self._sent()
@@ -141,7 +143,7 @@ class ChunkedWire:
 
     def is_gone(self) -> bool:
         """See `Wire.is_gone`."""
-        return self._request.transport is None or self._request.transport.is_closing()
+        return self._transport is None or self._transport.is_closing()
 
     async def _writing(self, writing: Awaitable[None]) -> None:
         try:

@@ -80,9 +80,9 @@ class Compressor:
         """Return the coded bytes for ``data``, none for none."""
         return bytes(self._compress(data) + self._flush()) if data else b""
 
-    def finish(self) -> bytes:
-        """Return what completes the coded stream."""
-        return bytes(self._finish())
+    def finish(self, data: bytes = b"") -> bytes:
+        """Return the coded bytes for ``data``, and what completes the coded stream."""
+        return bytes(self._compress(data) + self._finish())
 
 
 class Decompressor:

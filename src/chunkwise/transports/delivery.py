@@ -17,11 +17,9 @@ from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.transports.outcomes import End, Outcome, Streams
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
+from chunkwise.transports.rounds import ROUND_SECONDS, Rounds
 
 logger = logging.getLogger("chunkwise")
-
-_WATCH_SECONDS = 0.5  # aiohttp tells no handler that its client has left: one that writes nothing must look
-
 
 _MIN_SECONDS = 0.01
 
@@ -79,10 +77,11 @@ class Wire(Protocol):
             ClientGone: it has left, or was cut off.
         """
 
-    async def finish(self, items: int) -> None:
-        """Say that the stream is complete, and wait until the client has taken it.
+    async def finish(self, data: bytes, items: int) -> None:
+        """Send the last bytes, say that the stream is complete, and wait until the client has taken it.
 
         Args:
+            data: the bytes, maybe none.
             items: how many it had.
 
         Raises:
@@ -124,7 +123,6 @@ class Delivery:
 
     Attributes:
         request: see above.
-        ended: set when it has.
     """
 
     def __init__(
@@ -138,7 +136,6 @@ class Delivery:
         keepalive_seconds: float,
         nothing: int | None = None,
     ) -> None:
-        self.ended = asyncio.Event()
         self.request = request
         self._wire = wire
         self._stream = stream
@@ -152,15 +149,21 @@ class Delivery:
         self._written = self._begun
         self._items = 0
         self._first_item_seconds: float | None = None
+        self._rounds: Rounds | None = None
 
     def stop(self) -> None:
-        """See `Running.stop`."""
+        """See `Running.stop`: the stream hears of it where it is looked after next, and may give an item until then."""
         self._stopping = True
 
     def abort(self) -> None:
         """See `Running.abort`."""
         self._stopping = True
         self._wire.abort()
+
+    def look(self) -> None:
+        """Wake the stream if there is something to do while it waits: aiohttp tells no handler that its client left."""
+        if self._stopping or self._wire.is_gone() or self._is_silent():
+            self._stream.wake()
 
     async def run(self) -> web.Response | None:
         """Deliver the stream; return what is to be answered instead, if nothing of it was sent.
@@ -199,6 +202,8 @@ class Delivery:
                 raise
             instead = await self._fail(error)
         finally:
+            if self._rounds is not None:
+                self._rounds.leave(self)
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
@@ -206,8 +211,8 @@ class Delivery:
         return instead
 
     async def _send(self) -> web.Response | None:
-        stream, wire = self._stream, self._wire
-        stream.quiet_seconds = min(_WATCH_SECONDS, self._commit_after_seconds)
+        stream, wire, data = self._stream, self._wire, b""
+        stream.quiet_seconds = min(ROUND_SECONDS, self._commit_after_seconds)
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 data = piece
@@ -221,37 +226,45 @@ class Delivery:
                 if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
                     if not data and waiting > 0 and not wire.committed:
-                        stream.quiet_seconds = min(_WATCH_SECONDS, waiting)
+                        stream.quiet_seconds = min(ROUND_SECONDS, waiting)
                         continue
                     await self._commit()
                     data += stream.take_rest()
+                if stream.complete:
+                    break  # the last piece goes together with the end
                 if data:
-                    await self._write(data)
-                elif self._keepalive_seconds and monotonic() - self._written >= self._keepalive_seconds:
+                    self._count()
+                    await wire.write(data)
+                    self._written = monotonic()
+                elif self._is_silent():
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
                 if ending:  # behind the items that the end record will count
                     raise GoingAway
         if self._begins:
             await self._commit()
-        await wire.finish(stream.items_sent)
+        self._count()
+        await wire.finish(data, stream.items_sent)
         return None
 
     async def _commit(self) -> None:
         self._begins = False
         await self._wire.commit()
         self._written = monotonic()
-        watch = min(_WATCH_SECONDS, self._keepalive_seconds or _WATCH_SECONDS)
-        self._stream.quiet_seconds = max(_MIN_SECONDS, watch)
+        short = 0 < self._keepalive_seconds < ROUND_SECONDS
+        self._stream.quiet_seconds = max(_MIN_SECONDS, self._keepalive_seconds) if short else None
+        self._rounds = Rounds.of_loop()
+        self._rounds.join(self)
 
-    async def _write(self, data: bytes) -> None:
-        items = self._stream.items_sent
-        begun = items > 0 or self._stream.in_item
-        if begun and self._first_item_seconds is None:
+    def _count(self) -> None:
+        """Count the items that are handed to the wire next."""
+        self._items = self._stream.items_sent
+        if self._first_item_seconds is None and (self._items > 0 or self._stream.in_item):
             self._first_item_seconds = monotonic() - self._begun
-        self._items = items
-        await self._wire.write(data)
-        self._written = monotonic()
+
+    def _is_silent(self) -> bool:
+        """Whether it is time to keep the connection alive."""
+        return 0 < self._keepalive_seconds <= monotonic() - self._written
 
     def _has_left_off(self, error: StreamError) -> bool:
         """Whether a client that has left has done so in the middle of what it was sending."""

@@ -6,6 +6,7 @@ Must not know how streams are written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from chunkwise.errors import UnknownFormat
@@ -52,14 +53,19 @@ class MediaRange(NamedTuple):
         return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
 
 
-def parse_accept(values: Iterable[str]) -> list[MediaRange]:
+def parse_accept(values: Iterable[str]) -> Sequence[MediaRange]:
     """Return the media ranges of Accept headers (RFC 9110 §12.5.1); what is malformed is passed over."""
+    return _parse_accept(tuple(values))
+
+
+@lru_cache  # a server's clients send few different headers
+def _parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
     ranges = []
     for media_range, quality in _weighted(values):
         main, slash, sub = media_range.partition("/")
         if main and slash and sub and not (main == "*" and sub != "*"):
             ranges.append(MediaRange(main, sub, quality))
-    return ranges
+    return tuple(ranges)
 
 
 def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
@@ -135,6 +141,11 @@ def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> 
             none, and gets ``"identity"``, which stands for no coding.
         codings: what there is, the server's favourite first.
     """
+    return _negotiate_coding(tuple(accept_encoding), tuple(codings))
+
+
+@lru_cache
+def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]) -> str | None:
     weights = {name.removeprefix("x-"): quality for name, quality in _weighted(accept_encoding) if name}
     best, chosen = 0.0, None
     for coding in (*codings, IDENTITY):

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -66,7 +67,6 @@ class Running(Protocol):
     """A stream in flight, as its application sees it."""
 
     request: web.BaseRequest
-    ended: asyncio.Event
 
     def stop(self) -> None:
         """Fail soon, in a way that the client can see."""
@@ -80,7 +80,6 @@ class _Upload:
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
-        self.ended = asyncio.Event()
 
     def stop(self) -> None:
         """See `Running.stop`: what has come is still read."""
@@ -106,6 +105,8 @@ class Streams:
         self._grace_seconds = grace_seconds
         self._on_outcome = on_outcome
         self._running: set[Running] = set()
+        self._awaited: set[Running] = set()  # those of which `stop` waits for the end
+        self._none_awaited = asyncio.Event()
 
     def add(self, stream: Running) -> None:
         """Say that a stream begins."""
@@ -113,8 +114,7 @@ class Streams:
 
     async def ended(self, stream: Running, request: web.BaseRequest, outcome: Outcome) -> None:
         """Say how a stream ended: log its line, and call the hook."""
-        self._running.discard(stream)
-        stream.ended.set()
+        self._leave(stream)
         if access_logger.isEnabledFor(logging.INFO):
             access_logger.info(_line(request, outcome), extra={"outcome": outcome})
         if self._on_outcome is not None and isinstance(request, web.Request):
@@ -151,19 +151,26 @@ class Streams:
                 raise
             return problem_of(GoingAway() if self.stopping else error, request)
         finally:
-            self._running.discard(upload)
-            upload.ended.set()
+            self._leave(upload)
         return response
 
+    def _leave(self, stream: Running) -> None:
+        self._running.discard(stream)
+        self._awaited.discard(stream)
+        if not self._awaited:
+            self._none_awaited.set()
+
     async def _wait(self, seconds: float) -> None:
-        ends = [asyncio.ensure_future(stream.ended.wait()) for stream in self._running]
-        if ends:
-            _, waiting = await asyncio.wait(ends, timeout=seconds)
-            for end in waiting:
-                end.cancel()
+        """Wait until all that run now have ended, but no longer than that."""
+        self._awaited = set(self._running)
+        if self._awaited:
+            self._none_awaited.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._none_awaited.wait(), seconds)
 
 
 _STREAMS = web.AppKey("chunkwise.streams", Streams)
+_NOBODYS = Streams()  # of applications that were not set up
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
@@ -198,8 +205,12 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
 def streams_of(request: web.BaseRequest) -> Streams:
     """Return the streams of the application that a request came to."""
-    known = request.config_dict.get(_STREAMS) if isinstance(request, web.Request) else None
-    return known if isinstance(known, Streams) else Streams()
+    # Not request.config_dict, which takes longer to make than to ask.
+    for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
+        known = app.get(_STREAMS)
+        if known is not None:
+            return known
+    return _NOBODYS
 
 
 def _line(request: web.BaseRequest, outcome: Outcome) -> str:

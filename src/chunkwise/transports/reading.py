@@ -142,7 +142,9 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     if _is_websocket(message):
         msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
         raise TypeError(msg)
-    return Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
+    return noted(
+        message, Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
+    )
 
 
 def text(message: Message | WebSocket) -> Inbound:
@@ -157,4 +159,4 @@ def text(message: Message | WebSocket) -> Inbound:
     if _is_websocket(message):
         return items(message, format="text")
     read = cast("Message", message)
-    return Inbound(chunks_of(read), TextPieces, partial(is_framed, read))
+    return noted(read, Inbound(chunks_of(read), TextPieces, partial(is_framed, read)))

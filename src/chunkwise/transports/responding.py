@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, overload
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import is_stream, open_outbound
@@ -91,9 +92,9 @@ async def respond(
 
     Args:
         request: the request; HEAD is answered without running the source.
-        source: an async iterable of items; a sync iterable (run in a thread of its own); `resumable`, of which a client
-            can ask for the rest; or one value, as a rule a dict: a document, which may hold iterables and awaitables
-            at any depth, and is written in its own order.
+        source: an async iterable of items; a sync iterable (run in a thread of its own); `Batches` of either, for lists
+            of items; `resumable`, of which a client can ask for the rest; or one value, as a rule a dict: a document,
+            which may hold iterables and awaitables at any depth, and is written in its own order.
         format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
             all.
         status: of an answer that goes well; a WebSocket has none.
@@ -148,7 +149,8 @@ async def respond(
         if isinstance(found, web.Response):
             return found
         rest, key = found, source.key
-        headers = {**headers, **rest.headers}
+        headers = CIMultiDict(headers)  # which may hold a name twice
+        headers.update(rest.headers)
         status = rest.status or status
     wire: Wire
     if upgrade:
@@ -191,8 +193,8 @@ async def respond(
     return await delivery.run() or wire.response
 
 
-def _values(request: web.BaseRequest, name: str) -> list[str]:
-    return request.headers.getall(name, [])
+def _values(request: web.BaseRequest, name: str) -> Sequence[str]:
+    return request.headers.getall(name, ())
 
 
 def _is_unix(request: web.BaseRequest) -> bool:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from time import monotonic
 
 from chunkwise.errors import StalledError
+from chunkwise.transports.rounds import ROUND_SECONDS, Rounds
 
 if sys.platform == "linux":
     from fcntl import ioctl
@@ -23,8 +24,6 @@ if sys.platform == "linux":
 POLL_SECONDS = 0.02
 LOOKS = 8
 """How often a connection is looked at in the time that it may stall."""
-
-_MAX_LOOK_SECONDS = 1.0
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
@@ -90,9 +89,15 @@ class StallWatch:
         self._stall_seconds = stall_seconds
         self._socket = connection
         self._taken = 0
+        self._waits = False  # whether something waited when it was looked at last
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
-        self._wait()
+        self._look_seconds = max(POLL_SECONDS, stall_seconds / LOOKS) if stall_seconds else ROUND_SECONDS
+        self._rounds = Rounds.of_loop()
+        if self._look_seconds >= ROUND_SECONDS:
+            self._rounds.join(self)
+        else:
+            self._wait()
 
     def waiting(self) -> int:
         """Return how many bytes wait to be taken."""
@@ -115,26 +120,35 @@ class StallWatch:
         """Watch no longer."""
         if self._timer is not None:
             self._timer.cancel()
+        self._rounds.leave(self)
 
     def _wait(self) -> None:
-        look_seconds = _MAX_LOOK_SECONDS
-        if self._stall_seconds:
-            look_seconds = max(POLL_SECONDS, min(self._stall_seconds / LOOKS, look_seconds))
-        self._timer = asyncio.get_running_loop().call_later(look_seconds, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_again)
 
-    def _look(self) -> None:
+    def _look_again(self) -> None:
+        self._timer = None
+        if self.look():
+            self._wait()
+
+    def look(self) -> bool:
+        """Look at the connection; return whether it is to be looked at again."""
         if self._transport.is_closing():
             # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
             # would wait for ever, and we for it.
             drop(self._transport, self._socket)
-            return
+            self.end()
+            return False
+        written = self._written()
+        if not self._waits and written == self._taken:
+            return True  # nearly always: all was taken, and nothing came since
         waiting = self.waiting()
-        taken = self._written() - waiting
-        if not waiting or taken > self._taken:
+        taken = written - waiting
+        if not waiting or taken > self._taken or not self._waits:
             self._since = monotonic()
         elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
             self.stalled = True
             drop(self._transport, self._socket)
-            return
-        self._taken = taken
-        self._wait()
+            self.end()
+            return False
+        self._taken, self._waits = taken, bool(waiting)
+        return True

@@ -6,7 +6,7 @@ Must not know any one format, nor when there is something to write.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -20,6 +20,7 @@ from chunkwise.transports.delivery import ClientGone
 from chunkwise.transports.problems import request_key, upload_details
 from chunkwise.transports.stalls import POLL_SECONDS, StallWatch, drop
 from chunkwise.transports.websocket import LOST, closing, complete_reason, refusing
+from chunkwise.transports.websocket_frames import frame_bytes, text_frames
 from chunkwise.transports.websocket_inbox import Inbox
 
 _WIRE = request_key("chunkwise.websocket_wire")
@@ -166,17 +167,33 @@ class WebSocketWire:
             self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
         if self._start and response.ws_protocol is not None:
-            self._count(self._start)
-            await response.send_frame(self._start, WSMsgType.TEXT)
+            with _client_may_leave():
+                await self._send([self._start])
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`; a line that is not complete waits for its rest."""
-        with _client_may_leave():
+        messages: list[bytes] = []
+        try:
             for message in self._packer.pack(data):
-                self.bytes_sent += len(message)
+                messages.append(message)  # noqa: PERF402 - those before an error are sent before it is raised
+        finally:
+            with _client_may_leave():
+                await self._send(messages)
+                await self._sent()
+
+    async def _send(self, messages: Sequence[bytes]) -> None:
+        self.bytes_sent += sum(map(len, messages))
+        if self._websocket.compress:
+            for message in messages:
                 self._count(message)
                 await self._websocket.send_frame(message, WSMsgType.TEXT)
-            await self._sent()
+        elif messages:
+            transport = self._request.transport
+            if self._websocket.closed or transport is None or transport.is_closing():
+                raise ClientGone
+            frames = text_frames(messages)
+            self._written += len(frames)
+            transport.write(frames)
 
     async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may stand anywhere
         """Send a ping.
@@ -195,8 +212,7 @@ class WebSocketWire:
 
     def _count(self, payload: bytes) -> None:
         """Count a frame with its head (RFC 6455 §5.2), as it waits in the connection."""
-        size = len(payload)
-        self._written += size + (2 if size < 126 else 4 if size < 65536 else 10)
+        self._written += frame_bytes(len(payload))
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
@@ -206,8 +222,9 @@ class WebSocketWire:
         if transport is None or transport.is_closing():  # a close without an error ends the wait without one
             raise ClientGone
 
-    async def finish(self, items: int) -> None:
-        """Close with 1000 and the count of items, and wait for the client's own close."""
+    async def finish(self, data: bytes, items: int) -> None:
+        """Send the last bytes, close with 1000 and the count of items, and wait for the client's own close."""
+        await self.write(data)
         await self._close(WSCloseCode.OK, complete_reason(items))
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close tells it

@@ -1,23 +1,42 @@
-"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON.
+"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON: pure twin.
 
 Must not know how values are decoded, nor where bytes come from. It stops anywhere and goes on where it stopped: no
 byte of a window that grows is walked twice. Whole small containers are matched with one regular expression, since that
-is the fastest machine which plain Python has; a compiled twin may take this file's place: `Scanner` is all that others
-use.
+is the fastest machine which plain Python has. `scanner_compiled` does the same in C, to the last word of its errors.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
 
-import msgspec
-
-from chunkwise.errors import DecodeError, LimitError
-
-if TYPE_CHECKING:
-    Window = bytes | bytearray
+from chunkwise.errors import DecodeError
+from chunkwise.formats.json_states import (
+    ARRAY,
+    CLOSERS,
+    COLON,
+    COMMA_OR_END,
+    END,
+    IN_KEY,
+    IN_NUMBER,
+    IN_STRING,
+    KEY,
+    KEY_OR_END,
+    LITERALS,
+    OBJECT,
+    UNFRAMED_NUMBER,
+    VALUE,
+    VALUE_OR_END,
+    Window,
+    name_of,
+    not_a_literal,
+    not_a_number,
+    not_in_a_string,
+    too_deep,
+    too_long,
+    unexpected,
+    why_incomplete,
+)
 
 # RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
 # Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
@@ -52,24 +71,6 @@ _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
 
-# States: what may come next.
-_VALUE, _VALUE_OR_END, _KEY_OR_END, _KEY, _COLON, _COMMA_OR_END, _END, _IN_STRING, _IN_KEY, _IN_NUMBER = range(10)
-_EXPECTED = {
-    _VALUE: "a value",
-    _VALUE_OR_END: "a value or ']'",
-    _KEY_OR_END: "a name in double quotes or '}'",
-    _KEY: "a name in double quotes",
-    _COLON: "':' after the name",
-    _END: "nothing after the document",
-}
-_LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
-_OBJECT, _ARRAY = ord("{"), ord("[")
-_CLOSERS = {_OBJECT: ord("}"), _ARRAY: ord("]")}
-
-
-def _shown(text: bytes) -> str:
-    return repr(text.decode("utf-8", "backslashreplace"))
-
 
 class Scanner:
     """Finds where the values at a path start and end, window by window.
@@ -84,8 +85,8 @@ class Scanner:
         max_path_bytes: bytes of the names of all members that are open, together.
 
     Attributes:
-        spans: (start, end) of each selected value that is complete, in the window; the caller empties it.
-        contiguous: whether the spans are neighbours in one array, with only commas and white space between them.
+        spans: (start, end) of each selected value that is complete, in the window; `clear` empties it.
+        longest: bytes of the longest of them.
         found: whether the path's value, or the array or object that would hold it, was seen.
         bytes_walked: work done so far, as bytes looked at; a failed match of a container counts up to the window's end.
     """
@@ -101,7 +102,7 @@ class Scanner:
         max_path_bytes: int | None = None,
     ) -> None:
         self.spans: list[tuple[int, int]] = []
-        self.contiguous = True
+        self.longest = 0
         self.found = False
         self.bytes_walked = 0
         self._parts = parts
@@ -112,12 +113,12 @@ class Scanner:
         self._max_path_bytes = max_path_bytes
         self._name_bytes = 0  # of the member at hand
         self._path_bytes = [0]  # of all open members, for each open container
-        bounds = [most for most in (max_string_bytes, max_number_bytes, max_path_bytes) if most is not None]
+        bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
         self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
         self._string_start = 0  # of the string or name that is open
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
         self._base = 0  # offset in the stream of the window's first byte
-        self._state = _VALUE
+        self._state = VALUE
         self._stack = bytearray()  # '[' or '{' for each open container
         self._resume_at = 0  # in a string: where to go on
         self._on_path = 0  # how many of them, from the root, lie on the path
@@ -126,13 +127,14 @@ class Scanner:
         self._value_depth = 0
         self._token_start = -1  # of the number or the name that is open
         self._last_array = -1  # offset in the stream of the array which the last span stands in
+        self._contiguous = True  # whether the spans are neighbours in one array
         self._array_start = -1  # and of the innermost array on the path
         self._try_small_from = 0  # containers less deep than this are known to hold too much for one match
 
     @property
     def complete(self) -> bool:
         """Whether a whole document was seen."""
-        return self._state == _END
+        return self._state == END
 
     @property
     def keep_from(self) -> int:
@@ -144,6 +146,25 @@ class Scanner:
     def open_containers(self) -> bytes:
         """The brackets, from the root, that the selected value which is open stands in; none if none is open."""
         return bytes(self._stack[: self._value_depth]) if self._value_start >= 0 else b""
+
+    @property
+    def count(self) -> int:
+        """How many selected values are complete."""
+        return len(self.spans)
+
+    def array(self, window: Window) -> bytes:
+        """Return the selected values that are complete as one JSON array."""
+        if not self.spans:
+            return b"[]"
+        with memoryview(window) as view:
+            if self._contiguous:  # only commas and white space stand between them
+                return b"".join([b"[", view[self.spans[0][0] : self.spans[-1][1]], b"]"])
+            return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
+
+    def clear(self) -> None:
+        """Forget the values that are complete."""
+        self.spans = []
+        self.longest = 0
 
     def shift(self, count: int) -> None:
         """Note that the first ``count`` bytes of the window were dropped."""
@@ -165,13 +186,13 @@ class Scanner:
         end = len(window)
         while position < end:
             state = self._state
-            if state in (_IN_STRING, _IN_KEY):
+            if state in (IN_STRING, IN_KEY):
                 after = self._walk_string(window, position)
                 if after is None:
                     return self._resume_at
                 position = after
                 continue
-            if state == _IN_NUMBER:
+            if state == IN_NUMBER:
                 match = _number_bytes.match(window, position)
                 stop = match.end() if match else position
                 self.bytes_walked += stop - position
@@ -199,67 +220,60 @@ class Scanner:
             window: its last bytes.
             framed: whether something else proves that they are the last: a bare number shows no end of its own.
         """
-        if self._state == _IN_NUMBER and not self._stack:
+        if self._state == IN_NUMBER and not self._stack:
             if not framed:
-                return "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
+                return UNFRAMED_NUMBER
             self._end_number(window, len(window))
-        if self._state == _END:
-            return ""
-        if self._state == _VALUE and not self._stack:
-            return "the bytes stop before any value"
-        inside = {_IN_STRING: "a string", _IN_KEY: "a name", _IN_NUMBER: "a number"}.get(self._state)
-        container = {_OBJECT: "an object", _ARRAY: "an array"}.get(self._stack[-1]) if self._stack else "a value"
-        return f"the JSON text stops inside {inside or container}, {len(self._stack)} deep"
+        return why_incomplete(self._state, self._stack[-1] if self._stack else 0, len(self._stack))
 
     def _step(self, window: Window, position: int, byte: int) -> int:
         """Take one token; return the position behind it, or -1 if it is not complete."""
         state = self._state
-        if state <= _VALUE_OR_END:
-            if state == _VALUE_OR_END and byte == _CLOSERS[_ARRAY]:
+        if state <= VALUE_OR_END:
+            if state == VALUE_OR_END and byte == CLOSERS[ARRAY]:
                 return self._close(position)
             return self._begin_value(window, position, byte)
-        if state == _COMMA_OR_END:
+        if state == COMMA_OR_END:
             if byte == ord(","):
-                self._state = _VALUE if self._stack[-1] == _ARRAY else _KEY
+                self._state = VALUE if self._stack[-1] == ARRAY else KEY
                 return position + 1
-            if byte == _CLOSERS[self._stack[-1]]:
+            if byte == CLOSERS[self._stack[-1]]:
                 return self._close(position)
-            closer = chr(_CLOSERS[self._stack[-1]])
-            raise self._unexpected(f"',' or '{closer}'", window, position)
-        if state == _COLON and byte == ord(":"):
-            self._state = _VALUE
+            raise self._unexpected(byte, position)
+        if state == COLON and byte == ord(":"):
+            self._state = VALUE
             return position + 1
-        if state in (_KEY, _KEY_OR_END) and byte == ord('"'):
+        if state in (KEY, KEY_OR_END) and byte == ord('"'):
             return self._begin_key(window, position)
-        if state == _KEY_OR_END and byte == _CLOSERS[_OBJECT]:
+        if state == KEY_OR_END and byte == CLOSERS[OBJECT]:
             return self._close(position)
-        raise self._unexpected(_EXPECTED[state], window, position)
+        raise self._unexpected(byte, position)
 
     def _begin_value(self, window: Window, position: int, byte: int) -> int:
         depth = len(self._stack)
         if self._parts is None:
             # RFC 8259 §2: the root is any value; of an array the elements are wanted.
-            self._parts, self._names = (("item",), [b'"item"']) if byte == _ARRAY else ((), [])
+            self._parts, self._names = (("item",), [b'"item"']) if byte == ARRAY else ((), [])
         on_path = depth == self._on_path and (
-            depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == _ARRAY else self._member_matches)
+            depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == ARRAY else self._member_matches)
         )
         selected = on_path and depth == len(self._parts)
         if selected:
             self._value_start, self._value_depth = position, depth
             self.found = True
-        if byte in _CLOSERS:
+        if byte in CLOSERS:
             if (not on_path or selected) and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH:
                 match = _small.match(window, position)
                 self.bytes_walked += (match.end() if match else len(window)) - position
-                if match and match.end() - position <= self._small_bytes:
+                if match and self._is_in_bounds(match.end() - position):
                     self._end_value(match.end())
                     return match.end()
                 self._try_small_from = depth + 1
             return self._open(position, byte, enter=on_path and not selected)
         if byte == ord('"'):
             return self._begin_string(window, position)
-        if byte in _LITERALS:
-            word = _LITERALS[byte]
+        if byte in LITERALS:
+            word = LITERALS[byte]
             text = bytes(window[position : position + len(word)])
             if text == word:
                 self.bytes_walked += len(word)
@@ -267,27 +281,35 @@ class Scanner:
                 return position + len(word)
             if word.startswith(text):
                 return -1
-            raise self._defect(f"got {_shown(text)}, expected {word.decode()!r}", position)
+            raise not_a_literal(text, word, self._base + position)
         if byte == ord("-") or ord("0") <= byte <= ord("9"):
-            self._state, self._token_start = _IN_NUMBER, position
+            self._state, self._token_start = IN_NUMBER, position
             return position
-        raise self._unexpected(_EXPECTED[self._state], window, position)
+        raise self._unexpected(byte, position)
+
+    def _is_in_bounds(self, size: int) -> bool:
+        """Say whether nothing in a container of that size can break a limit."""
+        path_bytes = self._max_path_bytes
+        return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
+
+    def _names_bytes(self) -> int:
+        """Return the bytes of the names that lead to the value at hand."""
+        return self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == OBJECT else 0)
 
     def _open(self, position: int, byte: int, *, enter: bool) -> int:
-        names = self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == _OBJECT else 0)
+        names = self._names_bytes()
         self._path_bytes.append(names)
         self._check_size("path to the value", names, self._max_path_bytes, position)
         self._stack.append(byte)
         if len(self._stack) > self._max_depth:
-            msg = f"nested {len(self._stack)} deep, expected no more than {self._max_depth} (max_depth)"
-            raise LimitError(msg, byte_offset=self._base + position)
+            raise too_deep(len(self._stack), self._max_depth, self._base + position)
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            every = "item" if byte == _ARRAY else "*"  # all that it holds is wanted, also if that is nothing
+            every = "item" if byte == ARRAY else "*"  # all that it holds is wanted, also if that is nothing
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
-        self._state = _VALUE_OR_END if byte == _ARRAY else _KEY_OR_END
+        self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END
         return position + 1
 
     def _close(self, position: int) -> int:
@@ -299,12 +321,13 @@ class Scanner:
     def _end_value(self, end: int) -> None:
         depth = len(self._stack)
         if self._value_start >= 0 and depth == self._value_depth:
-            array = self._array_start if depth and self._stack[-1] == _ARRAY else -1
-            self.contiguous = not self.spans or (self.contiguous and array == self._last_array >= 0)
+            array = self._array_start if depth and self._stack[-1] == ARRAY else -1
+            self._contiguous = not self.spans or (self._contiguous and array == self._last_array >= 0)
             self._last_array = array
             self.spans.append((self._value_start, end))
+            self.longest = max(self.longest, end - self._value_start)
             self._value_start = -1
-        self._state = _COMMA_OR_END if depth else _END
+        self._state = COMMA_OR_END if depth else END
 
     def _begin_key(self, window: Window, position: int) -> int:
         wanted = len(self._stack) == self._on_path
@@ -312,13 +335,13 @@ class Scanner:
         self.bytes_walked += (match.end() if match else position + 1) - position
         self._string_start = position
         if match is None:
-            self._state = _IN_KEY
+            self._state = IN_KEY
             self._token_start = position if wanted else -1
             return position + 1
         self._check_string(match.end() - 1)
         if wanted:
             self._match_member(window, position, match.end())
-        self._state = _COLON
+        self._state = COLON
         return match.end()
 
     def _match_member(self, window: Window, start: int, end: int) -> None:
@@ -327,7 +350,7 @@ class Scanner:
         parts = self._parts or ()
         index = self._on_path - 1
         if b"\\" in raw:
-            raw = b'"%b"' % msgspec.json.decode(raw, type=str).encode()
+            raw = name_of(raw)
         self._member_matches = index < len(parts) and (parts[index] == "*" or raw == self._names[index])
 
     def _begin_string(self, window: Window, position: int) -> int:
@@ -335,7 +358,7 @@ class Scanner:
         self.bytes_walked += (match.end() if match else position + 1) - position
         self._string_start = position
         if match is None:
-            self._state = _IN_STRING
+            self._state = IN_STRING
             return position + 1
         self._check_string(match.end() - 1)
         self._end_value(match.end())
@@ -355,12 +378,12 @@ class Scanner:
             self._check_escape(bytes(window[stop : stop + 12]), stop)
             return None
         if byte != ord('"'):
-            raise self._defect(f"got control character 0x{byte:02x} in a string, expected it escaped", stop)
-        if self._state == _IN_KEY:
+            raise not_in_a_string(bytes(window[stop : stop + 1]), self._base + stop)
+        if self._state == IN_KEY:
             if self._token_start >= 0:
                 self._match_member(window, self._token_start, stop + 1)
                 self._token_start = -1
-            self._state = _COLON
+            self._state = COLON
         else:
             self._end_value(stop + 1)
         return stop + 1
@@ -371,25 +394,20 @@ class Scanner:
 
     def _check_size(self, what: str, size: int, most: int | None, position: int) -> None:
         if most is not None and size > most:
-            msg = f"{what} has {size} bytes or more, expected no more than {most}"
-            raise LimitError(msg, byte_offset=self._base + position)
+            raise too_long(what, size, most, self._base + position)
 
     def _check_escape(self, text: bytes, position: int) -> None:
         r"""Raise unless the text is the beginning of an escape: ``\n``, ``\u00e9``, ``\ud83d\ude00``."""
         if not any(_escape.fullmatch(text + whole[len(text) :]) for whole in _WHOLE_ESCAPES):
-            expected = r"\" \\ \/ \b \f \n \r \t, \u and four hexadecimal digits, or a pair of surrogates"
-            raise self._defect(f"got escape {_shown(text[:6])} in a string, expected {expected}", position)
+            raise not_in_a_string(text, self._base + position)
 
     def _end_number(self, window: Window, end: int) -> None:
         token = bytes(window[self._token_start : end])
         self.bytes_walked += len(token)
         if _number.fullmatch(token) is None:
-            raise self._defect(f"got {_shown(token[:40])}, expected a number", self._token_start)
+            raise not_a_number(token, self._base + self._token_start)
         self._token_start = -1
         self._end_value(end)
 
-    def _unexpected(self, expected: str, window: Window, position: int) -> DecodeError:
-        return self._defect(f"got {_shown(bytes(window[position : position + 1]))}, expected {expected}", position)
-
-    def _defect(self, message: str, position: int) -> DecodeError:
-        return DecodeError(message, byte_offset=self._base + position)
+    def _unexpected(self, byte: int, position: int) -> DecodeError:
+        return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)

@@ -1,0 +1,158 @@
+"""`make bench`: each question is measured against its rivals, and gets its verdict.
+
+    python -m benchmarks             # all of it, at least five rounds; some 20 minutes
+    python -m benchmarks --quick     # one round of small tasks, in under two minutes: whether all works, not who wins
+    python -m benchmarks --from benchmarks/results/full.json --markdown --plots docs/benchmarks
+
+Each measurement is made in fresh processes, server and client on a core of their own, after a warm-up in the same
+processes, whose answer is looked at. Before the first round of a full run each contender has to show once, at full
+size, that it gives what was asked for. Contenders take turns in every round, and begin with another one each time;
+ratios are of two runs of the same round. Benchmarks are hard: what is unfair about each question stands at the top of
+its `contenders_*.py`.
+
+Exit status: 0 all is reached (a quick run: all was measured), 1 something is not, 2 something could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import memory
+from benchmarks.contender import Contender
+from benchmarks.machine import hardware, versions
+from benchmarks.plots import draw
+from benchmarks.processes import ROOT, Cores, Failed, measure, two_cores
+from benchmarks.questions import SUBJECTS, Subject
+from benchmarks.report import text
+from benchmarks.results import Measured, Results, Row
+
+FOLDER = ROOT / "benchmarks" / "results"
+ROUNDS = 5
+
+
+def say(words: str) -> None:
+    """Tell how far it is."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
+    """Measure the contenders of a subject, in turn."""
+    count = subject.quick_count if results.quick else subject.count
+    measured = Measured(title=subject.title, count=count, shows=subject.shows)
+    results.subjects.append(measured)
+    racing: list[tuple[Contender, Row]] = []
+    for contender in subject.contenders:
+        row = Row(name=contender.name)
+        measured.rows.append(row)
+        if contender.lacks_program():
+            row.skipped = f"{contender.program} is not on the PATH"
+        elif missing := contender.missing():
+            row.failed = f"not installed: {', '.join(missing)}"
+        else:
+            racing.append((contender, row))
+    if not results.quick:
+        say(f"{subject.title}: is it what was asked for?")
+        for contender, row in racing:
+            attempt(contender, row, count, subject, cores, check=True)
+    for number in range(results.rounds):
+        say(f"{subject.title}: round {number + 1} of {results.rounds}")
+        first = number % (len(racing) or 1)
+        for contender, row in racing[first:] + racing[:first]:
+            attempt(contender, row, count, subject, cores, check=False)
+
+
+def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores: Cores, *, check: bool) -> None:
+    """Measure a contender once, unless it has failed before."""
+    if row.failed:
+        return
+    warm_count = 0 if check else int(count * subject.warm_part)
+    try:
+        told = measure(contender, count, warm_count=warm_count, check=check, cores=cores)
+    except Failed as error:
+        row.failed = str(error)
+        say(f"  {contender.name}: {error}")
+    else:
+        if not check:
+            row.runs.append(told)
+
+
+def run_memory(results: Results) -> None:
+    """Measure the memory claim; its own table goes to standard error."""
+    small, large = (5, 25) if results.quick else (10, 1000)
+    say("memory of large streams")
+    try:
+        results.memory_growth_mib = memory.compare(small, large, seconds=600, say=say)
+    except subprocess.SubprocessError as error:
+        results.memory_failed = str(error)
+
+
+def run(options: argparse.Namespace, path: Path) -> Results:
+    """Measure what the options say, and keep it in a file after each subject."""
+    cores = two_cores()
+    results = Results(
+        quick=options.quick,
+        rounds=options.rounds or (1 if options.quick else ROUNDS),
+        versions=versions(),
+        hardware=hardware(),
+        pinned=cores.server is not None,
+    )
+    started = time.monotonic()
+    for subject in SUBJECTS:
+        if options.only in subject.title:
+            run_subject(subject, results, cores)
+            results.seconds = time.monotonic() - started
+            results.save(path)
+    if options.only in "memory of large streams":
+        run_memory(results)
+        results.seconds = time.monotonic() - started
+        results.save(path)
+    return results
+
+
+def main() -> int:
+    """Read the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of small tasks")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"how many ({ROUNDS}; 1 with --quick)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only subjects with this in their titles")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="results to show, nothing is measured")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--plots", type=Path, default=FOLDER, metavar="FOLDER", help="where the SVG plots go")
+    options = parser.parse_args()
+    if options.source:
+        results = Results.load(options.source)
+    else:
+        path = FOLDER / ("quick.json" if options.quick else "full.json")
+        try:
+            results = run(options, path)
+        except KeyboardInterrupt:
+            say(f"interrupted; the subjects that were through are in {path.relative_to(ROOT)}")
+            return 130
+        say(f"kept in {path.relative_to(ROOT)}")
+    print(text(results, markdown=options.markdown))
+    try:
+        drawn = draw(results, options.plots)
+    except ImportError:
+        say("no plots: matplotlib is not installed (make bench installs it)")
+    else:
+        say(f"{len(drawn)} plots in {options.plots}")
+    return status(results)
+
+
+def status(results: Results) -> int:
+    """The exit status that results deserve."""
+    if results.failures():
+        return 2
+    grown = results.memory_growth_mib is not None and results.memory_growth_mib >= memory.MOST_GROWTH_MIB
+    missed = grown or any(verdict.reached is False for verdict in results.verdicts())
+    return 1 if missed and not results.quick else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

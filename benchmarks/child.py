@@ -1,0 +1,44 @@
+"""A name -> one process of a contender: its server, or its client, pinned to a core.
+
+Must not know any one contender. What it says is a line of JSON; see `processes`, which starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from benchmarks.contender import Contender, Task, cpu_seconds, forget_peak, peak_mib
+from benchmarks.questions import CONTENDERS
+
+
+def run_client(contender: Contender, job: dict[str, Any]) -> None:
+    """Do the warm-up, and then what is measured."""
+    port = job["port"]
+    if warm := job["warm_count"]:
+        contender.client(Task(count=warm, port=port, check=True))
+    forget_peak()
+    before = cpu_seconds()
+    told = contender.client(Task(count=job["count"], port=port, check=job["check"]))
+    print(json.dumps({**told, "peak_mib": peak_mib(), "cpu_seconds": cpu_seconds() - before}), flush=True)
+
+
+def main() -> None:
+    """Run what the arguments say."""
+    job: dict[str, Any] = json.loads(sys.argv[1])
+    if job["core"] is not None:
+        os.sched_setaffinity(0, {job["core"]})
+    signal.alarm(job["limit_seconds"])  # ends the process, whatever it waits for
+    contender = CONTENDERS[job["name"]]
+    if job["role"] == "client":
+        run_client(contender, job)
+    else:
+        assert contender.server is not None
+        contender.server(job["count"])
+
+
+if __name__ == "__main__":
+    main()

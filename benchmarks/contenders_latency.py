@@ -1,0 +1,255 @@
+"""What a stream costs others and itself beside its speed: pings behind hot streams, idle streams, first bytes.
+
+Benchmarks are hard; what is unfair here:
+
+- **Pings.** Two streams whose source never waits run on the loop that answers pings. Plain aiohttp's handler gives the
+  loop up only when the socket is full, and this client never lets it be full; a handler with a `sleep(0)` now and then
+  would fare better. A ping is due every 10 ms; one that is sent late, because the one before was not answered, counts
+  from when it was due, for a user who comes in between waits as well.
+- **Idle streams.** Each has sent one event and waits. What chunkwise has for it more than a bare handler: a watch for
+  clients that have left, keepalive, a limit for stalls. What the kernel holds for a socket is in no process' memory.
+- **First byte.** One connection, one request after the other, each answered with an item, and with another one when
+  the source was waited for once. A bare handler negotiates nothing, and could not tell a failure before the first item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import selectors
+import socket
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+from benchmarks.contender import Contender, Task, Told, WrongContent, allow_many_files, resident_kib
+from benchmarks.draining import BUFFER_BYTES, LAST_CHUNK, Cut, body_of, connect, drain, read_head, request_text
+from benchmarks.rows import event, row, rows
+from benchmarks.serving import serve_aiohttp
+
+PING_SECONDS = 0.01
+"""How often a ping is due."""
+
+SETTLE_SECONDS = 1.2
+"""How long idle streams are left alone before memory is looked at: their watches have run a few times."""
+
+
+async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form: Callable[[Any], bytes]) -> Any:
+    """A plain aiohttp handler that writes item by item."""
+    from aiohttp import web
+
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    await response.prepare(request)
+    async for item in items:
+        await response.write(form(item))
+    await response.write_eof()
+    return response
+
+
+def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: bool, sse: bool = False) -> None:
+    """Serve a source at /COUNT, and beside it /ping and the server's memory at /resident."""
+    from aiohttp import web
+
+    import chunkwise
+
+    def line(item: Any) -> bytes:
+        return json.dumps(item).encode() + b"\n"
+
+    def block(item: Any) -> bytes:
+        return f"data: {json.dumps(item)}\n\n".encode()
+
+    async def stream(request: Any) -> Any:
+        items = source(int(request.match_info["count"]))
+        if with_ours:
+            return await chunkwise.respond(request, items, "sse" if sse else "ndjson")
+        return await bare(request, items, *(("text/event-stream", block) if sse else ("application/x-ndjson", line)))
+
+    async def ping(_: Any) -> Any:
+        return web.Response(text="pong")
+
+    async def resident(_: Any) -> Any:
+        return web.Response(text=str(resident_kib()))
+
+    allow_many_files()
+    serve_aiohttp({"/ping": ping, "/resident": resident, "/{count}": stream})
+
+
+# Pings.
+
+
+class HotStream:
+    """A stream that is read to its end and thrown away, piece by piece."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.connection = connect(port)
+        self.connection.sendall(request_text(f"/{count}"))
+        self.bytes = 0
+        self.ended = False
+        self._tail = b""
+
+    def read(self, buffer: memoryview) -> None:
+        """Take what is there."""
+        size = self.connection.recv_into(buffer)
+        if not size:
+            raise Cut(f"a hot stream stopped after {self.bytes} bytes")
+        self.bytes += size
+        self._tail = (self._tail + buffer[max(0, size - 7) : size])[-7:]
+        self.ended = self._tail == LAST_CHUNK
+
+
+def ping_beside_streams(task: Task) -> Told:
+    """Ping while two streams of as many rows each run; until the first of them has ended."""
+    if task.check:  # the rows are looked at alone; the rest is as ever
+        with connect(task.port) as connection:
+            lines = body_of(drain(connection, request_text(f"/{task.count}"), keep=True)).splitlines()
+        if [json.loads(line) for line in lines] != [row(index) for index in range(task.count)]:
+            raise WrongContent(f"{len(lines)} rows, not the {task.count} that were to come, or others")
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    request = request_text("/ping")
+    with connect(task.port) as pinger, selectors.DefaultSelector() as selector:
+        drain(pinger, request)
+        streams = [HotStream(task.port, task.count) for _ in range(2)]
+        for stream in streams:
+            selector.register(stream.connection, selectors.EVENT_READ, stream)
+        selector.register(pinger, selectors.EVENT_READ)
+        started = time.perf_counter()
+        waits: list[float] = []
+        due, asked = started, False
+        while asked or not any(stream.ended for stream in streams):
+            now = time.perf_counter()
+            if not asked and now >= due:
+                pinger.sendall(request)
+                asked = True
+            ready = selector.select(None if asked else max(0.0, due - now))
+            for key, _ in sorted(ready, key=lambda pair: pair[0].data is not None):  # the ping first
+                if key.data is None:
+                    read_pong(pinger)
+                    waits.append(time.perf_counter() - due)
+                    due, asked = due + PING_SECONDS, False
+                else:
+                    key.data.read(buffer)
+                    if key.data.ended:
+                        selector.unregister(key.fileobj)
+        seconds = time.perf_counter() - started
+        for stream in streams:
+            stream.connection.close()
+    cuts = statistics.quantiles(waits, n=100, method="inclusive") if len(waits) > 1 else waits * 99
+    return {
+        "seconds": seconds,
+        "p99_ms": cuts[98] * 1000,
+        "median_ms": cuts[49] * 1000,
+        "items": len(waits),
+        "bytes": sum(stream.bytes for stream in streams),
+    }
+
+
+def read_pong(connection: socket.socket) -> None:
+    """Read the answer to a ping."""
+    _, rest = read_head(connection)
+    while len(rest) < 4:
+        rest += connection.recv(4)
+
+
+# Idle streams.
+
+
+async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
+    """A source that has one event, and no more for as long as anybody listens."""
+    yield event(0)
+    await asyncio.get_running_loop().create_future()
+
+
+def open_idle_streams(task: Task) -> Told:
+    """Open streams, and ask the server how much larger they have made it; a tenth of them is open before."""
+    allow_many_files()
+    open_before: list[socket.socket] = []
+    with connect(task.port) as asker:
+        open_before = [*_open_many(task.port, max(1, task.count // 10))]
+        before = _resident(asker)
+        started = time.perf_counter()
+        streams = [*_open_many(task.port, task.count)]
+        seconds = time.perf_counter() - started
+        after = _resident(asker)
+        for connection in streams + open_before:
+            connection.close()
+    return {"seconds": seconds, "kib_each": (after - before) / task.count, "items": task.count}
+
+
+def _open_many(port: int, count: int) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    while len(opened) < count:
+        some = [connect(port) for _ in range(min(100, count - len(opened)))]
+        for connection in some:
+            connection.sendall(request_text("/1", Accept="text/event-stream"))
+        for connection in some:
+            _, data = read_head(connection)
+            while b"\n\n" not in data:
+                more = connection.recv(65536)
+                if not more:
+                    raise Cut("an idle stream ended")
+                data += more
+            if json.dumps(event(0)).replace(" ", "").encode() not in data.replace(b" ", b""):
+                raise WrongContent(f"an idle stream began with {data!r}")
+        opened += some
+    return opened
+
+
+def _resident(asker: socket.socket) -> float:
+    time.sleep(SETTLE_SECONDS)
+    return float(body_of(drain(asker, request_text("/resident"), keep=True)))
+
+
+# First bytes.
+
+
+async def two_items(_: int) -> AsyncIterator[Any]:
+    """A source that has one item at once, and another when it was waited for once."""
+    yield row(0)
+    await asyncio.sleep(0)
+    yield row(1)
+
+
+def ask_for_first_bytes(task: Task) -> Told:
+    """Ask again and again on one connection; the median of the times to the first byte of the body."""
+    waits: list[float] = []
+    request = request_text("/2", Accept="*/*")
+    with connect(task.port) as connection:
+        for _ in range(task.count):
+            drained = drain(connection, request, keep=task.check)
+            waits.append(drained.first_byte_seconds)
+            if task.check and [json.loads(line) for line in body_of(drained).splitlines()] != [row(0), row(1)]:
+                raise WrongContent(f"{bytes(drained.body)!r}, not the two rows that were to come")
+    return {"seconds": sum(waits), "first_byte_ms": statistics.median(waits) * 1000, "items": task.count}
+
+
+PINGS = "chunkwise respond(), p99 of pings"
+BARE_PINGS = "aiohttp write() a row, p99 of pings"
+IDLE = "chunkwise respond(), idle SSE streams"
+BARE_IDLE = "aiohttp StreamResponse, idle SSE streams"
+FIRST_BYTE = "chunkwise respond(), first byte"
+BARE_FIRST_BYTE = "aiohttp StreamResponse, first byte"
+
+HOT = [
+    Contender(name=PINGS, server=partial(serve, source=rows, with_ours=True), client=ping_beside_streams),
+    Contender(name=BARE_PINGS, server=partial(serve, source=rows, with_ours=False), client=ping_beside_streams),
+]
+
+SILENT = [
+    Contender(
+        name=IDLE, server=partial(serve, source=one_event_and_wait, with_ours=True, sse=True), client=open_idle_streams
+    ),
+    Contender(
+        name=BARE_IDLE,
+        server=partial(serve, source=one_event_and_wait, with_ours=False, sse=True),
+        client=open_idle_streams,
+    ),
+]
+
+FIRST = [
+    Contender(name=FIRST_BYTE, server=partial(serve, source=two_items, with_ours=True), client=ask_for_first_bytes),
+    Contender(
+        name=BARE_FIRST_BYTE, server=partial(serve, source=two_items, with_ours=False), client=ask_for_first_bytes
+    ),
+]

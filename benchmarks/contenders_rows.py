@@ -1,0 +1,238 @@
+"""200,000 rows from an async generator, one by one -> a JSON array over HTTP.
+
+Benchmarks are hard, and these are unfair in ways that the reader should know:
+
+- The generator never waits, so that only the layers are measured. A database would be slower than all of them. It
+  makes each row anew, which takes a third of the time of the fastest, and makes all ratios smaller.
+- FastAPI writes JSON Lines, not an array, and passes each row through pydantic: it checks what others do not. Its
+  endpoint says ``AsyncIterable[dict[str, Any]]``, which lets pydantic's compiled serializer do the work; without that
+  hint it takes three to four times as long, and stands in the table on its own.
+- The aiohttp handler that is judged writes what `json.dumps` gives, the standard library's; with orjson it is faster,
+  and stands in the table, too.
+- uvicorn has uvloop and httptools; aiohttp, and so chunkwise, runs on asyncio's own loop.
+- chunkwise gives the event loop a turn after each write, and looks after stalls and clients that have left; plain
+  aiohttp's loop over rows does neither (see `contenders_latency`).
+- The client only drains. It has the other core, so that what it takes is not the server's loss.
+- "bare loop" makes the same rows, encodes as many of them in a call as chunkwise does, and throws the bytes away: it
+  knows nothing of time, size, or anybody who waits. `sendfile` sends bytes that were made beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.draining import body_of, connect, drain, request_text
+from benchmarks.rows import row, row_text, rows
+from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
+
+ROWS_IN_A_CALL = 256
+"""Of the bare loop: what chunkwise gathers at most before it encodes (`flow/gathering.py`)."""
+
+# Servers: each answers /COUNT.
+
+
+async def ours(request: Any) -> Any:
+    """`respond`."""
+    import chunkwise
+
+    return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
+
+
+async def write_a_row(request: Any, *, with_orjson: bool = False) -> Any:
+    """A plain aiohttp handler that writes row by row."""
+    from aiohttp import web
+
+    encode: Callable[[Any], bytes] = _standard
+    if with_orjson:
+        import orjson
+
+        encode = orjson.dumps
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    before = b"["
+    async for item in rows(int(request.match_info["count"])):
+        await response.write(before + encode(item))
+        before = b","
+    await response.write(b"]")
+    await response.write_eof()
+    return response
+
+
+def _standard(item: Any) -> bytes:
+    return json.dumps(item).encode()
+
+
+async def buffered(request: Any) -> Any:
+    """A plain aiohttp handler that builds the whole answer, and then sends it."""
+    import orjson
+    from aiohttp import web
+
+    everything = [item async for item in rows(int(request.match_info["count"]))]
+    return web.Response(body=orjson.dumps(everything), content_type="application/json")
+
+
+def serve_handler(_: int, handler: Any) -> None:
+    """Serve one of the handlers above, with all imported that it needs."""
+    import chunkwise  # noqa: F401 - so that the rivals' processes begin with as much memory
+
+    if handler is buffered:
+        import orjson  # noqa: F401 - before the first request
+    serve_aiohttp({"/{count}": handler})
+
+
+def serve_fastapi(_: int, *, hinted: bool) -> None:
+    """FastAPI's own JSON Lines: an endpoint that yields."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    async def with_hint(count: int) -> AsyncIterable[dict[str, Any]]:
+        async for item in rows(count):
+            yield item
+
+    async def without(count: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - that is the difference
+        async for item in rows(count):
+            yield item
+
+    app.get("/{count}")(with_hint if hinted else without)
+    serve_asgi(app)
+
+
+def serve_starlette(_: int) -> None:
+    """Starlette's StreamingResponse over a generator that encodes row by row."""
+    import orjson
+    from starlette.applications import Starlette
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+
+    async def parts(count: int) -> AsyncIterator[bytes]:
+        before = b"["
+        async for item in rows(count):
+            yield before + orjson.dumps(item)
+            before = b","
+        yield b"]"
+
+    async def answer(request: Any) -> Any:
+        return StreamingResponse(parts(int(request.path_params["count"])), media_type="application/json")
+
+    serve_asgi(Starlette(routes=[Route("/{count}", answer)]))
+
+
+def serve_node(_: int, way: str) -> None:
+    """Become Node's server; see the script."""
+    script = Path(__file__).with_name("contenders_node.mjs")
+    os.execvp("node", ["node", str(script), way])
+
+
+def serve_file(ready: int) -> None:
+    """`sendfile` of the same bytes: what the kernel and the loopback give."""
+
+    @cache
+    def file_of(count: int) -> IO[bytes]:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        file.write(b"[" + b",".join(row_text(index).encode() for index in range(count)) + b"]")
+        file.flush()
+        return file
+
+    def answer(connection: socket.socket) -> None:
+        while request := connection.recv(65536):
+            file = file_of(int(request.split()[1][1:]))
+            size = os.fstat(file.fileno()).st_size
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            connection.sendfile(file, 0)
+
+    file_of(ready)
+    serve_sockets(answer)
+
+
+# Clients.
+
+
+def read_rows(task: Task, *, lines: bool = False) -> Told:
+    """Drain an answer of rows; look at them if asked to."""
+    with connect(task.port) as connection:
+        drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
+    if task.check:
+        text = body_of(drained)
+        got = msgspec.json.decode(b"[" + text.strip().replace(b"\n", b",") + b"]" if lines else text)
+        if got != [row(index) for index in range(task.count)]:
+            raise WrongContent(f"{len(got)} items, not the {task.count} that were to come")
+    return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
+
+
+def run_bare_loop(task: Task) -> Told:
+    """The same rows and calls of the encoder, without HTTP."""
+    kept: list[bytes] = []
+
+    async def loop() -> int:
+        encode, size, batch = msgspec.json.Encoder().encode, 0, []
+        async for item in rows(task.count):
+            batch.append(item)
+            if len(batch) == ROWS_IN_A_CALL:
+                data = encode(batch)
+                batch = []
+                size += len(data)
+                if task.check:
+                    kept.append(data)
+        data = encode(batch)
+        kept.append(data)
+        return size + len(data)
+
+    started = time.perf_counter()
+    size = asyncio.run(loop())
+    seconds = time.perf_counter() - started
+    got = [item for data in kept for item in msgspec.json.decode(data)]
+    if task.check and got != [row(index) for index in range(task.count)]:
+        raise WrongContent("other rows than those that were to come")
+    return {"seconds": seconds, "bytes": size, "items": task.count}
+
+
+OURS = "chunkwise respond(), JSON array"
+FASTAPI = "FastAPI JSON Lines, AsyncIterable[dict]"
+STARLETTE = "Starlette StreamingResponse, orjson a row"
+WRITE_A_ROW = "aiohttp write(json.dumps(row)) a row"
+BUFFERED = "aiohttp web.Response(orjson.dumps(all))"
+BARE_LOOP = "bare loop without HTTP (limit)"
+
+UVICORN = ("uvicorn", "httptools", "uvloop") if sys.platform != "win32" else ("uvicorn", "httptools")
+"""What `serve_asgi` needs."""
+_lines = partial(read_rows, lines=True)
+
+ARRAY = [
+    Contender(name=OURS, server=partial(serve_handler, handler=ours), client=read_rows),
+    Contender(name=FASTAPI, server=partial(serve_fastapi, hinted=True), client=_lines, needs=("fastapi", *UVICORN)),
+    Contender(
+        name="FastAPI JSON Lines, no hint",
+        server=partial(serve_fastapi, hinted=False),
+        client=_lines,
+        needs=("fastapi", *UVICORN),
+    ),
+    Contender(name=STARLETTE, server=serve_starlette, client=read_rows, needs=("starlette", "orjson", *UVICORN)),
+    Contender(name=WRITE_A_ROW, server=partial(serve_handler, handler=write_a_row), client=read_rows),
+    Contender(
+        name="aiohttp write(orjson.dumps(row)) a row",
+        server=partial(serve_handler, handler=partial(write_a_row, with_orjson=True)),
+        client=read_rows,
+        needs=("orjson",),
+    ),
+    Contender(name=BUFFERED, server=partial(serve_handler, handler=buffered), client=read_rows, needs=("orjson",)),
+    Contender(name="Node http, write() a row", server=partial(serve_node, way="row"), client=read_rows, program="node"),
+    Contender(
+        name="Node http, 64 KiB a write()", server=partial(serve_node, way="piece"), client=read_rows, program="node"
+    ),
+    Contender(name=BARE_LOOP, client=run_bare_loop, on_server_core=True),
+    Contender(name="sendfile of the same bytes (limit)", server=serve_file, client=read_rows),
+]

@@ -1,0 +1,184 @@
+"""A port -> all that a server sends, counted and thrown away, or kept to be looked at.
+
+Must not be what is measured: blocking sockets that read up to 1 MiB in a call, no parser but for what tells the end.
+So a server that is fast is not held up by a client that is not; what a reader of the items would cost is measured on
+its own, in `contenders_decoding`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+BUFFER_BYTES = 1 << 20
+LAST_CHUNK = b"\r\n0\r\n\r\n"
+"""The end of a chunked body, with the end of the chunk before it: nothing that is sent here holds that."""
+
+
+class Cut(Exception):  # noqa: N818 - it is said of the answer
+    """The server ended its answer before the end, or gave none."""
+
+
+@dataclass(slots=True)
+class Drained:
+    """What came of one answer."""
+
+    seconds: float = 0.0
+    first_byte_seconds: float = 0.0
+    size: int = 0
+    chunked: bool = False
+    body: bytearray = field(default_factory=bytearray)
+    """The bytes as they came, with the marks of chunks, if they were to be kept."""
+    messages: list[bytes] = field(default_factory=list)
+    """Those of a WebSocket, if they were to be kept."""
+
+
+def connect(port: int) -> socket.socket:
+    """Open a connection; one that is silent for a minute is an error."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def request_text(path: str, **headers: str) -> bytes:
+    """The text of a GET request, that asks for no content coding."""
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *[f"{name}: {value}" for name, value in headers.items()]]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Return the head of an answer, in lower case, and what came of its body with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        if not more:
+            raise Cut(f"the connection closed after {len(data)} bytes, before the head's end")
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head.lower(), rest
+
+
+def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> Drained:
+    """Send a request, and read its answer to the end.
+
+    Raises:
+        Cut: its last chunk, or the last byte of its length, never came; or the status is not 200.
+    """
+    started = time.perf_counter()
+    connection.sendall(request)
+    head, rest = read_head(connection)
+    if not head.startswith(b"http/1.1 200 "):
+        raise Cut(f"status line {head[:40]!r}, expected 200")
+    drained = Drained(chunked=b"transfer-encoding: chunked" in head)
+    length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    data = memoryview(rest)
+    tail = b"\r\n"  # an empty body has no chunk before the last one
+    while True:
+        if data and not drained.first_byte_seconds:
+            drained.first_byte_seconds = time.perf_counter() - started
+        drained.size += len(data)
+        if keep:
+            drained.body += data
+        tail = (tail + data[-7:])[-7:]
+        if tail == LAST_CHUNK if length is None else drained.size >= length:
+            break
+        count = connection.recv_into(buffer)
+        if not count:
+            raise Cut(f"the connection closed after {drained.size} bytes, before the body's end")
+        data = buffer[:count]
+    drained.seconds = time.perf_counter() - started
+    return drained
+
+
+def body_of(drained: Drained) -> bytes:
+    """Return the content of an answer that was kept."""
+    if not drained.chunked:
+        return bytes(drained.body)
+    data, content, position = drained.body, bytearray(), 0
+    while True:
+        line_end = data.index(b"\r\n", position)
+        size = int(data[position:line_end].split(b";")[0], 16)
+        if not size:
+            return bytes(content)
+        content += data[line_end + 2 : line_end + 2 + size]
+        position = line_end + 4 + size
+
+
+class Frames:
+    """The frames of a WebSocket that a server sends: each head is looked at, and what it tells is skipped.
+
+    Args:
+        keep: whether to keep the messages.
+
+    Attributes:
+        count: messages so far.
+        size: bytes of their payloads.
+        messages: themselves, if they are kept.
+        close_code: what the close frame says; None until it came.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.count = 0
+        self.size = 0
+        self.messages: list[bytes] = []
+        self.close_code: int | None = None
+        self._keep = keep
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        data = self._rest + data if self._rest else data
+        position = 0
+        while len(data) - position >= 2 and self.close_code is None:
+            size, begin = data[position + 1], position + 2
+            if size == 126:
+                size, begin = int.from_bytes(data[begin : begin + 2]), begin + 2
+            elif size == 127:
+                size, begin = int.from_bytes(data[begin : begin + 8]), begin + 8
+            end = begin + size
+            if end > len(data):
+                break
+            opcode = data[position] & 15
+            if opcode == 8:
+                self.close_code = int.from_bytes(data[begin : begin + 2])
+            elif opcode in (1, 2):
+                self.count += 1
+                self.size += size
+                if self._keep:
+                    self.messages.append(data[begin:end])
+            position = end
+        self._rest = data[position:]
+
+
+def drain_websocket(connection: socket.socket, path: str, subprotocol: str = "", *, keep: bool = False) -> Drained:
+    """Open a WebSocket, read its messages until the server closes it, and answer the close (RFC 6455 §5).
+
+    Raises:
+        Cut: the connection closed without a close frame, or the close says other than 1000.
+    """
+    started = time.perf_counter()
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    headers["Sec-WebSocket-Key"] = b64encode(os.urandom(16)).decode()
+    if subprotocol:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    connection.sendall(request_text(path, **headers))
+    head, rest = read_head(connection)
+    if not head.startswith(b"http/1.1 101 ") or (subprotocol and subprotocol.encode() not in head):
+        raise Cut(f"handshake answered {head[:200]!r}")
+    frames = Frames(keep=keep)
+    frames.feed(rest)
+    while frames.close_code is None:
+        data = connection.recv(BUFFER_BYTES)
+        if not data:
+            raise Cut(f"the connection closed after {frames.count} messages, without a close frame")
+        frames.feed(data)
+    seconds = time.perf_counter() - started
+    connection.sendall(struct.pack("!BBIH", 0x88, 0x82, 0, 1000))
+    if frames.close_code != 1000:
+        raise Cut(f"closed with {frames.close_code}, expected 1000")
+    return Drained(seconds=seconds, size=frames.size, messages=frames.messages)

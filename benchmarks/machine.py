@@ -1,0 +1,57 @@
+"""This machine -> what a reader has to know of it, and nothing that names it: no host, no path."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from chunkwise.formats.twins import KIND
+
+PACKAGES = [
+    *("chunkwise", "aiohttp", "msgspec", "ijson", "orjson", "fastapi", "starlette", "uvicorn", "httptools", "uvloop"),
+    *("pydantic", "sse-starlette", "aiohttp-sse", "aiohttp-sse-client", "json-stream", "json-stream-rs-tokenizer"),
+    *("httpx", "httpx-sse"),
+]
+
+
+def versions() -> dict[str, str]:
+    """What is measured, and with what: name -> version, of all that is installed."""
+    found = {"python": f"{platform.python_implementation()} {platform.python_version()}", "scanner": KIND}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    if shutil.which("node"):
+        found["node"] = subprocess.run(
+            ["node", "--version"], check=False, capture_output=True, text=True
+        ).stdout.strip()
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """Processor, cores, kernel, and how busy the machine is with other work."""
+    processor = platform.processor() or platform.machine()
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        lines = told.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = names[0] if names else processor
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": processor,
+        "cores": str(cores),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def in_words() -> str:
+    """All of it, in two lines."""
+    software = ", ".join(f"{name} {version}" for name, version in versions().items() if version != "not installed")
+    told = hardware()
+    return f"{software}\n{told['kernel']}, {told['cores']} x {told['processor']}"

@@ -1,0 +1,127 @@
+"""A handler or an application -> a server process: ready, serving, and at its end what it took.
+
+Must not know any one contender. Standard output is for the parent: a line of JSON when the server is ready, one at its
+end. Standard input is closed when the server is to stop, also by the parent's own end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from benchmarks.contender import cpu_seconds, peak_mib, resident_kib
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: the same for all."""
+
+
+def tell(**told: float) -> None:
+    """Say something to the parent."""
+    print(json.dumps(told), flush=True)
+
+
+def tell_ready(port: int) -> None:
+    """Say where to connect, and what the server is before its first request."""
+    tell(port=port, resident_mib=resident_kib() / 1024, cpu_seconds=cpu_seconds())
+
+
+def tell_end() -> None:
+    """Say what it took."""
+    tell(peak_mib=peak_mib(), cpu_seconds=cpu_seconds())
+
+
+def listen() -> socket.socket:
+    """Return a socket that listens on a port of the system's choice."""
+    return socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+
+
+Handler = Callable[[Any], Awaitable[Any]]
+
+
+def serve_aiohttp(routes: dict[str, Handler]) -> None:
+    """Serve handlers with aiohttp, on asyncio's own loop, without an access log."""
+    asyncio.run(_serve_aiohttp(routes))
+
+
+async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
+    from aiohttp import web
+
+    app = web.Application()
+    for path, handler in routes.items():
+        app.router.add_get(path, handler)
+    closed = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), closed.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    listening = listen()
+    await web.SockSite(runner, listening, backlog=BACKLOG).start()
+    tell_ready(listening.getsockname()[1])
+    await closed.wait()
+    tell_end()
+    await runner.cleanup()
+
+
+def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
+    """Serve the bytes of so many items as they are asked for; those of the number that is measured are made before."""
+    made = {ready: make(ready)}
+
+    async def answer(request: Any) -> Any:
+        from aiohttp import web
+
+        count = int(request.match_info["count"])
+        data = memoryview(made.get(count) or make(count))
+        response = web.StreamResponse(headers={"Content-Type": content_type})
+        await response.prepare(request)
+        for start in range(0, len(data), 65536):
+            await response.write(data[start : start + 65536])
+        await response.write_eof()
+        return response
+
+    serve_aiohttp({"/{count}": answer})
+
+
+def serve_asgi(app: Any) -> None:
+    """Serve an application with uvicorn as it is fastest: uvloop, httptools, no access log."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    listening = listen()
+
+    def stop() -> None:
+        sys.stdin.read()
+        tell_end()
+        server.should_exit = True
+
+    threading.Thread(target=stop, daemon=True).start()
+    tell_ready(listening.getsockname()[1])
+    server.run(sockets=[listening])
+
+
+def serve_sockets(answer: Callable[[socket.socket], None]) -> None:
+    """Serve one connection after the other with blocking calls."""
+    listening = listen()
+
+    def loop() -> None:
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                answer(connection)
+
+    threading.Thread(target=loop, daemon=True).start()
+    tell_ready(listening.getsockname()[1])
+    sys.stdin.read()
+    tell_end()

@@ -1,0 +1,68 @@
+"""Items as a reader gives them -> their count, and the items themselves where they are to be looked at.
+
+Must not cost more than the loop that any user writes: no call and no generator of ours stands between a reader and it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+from benchmarks.contender import WrongContent
+
+
+class Taken:
+    """What was taken of a reader's items.
+
+    Args:
+        keep: whether to keep them; a run that is measured drops each at once.
+        last: after how many to leave the loop; 0 for none.
+    """
+
+    def __init__(self, *, keep: bool, last: int = 0) -> None:
+        self.count = 0
+        self.kept: list[Any] = []
+        self._keep = keep
+        self._last = last
+
+    async def one_by_one(self, items: AsyncIterable[Any]) -> None:
+        """Take items with ``async for``."""
+        count, last = 0, self._last
+        if self._keep:
+            async for item in items:
+                self.kept.append(item)
+                count += 1
+                if count == last:
+                    break
+        else:
+            async for _ in items:
+                count += 1
+                if count == last:
+                    break
+        self.count += count
+
+    async def in_lists(self, lists: AsyncIterable[Iterable[Any]]) -> None:
+        """Take lists with ``async for``, and the items of each with ``for``."""
+        async for items in lists:
+            self.all_of(items)
+
+    def all_of(self, items: Iterable[Any]) -> None:
+        """Take items with ``for``."""
+        if self._keep:
+            items = list(items)
+            self.kept += items
+            self.count += len(items)
+            return
+        count = 0
+        for _ in items:
+            count += 1
+        self.count += count
+
+    def expect(self, wanted: list[Any], count: int) -> None:
+        """Compare what was taken with what was sent.
+
+        Raises:
+            WrongContent: it is not that.
+        """
+        if self.count != count or (self._keep and self.kept != wanted):
+            raise WrongContent(f"{self.count} items, not the {count} that were to come, or others")

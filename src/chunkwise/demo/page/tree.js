@@ -1,0 +1,158 @@
+// JSON text, piece by piece -> a tree of what has come of it, and that tree as elements of the page.
+// Must not know where the text comes from, nor whether it will ever be whole: it is tolerant, and judges nothing.
+
+const MAX_CHILDREN = 8; // shown of each object and array: the last ones, where it grows
+const MAX_CHARACTERS = 40; // shown of each text
+
+/**
+ * Reads JSON as it comes. Each character is looked at once, however the text was cut.
+ *
+ * `root` is the tree, or null as long as nothing has come. A node is {key, kind, raw, children, open, born}: its kind is
+ * "object", "array", "text" or "scalar"; raw is what has come of the last two, as it stands in the JSON; it is open until
+ * its end has come; and it was born in the piece of that number.
+ */
+export class PartialJson {
+  root = null;
+  piece = 0;
+  #stack = []; // the objects and arrays that are open
+  #leaf = null; // the text or scalar that is open
+  #key = null; // the name that has come of an object's next value; while it comes it is #leaf
+  #escaped = false;
+
+  feed(text) {
+    this.piece += 1;
+    let at = 0;
+    while (at < text.length) {
+      if (this.#leaf?.kind === "text") at = this.#readText(text, at);
+      else if (this.#leaf) at = this.#readScalar(text, at);
+      else at = this.#readToken(text, at);
+    }
+  }
+
+  #readText(text, from) {
+    let at = from;
+    while (at < text.length) {
+      const next = this.#escaped ? at : search(/["\\]/g, text, at);
+      if (next === text.length) break;
+      at = next + 1;
+      if (!this.#escaped && text[next] === '"') {
+        this.#leaf.raw += text.slice(from, next);
+        this.#closeLeaf();
+        return at;
+      }
+      this.#escaped = !this.#escaped; // a backslash, or the character behind one
+    }
+    this.#leaf.raw += text.slice(from);
+    return text.length;
+  }
+
+  #readScalar(text, from) {
+    const end = search(/[\s,\]}]/g, text, from);
+    this.#leaf.raw += text.slice(from, end);
+    if (end < text.length) this.#closeLeaf();
+    return end;
+  }
+
+  #readToken(text, at) {
+    const character = text[at];
+    const parent = this.#stack.at(-1);
+    if (character === "{" || character === "[") {
+      this.#stack.push(this.#add(character === "{" ? "object" : "array"));
+    } else if (character === "}" || character === "]") {
+      if (parent) this.#stack.pop().open = false;
+    } else if (character === '"') {
+      const isName = parent?.kind === "object" && this.#key === null;
+      this.#leaf = isName ? this.#node("text", {isName}) : this.#add("text");
+    } else if (/[-\w]/.test(character)) {
+      this.#leaf = this.#add("scalar");
+      return at; // it is the first of the scalar's own characters
+    }
+    return at + 1;
+  }
+
+  #node(kind, more) {
+    return {key: null, kind, raw: "", children: [], open: true, born: this.piece, ...more};
+  }
+
+  #add(kind) {
+    const node = this.#node(kind, {key: this.#key});
+    this.#key = null;
+    const parent = this.#stack.at(-1);
+    if (parent) parent.children.push(node);
+    else this.root ??= node;
+    return node;
+  }
+
+  #closeLeaf() {
+    this.#leaf.open = false;
+    if (this.#leaf.isName) this.#key = textOf(this.#leaf.raw);
+    this.#leaf = null;
+  }
+}
+
+/** Where a pattern next matches, or the text's length. */
+function search(pattern, text, from) {
+  pattern.lastIndex = from;
+  return pattern.exec(text)?.index ?? text.length;
+}
+
+/** The text that a JSON string means, or as much of it as can be told. */
+export function textOf(raw) {
+  try {
+    return JSON.parse(`"${raw}"`);
+  } catch {
+    return raw;
+  }
+}
+
+/** Make elements of a tree. What began in the last piece is marked as new. */
+export function treeElement(json) {
+  const list = element("ul", "tree");
+  if (json.root) list.append(branch(json.root, json.piece, true));
+  return list;
+}
+
+function branch(node, piece, isRoot = false) {
+  const item = element("li", node.born === piece ? "new" : "");
+  if (node.key !== null) item.append(element("span", "key", node.key), " ");
+  if (node.kind === "text" || node.kind === "scalar") {
+    item.append(leafElement(node));
+    return item;
+  }
+  const [opening, closing] = node.kind === "object" ? "{}" : "[]";
+  item.append(element("span", "bracket", opening));
+  const list = element("ul", !isRoot && isFlat(node) ? "flat" : "");
+  const hidden = node.children.length - MAX_CHILDREN;
+  if (hidden > 0) list.append(element("li", "more", `… ${hidden.toLocaleString("en")} before these`));
+  list.append(...node.children.slice(-MAX_CHILDREN).map((child) => branch(child, piece)));
+  item.append(list, node.open ? element("span", "open", "…") : element("span", "bracket", closing));
+  return item;
+}
+
+function leafElement(node) {
+  const text = node.kind === "text" ? `"${shortened(textOf(node.raw))}${node.open ? "" : '"'}` : node.raw;
+  const leaf = element("span", node.kind, text);
+  if (node.open) leaf.append(element("span", "open", "…"));
+  return leaf;
+}
+
+/** Whether it fits on one line: all that is in it are texts, scalars, and arrays of such. */
+function isFlat(node) {
+  return node.children.every((child) => child.kind !== "object" && !child.children.some(isBranch));
+}
+
+function isBranch(node) {
+  return node.kind === "object" || node.kind === "array";
+}
+
+function shortened(text) {
+  const rest = text.length - MAX_CHARACTERS;
+  return rest > 0 ? `${text.slice(0, MAX_CHARACTERS)}… (${rest.toLocaleString("en")} more)` : text;
+}
+
+function element(name, className, text = "") {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.textContent = text;
+  return made;
+}

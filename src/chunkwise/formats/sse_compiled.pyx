@@ -1,0 +1,53 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Blocks of server-sent events -> the data of each, as one run of lines: compiled, for the events that most streams have.
+
+Must not know what the data are. What needs more (data of several lines, a new time to reconnect, a limit) is left to
+`sse`, which takes it line by line.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.string cimport memchr, memcmp, memcpy
+
+
+def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t max_bytes):
+    """Take whole blocks, whose lines end with LF alone; see `sse_pure.event_texts`."""
+    cdef const char* at = PyBytes_AS_STRING(run) + start
+    cdef const char* end = PyBytes_AS_STRING(run) + stop
+    cdef const char* line_end
+    cdef const char* colon
+    cdef const char* value
+    cdef const char* last_id = NULL
+    cdef Py_ssize_t last_id_size = 0, size, name_size, count = 0
+    cdef bytes texts = PyBytes_FromStringAndSize(NULL, stop - start)
+    cdef char* begin = PyBytes_AS_STRING(texts)
+    cdef char* to = begin
+    cdef char* text = NULL  # where the data of the block at hand begin, once it has any
+    while at < end:
+        line_end = <const char*>memchr(at, b"\n", end - at)
+        if line_end is at:  # the block has ended
+            if text is not NULL:
+                to[0] = b"\n"
+                to += 1
+                count += 1
+                text = NULL
+            at += 1
+            continue
+        colon = <const char*>memchr(at, b":", line_end - at)
+        name_size = (line_end if colon is NULL else colon) - at
+        value = line_end if colon is NULL else colon + 1
+        if value < line_end and value[0] == b" ":
+            value += 1
+        size = line_end - value
+        if name_size == 4 and memcmp(at, b"data", 4) == 0:
+            if text is not NULL or size > max_bytes:
+                return None
+            text = to
+            memcpy(to, value, size)
+            to += size
+        elif name_size == 2 and memcmp(at, b"id", 2) == 0:
+            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: with NUL it is ignored
+                last_id, last_id_size = value, size
+        elif name_size == 5 and memcmp(at, b"retry", 5) == 0:
+            return None
+        at = line_end + 1
+    return texts[: max(0, to - begin - 1)], count, None if last_id is NULL else last_id[:last_id_size]

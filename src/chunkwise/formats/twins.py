@@ -1,0 +1,28 @@
+"""What has two twins, compiled and pure: those that are here. The one place that chooses.
+
+The compiled ones are there if a compiler was when the package was built. They do the same, to the last word of their
+errors, and the scanner some thirty times as fast. ``CHUNKWISE_PURE=1`` in the environment chooses the pure ones.
+"""
+
+from __future__ import annotations
+
+import os
+
+from chunkwise.formats.scanner_pure import Scanner
+from chunkwise.formats.sse_pure import event_texts
+from chunkwise.formats.utf8_pure import whole_bytes
+
+KIND = "pure"
+"""Which they are: "compiled" or "pure"."""
+
+if not os.environ.get("CHUNKWISE_PURE"):
+    try:
+        from chunkwise.formats.scanner_compiled import Scanner
+        from chunkwise.formats.sse_compiled import event_texts
+        from chunkwise.formats.utf8_compiled import whole_bytes
+    except ImportError:  # there was no compiler
+        pass
+    else:
+        KIND = "compiled"
+
+__all__ = ["KIND", "Scanner", "event_texts", "whole_bytes"]

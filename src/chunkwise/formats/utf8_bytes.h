@@ -1,0 +1,62 @@
+/* Bytes -> the place up to which they are UTF-8 (Unicode §3.9, table 3-7).
+
+   Must not know what stands in the text. Sixteen bytes at a time where they are ASCII and the processor has SSE2;
+   elsewhere eight. */
+
+#ifndef CHUNKWISE_UTF8_BYTES_H
+#define CHUNKWISE_UTF8_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(CHUNKWISE_NO_SSE2) && (defined(__SSE2__) || defined(_M_X64))
+#define CHUNKWISE_UTF8_STEP 16
+#include <emmintrin.h>
+static inline int is_ascii_step(const unsigned char *at) {
+    return _mm_movemask_epi8(_mm_loadu_si128((const __m128i *)at)) == 0;
+}
+#else
+#define CHUNKWISE_UTF8_STEP 8
+static inline int is_ascii_step(const unsigned char *at) {
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return (word & 0x8080808080808080u) == 0;
+}
+#endif
+
+/* Return the size of the character of several bytes that begins here; 0 if it is cut or wrong. */
+static inline int utf8_size(const unsigned char *at, const unsigned char *end) {
+    const unsigned char first = at[0];
+    const int size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    /* What the second byte can be: no longer form than needed, no surrogate, nothing over U+10FFFF. */
+    const unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    const unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    int index;
+    if (size == 0 || end - at < size || at[1] < least || at[1] > most)
+        return 0;
+    for (index = 2; index < size; index++)
+        if ((at[index] & 0xc0) != 0x80)
+            return 0;
+    return size;
+}
+
+/* Return the place behind the last character before which nothing is cut or wrong. */
+static inline const unsigned char *utf8_end(const unsigned char *at, const unsigned char *end) {
+    while (at < end) {
+        if (*at < 0x80) {
+            while (end - at >= CHUNKWISE_UTF8_STEP && is_ascii_step(at))
+                at += CHUNKWISE_UTF8_STEP;
+            while (at < end && *at < 0x80)
+                at++;
+        } else {
+            const int size = utf8_size(at, end);
+            if (size == 0)
+                break;
+            at += size;
+        }
+    }
+    return at;
+}
+
+#endif

@@ -1,0 +1,162 @@
+"""The demo's page in a browser, served on a real socket: what a person does with it, and what it shows.
+
+A tab that is left must have been quiet: nothing but the network's own words for failures that were asked for may stand
+in its console, and nothing may have been asked of another host.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, ViewportSize
+
+from chunkwise.demo.app import make_app
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.browsing import started_browser
+
+LANES = ["non-chunked", "chunked", "json", "nested", "sse", "ws"]
+STREAMED = LANES[1:]
+
+# Chromium says these by itself, and no page can keep it from doing so.
+_FAILURES = re.compile(
+    r"Failed to load resource: (net::ERR_INCOMPLETE_CHUNKED_ENCODING"
+    r"|the server responded with a status of 503 \(Service Unavailable\))"
+    r"|WebSocket connection to '\S*' failed: Error during WebSocket handshake: Unexpected response code: 503"
+)
+
+# What each lane shows, by its name.
+_SHOWN = """
+() => Object.fromEntries(Array.from(document.querySelectorAll("article"), (card) => {
+    const row = document.querySelector(`.row[data-lane="${card.dataset.lane}"]`);
+    const part = (name) => card.querySelector(`[data-part="${name}"]`).textContent;
+    return [card.dataset.lane, {
+        state: card.dataset.state, first: part("first"), total: part("total"),
+        bytes: Number(part("bytes").replaceAll(",", "")), arrivals: Number(part("arrivals").replaceAll(",", "")),
+        ticks: row.querySelectorAll(".tick").length, end: row.querySelector("[data-part=end]").checkVisibility(),
+        headline: part("headline"), how: part("how"), preview: part("preview"),
+    }];
+}))
+"""
+
+# The tree as a value again; what is still open is marked.
+_TREE = """
+() => {
+    const valueOf = (item) => {
+        const [list, open] = [item.querySelector(":scope > ul"), item.querySelector(":scope > .open") !== null];
+        if (!list) return JSON.parse(item.querySelector(":scope > :is(.text, .scalar)").textContent);
+        const children = Array.from(list.children, (child) => [nameOf(child), valueOf(child)]);
+        const value = item.textContent.replace(nameOf(item) ?? "", "").trim().startsWith("{")
+            ? Object.fromEntries(children) : children.map(([, value]) => value);
+        return open ? {open: value} : value;
+    };
+    const nameOf = (item) => item.querySelector(":scope > .key")?.textContent;
+    return valueOf(document.querySelector(".tree > li"));
+}
+"""
+
+
+class Shown(NamedTuple):
+    """What a lane shows."""
+
+    state: str
+    first: str
+    total: str
+    bytes: int
+    arrivals: int
+    ticks: int
+    end: bool
+    headline: str
+    how: str
+    preview: str
+
+
+class Tab(NamedTuple):
+    """The page."""
+
+    page: Page
+    base: str
+    failures: set[bool]
+    """Whether a failure was asked for, at any time."""
+
+    async def set(self, *, fail: bool = False, **numbers: float) -> None:
+        """Set the controls."""
+        for name, number in numbers.items():
+            await self.page.fill(f"[name={name}]", str(number))
+        await self.page.set_checked("[name=fail]", fail)
+        self.failures.add(fail)
+
+    async def run(self, *, fail: bool = False, **numbers: float) -> dict[str, Shown]:
+        """Run, and give what each lane shows when all is over."""
+        await self.set(fail=fail, **numbers)
+        await self.page.click("#run")
+        assert await self.page.evaluate("document.querySelector('form').checkValidity()")
+        return await self.over()
+
+    async def over(self) -> dict[str, Shown]:
+        """Wait for the end of a run."""
+        await self.page.wait_for_selector("#stop:disabled")
+        return await self.shown()
+
+    async def shown(self) -> dict[str, Shown]:
+        return {lane: Shown(**shown) for lane, shown in (await self.page.evaluate(_SHOWN)).items()}
+
+    async def tree(self) -> Any:
+        """The nested lane's tree, as a value; objects and arrays that are open are ``{"open": value}``."""
+        return await self.page.evaluate(_TREE)
+
+    def card(self, lane: str) -> Locator:
+        return self.page.locator(f'article[data-lane="{lane}"]')
+
+    async def wait_for_states(self, state: str, lanes: int) -> None:
+        """Wait until so many lanes are in a state."""
+        await self.page.locator(f'article[data-state="{state}"]').nth(lanes - 1).wait_for()
+
+
+@asynccontextmanager
+async def demo_browser() -> AsyncIterator[tuple[Browser, str]]:
+    """A browser, and where the demo is served."""
+    async with TestServer(make_app(), host="127.0.0.1") as server, started_browser() as browser:
+        yield browser, str(server.make_url("/"))
+
+
+@asynccontextmanager
+async def tab(
+    demo: tuple[Browser, str], *, width: int = 1200, height: int = 900, before: str = "", **options: Any
+) -> AsyncIterator[Tab]:
+    """The page, opened anew; left, it must have been quiet.
+
+    Args:
+        demo: a browser, and where the demo is served.
+        width: of its window.
+        height: of its window.
+        before: a script that runs before the page's own.
+        options: of the browser's context.
+    """
+    browser, base = demo
+    context = await browser.new_context(viewport=ViewportSize(width=width, height=height), **options)
+    context.set_default_timeout(GUARD_SECONDS * 1000)
+    said: list[ConsoleMessage] = []
+    errors: list[Exception] = []
+    asked: list[str] = []
+    try:
+        page = await context.new_page()
+        # playwright takes no method of a built-in type for a listener
+        page.on("console", lambda message: said.append(message))  # noqa: PLW0108
+        page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda websocket: asked.append(websocket.url))
+        if before:
+            await page.add_init_script(before)
+        await page.goto(base)
+        failures: set[bool] = set()
+        yield Tab(page, base, failures)
+        failures.add(await page.is_checked("[name=fail]"))
+        assert errors == []
+        assert [each.text for each in said if not (True in failures and _FAILURES.match(each.text))] == []
+        own = (base, base.replace("http", "ws", 1), "data:")
+        assert [url for url in asked if not url.startswith(own)] == []
+        assert f"{base}page/page.js" in asked
+    finally:
+        await context.close()

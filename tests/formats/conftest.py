@@ -1,0 +1,27 @@
+"""Both twins of what is compiled: what a file of tests says of formats, it says with each of them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chunkwise.formats import events, json_document, json_records, scanner_pure, sse, sse_pure, utf8, utf8_pure
+
+SCANNER_USERS = (events, json_document, json_records)
+
+
+@pytest.fixture(params=["compiled", "pure"], scope="module")
+def twin(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What decoders that are made in this file's tests have."""
+    scanner, blocks, text = scanner_pure, sse_pure, utf8_pure
+    if request.param == "compiled":
+        scanner, blocks, text = (
+            pytest.importorskip(f"chunkwise.formats.{name}_compiled", reason="built without a compiler")
+            for name in ("scanner", "sse", "utf8")
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        for module in SCANNER_USERS:
+            patch.setattr(module, "Scanner", scanner.Scanner)
+        patch.setattr(sse, "event_texts", blocks.event_texts)
+        for user in (sse, utf8):
+            patch.setattr(user, "whole_bytes", text.whole_bytes)
+        yield
