@@ -177,6 +177,7 @@ def test_an_answer_that_is_cut_is_told_behind_what_came(tmp_path: Path) -> None:
         ("nothing.json", 10, "nothing.json: No such file or directory"),
         ("folder.json", 10, "folder.json: Is a directory"),
         ("rows.dat", 9, "file 'rows.dat' has none of the suffixes"),
+        ("rows.csv.gz", 9, "files are not decompressed here: do so first"),
     ],
 )
 async def test_a_file_that_cannot_be_sent_is_told(
@@ -184,6 +185,7 @@ async def test_a_file_that_cannot_be_sent_is_told(
 ) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "rows.dat").touch()
+    (tmp_path / "rows.csv.gz").touch()
     done = await send(tmp_path / name, server.url)
     assert (done.code, done.out) == (code, b"")
     assert told in done.told

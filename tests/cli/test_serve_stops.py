@@ -7,7 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
+import chunkwise
+from chunkwise.errors import RemoteError
 from tests.cli.running import CHUNKWISE, folder_of, serving, started
 from tests.needs import needs_curl
 
@@ -26,21 +29,40 @@ def test_a_signal_ends_it_well_and_quietly(tmp_path: Path, number: signal.Signal
 
 @needs_curl
 @each_signal
-def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_cut(
+async def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_cut(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(folder_of(tmp_path, {"rows.json": "[1, 2]"})) as server:
         url = server.url("/rows.json?interval=60&format=ndjson")
-        with started("curl", "-sSN", url) as foreign, started(*CHUNKWISE, "get", url) as ours:
-            assert foreign.stdout.readline() == b"1\n"
-            assert ours.stdout.readline() == b"1\n"
-            server.running.signal(number)
+        with started("curl", "-sSN", url) as foreign:
+            async with ClientSession() as session, session.get(url, headers={"Prefer": "stream-end"}) as response:
+                ours = aiter(chunkwise.items(response))
+                assert foreign.stdout.readline() == b"1\n"
+                assert await anext(ours) == 1
+                server.running.signal(number)
+                with pytest.raises(RemoteError, match="failed after 1 items: Going Away: the server is shutting down"):
+                    await anext(ours)
             done = server.running.end()
             assert foreign.end().code == 18  # "partial file"
-            got = ours.end()
     assert (done.code, done.err) == (0, "")
-    assert got.code == 4
-    assert "failed after 1 items: Going Away: the server is shutting down" in got.told
+
+
+@pytest.mark.parametrize("options", [(), ("--path", "n")])
+def test_get_goes_on_with_the_server_that_comes_after(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """No server knows anything of a stream that another has begun."""
+    rows = [{"n": index} for index in range(60)]
+    folder = folder_of(tmp_path, {"rows.csv": "n\n" + "".join(f"{row['n']}\n" for row in rows)})
+    with serving(folder) as first:
+        url = first.url("/rows.csv?interval=0.01&format=ndjson")
+        with started(*CHUNKWISE, "get", url, *options) as ours:
+            begun = [ours.stdout.readline() for _ in range(3)]
+            first.running.signal(signal.SIGKILL)
+            first.running.end()
+            with serving(folder, "--port", first.base.rpartition(":")[2]):
+                done = ours.end()
+    assert (done.code, done.err) == (0, "")
+    got = [json.loads(line) for line in (*begun, *done.lines)]
+    assert got == ([str(row["n"]) for row in rows] if options else [{"n": str(row["n"])} for row in rows])
 
 
 def test_a_signal_ends_a_file_in_flight_and_its_client_sees_that_it_is_cut(tmp_path: Path) -> None:

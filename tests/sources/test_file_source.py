@@ -1,10 +1,12 @@
 """A file from any item on: what a whole reading gives from there, without reading what stands before."""
 
 import errno
+import gzip
 import io
 import itertools
 import json
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +49,11 @@ ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TEXTS: dict[str, tuple[str, str, str]] = {
     "array": ("json", "", json.dumps(ROWS, indent=1, ensure_ascii=False)),
     "inside": ("json", "users.item", json.dumps({"n": [1], "users": ROWS, "end": [2]}, ensure_ascii=False)),
+    "brackets": (
+        "json",
+        "a.b.item",
+        json.dumps({"x": '"]}', "a": {"[": '\\"]', "b": ['[{"', "\\", '\\"],', "]}", "😀", {"b": ["}", '"']}] * 4}}),
+    ),
     "members": ("json", "users.item.name", json.dumps({"users": ROWS, "item": {"name": 1}})),
     "blank lines": ("ndjson", "", "\n\n" + "".join(f"{json.dumps(row)}\n\r\n \n" for row in ROWS)),
     "CR LF": ("ndjson", "", "\r\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)),
@@ -61,8 +68,12 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 64])
 @pytest.mark.parametrize("what", TEXTS)
-async def test_any_item_begins_the_rest(tmp_path: Path, small: Path, what: str, bom: str) -> None:
+async def test_any_item_begins_the_rest(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, what: str, block_bytes: int, bom: str
+) -> None:
+    monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
     name, path, text = TEXTS[what]
     file = written_file(tmp_path, bom + text)
     whole = await items_from(file, name, 0, path)
@@ -149,40 +160,43 @@ PAD = "é" * 400
 
 
 def big(format: str) -> Iterator[str]:
-    rows = ((f'"n": {n}, "pad": "{PAD}"', n) for n in range(COUNT))
     if format == "json":
         yield '{"before": [' + "1, " * 1000 + '2], "users": ['
-        for row, n in rows:
-            yield "," * (n > 0) + f"{{{row}}}\n"
+        for n in range(COUNT):
+            yield "," * (n > 0) + f'{{"n": {n}, "pad": "{PAD}"}}\n'
         yield '], "behind": 0}'
     elif format == "csv":
         yield "n,pad\n"
-        for _, n in rows:
+        for n in range(COUNT):
             yield f'{n},"{PAD}\n"\n'
     else:
-        for row, _ in rows:
-            yield ("\x1e" if format == "json-seq" else "") + f"{{{row}}}\n"
+        for n in range(COUNT):
+            yield ("\x1e" if format == "json-seq" else "") + f'{{"n": {n}, "pad": "{PAD}"}}\n'
+
+
+def number_in(item: Any) -> int:
+    """The number that a row of a big file has, whatever its format makes of it."""
+    return int((json.loads(item) if isinstance(item, str) else item)["n"])
 
 
 @pytest.mark.parametrize("format", ["json", "ndjson", "json-seq", "csv", "text"])
 async def test_an_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
     tmp_path: Path, cache: Path, counted: type[Counted], format: str
 ) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)  # noqa: T201 - shown where the test fails
     file = tmp_path / "file"
     file.write_text("".join(big(format)), newline="")
     path = "users.item" if format == "json" else ""
-    last = COUNT - 2
     size = file.stat().st_size
     assert size > BIG * 0.9
-    first = await items_from(file, format, last, path)
-    assert len(first) == 2
+    assert len(await items_from(file, format, COUNT - 2, path)) == 2
     assert counted.bytes_read >= size  # nobody knew where it stands: the file was read, and places were noted
-    for start in (last, COUNT // 2):
+    for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
         counted.bytes_read = 0
         got = await items_from(file, format, start, path, max_items=start + 2)
-        assert len(got) == 2
+        assert [number_in(item) for item in got] == [start, start + 1]
         assert counted.bytes_read < 1.5 * MEBIBYTE
-    assert await items_from(file, format, last, path) == first
     assert sum(kept.stat().st_size for kept in cache.iterdir()) < 4096
 
 
@@ -320,6 +334,17 @@ async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_pat
         items += batch
     assert items == [1, 2, 3] * 100
     assert await items_from(file, "ndjson", 0) == [4]
+
+
+async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path) -> None:
+    file = written_file(tmp_path, gzip.compress(b"1\n2\n"))
+    for name in NAMES:
+        items, error = await items_and_error(file, name, 1)
+        assert items == []
+        assert str(error) == (
+            "the file is compressed with gzip, which is not undone here: decompress it first"
+            f" (format {name}, item 0, byte 0)"
+        )
 
 
 async def test_what_can_not_be_read_again_is_refused(tmp_path: Path) -> None:

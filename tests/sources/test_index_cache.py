@@ -1,7 +1,11 @@
 """Where indexes of files are kept: damaged, stale, unwritable, too many; nothing of that is an error."""
 
 import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -103,6 +107,49 @@ async def test_an_index_that_goes_less_far_does_not_take_the_place_of_one_that_g
     short.add(Checkpoint(4, 2, b""))
     index_cache.save(short)
     assert kept_in(small).read_bytes() == far
+
+
+READER = """
+import asyncio, sys
+from pathlib import Path
+from chunkwise.sources import file_index, files
+
+file_index._SPACING_BYTES, files._BLOCK_BYTES, files._SAVE_BYTES = 128, 128, 128
+
+
+async def read():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for start in (0, 5_000, 19_990):
+        lists = files.file_source(Path(sys.argv[1]), "ndjson").start(start)
+        assert [item async for batch in lists for item in batch] == list(range(start, 20_000))
+
+
+asyncio.run(read())
+"""
+
+
+def test_processes_that_make_one_index_at_the_same_time_do_not_hinder_each_other(tmp_path: Path, cache: Path) -> None:
+    """Each writes it some hundred times, over what the others have written."""
+    file = written_file(tmp_path, "".join(f"{number}\n" for number in range(20_000)))
+    with ExitStack() as started:
+        readers = [
+            started.enter_context(
+                subprocess.Popen([sys.executable, "-c", READER, str(file)], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+            )
+            for _ in range(4)
+        ]
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"ready\n"
+        for reader in readers:
+            assert reader.stdin is not None
+            reader.stdin.write(b"go\n")
+            reader.stdin.flush()
+        assert [(reader.communicate()[1], reader.returncode) for reader in readers] == [(b"", 0)] * 4
+    key, version = file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat())
+    assert kept_in(cache).name == key.name  # and nothing else is left
+    assert index_cache.load(key, version).end > file.stat().st_size - 4096
 
 
 def test_the_folder_is_where_caches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in (JSON
 
 _media_types = {media_type: row for row in FORMATS.values() for media_type in row.media_types}
 _suffixes = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".br", ".zip")
 
 
 def by_name(name: str | Format) -> Format:
@@ -76,4 +77,6 @@ def by_suffix(file_name: str) -> Format:
         if file_name.lower().endswith(suffix):
             return row
     msg = f"file {file_name!r} has none of the suffixes {', '.join(_suffixes)}"
+    if file_name.lower().endswith(_COMPRESSED):
+        msg += "; files are not decompressed here: do so first"
     raise UnknownFormat(msg)

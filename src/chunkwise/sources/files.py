@@ -23,6 +23,7 @@ from chunkwise.sources.resumable import Resumable, first_items, resumable
 from chunkwise.sources.threads import batches_in_thread
 
 _BLOCK_BYTES = 64 * 1024
+_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; no UTF-8 begins so
 _SAVE_BYTES = 256 * 2**20  # read between two times that an index is kept: who is killed has so much to read again
 
 
@@ -137,6 +138,9 @@ def _decoded(
         if place.byte_offset:  # else it may be a pipe
             file.seek(place.byte_offset)
         while data := _block(file, wanted):
+            if data.startswith(_GZIP) and not decoder.bytes_seen:
+                msg = "the file is compressed with gzip, which is not undone here: decompress it first"
+                raise DecodeError(msg, format=wanted.format.name, item_index=0, byte_offset=0)
             yield decoder.feed(data)
             yield decoder.feed(b"")  # raises for a defect behind the items
             if noting is not None:
