@@ -94,6 +94,18 @@ def test_a_place_inside_a_document_is_led_to_by_the_brackets_that_are_open(path:
         assert {place.item_index for place in places} == set(range(1, count))
 
 
+@pytest.mark.parametrize(
+    ("row", "path"), [("   7  ,", "item"), ('{"a": "7" } , ', "item.a"), ('{"b":1,"a":[7]},', "item.*.item")]
+)
+def test_rows_of_one_length_do_not_hide_their_places_in_pieces_of_that_length(row: str, path: str) -> None:
+    """Though each piece ends in the same place of a row, which may be one between the values."""
+    stream = f"[{row * 50} {{}}]".encode()
+    for phase in range(1, len(row) + 1):
+        pieces = [stream[:phase], *(stream[at : at + len(row)] for at in range(phase, len(stream), len(row)))]
+        places = check("json", stream, pieces, path)
+        assert {place.item_index for place in places} >= set(range(1, 49))
+
+
 @pytest.mark.parametrize("name", WITH_PLACES)
 def test_what_looks_like_a_byte_order_mark_at_a_place_is_none(name: str) -> None:
     """It is text in text, and a defect in JSON: from a place as from the start."""

@@ -48,7 +48,7 @@ def walk(twin: type[scanner_pure.Scanner], pieces: list[bytes], limits: dict[str
                 position = scanner.scan(window, position)
             finally:
                 seen.append((position, scanner.spans, scanner.count, scanner.longest, scanner.array(window)))
-                seen.append((scanner.found, scanner.complete))
+                seen.append((scanner.found, scanner.complete, scanner.last_begun))
             scanner.clear()
             keep = scanner.keep_from
             seen.append(keep)

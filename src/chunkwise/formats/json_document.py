@@ -107,17 +107,17 @@ class JsonDecoder(StreamDecoder):
         return self._scanner.bytes_walked
 
     def _checkpoint(self) -> Checkpoint | None:
-        # At the selected value that is open, if one is: what it stands in can be opened again in a few bytes, since
-        # of all that the document holds only the names on the path matter.
-        containers = self._scanner.open_containers
-        if not containers:
+        # At a selected value: what it stands in can be opened again in a few bytes, since of all that the document
+        # holds only the names on the path matter.
+        offset, openers, is_open = self._scanner.last_begun or (0, b"", False)
+        if not openers:  # no value yet, or the document is the value
             return None
         parts = ("item",) if self._parts is None else self._parts
         before = b"".join(
-            b"[" if bracket == ord("[") else b"{%b:" % encode_value(part)
-            for bracket, part in zip(containers, parts, strict=True)
+            b"[" if opener == ord("[") else b"{%b:" % encode_value(part)
+            for opener, part in zip(openers, parts, strict=True)
         )
-        return Checkpoint(self._dropped + self._scanner.keep_from, self.items_seen, before)
+        return Checkpoint(offset, self.items_seen - (not is_open), before)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM

@@ -57,6 +57,7 @@ cdef struct Part:
     Py_ssize_t size
     bint is_item
     bint is_any
+    unsigned char opener  # of the container in which the last value lay on this part
 
 
 cdef Py_ssize_t _most(object most):
@@ -82,7 +83,8 @@ cdef class Scanner:
     cdef list _names
     cdef Py_ssize_t _spans_size, _stack_size, _part_count, _depth, _on_path, _value_depth
     cdef Py_ssize_t _max_depth, _max_string_bytes, _max_name_bytes, _max_number_bytes, _max_path_bytes
-    cdef Py_ssize_t _base, _string_start, _value_start, _token_start, _last_array, _array_start, _name_bytes
+    cdef Py_ssize_t _base, _string_start, _value_start, _token_start, _last_start, _last_array
+    cdef Py_ssize_t _array_start, _name_bytes
     cdef int _state
     cdef bint _contiguous, _member_matches, _root_is_open
 
@@ -99,7 +101,8 @@ cdef class Scanner:
         self._max_name_bytes = _most(max_name_bytes)
         self._max_number_bytes = _most(max_number_bytes)
         self._max_path_bytes = _most(max_path_bytes)
-        self._value_start = self._token_start = self._value_depth = self._last_array = self._array_start = -1
+        self._value_start = self._token_start = self._value_depth = self._last_start = -1
+        self._last_array = self._array_start = -1
         self._contiguous = True
         self._root_is_open = parts is None
         self._set_parts(parts or ())
@@ -119,7 +122,7 @@ cdef class Scanner:
             raise MemoryError
         for index, name in enumerate(self._names):
             self._parts[index] = Part(
-                <Bytes>PyBytes_AS_STRING(name), len(name), name == b'"item"', name == b'"*"'
+                <Bytes>PyBytes_AS_STRING(name), len(name), name == b'"item"', name == b'"*"', 0
             )
         return 0
 
@@ -146,10 +149,14 @@ cdef class Scanner:
         return max(self._value_start, self._token_start, -1)
 
     @property
-    def open_containers(self):
-        if self._value_start < 0:
-            return b""
-        return bytes([self._stack[depth].opener for depth in range(1, self._value_depth + 1)])
+    def last_begun(self):
+        cdef Py_ssize_t index
+        if self._value_start >= 0:
+            openers = bytes([self._stack[index + 1].opener for index in range(self._part_count)])
+            return self._base + self._value_start, openers, True
+        if self._last_start < 0:
+            return None
+        return self._last_start, bytes([self._parts[index].opener for index in range(self._part_count)]), False
 
     def array(self, window):
         cdef Bytes start = _start_of(window)
@@ -380,10 +387,14 @@ cdef class Scanner:
     cdef int _add(self, Py_ssize_t end, unsigned char opener) except -1:
         """Note that the selected value ends here."""
         cdef Py_ssize_t array = self._array_start if opener == b"[" else -1
+        cdef Py_ssize_t index
         if self.count == self._spans_size:
             self._spans = <Span*>self._grown(self._spans, &self._spans_size, sizeof(Span))
         self._contiguous = self.count == 0 or (self._contiguous and array == self._last_array and array >= 0)
         self._last_array = array
+        self._last_start = self._base + self._value_start
+        for index in range(self._part_count):
+            self._parts[index].opener = self._stack[index + 1].opener
         self._spans[self.count] = Span(self._value_start, end)
         self.count += 1
         self.longest = max(self.longest, end - self._value_start)

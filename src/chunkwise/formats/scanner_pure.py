@@ -125,6 +125,7 @@ class Scanner:
         self._member_matches = False  # whether the member at hand lies on the path
         self._value_start = -1  # of the selected value that is open
         self._value_depth = 0
+        self._last_ended: tuple[int, bytes] | None = None  # of the last that is complete: its offset, the brackets
         self._token_start = -1  # of the number or the name that is open
         self._last_array = -1  # offset in the stream of the array which the last span stands in
         self._contiguous = True  # whether the spans are neighbours in one array
@@ -143,9 +144,11 @@ class Scanner:
         return min(starts, default=-1)
 
     @property
-    def open_containers(self) -> bytes:
-        """The brackets, from the root, that the selected value which is open stands in; none if none is open."""
-        return bytes(self._stack[: self._value_depth]) if self._value_start >= 0 else b""
+    def last_begun(self) -> tuple[int, bytes, bool] | None:
+        """The selected value that began last: its offset in the stream, the brackets around it, whether it is open."""
+        if self._value_start >= 0:
+            return self._base + self._value_start, bytes(self._stack[: self._value_depth]), True
+        return self._last_ended and (*self._last_ended, False)
 
     @property
     def count(self) -> int:
@@ -325,6 +328,7 @@ class Scanner:
             self._contiguous = not self.spans or (self._contiguous and array == self._last_array >= 0)
             self._last_array = array
             self.spans.append((self._value_start, end))
+            self._last_ended = (self._base + self._value_start, bytes(self._stack))
             self.longest = max(self.longest, end - self._value_start)
             self._value_start = -1
         self._state = COMMA_OR_END if depth else END

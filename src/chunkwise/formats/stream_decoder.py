@@ -87,8 +87,10 @@ class StreamDecoder(ABC):
         if self._failure is not None or self._finished or not self.items_seen:
             return None
         place = self._checkpoint()
+        if place is None or not place.item_index:
+            return None
         # The stream's BOM is behind us: what looks like one at this place is part of an item.
-        return place and place._replace(before=BOM + place.before)
+        return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
         """Return the same, its ``before`` without a BOM; for formats that have such places."""

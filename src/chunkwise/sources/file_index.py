@@ -103,7 +103,7 @@ class FileIndex:
 
     def add(self, place: Checkpoint) -> None:
         """Take a place, if it lies far enough behind the last one."""
-        if not self.wants(place.byte_offset) or not place.item_index:
+        if not self.wants(place.byte_offset):
             return
         if place.before not in self._befores:
             if len(self._befores) == _MAX_BEFORES or len(place.before) > _MAX_BEFORE_BYTES:
