@@ -115,7 +115,6 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
     with wanted.path.open("rb") as file:
         index = None
         if wanted.version is not None:
-            _check(file, wanted)
             index = load(IndexKey.of(wanted.path, wanted.format.name, wanted.select), wanted.version)
         place = START if index is None else index.place_before(wanted.first_item)
         skip = wanted.first_item - place.item_index
@@ -155,9 +154,14 @@ def _decoded(
 
 
 def _block(file: BinaryIO, wanted: _Wanted) -> bytes:
-    """Return the next bytes, after a look at whether they are still of the version that is wanted."""
+    """Return the next bytes.
+
+    Raises:
+        OSError: the file is not any more what it was, and these bytes may be of what it is now.
+    """
     data = file.read(_BLOCK_BYTES)
-    _check(file, wanted)
+    if wanted.version is not None and FileVersion.of(os.fstat(file.fileno())).etag != wanted.version.etag:
+        raise OSError(errno.ESTALE, "the file has changed since its items were asked for", str(wanted.path))
     return data
 
 
@@ -189,12 +193,6 @@ class _Noting:
         if index.end > self._kept_end and FileVersion.of(os.fstat(self._file.fileno())) == index.version:
             self._kept_end = index.end
             save(index)
-
-
-def _check(file: BinaryIO, wanted: _Wanted) -> None:
-    """Raise if a file is not any more what it was: its items would be a mixture."""
-    if wanted.version is not None and FileVersion.of(os.fstat(file.fileno())).etag != wanted.version.etag:
-        raise OSError(errno.ESTALE, "the file has changed since its items were asked for", str(wanted.path))
 
 
 def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
