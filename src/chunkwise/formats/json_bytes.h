@@ -16,8 +16,10 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 static inline int first_bit(unsigned mask) { unsigned long at; _BitScanForward(&at, mask); return (int)at; }
+static inline int first_bit64(uint64_t mask) { unsigned long at; _BitScanForward64(&at, mask); return (int)at; }
 #else
 static inline int first_bit(unsigned mask) { return __builtin_ctz(mask); }
+static inline int first_bit64(uint64_t mask) { return __builtin_ctzll(mask); }
 #endif
 #endif
 
@@ -31,15 +33,22 @@ static inline int is_digit(unsigned char byte) { return (unsigned char)(byte - '
 
 static inline int is_hex(unsigned char byte) { return is_digit(byte) || (unsigned char)((byte | 0x20) - 'a') < 6; }
 
+#ifdef CHUNKWISE_SSE2
+/* Return a bit for each of 16 bytes that is '"', '\' or a control character. */
+static inline unsigned ends_of_16(Bytes at) {
+    const __m128i quotes = _mm_set1_epi8('"'), slashes = _mm_set1_epi8('\\'), controls = _mm_set1_epi8(0x1f);
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+    const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, quotes), _mm_cmpeq_epi8(bytes, slashes));
+    const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, controls), bytes);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(ends, low));
+}
+#endif
+
 /* Return the first '"', '\' or control character, or the end. */
 static inline Bytes plain_end(Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
-    const __m128i quotes = _mm_set1_epi8('"'), slashes = _mm_set1_epi8('\\'), controls = _mm_set1_epi8(0x1f);
     for (; end - at >= 16; at += 16) {
-        const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, quotes), _mm_cmpeq_epi8(bytes, slashes));
-        const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, controls), bytes);
-        const unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(ends, low));
+        const unsigned mask = ends_of_16(at);
         if (mask)
             return at + first_bit(mask);
     }

@@ -36,6 +36,10 @@ cdef extern from "json_bytes.h" nogil:
     Bytes number_end(Bytes at, Bytes end)
     Bytes number_bytes_end(Bytes at, Bytes end)
 
+cdef extern from "json_blocks.h" nogil:
+    Bytes balanced_end(Bytes at, Bytes end, Py_ssize_t most)
+    Bytes proven_end(Bytes at, Bytes end, Py_ssize_t most)
+
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -84,7 +88,8 @@ cdef class Scanner:
     cdef Py_ssize_t _max_depth, _max_string_bytes, _max_name_bytes, _max_number_bytes, _max_path_bytes
     cdef Py_ssize_t _base, _string_start, _value_start, _token_start, _last_array, _array_start, _name_bytes
     cdef int _state
-    cdef bint _contiguous, _member_matches, _root_is_open
+    cdef Py_ssize_t _small_bytes
+    cdef bint _contiguous, _member_matches, _root_is_open, _proves_values
 
     def __cinit__(self):
         self._spans = NULL
@@ -92,7 +97,15 @@ cdef class Scanner:
         self._parts = NULL
 
     def __init__(
-        self, parts, *, max_depth, max_string_bytes=None, max_name_bytes=None, max_number_bytes=None, max_path_bytes=None
+        self,
+        parts,
+        *,
+        max_depth,
+        max_string_bytes=None,
+        max_name_bytes=None,
+        max_number_bytes=None,
+        max_path_bytes=None,
+        proves_values=True,
     ):
         self._max_depth = _most(max_depth)
         self._max_string_bytes = _most(max_string_bytes)
@@ -100,6 +113,8 @@ cdef class Scanner:
         self._max_number_bytes = _most(max_number_bytes)
         self._max_path_bytes = _most(max_path_bytes)
         self._value_start = self._token_start = self._value_depth = self._last_array = self._array_start = -1
+        self._small_bytes = min(self._max_string_bytes, self._max_name_bytes, self._max_number_bytes)
+        self._proves_values = proves_values
         self._contiguous = True
         self._root_is_open = parts is None
         self._set_parts(parts or ())
@@ -225,6 +240,8 @@ cdef class Scanner:
         cdef Py_ssize_t size
         cdef bint refused = False
         cdef Bytes stop
+        # What is walked in one go, and turns out to be cut or wrong, is walked again: not more than twice a window.
+        cdef int tries = 2 if self._max_path_bytes == PY_SSIZE_T_MAX else 0
         while at < end:
             byte = at[0]
             if is_white(byte):
@@ -278,6 +295,20 @@ cdef class Scanner:
                         break
                     at = stop
                 elif byte == b"{" or byte == b"[":
+                    if not enter and tries:
+                        if depth == value_depth and not self._proves_values:
+                            stop = balanced_end(at, end, self._max_depth - depth)
+                        else:
+                            stop = proven_end(at, end, self._max_depth - depth)
+                        if stop is not NULL and stop - at <= self._small_bytes:
+                            at = stop
+                            if depth == value_depth:
+                                self._add(at - window, opener)
+                                value_depth = -1
+                            state = COMMA_OR_END if depth else END
+                            continue
+                        tries -= 1
+                        self.bytes_walked += end - at
                     self._open(at - window, byte, depth, on_path, enter)
                     depth += 1
                     on_path += enter
