@@ -1,5 +1,6 @@
 """What reading promises: any message is items, all that came whole come first, and a cut is always told."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -244,3 +245,24 @@ async def test_an_error_of_the_bytes_own_source_passes_as_it_is() -> None:
     with pytest.raises(LookupError, match="mine"):
         await take()
     assert came == [1]
+
+
+async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
+    sizes: list[int] = []
+    looked = asyncio.Event()
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        await read(chunkwise.items(request, format="text"))
+        sizes.append(request.transport.max_size)  # type: ignore[union-attr]
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await looked.wait()
+        return response
+
+    async with serving(take) as port, ClientSession() as session, session.post(url_of(port), data=b"abc") as response:
+        transport: Any = response.connection and response.connection.transport
+        stream = chunkwise.items(response, format="text")
+        sizes.append(transport.max_size)
+        looked.set()
+        await read(stream)
+    assert sizes == [120 * 1024] * 2

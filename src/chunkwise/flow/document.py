@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, enough, gather
+from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, gather
+from chunkwise.flow.gathering_pure import enough
 from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches

@@ -6,12 +6,13 @@ over each time that it suspends.
 
 from __future__ import annotations
 
-import types
-from collections.abc import AsyncIterable, Generator
+from collections.abc import AsyncIterable
 from time import monotonic
 from typing import Any
 
 from chunkwise.errors import EncodeError
+from chunkwise.flow.gathering_pure import enough
+from chunkwise.flow.twins import gather_items
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.json_values import LivePart
 from chunkwise.sources.batches import Batches
@@ -28,15 +29,6 @@ OLDEST_SECONDS = 0.05
 
 _BATCH_BYTES = 16 * 1024  # encoded at once
 _MAX_BATCH = 256  # items gathered before they are encoded: what is large shows in one batch, and shrinks the next
-
-ENOUGH = object()
-"""What a producer yields to `outbound` when it has gathered enough, where others yield the future they wait for."""
-
-
-@types.coroutine
-def enough() -> Generator[object, None, None]:
-    """Suspend the producer until what it gathered was taken."""
-    yield ENOUGH
 
 
 class Box:
@@ -138,25 +130,12 @@ async def gather(source: Any, level: Level) -> None:
     if isinstance(source, Batches):
         await _gather_lists(source, level)
     elif isinstance(source, AsyncIterable):
-        await _gather_items(source, level)
+        await gather_items(source, level)
     elif isinstance(source, (list, tuple, set, frozenset)):
         level.made = False
         await _extend(list(source), level)
     else:
         await _gather_lists(batches_in_thread(source, lambda: level.batch_items), level)
-
-
-async def _gather_items(source: AsyncIterable[Any], level: Level) -> None:
-    # What stands in this loop is paid for each item: no call but that of the clock, and of nothing but local names.
-    items, now = level.items, monotonic
-    left, latest = level.room()
-    async with closing(source) as iterator:
-        async for item in iterator:
-            items.append(item)
-            left -= 1
-            if left <= 0 or now() >= latest:
-                await enough()
-                left, latest = level.room()
 
 
 async def _gather_lists(source: AsyncIterable[list[Any]], level: Level) -> None:

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any, Literal
 
 from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
-from chunkwise.flow.items_pure import Items
+from chunkwise.flow.twins import Items
 from chunkwise.formats.contract import Decoder
-from chunkwise.formats.twins import KIND
-
-if KIND == "compiled":
-    with suppress(ImportError):
-        from chunkwise.flow.items_compiled import Items
 
 _PIECE_BYTES = 32 * 1024
 """What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""

@@ -28,7 +28,8 @@ from typing import Any
 
 from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard
-from chunkwise.flow.gathering import ENOUGH, Box, Level, gather
+from chunkwise.flow.gathering import Box, Level, gather
+from chunkwise.flow.gathering_pure import ENOUGH
 from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable

@@ -16,8 +16,10 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 static inline int first_bit(unsigned mask) { unsigned long at; _BitScanForward(&at, mask); return (int)at; }
+static inline int first_bit64(uint64_t mask) { unsigned long at; _BitScanForward64(&at, mask); return (int)at; }
 #else
 static inline int first_bit(unsigned mask) { return __builtin_ctz(mask); }
+static inline int first_bit64(uint64_t mask) { return __builtin_ctzll(mask); }
 #endif
 #endif
 
@@ -31,15 +33,22 @@ static inline int is_digit(unsigned char byte) { return (unsigned char)(byte - '
 
 static inline int is_hex(unsigned char byte) { return is_digit(byte) || (unsigned char)((byte | 0x20) - 'a') < 6; }
 
+#ifdef CHUNKWISE_SSE2
+/* Return a bit for each of 16 bytes that is '"', '\' or a control character. */
+static inline unsigned ends_of_16(Bytes at) {
+    const __m128i quotes = _mm_set1_epi8('"'), slashes = _mm_set1_epi8('\\'), controls = _mm_set1_epi8(0x1f);
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+    const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, quotes), _mm_cmpeq_epi8(bytes, slashes));
+    const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, controls), bytes);
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(ends, low));
+}
+#endif
+
 /* Return the first '"', '\' or control character, or the end. */
 static inline Bytes plain_end(Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
-    const __m128i quotes = _mm_set1_epi8('"'), slashes = _mm_set1_epi8('\\'), controls = _mm_set1_epi8(0x1f);
     for (; end - at >= 16; at += 16) {
-        const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
-        const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, quotes), _mm_cmpeq_epi8(bytes, slashes));
-        const __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, controls), bytes);
-        const unsigned mask = (unsigned)_mm_movemask_epi8(_mm_or_si128(ends, low));
+        const unsigned mask = ends_of_16(at);
         if (mask)
             return at + first_bit(mask);
     }
@@ -168,6 +177,28 @@ static inline Bytes number_end(Bytes at, Bytes end) {
             return NULL;
     }
     return at;
+}
+
+/* Say whether "null" stands anywhere, inside a string or not. */
+static inline int holds_null_bytes(Bytes at, Bytes end) {
+#ifdef CHUNKWISE_SSE2
+    const __m128i first = _mm_set1_epi8('n'), second = _mm_set1_epi8('u');
+    for (; end - at >= 20; at += 16) {
+        const __m128i starts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), first);
+        const __m128i nexts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + 1)), second);
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_and_si128(starts, nexts));
+        for (; mask; mask &= mask - 1) {
+            if (memcmp(at + first_bit(mask), "null", 4) == 0)
+                return 1;
+        }
+    }
+#endif
+    while (end - at >= 4 && (at = memchr(at, 'n', end - at - 3)) != NULL) {
+        if (memcmp(at, "null", 4) == 0)
+            return 1;
+        at++;
+    }
+    return 0;
 }
 
 #endif

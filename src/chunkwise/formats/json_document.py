@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chunkwise.errors import EncodeError, LimitError, TruncatedError
+from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
 from chunkwise.formats.json_values import ValueDecoder, encode_array, encode_value
 from chunkwise.formats.paths import PathLike, parse_path
@@ -80,11 +80,21 @@ class JsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._values = ValueDecoder(type)
-        most = limits.max_item_bytes
-        self._scanner = Scanner(self._parts, max_depth=limits.max_depth, max_name_bytes=most, max_number_bytes=most)
+        self._scanner = self._new_scanner(self._parts, proves_values=False)
         self._window: bytes | bytearray = b""  # what was not taken yet, and what came last
         self._dropped = 0  # bytes of the stream before the window
         self._position = 0  # how far the window was scanned
+
+    def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
+        # The engine refuses what is not JSON, also where it skips members: what it is to decode anyway, it proves.
+        most = self._limits.max_item_bytes
+        return Scanner(
+            parts,
+            max_depth=self._limits.max_depth,
+            max_name_bytes=most,
+            max_number_bytes=most,
+            proves_values=proves_values,
+        )
 
     @property
     def found(self) -> bool:
@@ -172,7 +182,21 @@ class JsonDecoder(StreamDecoder):
         for start, end in self._scanner.spans:
             if end - start > self._limits.max_item_bytes:
                 raise self._too_long(end - start, start)
-            out.append(self._values.one(bytes(self._window[start:end]), self._dropped + start))
+            try:
+                out.append(self._values.one(bytes(self._window[start:end]), self._dropped + start))
+            except DecodeError:
+                self._prove(start, end)
+                raise
+
+    def _prove(self, start: int, end: int) -> None:
+        """Raise if the value that the engine has refused is not JSON, in the scanner's words and with its place."""
+        scanner = self._new_scanner((), proves_values=True)
+        scanner.shift(self._dropped + start)
+        try:
+            scanner.scan(self._window[start:], 0)
+        except DecodeError as error:
+            if error.byte_offset is not None and error.byte_offset < self._dropped + end:
+                raise
 
     def _too_long(self, size: int, start: int) -> LimitError:
         msg = f"item has {size} bytes or more, expected no more than {self._limits.max_item_bytes} (max_item_bytes)"

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError
+from chunkwise.formats.twins import holds_null
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
-_holds_null = re.compile(b"null").search  # in half the time that ``in`` takes
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -104,7 +104,7 @@ def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> byte
     """Return the data if all of the batch could be encoded exactly; else raise for the first item that cannot."""
     # The engine writes NaN and Infinity as null, which RFC 8259 §6 has no numbers for. Looking at each value costs more
     # than encoding it, so look only if there is a null, and then at the floats of a binary encoding.
-    if data is not None and not (_holds_null(data) and _may_hold_non_finite(batch)):
+    if data is not None and not (holds_null(data) and _may_hold_non_finite(batch)):
         return data
     for index, item in enumerate(batch):
         try:

@@ -35,6 +35,11 @@ cdef extern from "json_bytes.h" nogil:
     Bytes string_end(Bytes at, Bytes end, int* escapes)
     Bytes number_end(Bytes at, Bytes end)
     Bytes number_bytes_end(Bytes at, Bytes end)
+    bint holds_null_bytes(Bytes at, Bytes end)
+
+cdef extern from "json_blocks.h" nogil:
+    Bytes balanced_end(Bytes at, Bytes end, Py_ssize_t most)
+    Bytes proven_end(Bytes at, Bytes end, Py_ssize_t most)
 
 
 cdef extern from "Python.h":
@@ -72,6 +77,11 @@ cdef Bytes _start_of(object window) except NULL:
     raise TypeError(f"a window is bytes or a bytearray, got {type(window).__name__}")
 
 
+def holds_null(bytes data not None):
+    cdef Bytes start = _start_of(data)
+    return holds_null_bytes(start, start + len(data))
+
+
 cdef class Scanner:
     """Finds where the values at a path start and end, window by window; see `scanner_pure.Scanner`."""
 
@@ -86,7 +96,8 @@ cdef class Scanner:
     cdef Py_ssize_t _base, _string_start, _value_start, _token_start, _last_start, _last_array
     cdef Py_ssize_t _array_start, _name_bytes
     cdef int _state
-    cdef bint _contiguous, _member_matches, _root_is_open
+    cdef Py_ssize_t _small_bytes
+    cdef bint _contiguous, _member_matches, _root_is_open, _proves_values
 
     def __cinit__(self):
         self._spans = NULL
@@ -94,7 +105,15 @@ cdef class Scanner:
         self._parts = NULL
 
     def __init__(
-        self, parts, *, max_depth, max_string_bytes=None, max_name_bytes=None, max_number_bytes=None, max_path_bytes=None
+        self,
+        parts,
+        *,
+        max_depth,
+        max_string_bytes=None,
+        max_name_bytes=None,
+        max_number_bytes=None,
+        max_path_bytes=None,
+        proves_values=True,
     ):
         self._max_depth = _most(max_depth)
         self._max_string_bytes = _most(max_string_bytes)
@@ -103,6 +122,8 @@ cdef class Scanner:
         self._max_path_bytes = _most(max_path_bytes)
         self._value_start = self._token_start = self._value_depth = self._last_start = -1
         self._last_array = self._array_start = -1
+        self._small_bytes = min(self._max_string_bytes, self._max_name_bytes, self._max_number_bytes)
+        self._proves_values = proves_values
         self._contiguous = True
         self._root_is_open = parts is None
         self._set_parts(parts or ())
@@ -238,6 +259,8 @@ cdef class Scanner:
         cdef Py_ssize_t size
         cdef bint refused = False
         cdef Bytes stop
+        # What is walked in one go, and turns out to be cut or wrong, is walked again: not more than twice a window.
+        cdef int tries = 2 if self._max_path_bytes == PY_SSIZE_T_MAX else 0
         while at < end:
             byte = at[0]
             if is_white(byte):
@@ -291,6 +314,20 @@ cdef class Scanner:
                         break
                     at = stop
                 elif byte == b"{" or byte == b"[":
+                    if not enter and tries:
+                        if depth == value_depth and not self._proves_values:
+                            stop = balanced_end(at, end, self._max_depth - depth)
+                        else:
+                            stop = proven_end(at, end, self._max_depth - depth)
+                        if stop is not NULL and stop - at <= self._small_bytes:
+                            at = stop
+                            if depth == value_depth:
+                                self._add(at - window, opener)
+                                value_depth = -1
+                            state = COMMA_OR_END if depth else END
+                            continue
+                        tries -= 1
+                        self.bytes_walked += end - at
                     self._open(at - window, byte, depth, on_path, enter)
                     depth += 1
                     on_path += enter

@@ -69,7 +69,13 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
+_null = re.compile(b"null")  # found in half the time that ``in`` takes
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
+
+
+def holds_null(data: bytes) -> bool:
+    """Say whether "null" stands anywhere, inside a string or not."""
+    return _null.search(data) is not None
 
 
 class Scanner:
@@ -83,6 +89,9 @@ class Scanner:
         max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
         max_number_bytes: bytes of one number, which is kept.
         max_path_bytes: bytes of the names of all members that are open, together.
+        proves_values: whether what is selected has to be walked token by token; False where the engine that decodes it
+            is as strict. Only the compiled twin makes use of that, and only of arrays and objects whose end is in the
+            window: it finds that by their brackets.
 
     Attributes:
         spans: (start, end) of each selected value that is complete, in the window; `clear` empties it.
@@ -100,6 +109,7 @@ class Scanner:
         max_name_bytes: int | None = None,
         max_number_bytes: int | None = None,
         max_path_bytes: int | None = None,
+        proves_values: bool = True,  # noqa: ARG002 - here each value is walked
     ) -> None:
         self.spans: list[tuple[int, int]] = []
         self.longest = 0

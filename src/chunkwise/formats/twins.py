@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from chunkwise.formats.scanner_pure import Scanner
+from chunkwise.formats.scanner_pure import Scanner, holds_null
 from chunkwise.formats.sse_pure import event_texts
 from chunkwise.formats.utf8_pure import whole_bytes
 
@@ -17,7 +17,7 @@ KIND = "pure"
 
 if not os.environ.get("CHUNKWISE_PURE"):
     try:
-        from chunkwise.formats.scanner_compiled import Scanner
+        from chunkwise.formats.scanner_compiled import Scanner, holds_null
         from chunkwise.formats.sse_compiled import event_texts
         from chunkwise.formats.utf8_compiled import whole_bytes
     except ImportError:  # there was no compiler
@@ -25,4 +25,4 @@ if not os.environ.get("CHUNKWISE_PURE"):
     else:
         KIND = "compiled"
 
-__all__ = ["KIND", "Scanner", "event_texts", "whole_bytes"]
+__all__ = ["KIND", "Scanner", "event_texts", "holds_null", "whole_bytes"]

@@ -21,6 +21,13 @@ Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes]
 HTTP = (ClientResponse, web.BaseRequest)
 """Those of them that have headers."""
 
+_RECEIVE_BYTES = 120 * 1024
+"""What is asked of a socket at once.
+
+asyncio asks for 256 KiB, into memory that is new each time: the system gives and takes back all of it, page by page,
+which takes as long as all else that reading does. Under 128 KiB it is memory that the allocator keeps.
+"""
+
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
     """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it.
@@ -49,7 +56,15 @@ def is_empty(message: Message) -> bool:
 
 def chunks_of(message: Message) -> AsyncIterator[bytes]:
     """Give a message's bytes, and raise `Broken` where they are known not to be all."""
+    _receive_less_at_once(message)
     return _chunks(message, None if is_framed(message, coded=True) else _closing(message))
+
+
+def _receive_less_at_once(message: Message) -> None:
+    connection = message.connection if isinstance(message, ClientResponse) else None
+    transport = message.transport if isinstance(message, web.BaseRequest) else connection and connection.transport
+    if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:  # of asyncio's own loops; others have ways of their own
+        transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
 
 def _closing(message: Message) -> asyncio.Future[None] | None:

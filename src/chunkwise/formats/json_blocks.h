@@ -1,0 +1,218 @@
+/* An array or object in JSON bytes -> its end: a block of 64 bytes at a time, in one go.
+
+   Must not know what it is for, nor say what is wrong: whatever is odd, or not all there, has no end here, and is walked
+   token by token elsewhere. Nothing is ever read at or behind `end`. */
+
+#ifndef CHUNKWISE_JSON_BLOCKS_H
+#define CHUNKWISE_JSON_BLOCKS_H
+
+#include "json_bytes.h"
+
+/* The bytes that can end a run of plain ones in a string, of 64 bytes at a time: a bit each, the first lowest.
+
+   What `plain_end` finds has to wait for the place that it begins at, some fifteen cycles each. Here the places of a
+   block are there at once, and the processor goes ahead to the tokens behind them. */
+typedef struct {
+    Bytes block;   /* the end, where fewer than 64 bytes are left: there `plain_end` has to do */
+    uint64_t bits; /* of those that were not passed yet */
+} Ends;
+
+static inline Ends ends_from(Bytes at, Bytes end) {
+    Ends ends = {end, 0};
+#ifdef CHUNKWISE_SSE2
+    if (end - at >= 64) {
+        int shift;
+        ends.block = at;
+        for (shift = 0; shift < 64; shift += 16)
+            ends.bits |= (uint64_t)ends_of_16(at + shift) << shift;
+    }
+#endif
+    return ends;
+}
+
+/* Return the first '"', '\' or control character at or behind `at`, which never goes back; or the end. */
+static inline Bytes next_end(Ends *ends, Bytes at, Bytes end) {
+#ifdef CHUNKWISE_SSE2
+    while (ends->block != end) {
+        for (; ends->bits; ends->bits &= ends->bits - 1) {
+            const Bytes found = ends->block + first_bit64(ends->bits);
+            if (found >= at)
+                return found;
+        }
+        *ends = ends_from(ends->block + 64, end);
+    }
+#endif
+    return plain_end(at, end);
+}
+
+/* Go on inside a string: return the place behind its closing quote, or NULL if that does not come, or not rightly. */
+static inline Bytes behind_string(Ends *ends, Bytes at, Bytes end) {
+    for (;;) {
+        int size;
+        at = next_end(ends, at, end);
+        if (at == end)
+            return NULL;
+        if (*at == '"')
+            return at + 1;
+        size = *at == '\\' ? escape_bytes(at, end) : 0;
+        if (size <= 0)
+            return NULL;
+        at += size;
+    }
+}
+
+static inline Bytes behind_white(Bytes at, Bytes end) {
+    while (at < end && is_white(*at))
+        at++;
+    return at;
+}
+
+/* Return the end of the array or object that begins here; NULL if it is not JSON, or does not end before the end, or
+   is nested deeper than `most`, or than 63. */
+static Bytes proven_end(Bytes at, Bytes end, ptrdiff_t most) {
+    uint64_t objects = 0; /* a bit for each that is open, the innermost lowest: whether it is an object */
+    ptrdiff_t depth = 0;
+    Ends ends = ends_from(at, end);
+    int size;
+open:
+    if (++depth > most || depth > 63)
+        return NULL;
+    objects = objects << 1 | (*at == '{');
+    at = behind_white(at + 1, end);
+    if (at == end)
+        return NULL;
+    if (*at == (objects & 1 ? '}' : ']'))
+        goto close;
+    if (!(objects & 1))
+        goto value;
+name:
+    if (*at != '"' || (at = behind_string(&ends, at + 1, end)) == NULL)
+        return NULL;
+    at = behind_white(at, end);
+    if (at == end || *at != ':')
+        return NULL;
+    at = behind_white(at + 1, end);
+    if (at == end)
+        return NULL;
+value:
+    if (*at == '"')
+        at = behind_string(&ends, at + 1, end);
+    else if (*at == '{' || *at == '[')
+        goto open;
+    else if (is_digit(*at) || *at == '-')
+        at = number_end(at, end);
+    else {
+        size = literal_bytes(at, end);
+        at = size > 0 ? at + size : NULL;
+    }
+    if (at == NULL)
+        return NULL;
+ended:
+    at = behind_white(at, end);
+    if (at == end)
+        return NULL;
+    if (*at == ',') {
+        at = behind_white(at + 1, end);
+        if (at == end)
+            return NULL;
+        if (objects & 1)
+            goto name;
+        goto value;
+    }
+    if (*at != (objects & 1 ? '}' : ']'))
+        return NULL;
+close:
+    at++;
+    objects >>= 1;
+    if (--depth)
+        goto ended;
+    return at;
+}
+
+#ifdef CHUNKWISE_SSE2
+/* What stands where in a block of 64 bytes: a bit each, the first lowest. */
+typedef struct {
+    uint64_t quotes, slashes, opens, closes;
+} Marks;
+
+static inline Marks marks_of(Bytes block) {
+    const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'), opener = _mm_set1_epi8('{');
+    const __m128i closer = _mm_set1_epi8('}'), fold = _mm_set1_epi8(0x20); /* '[' and '{', ']' and '}' differ by it */
+    Marks marks = {0, 0, 0, 0};
+    int shift;
+    for (shift = 0; shift < 64; shift += 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)(block + shift));
+        const __m128i folded = _mm_or_si128(bytes, fold);
+        marks.quotes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, quote)) << shift;
+        marks.slashes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, slash)) << shift;
+        marks.opens |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(folded, opener)) << shift;
+        marks.closes |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(folded, closer)) << shift;
+    }
+    return marks;
+}
+
+/* Return the quotes that no backslash stands before; `escaped` carries from block to block that one does. */
+static inline uint64_t real_quotes(Marks marks, uint64_t *escaped) {
+    uint64_t behind = *escaped, slashes = marks.slashes & ~behind;
+    *escaped = 0;
+    while (slashes) {
+        const uint64_t slash = slashes & -slashes; /* the first: it escapes what stands behind it */
+        if (slash >> 63)
+            *escaped = 1;
+        behind |= slash << 1;
+        slashes &= ~(slash | slash << 1);
+    }
+    return marks.quotes & ~behind;
+}
+
+/* Return a bit for each byte that an odd number of quotes stands before or at. */
+static inline uint64_t between(uint64_t quotes) {
+    int shift;
+    for (shift = 1; shift < 64; shift *= 2)
+        quotes ^= quotes << shift;
+    return quotes;
+}
+#endif
+
+/* Return where as many brackets are closed as were opened, from the one that begins here; NULL if that is not before
+   the end, or more than `most` are open at once.
+
+   Only brackets outside of strings are looked at: whether all that is JSON, and which bracket closes which, is for
+   others to say. Where it is, this is the end of the value, in a quarter of the time. */
+static inline Bytes balanced_end(Bytes at, Bytes end, ptrdiff_t most) {
+#ifdef CHUNKWISE_SSE2
+    ptrdiff_t open = 0;
+    uint64_t escaped = 0, in_string = 0; /* all bits, where a block begins in a string */
+    unsigned char rest[64];
+    for (; at < end; at += 64) {
+        const ptrdiff_t left = end - at;
+        Bytes block = at;
+        Marks marks;
+        uint64_t quotes, strings, brackets;
+        if (left < 64) {
+            memset(rest, ' ', sizeof rest);
+            memcpy(rest, at, left);
+            block = rest;
+        }
+        marks = marks_of(block);
+        quotes = marks.slashes | escaped ? real_quotes(marks, &escaped) : marks.quotes;
+        strings = between(quotes) ^ in_string;
+        in_string = (uint64_t)0 - (strings >> 63);
+        for (brackets = (marks.opens | marks.closes) & ~strings; brackets; brackets &= brackets - 1) {
+            const int place = first_bit64(brackets);
+            open += (marks.opens >> place & 1) ? 1 : -1;
+            if (open == 0)
+                return at + place + 1;
+            if (open > most)
+                return NULL;
+        }
+        if (left <= 64)
+            break;
+    }
+    return NULL;
+#else
+    return proven_end(at, end, most);
+#endif
+}
+
+#endif
