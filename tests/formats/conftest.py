@@ -4,7 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from chunkwise.formats import events, json_document, json_records, scanner_pure, sse, sse_pure, utf8, utf8_pure
+from chunkwise.formats import (
+    encoded_pure,
+    events,
+    json_document,
+    json_records,
+    json_values,
+    scanner_pure,
+    sse,
+    sse_pure,
+    utf8,
+    utf8_pure,
+)
 
 SCANNER_USERS = (events, json_document, json_records)
 
@@ -12,16 +23,18 @@ SCANNER_USERS = (events, json_document, json_records)
 @pytest.fixture(params=["compiled", "pure"], scope="module")
 def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     """What decoders that are made in this file's tests have."""
-    scanner, blocks, text = scanner_pure, sse_pure, utf8_pure
+    scanner, blocks, text, encoded = scanner_pure, sse_pure, utf8_pure, encoded_pure
     if request.param == "compiled":
-        scanner, blocks, text = (
+        scanner, blocks, text, encoded = (
             pytest.importorskip(f"chunkwise.formats.{name}_compiled", reason="built without a compiler")
-            for name in ("scanner", "sse", "utf8")
+            for name in ("scanner", "sse", "utf8", "encoded")
         )
     with pytest.MonkeyPatch.context() as patch:
         for module in SCANNER_USERS:
             patch.setattr(module, "Scanner", scanner.Scanner)
         patch.setattr(sse, "event_texts", blocks.event_texts)
+        patch.setattr(json_values, "holds_null", encoded.holds_null)
+        patch.setattr(json_values, "line_ends", encoded.line_ends)
         for user in (sse, utf8):
             patch.setattr(user, "whole_bytes", text.whole_bytes)
         yield

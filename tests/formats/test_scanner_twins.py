@@ -174,13 +174,3 @@ def test_one_variable_chooses_the_twin(pure: str, kind: str) -> None:
     assert done.stdout.decode().split() == [kind, f"chunkwise.formats.scanner_{kind}"]
     if pure == os.environ.get("CHUNKWISE_PURE", ""):
         assert kind == twins.KIND
-
-
-@needs_both
-@pytest.mark.parametrize("size", range(45))
-def test_null_is_found_wherever_it_stands(size: int) -> None:
-    assert scanner_compiled is not None
-    for behind in range(24):
-        for word, there in ((b"null", True), (b"nul", False), (b"nunull", True), (b"nnull", True), (b"nu ll", False)):
-            data = b"n" * size + word + b"u" * behind
-            assert scanner_compiled.holds_null(data) == scanner_pure.holds_null(data) == there

@@ -179,26 +179,4 @@ static inline Bytes number_end(Bytes at, Bytes end) {
     return at;
 }
 
-/* Say whether "null" stands anywhere, inside a string or not. */
-static inline int holds_null_bytes(Bytes at, Bytes end) {
-#ifdef CHUNKWISE_SSE2
-    const __m128i first = _mm_set1_epi8('n'), second = _mm_set1_epi8('u');
-    for (; end - at >= 20; at += 16) {
-        const __m128i starts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), first);
-        const __m128i nexts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + 1)), second);
-        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_and_si128(starts, nexts));
-        for (; mask; mask &= mask - 1) {
-            if (memcmp(at + first_bit(mask), "null", 4) == 0)
-                return 1;
-        }
-    }
-#endif
-    while (end - at >= 4 && (at = memchr(at, 'n', end - at - 3)) != NULL) {
-        if (memcmp(at, "null", 4) == 0)
-            return 1;
-        at++;
-    }
-    return 0;
-}
-
 #endif

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError
-from chunkwise.formats.twins import holds_null
+from chunkwise.formats.twins import holds_null, line_ends
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
@@ -56,7 +56,7 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
         LivePart: an item has live parts; its ``index`` counts from the start of the batch.
     """
     data = _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
-    if b"\n" in data or b"\r" in data:
+    if line_ends(data):
         return b"[%b]" % b",".join(_on_one_line(batch, first_index))
     return data
 
@@ -68,7 +68,7 @@ def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
     except (LivePart, TypeError, ValueError, RecursionError, OverflowError):
         data = None
     data = _checked(batch, first_index, data)
-    if data.count(b"\n") != len(batch) or b"\r" in data:
+    if line_ends(data) != len(batch):
         return b"".join([text + b"\n" for text in _on_one_line(batch, first_index)])
     return data
 

@@ -1,3 +1,2 @@
 # The compiled twin has the face of the pure one.
 from chunkwise.formats.scanner_pure import Scanner as Scanner
-from chunkwise.formats.scanner_pure import holds_null as holds_null

@@ -35,7 +35,6 @@ cdef extern from "json_bytes.h" nogil:
     Bytes string_end(Bytes at, Bytes end, int* escapes)
     Bytes number_end(Bytes at, Bytes end)
     Bytes number_bytes_end(Bytes at, Bytes end)
-    bint holds_null_bytes(Bytes at, Bytes end)
 
 cdef extern from "json_blocks.h" nogil:
     Bytes balanced_end(Bytes at, Bytes end, Py_ssize_t most)
@@ -75,11 +74,6 @@ cdef Bytes _start_of(object window) except NULL:
     if isinstance(window, bytearray):
         return <Bytes>PyByteArray_AS_STRING(window)
     raise TypeError(f"a window is bytes or a bytearray, got {type(window).__name__}")
-
-
-def holds_null(bytes data not None):
-    cdef Bytes start = _start_of(data)
-    return holds_null_bytes(start, start + len(data))
 
 
 cdef class Scanner:

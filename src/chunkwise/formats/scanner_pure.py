@@ -69,13 +69,7 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
-_null = re.compile(b"null")  # found in half the time that ``in`` takes
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
-
-
-def holds_null(data: bytes) -> bool:
-    """Say whether "null" stands anywhere, inside a string or not."""
-    return _null.search(data) is not None
 
 
 class Scanner:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from chunkwise.formats.scanner_pure import Scanner, holds_null
+from chunkwise.formats.encoded_pure import holds_null, line_ends
+from chunkwise.formats.scanner_pure import Scanner
 from chunkwise.formats.sse_pure import event_texts
 from chunkwise.formats.utf8_pure import whole_bytes
 
@@ -17,7 +18,8 @@ KIND = "pure"
 
 if not os.environ.get("CHUNKWISE_PURE"):
     try:
-        from chunkwise.formats.scanner_compiled import Scanner, holds_null
+        from chunkwise.formats.encoded_compiled import holds_null, line_ends
+        from chunkwise.formats.scanner_compiled import Scanner
         from chunkwise.formats.sse_compiled import event_texts
         from chunkwise.formats.utf8_compiled import whole_bytes
     except ImportError:  # there was no compiler
@@ -25,4 +27,4 @@ if not os.environ.get("CHUNKWISE_PURE"):
     else:
         KIND = "compiled"
 
-__all__ = ["KIND", "Scanner", "event_texts", "holds_null", "whole_bytes"]
+__all__ = ["KIND", "Scanner", "event_texts", "holds_null", "line_ends", "whole_bytes"]

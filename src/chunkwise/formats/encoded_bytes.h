@@ -1,0 +1,48 @@
+/* Encoded JSON -> what has to be looked for in it: sixteen bytes at a time where the processor has SSE2. */
+
+#ifndef CHUNKWISE_ENCODED_BYTES_H
+#define CHUNKWISE_ENCODED_BYTES_H
+
+#include "json_bytes.h"
+
+/* Say whether "null" stands anywhere, inside a string or not. */
+static inline int holds_null_bytes(Bytes at, Bytes end) {
+#ifdef CHUNKWISE_SSE2
+    const __m128i first = _mm_set1_epi8('n'), second = _mm_set1_epi8('u');
+    for (; end - at >= 20; at += 16) {
+        const __m128i starts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), first);
+        const __m128i nexts = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(at + 1)), second);
+        unsigned mask = (unsigned)_mm_movemask_epi8(_mm_and_si128(starts, nexts));
+        for (; mask; mask &= mask - 1) {
+            if (memcmp(at + first_bit(mask), "null", 4) == 0)
+                return 1;
+        }
+    }
+#endif
+    while (end - at >= 4 && (at = memchr(at, 'n', end - at - 3)) != NULL) {
+        if (memcmp(at, "null", 4) == 0)
+            return 1;
+        at++;
+    }
+    return 0;
+}
+
+/* Count the bytes that could end a line: LF and CR. */
+static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
+    ptrdiff_t count = 0;
+#ifdef CHUNKWISE_SSE2
+    const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r');
+    for (; end - at >= 16; at += 16) {
+        const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+        const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, feeds), _mm_cmpeq_epi8(bytes, returns));
+        unsigned mask = (unsigned)_mm_movemask_epi8(ends);
+        for (; mask; mask &= mask - 1)
+            count++;
+    }
+#endif
+    for (; at < end; at++)
+        count += *at == '\n' || *at == '\r';
+    return count;
+}
+
+#endif
