@@ -79,6 +79,20 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
     assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp asks again by itself where a head was cut
 
 
+async def test_a_websocket_that_is_cut_again_before_its_first_message_goes_on() -> None:
+    faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # the handshake's answer ends in between
+    handler = streams(lambda: resumable(lambda start: rows(start, 2000), etag="v1"), compress=False)
+    async with (
+        serving(handler) as port,
+        FaultProxy("127.0.0.1", port, faults) as proxy,
+        ClientSession() as session,
+        asyncio.timeout(GUARD_SECONDS),
+        chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws", 1), max_reconnects=len(faults)) as stream,
+    ):
+        assert [each async for each in stream] == [item(index) for index in range(2000)]
+    assert proxy.connections == len(faults) + 1
+
+
 # --- what is asked, and what is refused
 
 HTTP = ["json", "ndjson", "csv", "sse", "json-seq"]

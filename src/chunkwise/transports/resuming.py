@@ -262,7 +262,7 @@ class ResumingStream(Stream):
 
     def _place(self) -> Place | None:
         """Return where to go on, and the headers that ask for it; None if that is not possible."""
-        start = self._part.start or Start()
+        start = self._known_start()
         if self._given == 0 and (start.ranges or self._policy.restart):
             return Place({}, 0, start)
         record = self._record()
@@ -283,8 +283,12 @@ class ResumingStream(Stream):
         whole = self._part.whole_records
         return None if whole is None else self._records_before + whole
 
+    def _known_start(self) -> Start:
+        # A WebSocket that broke before its first message has told nothing; what it was asked for is still known.
+        return self._part.start or (self._asked.start if self._asked is not None else Start())
+
     def _why_not(self) -> str:
-        start = self._part.start or Start()
+        start = self._known_start()
         if not start.ranges:
             return "the server offers no ranges of items (restart=True lets it begin again)"
         if self._record() is None or (start.key and self._parts):
