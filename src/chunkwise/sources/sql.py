@@ -105,6 +105,7 @@ async def table(
         ValueError: the order is not unique or may be NULL, or the columns lack it.
         TypeError: the condition is a string, or a column of the order has a type that no client could send back.
     """
+    _Sizes(batch_rows)  # raises for a number that is none
     if isinstance(where, str):
         msg = f"where: got {where!r}, expected an expression, such as sqlalchemy.text(...).bindparams(...)"
         raise TypeError(msg)
@@ -133,7 +134,8 @@ class _Sizes:
 
     def learn(self, batch: Sequence[Any]) -> None:
         sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        characters = sum(len(str(row)) for row in sample) // len(sample) + 1
+        # (a Row's own text is cut short)
+        characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
 
@@ -150,7 +152,6 @@ class _Pages:
         *,
         descending: bool,
     ) -> None:
-        _Sizes(batch_rows)  # raises here for a number that is none
         self._engine = engine
         self._key = key
         self._batch_rows = batch_rows
