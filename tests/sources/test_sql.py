@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import chunkwise
 from chunkwise import FORMATS
@@ -26,7 +27,7 @@ everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
 in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
 
-USERS = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
+USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
 
 
 async def fill(database: Database) -> None:
@@ -141,7 +142,7 @@ async def test_large_rows_are_fetched_in_small_batches(database: Database) -> No
 
 @pytest.mark.parametrize("batch_rows", [0, -1])
 async def test_batches_of_no_rows_are_refused(batch_rows: int) -> None:
-    engine = sa.ext.asyncio.create_async_engine("sqlite+aiosqlite://")
+    engine = create_async_engine("sqlite+aiosqlite://")
     with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):
         sql.rows(engine, "select 1", batch_rows=batch_rows)
     with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):

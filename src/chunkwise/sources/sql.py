@@ -190,6 +190,7 @@ class _Pages:
             yield batch
             if not full:
                 return
+            self._key.check(after)
 
     async def _page(self, after: tuple[Any, ...] | None, limit: int) -> list[dict[str, Any]]:
         statement = self._all.order_by(*(column.desc() if self._descending else column for column in self._keys))

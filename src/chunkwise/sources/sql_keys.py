@@ -9,7 +9,7 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +41,8 @@ _IN_SQLITE: dict[Any, Any] = {
     time: int | float | str,
 }
 
+_ENDS = (date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
 _NUMBERS = (int, float, Decimal, int | float)
 
 
@@ -57,7 +59,7 @@ class _Part:
 
     def convert(self, value: Any) -> Any:
         try:
-            return self._converted(value)
+            converted = self._converted(value)
         except (msgspec.ValidationError, ValueError):
             expected = f"one of {', '.join(self.choices)}" if self.choices else _EXPECTED[self.kind]
             if self.has_zone is not None:
@@ -65,6 +67,16 @@ class _Part:
             got = value if len(repr(value)) <= 40 else f"{value!s:.40}..."
             msg = f"{self.name}: got {got!r}, expected {expected}"
             raise ValueError(msg) from None
+        self.check(converted)
+        return converted
+
+    def check(self, value: Any) -> None:
+        """Raise for a value that the database would not get as it is."""
+        # asyncpg gives infinity as the last date of Python's, and -infinity as the first, and takes these for those.
+        plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+        if plain in _ENDS:
+            msg = f"{self.name}: got {value}, which cannot be told from infinity: no row can be found behind it"
+            raise ValueError(msg)
 
     def _converted(self, value: Any) -> Any:
         if not isinstance(value, str) and self.kind not in (*_NUMBERS, bool, int | float | str):
@@ -112,6 +124,11 @@ class Key:
         """Return the key of a row."""
         return tuple(row[name] for name in self.names)
 
+    def check(self, values: Sequence[Any]) -> None:
+        """Raise ValueError for the key of a row behind which no other could be found."""
+        for part, value in zip(self._parts, values, strict=True):
+            part.check(value)
+
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return a key as the driver takes it, from one as JSON or CSV have it.
 
@@ -140,9 +157,10 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
     """
     inspector = sa.inspect(connection)
     try:
-        columns: dict[str, Any] = {column["name"]: column for column in inspector.get_columns(table, schema)}
+        found = [] if "\0" in table else inspector.get_columns(table, schema)
     except sa.exc.NoSuchTableError:
-        columns = {}
+        found = []
+    columns: dict[str, Any] = {column["name"]: column for column in found}
     if not columns:
         msg = f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None)
         raise LookupError(msg)
@@ -155,8 +173,7 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         if name not in columns:
             msg = f"table {table!r} has no column {name!r}; it has {', '.join(columns)}"
             raise LookupError(msg)
-    unique = [set(primary)] * bool(primary) + _unique(inspector, table, schema)
-    if not any(columns_of <= set(names) for columns_of in unique):
+    if not (primary and set(primary) <= set(names)) and not _is_unique(inspector, table, schema, set(names)):
         more = f": add its primary key, {', '.join(primary)}" if primary else ""
         msg = f"order_by: {', '.join(names)} of table {table!r} is not unique{more}"
         raise ValueError(msg)
@@ -169,14 +186,14 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
     return Key(table, schema, list(columns), parts, may_be_null=bool(nullable))
 
 
-def _unique(inspector: sa.Inspector, table: str, schema: str | None) -> list[set[str]]:
-    """Return the sets of columns that are unique, at least where they are not NULL."""
+def _is_unique(inspector: sa.Inspector, table: str, schema: str | None, names: set[str]) -> bool:
+    """Whether columns are unique, at least where they are not NULL, by another constraint than the primary key."""
     found: list[Any] = [item["column_names"] for item in inspector.get_unique_constraints(table, schema)]
     for index in inspector.get_indexes(table, schema):
         partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
         if index["unique"] and not partial and "expressions" not in index:
             found.append(index["column_names"])
-    return [set(names) for names in found]
+    return any(set(columns) <= names for columns in found)
 
 
 def _part(name: str, type: Any, dialect: str) -> _Part:
