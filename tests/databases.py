@@ -6,18 +6,18 @@ The wheel's own Python is not used: as root it makes a user, and opens every fol
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.needs import POSTGRES_WHEEL, needs_postgres
@@ -27,8 +27,6 @@ GUARD_SECONDS = 40
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
 """Both databases, to parametrize the fixture `database` by."""
-
-_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ def running_postgres() -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            process.terminate()  # no new clients, and those that are there may go ...
-            process.send_signal(2)  # ... or are sent away
+            process.send_signal(signal.SIGQUIT)  # its processes end at once: nobody needs the data
             try:
                 process.wait(GUARD_SECONDS)
             finally:
@@ -173,6 +170,8 @@ class Database:
         driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}[scheme]
         self.engine = create_async_engine(f"{driver}://{rest}", pool_size=2, max_overflow=0, pool_timeout=5)
         self._other = create_async_engine(f"{driver}://{rest}")
+        if kind == "sqlite":
+            event.listen(self._other.sync_engine, "connect", _careless)
 
     async def run(self, *statements: str, **params: Any) -> list[Any]:
         """Run statements and commit them, over a connection that nobody counts; give the rows of the last."""
@@ -191,15 +190,20 @@ class Database:
         await self._other.dispose()
 
 
+def _careless(connection: Any, _record: Any) -> None:
+    connection.execute("pragma synchronous = off").close()
+
+
 @asynccontextmanager
 async def database_of(kind: str, folder: Path, postgres: Postgres | None) -> AsyncIterator[Database]:
     """Make a database; whatever a test does with it, in the end no connection is in use."""
     file = folder / "shop.db"
     url = f"sqlite:///{file}"
     if postgres is not None:
-        name = f"test_{next(_numbers)}"
-        postgres.psql(f"create database {name}")
-        url = postgres.url(name, scheme="postgresql")
+        postgres.psql(
+            "drop schema if exists public, other cascade", "create schema public"
+        )  # a new database takes longer
+        url = postgres.url(scheme="postgresql")
     database = Database(kind, url, file)
     try:
         yield database
