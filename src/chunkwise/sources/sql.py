@@ -30,6 +30,7 @@ _FIRST_ROWS = 16
 _BATCH_ROWS = 2000  # a page costs four turns to the database and back: with 1000 rows, 5% more time
 _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
+_LIMIT = "chunkwise_limit"  # which is none of a condition's own parameters
 
 
 def rows(
@@ -60,9 +61,8 @@ def rows(
         ValueError: while reading: two columns have one name.
         Exception: while reading: what SQLAlchemy and the driver raise, for a query that is wrong, say.
     """
-    untyped = isinstance(query, str)
-    statement = sa.text(query) if isinstance(query, str) else query
-    return Batches(_plain(_fetch(engine, statement, params or {}, _Sizes(batch_rows), untyped=untyped)))
+    asked = _Query(sa.text(query), untyped=True) if isinstance(query, str) else _Query(query, untyped=False)
+    return Batches(_plain(_fetch(engine, asked, params or {}, _Sizes(batch_rows))))
 
 
 async def table(
@@ -139,6 +139,27 @@ class _Sizes:
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
 
+class _Query:
+    """A statement, and its text for the driver.
+
+    Attributes:
+        statement: for SQLAlchemy.
+        untyped: whether its columns and parameters have no types of SQLAlchemy's, which would convert their values.
+    """
+
+    def __init__(self, statement: Any, *, untyped: bool) -> None:
+        self.statement = statement
+        self.untyped = untyped
+        self._compiled: Any = None
+
+    def for_driver(self, dialect: sa.Dialect, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Return the text, and the parameters in its order."""
+        if self._compiled is None:
+            self._compiled = self.statement.compile(dialect=dialect)
+        values = self._compiled.construct_params(dict(params))
+        return self._compiled.string, [values[name] for name in self._compiled.positiontup or ()]
+
+
 class _Pages:
     """A table in pages, from any key on."""
 
@@ -154,16 +175,21 @@ class _Pages:
     ) -> None:
         self._engine = engine
         self._key = key
+        self._parameters = [f"chunkwise_after_{index}" for index in range(len(key.names))]
         self._batch_rows = batch_rows
-        self._descending = descending
-        self._untyped = where is None
-        # No types, here and in `_bound`: the driver takes its own values back. A cast of the statement's could only
-        # change them, as a Decimal of SQLite's does, and the database knows what its columns are.
+        # No types: the driver takes its own values back. A cast of the statement's could only change them, as a Decimal
+        # of SQLite's does, and the database knows what its columns are.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
-        self._all = sa.select(*[source.c[name].label(name) for name in columns])
+        self._keys = keys = [source.c[name] for name in key.names]
+        after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
+        here, there = (sa.tuple_(*keys), sa.tuple_(*after)) if len(keys) > 1 else (keys[0], after[0])
+        first = sa.select(*[source.c[name].label(name) for name in columns])
         if where is not None:
-            self._all = self._all.where(where)
-        self._keys = [source.c[name] for name in key.names]
+            first = first.where(where)
+        first = first.order_by(*(column.desc() if descending else column for column in keys))
+        first = first.limit(sa.bindparam(_LIMIT, type_=sa.Integer()))
+        self._first = _Query(first, untyped=where is None)
+        self._next = _Query(first.where(here < there if descending else here > there), untyped=where is None)
 
     def behind(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Return the batches behind a key as a client has it; None for all.
@@ -193,13 +219,9 @@ class _Pages:
             self._key.check(after)
 
     async def _page(self, after: tuple[Any, ...] | None, limit: int) -> list[dict[str, Any]]:
-        statement = self._all.order_by(*(column.desc() if self._descending else column for column in self._keys))
-        if after is not None:
-            here = sa.tuple_(*self._keys) if len(self._keys) > 1 else self._keys[0]
-            values = [_bound(value) for value in after]
-            there = sa.tuple_(*values) if len(values) > 1 else values[0]
-            statement = statement.where(here < there if self._descending else here > there)
-        read = _fetch(self._engine, statement.limit(limit), {}, _Sizes(limit, first=limit), untyped=self._untyped)
+        query = self._first if after is None else self._next
+        places = {} if after is None else dict(zip(self._parameters, after, strict=True))
+        read = _fetch(self._engine, query, {_LIMIT: limit, **places}, _Sizes(limit, first=limit))
         async with aclosing(read) as batches:
             return await anext(batches, [])
 
@@ -216,10 +238,6 @@ class _Pages:
                 raise ValueError(msg)
 
 
-def _bound(value: Any) -> sa.BindParameter[Any]:
-    return sa.bindparam(None, value, type_=sa.types.NullType())
-
-
 async def _plain(
     batches: AsyncGenerator[list[dict[str, Any]], None],
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
@@ -231,12 +249,11 @@ async def _plain(
 
 
 async def _fetch(
-    engine: AsyncEngine, statement: Any, params: Mapping[str, Any], sizes: _Sizes, *, untyped: bool
+    engine: AsyncEngine, query: _Query, params: Mapping[str, Any], sizes: _Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yield the rows of a statement; ``untyped`` says that its columns and parameters have no types of SQLAlchemy's."""
     async with _reading(engine) as connection:
-        read = _fetch_from_driver if untyped and engine.dialect.driver == "asyncpg" else _fetch_from_result
-        async with aclosing(read(connection, statement, params, sizes)) as batches:
+        read = _fetch_from_driver if query.untyped and engine.dialect.driver == "asyncpg" else _fetch_from_result
+        async with aclosing(read(connection, query, params, sizes)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -250,9 +267,9 @@ async def _reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def _fetch_from_result(
-    connection: AsyncConnection, statement: Any, params: Mapping[str, Any], sizes: _Sizes
+    connection: AsyncConnection, query: _Query, params: Mapping[str, Any], sizes: _Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    async with connection.stream(statement, params) as result:
+    async with connection.stream(query.statement, params) as result:
         names: list[str] = _distinct(list(result.keys()))
         while batch := await result.fetchmany(sizes.rows):
             sizes.learn(batch)
@@ -260,19 +277,17 @@ async def _fetch_from_result(
 
 
 async def _fetch_from_driver(
-    connection: AsyncConnection, statement: Any, params: Mapping[str, Any], sizes: _Sizes
+    connection: AsyncConnection, query: _Query, params: Mapping[str, Any], sizes: _Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Read with asyncpg's own cursor: as rows of SQLAlchemy, they take half as long again."""
-    compiled = statement.compile(dialect=connection.dialect)
-    values = compiled.construct_params(dict(params))
-    arguments = [values[name] for name in compiled.positiontup or ()]
+    text, values = query.for_driver(connection.dialect, params)
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if driver.is_closed():  # while nobody used it: the next is new
         await connection.invalidate()
         driver = (await connection.get_raw_connection()).driver_connection
     try:
         async with driver.transaction(readonly=True):
-            cursor = await driver.cursor(compiled.string, *arguments)
+            cursor = await driver.cursor(text, *values)
             first = True
             while batch := await cursor.fetch(sizes.rows):
                 if first:
