@@ -578,8 +578,8 @@ async def test_keys_that_look_like_sql_find_what_is_behind_them_and_change_nothi
 
 
 def test_a_long_value_is_told_in_short() -> None:
-    from chunkwise.sources.sql_keys import _Part
+    from chunkwise.sources.sql_keys import Part
 
-    part = _Part("k", int, 64, has_zone=None, nul=False, choices=())
+    part = Part("k", int, 64, has_zone=None, nul=False, choices=())
     with pytest.raises(ValueError, match=r"^k: got 'a{40}\.\.\.', expected a whole number$"):
         part.convert("a" * 1000)

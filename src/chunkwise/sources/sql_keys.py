@@ -47,8 +47,8 @@ _NUMBERS = (int, float, Decimal, int | float)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One column of a key: how to get its value from JSON's."""
+class Part:
+    """One column of a key, or one parameter of a query: how to get its value from JSON's, or from a text."""
 
     name: str
     kind: Any  # of _EXPECTED
@@ -58,6 +58,11 @@ class _Part:
     choices: tuple[str, ...]  # of an enum
 
     def convert(self, value: Any) -> Any:
+        """Return the value as the driver takes it.
+
+        Raises:
+            ValueError: it is none of this type.
+        """
         try:
             converted = self._converted(value)
         except (msgspec.ValidationError, ValueError):
@@ -110,7 +115,7 @@ class Key:
     """
 
     def __init__(
-        self, table: str, schema: str | None, columns: Sequence[str], parts: Sequence[_Part], *, may_be_null: bool
+        self, table: str, schema: str | None, columns: Sequence[str], parts: Sequence[Part], *, may_be_null: bool
     ) -> None:
         self.table = table
         self.schema = schema
@@ -196,7 +201,7 @@ def _is_unique(inspector: sa.Inspector, table: str, schema: str | None, names: s
     return any(set(columns) <= names for columns in found)
 
 
-def _part(name: str, type: Any, dialect: str) -> _Part:
+def _part(name: str, type: Any, dialect: str) -> Part:
     try:
         kind: Any = type.python_type
     except NotImplementedError:
@@ -206,7 +211,7 @@ def _part(name: str, type: Any, dialect: str) -> _Part:
     if kind not in _EXPECTED:
         msg = f"order_by: column {name!r} is of type {type}, which no key can be of: choose another"
         raise TypeError(msg)
-    return _Part(
+    return Part(
         name,
         kind,
         64 if dialect == "sqlite" else _bits(type),
@@ -220,3 +225,31 @@ def _bits(type: Any) -> int:
     if isinstance(type, sa.SmallInteger):
         return 16
     return 32 if isinstance(type, sa.Integer) and not isinstance(type, sa.BigInteger) else 64
+
+
+_PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
+    "int2": (int, 16, None),
+    "int4": (int, 32, None),
+    "int8": (int, 64, None),
+    "numeric": (Decimal, 64, None),
+    "float4": (float, 64, None),
+    "float8": (float, 64, None),
+    "bool": (bool, 64, None),
+    "bytea": (bytes, 64, None),
+    "date": (date, 64, None),
+    "time": (time, 64, None),
+    "timestamp": (datetime, 64, False),
+    "timestamptz": (datetime, 64, True),
+    "uuid": (uuid.UUID, 64, None),
+}
+
+
+def part_of_type(name: str, type: str | None) -> Part:
+    """Return a parameter by PostgreSQL's name of its type, of which those that are not known are texts.
+
+    Args:
+        name: of the parameter.
+        type: None in SQLite, which takes texts for what it compares them with.
+    """
+    kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
+    return Part(name, kind, bits, has_zone, nul=type is None, choices=())
