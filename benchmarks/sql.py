@@ -2,10 +2,10 @@
 
 The claim: a server that streams 1,000,000 rows takes less than 64 MiB more than for 1000 rows. Each server is a process
 of its own, and its figure is the peak resident set, as the system tells it at the process' end. The rivals are a
-handler that fetches all rows and then writes them, and ``psql -c 'copy ... to stdout'`` with its own text format, and with
-`row_to_json`, which makes NDJSON inside PostgreSQL: no server, no HTTP, and no values of Python's. Each round runs all
-in turn, and what is told is the median of the rounds. Benchmarks are hard: PostgreSQL, server and client share the
-machine with its other work.
+handler that fetches all rows and then writes them, and ``psql -c 'copy ... to stdout'``: with its own text format, and
+with `row_to_json`, which makes NDJSON inside PostgreSQL. psql has no server, no HTTP, and no values of Python's. Each
+round runs all in turn, and what is told is the median of the rounds. Benchmarks are hard: PostgreSQL, server and client
+share the machine with its other work.
 
     python benchmarks/sql.py            # 1,000,000 rows, 3 rounds
     python benchmarks/sql.py --quick    # 100,000 rows, 1 round
