@@ -10,13 +10,13 @@ pages, each in a transaction of its own: a slow client holds no connection, and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 except ModuleNotFoundError as missing:
     msg = "SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
     raise ModuleNotFoundError(msg, name=missing.name) from missing
@@ -24,12 +24,10 @@ except ModuleNotFoundError as missing:
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.sources.sql_keys import Key, find_key
+from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
 from chunkwise.sources.sql_values import PlainValues
 
-_FIRST_ROWS = 16
-_BATCH_ROWS = 2000  # a page costs four turns to the database and back: with 1000 rows, 5% more time
-_BATCH_CHARACTERS = 1024 * 1024
-_SAMPLE_ROWS = 16
+_BATCH_ROWS = 2000
 _LIMIT = "chunkwise_limit"  # which is none of a condition's own parameters
 
 
@@ -61,8 +59,8 @@ def rows(
         ValueError: while reading: two columns have one name.
         Exception: while reading: what SQLAlchemy and the driver raise, for a query that is wrong, say.
     """
-    asked = _Query(sa.text(query), untyped=True) if isinstance(query, str) else _Query(query, untyped=False)
-    return Batches(_plain(_fetch(engine, asked, params or {}, _Sizes(batch_rows))))
+    asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
+    return Batches(_plain(fetch(engine, asked, params or {}, Sizes(batch_rows))))
 
 
 async def table(
@@ -105,7 +103,7 @@ async def table(
         ValueError: the order is not unique or may be NULL, or the columns lack it.
         TypeError: the condition is a string, or a column of the order has a type that no client could send back.
     """
-    _Sizes(batch_rows)  # raises for a number that is none
+    Sizes(batch_rows)  # raises for a number that is none
     if isinstance(where, str):
         msg = f"where: got {where!r}, expected an expression, such as sqlalchemy.text(...).bindparams(...)"
         raise TypeError(msg)
@@ -120,44 +118,6 @@ async def table(
         raise ValueError(msg)
     pages = _Pages(engine, key, selected, where, batch_rows, descending=descending)
     return resumable(lambda after: Batches(_plain(pages.behind(after))), key=key.names)
-
-
-class _Sizes:
-    """How many rows to fetch next: few at first, so that they are there at once, and few if they are large."""
-
-    def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
-        if most < 1:
-            msg = f"batch_rows: got {most}, expected 1 or more"
-            raise ValueError(msg)
-        self.rows = min(first, most)
-        self._most = most
-
-    def learn(self, batch: Sequence[Any]) -> None:
-        sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        # (a Row's own text is cut short)
-        characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
-        self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
-
-
-class _Query:
-    """A statement, and its text for the driver.
-
-    Attributes:
-        statement: for SQLAlchemy.
-        untyped: whether its columns and parameters have no types of SQLAlchemy's, which would convert their values.
-    """
-
-    def __init__(self, statement: Any, *, untyped: bool) -> None:
-        self.statement = statement
-        self.untyped = untyped
-        self._compiled: Any = None
-
-    def for_driver(self, dialect: sa.Dialect, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        """Return the text, and the parameters in its order."""
-        if self._compiled is None:
-            self._compiled = self.statement.compile(dialect=dialect)
-        values = self._compiled.construct_params(dict(params))
-        return self._compiled.string, [values[name] for name in self._compiled.positiontup or ()]
 
 
 class _Pages:
@@ -188,8 +148,8 @@ class _Pages:
             first = first.where(where)
         first = first.order_by(*(column.desc() if descending else column for column in keys))
         first = first.limit(sa.bindparam(_LIMIT, type_=sa.Integer()))
-        self._first = _Query(first, untyped=where is None)
-        self._next = _Query(first.where(here < there if descending else here > there), untyped=where is None)
+        self._first = Query(first, untyped=where is None)
+        self._next = Query(first.where(here < there if descending else here > there), untyped=where is None)
 
     def behind(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Return the batches behind a key as a client has it; None for all.
@@ -200,7 +160,7 @@ class _Pages:
         return self._read(None if after is None else self._key.convert(after))
 
     async def _read(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
-        sizes = _Sizes(self._batch_rows)
+        sizes = Sizes(self._batch_rows)
         await self._refuse_null()
         while True:
             limit = sizes.rows
@@ -221,9 +181,7 @@ class _Pages:
     async def _page(self, after: tuple[Any, ...] | None, limit: int) -> list[dict[str, Any]]:
         query = self._first if after is None else self._next
         places = {} if after is None else dict(zip(self._parameters, after, strict=True))
-        read = _fetch(self._engine, query, {_LIMIT: limit, **places}, _Sizes(limit, first=limit))
-        async with aclosing(read) as batches:
-            return await anext(batches, [])
+        return await fetch_at_once(self._engine, query, {_LIMIT: limit, **places}, limit)
 
     async def _refuse_null(self) -> None:
         """Raise if a column that only promises never to be NULL is."""
@@ -246,63 +204,3 @@ async def _plain(
         async for batch in batches:
             values.convert(batch)
             yield batch
-
-
-async def _fetch(
-    engine: AsyncEngine, query: _Query, params: Mapping[str, Any], sizes: _Sizes
-) -> AsyncGenerator[list[dict[str, Any]], None]:
-    async with _reading(engine) as connection:
-        read = _fetch_from_driver if query.untyped and engine.dialect.driver == "asyncpg" else _fetch_from_result
-        async with aclosing(read(connection, query, params, sizes)) as batches:
-            async for batch in batches:
-                yield batch
-
-
-@asynccontextmanager
-async def _reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    async with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            await connection.execution_options(postgresql_readonly=True)
-        yield connection
-
-
-async def _fetch_from_result(
-    connection: AsyncConnection, query: _Query, params: Mapping[str, Any], sizes: _Sizes
-) -> AsyncGenerator[list[dict[str, Any]], None]:
-    async with connection.stream(query.statement, params) as result:
-        names: list[str] = _distinct(list(result.keys()))
-        while batch := await result.fetchmany(sizes.rows):
-            sizes.learn(batch)
-            yield [dict(zip(names, row, strict=True)) for row in batch]
-
-
-async def _fetch_from_driver(
-    connection: AsyncConnection, query: _Query, params: Mapping[str, Any], sizes: _Sizes
-) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Read with asyncpg's own cursor: as rows of SQLAlchemy, they take half as long again."""
-    text, values = query.for_driver(connection.dialect, params)
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    if driver.is_closed():  # while nobody used it: the next is new
-        await connection.invalidate()
-        driver = (await connection.get_raw_connection()).driver_connection
-    try:
-        async with driver.transaction(readonly=True):
-            cursor = await driver.cursor(text, *values)
-            first = True
-            while batch := await cursor.fetch(sizes.rows):
-                if first:
-                    _distinct(list(batch[0].keys()))
-                    first = False
-                sizes.learn(batch)
-                yield list(map(dict, batch))
-    finally:
-        if driver.is_closed():  # SQLAlchemy has not seen it, and would hand it to the next
-            await connection.invalidate()
-
-
-def _distinct(names: list[str]) -> list[str]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            msg = f"the query gives two columns named {name!r}: call one of them otherwise (AS ...)"
-            raise ValueError(msg)
-    return names
