@@ -42,6 +42,15 @@ class Postgres:
     port: int
     programs: Path
     environment: dict[str, str]
+    process: "subprocess.Popen[bytes]"
+
+    def stop(self) -> None:
+        """End it at once, with all its connections: nobody needs the data."""
+        self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(GUARD_SECONDS)
+        finally:
+            self.process.kill()
 
     def url(self, database: str = "postgres", *, user: str = "postgres", scheme: str = "postgresql+asyncpg") -> str:
         return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
@@ -63,11 +72,21 @@ class Postgres:
 
 
 @contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="chunkwise-pg-"))
+    try:
+        yield folder
+    finally:
+        stop = time.monotonic() + GUARD_SECONDS
+        while folder.exists() and time.monotonic() < stop:  # a process that dies may still write
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Run a server of its own, whose data are gone afterwards."""
     # Not pytest's folder: as root the server is somebody else, who cannot enter it; and a socket's path is short.
-    with tempfile.TemporaryDirectory(prefix="chunkwise-pg-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with _folder() as folder:
         other: dict[str, Any] = {}
         installed = POSTGRES_WHEEL
         if os.geteuid() == 0:  # as which PostgreSQL refuses to run
@@ -116,18 +135,14 @@ def running_postgres() -> Iterator[Postgres]:
                     stderr=log,
                     **common,
                 )
-                server = Postgres(port, programs, environment)
+                server = Postgres(port, programs, environment, process)
                 if _is_ready(server, process):
                     break
                 assert b"Address already in use" in (folder / "log").read_bytes(), (folder / "log").read_text()
         try:
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # its processes end at once: nobody needs the data
-            try:
-                process.wait(GUARD_SECONDS)
-            finally:
-                process.kill()
+            server.stop()
 
 
 def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
@@ -147,9 +162,10 @@ def _enterable(installed: Path, folder: Path) -> Path:
     """Return a place of the programs that everybody may enter."""
     if all(part.stat().st_mode & 0o005 == 0o005 for part in (installed, *installed.parents)):
         return installed
-    copied = folder / "postgres"
-    shutil.copytree(installed, copied, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-    return copied
+    package = installed.parent
+    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs know them by their place
+        shutil.copytree(part, folder / part.name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.py*"))
+    return folder / package.name / installed.name
 
 
 class Database:

@@ -20,7 +20,7 @@ from chunkwise.cli.serve import make_app
 from chunkwise.cli.tables import find_rows
 from tests.cli.running import Done, Serving, curl, folder_of, run, serving
 from tests.cli.test_serve import problem, status_and_body
-from tests.databases import KINDS, Database, Postgres
+from tests.databases import KINDS, Database, Postgres, running_postgres
 from tests.needs import needs_curl, needs_postgres
 from tests.transports.watched import Watched, watched
 
@@ -342,8 +342,24 @@ async def test_a_stream_of_a_table_that_breaks_is_gone_on_with(database: Databas
                 assert [item["name"] async for item in stream] == ["tea", "cup", "it's"]
 
 
+@needs_postgres
+async def test_a_database_that_is_gone_is_a_503(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        server.psql("create table products (id integer primary key)")
+        database = Database("postgresql", server.url(scheme="postgresql"), tmp_path)
+        async with published(database, "products", one="select 1 as n") as (_, session):
+            assert await answer(session, "/products") == (200, [])
+            server.stop()
+            for _ in range(2):
+                for path in ("/products", "/one"):
+                    status, details = await answer(session, path)
+                    assert status == 503, details
+                    assert details["detail"].startswith("the database cannot be reached: ")
+        await database.dispose()
+
+
 @in_postgres
-async def test_a_database_that_goes_away_is_a_503(database: Database) -> None:
+async def test_a_table_that_is_gone_is_a_500(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database) as (_, session):
         assert (await answer(session, "/products"))[0] == 200

@@ -191,6 +191,15 @@ async def test_a_write_inside_a_query_is_refused(database: Database) -> None:
 
 
 @in_postgres
+async def test_a_setting_that_a_query_makes_does_not_outlive_it(database: Database) -> None:
+    setting = "default_transaction_read_only"
+    for query in (f"select set_config('{setting}', 'on', false)", sa.select(sa.func.set_config(setting, "on", False))):
+        assert len(await items_of(sql.rows(database.engine, query))) == 1
+        (row,) = await items_of(sql.rows(database.engine, f"select current_setting('{setting}') as now"))
+        assert row == {"now": "off"}
+
+
+@in_postgres
 async def test_the_connection_can_write_again_for_others(database: Database) -> None:
     await fill(database)
     for query in ("select 1 as n", sa.select(sa.literal(1))):

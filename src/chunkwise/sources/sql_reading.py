@@ -114,7 +114,7 @@ async def _fetch_from_driver(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Read with asyncpg's own cursor: as rows of SQLAlchemy, they take half as long again."""
     text, values = query.for_driver(connection.dialect, params)
-    async with _driver_of(connection) as driver, driver.transaction(readonly=True):
+    async with _driver_of(connection) as driver, _undone(driver):
         cursor = await driver.cursor(text, *values)
         first = True
         while batch := await cursor.fetch(sizes.rows):
@@ -137,6 +137,18 @@ async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
     finally:
         if driver.is_closed():  # SQLAlchemy has not seen it, and would hand it to the next
             await connection.invalidate()
+
+
+@asynccontextmanager
+async def _undone(driver: Any) -> AsyncIterator[None]:
+    """Read in a transaction that leaves nothing, not even a setting of the connection."""
+    transaction = driver.transaction(readonly=True)
+    await transaction.start()
+    try:
+        yield
+    finally:
+        if not driver.is_closed():
+            await transaction.rollback()
 
 
 def _distinct(names: list[str]) -> list[str]:
