@@ -34,7 +34,7 @@ import msgspec
 
 from benchmarks.contender import Client, Contender, Task, Told
 from benchmarks.rows import ANSWER, BEFORE_ITEMS, document, row
-from benchmarks.serving import serve_aiohttp
+from benchmarks.serving import serve_bytes
 from benchmarks.taking import Taken
 
 ready_document = cache(document)
@@ -68,21 +68,7 @@ class RowOfTwo(msgspec.Struct):
 
 def serve_document(ready: int) -> None:
     """Serve the document, whose text is ready."""
-    texts = {ready: document(ready).text}
-
-    async def answer(request: Any) -> Any:
-        from aiohttp import web
-
-        count = int(request.match_info["count"])
-        text = memoryview(texts.get(count) or document(count).text)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        for start in range(0, len(text), 65536):
-            await response.write(text[start : start + 65536])
-        await response.write_eof()
-        return response
-
-    serve_aiohttp({"/{count}": answer})
+    serve_bytes(ready, lambda count: document(count).text, "application/json")
 
 
 Read = Callable[[Any, Task, Taken], Awaitable[None]]

@@ -30,7 +30,7 @@ from benchmarks.contender import Client, Contender, Task, Told, WrongContent
 from benchmarks.contenders_rows import UVICORN
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.rows import event, event_stream, events, row
-from benchmarks.serving import serve_aiohttp, serve_asgi
+from benchmarks.serving import serve_aiohttp, serve_asgi, serve_bytes
 from benchmarks.taking import Taken
 
 # Servers: each answers /COUNT.
@@ -63,21 +63,7 @@ def serve_handler(_: int, handler: Any) -> None:
 
 def serve_stream(ready: int) -> None:
     """Serve the text of the events, which is ready."""
-    texts = {ready: b"".join(event_stream(ready))}
-
-    async def answer(request: Any) -> Any:
-        from aiohttp import web
-
-        count = int(request.match_info["count"])
-        text = texts.get(count) or b"".join(event_stream(count))
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for start in range(0, len(text), 65536):
-            await response.write(text[start : start + 65536])
-        await response.write_eof()
-        return response
-
-    serve_aiohttp({"/{count}": answer})
+    serve_bytes(ready, lambda count: b"".join(event_stream(count)), "text/event-stream")
 
 
 def serve_fastapi(_: int) -> None:

@@ -66,6 +66,25 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
     await runner.cleanup()
 
 
+def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
+    """Serve the bytes of so many items as they are asked for; those of the number that is measured are made before."""
+    made = {ready: make(ready)}
+
+    async def answer(request: Any) -> Any:
+        from aiohttp import web
+
+        count = int(request.match_info["count"])
+        data = memoryview(made.get(count) or make(count))
+        response = web.StreamResponse(headers={"Content-Type": content_type})
+        await response.prepare(request)
+        for start in range(0, len(data), 65536):
+            await response.write(data[start : start + 65536])
+        await response.write_eof()
+        return response
+
+    serve_aiohttp({"/{count}": answer})
+
+
 def serve_asgi(app: Any) -> None:
     """Serve an application with uvicorn as it is fastest: uvloop, httptools, no access log."""
     import uvicorn

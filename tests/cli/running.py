@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,22 +115,28 @@ class Serving:
 
 
 @contextmanager
-def serving(*words: object, **options: Any) -> Iterator[Serving]:
-    """Start `chunkwise serve` on a free port; its first line says where it is."""
-    with started(*CHUNKWISE, "serve", "--port", 0, *words, **options) as running:
+def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[Serving]:
+    """Start `chunkwise serve`, or another command that serves, on a free port; its first line says where it is."""
+    with started(*CHUNKWISE, command, "--port", 0, *words, **options) as running:
         first = running.stdout.readline().decode()
         address = re.search(r" at (http://\S+)/ ", first)
         assert address, first + running.err
         yield Serving(address[1], running)
 
 
-def wait_for_content(file: Path, content: bytes, writing: Running) -> None:
-    """Wait until a process has written that into a file; no event tells it, so look again and again."""
+def wait_until(true: Callable[[], bool], what: str, *running: Running) -> None:
+    """Wait until something is true, while processes run: no event tells it, so look again and again."""
     stop = time.monotonic() + GUARD_SECONDS
-    while not (file.exists() and file.read_bytes() == content):
-        assert writing.is_running(), writing.err
-        assert time.monotonic() < stop, f"{file} never held {content!r}"
-        time.sleep(0.01)
+    while not true():
+        for process in running:
+            assert process.is_running(), process.err
+        assert time.monotonic() < stop, what
+        time.sleep(0.002)
+
+
+def wait_for_content(file: Path, content: bytes, writing: Running) -> None:
+    """Wait until a process has written that into a file."""
+    wait_until(lambda: file.exists() and file.read_bytes() == content, f"{file} never held {content!r}", writing)
 
 
 def folder_of(folder: Path, files: dict[str, str | bytes]) -> Path:

@@ -1,12 +1,10 @@
 """What the tutorial's routes answer, byte for byte, and the demo that answers them."""
 
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from tests.cli.running import CHUNKWISE, Running, Serving, started
+from tests.cli.running import Running, Serving, serving
 from tests.transports.sockets_of_servers import frame
 
 LINES = [f"Chunk {n}\n" for n in range(5)]
@@ -80,14 +78,9 @@ def encoded(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
-@contextmanager
-def running_demo() -> Iterator[Serving]:
-    """Start `chunkwise demo` on a free port; its first line says where it is."""
-    with started(*CHUNKWISE, "demo", "--port", 0) as running:
-        first = running.stdout.readline().decode()
-        address = re.search(r" at (http://\S+)/ ", first)
-        assert address, first + running.err
-        yield Serving(address[1], running)
+def running_demo() -> AbstractContextManager[Serving]:
+    """Start `chunkwise demo` on a free port."""
+    return serving(command="demo")
 
 
 def read_exactly(reading: Running, count: int) -> bytes:

@@ -2,10 +2,8 @@
 
 import os
 import re
-import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import NamedTuple
 import pytest
 from aiohttp.test_utils import unused_port
 
-from tests.cli.running import GUARD_SECONDS, Done, run, run_any, started
+from tests.cli.running import Done, run, run_any, started
 from tests.demo.tutorial import EVENTS, LINES, MESSAGES, ROUTES, USERS, encoded
 from tests.needs import needs_curl
+from tests.transports.proxying import answers
 
 ROOT = Path(__file__).parents[2]
 SERVERS = ROOT / "examples" / "servers"
@@ -83,12 +82,8 @@ def found() -> Iterator[dict[str, Read]]:
             )
             for name, port in ports.items()
         }
-        stop = time.monotonic() + GUARD_SECONDS
         for name, port in ports.items():
-            while not answers(port):
-                assert servers[name].is_running(), servers[name].err
-                assert time.monotonic() < stop, f"{name} never listened"
-                time.sleep(0.05)
+            assert answers(port, servers[name].process), servers[name].err
         came: dict[str, Read] = {}
         readers = []
         for name, (path, options) in SERVER_OF.items():
@@ -106,11 +101,6 @@ def found() -> Iterator[dict[str, Read]]:
         for name, running in servers.items():
             assert "Traceback" not in running.err or name == "failure", running.err
         yield came
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 OF_THE_DEMO = {route.path: route for route in ROUTES if not route.options}
@@ -172,11 +162,9 @@ def test_every_example_is_run_and_told() -> None:
 
 @needs_curl
 def test_what_the_docstrings_ask_to_type_is_answered() -> None:
-    with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port := unused_port())}):
-        stop = time.monotonic() + GUARD_SECONDS
-        while not answers(port):
-            assert time.monotonic() < stop
-            time.sleep(0.05)
+    port = unused_port()
+    with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
+        assert answers(port, server.process), server.err
         base = f"http://127.0.0.1:{port}/json"
         assert run_any("curl", "-sN", "-H", "Accept: application/x-ndjson", base).lines == [u.encode() for u in USERS]
         assert run_any("curl", "-sN", "-H", "Accept: text/event-stream", base).out.startswith(b"id: 0\ndata: ")

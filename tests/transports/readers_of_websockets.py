@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from aiohttp import ClientSession, ClientWSTimeout, web
 
 from chunkwise import StreamError, items, open_stream, respond
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.sockets_of_servers import Peer, Talk, client, frame, server
@@ -40,7 +40,7 @@ def messages(given: list[str], subprotocol: str, *, mask: bool) -> bytes:
     return b"".join(frame(text, mask=mask) for text in given)
 
 
-async def came_of(stream: Inbound, pause: float = 0) -> Came:
+async def came_of(stream: ItemStream, pause: float = 0) -> Came:
     """Read a stream to its end, with a pause behind each item."""
     taken: list[Any] = []
     try:

@@ -7,7 +7,7 @@ from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import StreamError
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import answering, url_of
 
@@ -17,7 +17,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 LAST = b"0\r\n\r\n"
 
 
-async def read(stream: Inbound) -> tuple[list[Any], StreamError | None]:
+async def read(stream: ItemStream) -> tuple[list[Any], StreamError | None]:
     """What came, and the error behind it."""
     came: list[Any] = []
     try:

@@ -21,7 +21,7 @@ from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import FORMATS, RemoteError, StalledError, StreamError, TruncatedError
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from chunkwise.transports.stream import Stream
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
@@ -284,12 +284,12 @@ async def asking(*, reset: bool = False) -> AsyncIterator[tuple[ClientSession, s
         yield session, url_of(server.sockets[0].getsockname()[1])
 
 
-async def taken(session: ClientSession, url: str, reader: str) -> tuple[Inbound, list[Any], StreamError | None]:
+async def taken(session: ClientSession, url: str, reader: str) -> tuple[ItemStream, list[Any], StreamError | None]:
     """Read one answer to its end; give the stream, what came, and the error behind it."""
     if reader == "items":
         async with session.get(url) as response:
-            stream = chunkwise.items(response)
-            return stream, *await read(stream)
+            inbound = chunkwise.items(response)
+            return inbound, *await read(inbound)
     async with chunkwise.open_stream(session, url) as stream:
         return stream, *await read(stream)
 
@@ -324,7 +324,7 @@ def cuts(body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterato
         yield Cut(body, framing, coding, wire, size)
 
 
-def check_cut(stream: Inbound, body: Body, cut: Cut, came: list[Any], error: StreamError | None) -> None:
+def check_cut(stream: ItemStream, body: Body, cut: Cut, came: list[Any], error: StreamError | None) -> None:
     """That a stream which stops early says so, behind all that came."""
     assert came == cut.items, f"{cut.name}: {came} came, expected {cut.items}; {error!r}"
     assert type(error) is TruncatedError, f"{cut.name}: {error!r}"

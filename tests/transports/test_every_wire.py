@@ -19,7 +19,7 @@ from playwright.async_api import Page
 
 import chunkwise
 from chunkwise import FORMATS
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS
 from tests.needs import needs_chromium, needs_curl
@@ -125,7 +125,7 @@ async def by_curl(it: Served, name: str) -> list[Any]:
     return SPLIT[name](printed.decode())
 
 
-async def read(it: Served, stream: Inbound) -> list[Any]:
+async def read(it: Served, stream: ItemStream) -> list[Any]:
     """Read a stream of ours."""
     items = []
     async for item in stream:

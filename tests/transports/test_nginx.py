@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import FORMATS, RemoteError, TruncatedError, open_stream
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, read_so_far, row
 from tests.needs import needs_curl, needs_nginx
 from tests.transports.proxying import READ_SECONDS, running_nginx
@@ -81,7 +81,7 @@ class Stepping:
             self.closed.set()
 
 
-async def step_through(name: str, source: Stepping, stream: Inbound, count: int = 3) -> None:
+async def step_through(name: str, source: Stepping, stream: ItemStream, count: int = 3) -> None:
     """Let each item go once the one before has come, and read it; then let the end go."""
     items = aiter(stream)
     for index in range(count):

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -57,6 +58,7 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
         )
         for _ in range(CUTS)
     ]
+    faults[0] = cut_at(20_000)  # not before the first message, which tells that it can go on
     handler = streams(lambda: resumable(rows, etag="v1"), compress=False)
     async with (
         serving(handler) as port,
@@ -91,7 +93,7 @@ FEW_ROWS = [item(index) for index in range(FEW)]
 
 
 async def read(
-    handler: Any, *faults: Fault, name: str = "ndjson", path: str = "", url: str = "/0", **options: Any
+    handler: Any, *faults: Fault, name: Any = "ndjson", path: Any = "", url: str = "/0", **options: Any
 ) -> tuple[list[Any], Stream, StreamError | None]:
     """What came through a proxy that does these faults, and how it ended."""
     items: list[Any] = []
@@ -128,7 +130,9 @@ async def test_another_version_is_told_and_never_mixed(name: str) -> None:
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("name", HTTP)
 async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_wanted(name: str, restart: bool) -> None:
-    items, stream, error = await read(streams(lambda: few(0), compress=False), HALF, name=name, restart=restart)
+    items, stream, error = await read(
+        streams(lambda: few(0), compress=False), HALF, name=name, restart=restart, max_reconnects=10
+    )
     if restart:
         assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
     elif name == "sse":  # its events have ids, but the server begins again
@@ -287,11 +291,43 @@ async def test_a_path_inside_records_goes_on_with_the_record() -> None:
         items, stream, error = await read(handler, *cuts, name=name, path="tags.item", required=True)
         assert (items, error) == (expected, None), name
         assert stream.reconnects == 4
-    items, _, error = await read(handler, cuts[0], name="json", path="item.tags.item")
+    items, _, error = await read(handler, cuts[0], name="json", path="item.tags.item", max_reconnects=10)
     assert isinstance(error, chunkwise.TruncatedError)
     assert "the path selects inside of items" in str(error)
     items, _, error = await read(handler, cuts[0], name="json", path="item.tags.item", restart=True)
     assert (items, error) == (expected, None)
+
+
+@pytest.mark.parametrize("path", ["item", ()])
+@pytest.mark.parametrize("name", ["json", "ndjson", "json-seq"])
+async def test_a_path_that_json_takes_for_the_elements_is_inside_of_records(name: str, path: Any) -> None:
+    async def arrays(start: int) -> AsyncIterator[Any]:
+        for index in range(start, FEW):
+            yield [index] * (index % 4)
+
+    everything = [[index] * (index % 4) for index in range(FEW)]
+    inside = everything if name == "json" else [index for index in range(FEW) for _ in range(index % 4)]
+    expected = inside if path else everything
+    handler = streams(lambda: resumable(arrays), compress=False)
+    cuts = [cut_at(count, of="body") for count in (120, 40, 9, 33)]
+    items, stream, error = await read(handler, *cuts, name=name, path=path, max_reconnects=10)
+    if name == "json" and not path:  # the whole document is one item
+        assert isinstance(error, chunkwise.TruncatedError) or items == [everything]
+        return
+    if name == "json-seq" and error is not None:  # which gives items of a text before it is whole
+        assert "the path selects inside of items" in str(error)
+        assert items == expected[: len(items)]
+        return
+    assert (items, error, stream.reconnects) == (expected, None, 4)
+
+
+async def test_a_format_of_ones_own_goes_on() -> None:
+    mine = replace(chunkwise.FORMATS["ndjson"], name="mine", media_types=("application/x-mine",))
+    handler = streams(lambda: resumable(few), mine, compress=False)
+    items, stream, error = await read(handler, HALF, name=mine)
+    assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
+    items, stream, error = await read(handler, HALF, name=mine, path="n")
+    assert (items, error, stream.reconnects) == ([row["n"] for row in FEW_ROWS], None, 1)
 
 
 @pytest.mark.parametrize("type_", [Any, User])
@@ -316,7 +352,7 @@ async def test_items_without_the_key_cannot_go_on() -> None:
         name: str
 
     handler = streams(lambda: resumable(lambda _: FEW_ROWS, key=["n"]), compress=False)
-    _, stream, error = await read(handler, HALF, type=Named)
+    _, stream, error = await read(handler, HALF, type=Named, max_reconnects=10)
     assert isinstance(error, chunkwise.TruncatedError)
     assert "its items have no n, by which the server would find the place" in str(error)
     assert stream.reconnects == 0
@@ -343,10 +379,16 @@ async def test_events_of_any_server_go_on_behind_the_last_id_and_end_with_204() 
         request.transport.close()
         return response
 
-    items, stream, error = await read(handler, name="sse")
+    items, stream, error = await read(handler, name="sse", max_reconnects=10)
     assert (items, error) == ([10, 11, 20, 21], None)
     assert asked == [None, "a11", "a21"]
     assert (stream.reconnects, stream.items_seen, stream.end) == (2, 4, "framed")
+
+
+async def test_events_of_others_are_asked_for_again_only_if_that_is_wanted() -> None:
+    items, stream, error = await read(streams(lambda: few(0), compress=False), HALF, name="sse")
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
 
 
 async def test_events_without_ids_cannot_go_on() -> None:
@@ -358,7 +400,7 @@ async def test_events_without_ids_cannot_go_on() -> None:
         request.transport.close()
         return response
 
-    items, stream, error = await read(handler, name="sse")
+    items, stream, error = await read(handler, name="sse", max_reconnects=10)
     assert isinstance(error, chunkwise.TruncatedError)
     assert (items, stream.reconnects) == ([1], 0)
 
@@ -386,7 +428,7 @@ async def test_a_websocket_that_cannot_resume_says_so_or_begins_again() -> None:
         for restart in (False, True):
             async with FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy:
                 url = proxy.url("/0").replace("http", "ws")
-                async with chunkwise.open_stream(session, url, restart=restart) as stream:
+                async with chunkwise.open_stream(session, url, max_reconnects=10, restart=restart) as stream:
                     if restart:
                         assert [each async for each in stream] == [item(index) for index in range(COUNT)]
                     else:

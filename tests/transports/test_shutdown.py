@@ -14,7 +14,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import RemoteError, TruncatedError, open_stream, respond
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row
 from tests.transports import shutdown_server
 from tests.transports.reading import read
@@ -360,7 +360,7 @@ async def test_streams_of_a_sub_application_end_as_well() -> None:
 class Process:
     """`shutdown_server.py`, with a stream in flight."""
 
-    def __init__(self, process: asyncio.subprocess.Process, stream: Inbound) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, stream: ItemStream) -> None:
         self.process = process
         self.stream = stream
 

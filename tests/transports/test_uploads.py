@@ -14,7 +14,7 @@ from aiohttp import ClientConnectionError, ClientError, ClientSession, web
 
 import chunkwise
 from chunkwise import RemoteError, StalledError, StreamError, TruncatedError
-from chunkwise.flow.inbound import Inbound
+from chunkwise.flow.inbound import ItemStream
 from chunkwise.transports.uploading import ClosingPayload
 from tests.flow.producing import GUARD_SECONDS, Held, row, until
 from tests.transports.wire import head, serving, talking, url_of
@@ -107,7 +107,7 @@ async def posted(port: int, body: ClosingPayload, **options: Any) -> int:
         return response.status
 
 
-async def read_on(stream: Inbound, came: list[Any], on_item: Callable[[], object]) -> None:
+async def read_on(stream: ItemStream, came: list[Any], on_item: Callable[[], object]) -> None:
     async for item in stream:
         came.append(item)
         on_item()

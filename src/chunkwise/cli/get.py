@@ -21,6 +21,7 @@ from chunkwise.formats import FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
+from chunkwise.transports.answer import Answer
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.opening import is_websocket
 from chunkwise.transports.resuming import Connect, Policy, open_resuming
@@ -91,7 +92,7 @@ def _asking(
         )
 
     @asynccontextmanager
-    async def connect(more: Mapping[str, str]) -> AsyncIterator[Stream]:
+    async def connect(more: Mapping[str, str]) -> AsyncIterator[Answer]:
         headers = {**own, **more}
         async with open_response(session, hdrs.METH_GET, url, idle_seconds=idle_seconds, headers=headers) as response:
             yield _open(response, path, input_format)
@@ -107,7 +108,7 @@ def _total_bytes(stream: Stream) -> int | None:
     return over.content_length
 
 
-def _open(response: ClientResponse, path: str, input_format: str | None) -> Stream:
+def _open(response: ClientResponse, path: str, input_format: str | None) -> Answer:
     """Return the items, or whole events, whose data need not be JSON at other people's servers."""
     name = input_format
     if name is None and response.status not in (204, 205, 304):

@@ -23,8 +23,7 @@ import msgspec
 from chunkwise.errors import RemoteError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
-from chunkwise.transports.position import Position, position_behind
-from chunkwise.transports.stream import Start
+from chunkwise.transports.position import Position, Start, position_behind
 
 _WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twice
 

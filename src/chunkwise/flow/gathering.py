@@ -7,7 +7,7 @@ over each time that it suspends.
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterable, AsyncIterator, Generator
+from collections.abc import AsyncIterable, Generator
 from time import monotonic
 from typing import Any
 
@@ -15,6 +15,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.json_values import LivePart
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.closing import closing
 from chunkwise.sources.threads import batches_in_thread
 
 WRITE_BYTES = 32 * 1024
@@ -44,20 +45,24 @@ class Box:
     Attributes:
         buffer: encoded bytes.
         worth_writing: whether something that the source gave is in them, not only what stands before it.
+        half_made: whether a source has made an item of which parts are still to come: news, if no whole item.
         since: when nothing was waiting to be written last, on the clock of `time.monotonic`.
     """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
         self.worth_writing = False
+        self.half_made = False
         self.since = monotonic()
 
-    def is_due(self, *, at_once: bool) -> bool:
-        """Whether it is time to write, for a producer that keeps up or, ``at_once``, does not."""
+    def is_due(self, *, stalled: bool, failed: bool) -> bool:
+        """Whether it is time to write, for a producer that keeps up, or that has stalled or failed."""
         size = len(self.buffer)
         if size >= WRITE_BYTES or not size:
             return size > 0
-        return self.worth_writing and (at_once or monotonic() - self.since >= OLDEST_SECONDS)
+        if stalled and self.half_made:
+            return True
+        return self.worth_writing and (stalled or failed or monotonic() - self.since >= OLDEST_SECONDS)
 
     def take(self) -> bytes:
         """Hand over the bytes."""
@@ -131,9 +136,9 @@ async def gather(source: Any, level: Level) -> None:
         level: where they go.
     """
     if isinstance(source, Batches):
-        await _gather_lists(aiter(source), level)
+        await _gather_lists(source, level)
     elif isinstance(source, AsyncIterable):
-        await _gather_items(aiter(source), level)
+        await _gather_items(source, level)
     elif isinstance(source, (list, tuple, set, frozenset)):
         level.made = False
         await _extend(list(source), level)
@@ -141,27 +146,23 @@ async def gather(source: Any, level: Level) -> None:
         await _gather_lists(batches_in_thread(source, lambda: level.batch_items), level)
 
 
-async def _gather_items(iterator: AsyncIterator[Any], level: Level) -> None:
+async def _gather_items(source: AsyncIterable[Any], level: Level) -> None:
     # What stands in this loop is paid for each item: no call but that of the clock, and of nothing but local names.
     items, now = level.items, monotonic
     left, latest = level.room()
-    try:
+    async with closing(source) as iterator:
         async for item in iterator:
             items.append(item)
             left -= 1
             if left <= 0 or now() >= latest:
                 await enough()
                 left, latest = level.room()
-    finally:
-        await _close(iterator)
 
 
-async def _gather_lists(iterator: AsyncIterator[list[Any]], level: Level) -> None:
-    try:
+async def _gather_lists(source: AsyncIterable[list[Any]], level: Level) -> None:
+    async with closing(source) as iterator:
         async for batch in iterator:
             await _extend(batch, level)
-    finally:
-        await _close(iterator)
 
 
 async def _extend(batch: list[Any], level: Level) -> None:
@@ -173,9 +174,3 @@ async def _extend(batch: list[Any], level: Level) -> None:
         left, latest = level.room()
         if left <= 0 or monotonic() >= latest:
             await enough()
-
-
-async def _close(iterator: AsyncIterator[Any]) -> None:
-    close = getattr(iterator, "aclose", None)
-    if close is not None:
-        await close()

@@ -5,11 +5,19 @@ Must not know formats by name, sockets or aiohttp: a transport gives the chunks,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
+from chunkwise.flow.items_pure import Items
 from chunkwise.formats.contract import Decoder
+from chunkwise.formats.twins import KIND
+
+if KIND == "compiled":
+    with suppress(ImportError):
+        from chunkwise.flow.items_compiled import Items
 
 _PIECE_BYTES = 32 * 1024
 """What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""
@@ -29,57 +37,34 @@ class Silent(Broken):
 End = Literal["proven", "framed", "unknown"]
 
 
-class Inbound:
-    """The items of one stream, by ``async for``, each as soon as its last byte came.
-
-    Args:
-        chunks: the bytes, cut anywhere; it raises `Broken` where the transport knows that they are not all there.
-        make_decoder: gives the decoder, once the first chunk was asked for.
-        framed: whether the transport proves the end: asked at the end.
-        empty: whether the message has no content by its nature, which no grammar has to allow.
+class ItemStream(ABC):
+    """Items that come, by ``async for`` or in batches: what all streams have in common.
 
     Attributes:
         end: how sure it is that the stream was whole, once it has ended without an error: ``"proven"`` by the format
             (a JSON document, a record that counts the items), ``"framed"`` by the transport (a last chunk, a length),
             or ``"unknown"``: the connection just closed. None until then.
-
-    Raises:
-        TruncatedError: the stream stopped before its end; all items that came whole were given before.
-        StalledError: nothing came for too long; likewise.
-        RemoteError: the sender says that it failed; likewise.
-        DecodeError: see `Decoder.feed`.
-        PathNotFound: see `Decoder.finish`.
     """
 
-    def __init__(
-        self,
-        chunks: AsyncIterable[bytes],
-        make_decoder: Callable[[], Decoder],
-        framed: Callable[[], bool],
-        *,
-        empty: bool = False,
-    ) -> None:
+    def __init__(self) -> None:
         self.end: End | None = None
-        self._bytes_seen = 0
-        self._chunks = chunks
-        self._make_decoder = make_decoder
-        self._framed = framed
-        self._empty = empty
-        self._decoder: Decoder | None = None
-        self._iterator: AsyncIterator[Any] | None = None
+        self._items: Items | None = None
         self._reader: AsyncIterator[list[Any]] | None = None
-        self._batch: Iterator[Any] = iter(())
         self._failure: StreamError | None = None
 
     @property
+    @abstractmethod
     def items_seen(self) -> int:
         """Items that came whole so far."""
-        return self._decoder.items_seen if self._decoder else 0
 
     @property
+    @abstractmethod
     def bytes_seen(self) -> int:
         """Bytes that came so far, after decompression."""
-        return self._bytes_seen
+
+    @abstractmethod
+    def _batches(self) -> AsyncIterator[list[Any]]:
+        """Give the items in lists, once."""
 
     @property
     def failure(self) -> StreamError | None:
@@ -87,22 +72,16 @@ class Inbound:
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._iterator is None or self._failure is not None:  # what failed must not look whole to a second loop
-            self._iterator = self._items()
-        return self._iterator
+        if self._items is None or self._failure is not None:  # what failed must not look whole to a second loop
+            self._items = Items(self.batches())
+        return aiter(self._items)
 
     async def __anext__(self) -> Any:
         return await anext(aiter(self))
 
-    async def _items(self) -> AsyncIterator[Any]:
-        async for batch in self.batches():
-            self._batch = iter(batch)
-            for item in self._batch:
-                yield item
-
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
-        if rest := list(self._batch):  # of a batch that a loop over the items has left
+        if self._items is not None and (rest := self._items.rest()):  # of a list that a loop over the items has left
             yield rest
         if self._failure is not None:
             raise self._failure
@@ -120,6 +99,50 @@ class Inbound:
             message = f"reading was interrupted by {type(error).__name__}, and cannot go on"
             self._failure = TruncatedError(message, items_seen=self.items_seen, bytes_seen=self.bytes_seen)
             raise
+
+
+class Inbound(ItemStream):
+    """The items of one stream, by ``async for``, each as soon as its last byte came.
+
+    Args:
+        chunks: the bytes, cut anywhere; it raises `Broken` where the transport knows that they are not all there.
+        make_decoder: gives the decoder, once the first chunk was asked for.
+        framed: whether the transport proves the end: asked at the end.
+        empty: whether the message has no content by its nature, which no grammar has to allow.
+
+    Raises:
+        TruncatedError: the stream stopped before its end; all items that came whole were given before.
+        StalledError: nothing came for too long; likewise.
+        RemoteError: the sender says that it failed; likewise.
+        DecodeError: see `Decoder.feed`.
+        PathNotFound: see `Decoder.finish`.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterable[bytes],
+        make_decoder: Callable[[], Decoder],
+        framed: Callable[[], bool],
+        *,
+        empty: bool = False,
+    ) -> None:
+        super().__init__()
+        self._bytes_seen = 0
+        self._chunks = chunks
+        self._make_decoder = make_decoder
+        self._framed = framed
+        self._empty = empty
+        self._decoder: Decoder | None = None
+
+    @property
+    def items_seen(self) -> int:
+        """Items that came whole so far."""
+        return self._decoder.items_seen if self._decoder else 0
+
+    @property
+    def bytes_seen(self) -> int:
+        """Bytes that came so far, after decompression."""
+        return self._bytes_seen
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
         decoder: Decoder | None = None

@@ -102,7 +102,6 @@ class Outbound:
         self._level = Level(encoder, self._box)
         self._futures = Futures()
         self._live_items = 0  # open, one inside the other
-        self._half_made = False  # a source has made an item, of which parts are still to come: news, if no whole item
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
         self._looked = monotonic()  # when a producer that only asks for turns of the loop was last looked after
@@ -175,7 +174,7 @@ class Outbound:
                                     yield data
                 except Exception as error:  # noqa: BLE001 - likewise
                     failure = failure or error
-                if box.is_due(at_once=stalled or failure is not None) or (self._half_made and stalled and box.buffer):
+                if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
                     if not stalled:
                         await asyncio.sleep(0)  # a hot producer must not starve the other tasks of the loop
@@ -243,7 +242,7 @@ class Outbound:
         index = level.count
         self._box.buffer += level.encoder.open_item()
         self._live_items += 1
-        self._half_made = self._half_made or level.made
+        self._box.half_made = self._box.half_made or level.made
         try:
             async with self._futures.started(item):
                 writer = DocumentWriter(self._box, self._futures)

@@ -121,6 +121,13 @@ class Decoder(Protocol):
         """
 
     @property
+    def whole_records(self) -> int | None:
+        """How many records came whole with all their items, if no item of any other came; None if that is not so.
+
+        It is where a stream that broke goes on if a path selects inside of records.
+        """
+
+    @property
     def proves_end(self) -> bool:
         """Whether the bytes themselves have proven, once `finish` is through, that they are all there."""
 

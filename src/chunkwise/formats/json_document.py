@@ -92,6 +92,16 @@ class JsonDecoder(StreamDecoder):
         return self._scanner.found
 
     @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`: here they are the elements of the array at the root."""
+        return self.items_seen if self._parts in (None, ("item",)) else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole document was seen."""
+        return self._scanner.complete
+
+    @property
     def bytes_walked(self) -> int:
         """Bytes that the scanner looked at: its work, as a number that does not depend on the machine."""
         return self._scanner.bytes_walked

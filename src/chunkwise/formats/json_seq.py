@@ -94,6 +94,13 @@ class JsonSeqDecoder(StreamDecoder):
         """See `Decoder.records_seen`: the last text counts once the next RS or the end is there."""
         return self._records.seen
 
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`: items come from inside a text before it is whole."""
+        if self._text is None or not self._text.items_seen:
+            return self._records.seen
+        return self._records.seen + 1 if self._text.complete else None
+
     def _decode(self, data: bytes, out: list[Any]) -> None:
         first, *others = data.split(_RS)
         fresh = not self._waiting

@@ -51,6 +51,11 @@ class NdjsonDecoder(StreamDecoder):
         """See `Decoder.records_seen`."""
         return self._records.seen
 
+    @property
+    def whole_records(self) -> int:
+        """See `Decoder.whole_records`: a record is decoded when it is whole."""
+        return self._records.seen
+
     def _decode(self, data: bytes, out: list[Any]) -> None:
         run = self._lines.feed(data, self.bytes_seen - len(data))
         if run:

@@ -152,6 +152,11 @@ class SseDecoder(StreamDecoder):
         """See `Decoder.records_seen`."""
         return self._records.seen
 
+    @property
+    def whole_records(self) -> int:
+        """See `Decoder.whole_records`: a record is decoded when it is whole."""
+        return self._records.seen
+
     def _reset(self) -> None:
         self._data: list[bytes] = []
         self._data_bytes = 0

@@ -52,6 +52,11 @@ class StreamDecoder(ABC):
         return 0
 
     @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return None
+
+    @property
     def proves_end(self) -> bool:
         """See `Decoder.proves_end`."""
         return self._complete and self._proven

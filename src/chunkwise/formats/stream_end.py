@@ -93,6 +93,11 @@ class StreamEndDecoder(StreamDecoder):
         """See `Decoder.records_seen`."""
         return self.decoder.records_seen
 
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return self.decoder.whole_records
+
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if self._text is None:
             data = self._take_items(data, out)

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from chunkwise.errors import EncodeError
+from chunkwise.sources.closing import closing
 from chunkwise.sources.threads import batches_in_thread
 
 _HOP_ITEMS = 256  # about as many are pulled in a thread before the loop has taken the last of them
@@ -45,19 +46,14 @@ class Batches:
     async def __aiter__(self) -> AsyncGenerator[list[Any], None]:
         """Give the lists."""
         lists = self.lists
-        given = aiter(lists) if isinstance(lists, AsyncIterable) else _from_thread(lists)
         place = 0
-        try:
+        async with closing(lists if isinstance(lists, AsyncIterable) else _from_thread(lists)) as given:
             async for batch in given:
                 if not isinstance(batch, list):
                     got = type(batch).__name__
                     raise EncodeError(f"Batches gives lists of items, got {got} at place {place}, expected list")
                 yield batch
                 place += 1
-        finally:
-            close = getattr(given, "aclose", None)
-            if close is not None:
-                await close()
 
 
 async def _from_thread(lists: Iterable[Any]) -> AsyncGenerator[Any, None]:

@@ -13,6 +13,7 @@ from typing import Any
 from chunkwise.formats import Format
 from chunkwise.formats.paths import PathLike
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import first_items
 from chunkwise.sources.threads import batches_in_thread
 
 _BLOCK_BYTES = 64 * 1024
@@ -34,12 +35,11 @@ def read_file(
         OSError: when reading begins: the file cannot be read.
         DecodeError: while reading: the file is not of the format, or stops early.
     """
-    return Batches(_read(path, format, select, required, max_items))
+    source = Batches(_read(path, format, select, required))
+    return source if max_items is None else first_items(source, max_items)
 
 
-async def _read(
-    path: Path, format: Format, select: PathLike, required: bool, max_items: int | None
-) -> AsyncIterator[list[Any]]:
+async def _read(path: Path, format: Format, select: PathLike, required: bool) -> AsyncIterator[list[Any]]:
     decoder = format.decoder(select, required=required)
 
     def lists() -> Iterator[list[Any]]:
@@ -50,14 +50,8 @@ async def _read(
         yield decoder.finish(framed=True)  # a regular file has a length: what it holds is all
         decoder.finish()
 
-    rest = max_items
     async with aclosing(batches_in_thread(lists(), lambda: 4)) as hops:  # which closes the file
         async for several in hops:
             for batch in several:
-                if rest is not None and len(batch) >= rest:
-                    yield batch[:rest]
-                    return
-                if rest is not None:
-                    rest -= len(batch)
                 if batch:
                     yield batch

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.closing import closing
 
 _END: Any = object()
 _ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, without what is no ASCII
@@ -82,44 +84,29 @@ def first_items(source: Any, count: int) -> Any:
 
 
 async def _first(source: AsyncIterable[Any], count: int) -> AsyncIterator[Any]:
-    iterator = aiter(source)
-    try:
+    async with closing(source) as iterator:
         for _ in range(count):
             item = await anext(iterator, _END)
             if item is _END:
                 return
             yield item
-    finally:
-        await _close(iterator)
 
 
 async def _first_of_lists(lists: AsyncIterable[list[Any]], count: int) -> AsyncIterator[list[Any]]:
     rest = count
-    iterator = aiter(lists)
-    try:
+    async with closing(lists) as iterator:
         while rest:
             batch: Any = await anext(iterator, _END)
             if batch is _END:
                 return
             yield batch[:rest]
             rest -= min(rest, len(batch))
-    finally:
-        await _close(iterator)
-
-
-async def _close(iterator: AsyncIterator[Any]) -> None:
-    if close := getattr(iterator, "aclose", None):
-        await close()
 
 
 def _first_of_sync(source: Iterable[Any], count: int) -> Iterator[Any]:
     iterator = iter(source)
     try:
-        for _ in range(count):
-            item = next(iterator, _END)
-            if item is _END:
-                return
-            yield item
+        yield from islice(iterator, count)
     finally:
         if close := getattr(iterator, "close", None):
             close()

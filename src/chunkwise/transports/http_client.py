@@ -17,12 +17,12 @@ from chunkwise.flow.inbound import Broken
 from chunkwise.formats import Format, Limits
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END
 from chunkwise.formats.paths import PathLike
+from chunkwise.transports.answer import Answer
 from chunkwise.transports.compression import CODINGS, MAX_RATIO, Decompressor, codings_of
 from chunkwise.transports.http_chunks import chunks_of, is_empty, is_framed
+from chunkwise.transports.position import start_of
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.reading import decoder_maker
-from chunkwise.transports.resumption import start_of
-from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 
 
@@ -36,7 +36,7 @@ async def open_response(
     headers: Mapping[str, str],
     **options: Any,
 ) -> AsyncIterator[ClientResponse]:
-    """Request a URL so that `Stream` can read the answer: not decompressed, asked to prove its end, of any length.
+    """Request a URL so that `Answer` can read the answer: not decompressed, asked to prove its end, of any length.
 
     Raises:
         RemoteError: it has a status of 400 or more.
@@ -102,7 +102,7 @@ def stream_of(
     max_ratio: int = MAX_RATIO,
     limits: Limits = DEFAULT_LIMITS,
     upload: ClosingPayload | None = None,
-) -> Stream:
+) -> Answer:
     """Return the stream of an answer of `open_response`; for the arguments see `open_stream`."""
     empty = is_empty(response)
     codings = [] if empty else codings_of(", ".join(response.headers.getall(hdrs.CONTENT_ENCODING, [])))
@@ -114,7 +114,7 @@ def stream_of(
     # Behind a gzip member or a zstd frame another might have come.
     ends_itself = bool(codings) and codings[-1] in ("br", "deflate")
     start = start_of(response.headers)
-    return Stream(
+    return Answer(
         response, chunks, make_decoder, lambda: framed or ends_itself, empty=empty, upload=upload, start=start
     )
 

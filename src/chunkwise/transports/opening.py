@@ -15,6 +15,7 @@ from aiohttp.typedefs import StrOrURL
 
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
+from chunkwise.transports.answer import Answer
 from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.reading import LimitOptions
@@ -41,7 +42,7 @@ async def open_stream(
     required: bool = False,
     idle_seconds: float = 60.0,
     max_ratio: int = MAX_RATIO,
-    max_reconnects: int = 10,
+    max_reconnects: int | None = None,
     max_reconnect_seconds: float = 300.0,
     restart: bool = False,
     **limits: Unpack[LimitOptions],
@@ -70,9 +71,9 @@ async def open_stream(
         required: see `items`.
         idle_seconds: how long nothing may come, and how long the server may take nothing of what `body` gives.
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
-        max_reconnects: how often a stream that broke is asked for again without a new item; 0 for never. The rest is
-            asked for where the server gives ranges of items (see `resumable`), or events with ids; each item then comes
-            once. Only for GET without a body.
+        max_reconnects: how often a stream that broke is asked for again without a new item, where the server gives
+            ranges of items (see `resumable`): 10 by default, 0 for never; each item comes once. Where it is given, also
+            events of servers that give none are asked for behind their last id. Only for GET without a body.
         max_reconnect_seconds: how long that may take until there is a new item.
         restart: where a server does not give the rest, ask for all, pass over the items that came, and see that they
             are the same.
@@ -101,7 +102,7 @@ async def open_stream(
             raise TypeError(msg)
         make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
 
-        def open_websocket(more: Mapping[str, str]) -> AbstractAsyncContextManager[Stream]:
+        def open_websocket(more: Mapping[str, str]) -> AbstractAsyncContextManager[Answer]:
             return open_websocket_stream(
                 session,
                 url,
@@ -120,7 +121,7 @@ async def open_stream(
         chosen = {"format": format, "type": type, "required": required, "max_ratio": max_ratio}
 
         @asynccontextmanager
-        async def open_answer(more: Mapping[str, str]) -> AsyncIterator[Stream]:
+        async def open_answer(more: Mapping[str, str]) -> AsyncIterator[Answer]:
             headers = {**own, **more}
             async with open_response(
                 session, method, url, idle_seconds=idle_seconds, headers=headers, **body
@@ -129,7 +130,7 @@ async def open_stream(
 
         connect = open_answer
     async with AsyncExitStack() as opened:
-        if method == hdrs.METH_GET and data is None and json is None:
+        if max_reconnects != 0 and method == hdrs.METH_GET and data is None and json is None:
             policy = Policy(max_reconnects, max_reconnect_seconds, restart)
             stream: Stream = await open_resuming(opened, connect, path, policy)
         else:

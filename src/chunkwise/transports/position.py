@@ -1,4 +1,4 @@
-"""What came of a stream -> the headers that ask for the rest of it.
+"""What an answer says of its beginning, and what came of it -> the headers that ask for the rest (RFC 9110 §14).
 
 Must not know when they are sent, nor any one format.
 """
@@ -6,14 +6,31 @@ Must not know when they are sent, nor any one format.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import hdrs
 
-from chunkwise.transports.resumption import ITEMS_AFTER, UNIT
-from chunkwise.transports.stream import Start
+from chunkwise.errors import DecodeError
+from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, UNIT
+
+
+class Start(NamedTuple):
+    """What an answer says of where it begins, and of how it could go on if it broke.
+
+    Attributes:
+        first: the index of its first item.
+        ranges: whether the server gives the rest from any item on.
+        etag: the version of the items, without the mark of a weak one; None if the server does not tell.
+        key: the members of an item that tell its place; none if its index does.
+    """
+
+    first: int = 0
+    ranges: bool = False
+    etag: str | None = None
+    key: tuple[str, ...] = ()
 
 
 class Position(NamedTuple):
@@ -75,3 +92,27 @@ def position_behind(items: int, last: Any, start: Start) -> Position | None:
         return Position(items, start.etag, {name: members[name] for name in start.key})
     except (TypeError, KeyError, IndexError, msgspec.ValidationError):
         return None
+
+
+def start_of(headers: Mapping[str, str]) -> Start:
+    """Return what the headers of an answer say of where its items begin."""
+    told = re.match(rf"{UNIT} ([0-9]{{1,15}})-", headers.get(hdrs.CONTENT_RANGE, ""))
+    units = {unit.strip() for unit in headers.get(hdrs.ACCEPT_RANGES, "").lower().split(",")}
+    etag = headers.get(hdrs.ETAG)
+    try:
+        key = tuple(json.loads(headers.get(ITEMS_KEY, "[]")))
+    except (ValueError, TypeError):
+        key = ()
+    return Start(int(told[1]) if told else 0, UNIT in units, etag.removeprefix("W/") if etag else None, key)
+
+
+def start_of_record(told: Mapping[str, Any]) -> Start:
+    """Return the same of a start record.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    first, etag, key = told.get("first"), told.get("etag"), told.get("key")
+    if type(first) is not int or not isinstance(etag, str | None) or not isinstance(key, list):
+        raise DecodeError(f"got the start record {str(told)[:80]!r}, expected one with first, etag and key")
+    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(map(str, key)))

@@ -16,17 +16,18 @@ import msgspec
 from aiohttp import ClientError
 
 from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
-from chunkwise.formats import by_name
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.transports.position import Place, Position, position_behind
+from chunkwise.transports.answer import Answer
+from chunkwise.transports.position import Place, Position, Start, position_behind
 from chunkwise.transports.resumption import LAST_EVENT_ID
-from chunkwise.transports.stream import Start, Stream
+from chunkwise.transports.stream import Over, Stream
 
+_TRIES = 10
 _FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings nothing
 _MAX_PAUSE_SECONDS = 30.0
 _LATER = (429, 502, 503, 504)  # RFC 9110 §15.6, RFC 6585 §4: said by who may answer better a little later
 
-Connect = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Stream]]
+Connect = Callable[[Mapping[str, str]], AbstractAsyncContextManager[Answer]]
 """Asks for a stream, with these headers beside its own."""
 
 _encoder = msgspec.json.Encoder()
@@ -39,7 +40,7 @@ class _Final(Exception):  # noqa: N818 - a signal inside of this file: users see
 class Policy(NamedTuple):
     """When a stream is given up; see `open_stream`."""
 
-    max_reconnects: int
+    max_reconnects: int | None
     max_reconnect_seconds: float
     restart: bool
 
@@ -74,18 +75,20 @@ class ResumingStream(Stream):
 
     def __init__(
         self,
-        first: Stream,
+        first: Answer,
         opened: AsyncExitStack,
         connect: Connect,
         path: PathLike,
         policy: Policy,
         position: Position | None = None,
     ) -> None:
-        super().__init__(first.over, _nothing(), _no_decoder, lambda: False)
+        super().__init__()
+        self.reconnects = 0
         self._opened = opened
         self._connect = connect
         self._policy = policy
-        self._inside = parse_path(path) not in (None, (), ("item",))
+        self._tries = _TRIES if policy.max_reconnects is None else policy.max_reconnects
+        self._parts = parse_path(path)
         self._last: Any = None  # item
         self._digest = hashlib.blake2b() if policy.restart else None  # of the items given
         self._again = hashlib.blake2b()  # of those that came again
@@ -105,6 +108,11 @@ class ResumingStream(Stream):
             self._asked = Place({}, position.items, Start(0, True, position.etag, tuple(position.key)))  # noqa: FBT003
 
     @property
+    def over(self) -> Over:
+        """See `Stream.over`."""
+        return self._part.over
+
+    @property
     def items_seen(self) -> int:
         """Items that came whole so far; none counts twice."""
         return self._given
@@ -121,13 +129,13 @@ class ResumingStream(Stream):
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
         try:
-            async for batch in self._parts():
+            async for batch in self._answers():
                 yield batch
         except _Final as final:
             name = getattr(self._part.decoder, "name", None)
             raise self._placed(TruncatedError(str(final), format=name)) from final.__cause__
 
-    async def _parts(self) -> AsyncIterator[list[Any]]:
+    async def _answers(self) -> AsyncIterator[list[Any]]:
         goes_on = True
         while goes_on:
             try:
@@ -192,7 +200,7 @@ class ResumingStream(Stream):
         """Ask until there is a rest; return whether there is one, or all has come."""
         place = self._place()
         if place is None:
-            if self._policy.max_reconnects and isinstance(failure, TruncatedError):
+            if self._policy.max_reconnects is not None and isinstance(failure, TruncatedError):
                 failure.message += f"; it cannot go on: {self._why_not()}"
             raise failure
         now = asyncio.get_running_loop().time
@@ -200,9 +208,7 @@ class ResumingStream(Stream):
         trouble: Exception = failure
         while True:
             pause = self._pause(trouble)
-            if self._fruitless >= self._policy.max_reconnects or (
-                now() - since + pause > self._policy.max_reconnect_seconds
-            ):
+            if self._fruitless >= self._tries or (now() - since + pause > self._policy.max_reconnect_seconds):
                 raise self._given_up(failure, trouble)
             await asyncio.sleep(pause)
             self._fruitless += 1
@@ -221,10 +227,9 @@ class ResumingStream(Stream):
             else:
                 return self._use(part, place)
 
-    def _use(self, part: Stream, place: Place) -> bool:
+    def _use(self, part: Answer, place: Place) -> bool:
         """Take over an answer; return whether there is anything in it."""
         self._bytes_before = self.bytes_seen
-        self._over = part.over
         self._part = part
         self._items_before, self._records_before = self._given, place.record
         self._asked = place
@@ -258,36 +263,31 @@ class ResumingStream(Stream):
     def _place(self) -> Place | None:
         """Return where to go on, and the headers that ask for it; None if that is not possible."""
         start = self._part.start or Start()
-        if self._policy.max_reconnects == 0:
-            return None
-        if self._given == 0:
+        if self._given == 0 and (start.ranges or self._policy.restart):
             return Place({}, 0, start)
         record = self._record()
-        if start.ranges and record is not None and not self._to_skip and not (start.key and self._inside):
+        if start.ranges and record is not None and not self._to_skip and not (start.key and self._parts):
             known = self._position if self._position is not None and self._position.items == record else None
             behind = known or position_behind(record, self._last, start)
             if behind is not None:
                 return Place(behind.headers(), record, start)
-        elif not start.ranges and (last := self._part.last_event_id):
+        elif not start.ranges and self._policy.max_reconnects is not None and (last := self._part.last_event_id):
             first = self._first_event_id = self._first_event_id or self._part.first_event_id
             return Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
         return Place({}, self._given, start) if self._policy.restart else None
 
     def _record(self) -> int | None:
         """Return how many records came whole with all that was selected in them; None if that cannot be said."""
-        if not self._inside:
+        if self._parts is None:
             return self._given
-        decoder = self._part.decoder
-        if decoder is None or by_name(decoder.name).end_record is None:
-            return None
-        seen: int = decoder.records_seen
-        return self._records_before + seen
+        whole = self._part.whole_records
+        return None if whole is None else self._records_before + whole
 
     def _why_not(self) -> str:
         start = self._part.start or Start()
         if not start.ranges:
             return "the server offers no ranges of items (restart=True lets it begin again)"
-        if self._record() is None or (start.key and self._inside):
+        if self._record() is None or (start.key and self._parts):
             return "the path selects inside of items, so that nobody knows which of them were whole"
         return f"its items have no {', '.join(start.key)}, by which the server would find the place"
 
@@ -303,12 +303,3 @@ class ResumingStream(Stream):
         given_up = TruncatedError(f"{told}; given up: {tried}", format=failure.format)
         given_up.__cause__ = trouble
         return self._placed(given_up)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield
-
-
-def _no_decoder() -> Any:
-    raise NotImplementedError

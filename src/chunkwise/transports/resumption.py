@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 
-from chunkwise.errors import DecodeError
 from chunkwise.formats import Format
 from chunkwise.formats.messages import start_record
 from chunkwise.sources.resumable import Resumable, first_items
 from chunkwise.transports.problems import problem_response
-from chunkwise.transports.stream import Start
 
 UNIT = "items"
 """The range unit (RFC 9110 §14.1)."""
@@ -110,30 +108,6 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
     record = start_record(place.first, source.etag, source.key)
     return Rest(rest, place.first, headers, 206, start_record=record)
-
-
-def start_of(headers: Mapping[str, str]) -> Start:
-    """Return what the headers of an answer say of where its items begin."""
-    told = re.match(rf"{UNIT} ([0-9]{{1,15}})-", headers.get(hdrs.CONTENT_RANGE, ""))
-    units = {unit.strip() for unit in headers.get(hdrs.ACCEPT_RANGES, "").lower().split(",")}
-    etag = headers.get(hdrs.ETAG)
-    try:
-        key = tuple(json.loads(headers.get(ITEMS_KEY, "[]")))
-    except (ValueError, TypeError):
-        key = ()
-    return Start(int(told[1]) if told else 0, UNIT in units, etag.removeprefix("W/") if etag else None, key)
-
-
-def start_of_record(told: Mapping[str, Any]) -> Start:
-    """Return the same of a start record.
-
-    Raises:
-        DecodeError: it is none.
-    """
-    first, etag, key = told.get("first"), told.get("etag"), told.get("key")
-    if type(first) is not int or not isinstance(etag, str | None) or not isinstance(key, list):
-        raise DecodeError(f"got the start record {str(told)[:80]!r}, expected one with first, etag and key")
-    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(map(str, key)))
 
 
 def _range_place(request: web.BaseRequest, etag: str | None) -> _Place | None:

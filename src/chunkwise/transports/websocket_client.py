@@ -27,11 +27,12 @@ from chunkwise.errors import DecodeError, RemoteError, TruncatedError
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
+from chunkwise.transports.answer import Answer
 from chunkwise.transports.http_client import no_answer, sending
+from chunkwise.transports.position import Start, start_of_record
 from chunkwise.transports.problems import retry_after_seconds
-from chunkwise.transports.resumption import UNIT, start_of_record
+from chunkwise.transports.resumption import UNIT
 from chunkwise.transports.stalls import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
-from chunkwise.transports.stream import Start, Stream
 from chunkwise.transports.uploading import ClosingPayload, failure_of
 from chunkwise.transports.websocket import SocketReceiver, lines_of, max_message_bytes, refusing
 
@@ -53,7 +54,7 @@ async def open_websocket_stream(
     plain: bool,
     idle_seconds: float,
     max_item_bytes: int,
-) -> AsyncIterator[Stream]:
+) -> AsyncIterator[Answer]:
     """Open a WebSocket, send an upload over it, and give the stream of what comes; see `open_stream`.
 
     Args:
@@ -78,7 +79,7 @@ async def open_websocket_stream(
         # A source that fails has sent a close of our own, which the server's answers.
         receiver = SocketReceiver(websocket, idle_seconds, answers=lambda: not has_failed())
         lines = lines_of(receiver, plain=plain)
-        stream = Stream(websocket, _begun(lines, lambda: stream), make_decoder, lambda: False, upload=upload)
+        stream = Answer(websocket, _begun(lines, lambda: stream), make_decoder, lambda: False, upload=upload)
         try:
             yield stream
         finally:
@@ -88,14 +89,14 @@ async def open_websocket_stream(
                 await _leave(websocket, *refusing(stream.failure))
 
 
-async def _begun(lines: AsyncIterator[bytes], stream: Callable[[], Stream]) -> AsyncIterator[bytes]:
-    """Give the lines but for the record of where they start, which the stream is told."""
+async def _begun(lines: AsyncIterator[bytes], answer: Callable[[], Answer]) -> AsyncIterator[bytes]:
+    """Give the lines but for the record of where they start, which the answer is told."""
     first = True
     async for data in lines:
         rest = data
         if first:
             told, rest = take_start(data)
-            stream().starts(start_of_record(told) if told is not None else Start())
+            answer().start = start_of_record(told) if told is not None else Start()
             first = False
         yield rest
 

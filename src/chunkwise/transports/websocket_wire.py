@@ -167,8 +167,8 @@ class WebSocketWire:
             self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
         if self._start and response.ws_protocol is not None:
-            self._count(self._start)
-            await response.send_frame(self._start, WSMsgType.TEXT)
+            with _client_may_leave():
+                await self._send([self._start])
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`; a line that is not complete waits for its rest."""

@@ -1,0 +1,100 @@
+"""One answer -> its items, and what is known of how they could go on behind a break.
+
+Must not know how it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import ClientResponse
+
+from chunkwise.errors import StreamError
+from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.formats.contract import Decoder
+from chunkwise.transports.position import Start
+from chunkwise.transports.stream import Over, Stream
+from chunkwise.transports.uploading import ClosingPayload
+
+
+class Answer(Inbound, Stream):
+    """The items of one answer.
+
+    Args:
+        over: see `Stream.over`.
+        chunks: see `Inbound`.
+        make_decoder: see `Inbound`.
+        framed: see `Inbound`.
+        empty: see `Inbound`.
+        upload: what is sent meanwhile, if anything: its failure is the stream's, too.
+
+    Attributes:
+        start: what is known of its beginning; None as long as nothing is. Over a WebSocket its first message tells.
+    """
+
+    def __init__(
+        self,
+        over: Over,
+        chunks: AsyncIterator[bytes],
+        make_decoder: Callable[[], Decoder],
+        framed: Callable[[], bool],
+        *,
+        empty: bool = False,
+        upload: ClosingPayload | None = None,
+        start: Start | None = None,
+    ) -> None:
+        super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
+        self._over = over
+        self.start = start
+
+    @property
+    def over(self) -> Over:
+        """See `Stream.over`."""
+        return self._over
+
+    @property
+    def decoder(self) -> Any:
+        """What decodes it, once something came."""
+        return self._decoder
+
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return 0 if self._decoder is None else self._decoder.whole_records
+
+    @property
+    def last_event_id(self) -> str:
+        """Of server-sent events, the id to go on behind; else nothing."""
+        return str(getattr(_inner(self._decoder), "last_event_id", ""))
+
+    @property
+    def first_event_id(self) -> str:
+        """Of server-sent events, the first id that came; else nothing."""
+        return str(getattr(_inner(self._decoder), "first_event_id", ""))
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """Of server-sent events, how long to wait before going on, if they said so."""
+        milliseconds = getattr(_inner(self._decoder), "retry", None)
+        return None if milliseconds is None else milliseconds / 1000
+
+    def is_last_event(self) -> bool:
+        """Whether the answer says that there are no more events (204, WHATWG HTML §9.2.3)."""
+        return isinstance(self._over, ClientResponse) and self._over.status == 204
+
+
+def _inner(decoder: Any) -> Any:
+    return getattr(decoder, "decoder", decoder)  # of one that looks for an end record
+
+
+async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
+    """Raise what has failed in the upload instead of the end that it has made of the answer."""
+    try:
+        async for data in chunks:
+            yield data
+    except (Broken, StreamError):
+        if upload.failure is None:
+            raise
+    if upload.failure is not None:
+        raise upload.failure
