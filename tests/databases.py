@@ -57,11 +57,18 @@ class Postgres:
 
     def psql(self, *commands: str, database: str = "postgres") -> str:
         """Run commands, each of its own; give what they print, without heads."""
-        words = [word for command in commands for word in ("-c", command)]
+        return self._psql([word for command in commands for word in ("-c", command)], database, {})
+
+    def psql_file(self, file: Path, *, database: str, environment: dict[str, str], **variables: object) -> None:
+        """Run a file of commands, with variables of psql and of the environment."""
+        words = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
+        self._psql([*words, "-f", str(file)], database, environment)
+
+    def _psql(self, words: list[str], database: str, environment: dict[str, str]) -> str:
         address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database)
         done = subprocess.run(
             [self.programs / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *address, *words],
-            env=self.environment,
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             check=False,
