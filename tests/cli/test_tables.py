@@ -299,6 +299,20 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
     assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_two_locks_hold_each_where_the_other_does_not(database: Database, tmp_path: Path) -> None:
+    await database.run(*TABLES)
+    copy = tmp_path / "copy.db"
+    opening = {"a": "pragma query_only = off", "b": "pragma user_version = 5"}
+    async with published(database, **opening) as (_, session):  # the file is opened only to be read
+        for name in opening:
+            await answer(session, f"/{name}")
+    assert await database.run("pragma user_version") == [(0,)]
+    async with published(database, copy=f"vacuum into '{copy}'") as (_, session):  # other files are not written
+        assert (await answer(session, "/copy"))[0] == 500
+    assert not copy.exists() or copy.read_bytes() == b""
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_only_reading_is_allowed(server: Serving, method: str) -> None:
     told, _ = status_and_body(server.url("/products"), "-X", method)

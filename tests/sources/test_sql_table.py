@@ -560,6 +560,23 @@ async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_row
 
 
 @in_postgres
+async def test_a_key_that_changes_on_its_way_ends_the_stream_rather_than_repeat_a_row_for_ever(
+    database: Database,
+) -> None:
+    def change(connection: Any, _record: Any) -> None:
+        less: dict[str, Any] = {"encoder": lambda value: str(value - 1), "decoder": int}
+        connection.run_async(lambda driver: driver.set_type_codec("int8", schema="pg_catalog", **less))
+
+    sa.event.listen(database.engine.sync_engine, "connect", change)
+    await database.run("create table t (k bigint primary key)", "insert into t values (1), (2), (3)")
+    source = await sql.table(database.engine, "t", batch_rows=1)
+    batches = batches_of(source.start())
+    assert await anext(batches) == [{"k": 1}]
+    with pytest.raises(ValueError, match=r"k does not change on its way to the database and back, got \(1,\)"):
+        await anext(batches)
+
+
+@in_postgres
 async def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database) -> None:
     await database.run("create table t (k text primary key)")
     source = await sql.table(database.engine, "t")
