@@ -1,9 +1,10 @@
 """sources/sql.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
 
 import asyncio
+import random
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
@@ -363,6 +364,34 @@ async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_ba
     assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
 
 
+async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> None:
+    """Read a source often, cancelled at any place, again while it cleans up; nothing may be left of that."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)  # noqa: T201 - shown where the test fails
+    choose = random.Random(seed)
+    before = asyncio.all_tasks()
+    for _ in range(20):
+        reading = asyncio.create_task(items_of(source()))
+        for _ in range(choose.randrange(1, 4)):
+            for _ in range(choose.randrange(20)):
+                await asyncio.sleep(choose.choice([0, 0, 0.001]))
+            reading.cancel()
+        await asyncio.wait({reading}, timeout=GUARD_SECONDS)
+        assert reading.done()
+        assert reading.cancelled() or reading.exception() is None
+    async with asyncio.timeout(GUARD_SECONDS):
+        while database.taken or asyncio.all_tasks() != before:
+            await asyncio.sleep(0.01)
+
+
+@everywhere
+@pytest.mark.parametrize("count", [1, 100, 300_000_000])
+async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database, count: int) -> None:
+    query = f"select count(*) as n from ({numbers(database, count)}) as g" if count > 100 else numbers(database, count)
+    await read_and_cancel(database, lambda: sql.rows(database.engine, query))
+    assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
+
+
 @in_postgres
 async def test_a_connection_that_the_server_has_ended_is_not_used_again(database: Database) -> None:
     query = "select pg_backend_pid() as pid, n from generate_series(1, 1000000) g(n)"
@@ -387,7 +416,8 @@ async def test_a_connection_that_has_ended_while_it_was_nobodys_is_not_used_agai
 
 
 @everywhere
-async def test_a_client_that_leaves_gives_the_connection_back(database: Database) -> None:
+@pytest.mark.parametrize("websocket", [False, True])
+async def test_a_client_that_leaves_gives_the_connection_back(database: Database, websocket: bool) -> None:
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -399,9 +429,14 @@ async def test_a_client_that_leaves_gives_the_connection_back(database: Database
     app = web.Application()
     app.router.add_get("/", handler)
     async with TestServer(app) as server, ClientSession() as session:
-        async with session.get(server.make_url("/")) as response:
-            await response.content.readexactly(1000)
-            assert database.taken == 1
+        if websocket:
+            async with session.ws_connect(server.make_url("/")) as messages:
+                await messages.receive_str()
+                assert database.taken == 1
+        else:
+            async with session.get(server.make_url("/")) as response:
+                await response.content.readexactly(1000)
+                assert database.taken == 1
         async with asyncio.timeout(GUARD_SECONDS):
             await ended.wait()
         assert database.taken == 0

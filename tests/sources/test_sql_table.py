@@ -13,7 +13,16 @@ from chunkwise import FORMATS
 from chunkwise.sources import sql
 from chunkwise.sources.resumable import Resumable
 from tests.databases import Database
-from tests.sources.test_sql import batches_of, came_and_error, encoded, everywhere, in_postgres, in_sqlite, items_of
+from tests.sources.test_sql import (
+    batches_of,
+    came_and_error,
+    encoded,
+    everywhere,
+    in_postgres,
+    in_sqlite,
+    items_of,
+    read_and_cancel,
+)
 
 ODD_TEXTS = [
     "",
@@ -351,6 +360,14 @@ async def test_no_connection_is_held_between_two_pages(database: Database) -> No
         assert database.taken == 0
     for reader in readers:
         assert len([item async for batch in reader for item in batch]) == 90
+
+
+@everywhere
+async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database) -> None:
+    await fill(database, 1000)
+    source = await sql.table(database.engine, "points", batch_rows=50)
+    await read_and_cancel(database, source.start)
+    assert len(await items_of(source.start())) == 1000
 
 
 @everywhere

@@ -5,16 +5,21 @@ Must not know tables and their keys, nor what JSON can hold.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncResult
 
 _FIRST_ROWS = 16
 _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
+
+_INTERRUPT_SECONDS = 0.05
+
+_T = TypeVar("_T")
 
 
 class Sizes:
@@ -71,7 +76,7 @@ async def fetch(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Yield the rows of a query, in batches by a server-side cursor."""
-    async with engine.connect() as connection:
+    async with _connected(engine) as connection:
         read = _fetch_from_driver if _is_read_by_driver(connection, query) else _fetch_from_result
         async with aclosing(read(connection, query, params, sizes)) as batches:
             async for batch in batches:
@@ -82,7 +87,7 @@ async def fetch_at_once(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], rows: int
 ) -> list[dict[str, Any]]:
     """Return the rows of a query that gives so many at most, and writes nothing."""
-    async with engine.connect() as connection:
+    async with _connected(engine) as connection:
         if _is_read_by_driver(connection, query):
             async with _driver_of(connection) as driver:
                 text, values = query.for_driver(connection.dialect, params)
@@ -98,11 +103,54 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    async with connection.stream(query.statement, params) as result:
+    result: AsyncResult[Any] = await _to_its_end(connection, connection.stream(query.statement, params))
+    try:
         names: list[str] = _distinct(list(result.keys()))
-        while batch := await result.fetchmany(sizes.rows):
+        while batch := await _to_its_end(connection, result.fetchmany(sizes.rows)):
             sizes.learn(batch)
             yield [dict(zip(names, row, strict=True)) for row in batch]
+    finally:
+        await _to_its_end(connection, result.close())
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Give a connection, and take it back."""
+    connection = engine.connect()
+    if engine.dialect.driver != "aiosqlite":
+        async with connection:
+            yield connection
+        return
+    try:
+        await _to_its_end(connection, connection.start())
+        yield connection
+    finally:
+        if connection.sync_connection is not None:
+            await _to_its_end(connection, connection.close())
+
+
+async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T]) -> _T:
+    """Await a call of the driver's; if we are cancelled meanwhile, it ends first.
+
+    SQLite works in a thread, which knows nothing of that. SQLAlchemy would throw the connection away, and one that it
+    throws away while we are cancelled again (by a server that stops, say) aiosqlite never closes: who waits for it, as
+    an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted.
+    """
+    if connection.engine.dialect.driver != "aiosqlite":  # others undo by themselves what they are cancelled at
+        return await call
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            if connection.sync_connection is not None:
+                driver: Any = connection.sync_connection.connection.driver_connection
+                await driver.interrupt()  # does not wait, and does nothing to what has still to begin
+            with suppress(asyncio.CancelledError):  # once more: it is passed on below
+                await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
+        if not task.cancelled():
+            task.exception()  # has been looked at: nobody else will
+        raise
 
 
 def _is_read_by_driver(connection: AsyncConnection, query: Query) -> bool:
@@ -143,12 +191,18 @@ async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
 async def _undone(driver: Any) -> AsyncIterator[None]:
     """Read in a transaction that leaves nothing, not even a setting of the connection."""
     transaction = driver.transaction(readonly=True)
-    await transaction.start()
+    undone = False
     try:
-        yield
+        await transaction.start()
+        try:
+            yield
+        finally:
+            if not driver.is_closed():
+                await transaction.rollback()
+                undone = True
     finally:
-        if not driver.is_closed():
-            await transaction.rollback()
+        if not undone:  # we were cancelled meanwhile, and nobody knows how far it came: the next must not get it
+            driver.terminate()
 
 
 def _distinct(names: list[str]) -> list[str]:
