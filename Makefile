@@ -35,8 +35,8 @@ PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .ve
 GROUP = .venv/bin/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
 lock: .venv/.installed  # from the plain index: no setting of this machine gets into the files
-	$(GROUP) dev | $(PIN) --extra cli -o requirements/dev.txt pyproject.toml -
-	sed -i -e '1i # Made by `make lock`: the group "dev", the extra "cli" and the package itself; pip comes with the venv.' \
+	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
+	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip comes with the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
 	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \

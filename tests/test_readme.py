@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir, closing
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,34 @@ async def test_a_stream_goes_on_behind_a_break() -> None:
                 count += len(batch)
         assert (count, stream.end) == (1_000_000, "proven")
         assert stream.reconnects > 0
+
+
+async def test_a_query_and_a_table_are_sources(tmp_path: Path) -> None:
+    (code,) = examples("SQL")
+    (query,) = re.findall(r"under=(.*?)'", README.read_text())
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.executescript(
+            "create table products (id integer primary key, category text, price real);"
+            "insert into products values (2, 'tea', 2.5), (1, 'cup', 7), (3, 'tea', 30);"
+        )
+        assert len(connection.execute(query, {"max": 10}).fetchall()) == 2
+    names: dict[str, Any] = {"routes": web.RouteTableDef(), "chunkwise": chunkwise}
+    with chdir(tmp_path):
+        run(code, names)
+        app = web.Application()
+        app.add_routes(names["routes"])
+        try:
+            async with TestServer(app) as serving, ClientSession() as session:
+
+                async def ids(path: str) -> list[int]:
+                    async with session.get(serving.make_url(path)) as response:
+                        return [item["id"] async for item in chunkwise.items(response)]
+
+                assert sorted(await ids("/cheap?max=10")) == [1, 2]
+                assert await ids("/products") == [1, 2, 3]
+                assert await ids("/products/tea") == [2, 3]
+        finally:
+            await names["engine"].dispose()
 
 
 def test_the_decoder_prints_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ The house, in the order in which data meets its rooms; each imports only what st
 
     errors       the tree of errors
     formats      bytes <-> items; pure, one file a format, one table (`FORMATS`)
-    sources      where items start: lists of them, threads, files
+    sources      where items start: lists of them, threads, files, SQL
     flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
     transports   HTTP and WebSocket, server and client; the only room that imports aiohttp
     demo         the tutorial: routes, a page, clients

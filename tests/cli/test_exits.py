@@ -263,7 +263,7 @@ def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_serve
         (["get", "http://127.0.0.1:9/", "--timeout", "-1"], "--timeout"),
         (["get", "http://127.0.0.1:9/", "-o", "."], "'.' is a directory"),
         (["send", "pyproject.toml", "http://127.0.0.1:9/", "--from", "text", "--method", "B@D"], "--method"),
-        (["serve"], "Missing argument 'PATH...'"),
+        (["serve"], "Missing argument 'PATH|DATABASE...'"),
         (["serve", ".", "--port", "70000"], "--port"),
     ],
 )

@@ -4,8 +4,8 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tests.flow.producing import GUARD_SECONDS
@@ -27,10 +27,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        {locations}
-    }}
+    {servers}
 }}
 """
 
@@ -51,15 +48,25 @@ def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
     return False
 
 
-@contextmanager
-def running_nginx(folder: Path, locations: str) -> Iterator[int]:
+def running_nginx(folder: Path, locations: str) -> AbstractContextManager[int]:
     """Run nginx with these locations; give its port."""
+    return running_nginx_of(folder, lambda port: f"server {{ listen 127.0.0.1:{port}; {locations} }}")
+
+
+@contextmanager
+def running_nginx_of(folder: Path, servers: Callable[[int], str]) -> Iterator[int]:
+    """Run nginx with what stands in its http block; give its port.
+
+    Args:
+        folder: for all that it writes.
+        servers: from the port to what listens there.
+    """
     user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
     process: subprocess.Popen[bytes] | None = None
     for _ in range(5):  # somebody may take the port that was free
         port = free_port()
         config = folder / "nginx.conf"
-        config.write_text(_CONFIG.format(folder=folder, port=port, user=user, locations=locations))
+        config.write_text(_CONFIG.format(folder=folder, port=port, user=user, servers=servers(port)))
         command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
         if answers(port, process):

@@ -57,25 +57,45 @@ _FROM = click.option(
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("chunkwise"), prog_name="chunkwise", message=f"%(prog)s %(version)s ({KIND} scanner)")
 def app() -> None:
-    """Stream items over HTTP: publish files, read any stream, upload one, and see how it works.
+    """Stream items over HTTP: publish files and tables, read any stream, upload one, and see how it works.
 
     Data goes to stdout, progress and errors go to stderr.
     """
 
 
 @app.command("serve", epilog=_EXIT_CODES)
-@click.argument("paths", nargs=-1, required=True, type=_PATH, metavar="PATH...")
+@click.argument("words", nargs=-1, required=True, metavar="PATH|DATABASE...")
 @_HOST
 @_PORT
-def serve_command(paths: tuple[Path, ...], host: str, port: int) -> Coroutine[Any, Any, None]:
-    """Publish files and folders, each item as soon as it is read.
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="NAME",
+    help="Publish this table or view, or SCHEMA.NAME; may be repeated. All that are found by default.",
+)
+@click.option(
+    "--query",
+    "queries",
+    multiple=True,
+    metavar="NAME=SQL",
+    help="Publish a query; may be repeated. Tables are then published only if --table names them.",
+)
+def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
+    r"""Publish files and folders, each item as soon as it is read, and tables of databases.
 
     Each file has a route of its name, and / lists them. A client gets a file as it is (with ranges and ETag), or, if it
     asks by its Accept header or with ?format=NAME, converted to any other format while it is read.
     ?path=users.item selects values inside, ?limit=N takes the first N items, ?interval=SECONDS sends an item each
     so many seconds.
+
+    A database is sqlite:///FILE or postgresql://USER@HOST/DATABASE (a password is better in PGPASSWORD, or in
+    ~/.pgpass, than in the URL). It is only read. Each table has a route of its name; its rows come in the order of its
+    primary key, so that a client that was cut off can go on. A parameter of a query, such as :city, is bound from
+    ?city=...: as the type that PostgreSQL finds for it; in SQLite as text, which compares with a column as the
+    column's type does, and elsewhere wants a CAST(:low AS REAL). A colon in a text of the query is written \:.
     """
-    return serve(paths, host, port)
+    return serve(**options)
 
 
 @app.command("get", epilog=_EXIT_CODES)

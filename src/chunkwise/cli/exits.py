@@ -53,7 +53,7 @@ MEANINGS = {
     Exit.DONE: "done, and whole",
     Exit.UNEXPECTED: "something that should not happen: please report it",
     Exit.USAGE: "the command's words are off",
-    Exit.NETWORK: "no connection: nobody there, or the port is taken",
+    Exit.NETWORK: "no connection: nobody there, or let in; or the port is taken",
     Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
     Exit.TRUNCATED: "the stream stopped before its end",
     Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",

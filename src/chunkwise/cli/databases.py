@@ -1,0 +1,189 @@
+"""The URL of a database on the command line -> an engine that can only read, and what is in it.
+
+Must not know what is published of it, or how. No password leaves this file: not in errors, not in logs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import rich_click as click
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chunkwise.errors import DecodeError
+from chunkwise.sources.sql_keys import Part, part_of_type
+
+_CONNECT_SECONDS = 10
+_SQLITE = re.compile(r"sqlite(?:\+aiosqlite)?:(?://)?/?(.*)", re.DOTALL)
+_POSTGRESQL = re.compile(r"(?:postgres|postgresql|postgresql\+asyncpg)://.*", re.DOTALL)
+_EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
+
+class Database:
+    """A database to publish.
+
+    Attributes:
+        engine: whose connections can only read.
+        told: what it is called to who has named it: its URL without password and options, or its file.
+        name: what it is called to clients.
+        kind: "sqlite" or "postgresql".
+    """
+
+    def __init__(self, engine: AsyncEngine, told: str, name: str) -> None:
+        self.engine = engine
+        self.told = told
+        self.name = name
+        self.kind = engine.dialect.name
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection; what is wrong with the database is told as what it is.
+
+        Raises:
+            ConnectionError: it is not there, or refuses.
+            DecodeError: the file is no database.
+            UsageError: the URL has options that the driver does not know.
+        """
+        try:
+            async with aclosing(await self._connect()) as connection:
+                if self.kind == "sqlite":
+                    await connection.execute(sa.text("select 1 from sqlite_schema"))  # which reads the file
+                yield connection
+        except sa.exc.DBAPIError as error:
+            if self.kind == "sqlite":
+                raise DecodeError(f"{self.told}: {reason(error)}") from None
+            raise ConnectionError(f"{self.told} refuses: {reason(error)}") from None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConnectionError(f"{self.told} refuses: {reason(error)}") from None
+        except OSError as error:
+            raise ConnectionError(f"cannot connect to {self.told}: {reason(error)}") from None
+
+    async def _connect(self) -> AsyncConnection:
+        try:
+            return await self.engine.connect()
+        except TypeError:  # asyncpg's connect() takes no such argument
+            msg = f"the URL of {self.told} has an option that asyncpg does not know"
+            raise click.UsageError(msg) from None
+
+    async def table_names(self) -> list[str]:
+        """Return the names of its tables and views, those that are found without a schema."""
+
+        def names(connection: sa.Connection) -> list[str]:
+            inspector = sa.inspect(connection)
+            return sorted({*inspector.get_table_names(), *inspector.get_view_names()})
+
+        async with self.connected() as connection:
+            return await connection.run_sync(names)
+
+    async def has_table(self, name: str, schema: str | None) -> bool:
+        """Whether there is such a table or view."""
+        async with self.connected() as connection:
+            return "\0" not in name and await connection.run_sync(lambda c: sa.inspect(c).has_table(name, schema))
+
+    async def parameters(self, query: str) -> list[Part]:
+        """Return the parameters of a query, and what the database takes them for.
+
+        Raises:
+            ValueError: the query is wrong.
+        """
+        names = list(sa.text(query).compile().params)
+        async with self.connected() as connection:
+            try:
+                if self.kind == "sqlite":
+                    explain = sa.text(f"explain {query}")  # does not run it
+                    await connection.execute(explain, dict.fromkeys(names))
+                    return [part_of_type(name, None) for name in names]
+                compiled: Any = sa.text(query).compile(dialect=self.engine.dialect)
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                prepared = await driver.prepare(compiled.string)
+                found = zip(compiled.positiontup, prepared.get_parameters(), strict=True)
+                types = {name: known.name for name, known in found}
+            except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise ValueError(reason(error)) from None
+            return [part_of_type(name, types[name]) for name in names]
+
+
+def open_database(word: str) -> Database:
+    """Return a database; nothing is connected to yet.
+
+    Raises:
+        UsageError: the word is no URL of a database that can be published.
+        OSError: the file is not there, or cannot be read.
+    """
+    if match := _SQLITE.fullmatch(word):
+        return _open_sqlite(match[1])
+    if not _POSTGRESQL.fullmatch(word):
+        scheme = re.match(r"[\w+.-]*", word)
+        msg = f"got a URL of {scheme[0] if scheme else ''}, {_EXPECTED}"
+        raise click.UsageError(msg)
+    try:
+        url = sa.make_url(word)
+        query = dict(url.query)
+        if "sslmode" in query:  # libpq's name for it
+            query["ssl"] = query.pop("sslmode")
+        url = url.set(drivername="postgresql+asyncpg", query=query)
+        settings = {"application_name": "chunkwise serve", "default_transaction_read_only": "on"}
+        arguments = {"timeout": _CONNECT_SECONDS, "server_settings": settings}
+        engine = create_async_engine(url, connect_args=arguments, hide_parameters=True)
+    except (sa.exc.ArgumentError, ValueError, TypeError):  # whose texts may hold parts of the URL
+        msg = f"got a URL of PostgreSQL that is malformed, {_EXPECTED}"
+        raise click.UsageError(msg) from None
+    return Database(engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
+
+
+def _open_sqlite(name: str) -> Database:
+    if not name or name == ":memory:":
+        raise click.UsageError(f"got a URL of SQLite without a file, {_EXPECTED}")
+    file = Path(name)
+    if not file.exists():  # SQLite would say no more than that it cannot open it
+        raise FileNotFoundError(errno.ENOENT, "no such database", name)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not os.access(file, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    options = {"mode": "ro", "uri": "true"}
+    url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
+    engine = create_async_engine(url, hide_parameters=True)
+    sa.event.listen(engine.sync_engine, "connect", _only_read)
+    return Database(engine, name, file.name)
+
+
+def _only_read(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("pragma query_only = on")  # also for what a query attaches
+    cursor.close()
+
+
+def reason(error: BaseException) -> str:
+    """Return what a database says is wrong, in a line, without the statement and its parameters."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, TimeoutError):
+        return f"no answer in {_CONNECT_SECONDS} seconds"
+    if isinstance(cause, OSError) and (cause.errno or 0) > 0:
+        return os.strerror(cause.errno or 0)
+    lines = str(cause).splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the SQLSTATE of a database's error, or an empty text."""
+    cause: Any = getattr(error, "orig", None) or error
+    return str(getattr(cause, "sqlstate", None) or "")
+
+
+FAILURES: Sequence[type[Exception]] = (
+    sa.exc.SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
+"""What reading from a database may raise."""

