@@ -108,16 +108,24 @@ async def test_what_gives_an_item_can_be_waited_for_in_any_way(twin: type[items_
     assert caught.value.value == 4
 
 
-async def test_an_item_asked_for_twice_at_once_is_not_made_up(twin: type[items_pure.Items]) -> None:
-    iterator = aiter(twin(lists([1, 2], [3])))
+async def test_items_asked_for_at_once_are_not_one_and_the_same(twin: type[items_pure.Items]) -> None:
+    iterator = aiter(twin(lists([1, 2, 3, 4], [5])))
+    got = [await anext(iterator)]
+    got += await asyncio.gather(*[iterator.__anext__() for _ in range(3)])
+    assert got + [item async for item in iterator] == [1, 2, 3, 4, 5]
+
+
+async def test_an_item_that_is_awaited_late_is_not_made_up(twin: type[items_pure.Items]) -> None:
+    iterator = aiter(twin(lists([1, 2, 3])))
     assert await anext(iterator) == 1
     first, second = iterator.__anext__(), iterator.__anext__()
-    got = [await first]
-    try:
-        got.append(await second)
-    except RuntimeError:  # the compiled one counted on the first of them
-        got.append(await anext(iterator))
-    assert got == [2, 3]
+    assert [await second, await first] == [2, 3]
+    late = aiter(twin(lists([1, 2])))
+    assert await anext(late) == 1
+    held = late.__anext__()
+    assert await late.__anext__() == 2
+    with pytest.raises((RuntimeError, StopAsyncIteration)):  # the compiled one cannot wait for another list there
+        await held
 
 
 async def test_items_that_were_left_are_let_go(twin: type[items_pure.Items]) -> None:

@@ -33,6 +33,7 @@ cdef class Items:
     cdef object _batches
     cdef list _batch
     cdef Py_ssize_t _next
+    cdef bint _is_asked
 
     def __init__(self, batches):
         self._batches = batches
@@ -43,7 +44,11 @@ cdef class Items:
 
     def __anext__(self):
         """Return what gives the next item when it is awaited: this object itself, as long as the list has one."""
-        return self if self._next < len(self._batch) else self._after_next_list()
+        # Only once until it was awaited: who asks for several items first must not have one and the same for all.
+        if self._is_asked or self._next >= len(self._batch):
+            return self._take_later()
+        self._is_asked = True
+        return self
 
     def __await__(self):
         return self
@@ -59,14 +64,15 @@ cdef class Items:
         self._batch, self._next = [], 0
         return rest
 
-    async def _after_next_list(self):
+    async def _take_later(self):
         while self._next >= len(self._batch):
             self._batch, self._next = await self._batches.__anext__(), 0
         return self._take()
 
     cdef object _take(self):
         if self._next >= len(self._batch):
-            raise RuntimeError("the next item was asked for again before it was awaited")
+            raise RuntimeError("an item was asked for, and all were given before it was awaited")
+        self._is_asked = False
         self._next += 1
         return self._batch[self._next - 1]
 

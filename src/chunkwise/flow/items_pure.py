@@ -5,7 +5,7 @@ Must not know where the lists come from.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 
@@ -22,7 +22,10 @@ class Items:
         self._generator = self._generate()
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self._generator
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        return self._generator.__anext__()
 
     def rest(self) -> list[Any]:
         """Return what was not given yet of the last list, and give it no more."""

@@ -108,8 +108,8 @@ class JsonDecoder(StreamDecoder):
 
     @property
     def complete(self) -> bool:
-        """Whether a whole document was seen."""
-        return self._scanner.complete
+        """Whether a whole document was seen, and nothing in it was wrong."""
+        return self._scanner.complete and self._failure is None
 
     @property
     def bytes_walked(self) -> int:
