@@ -1,5 +1,6 @@
 """The rest of a stream, asked for by its range: any part, in any format, of an index or a key."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -11,8 +12,9 @@ from multidict import CIMultiDict
 import chunkwise
 from chunkwise.formats.messages import SUBPROTOCOL
 from chunkwise.sources.batches import Batches
-from chunkwise.sources.resumable import Resumable, resumable
+from chunkwise.sources.resumable import Resumable, WrongKey, resumable
 from tests.flow.producing import decoded, row
+from tests.transports.reading import read
 from tests.transports.wire import serving, streams, url_of
 
 COUNT = 10
@@ -233,3 +235,57 @@ async def test_an_upload_of_one_is_all_of_it() -> None:
     outbound = chunkwise.body(resumable(rows), "ndjson")
     got = b"".join([piece async for piece in outbound._kept if piece])
     assert [json.loads(line) for line in got.splitlines()] == ROWS
+
+
+@pytest.mark.parametrize("given", [0, 7, 12])
+@pytest.mark.parametrize("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
+async def test_a_source_that_has_not_as_many_items_as_it_told_fails(given: int, asked: dict[str, str]) -> None:
+    async def source(start: int) -> AsyncIterator[int]:
+        for number in range(start, given):
+            yield number
+            await asyncio.sleep(0.001)  # so that something is on its way before it is known
+
+    handler = streams(lambda: resumable(source, total=10), "ndjson", compress=False)
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers=asked) as response,
+    ):
+        items, error = await read(chunkwise.items(response))
+    start, stop = (3, 9) if asked.get("Range") == "items=3-8" else (0, given)
+    if stop == 9 and given == 12:  # the range has an end of its own
+        assert (items, error) == ([*range(3, 9)], None)
+    else:
+        assert items == [*range(start, min(stop, given))]
+        assert isinstance(error, chunkwise.StreamError)
+
+
+def identity(source: Resumable) -> Resumable:
+    return source
+
+
+async def test_what_a_factory_raises_is_not_told() -> None:
+    def fail(_: Any) -> Any:
+        raise ValueError("password hunter2")
+
+    def refuse(_: Any) -> Any:
+        raise WrongKey("id: got 'x', expected a number")
+
+    keyed = [resumable(make, key=["id"]) for make in (fail, refuse)]
+    sources = [resumable(fail), *keyed]
+    async with (
+        serving(*[streams(lambda source=source: source) for source in sources]) as port,
+        ClientSession() as session,
+    ):
+        for path, headers, status, told in (
+            ("/0", {}, 500, "Server got itself"),
+            ("/0", {"Range": "items=3-"}, 500, "Server got itself"),
+            ("/1", {}, 500, "Server got itself"),
+            ("/1", {"Range": "items=3-", "Items-After": '["x"]'}, 400, 'got ["x"], which is no key of this source'),
+            ("/2", {"Range": "items=3-", "Items-After": '["x"]'}, 400, "id: got 'x', expected a number"),
+        ):
+            async with session.get(url_of(port, path), headers=headers) as response:
+                text = await response.text()
+                assert response.status == status
+                assert json.loads(text)["detail"] == f"Items-After: {told}" if status == 400 else told in text
+                assert "hunter2" not in text

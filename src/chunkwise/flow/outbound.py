@@ -48,7 +48,13 @@ def is_stream(source: Any) -> bool:
 
 
 def open_outbound(
-    source: Any, format: Format, *, stream_end: bool = False, first: int = 0, key: Sequence[str] = ()
+    source: Any,
+    format: Format,
+    *,
+    stream_end: bool = False,
+    first: int = 0,
+    key: Sequence[str] = (),
+    count: int | None = None,
 ) -> Outbound:
     """Return the stream of a source in a format: of its items, or of the one value that it is.
 
@@ -58,6 +64,7 @@ def open_outbound(
         stream_end: see `MakeEncoder`.
         first: see `MakeEncoder`.
         key: see `MakeEncoder`.
+        count: see `Outbound`; of a `Resumable` its total.
 
     Raises:
         TypeError: the source is a function, which somebody has forgotten to call.
@@ -73,10 +80,11 @@ def open_outbound(
         msg = f"the source is a generator that is spent, got {given!r}: make a new one"
         raise ValueError(msg)
     if isinstance(source, Resumable):
+        count = None if source.key else source.total
         source = source.start()
     stream = is_stream(source)
     encoder = format.encoder(document=not stream, stream_end=stream_end, first=first, key=key)
-    return Outbound(source if stream else [source], encoder)
+    return Outbound(source if stream else [source], encoder, count=count)
 
 
 class Outbound:
@@ -89,15 +97,19 @@ class Outbound:
         source: what `gather` takes: an async or sync iterable of items, or `Batches`. Items may have live parts.
         encoder: the format's encoder, new.
         quiet_seconds: see above; None for never. It may be changed between two pieces.
+        count: how many items there have to be: with less or more the stream fails at its end. None if nobody knows.
 
     Attributes:
         complete: whether what was handed over last is the end of the stream.
     """
 
-    def __init__(self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None) -> None:
+    def __init__(
+        self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
+    ) -> None:
         self.quiet_seconds = quiet_seconds
         self.complete = False
         self._source = source
+        self._count = count
         self._encoder = encoder
         self._box = Box()
         self._level = Level(encoder, self._box)
@@ -144,6 +156,9 @@ class Outbound:
         finally:
             if self._level.items:  # what a failure left over
                 await discard(self._level.items)
+        if self._count not in (None, self._level.count):
+            msg = f"the source has ended after {self._level.count} items, expected {self._count}"
+            raise RuntimeError(msg)
         box.buffer += self._encoder.finish()
         self.complete = True
         yield box.take()

@@ -118,6 +118,7 @@ class SseDecoder(StreamDecoder):
     Attributes:
         first_event_id: the first that came, with which a server that begins again would begin.
         last_event_id: what a client that reconnects sends as ``Last-Event-ID``.
+        is_behind_id: whether it is the last event's own: else those behind it would come again.
         retry: milliseconds to wait before it reconnects, once the stream said so.
     """
 
@@ -136,6 +137,7 @@ class SseDecoder(StreamDecoder):
         super().__init__(parse_path(path), required=required, limits=limits)
         self.first_event_id = ""
         self.last_event_id = ""
+        self.is_behind_id = False
         self.retry: int | None = None
         self._whole = type is ServerSentEvent
         if self._whole and self._parts:
@@ -205,6 +207,10 @@ class SseDecoder(StreamDecoder):
             out += values
         if last_id is not None:
             self.last_event_id = last_id.decode()
+        if count:
+            data = run.rfind(b"\ndata", start - 1 if start else 0, stop)  # of the last event; a comment may follow it
+            block = run[run.rfind(b"\n\n", 0, data + 1) + 1 : run.find(b"\n\n", data)]
+            self.is_behind_id = b"\nid" in (block if data >= 0 else b"\n" + run[:stop])
         return True
 
     def _take_lines(self, run: bytes, out: list[Any]) -> None:
@@ -248,6 +254,8 @@ class SseDecoder(StreamDecoder):
 
     def _commit(self) -> None:
         """Take over what the block says of the stream, and forget the block."""
+        if self._data:
+            self.is_behind_id = self._id is not None
         if self._id is not None:
             self.last_event_id = self._id.decode()
             self.first_event_id = self.first_event_id or self.last_event_id

@@ -15,6 +15,12 @@ from chunkwise.sources.batches import Batches
 from chunkwise.sources.closing import closing
 
 _END: Any = object()
+
+
+class WrongKey(ValueError):  # noqa: N818 - it says what is wrong
+    """A client has sent a key that none of the items can have: raised by a factory, its text is told to the client."""
+
+
 _ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, without what is no ASCII
 
 
@@ -50,10 +56,12 @@ def resumable(
     Args:
         factory: called with the index of an item, from 0, it returns the source (see `respond`) of that item and all
             behind it: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the item behind which
-            to go on, a tuple of values as JSON has them, or with None for the beginning.
+            to go on, a tuple of values as JSON has them, or with None for the beginning. What it raises is a failure of
+            the server, as of any source; but a ValueError or TypeError for a client's key says that this is none: 400,
+            without its text, unless it is a `WrongKey`.
         etag: names the version of the items. A client that goes on says which it has, and is told if it is another, so
             that no stream is a mixture. Without one, nobody can tell.
-        total: how many items there are in all, if that is known.
+        total: how many items there are in all, if that is known. A stream that has less or more is a failure.
         key: the members of an item that tell its place in the order, where an index does not, because items are
             inserted and removed meanwhile: ``("id",)``. Items are dicts then.
 

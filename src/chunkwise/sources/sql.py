@@ -22,7 +22,7 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(msg, name=missing.name) from missing
 
 from chunkwise.sources.batches import Batches
-from chunkwise.sources.resumable import Resumable, resumable
+from chunkwise.sources.resumable import Resumable, WrongKey, resumable
 from chunkwise.sources.sql_keys import Key, find_key
 from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
 from chunkwise.sources.sql_values import PlainValues
@@ -155,9 +155,12 @@ class _Pages:
         """Return the batches behind a key as a client has it; None for all.
 
         Raises:
-            ValueError: the key is none of this table.
+            WrongKey: the key is none of this table.
         """
-        return self._read(None if after is None else self._key.convert(after))
+        try:
+            return self._read(None if after is None else self._key.convert(after))
+        except ValueError as error:
+            raise WrongKey(str(error)) from None
 
     async def _read(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
         sizes = Sizes(self._batch_rows)

@@ -64,9 +64,10 @@ class Answer(Inbound, Stream):
         return 0 if self._decoder is None else self._decoder.whole_records
 
     @property
-    def last_event_id(self) -> str:
-        """Of server-sent events, the id to go on behind; else nothing."""
-        return str(getattr(_inner(self._decoder), "last_event_id", ""))
+    def id_to_go_on_behind(self) -> str:
+        """Of server-sent events, the id of the last, if it has one of its own; else nothing."""
+        inner = _inner(self._decoder)
+        return str(inner.last_event_id) if getattr(inner, "is_behind_id", False) else ""
 
     @property
     def first_event_id(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
+from yarl import URL
 
 from chunkwise.formats import Format, Limits, by_name
 from chunkwise.formats.paths import PathLike
@@ -20,6 +21,7 @@ from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.reading import LimitOptions
 from chunkwise.transports.resuming import Connect, Policy, open_resuming
+from chunkwise.transports.resumption import LAST_EVENT_ID, RANGE_PARAMETER, UNIT
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 from chunkwise.transports.websocket import is_plain, line_decoder
@@ -73,7 +75,8 @@ async def open_stream(
         max_ratio: how many bytes may come of one byte of a compressed answer (10,000), behind the first MiB.
         max_reconnects: how often a stream that broke is asked for again without a new item, where the server gives
             ranges of items (see `resumable`): 10 by default, 0 for never; each item comes once. Where it is given, also
-            events of servers that give none are asked for behind their last id. Only for GET without a body.
+            events of servers that give none are asked for behind their last id. Only for GET without a body, and
+            without a Range, Last-Event-ID or ``?range=items=...`` of your own.
         max_reconnect_seconds: how long that may take until there is a new item.
         restart: where a server does not give the rest, ask for all, pass over the items that came, and see that they
             are the same.
@@ -130,7 +133,8 @@ async def open_stream(
 
         connect = open_answer
     async with AsyncExitStack() as opened:
-        if max_reconnects != 0 and method == hdrs.METH_GET and data is None and json is None:
+        resumes = method == hdrs.METH_GET and data is None and json is None and not _asks_for_part(own, url, params)
+        if max_reconnects != 0 and resumes:
             policy = Policy(max_reconnects, max_reconnect_seconds, restart)
             stream: Stream = await open_resuming(opened, connect, path, policy)
         else:
@@ -138,6 +142,14 @@ async def open_stream(
         yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
+
+
+def _asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None) -> bool:
+    """Whether a caller wants a part, of which nobody but he knows what stands before it."""
+    query = {**URL(url).query, **(params or {})}
+    names = {name.lower() for name in headers}
+    part = str(query.get(RANGE_PARAMETER, "")).startswith(f"{UNIT}=")
+    return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
 
 
 def is_websocket(url: StrOrURL) -> bool:

@@ -16,12 +16,16 @@ from aiohttp import hdrs
 from chunkwise.errors import DecodeError
 from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, UNIT
 
+_names = msgspec.json.Decoder(list[str])
+
 
 class Start(NamedTuple):
     """What an answer says of where it begins, and of how it could go on if it broke.
 
     Attributes:
         first: the index of its first item.
+        last: the index of its last item, where the server says so; it may be the last of a part only.
+        total: how many items there are in all, likewise.
         ranges: whether the server gives the rest from any item on.
         etag: the version of the items, without the mark of a weak one; None if the server does not tell.
         key: the members of an item that tell its place; none if its index does.
@@ -31,13 +35,15 @@ class Start(NamedTuple):
     ranges: bool = False
     etag: str | None = None
     key: tuple[str, ...] = ()
+    last: int | None = None
+    total: int | None = None
 
 
 class Position(NamedTuple):
     """Where a stream is to go on of which items came before, in another process, say.
 
     Attributes:
-        items: how many came.
+        items: how many came, all of them whole records of the stream.
         etag: their version, if the server told it.
         key: what tells the place of the last of them, where its index does not: names and values.
     """
@@ -96,14 +102,19 @@ def position_behind(items: int, last: Any, start: Start) -> Position | None:
 
 def start_of(headers: Mapping[str, str]) -> Start:
     """Return what the headers of an answer say of where its items begin."""
-    told = re.match(rf"{UNIT} ([0-9]{{1,15}})-", headers.get(hdrs.CONTENT_RANGE, ""))
+    told = re.match(
+        rf"{UNIT} ([0-9]{{1,15}})-(\*|[0-9]{{1,15}})/(\*|[0-9]{{1,15}})$", headers.get(hdrs.CONTENT_RANGE, "")
+    )
     units = {unit.strip() for unit in headers.get(hdrs.ACCEPT_RANGES, "").lower().split(",")}
     etag = headers.get(hdrs.ETAG)
     try:
-        key = tuple(json.loads(headers.get(ITEMS_KEY, "[]")))
-    except (ValueError, TypeError):
+        key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
+    except (msgspec.DecodeError, RecursionError):
         key = ()
-    return Start(int(told[1]) if told else 0, UNIT in units, etag.removeprefix("W/") if etag else None, key)
+    first, last, total = (None if text == "*" else int(text) for text in told.groups()) if told else (0, None, None)
+    if last is not None and (last < (first or 0) or (total is not None and last >= total)):
+        first = last = total = None  # what cannot be says nothing (RFC 9110 §14.4)
+    return Start(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 
 
 def start_of_record(told: Mapping[str, Any]) -> Start:

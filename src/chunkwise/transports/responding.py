@@ -154,7 +154,7 @@ async def respond(
         status = rest.status or status
     wire: Wire
     if upgrade:
-        stream = open_outbound(rest.source, LINES)
+        stream = open_outbound(rest.source, LINES, count=rest.item_count)
         plain = chosen.plain_messages
         wire = WebSocketWire(
             request,
@@ -177,7 +177,9 @@ async def respond(
             await discard(rest.source)
             await response.prepare(request)
             return response
-        stream = open_outbound(rest.source, chosen, stream_end=stream_end, first=rest.first, key=key)
+        stream = open_outbound(
+            rest.source, chosen, stream_end=stream_end, first=rest.first, key=key, count=rest.item_count
+        )
         wire = ChunkedWire(request, response, chosen, None if coding == IDENTITY else coding, stall_seconds)
     if keepalive_seconds is None:
         keepalive_seconds = KEEPALIVE_SECONDS if upgrade or chosen.keepalive_by_default else 0

@@ -102,9 +102,12 @@ class ResumingStream(Stream):
         self._records_before = 0
         self._bytes_before = 0
         self._first_event_id = ""
+        self._format_name: str | None = None
         self._position = position
-        if position is not None:
-            self._given = self._items_before = position.items
+        if position is None:
+            self._asked = Place({}, 0, Start())
+        else:
+            self._given = self._items_before = self._records_before = position.items
             self._asked = Place({}, position.items, Start(0, True, position.etag, tuple(position.key)))  # noqa: FBT003
 
     @property
@@ -143,6 +146,7 @@ class ResumingStream(Stream):
                     if new := self._take(batch):
                         yield new
                 self._check_end()
+                self._check_is_all()
             except PathNotFound:
                 if not self._given:  # it is not required of each rest
                     raise
@@ -160,6 +164,10 @@ class ResumingStream(Stream):
         """Count the items that are new, and pass over the others."""
         if self._asked is not None:
             self._check_start(self._asked)
+        name = getattr(self._part.decoder, "name", None)
+        if self._given and name != self._format_name:
+            raise _Final(f"the rest is of another format: {name}, not {self._format_name}")
+        self._format_name = name
         skipped, new = batch[: self._to_skip], batch[self._to_skip :]
         if skipped:
             self._to_skip -= len(skipped)
@@ -180,6 +188,21 @@ class ResumingStream(Stream):
         if self._to_skip:
             came = self._given - self._to_skip
             raise _Final(f"there are only {came} items now, {self._given} came before: the source has changed")
+
+    def _check_is_all(self) -> None:
+        """Raise TruncatedError, as for any break, if a part is less than it says, or not the last (RFC 9110 §14.4)."""
+        start, came = self._known_start(), self._record()
+        if start.last is None or came is None:
+            return
+        if came > start.last + 1:
+            raise _Final(f"the server gave {came - start.first} items, and had told of those up to {start.last}")
+        if came <= start.last:
+            told = f"the server gave items {start.first} to {came - 1} of those up to {start.last} that it told of"
+        elif start.total is None or start.last + 1 < start.total:
+            told = f"the server gave a part that ends with item {start.last} of {start.total or 'an unknown number'}"
+        else:
+            return
+        raise TruncatedError(told, format=getattr(self._part.decoder, "name", None))
 
     def _placed(self, error: StreamError) -> StreamError:
         """Let an error of the part speak of the whole."""
@@ -247,7 +270,7 @@ class ResumingStream(Stream):
         """
         self._asked = None
         start, known = self._part.start or Start(), place.start
-        if start.etag != known.etag and self._given and None not in (start.etag, known.etag):
+        if start.etag != known.etag and self._given and known.etag is not None:
             raise _Final(f"the items have changed meanwhile: the ETag was {known.etag}, now it is {start.etag}")
         begins_again = place.by_event and self._part.first_event_id == place.first_event_id != ""
         if not begins_again and (place.by_event or start.first == place.record):
@@ -271,7 +294,7 @@ class ResumingStream(Stream):
             behind = known or position_behind(record, self._last, start)
             if behind is not None:
                 return Place(behind.headers(), record, start)
-        elif not start.ranges and self._policy.max_reconnects is not None and (last := self._part.last_event_id):
+        elif not start.ranges and self._policy.max_reconnects is not None and (last := self._part.id_to_go_on_behind):
             first = self._first_event_id = self._first_event_id or self._part.first_event_id
             return Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
         return Place({}, self._given, start) if self._policy.restart else None
@@ -298,7 +321,7 @@ class ResumingStream(Stream):
     def _pause(self, trouble: Exception) -> float:
         first = self._part.retry_seconds or _FIRST_PAUSE_SECONDS
         # Full jitter: those that were cut together must not come again together.
-        pause = random.uniform(0, min(_MAX_PAUSE_SECONDS, first * 2**self._fruitless))  # noqa: S311
+        pause = random.uniform(0, min(_MAX_PAUSE_SECONDS, first * 2 ** min(self._fruitless, 16)))  # noqa: S311
         return max(pause, getattr(trouble, "retry_after_seconds", None) or 0.0)
 
     def _given_up(self, failure: StreamError, trouble: Exception) -> StreamError:

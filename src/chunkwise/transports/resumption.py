@@ -14,6 +14,7 @@ compared without the mark of a weak ETag, which is for bytes.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,8 +23,10 @@ from aiohttp import hdrs, web
 
 from chunkwise.formats import Format
 from chunkwise.formats.messages import start_record
-from chunkwise.sources.resumable import Resumable, first_items
+from chunkwise.sources.resumable import Resumable, WrongKey, first_items
 from chunkwise.transports.problems import problem_response
+
+logger = logging.getLogger("chunkwise")
 
 UNIT = "items"
 """The range unit (RFC 9110 §14.1)."""
@@ -53,6 +56,7 @@ class Rest(NamedTuple):
         headers: that tell so.
         status: 206 if it is a part that was asked for by its range, or None.
         start_record: that tells so to a client of a WebSocket, which cannot see the headers.
+        item_count: how many items it has to have, where that is known.
         ends_events: whether the client has asked for the events that it lacks, and is told by 204 if there are none.
     """
 
@@ -62,6 +66,7 @@ class Rest(NamedTuple):
     status: int | None = None
     ends_events: bool = False
     start_record: bytes = b""
+    item_count: int | None = None
 
 
 class _Place(NamedTuple):
@@ -82,23 +87,23 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
         place = _event_place(request) if events else _range_place(request, source.etag)
         if place is not None and source.key and (place.first == 0) != (place.after is None):
             place = None  # an index alone does not tell the place
-        if place is None:
-            return Rest(source.start(), 0, headers, start_record=start_record(0, source.etag, source.key))
-        if source.key and place.after is not None and len(place.after) != len(source.key):
+        if place is not None and place.after is not None and len(place.after) != len(source.key or place.after):
             msg = f"got a key of {len(place.after)} values, expected {len(source.key)}: {', '.join(source.key)}"
             raise ValueError(msg)
-        if source.total is not None and place.first >= source.total:
-            if events:
-                return web.Response(status=204)
-            if place.first > source.total:
-                refusal = problem_response(416, f"there are {source.total} items, got {UNIT}={place.first}-")
-                refusal.headers[hdrs.CONTENT_RANGE] = f"{UNIT} */{source.total}"
-                return refusal
-        rest = source.start(place.first, place.after)
     except ValueError as error:
         return problem_response(400, f"{ITEMS_AFTER}: {error}")
+    total = None if source.key else source.total  # of which nobody knows how many stand before a key
+    if place is None:
+        record = start_record(0, source.etag, source.key)
+        return Rest(source.start(), 0, headers, start_record=record, item_count=total)
+    if source.total is not None and (place.first > source.total or (events and place.first == source.total)):
+        return web.Response(status=204) if events else _too_far(place, source.total)
+    try:
+        rest = _started(source, place)
+    except WrongKey as error:
+        return problem_response(400, f"{ITEMS_AFTER}: {error}")
     if events:
-        return Rest(rest, place.first, headers, ends_events=True)
+        return Rest(rest, place.first, headers, ends_events=True, item_count=_count(place, total))
     last = place.last
     if last is not None:
         rest = first_items(rest, last - place.first + 1)
@@ -107,7 +112,32 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     told = ("*" if last is None else last, "*" if source.total is None else source.total)
     headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
     record = start_record(place.first, source.etag, source.key)
-    return Rest(rest, place.first, headers, 206, start_record=record)
+    return Rest(rest, place.first, headers, 206, start_record=record, item_count=_count(place, total))
+
+
+def _too_far(place: _Place, total: int) -> web.Response:
+    refusal = problem_response(416, f"there are {total} items, got {UNIT}={place.first}-")
+    refusal.headers[hdrs.CONTENT_RANGE] = f"{UNIT} */{total}"
+    return refusal
+
+
+def _started(source: Resumable, place: _Place) -> Any:
+    """Start a source; a factory's error is that of a client whose key it was called with."""
+    try:
+        return source.start(place.first, place.after)
+    except WrongKey:
+        raise
+    except (ValueError, TypeError) as error:
+        if place.after is None:
+            raise
+        logger.info("a factory has refused the key %r", place.after, exc_info=True)
+        raise WrongKey(f"got {json.dumps(place.after)[:80]}, which is no key of this source") from error
+
+
+def _count(place: _Place, total: int | None) -> int | None:
+    if total is None:
+        return None
+    return max(0, min(total, total if place.last is None else place.last + 1) - place.first)
 
 
 def _range_place(request: web.BaseRequest, etag: str | None) -> _Place | None:
