@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -274,7 +275,7 @@ async def test_what_a_factory_raises_is_not_told() -> None:
     keyed = [resumable(make, key=["id"]) for make in (fail, refuse)]
     sources = [resumable(fail), *keyed]
     async with (
-        serving(*[streams(lambda source=source: source) for source in sources]) as port,
+        serving(*[streams(partial(identity, source)) for source in sources]) as port,
         ClientSession() as session,
     ):
         for path, headers, status, told in (
