@@ -100,9 +100,11 @@ def start_of(headers: Mapping[str, str]) -> Start:
     units = {unit.strip() for unit in headers.get(hdrs.ACCEPT_RANGES, "").lower().split(",")}
     etag = headers.get(hdrs.ETAG)
     try:
-        key = tuple(json.loads(headers.get(ITEMS_KEY, "[]")))
-    except (ValueError, TypeError):
-        key = ()
+        names = json.loads(headers.get(ITEMS_KEY, "[]"))
+    except (ValueError, RecursionError):
+        names = []
+    # What is no list of names tells no place: a server that has a key then begins again, and is seen to.
+    key = tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
     return Start(int(told[1]) if told else 0, UNIT in units, etag.removeprefix("W/") if etag else None, key)
 
 
@@ -112,7 +114,10 @@ def start_of_record(told: Mapping[str, Any]) -> Start:
     Raises:
         DecodeError: it is none.
     """
-    first, etag, key = told.get("first"), told.get("etag"), told.get("key")
-    if type(first) is not int or not isinstance(etag, str | None) or not isinstance(key, list):
+    first: Any = told.get("first")
+    etag: Any = told.get("etag")
+    key: Any = told.get("key")
+    good = type(first) is int and first >= 0 and isinstance(etag, str | None) and isinstance(key, list)
+    if not good or not all(isinstance(name, str) for name in key):
         raise DecodeError(f"got the start record {str(told)[:80]!r}, expected one with first, etag and key")
-    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(map(str, key)))
+    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(key))
