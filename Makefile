@@ -5,7 +5,7 @@ PATHS ?= .venv/data
 SECONDS ?= 60
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check fuzz bench bench-quick clean lock data
+.PHONY: demo serve test check package test-wheel fuzz bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -19,6 +19,15 @@ check: .venv/.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+package: .venv/.installed  ## the source distribution and its wheel, in dist/; in dist/pure/ as without a compiler
+	rm -rf dist
+	.venv/bin/python -m build --no-isolation
+	CC=/bin/false $(PIP) wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist/pure dist/*.tar.gz
+
+test-wheel: package  ## what of the tests tells whether a wheel is whole, on both, without the source tree
+	.venv/bin/python tools/test_wheel.py dist/*.whl compiled
+	.venv/bin/python tools/test_wheel.py dist/pure/*.whl pure
 
 fuzz: .venv/.fuzz-installed  ## a minute for each decoder and for the request side; make fuzz SECONDS=5
 	.venv/bin/python -m fuzzing --seconds $(SECONDS)
