@@ -2,9 +2,10 @@
 PYTHON ?= python3
 PORT ?= 8080
 PATHS ?= .venv/data
+SECONDS ?= 60
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check bench bench-quick clean lock data
+.PHONY: demo serve test check package test-wheel fuzz bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -18,6 +19,18 @@ check: .venv/.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+package: .venv/.installed  ## the source distribution and its wheel, in dist/; in dist/pure/ as without a compiler
+	rm -rf dist
+	.venv/bin/python -m build --no-isolation
+	CC=/bin/false $(PIP) wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist/pure dist/*.tar.gz
+
+test-wheel: package  ## what of the tests tells whether a wheel is whole, on both, without the source tree
+	.venv/bin/python tools/test_wheel.py dist/*.whl compiled
+	.venv/bin/python tools/test_wheel.py dist/pure/*.whl pure
+
+fuzz: .venv/.fuzz-installed  ## a minute for each decoder and for the request side; make fuzz SECONDS=5
+	.venv/bin/python -m fuzzing --seconds $(SECONDS)
 
 bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
 	.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
@@ -41,6 +54,9 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
+	$(GROUP) fuzz | $(PIN) -c requirements/dev.txt -o requirements/fuzz.txt -
+	sed -i -e '1i # Made by `make lock`: the group "fuzz". Only `make fuzz` installs it.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/fuzz (group)/' requirements/fuzz.txt
 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
@@ -54,4 +70,8 @@ data: .venv/.installed
 
 .venv/.bench-installed: .venv/.installed requirements/bench.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
+	touch $@
+
+.venv/.fuzz-installed: .venv/.installed requirements/fuzz.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/fuzz.txt
 	touch $@

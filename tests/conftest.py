@@ -16,6 +16,7 @@ from tests.databases import Database, Postgres, database_of, running_postgres
 settings.register_profile(
     "default", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("few", parent=settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

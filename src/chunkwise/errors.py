@@ -98,7 +98,7 @@ class RemoteError(StreamError):
     retry_after_seconds: float | None = None
 
     def __init__(self, message: str, *, status: int, problem: Mapping[str, Any] | None = None) -> None:
-        self.problem = dict(problem or {})
+        self.problem: dict[str, Any] = dict(problem or {})
         index = self.problem.get("item")
         super().__init__(message, item_index=index if type(index) is int else None)
         self.status = status

@@ -143,6 +143,8 @@ def test_backslashes_over_the_end_of_a_block(count: int) -> None:
             JsonDecoder("item").feed(b'[{"a":"%b%b"]}"}]' % (b"x" * before, b"\\\\" * count))
 
 
+# The pure twin counts a match that fails as if it had gone to the end of the window, far more than it looks at.
+@pytest.mark.skipif(twins.KIND == "pure", reason="only the compiled scanner counts what it looks at to the byte")
 def test_nothing_is_walked_over_and_over() -> None:
     for data in (
         b"[" * 500 + b'"xxx",' * 20_000,

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from chunkwise import respond
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS
-from chunkwise.transports.negotiation import FormatChoice, negotiate, offered, parse_accept
+from chunkwise.transports.negotiation import FormatChoice, negotiate, offered, parse_accept, prefers
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -54,8 +54,13 @@ CASES: list[tuple[str, str | None]] = [
     ("text/*", "sse"),
     ("application/*", "json"),
     ("application/*;q=0.1, text/*;q=0.2", "sse"),
+    # what is quoted says nothing
+    ('text/plain;q=0.9;title="a, text/csv, b", application/json;q=0.5', "text"),
+    ('text/plain;title="a;q=0", application/json;q=0.5', "text"),
+    (r'text/plain;q=0.9;title="\", text/csv, b", application/json;q=0.5', "text"),
     # what is malformed is passed over
     ("application, text/csv", "csv"),
+    ('text/csv;q=0.1, text/plain;q=0.05;title="a, application/json', "csv"),
     ("/, */json, ;q=1, text/csv;q=0.1", "csv"),
     (",,text/csv,,", "csv"),
     ("text/csv;q=2, application/json;q=0.1", "json"),
@@ -89,6 +94,22 @@ def test_only_what_is_offered_is_taken() -> None:
     assert negotiate(["application/json, text/csv;q=0.1"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["*/*"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["application/json"], offered(["csv", "ndjson"])) is None
+
+
+def test_a_preference_is_a_name_and_not_what_is_quoted_behind_another() -> None:
+    for asked in ("stream-end", "a=1;b, Stream-End ;c=2", "stream-end=yes", 'a="x", stream-end', r'a="\"", stream-end'):
+        assert prefers([asked], "stream-end")
+    for other in (
+        "",
+        "stream",
+        "x-stream-end",
+        "a=stream-end",
+        'a="b, stream-end, c"',
+        r'a="\", stream-end, c"',
+        "a;stream-end",
+    ):
+        assert not prefers([other], "stream-end")
+    assert prefers(["a=1", "stream-end"], "stream-end")
 
 
 def test_ranges_are_read_with_their_quality() -> None:

@@ -42,7 +42,7 @@ class Database:
         self.engine = engine
         self.told = told
         self.name = name
-        self.kind = engine.dialect.name
+        self.kind: str = engine.dialect.name
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:

@@ -20,7 +20,7 @@ from chunkwise.formats.sse import ServerSentEvent
 NAMES = ("Tom", "Adam", "Sam")
 _BLOCK_ITEMS = 1000
 
-routes = web.RouteTableDef()
+routes: web.RouteTableDef = web.RouteTableDef()
 
 
 @routes.get("/chunked")

@@ -36,8 +36,8 @@ class Pace:
     """
 
     def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
-        self.items = int(_number(request, "items", items, MAX_ITEMS, int))
-        self.seconds = _number(request, "interval", seconds, MAX_SECONDS, float)
+        self.items: int = int(_number(request, "items", items, MAX_ITEMS, int))
+        self.seconds: float = _number(request, "interval", seconds, MAX_SECONDS, float)
         self.padding = "x" * int(_number(request, "size", 0, MAX_SIZE_BYTES, int))
         self._fail = _number(request, "fail", math.inf if fail is None else fail, MAX_ITEMS, int)
         self._beats = 0

@@ -20,7 +20,7 @@ PATHS = ("/chunked", "/non-chunked", "/json", "/nested", "/sse", "/ws")
 _READ_BYTES = 16 * 1024
 _MASKED_CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"  # RFC 6455 §5.5.1: 1000, masked with zeros
 
-routes = web.RouteTableDef()
+routes: web.RouteTableDef = web.RouteTableDef()
 
 
 @routes.get("/wire/{name}")

@@ -42,10 +42,10 @@ class Box:
     """
 
     def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.worth_writing = False
+        self.buffer: bytearray = bytearray()
+        self.worth_writing: bool = False
         self.half_made = False
-        self.since = monotonic()
+        self.since: float = monotonic()
 
     def is_due(self, *, stalled: bool, failed: bool) -> bool:
         """Whether it is time to write, for a producer that keeps up, or that has stalled or failed."""
@@ -78,9 +78,9 @@ class Level:
     def __init__(self, encoder: Encoder, box: Box) -> None:
         self.encoder = encoder
         self.items: list[Any] = []
-        self.count = 0
+        self.count: int = 0
         self.made = True
-        self.batch_items = 1  # until the first has shown how large they are
+        self.batch_items: int = 1  # until the first has shown how large they are
         self._box = box
 
     def room(self) -> tuple[int, float]:

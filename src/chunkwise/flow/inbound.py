@@ -112,6 +112,8 @@ class Inbound(ItemStream):
         PathNotFound: see `Decoder.finish`.
     """
 
+    end: End | None
+
     def __init__(
         self,
         chunks: AsyncIterable[bytes],

@@ -34,7 +34,7 @@ from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 _MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
@@ -107,7 +107,7 @@ class Outbound:
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
         self.quiet_seconds = quiet_seconds
-        self.complete = False
+        self.complete: bool = False
         self._source = source
         self._count = count
         self._encoder = encoder

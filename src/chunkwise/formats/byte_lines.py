@@ -21,7 +21,7 @@ class LineSplitter:
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
-        self.offset = 0
+        self.offset: int = 0
         self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
         self._max_bytes = max_bytes
         self._limit_name = limit_name

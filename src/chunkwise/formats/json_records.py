@@ -34,8 +34,8 @@ class JsonRecords:
     """
 
     def __init__(self, parts: tuple[str, ...] | None, type: Any, limits: Limits) -> None:
-        self.found = False
-        self.seen = 0
+        self.found: bool = False
+        self.seen: int = 0
         self._parts = parts or ()
         self._values = ValueDecoder(type)
         self._max_depth = limits.max_depth

@@ -31,7 +31,7 @@ class JsonSeqEncoder(RecordEncoder):
     """Items -> RS, JSON text, LF."""
 
     before = _RS
-    end_record = _END_RECORD
+    end_record: EndRecordMarks | None = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         if not batch:

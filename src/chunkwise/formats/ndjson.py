@@ -27,7 +27,7 @@ END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 class NdjsonEncoder(RecordEncoder):
     """Items -> one JSON text a line."""
 
-    end_record = END_RECORD
+    end_record: EndRecordMarks | None = END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         return encode_lines(batch, self._count)

@@ -106,9 +106,9 @@ class Scanner:
         proves_values: bool = True,  # noqa: ARG002 - here each value is walked
     ) -> None:
         self.spans: list[tuple[int, int]] = []
-        self.longest = 0
-        self.found = False
-        self.bytes_walked = 0
+        self.longest: int = 0
+        self.found: bool = False
+        self.bytes_walked: int = 0
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes

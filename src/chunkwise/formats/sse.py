@@ -50,7 +50,7 @@ class SseEncoder(RecordEncoder):
     """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
 
     after = b"\n\n"
-    end_record = _END_RECORD
+    end_record: EndRecordMarks | None = _END_RECORD
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         if ServerSentEvent in map(type, batch):
@@ -135,9 +135,9 @@ class SseDecoder(StreamDecoder):
         emit_empty: bool = False,
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
-        self.first_event_id = ""
-        self.last_event_id = ""
-        self.is_behind_id = False
+        self.first_event_id: str = ""
+        self.last_event_id: str = ""
+        self.is_behind_id: bool = False
         self.retry: int | None = None
         self._whole = type is ServerSentEvent
         if self._whole and self._parts:

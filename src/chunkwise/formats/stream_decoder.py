@@ -32,8 +32,8 @@ class StreamDecoder(ABC):
     def __init__(
         self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        self.items_seen = 0
-        self.bytes_seen = 0
+        self.items_seen: int = 0
+        self.bytes_seen: int = 0
         self._parts = parts
         self._required = required
         self._limits = limits

@@ -77,7 +77,7 @@ class StreamEndDecoder(StreamDecoder):
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
         super().__init__(None)
-        self.name = getattr(decoder, "name", "unknown")
+        self.name: str = getattr(decoder, "name", "unknown")
         self.decoder = decoder
         self._bom_pending = None
         self._marks = marks

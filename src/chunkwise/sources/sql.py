@@ -17,9 +17,9 @@ from typing import Any
 try:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncEngine
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     msg = "SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
-    raise ModuleNotFoundError(msg, name=missing.name) from missing
+    raise ModuleNotFoundError(msg, name=_missing.name) from _missing
 
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, WrongKey, resumable

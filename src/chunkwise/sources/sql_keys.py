@@ -119,10 +119,10 @@ class Key:
     ) -> None:
         self.table = table
         self.schema = schema
-        self.columns = list(columns)
-        self.names = [part.name for part in parts]
+        self.columns: list[str] = list(columns)
+        self.names: list[str] = [part.name for part in parts]
         self.may_be_null = may_be_null
-        self.told = ", ".join(self.names)
+        self.told: str = ", ".join(self.names)
         self._parts = list(parts)
 
     def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ class Sizes:
         if most < 1:
             msg = f"batch_rows: got {most}, expected 1 or more"
             raise ValueError(msg)
-        self.rows = min(first, most)
+        self.rows: int = min(first, most)
         self._most = most
 
     def learn(self, batch: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 
 class _Thread:

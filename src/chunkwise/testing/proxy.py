@@ -51,8 +51,8 @@ class FaultProxy:
     def __init__(
         self, host: str, port: int, fault: Fault | Sequence[Fault] | None = None, *, times: int | None = None
     ) -> None:
-        self.port = 0
-        self.connections = 0
+        self.port: int = 0
+        self.connections: int = 0
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times

@@ -36,11 +36,11 @@ class ChunkedWire:
         coding: str | None,
         stall_seconds: float,
     ) -> None:
-        self.status = response.status
-        self.format = format.name
+        self.status: int = response.status
+        self.format: str = format.name
         self.coding = coding
-        self.bytes_sent = 0
-        self.committed = False
+        self.bytes_sent: int = 0
+        self.committed: bool = False
         self.response = response
         self._keepalive = format.keepalive or b""
         self._request = request

@@ -19,7 +19,7 @@ from chunkwise.transports.outcomes import End, Outcome, Streams
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
 from chunkwise.transports.rounds import ROUND_SECONDS, Rounds
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 _MIN_SECONDS = 0.01
 

@@ -5,6 +5,7 @@ Must not know how streams are written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar
@@ -21,6 +22,9 @@ IDENTITY = "identity"
 
 _UNNAMED_IDENTITY = 0.0001  # less than any weight that can be written
 
+
+# RFC 9110 §5.6.4. One that nothing closes goes to the end, so that no text is looked at twice.
+_quoted = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|$)')
 
 PREFERENCE_APPLIED = "Preference-Applied"
 
@@ -68,9 +72,15 @@ def _parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
     return tuple(ranges)
 
 
+def _elements(values: Iterable[str]) -> list[str]:
+    """Return the elements of a list header (RFC 9110 §5.6.1). Nobody here reads what is quoted: it is left out."""
+    text = ",".join(values)
+    return (_quoted.sub('""', text) if '"' in text else text).split(",")
+
+
 def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
     """Give the elements of a header in lower case, each with its weight, 1 if it has none (RFC 9110 §12.4.2)."""
-    for element in ",".join(values).split(","):
+    for element in _elements(values):
         name, *parameters = (part.strip().lower() for part in element.split(";"))
         quality = 1.0
         for parameter in parameters:
@@ -158,5 +168,5 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
 
 def prefers(values: Iterable[str], preference: str) -> bool:
     """Whether Prefer headers name a preference, with whatever value and parameters (RFC 7240 §2)."""
-    names = (element.partition(";")[0].partition("=")[0] for element in ",".join(values).split(","))
+    names = (element.partition(";")[0].partition("=")[0] for element in _elements(values))
     return any(name.strip().lower() == preference for name in names)

@@ -19,8 +19,8 @@ from aiohttp import web
 from chunkwise.errors import StreamError
 from chunkwise.transports.problems import GoingAway, problem_of, upload_details
 
-logger = logging.getLogger("chunkwise")
-access_logger = logging.getLogger("chunkwise.access")
+logger: logging.Logger = logging.getLogger("chunkwise")
+access_logger: logging.Logger = logging.getLogger("chunkwise.access")
 
 End = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
@@ -101,7 +101,7 @@ class Streams:
     """
 
     def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
-        self.stopping = False
+        self.stopping: bool = False
         self._grace_seconds = grace_seconds
         self._on_outcome = on_outcome
         self._running: set[Running] = set()

@@ -109,8 +109,8 @@ def start_of(headers: Mapping[str, str]) -> Start:
     etag = headers.get(hdrs.ETAG)
     try:
         key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
-    except (msgspec.DecodeError, RecursionError):
-        key = ()
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        key = ()  # what is no list of names tells no place: a server that has a key then begins again, and is seen to
     first, last, total = (None if text == "*" else int(text) for text in told.groups()) if told else (0, None, None)
     if last is not None and (last < (first or 0) or (total is not None and last >= total)):
         first = last = total = None  # what cannot be says nothing (RFC 9110 §14.4)
@@ -123,7 +123,10 @@ def start_of_record(told: Mapping[str, Any]) -> Start:
     Raises:
         DecodeError: it is none.
     """
-    first, etag, key = told.get("first"), told.get("etag"), told.get("key")
-    if type(first) is not int or not isinstance(etag, str | None) or not isinstance(key, list):
+    first: Any = told.get("first")
+    etag: Any = told.get("etag")
+    key: Any = told.get("key")
+    good = type(first) is int and first >= 0 and isinstance(etag, str | None) and isinstance(key, list)
+    if not good or not all(isinstance(name, str) for name in key):
         raise DecodeError(f"got the start record {str(told)[:80]!r}, expected one with first, etag and key")
-    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(map(str, key)))
+    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(key))

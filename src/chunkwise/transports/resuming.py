@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import ClientError
 
 from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
+from chunkwise.flow.inbound import End
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.position import Place, Position, Start, position_behind
@@ -73,6 +74,8 @@ class ResumingStream(Stream):
         position: where it was asked to go on.
     """
 
+    end: End | None
+
     def __init__(
         self,
         first: Answer,
@@ -83,7 +86,7 @@ class ResumingStream(Stream):
         position: Position | None = None,
     ) -> None:
         super().__init__()
-        self.reconnects = 0
+        self.reconnects: int = 0
         self._opened = opened
         self._connect = connect
         self._policy = policy

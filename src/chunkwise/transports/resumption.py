@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 
+from chunkwise.errors import EncodeError
 from chunkwise.formats import Format
+from chunkwise.formats.json_values import encode_value
 from chunkwise.formats.messages import start_record
 from chunkwise.sources.resumable import Resumable, WrongKey, first_items
 from chunkwise.transports.problems import problem_response
@@ -172,7 +174,8 @@ def _key(text: str) -> Any:
         raise ValueError(msg)
     try:
         key = json.loads(text)
-    except (ValueError, RecursionError):
+        encode_value(key)  # NaN, what is beyond a float and lone surrogates are no JSON, though Python reads them
+    except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):
         msg = f"got {text[:40]!r}, expected a JSON array of plain values"

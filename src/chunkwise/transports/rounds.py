@@ -11,7 +11,7 @@ import logging
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 ROUND_SECONDS = 0.5
 """How often each member is looked after."""

@@ -83,7 +83,7 @@ class StallWatch:
         stall_seconds: float,
         written: Callable[[], int],
     ) -> None:
-        self.stalled = False
+        self.stalled: bool = False
         self._transport = transport
         self._written = written
         self._stall_seconds = stall_seconds

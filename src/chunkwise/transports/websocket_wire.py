@@ -94,9 +94,9 @@ class WebSocketWire:
         self.status = 101
         self.format = "text" if plain else "json"
         self.coding: str | None = None
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         self._written = 0
-        self.committed = False
+        self.committed: bool = False
         self._websocket = web.WebSocketResponse()
         self._on_gone = on_gone
         self._request = request

@@ -1,0 +1,177 @@
+"""A target for each decoder: the fuzzer's bytes, cut by the fuzzer, read by both twins, and judged where one can.
+
+Must not know who calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chunkwise.formats import FORMATS, Decoder
+from chunkwise.formats.contract import DEFAULT_LIMITS
+from chunkwise.formats.events import EventsDecoder
+from chunkwise.formats.sse import ServerSentEvent, SseDecoder
+from chunkwise.formats.stream_end import StreamEndDecoder
+from chunkwise.formats.text import TextPieces
+from fuzzing.judging import events_of, json_value, rows_of
+from fuzzing.reading import Reading, compare, compare_checkpoints
+from fuzzing.reading import read as read_pieces
+from fuzzing.script import Script, script_of
+
+FRAMED, TYPED, END_RECORD, OTHER = 1, 2, 4, 8
+"""The bits of a script's choices; what `OTHER` means is the target's."""
+
+_PATHS: list[str | tuple[str, ...]] = ["", (), "item", "a", "a.item", "*", "*.a", "item.a", "a.b.item", ("a.b",)]
+
+
+class Row(msgspec.Struct):
+    """The type that items are decoded to, if so chosen."""
+
+    a: int | str | None = None
+    b: list[int] = []
+
+
+def fuzz_json(raw: bytes) -> None:
+    """A JSON text, with any path; what `json` makes of it says whether the whole document was read right."""
+    script = script_of(raw)
+    path = _PATHS[script.path % len(_PATHS)]
+    read = _read(script, lambda: FORMATS["json"].decoder(path, type=_type_of(script), limits=script.limits))
+    if path == "" and not script.choices & TYPED and script.limits is DEFAULT_LIMITS:
+        _judge_json(script, read)
+
+
+def _judge_json(script: Script, read: Reading) -> None:
+    value = _judge_whether_json(script, read)
+    if read.error is not None:
+        return
+    data = script.data
+    items = value if isinstance(value, list) else [value]
+    assert repr(read.items) == repr(items), f"{data!r} gave {read.items!r}, expected {items!r}"
+
+
+def fuzz_ndjson(raw: bytes) -> None:
+    """Lines of JSON."""
+    _fuzz_records("ndjson", script_of(raw))
+
+
+def fuzz_json_seq(raw: bytes) -> None:
+    """RFC 7464, in which decoding goes on behind a defect."""
+    _fuzz_records("json-seq", script_of(raw))
+
+
+def fuzz_csv(raw: bytes) -> None:
+    """Rows of a table; where all are read, the standard library's reader has to read the same."""
+    script = script_of(raw)
+    read = _fuzz_records("csv", script)
+    plain = _PATHS[script.path % len(_PATHS)] == "" and not script.choices & TYPED
+    if plain and read.error is None:
+        expected = rows_of(script.data)
+        assert read.items == expected, f"{script.data!r} gave {read.items!r}, expected {expected!r}"
+
+
+def fuzz_sse(raw: bytes) -> None:
+    """Events: the JSON in their data, or (`OTHER`) all of them, which is judged by the letter of the standard."""
+    script = script_of(raw)
+    if not script.choices & OTHER:
+        _fuzz_records("sse", script)
+        return
+    emit_empty = bool(script.choices & TYPED)
+    read = _read(script, lambda: SseDecoder(type=ServerSentEvent, limits=script.limits, emit_empty=emit_empty))
+    if not emit_empty and script.limits is DEFAULT_LIMITS:
+        got = [(event.data, event.event, event.id, event.retry) for event in read.items]
+        expected = events_of(script.data)
+        assert got == expected, f"{script.data!r} gave {got!r}, expected {expected!r}"
+
+
+def fuzz_text(raw: bytes) -> None:
+    """Lines, or (`OTHER`) text in pieces as it comes."""
+    script = script_of(raw)
+    if script.choices & OTHER:
+        came = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
+        for read in came:
+            text = "".join(read.items)
+            assert text == "".join(came[0].items), f"{script!r} gave {text!r}, in pieces {came[0].items!r}"
+            assert (read.error is None) == _is_utf8(script.data), f"{script.data!r} raised {read.error!r}"
+            assert read.error or text == script.data.decode().removeprefix("\ufeff"), f"{script.data!r} gave {text!r}"
+        return
+    read = _read(script, lambda: FORMATS["text"].decoder(limits=script.limits))
+    if read.error is None:
+        lines = script.data.decode().removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+        rest = lines.pop().removesuffix("\r")
+        expected_lines = [*lines, rest] if rest or script.data.endswith(b"\r") else lines
+        assert read.items == expected_lines, f"{script.data!r} gave {read.items!r}, expected {expected_lines!r}"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def fuzz_events(raw: bytes) -> None:
+    """JSON as ``(prefix, event, value)``."""
+    script = script_of(raw)
+    read = _read(script, lambda: EventsDecoder(limits=script.limits), checkpoints=False)
+    if script.limits is DEFAULT_LIMITS:
+        _judge_whether_json(script, read)
+
+
+def _judge_whether_json(script: Script, read: Reading) -> Any:
+    """Return the value of the bytes, if they have one."""
+    data = script.data
+    try:
+        value = json_value(data)
+    except ValueError:
+        assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
+        return None
+    # 12 may be the begin of 123, unless something else says that the bytes are all.
+    may_go_on = type(value) in (int, float) and not script.choices & FRAMED
+    assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
+    return value
+
+
+def _fuzz_records(name: str, script: Script) -> Reading:
+    row = FORMATS[name]
+    path = _PATHS[script.path % len(_PATHS)]
+
+    def make() -> Decoder:
+        decoder = row.decoder(path, type=_type_of(script), limits=script.limits)
+        if script.choices & END_RECORD and row.end_record is not None:
+            return StreamEndDecoder(decoder, row.end_record)
+        return decoder
+
+    return _read(script, make)
+
+
+def _read(script: Script, make: Callable[[], Decoder], *, checkpoints: bool = True) -> Reading:
+    try:
+        make()
+    except TypeError:  # a path that this format does not take
+        return Reading([], None, (), proven=False)
+    framed = bool(script.choices & FRAMED)
+    read = compare(make, script, framed=framed)
+    if (
+        checkpoints and script.limits is DEFAULT_LIMITS
+    ):  # what leads to a checkpoint is not what stood there, byte by byte
+        compare_checkpoints(make, script)
+    return read
+
+
+def _type_of(script: Script) -> Any:
+    return Row if script.choices & TYPED else Any
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "json": fuzz_json,
+    "ndjson": fuzz_ndjson,
+    "json-seq": fuzz_json_seq,
+    "sse": fuzz_sse,
+    "csv": fuzz_csv,
+    "text": fuzz_text,
+    "events": fuzz_events,
+}

@@ -1,0 +1,16 @@
+"""One target under atheris: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
+
+The only file that needs atheris.
+"""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["chunkwise"]):
+    from fuzzing.targets import TARGETS
+
+if __name__ == "__main__":
+    program, name, *arguments = sys.argv
+    atheris.Setup([program, *arguments], TARGETS[name])
+    atheris.Fuzz()

@@ -1,0 +1,69 @@
+"""What others make of the same bytes: the standard library's `json` and `csv`, and the letter of WHATWG on events.
+
+Must not know how our decoders work.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+_UNSET = object()
+
+
+def json_value(data: bytes) -> Any:
+    """Return the value of a JSON text, or raise ValueError if it is none that can be passed on: as in our promises.
+
+    NaN, Infinity, numbers beyond a float and lone surrogates are none.
+    """
+    text = data.decode().removeprefix("\ufeff")
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError from None
+    return value
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
+    """Return data, type, id and retry of each event of a stream: WHATWG HTML §9.2.6, line by line."""
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    lines = re.split(r"\r\n|\r|\n", text)
+    events: list[tuple[str, str, str, int | None]] = []
+    last_id, pending_id = "", _UNSET
+    values: list[str] = []
+    event = ""
+    retry: int | None = None
+    for line in lines[:-1]:  # behind the last line end stands no line that is whole
+        if not line:
+            if pending_id is not _UNSET:
+                last_id = str(pending_id)
+            if values:
+                events.append(("\n".join(values), event or "message", last_id, retry))
+            values, event, retry, pending_id = [], "", None, _UNSET
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            values.append(value)
+        elif name == "event":
+            event = value
+        elif name == "id" and "\0" not in value:
+            pending_id = value
+        elif name == "retry" and value.isascii() and value.isdigit():
+            retry = int(value[:18])  # our choice, because nobody waits for longer than 30 million years
+    return events
+
+
+def rows_of(data: bytes) -> list[dict[str, str]]:
+    """Return the rows of a table whose bytes are right; blank lines are none."""
+    text = data.decode().removeprefix("\ufeff").removesuffix("\r")
+    header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row] or [[]]
+    return [dict(zip(header, row, strict=True)) for row in rows]

@@ -1,0 +1,151 @@
+"""The fuzzer's bytes as the head of a request, or of an answer: read by aiohttp's own parser, then by ours.
+
+Must not know who calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from chunkwise.errors import DecodeError, UnknownFormat
+from chunkwise.formats import FORMATS, Format, by_media_type
+from chunkwise.formats.json_values import encode_value
+from chunkwise.sources.resumable import Resumable, resumable
+from chunkwise.transports.compression import CODINGS, codings_of
+from chunkwise.transports.negotiation import IDENTITY, negotiate, negotiate_coding, parse_accept, prefers
+from chunkwise.transports.position import Start, position_behind, start_of, start_of_record
+from chunkwise.transports.resumption import LAST_EVENT_ID, Rest, rest_of
+
+_ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
+_HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
+
+_loop = asyncio.new_event_loop()  # the parser wants one, and never runs it
+
+
+def head_of(lines: bytes) -> RawRequestMessage | None:
+    """Return a request whose target and headers the bytes are, a line each; None if aiohttp would refuse it."""
+    target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
+    text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
+    parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
+    try:
+        messages, _, _ = parser.feed_data(text)
+    except (HttpProcessingError, ValueError):  # yarl's errors are ValueErrors
+        return None
+    return messages[0][0] if messages else None
+
+
+def fuzz_request(raw: bytes) -> None:
+    """What a client asks for: format, coding, preferences, and where a stream is to go on."""
+    choices, which = raw[:2].ljust(2, b"\0")
+    head = head_of(raw[2:])
+    if head is None:
+        return
+    _negotiate(head.headers)
+    source = resumable(
+        _after if choices & _HAS_KEY else _from,
+        etag="v1" if choices & _HAS_ETAG else None,
+        total=len(_ITEMS) if choices & _HAS_TOTAL else None,
+        key=["id"] if choices & _HAS_KEY else (),
+    )
+    _go_on(head, source, list(FORMATS.values())[which % len(FORMATS)])
+
+
+def _negotiate(headers: CIMultiDictProxy[str]) -> None:
+    accept = headers.getall(hdrs.ACCEPT, [])
+    formats = list(FORMATS.values())
+    chosen = negotiate(accept, formats)
+    assert chosen is None or chosen in formats
+    # RFC 9110 §5.3: several lines are one, with commas between them.
+    assert negotiate([", ".join(accept)] if accept else [], formats) is chosen
+    if chosen is None:
+        assert parse_accept(accept), f"nobody was asked for anything by {accept!r}, but everything was refused"
+    for found in parse_accept(accept):
+        assert 0 <= found.quality <= 1
+    coding = negotiate_coding(headers.getall(hdrs.ACCEPT_ENCODING, []), CODINGS)
+    assert coding is None or coding in (*CODINGS, IDENTITY)
+    prefers(headers.getall("Prefer", []), "stream-end")
+    codings_of(headers.get(hdrs.CONTENT_ENCODING, ""))
+    with suppress(UnknownFormat):
+        by_media_type(headers.get(hdrs.CONTENT_TYPE, ""))
+
+
+def _from(index: int) -> Iterator[Any]:
+    assert index >= 0
+    return iter(_ITEMS[index:])
+
+
+def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
+    if key is None:
+        return iter(_ITEMS)
+    encode_value(list(key))  # what came as JSON can be passed on as JSON
+    [number] = key
+    if type(number) is not int:
+        msg = f"id: got {number!r}, expected a whole number"
+        raise ValueError(msg)
+    return iter([item for item in _ITEMS if item["id"] > number])
+
+
+def _go_on(head: RawRequestMessage, source: Resumable, format: Format) -> None:
+    request: Any = SimpleNamespace(headers=head.headers, query=head.url.query)
+    rest = rest_of(request, source, format)
+    if isinstance(rest, web.Response):
+        assert rest.status in (204, 400, 416), rest.status
+        return
+    got = list(rest.source)
+    if rest.status is None and not rest.ends_events:
+        assert (got, rest.first) == (_ITEMS, 0), f"all was answered, but {got!r} from {rest.first} on"
+        return
+    assert hdrs.IF_RANGE not in head.headers or rest.ends_events or head.headers[hdrs.IF_RANGE].endswith('"v1"')
+    assert rest.ends_events == (format.event_ids and LAST_EVENT_ID in head.headers)
+    if not source.key:
+        assert got == _ITEMS[rest.first : rest.first + len(got)], f"{got!r} from {rest.first} on"
+    if rest.status == 206:
+        _told_alike(rest, got)
+
+
+def _told_alike(rest: Rest, got: list[Any]) -> None:
+    told = start_of(rest.headers)
+    assert told.first == rest.first
+    assert told.ranges
+    first, last, total = rest.headers[hdrs.CONTENT_RANGE].removeprefix("items ").replace("/", "-").split("-")
+    assert int(first) == rest.first
+    assert last == "*" or int(last) >= rest.first
+    assert last == "*" or total == "*" or int(last) < int(total)
+    assert last == "*" or len(got) <= int(last) - rest.first + 1
+
+
+def fuzz_answer(raw: bytes) -> None:
+    """What a server says of where its stream begins, in headers or in a record; and what asks it to go on."""
+    choice = raw[:1]
+    if choice and choice[0] & 1:
+        try:
+            told = json.loads(raw[1:])
+            start = start_of_record(told) if isinstance(told, dict) else Start()
+        except (ValueError, RecursionError, DecodeError):
+            return
+    else:
+        head = head_of(b"\n" + raw[1:])
+        if head is None:
+            return
+        start = start_of(head.headers)
+    assert start.first >= 0
+    assert all(isinstance(name, str) for name in start.key), start
+    for last in (_ITEMS[3], {}, None, 3):
+        position = position_behind(start.first + 1, last, start)
+        if position is not None:
+            URL("http://x/").with_query(range=position.headers()[hdrs.RANGE])
+            assert not start.key or position.key, position
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"request": fuzz_request, "answer": fuzz_answer}

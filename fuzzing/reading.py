@@ -1,0 +1,127 @@
+"""A decoder and pieces of a stream -> all that can be seen of it, so that two readings can be compared.
+
+Must not know formats. An error that is none of ours escapes, and is a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from chunkwise.errors import DecodeError, StreamError, TruncatedError
+from chunkwise.formats import Decoder
+from fuzzing.script import Script
+from fuzzing.twins import KINDS, twin
+
+MakeAnyDecoder = Callable[[], Decoder]
+
+
+class Reading(NamedTuple):
+    """What came, and what was said of it.
+
+    Attributes:
+        items: with the class of an error in the place of each behind which decoding went on.
+        error: that ended it.
+        counts: of items, bytes and records.
+        proven: whether the bytes have proven their end.
+    """
+
+    items: list[Any]
+    error: StreamError | None
+    counts: tuple[Any, ...]
+    proven: bool
+
+    @property
+    def shown(self) -> str:
+        """What no split may change: text, since 1 == 1.0 == True."""
+        return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
+
+    @property
+    def told(self) -> str:
+        """All of it, which must be the same for both twins."""
+        error = self.error
+        seen = (
+            type(error).__name__,
+            str(error),
+            getattr(error, "byte_offset", None),
+            getattr(error, "item_index", None),
+        )
+        return f"{self.shown}, {self.counts}, {seen if error else ''}"
+
+
+def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
+    """Feed the pieces, each followed by nothing, which surfaces a defect; go on behind one where that is possible."""
+    decoder = make()
+    out: list[Any] = []
+    count = 0
+    error: StreamError | None = None
+
+    def take(step: Callable[[], list[Any]]) -> bool:
+        """Call it once; say whether to go on."""
+        nonlocal count, error
+        try:
+            items = step()
+        except StreamError as raised:
+            if not getattr(decoder, "resynchronises", False) or type(raised) is not DecodeError:
+                error = raised
+                return False
+            out.append(type(raised).__name__)
+            return True
+        count += len(items)
+        out.extend(items)
+        return True
+
+    steps = [step for piece in pieces for step in (piece, b"")]
+    if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
+        before = -1
+        while before < len(out):  # behind items, or a defect, another defect may be waiting
+            before = len(out)
+            if not take(lambda: decoder.finish(framed=framed)):
+                break
+    assert decoder.items_seen == count, f"items_seen is {decoder.items_seen}, but {count} came"
+    if isinstance(error, TruncatedError):
+        assert error.items_seen == count, f"the error counts {error.items_seen} items, but {count} came"
+    counts = (decoder.items_seen, decoder.bytes_seen, decoder.records_seen, decoder.whole_records)
+    return Reading(out, error, counts, decoder.proves_end)
+
+
+def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
+    """Read with both twins, in pieces and at once; return what came at once.
+
+    Raises:
+        AssertionError: they are not the same.
+    """
+    readings: dict[str, list[Reading]] = {}
+    for kind in KINDS:
+        with twin(kind):
+            readings[kind] = [read(make, pieces, framed=framed) for pieces in (script.pieces, [script.data])]
+        in_pieces, at_once = readings[kind]
+        assert in_pieces.shown == at_once.shown, (
+            f"{kind}, in the pieces {script.pieces!r}:\n  {in_pieces.told}\nat once:\n  {at_once.told}"
+        )
+    pure = readings["pure"]
+    for kind in KINDS:
+        for ours, theirs in zip(readings[kind], pure, strict=True):
+            assert ours.told == theirs.told, f"{kind}:\n  {ours.told}\npure:\n  {theirs.told}\nof {script!r}"
+    return pure[1]
+
+
+def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
+    """Behind each piece: a new decoder that begins at the checkpoint gives what the first one gives from there on.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    whole = read(make, script.pieces, framed=True)
+    if whole.error is not None or whole.counts[0] < len(whole.items):
+        return
+    decoder = make()
+    for piece in script.pieces:
+        decoder.feed(piece)
+        place = decoder.checkpoint()
+        if place is not None:
+            rest = read(make, [place.before, script.data[place.byte_offset :]], framed=True)
+            expected = f"{whole.items[place.item_index :]!r}"
+            got = f"{rest.items!r}"
+            assert rest.error is None, f"from {place} on {rest.error!r} was raised, of {script!r}"
+            assert got == expected, f"from {place} on {got} came, expected {expected}, of {script!r}"

@@ -1,0 +1,48 @@
+"""The fuzzer's bytes -> what a target does with them: choices, the places of cuts, and the stream itself.
+
+    byte 0      choices of the target, a bit or two each
+    byte 1      which path
+    byte 2      which limits; 0 for the usual ones
+    byte 3      how many cuts, up to 15
+    2 each      where, modulo the length of the stream
+    the rest    the stream
+
+Must not know any target.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
+
+_HEAD_BYTES = 4
+_MOST_CUTS = 15
+
+
+class Script(NamedTuple):
+    """What is to be done."""
+
+    choices: int
+    path: int
+    limits: Limits
+    pieces: list[bytes]
+    data: bytes
+
+
+def script_of(raw: bytes) -> Script:
+    """Read a script; what is too short is filled up with zeros."""
+    choices, path, limits, count = raw[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
+    count = min(count, _MOST_CUTS)
+    data = raw[_HEAD_BYTES + 2 * count :]
+    drawn = [int.from_bytes(raw[at : at + 2], "big") for at in range(_HEAD_BYTES, _HEAD_BYTES + 2 * count, 2)]
+    cuts = sorted(place % (len(data) + 1) for place in drawn)
+    pieces = [data[start:end] for start, end in pairwise([0, *cuts, len(data)])]
+    return Script(choices, path, _limits(limits), pieces, data)
+
+
+def _limits(byte: int) -> Limits:
+    if byte == 0:
+        return DEFAULT_LIMITS
+    return Limits(max_depth=1 + byte % 5, max_item_bytes=1 + byte % 64, max_line_bytes=8 + byte // 4)

@@ -1,0 +1,108 @@
+"""The targets of `make fuzz`: they run over their corpus, and over bytes of hypothesis, and can fail."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.formats.stream_decoder import StreamDecoder
+from chunkwise.transports import resumption
+from fuzzing import decoders, twins
+from fuzzing.targets import CORPUS, ROOT, TARGETS
+
+every_target = pytest.mark.parametrize("name", TARGETS)
+
+
+def corpus(name: str) -> list[Path]:
+    return sorted((CORPUS / name).iterdir())
+
+
+@every_target
+def test_the_corpus_breaks_nothing(name: str) -> None:
+    for file in corpus(name):
+        TARGETS[name](file.read_bytes())
+
+
+def test_the_corpus_is_small() -> None:
+    files = [file for name in TARGETS for file in corpus(name)]
+    assert len(files) < 150
+    assert sum(file.stat().st_size for file in files) < 64 * 1024
+
+
+@every_target
+@given(data=st.data())
+def test_made_up_bytes_break_nothing(name: str, data: st.DataObject) -> None:
+    start = data.draw(st.sampled_from([file.read_bytes() for file in corpus(name)]))
+    at = data.draw(st.integers(0, len(start)))
+    TARGETS[name](start[:at] + data.draw(st.binary(max_size=6)) + start[at + data.draw(st.integers(0, 6)) :])
+
+
+def fails(name: str) -> bool:
+    """Whether something in the corpus breaks what was promised."""
+    for file in corpus(name):
+        try:
+            TARGETS[name](file.read_bytes())
+        except (AssertionError, UnicodeDecodeError):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", decoders.TARGETS)
+def test_a_decoder_that_depends_on_the_split_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed: Callable[[Any, bytes], list[Any]] = StreamDecoder.feed
+
+    def forgetful(self: StreamDecoder, data: bytes) -> list[Any]:
+        items = feed(self, data)
+        if len(data) % 2 and items:
+            items.pop()
+            self.items_seen -= 1
+        return items
+
+    monkeypatch.setattr(StreamDecoder, "feed", forgetful)
+    assert fails(name)
+
+
+@pytest.mark.skipif(len(twins.KINDS) < 2, reason="built without a compiler")
+@pytest.mark.parametrize(
+    ("name", "twin", "broken"),
+    [
+        ("json", "Scanner", None),
+        ("events", "Scanner", None),
+        ("sse", "event_texts", lambda run, start, stop, most: (b"1", 1, None)),
+        ("text", "whole_bytes", len),
+    ],
+)
+def test_a_twin_that_does_something_else_is_found(
+    name: str, twin: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broken is None:
+
+        class Shallow(twins.TWINS["pure"][twin]):  # type: ignore[misc]
+            def scan(self, window: bytes, position: int) -> int:
+                return int(super().scan(window.replace(b"1", b"2"), position)) if b"{" not in window else 0
+
+        broken = Shallow
+    monkeypatch.setitem(twins.TWINS["pure"], twin, broken)
+    assert fails(name)
+
+
+def test_a_range_that_gives_too_much_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumption, "first_items", lambda source, count: source)
+    assert fails("request")
+
+
+def test_inputs_are_replayed_by_the_driver() -> None:
+    file = corpus("json")[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzzing", "json", "--replay", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1 inputs broke nothing in json\n")

@@ -1,0 +1,111 @@
+"""What is published: a source distribution that builds with and without a compiler, and wheels that hold no tests."""
+
+import email
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MADE = {".c", ".so", ".pyc", "__pycache__"}
+"""Suffixes and folders of what a build or a run has made."""
+
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+class Built(NamedTuple):
+    """Names of files in a source distribution, and in the wheel that was built of it without a compiler."""
+
+    source: list[str]
+    wheel: list[str]
+    metadata: str
+    said: str
+
+
+def build(kind: str, tree: Path, out: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", BUILD, f"build_{kind}", str(out)],
+        cwd=tree,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("distributions")
+    tree = folder / "tree"
+    # A copy, since a build writes beside the sources; with what a tree in use has lying about.
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "*_cache", "__pycache__", ".hypothesis", "build", "dist", "results", "*.egg-info"
+    )
+    shutil.copytree(ROOT, tree, ignore=ignored)
+    (tree / "src" / "chunkwise" / "formats" / "scanner_compiled.c").write_text("left by a build")
+    build("sdist", tree, folder)
+    [archive] = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as source:
+        names = [name.partition("/")[2] for name in source.getnames()]
+        source.extractall(folder / "source", filter="data")
+    [unpacked] = (folder / "source").iterdir()
+    done = build("wheel", unpacked, folder, CC="/bin/false")
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        [metadata] = [name for name in content.namelist() if name.endswith(".dist-info/METADATA")]
+        return Built(names, content.namelist(), content.read(metadata).decode(), done.stdout + done.stderr)
+
+
+@pytest.mark.timeout(180)
+def test_the_source_distribution_has_all_to_build_and_to_test(built: Built) -> None:
+    for folder in ("src", "tests", "examples", "requirements", "tools", "fuzzing", "docs"):
+        files = [
+            path for path in (ROOT / folder).rglob("*") if path.is_file() and not MADE & {path.suffix, *path.parts}
+        ]
+        assert files
+        assert {path.relative_to(ROOT).as_posix() for path in files if ".egg-info" not in str(path)} - set(
+            built.source
+        ) == set()
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml"} <= set(built.source)
+    made = [name for name in built.source if name.endswith((".so", ".pyc", ".c")) or "/results/" in name]
+    assert made == [], "what a build or a run has made is no source"
+
+
+def test_a_wheel_is_built_without_a_compiler(built: Built) -> None:
+    assert "chunkwise/formats/scanner_pure.py" in built.wheel
+    assert [name for name in built.wheel if name.endswith((".so", ".pyd"))] == []
+    assert "optional" in built.said or "failed" in built.said, "it says that the extensions are left out"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+    top = {name.partition("/")[0] for name in built.wheel}
+    assert {"chunkwise"} == {name for name in top if not name.endswith(".dist-info")}
+    assert [name for name in built.wheel if "test_" in name or "conftest" in name] == []
+    assert "chunkwise/py.typed" in built.wheel
+    page = {name for name in built.wheel if name.startswith("chunkwise/demo/page/")}
+    assert page == {
+        f"chunkwise/{path.relative_to(ROOT / 'src' / 'chunkwise').as_posix()}"
+        for path in (ROOT / "src" / "chunkwise" / "demo" / "page").iterdir()
+    }
+    assert [name for name in built.wheel if name.endswith(".c")] == []
+
+
+def test_the_metadata_says_what_an_index_and_an_installer_ask(built: Built) -> None:
+    told = email.message_from_string(built.metadata)
+    assert (told["Name"], told["License-Expression"], told["License-File"]) == ("chunkwise", "Apache-2.0", "LICENSE")
+    assert told["Requires-Python"] == ">=3.11"
+    assert told["Description-Content-Type"] == "text/markdown"
+    assert str(told.get_payload()).startswith("# chunkwise")
+    classifiers = told.get_all("Classifier", [])
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        assert f"Programming Language :: Python :: {version}" in classifiers
+    assert "Typing :: Typed" in classifiers
+    assert not [name for name in classifiers if name.startswith("License ::")], "the expression says it (PEP 639)"
+    assert set(told.get_all("Provides-Extra", [])) == {"cli", "demo", "sql"}

@@ -1,0 +1,71 @@
+"""transports/position.py: what an answer says of its beginning is believed only where it is what it should be."""
+
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from chunkwise.errors import DecodeError
+from chunkwise.transports.position import Position, Start, position_behind, start_of, start_of_record
+
+
+def test_headers_tell_where_an_answer_begins() -> None:
+    told = CIMultiDict(
+        {
+            "Content-Range": "items 500-*/*",
+            "Accept-Ranges": "bytes, Items",
+            "ETag": 'W/"v1"',
+            "Items-Key": '["id", "b"]',
+        }
+    )
+    assert start_of(told) == Start(500, ranges=True, etag='"v1"', key=("id", "b"))
+    assert start_of({}) == Start(0, ranges=False, etag=None, key=())
+    assert start_of({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == Start()
+
+
+@pytest.mark.parametrize(
+    "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
+)
+def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
+    assert start_of({"Accept-Ranges": "items", "Items-Key": key}) == Start(0, ranges=True)
+
+
+def test_a_start_record_tells_the_same() -> None:
+    assert start_of_record({"first": 5, "etag": "v1", "key": ["id"]}) == Start(5, ranges=True, etag='"v1"', key=("id",))
+    assert start_of_record({"first": 0, "etag": None, "key": []}) == Start(0, ranges=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"first": -1},
+        {"first": True},
+        {"first": 1.0},
+        {"first": None},
+        {"etag": 1},
+        {"key": None},
+        {"key": "id"},
+        {"key": [1]},
+    ],
+)
+def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError, match="expected one with first, etag and key"):
+        start_of_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
+
+
+def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
+    start = Start(0, ranges=True, etag='"v1"', key=("id",))
+    assert position_behind(3, {"id": 7, "a": 1}, start) == Position(3, '"v1"', {"id": 7})
+    assert position_behind(3, {"id": 7}, start._replace(ranges=False)) is None
+    for last in ({}, None, 3, "id", [1], object()):
+        assert position_behind(3, last, start) is None
+    assert position_behind(3, object(), start._replace(key=())) == Position(3, '"v1"', {})
+
+
+def test_a_position_asks_for_the_rest_in_headers() -> None:
+    assert Position(3, None, {}).headers() == {"Range": "items=3-"}
+    assert Position(3, '"v1"', {"id": 7, "b": "é"}).headers() == {
+        "Range": "items=3-",
+        "If-Range": '"v1"',
+        "Items-After": '[7, "\\u00e9"]',
+    }
