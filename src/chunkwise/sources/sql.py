@@ -27,6 +27,8 @@ from chunkwise.sources.sql_keys import Key, find_key
 from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
 from chunkwise.sources.sql_values import PlainValues
 
+__all__ = ["rows", "table"]
+
 _BATCH_ROWS = 2000
 _LIMIT = "chunkwise_limit"  # which is none of a condition's own parameters
 
