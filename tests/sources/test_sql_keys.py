@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from chunkwise.sources import sql
-from chunkwise.sources.sql_keys import Part
+from chunkwise.sources.sql_keys import Part, part_of_type
 from tests.databases import Database
 from tests.sources.querying import (
     batches_of,
@@ -268,3 +268,16 @@ def test_a_long_value_is_told_in_short() -> None:
     part = Part("k", int, 64, has_zone=None, nul=False, choices=())
     with pytest.raises(ValueError, match=r"^k: got 'a{40}\.\.\.', expected a whole number$"):
         part.convert("a" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("type", "text", "value"),
+    [("int4", "5", 5), ("bool", "true", True), ("text", "5", "5"), ("no such type", "5", "5"), (None, "a\0b", "a\0b")],
+)
+def test_a_parameter_of_a_query_is_of_the_type_that_the_database_says(type: str | None, text: str, value: Any) -> None:
+    assert part_of_type("n", type).convert(text) == value
+
+
+def test_only_sqlite_takes_a_nul_in_a_parameter() -> None:
+    with pytest.raises(ValueError, match="n: got"):
+        part_of_type("n", "text").convert("a\0b")
