@@ -231,8 +231,8 @@ async def test_a_defect_of_the_chunks_themselves_is_told_with_the_item_that_woul
 
 
 async def test_a_message_that_has_no_content_by_its_nature_is_whole_and_empty_in_any_format() -> None:
-    async def nothing() -> AsyncIterator[bytes]:
-        for piece in ():
+    async def nothing(*pieces: bytes) -> AsyncIterator[bytes]:
+        for piece in pieces:
             yield piece
 
     stream = Inbound(nothing(), FORMATS["json"].decoder, lambda: False, empty=True)

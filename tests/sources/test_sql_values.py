@@ -35,7 +35,8 @@ def test_what_is_wrong_and_no_other_type_is_left_as_it_is(value: Any) -> None:
 
 def test_a_column_is_judged_by_the_first_value_that_tells_also_of_a_later_batch() -> None:
     values = PlainValues()
-    first, second = [{"n": None}], [{"n": ipaddress.ip_address("::1")}]
+    first: list[dict[str, Any]] = [{"n": None}]
+    second: list[dict[str, Any]] = [{"n": ipaddress.ip_address("::1")}]
     values.convert(first)
     values.convert(second)
     assert (first, second) == ([{"n": None}], [{"n": "::1"}])
