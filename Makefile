@@ -5,7 +5,7 @@ PATHS ?= .venv/data
 SECONDS ?= 60
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check package test-wheel fuzz bench bench-quick clean lock data
+.PHONY: demo serve test coverage check package test-wheel fuzz bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -14,6 +14,13 @@ serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv"
 
 test: data
 	.venv/bin/pytest -n 2 --dist=loadfile
+
+coverage: data  ## the tests, with the branches that they took in each module; htmlcov/index.html shows the lines
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -n 2 --dist=loadfile
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage html --quiet
+	.venv/bin/coverage report
 
 check: .venv/.installed
 	.venv/bin/ruff check

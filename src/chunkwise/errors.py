@@ -22,6 +22,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = [
+    "DecodeError",
+    "EncodeError",
+    "LimitError",
+    "PathNotFound",
+    "RemoteError",
+    "StalledError",
+    "StreamError",
+    "TruncatedError",
+    "UnknownFormat",
+]
+
 
 class StreamError(Exception):
     """Root of all errors of chunkwise.

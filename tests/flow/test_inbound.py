@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chunkwise.errors import DecodeError, PathNotFound, TruncatedError
-from chunkwise.flow.inbound import Broken, Inbound
+from chunkwise.errors import DecodeError, LimitError, PathNotFound, StalledError, TruncatedError
+from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.formats import FORMATS
 from chunkwise.formats.paths import PathLike
 from tests.flow.producing import GUARD_SECONDS
@@ -205,3 +205,46 @@ async def test_reading_in_lists_may_stop_and_go_on() -> None:
         assert batch == [1]
         break
     assert [item async for batch in stream.batches() for item in batch] == [2, 3, 4, 5]
+
+
+@both_ways
+async def test_silence_that_is_too_long_is_told_behind_the_items_and_again(reader: Reader) -> None:
+    items: list[Any] = []
+    stream = inbound([b"1\n2\n3", Silent("nothing came for 5 s")], "ndjson")
+    assert stream.failure is None
+    with pytest.raises(StalledError, match="nothing came for 5 s") as caught:
+        await reader(stream, items)
+    error = caught.value
+    assert (items, error.item_index, error.byte_offset, error.format) == ([1, 2], 2, 5, "ndjson")
+    assert stream.failure is error
+    with pytest.raises(StalledError):
+        await reader(stream, items)
+    assert (items, stream.end) == ([1, 2], None)
+
+
+@both_ways
+async def test_a_defect_of_the_chunks_themselves_is_told_with_the_item_that_would_have_come(reader: Reader) -> None:
+    items: list[Any] = []
+    with pytest.raises(LimitError) as caught:
+        await reader(inbound([b"1\n", LimitError("too much comes of one byte")], "ndjson"), items)
+    assert (items, caught.value.item_index) == ([1], 1)
+
+
+async def test_a_message_that_has_no_content_by_its_nature_is_whole_and_empty_in_any_format() -> None:
+    async def nothing(*pieces: bytes) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    stream = Inbound(nothing(), FORMATS["json"].decoder, lambda: False, empty=True)
+    assert [item async for item in stream] == []
+    assert (stream.end, stream.items_seen, stream.bytes_seen) == ("framed", 0, 0)
+    with pytest.raises(TruncatedError):
+        await read(Inbound(nothing(), FORMATS["json"].decoder, lambda: False), [])
+
+
+async def test_one_item_can_be_asked_for() -> None:
+    stream = inbound([b"[1,2,3]"])
+    assert await anext(stream) == 1
+    assert [item async for item in stream] == [2, 3]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)

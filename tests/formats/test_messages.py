@@ -3,12 +3,24 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, RemoteError, TruncatedError
-from chunkwise.formats.messages import LINES, SUBPROTOCOL, Framing, Packer, framing_of, holds_end, unpack
+from chunkwise.formats.messages import (
+    LINES,
+    START_MARK,
+    SUBPROTOCOL,
+    Framing,
+    Packer,
+    framing_of,
+    holds_end,
+    start_record,
+    take_start,
+    unpack,
+)
 from chunkwise.formats.ndjson import END_RECORD, NdjsonDecoder, NdjsonEncoder
 from chunkwise.formats.stream_end import StreamEndDecoder, complete_record, failed_record
 from tests.formats.reading import cuts, every_split, random_split, read
@@ -176,3 +188,29 @@ def test_the_framing_is_agreed_on_by_the_subprotocol() -> None:
     assert [framing_of(SUBPROTOCOL, plain=plain) for plain in (False, True)] == ["lines", "lines"]
     assert [framing_of(other, plain=False) for other in (None, "", "graphql-ws")] == ["items"] * 3
     assert [framing_of(other, plain=True) for other in (None, "", "graphql-ws")] == ["text"] * 3
+
+
+@pytest.mark.parametrize("stream_end", [False, True])
+def test_an_end_record_is_written_only_for_who_asks_and_no_item_may_look_like_one_for_anybody(stream_end: bool) -> None:
+    encoder = LINES.encoder(stream_end=stream_end)
+    assert encoder.encode([1, "a"]) == b'1\n"a"\n'
+    assert encoder.finish() == complete_record(END_RECORD, 2) * stream_end
+    assert encoder.fail({"status": 500}) == failed_record(END_RECORD, 2, {"status": 500}) * stream_end
+    with pytest.raises(EncodeError, match="stream-end") as caught:
+        encoder.encode([3, msgspec.Raw(END_RECORD.before + b"{}}")])
+    assert caught.value.item_index == 3
+
+
+@pytest.mark.parametrize(("etag", "key"), [(None, ()), ("v1", ("day", "id"))])
+def test_where_a_stream_starts_comes_back_and_the_items_behind_it_stay(etag: str | None, key: tuple[str, ...]) -> None:
+    line = start_record(500, etag, key)
+    assert line.startswith(START_MARK)
+    assert take_start(line + b"1\n2\n") == ({"first": 500, "etag": etag, "key": [*key]}, b"1\n2\n")
+    for lines in (b"", b"1\n" + line, line[1:]):
+        assert take_start(lines) == (None, lines)
+
+
+@pytest.mark.parametrize("rest", [b"}\n", b"[]}\n", b'{"first":5\n'])
+def test_a_start_that_is_none_is_an_error(rest: bytes) -> None:
+    with pytest.raises(DecodeError):
+        take_start(START_MARK + rest)

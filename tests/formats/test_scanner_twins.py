@@ -174,3 +174,16 @@ def test_one_variable_chooses_the_twin(pure: str, kind: str) -> None:
     assert done.stdout.decode().split() == [kind, f"chunkwise.formats.scanner_{kind}"]
     if pure == os.environ.get("CHUNKWISE_PURE", ""):
         assert kind == twins.KIND
+
+
+def test_without_a_compiler_the_pure_twins_are_taken() -> None:
+    code = """
+import sys
+sys.modules.update({f"chunkwise.formats.{name}_compiled": None for name in ("encoded", "scanner", "sse", "utf8")})
+from chunkwise.formats import twins
+from chunkwise.flow import twins as more
+print(twins.KIND, twins.Scanner.__module__, more.Items.__module__)
+"""
+    environment = {**os.environ, "CHUNKWISE_PURE": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().split() == ["pure", "chunkwise.formats.scanner_pure", "chunkwise.flow.items_pure"]

@@ -239,3 +239,21 @@ class TestEncoder:
             encoder.encode([ServerSentEvent(data="a"), bad])
         assert caught.value.item_index == 2
         assert encoder.encode([ServerSentEvent(data="a")]) == b"id: 1\ndata: a\n\n"
+
+
+def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> None:
+    encoder = SseEncoder(first=5, key=("day", "id"))
+    data = encoder.encode([{"id": 1, "day": "é", "more": 2}]) + encoder.encode([{"id": None, "day": [3]}])
+    got = events(data)
+    assert [each.id for each in got.items] == ['5 ["é",1]', "6 [[3],null]"]
+    assert got.error is None
+
+
+@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5])
+def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place(bad: Any) -> None:
+    encoder = SseEncoder(key=("id",))
+    encoder.encode([{"id": 0}])
+    with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
+        encoder.encode([{"id": 1}, bad])
+    assert caught.value.item_index == 2
+    assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"

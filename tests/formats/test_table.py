@@ -70,3 +70,11 @@ def test_unknown_names_and_suffixes_say_which_there_are() -> None:
         by_name("xml")
     with pytest.raises(UnknownFormat, match=r"\.ndjson"):
         by_suffix("a.xml")
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "B.NDJSON.ZST"])
+def test_a_compressed_file_is_told_to_be_one(name: str) -> None:
+    with pytest.raises(UnknownFormat, match="decompress"):
+        by_suffix(name)
+    with pytest.raises(UnknownFormat, match=r"suffixes [^;]*$"):
+        by_suffix("a.exe")

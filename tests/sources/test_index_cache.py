@@ -163,3 +163,13 @@ def test_the_folder_is_where_caches_are(tmp_path: Path, monkeypatch: pytest.Monk
     assert index_cache._folder() == tmp_path / "own" / "file-indexes"
     monkeypatch.setenv("CHUNKWISE_CACHE", "")
     assert index_cache._folder() is None
+
+
+def test_whoever_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CHUNKWISE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert index_cache._folder() is None

@@ -1,10 +1,8 @@
 """sources/sql.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
 
 import asyncio
-import random
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
@@ -20,13 +18,18 @@ from chunkwise import FORMATS
 from chunkwise.errors import EncodeError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.sources import sql
-from chunkwise.sources.batches import Batches
-from tests.databases import KINDS, Database
+from tests.databases import Database
 from tests.flow.producing import GUARD_SECONDS
-
-everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
-in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
-in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
+from tests.sources.querying import (
+    batches_of,
+    came_and_error,
+    encoded,
+    everywhere,
+    in_postgres,
+    in_sqlite,
+    items_of,
+    read_and_cancel,
+)
 
 USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
 
@@ -43,30 +46,6 @@ def numbers(database: Database, count: int) -> str:
     if database.kind == "postgresql":
         return f"select n from generate_series(1, {count}) as g(n)"
     return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"
-
-
-def batches_of(source: Any) -> AsyncGenerator[list[Any], None]:
-    assert isinstance(source, Batches)
-    assert isinstance(source.lists, AsyncGenerator)
-    return source.lists
-
-
-async def items_of(source: Any) -> list[Any]:
-    return [item async for batch in batches_of(source) for item in batch]
-
-
-async def came_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
-    came = []
-    try:
-        async for part in source:
-            came.append(part)  # noqa: PERF401 - those before the error
-    except Exception as error:
-        return came, error
-    return came, None
-
-
-async def encoded(source: Any, name: str = "ndjson") -> str:
-    return b"".join([data async for data in Outbound(source, FORMATS[name].encoder()).pieces()]).decode()
 
 
 # --- what it gives
@@ -362,26 +341,6 @@ async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_ba
             await reading
         assert database.taken == 0
     assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
-
-
-async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> None:
-    """Read a source often, cancelled at any place, again while it cleans up; nothing may be left of that."""
-    seed = random.randrange(1 << 32)
-    print("seed", seed)  # noqa: T201 - shown where the test fails
-    choose = random.Random(seed)
-    before = asyncio.all_tasks()
-    for _ in range(20):
-        reading = asyncio.create_task(items_of(source()))
-        for _ in range(choose.randrange(1, 4)):
-            for _ in range(choose.randrange(20)):
-                await asyncio.sleep(choose.choice([0, 0, 0.001]))
-            reading.cancel()
-        await asyncio.wait({reading}, timeout=GUARD_SECONDS)
-        assert reading.done()
-        assert reading.cancelled() or reading.exception() is None
-    async with asyncio.timeout(GUARD_SECONDS):
-        while database.taken or asyncio.all_tasks() != before:
-            await asyncio.sleep(0.01)
 
 
 @everywhere

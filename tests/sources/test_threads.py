@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chunkwise.sources.threads import batches_in_thread
+from chunkwise.sources.threads import _Thread, batches_in_thread
 
 GUARD_SECONDS = 30
 
@@ -258,3 +258,32 @@ async def test_threads_end_with_their_sources() -> None:
     async with asyncio.timeout(GUARD_SECONDS):
         while any(thread.name.startswith("chunkwise-source") for thread in threading.enumerate()):
             await asyncio.sleep(0.001)
+
+
+async def test_an_iterable_that_ends_before_it_begins_is_an_error_and_no_end() -> None:
+    class Odd:
+        def __iter__(self) -> Iterator[int]:
+            raise StopIteration
+
+    with pytest.raises(RuntimeError, match="__iter__ raised StopIteration"):
+        await everything(Odd())
+
+
+async def test_a_call_that_was_cancelled_while_it_waited_is_not_made() -> None:
+    go = threading.Event()
+    made: list[str] = []
+    thread = _Thread()
+    try:
+        first = thread.call(go.wait)
+        waiting = thread.call(made.append, "cancelled")
+        last = thread.call(made.append, "last")
+        waiting.cancel()
+        await asyncio.sleep(0)  # which tells the thread's side
+        go.set()
+        async with asyncio.timeout(GUARD_SECONDS):
+            await first
+            await last
+    finally:
+        go.set()
+        thread.end()
+    assert made == ["last"]

@@ -1,6 +1,7 @@
 """A real nginx between our server and its clients."""
 
 import os
+import random
 import socket
 import subprocess
 import time
@@ -33,9 +34,16 @@ http {{
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
+    """A port for a program that has to be told one.
+
+    None of those that the kernel gives to whoever asks for any (Linux: 32768 to 60999), or a connection of another test
+    might have it before the program does. Nor does the seed of a test choose it: two runs with one seed would meet.
+    """
+    choose = random.SystemRandom()
+    while True:
+        port = choose.randrange(15_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:

@@ -7,12 +7,14 @@ both sides, hides what another client would see.
 import asyncio
 import csv
 import io
+import itertools
 import json
 import re
 import socket
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -60,10 +62,10 @@ every_format = pytest.mark.parametrize("name", NAMES)
 every_end_record = pytest.mark.parametrize("name", [name for name in NAMES if FORMATS[name].end_record])
 every_version = pytest.mark.parametrize("version", VERSIONS)
 every_coding = pytest.mark.parametrize("coding", CODINGS)
-every_count = pytest.mark.parametrize("count", [0, 1, 3, len(ROWS)], ids=lambda count: f"after {count}")
 every_ending = pytest.mark.parametrize("ending", ENDINGS)
 every_failure = pytest.mark.parametrize("ending", FAILURES)
-every_kind = pytest.mark.parametrize("kind", ["hot", "in turns"])
+COUNTS = [0, 1, 3, len(ROWS)]
+"""Behind how many rows a source ends. Each test goes through all: a test for each would take longer than the case."""
 
 
 # ---- the server: the query says how its source is to end
@@ -338,27 +340,33 @@ async def check_case(port: int, name: str, version: str, coding: str, count: int
         assert len(pieces) >= count, "each row has left before the source goes on"
 
 
+@contextmanager
+def named(count: int, kind: str = "in turns") -> Iterator[None]:
+    """Let an error say which cell of the matrix it is of."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"after {count} rows, {kind}")
+        raise
+
+
 @every_format
 @every_version
 @every_coding
-@every_count
 @every_failure
-@every_kind
-async def test_a_source_that_fails(
-    port: int, name: str, version: str, coding: str, count: int, ending: str, kind: str
-) -> None:
-    await check_case(port, name, version, coding, count, ending, kind)
+async def test_a_source_that_fails(port: int, name: str, version: str, coding: str, ending: str) -> None:
+    for count, kind in itertools.product(COUNTS, ["hot", "in turns"]):
+        with named(count, kind):
+            await check_case(port, name, version, coding, count, ending, kind)
 
 
 @every_format
 @every_version
 @every_coding
-@every_count
-@every_kind
-async def test_a_source_that_returns_early(
-    port: int, name: str, version: str, coding: str, count: int, kind: str
-) -> None:
-    await check_case(port, name, version, coding, count, "returns", kind)
+async def test_a_source_that_returns_early(port: int, name: str, version: str, coding: str) -> None:
+    for count, kind in itertools.product(COUNTS, ["hot", "in turns"]):
+        with named(count, kind):
+            await check_case(port, name, version, coding, count, "returns", kind)
 
 
 @every_format
@@ -402,10 +410,11 @@ async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
 @every_format
 @every_version
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-@every_count
 @every_ending
-async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, count: int, ending: str) -> None:
-    await check_case(port, name, version, coding, count, ending, "in a thread")
+async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, ending: str) -> None:
+    for count in COUNTS:
+        with named(count, "in a thread"):
+            await check_case(port, name, version, coding, count, ending, "in a thread")
 
 
 # ---- end records: said once more, inside the format
@@ -426,11 +435,16 @@ def record_in(name: str, piece: bytes) -> Any:
 @every_end_record
 @every_version
 @every_coding
-@every_count
 @every_ending
 async def test_an_end_record_is_the_last_thing_and_a_piece_of_its_own(
-    port: int, name: str, version: str, coding: str, count: int, ending: str
+    port: int, name: str, version: str, coding: str, ending: str
 ) -> None:
+    for count in COUNTS:
+        with named(count):
+            await check_end_record(port, name, version, coding, count, ending)
+
+
+async def check_end_record(port: int, name: str, version: str, coding: str, count: int, ending: str) -> None:
     request = request_of(name, version, coding, count, ending, prefer="stream-end")
     came, reset = await talk(port, request + NEXT if version == "1.1" else request)
     whole = ending == "returns"

@@ -35,6 +35,9 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".br", ".zip")
 def by_name(name: str | Format) -> Format:
     """Return the format of that name; a `Format` is returned as it is.
 
+    Args:
+        name: one of `FORMATS`.
+
     Raises:
         UnknownFormat: there is none.
     """
@@ -48,6 +51,9 @@ def by_name(name: str | Format) -> Format:
 
 def by_media_type(content_type: str) -> Format:
     """Return the format of a ``Content-Type`` header, its parameters and structured suffix (RFC 6839) understood.
+
+    Args:
+        content_type: the header's value: ``"application/json; charset=utf-8"``.
 
     Raises:
         UnknownFormat: no format has that media type, or its charset is not UTF-8.
@@ -69,6 +75,9 @@ def by_media_type(content_type: str) -> Format:
 
 def by_suffix(file_name: str) -> Format:
     """Return the format of a file's name.
+
+    Args:
+        file_name: with its suffix, of any case: ``"users.csv"``.
 
     Raises:
         UnknownFormat: no format has its suffix.

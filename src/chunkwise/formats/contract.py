@@ -23,6 +23,9 @@ class Limits:
         max_item_bytes: bytes of one item as they stand in the stream.
         max_depth: arrays and objects inside each other; the root is at depth 1.
         max_line_bytes: bytes of one line, where the format has lines, without its line end.
+
+    Raises:
+        ValueError: one of them is less than 1.
     """
 
     max_item_bytes: int = 64 * 2**20
@@ -90,6 +93,9 @@ class Encoder(Protocol):
     def encode(self, batch: Sequence[Any]) -> bytes:
         """Return the bytes of a batch of items, with one call of the engine.
 
+        Args:
+            batch: any number of items, also none.
+
         Raises:
             EncodeError: an item that the format cannot hold; ``item_index`` counts from the start of the stream.
             LivePart: the item at ``index`` of the batch holds iterators or awaitables, and must be written in parts.
@@ -153,6 +159,9 @@ class Decoder(Protocol):
 
         A defect behind those items is kept, and raised by the next call of `feed` (also with ``b""``, which never
         means the end) or `finish`: so nothing that came whole is lost.
+
+        Args:
+            data: the next bytes, cut anywhere.
 
         Raises:
             DecodeError: the bytes are not the format.

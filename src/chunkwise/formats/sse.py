@@ -26,6 +26,8 @@ from chunkwise.formats.twins import event_texts, whole_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["ServerSentEvent"]
+
 _line_end = re.compile(r"\r\n|\r|\n")
 _END_RECORD = EndRecordMarks(before=f"event: {STREAM_END}\ndata: ".encode(), after=b"\n\n", comment=b":")
 

@@ -22,6 +22,8 @@ from chunkwise.sources.index_cache import load, save
 from chunkwise.sources.resumable import Resumable, first_items, resumable
 from chunkwise.sources.threads import batches_in_thread
 
+__all__ = ["file_source", "read_file"]
+
 _BLOCK_BYTES = 64 * 1024
 _GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; no UTF-8 begins so
 _SAVE_BYTES = 256 * 2**20  # read between two times that an index is kept: who is killed has so much to read again

@@ -14,6 +14,8 @@ from typing import Any
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.closing import closing
 
+__all__ = ["Resumable", "resumable"]
+
 _END: Any = object()
 
 
@@ -26,7 +28,14 @@ _ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, without what is no ASCII
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """See `resumable`, which makes it."""
+    """A source that can start at any of its items: see `resumable`, which makes it.
+
+    Attributes:
+        factory: gives the source from an item on.
+        etag: names the version of the items, or None.
+        total: how many items there are in all, or None.
+        key: the members of an item that tell its place; empty where its index does.
+    """
 
     factory: Callable[[Any], Any]
     etag: str | None

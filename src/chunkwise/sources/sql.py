@@ -27,6 +27,8 @@ from chunkwise.sources.sql_keys import Key, find_key
 from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
 from chunkwise.sources.sql_values import PlainValues
 
+__all__ = ["rows", "table"]
+
 _BATCH_ROWS = 2000
 _LIMIT = "chunkwise_limit"  # which is none of a condition's own parameters
 
@@ -192,11 +194,10 @@ class _Pages:
         if not self._key.may_be_null:
             return
         null = sa.or_(*[column.is_(None) for column in self._keys])
-        statement = sa.select(sa.literal(1)).select_from(self._source).where(null).limit(1)
-        async with self._engine.connect() as connection:
-            if (await connection.execute(statement)).first() is not None:
-                msg = f"{self._key.told} is NULL in a row of table {self._key.table!r}: it has no place in the order"
-                raise ValueError(msg)
+        statement = sa.select(sa.literal(1).label("found")).select_from(self._source).where(null).limit(1)
+        if await fetch_at_once(self._engine, Query(statement, untyped=False), {}, 1):
+            msg = f"{self._key.told} is NULL in a row of table {self._key.table!r}: it has no place in the order"
+            raise ValueError(msg)
 
 
 async def _plain(

@@ -27,6 +27,9 @@ class Fault:
         piece_bytes: how many bytes are passed on at once, or None for all that came.
         every_seconds: the pause between such pieces.
         as_http10: whether the request is sent on as HTTP/1.0.
+
+    Raises:
+        ValueError: a number is negative, or a piece has no bytes; or two faults of one kind are joined.
     """
 
     end: End | None = None
@@ -69,6 +72,10 @@ def cut_at(count: int, *, of: Part = "answer") -> Fault:
     All `at` faults count bytes on the wire, so that sizes of chunks count, too; 0 is before the first byte, once the
     server has begun to answer. On a connection that is used again the count goes on: it is one for the connection, and
     ``of="body"`` counts from the body of its first answer.
+
+    Args:
+        count: after how many bytes.
+        of: where these are counted from: the first byte of the status line, or of the body.
     """
     return Fault(end="cut", at=count, of=of)
 
@@ -78,17 +85,31 @@ def reset_at(count: int, *, of: Part = "answer") -> Fault:
 
     Under Linux that is known; elsewhere the reset waits a tenth of a second. What the client's kernel has is not yet
     read: Linux gives it before the reset, other systems may forget it, and so do asyncio's own streams.
+
+    Args:
+        count: after how many bytes; see `cut_at`.
+        of: see `cut_at`.
     """
     return Fault(end="reset", at=count, of=of)
 
 
 def stall_at(count: int, *, of: Part = "answer") -> Fault:
-    """Pass on that many bytes of the answer and then no more; the connection stays open until the client leaves."""
+    """Pass on that many bytes of the answer and then no more; the connection stays open until the client leaves.
+
+    Args:
+        count: how many bytes; see `cut_at`.
+        of: see `cut_at`.
+    """
     return Fault(end="stall", at=count, of=of)
 
 
 def dribble(piece_bytes: int, every_seconds: float) -> Fault:
-    """Pass the answer on in pieces of a few bytes, with a pause behind each."""
+    """Pass the answer on in pieces of a few bytes, with a pause behind each.
+
+    Args:
+        piece_bytes: how many bytes a piece has.
+        every_seconds: how long the pauses are.
+    """
     return Fault(piece_bytes=piece_bytes, every_seconds=every_seconds)
 
 

@@ -1,4 +1,7 @@
-"""Fixtures for pytest: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. The only file that needs pytest-asyncio."""
+"""Fixtures for pytest: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. The only file that needs pytest-asyncio.
+
+`fault_proxy` starts proxies that break answers, and closes them when the test ends.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import pytest_asyncio
 from chunkwise.testing.faults import Fault
 from chunkwise.testing.proxy import FaultProxy
 
+__all__ = ["StartFaultProxy", "fault_proxy"]
+
 
 class StartFaultProxy(Protocol):
     """What the fixture `fault_proxy` gives: a call that starts a proxy."""
@@ -18,7 +23,14 @@ class StartFaultProxy(Protocol):
     async def __call__(
         self, port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None
     ) -> FaultProxy:
-        """Return a proxy before the server at that port, until the test ends. See `FaultProxy`."""
+        """Return a proxy before the server at that port, until the test ends.
+
+        Args:
+            port: of the server.
+            fault: what is done to each connection.
+            host: of the server.
+            times: to how many connections it is done; None for all. See `FaultProxy`.
+        """
 
 
 @pytest_asyncio.fixture

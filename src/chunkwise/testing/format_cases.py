@@ -39,6 +39,9 @@ def format_cases(
         items: what is encoded: three or more that differ, and not many, since every cut of their bytes is tried.
         decoded: what the decoder makes of them, where that is something else.
         refused: items that the format cannot hold; the encoder raises `EncodeError` for each. Empty if it holds all.
+
+    Raises:
+        ValueError: there are no items, or ``decoded`` is not as many.
     """
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
     promises: list[Callable[[], None]] = [

@@ -60,7 +60,11 @@ class FaultProxy:
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
-        """Return the URL of a path of the server, through the proxy."""
+        """Return the URL of a path of the server, through the proxy.
+
+        Args:
+            path: with its slash, and the query.
+        """
         return f"http://127.0.0.1:{self.port}{path}"
 
     async def __aenter__(self) -> Self:

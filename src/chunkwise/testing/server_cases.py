@@ -36,6 +36,9 @@ def server_cases(
         slow_seconds: how long that source waits.
         headers: of each request: an Accept, say.
         patience_seconds: after how long an answer that does not end is judged by what came.
+
+    Raises:
+        ValueError: a URL is not ``http://``.
     """
     for url in filter(None, (url_complete, url_failing, url_slow)):
         if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:

@@ -73,6 +73,8 @@ def items(
         limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
 
     Raises:
+        TypeError: the message is nothing that can be read, or the path is none.
+        ValueError: a limit is less than 1.
         UnknownFormat: the content type is no format's, and ``format`` was not given.
         TruncatedError: while reading: the stream stopped before its end.
         StalledError: while reading: nothing came for longer than the session's ``sock_read`` allows.
@@ -136,6 +138,8 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
         limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
 
     Raises:
+        TypeError: it is a WebSocket.
+        ValueError: a limit is less than 1.
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
     bounds = Limits(**limits)

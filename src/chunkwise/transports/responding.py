@@ -233,11 +233,15 @@ def streaming(handler: Producer | None = None, **options: Any) -> Any:
     """Make an aiohttp handler of a generator function that takes the request and yields items.
 
     Async generator functions run on the loop, plain generator functions in a thread. Methods of a `web.View` work, too.
-    The options are those of `respond`.
+
+    Args:
+        handler: the generator function; left out where options are given: ``@streaming(format="ndjson")``.
+        options: those of `respond`, ``format`` among them.
 
     Raises:
         TypeError: what is decorated is no generator function, or an option is none of `respond`.
         UnknownFormat: ``format`` names none.
+        ValueError: one of the origins is none.
     """
     inspect.signature(respond).bind(None, None, **options)
     offered(options.get("format"))

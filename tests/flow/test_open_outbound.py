@@ -1,0 +1,137 @@
+"""flow/outbound.py, how a stream is opened: what is a stream and what a document, and what is told of it on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from chunkwise.errors import EncodeError
+from chunkwise.flow.outbound import Outbound, is_stream, open_outbound
+from chunkwise.formats import FORMATS
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import resumable
+from tests.flow.producing import GUARD_SECONDS, Held, run_to_failure
+
+
+async def numbers(count: int = 3) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def numbers_in_a_thread() -> Iterator[int]:
+    yield from range(3)
+
+
+STREAMS: dict[str, Any] = {
+    "an async generator": numbers,
+    "a generator": numbers_in_a_thread,
+    "a list": lambda: [0, 1, 2],
+    "a set of one": lambda: {0},
+    "lists": lambda: Batches([[0, 1], [2]]),
+    "a source that starts anywhere": lambda: resumable(lambda start: range(start, 3)),
+}
+VALUES: list[Any] = ["text", b"bytes", bytearray(b"x"), {"a": 1}, 5, None, 1.5]
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_an_iterable_is_a_stream_of_its_items(kind: str) -> None:
+    source = STREAMS[kind]()
+    assert is_stream(source)
+    stream = open_outbound(source, FORMATS["json"])
+    data = b"".join([piece async for piece in stream.pieces()])
+    assert data == (b"[0]" if kind == "a set of one" else b"[0,1,2]")
+    assert (stream.items_sent, stream.complete) == (1 if kind == "a set of one" else 3, True)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_texts_mappings_and_what_cannot_be_iterated_are_values(value: Any) -> None:
+    assert not is_stream(value)
+
+
+async def test_an_awaitable_is_a_value() -> None:
+    waiting = asyncio.sleep(0, "later")
+    assert not is_stream(waiting)
+    assert b"".join([piece async for piece in open_outbound(waiting, FORMATS["json"]).pieces()]) == b'"later"'
+
+
+async def test_a_value_is_written_as_a_document() -> None:
+    document = {"rows": numbers(2), "count": 2}
+    data = b"".join([piece async for piece in open_outbound(document, FORMATS["json"]).pieces()])
+    assert data == b'{"rows":[0,1],"count":2}'
+
+
+@pytest.mark.parametrize("function", [numbers, numbers_in_a_thread, len, "".join, str.upper, str.__str__])
+def test_a_function_that_nobody_has_called_is_no_source(function: Any) -> None:
+    with pytest.raises(TypeError, match="call it"):
+        open_outbound(function, FORMATS["json"])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_generator_that_is_spent_is_no_stream_of_no_items(wrapped: bool) -> None:
+    spent: list[Any] = [numbers(), numbers_in_a_thread()]
+    assert [item async for item in spent[0]] == [*spent[1]]
+    for source in spent:
+        with pytest.raises(ValueError, match="spent"):
+            open_outbound(Batches(source) if wrapped else source, FORMATS["json"])
+
+
+async def test_where_a_stream_begins_and_by_what_key_stands_in_its_ids() -> None:
+    rows = [{"id": 7}, {"id": 8}]
+    stream = open_outbound(rows, FORMATS["sse"], stream_end=True, first=5, key=["id"])
+    data = b"".join([piece async for piece in stream.pieces()])
+    assert data.startswith(b'id: 5 [7]\ndata: {"id":7}\n\nid: 6 [8]\n')
+    assert data.endswith(b'event: stream-end\ndata: {"status":"complete","items":2}\n\n')
+
+
+async def test_a_reader_that_wakes_a_stream_gets_an_empty_piece_though_nothing_is_ready() -> None:
+    held = Held()
+    stream = Outbound(held.rows(), FORMATS["ndjson"].encoder())
+    pieces = stream.pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert (await anext(pieces)).endswith(b"\n")
+        waiting = asyncio.ensure_future(anext(pieces))
+        await held.waiting.wait()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        stream.wake()
+        assert await waiting == b""
+        assert (stream.items_sent, stream.in_item, stream.complete) == (1, False, False)
+        held.go.set()
+        rest = b"".join([piece async for piece in pieces])
+    assert rest.count(b"\n") == 1
+    assert stream.complete
+
+
+async def test_inside_an_item_in_parts_it_is_told_that_nothing_can_stand_there() -> None:
+    held = Held()
+    stream = open_outbound([{"before": "x", "rows": held.rows()}], FORMATS["ndjson"], stream_end=True)
+    pieces = stream.pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        came = await anext(pieces)
+        await held.waiting.wait()
+        came += stream.take_rest()
+        assert came.startswith(b'{"before":"x","rows":[')
+        assert stream.in_item
+        assert stream.fail({"status": 500}) == b""
+        await pieces.aclose()
+
+
+async def test_a_source_that_failed_is_told_in_the_format_behind_its_items() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    stream = open_outbound(failing(), FORMATS["ndjson"], stream_end=True)
+    data, error = await run_to_failure(stream)
+    assert (data, type(error), stream.complete) == (b"1\n", ValueError, False)
+    record = stream.fail({"title": "Oh", "status": 500})
+    assert record == b' {"stream-end":{"status":"failed","items":1,"problem":{"title":"Oh","status":500}}}\n'
+
+
+async def test_an_item_that_the_format_cannot_hold_is_told_with_its_place() -> None:
+    stream = open_outbound([1, 2, object()], FORMATS["json"])
+    data, error = await run_to_failure(stream)
+    assert data == b"[1,2"
+    assert isinstance(error, EncodeError)
+    assert error.item_index == 2

@@ -1,0 +1,84 @@
+"""errors.py: the tree in its docstring is the tree of its classes."""
+
+import builtins
+import re
+from typing import NamedTuple
+
+from chunkwise import errors
+
+
+class Drawn(NamedTuple):
+    """One class in the drawing.
+
+    Attributes:
+        name: of the class.
+        depth: how many classes stand above it.
+        builtin: the exception of Python's that it is as well, or "".
+        told: what it means, in words.
+    """
+
+    name: str
+    depth: int
+    builtin: str
+    told: str
+
+
+_LINE = re.compile(r"^((?:│   |    )*(?:├── |└── )?)(\w+)(?:\((\w+)\))?(?: +(.*))?$")
+
+
+def drawn(docstring: str) -> list[Drawn]:
+    """The classes of the drawing behind "::", each behind the one above it."""
+    block = docstring.split("::\n\n")[1]
+    found = []
+    for line in block.splitlines():
+        match = _LINE.match(line.removeprefix("    "))
+        if match:
+            found.append(Drawn(match[2], len(match[1]) // 4, match[3] or "", match[4] or ""))
+    return found
+
+
+def parents(tree: list[Drawn]) -> dict[str, str]:
+    """The class above each: the last one before it that is less deep."""
+    above: dict[str, str] = {}
+    path: list[str] = []
+    for each in tree:
+        del path[each.depth :]
+        above[each.name] = path[-1] if path else "Exception"
+        path.append(each.name)
+    return above
+
+
+def test_the_drawn_tree_is_that_of_the_classes() -> None:
+    tree = drawn(errors.__doc__ or "")
+    classes = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and name != "Any"}
+    assert [each.name for each in tree] == [*classes], "the order counts, too"
+    above = parents(tree)
+    for each in tree:
+        kind = classes[each.name]
+        own, *builtin = kind.__bases__
+        assert own.__name__ == above[each.name], each.name
+        assert [base.__name__ for base in builtin] == [each.builtin] * bool(each.builtin), each.name
+        assert all(base is getattr(builtins, base.__name__) for base in builtin), each.name
+        assert each.told or each.depth == 0, f"{each.name}: what is it?"
+
+
+def test_a_drawing_is_read_as_it_is_drawn() -> None:
+    text = """Words.
+
+    ::
+
+        Root
+        ├── One(TypeError)        words here
+        │   ├── Two               and here
+        │   └── Three(EOFError)   and
+        └── Four                  there
+    """.replace("\n    ", "\n")
+    tree = drawn(text)
+    assert [(each.name, each.depth, each.builtin) for each in tree] == [
+        ("Root", 0, ""),
+        ("One", 1, "TypeError"),
+        ("Two", 2, ""),
+        ("Three", 2, "EOFError"),
+        ("Four", 1, ""),
+    ]
+    assert parents(tree) == {"Root": "Exception", "One": "Root", "Two": "One", "Three": "One", "Four": "Root"}

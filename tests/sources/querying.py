@@ -1,0 +1,78 @@
+"""How the tests ask databases: what a source gives, how it ends, and whether it goes on behind each of its items."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from chunkwise import FORMATS
+from chunkwise.flow.outbound import Outbound
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import Resumable
+from tests.databases import KINDS, Database
+from tests.flow.producing import GUARD_SECONDS
+
+everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
+in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
+in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
+
+
+def batches_of(source: Any) -> AsyncGenerator[list[Any], None]:
+    assert isinstance(source, Batches)
+    assert isinstance(source.lists, AsyncGenerator)
+    return source.lists
+
+
+async def items_of(source: Any) -> list[Any]:
+    return [item async for batch in batches_of(source) for item in batch]
+
+
+async def came_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
+    came = []
+    try:
+        async for part in source:
+            came.append(part)  # noqa: PERF401 - those before the error
+    except Exception as error:
+        return came, error
+    return came, None
+
+
+async def encoded(source: Any, name: str = "ndjson") -> str:
+    return b"".join([data async for data in Outbound(source, FORMATS[name].encoder()).pieces()]).decode()
+
+
+async def resumed_everywhere(source: Resumable, expected: list[Any]) -> None:
+    """Go on behind each item, by its key as a client has it that reads JSON, and as one that reads CSV."""
+    whole = await items_of(source.start())
+    assert repr(whole) == repr(expected)  # NaN is not equal to itself
+    for name in ("ndjson", "csv"):
+        text = await encoded([*whole], name)
+        decoder = FORMATS[name].decoder()
+        read = [*decoder.feed(text.encode()), *decoder.finish(framed=True)]
+        assert len(read) == len(whole)
+        for index, item in enumerate(read):
+            after = [item[part] for part in source.key]
+            rest = await items_of(source.start(index + 1, after))
+            assert repr(rest) == repr(whole[index + 1 :]), (name, after)
+
+
+async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> None:
+    """Read a source often, cancelled at any place, again while it cleans up; nothing may be left of that."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)  # noqa: T201 - shown where the test fails
+    choose = random.Random(seed)
+    before = asyncio.all_tasks()
+    for _ in range(20):
+        reading = asyncio.create_task(items_of(source()))
+        for _ in range(choose.randrange(1, 4)):
+            for _ in range(choose.randrange(20)):
+                await asyncio.sleep(choose.choice([0, 0, 0.001]))
+            reading.cancel()
+        await asyncio.wait({reading}, timeout=GUARD_SECONDS)
+        assert reading.done()
+        assert reading.cancelled() or reading.exception() is None
+    async with asyncio.timeout(GUARD_SECONDS):
+        while database.taken or asyncio.all_tasks() != before:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,121 @@
+"""sources/resumable.py: a source from any item on, and the first items of any source, which is closed behind them."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Self
+
+import pytest
+
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import first_items, resumable
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_without_a_key_a_source_starts_at_an_index(start: int) -> None:
+    source = resumable(lambda first: ["from", first], etag="v1", total=5)
+    assert source.start(start) == ["from", start]
+    assert source.start(start, ["what nobody asked for"]) == ["from", start]
+    assert source.start() == ["from", 0]
+    assert (source.etag, source.total, source.key) == ("v1", 5, ())
+
+
+def test_with_a_key_a_source_starts_behind_that() -> None:
+    source = resumable(lambda after: ["behind", after], key=["day", "id"])
+    assert source.start(7, ["2024-02-29", 5]) == ["behind", ("2024-02-29", 5)]
+    assert source.start() == ["behind", None]
+    assert source.key == ("day", "id")
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "told"),
+    [
+        ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
+        (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
+        (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
+        (list, {"etag": "a b"}, "etag: got 'a b'"),
+        (list, {"etag": "\u00e9"}, "etag: got"),
+        (list, {"total": -1}, "total: got -1, expected a number of items"),
+    ],
+)
+def test_what_cannot_be_is_refused(factory: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        resumable(factory, **options)
+
+
+@pytest.mark.parametrize("etag", ["", "v1", "!#~[]", None])
+def test_any_etag_of_printable_characters_is_one_and_an_empty_stream_has_a_total(etag: str | None) -> None:
+    assert resumable(list, etag=etag, total=0).etag == etag
+
+
+class Plain:
+    """An async iterator that cannot be closed."""
+
+    def __init__(self, *items: Any) -> None:
+        self._items = iter(items)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+closed: list[str] = []
+
+
+async def generated(*items: Any) -> AsyncIterator[Any]:
+    try:
+        for item in items:
+            yield item
+    finally:
+        closed.append("async")
+
+
+def generated_in_a_thread(*items: Any) -> Iterator[Any]:
+    try:
+        yield from items
+    finally:
+        closed.append("sync")
+
+
+async def all_of(source: Any) -> list[Any]:
+    if isinstance(source, Batches):
+        return [item async for batch in source for item in batch]
+    return [item async for item in source] if hasattr(source, "__aiter__") else list(source)
+
+
+KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "an async generator": (lambda: generated(0, 1, 2, 3), ["async"]),
+    "an async iterator": (lambda: Plain(0, 1, 2, 3), []),
+    "a generator": (lambda: generated_in_a_thread(0, 1, 2, 3), ["sync"]),
+    "a list": (lambda: [0, 1, 2, 3], []),
+    "lists": (lambda: Batches(generated([0], [], [1, 2, 3])), ["async"]),
+    "lists in a thread": (lambda: Batches(generated_in_a_thread([0], [], [1, 2, 3])), ["sync"]),
+}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_first_items_of_a_source_are_a_source_that_closes_it(kind: str, count: int) -> None:
+    make, told = KINDS[kind]
+    closed.clear()
+    first = first_items(make(), count)
+    assert isinstance(first, Batches) == kind.startswith("lists")
+    assert await all_of(first) == [0, 1, 2, 3][:count]
+    assert closed == told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_first_none_are_none(kind: str) -> None:
+    assert await all_of(first_items(KINDS[kind][0](), 0)) == []
+
+
+async def test_no_more_is_asked_of_a_source_than_its_first_items() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        raise AssertionError("nobody wants a third")
+
+    assert await all_of(first_items(failing(), 2)) == [0, 1]
+    assert await all_of(first_items((n if n < 2 else 1 // 0 for n in range(3)), 2)) == [0, 1]

@@ -1,0 +1,72 @@
+"""Sources and handlers that the tests serve over WebSockets, to clients that read and send by hand (`frames`)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import chunkwise
+from chunkwise import Outcome, respond
+from tests.transports.frames import BOTH_FRAMINGS
+from tests.transports.watched import Watched
+from tests.transports.wire import Handler
+
+both_framings = pytest.mark.parametrize("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
+
+END = ' {"stream-end":{"status":"complete","items":%d}}'
+
+
+class Waiting:
+    """A source that gives its items, and then waits for ever.
+
+    Attributes:
+        saw: the class of what has ended it.
+        at: when, on the loop's clock.
+        closed: set then.
+    """
+
+    def __init__(self, *items: Any) -> None:
+        self.saw = ""
+        self.at = 0.0
+        self.closed = asyncio.Event()
+        self._items = items
+
+    async def items(self) -> AsyncIterator[Any]:
+        try:
+            for item in self._items:
+                yield item
+            await asyncio.Event().wait()
+        except BaseException as error:
+            self.saw, self.at = type(error).__name__, asyncio.get_running_loop().time()
+            raise
+        finally:
+            self.closed.set()
+
+
+async def counting(count: int, *, error: BaseException | None = None) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+        await asyncio.sleep(0)
+    if error is not None:
+        raise error
+
+
+def echoing(**options: Any) -> Handler:
+    """A handler that gives back each item, as soon as it came."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async def source() -> AsyncIterator[Any]:
+            async for item in chunkwise.items(request):
+                yield item
+
+        return await respond(request, source(), **options)
+
+    return handler
+
+
+async def only_outcome(server: Watched) -> Outcome:
+    outcome = await server.outcome()
+    assert not server.has_more
+    return outcome
