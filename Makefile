@@ -4,7 +4,7 @@ PORT ?= 8080
 PATHS ?= .venv/data
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check bench bench-quick clean lock data
+.PHONY: demo serve test check docs bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -18,6 +18,9 @@ check: .venv/.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
+	.venv/bin/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
 
 bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
 	.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
@@ -41,6 +44,9 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
+	$(GROUP) docs | $(PIN) -c requirements/dev.txt -o requirements/docs.txt -
+	sed -i -e '1i # Made by `make lock`: the group "docs", beside requirements/dev.txt. Only `make docs` installs it.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/docs (group)/' requirements/docs.txt
 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
@@ -54,4 +60,8 @@ data: .venv/.installed
 
 .venv/.bench-installed: .venv/.installed requirements/bench.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
+	touch $@
+
+.venv/.docs-installed: .venv/.installed requirements/docs.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/docs.txt
 	touch $@
