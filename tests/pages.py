@@ -72,9 +72,9 @@ class Reader:
         self._names: dict[str, Any] = {}
         self._printed = io.StringIO()
         self._serving = ExitStack()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._socket = self._serving.enter_context(socket.socket())
+        self._socket.bind(("127.0.0.1", 0))
+        self._port = self._socket.getsockname()[1]
 
     @property
     def said(self) -> list[str]:
@@ -92,7 +92,7 @@ class Reader:
 
     def _serve(self, app: web.Application, port: int) -> None:
         assert port == self._port
-        self._serving.enter_context(in_a_thread(app, port))
+        self._serving.enter_context(in_a_thread(app, self._socket))
 
     def _type(self, console: str) -> None:
         for step in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
@@ -114,7 +114,7 @@ class Reader:
 
 
 @contextmanager
-def in_a_thread(app: web.Application, port: int) -> Iterator[None]:
+def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
     """Serve an application on a loop of its own."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
@@ -123,7 +123,7 @@ def in_a_thread(app: web.Application, port: int) -> Iterator[None]:
         stop = asyncio.Event()
         try:
             await runner.setup()
-            await web.TCPSite(runner, "localhost", port).start()
+            await web.SockSite(runner, bound).start()
         except BaseException as error:
             started.set_exception(error)
             raise
