@@ -1,7 +1,8 @@
 """A Markdown page -> its examples, run as a reader would run them.
 
 All Python blocks of a page are one program: `web.run_app` serves in a thread, so that what stands behind it goes on,
-and port 8081 is a free one. In `console` blocks, what stands behind a `$` is run by a shell.
+and port 8081 is a free one. In `console` blocks, what stands behind a `$` is run by a shell. A script that begins with
+its name is saved.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class Reader:
                     run(code, self._names, self._page, block.line)
                 elif block.language == "console":
                     self._type(code)
+                elif named := re.match(r"// (\S+\.mjs)\n", code):
+                    Path(named[1]).write_text(code)
 
     def _serve(self, app: web.Application, port: int) -> None:
         assert port == self._port

@@ -7,17 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import needs_curl
+from tests.needs import needs_curl, needs_node
 from tests.pages import ROOT, Reader, blocks, expected
 
 DOCS = ROOT / "docs"
 OWN_PROJECT = DOCS / "testing.md"  # whose blocks are the files of a project: tests/testing/test_docs.py
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)]
-WITH_EXAMPLES = [page for page in PAGES if any(block.language in ("python", "console") for block in blocks(page))]
+TOOLS = {"\n$ curl ": needs_curl, "\n$ node ": needs_node}
+WITH_EXAMPLES = [
+    pytest.param(
+        page,
+        marks=[needed for command, needed in TOOLS.items() if command in page.read_text()],
+        id=str(page.relative_to(ROOT)),
+    )
+    for page in PAGES
+    if any(block.language in ("python", "console") for block in blocks(page))
+]
 
 
-@needs_curl
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
 def test_its_examples_run_and_print_what_is_said(page: Path, tmp_path: Path) -> None:
     reader = Reader(page)
     with chdir(tmp_path):
