@@ -4,7 +4,7 @@ PORT ?= 8080
 PATHS ?= .venv/data
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo serve test check docs bench bench-quick clean lock data
+.PHONY: demo serve test check bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	.venv/bin/chunkwise demo --port $(PORT)
 
@@ -19,14 +19,15 @@ check: .venv/.installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
-	.venv/bin/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
-
 bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
 	.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
 
 bench-quick: .venv/.bench-installed
 	.venv/bin/python -m benchmarks --quick
+
+.PHONY: docs
+docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
+	.venv/bin/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
 
 clean:
 	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
@@ -41,12 +42,12 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
 	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip comes with the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
-	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
-	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
-	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
 	$(GROUP) docs | $(PIN) -c requirements/dev.txt -o requirements/docs.txt -
 	sed -i -e '1i # Made by `make lock`: the group "docs", beside requirements/dev.txt. Only `make docs` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/docs (group)/' requirements/docs.txt
+	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
+	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
@@ -58,10 +59,10 @@ data: .venv/.installed
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/.bench-installed: .venv/.installed requirements/bench.txt
-	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
-	touch $@
-
 .venv/.docs-installed: .venv/.installed requirements/docs.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/docs.txt
+	touch $@
+
+.venv/.bench-installed: .venv/.installed requirements/bench.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
 	touch $@
