@@ -7,7 +7,6 @@ release = importlib.metadata.version("chunkwise")
 html_title = f"chunkwise {release}"
 html_theme = "furo"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["*.py"]
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

@@ -8,5 +8,5 @@ from tests.pages import ROOT
 
 
 def test_the_page_is_what_help_says() -> None:
-    tool = runpy.run_path(str(ROOT / "docs" / "command_line.py"))
-    assert tool["PAGE"].read_text() == tool["page"](), "run: python docs/command_line.py"
+    tool = runpy.run_path(str(ROOT / "tools" / "command_line_page.py"))
+    assert tool["PAGE"].read_text() == tool["page"](), "run: python tools/command_line_page.py"
