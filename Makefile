@@ -45,6 +45,10 @@ bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; m
 bench-quick: .venv/.bench-installed
 	.venv/bin/python -m benchmarks --quick
 
+.PHONY: docs
+docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
+	.venv/bin/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
+
 clean:
 	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
 	rm -f src/chunkwise/*/*.c src/chunkwise/*/*.so
@@ -58,6 +62,9 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
 	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip comes with the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
+	$(GROUP) docs | $(PIN) -c requirements/dev.txt -o requirements/docs.txt -
+	sed -i -e '1i # Made by `make lock`: the group "docs", beside requirements/dev.txt. Only `make docs` installs it.' \
+	-e '/^$$/,$$d' -e 's/-r -$$/docs (group)/' requirements/docs.txt
 	$(GROUP) bench | $(PIN) -c requirements/dev.txt -o requirements/bench.txt -
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
@@ -73,6 +80,10 @@ data: .venv/.installed
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.docs-installed: .venv/.installed requirements/docs.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/docs.txt
 	touch $@
 
 .venv/.bench-installed: .venv/.installed requirements/bench.txt

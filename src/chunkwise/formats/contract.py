@@ -138,7 +138,7 @@ class Decoder(Protocol):
 
     @property
     def records_seen(self) -> int:
-        """Records that came whole, whatever the path selects inside them: what an end record counts.
+        """Records that came whole, whatever the path selects inside them; an end record counts them.
 
         It is complete with `finish`, and stays 0 in formats without an end record.
         """

@@ -1,0 +1,12 @@
+"""The page of the command line is what the command line says."""
+
+from __future__ import annotations
+
+import runpy
+
+from tests.pages import ROOT
+
+
+def test_the_page_is_what_help_says() -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "command_line_page.py"))
+    assert tool["PAGE"].read_text() == tool["page"](), "run: python tools/command_line_page.py"

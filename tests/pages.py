@@ -1,0 +1,149 @@
+"""A Markdown page -> its examples, run as a reader would run them.
+
+All Python blocks of a page are one program: `web.run_app` serves in a thread, so that what stands behind it goes on,
+and port 8081 is a free one. In `console` blocks, what stands behind a `$` is run by a shell. A script that begins with
+its name is saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from aiohttp import web
+
+ROOT = Path(__file__).parents[1]
+GUARD_SECONDS = 40
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SAID = re.compile(r"print\(.*\)  # (.*?)(?:;.*)?$", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A block of code.
+
+    Attributes:
+        line: the line of the page before its first.
+    """
+
+    language: str
+    code: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of a page that name a language."""
+    text = page.read_text()
+    return [Block(found[1], found[2], text.count("\n", 0, found.start(2))) for found in _BLOCK.finditer(text)]
+
+
+def section(page: Path, heading: str) -> str:
+    return page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def examples(page: Path, heading: str) -> list[str]:
+    """The Python code of a section."""
+    return [found[2] for found in _BLOCK.finditer(section(page, heading)) if found[1] == "python"]
+
+
+def run(code: str, names: dict[str, Any], page: Path, line: int = 0) -> None:
+    exec(compile("\n" * line + code, str(page), "exec"), names)
+
+
+class Reader:
+    """Who runs a page from its first block to its last, in a folder of its own.
+
+    Attributes:
+        said: what the Python blocks have printed.
+    """
+
+    def __init__(self, page: Path) -> None:
+        self._page = page
+        self._names: dict[str, Any] = {}
+        self._printed = io.StringIO()
+        self._serving = ExitStack()
+        self._socket = self._serving.enter_context(socket.socket())
+        self._socket.bind(("127.0.0.1", 0))
+        self._port = self._socket.getsockname()[1]
+
+    @property
+    def said(self) -> list[str]:
+        return self._printed.getvalue().splitlines()
+
+    def read(self) -> None:
+        """Run all; an assertion says which command of the page prints something else."""
+        with self._serving, patch.object(web, "run_app", self._serve), redirect_stdout(self._printed):
+            for block in blocks(self._page):
+                code = re.sub(r"\b8081\b", str(self._port), block.code)
+                if block.language == "python":
+                    run(code, self._names, self._page, block.line)
+                elif block.language == "console":
+                    self._type(code)
+                elif named := re.match(r"// (\S+\.mjs)\n", code):
+                    Path(named[1]).write_text(code)
+
+    def _serve(self, app: web.Application, port: int) -> None:
+        assert port == self._port
+        self._serving.enter_context(in_a_thread(app, self._socket))
+
+    def _type(self, console: str) -> None:
+        for step in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+            command, _, expected = step.partition("\n")
+            environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "*"}
+            done = subprocess.run(
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=GUARD_SECONDS,
+                env=environment,
+                check=False,
+            )
+            printed = done.stdout.decode().replace("\r\n", "\n")
+            # A line of "..." stands for any lines, and an answer need not end its last line.
+            pattern = re.escape(expected.strip("\n")).replace(r"\.\.\.", ".*")
+            assert re.fullmatch(pattern, printed.strip("\n"), re.DOTALL), f"$ {command}\n{printed}"
+
+
+@contextmanager
+def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
+    """Serve an application on a loop of its own."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
+        stop = asyncio.Event()
+        try:
+            await runner.setup()
+            await web.SockSite(runner, bound).start()
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    loop, stop = started.result(GUARD_SECONDS)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(GUARD_SECONDS)
+
+
+def expected(page: Path) -> list[str]:
+    """What a page says that its Python blocks print."""
+    return [said for block in blocks(page) if block.language == "python" for said in _SAID.findall(block.code)]
