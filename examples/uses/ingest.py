@@ -1,6 +1,6 @@
 """An upload of a million rows into a database, as NDJSON, JSON or CSV: it is read, checked and stored while it comes.
 
-    python examples/uses/ingest.py                                       # into readings.sqlite
+    python examples/uses/ingest.py                                       # into ingested.sqlite
     seq 1000000 | sed 's/.*/{"id": &, "station": "Ulm", "degrees": 4.5}/' > rows.ndjson
     curl -N -H 'Content-Type: application/x-ndjson' -T rows.ndjson http://127.0.0.1:8080/readings
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
@@ -15,7 +15,8 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -25,8 +26,9 @@ from msgspec import Meta
 
 import chunkwise
 
-FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "readings.sqlite")
+FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "ingested.sqlite")
 TELL_ROWS = 10_000
+STORE = web.AppKey[Callable[[Sequence["Reading"]], Awaitable[None]]]("store")
 FIRST_LINE = {"ndjson": 1, "csv": 2}  # CSV has a header
 
 routes = web.RouteTableDef()
@@ -47,7 +49,7 @@ async def ingest(request: web.Request) -> AsyncIterator[dict[str, object]]:
     stored, told = 0, 0
     try:
         async for rows in chunkwise.items(request, type=Reading).batches():
-            await asyncio.to_thread(store, rows)
+            await request.app[STORE](rows)
             stored += len(rows)
             if told == 0 or stored >= told + TELL_ROWS:
                 yield {"stored": stored}
@@ -68,24 +70,31 @@ def place(error: chunkwise.StreamError) -> dict[str, int]:
     return {"row": index + 1, **({"line": index + first} if first else {})}
 
 
-def store(rows: Sequence[Reading]) -> None:
-    """Store some rows, in one transaction of a connection of their own: it may be any thread that does so."""
-    with closing(sqlite3.connect(FILE, timeout=60)) as connection, connection:
+def store(connection: sqlite3.Connection, rows: Sequence[Reading]) -> None:
+    """Store some rows, in one transaction."""
+    with connection:
         connection.executemany("insert or replace into readings values (:id, :station, :degrees)", rows)
 
 
-def make_table() -> None:
-    with closing(sqlite3.connect(FILE)) as connection:
-        connection.execute("pragma journal_mode = wal")  # readers see the rows meanwhile
+async def open_database(app: web.Application) -> AsyncIterator[None]:
+    """Keep one connection, and one thread that writes by it: SQLite takes one writer at a time, whose turn it is."""
+    with closing(sqlite3.connect(FILE, check_same_thread=False)) as connection, ThreadPoolExecutor(1) as writer:
+        connection.execute("pragma journal_mode = wal")  # who reads need not wait
         connection.execute(
             "create table if not exists readings (id integer primary key, station text not null, degrees real not null)"
         )
 
+        async def in_turn(rows: Sequence[Reading]) -> None:
+            await asyncio.get_running_loop().run_in_executor(writer, store, connection, rows)
+
+        app[STORE] = in_turn
+        yield
+
 
 app = web.Application()
 app.add_routes(routes)
+app.cleanup_ctx.append(open_database)
 chunkwise.setup(app)
 
 if __name__ == "__main__":
-    make_table()
     web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))
