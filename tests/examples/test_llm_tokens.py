@@ -91,6 +91,10 @@ async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server
         one, other = await asyncio.gather(through_breaks(), events(session, server.url(path)))
         assert tokens(one) == tokens(other)
         assert len(tokens(one)) >= 20
+        name = path.rpartition("/")[2]
+        printed = await asyncio.to_thread(lines_to, server, f"{name} complete")
+        made = [line for line in printed if line.startswith(f"{name} token")]
+        assert made == [f"{name} token {n}" for n in range(len(one))]
 
 
 async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> None:

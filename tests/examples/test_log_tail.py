@@ -125,8 +125,10 @@ async def test_a_line_without_an_end_comes_in_pieces(log: Path, server: Serving)
 
 @needs_linux
 @needs_curl
-def test_who_leaves_a_silent_log_leaves_nothing_behind(log: Path, server: Serving) -> None:
-    write(log, "one\n")
+@pytest.mark.parametrize("there", [True, False])
+def test_who_leaves_a_silent_log_leaves_nothing_behind(log: Path, server: Serving, *, there: bool) -> None:
+    if there:
+        write(log, "one\n")
     tasks = Path(f"/proc/{server.running.process.pid}/task")
 
     def threads() -> int:
@@ -134,7 +136,12 @@ def test_who_leaves_a_silent_log_leaves_nothing_behind(log: Path, server: Servin
 
     before = threads()
     with started("curl", "-sN", server.url("/log")) as reading:
-        assert reading.stdout.readline().startswith(b'{"line":"one"')
-        assert threads() == before + 1
+        if there:
+            assert reading.stdout.readline().startswith(b'{"line":"one"')
+        wait_until(lambda: threads() == before + 1, "the source has no thread", server.running)
     wait_until(lambda: threads() == before, "the thread of the source is still there", server.running)
+
+
+@needs_curl
+def test_what_has_no_place_for_an_event_is_not_offered(server: Serving) -> None:
     assert curl(server.url("/log"), "-H", "Accept: text/csv").out.startswith(b'{"title":"Not Acceptable"')
