@@ -17,7 +17,8 @@ from tests.demo.tutorial import EVENTS, LINES, MESSAGES, ROUTES, USERS, encoded
 from tests.needs import needs_curl
 from tests.transports.proxying import answers
 
-ROOT = Path(__file__).parents[2]
+THIS = Path(__file__)
+ROOT = THIS.parents[2]
 SERVERS = ROOT / "examples" / "servers"
 CLIENTS = ROOT / "examples" / "clients"
 
@@ -153,7 +154,11 @@ def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read]
 def test_every_example_is_run_and_told() -> None:
     readme = (ROOT / "examples" / "README.md").read_text()
     files = {file.relative_to(ROOT / "examples").as_posix() for file in (ROOT / "examples").rglob("*.py")}
-    assert files == {f"servers/{name}.py" for name in SERVER_OF} | {f"clients/{name}.py" for name in CLIENT_OF}
+    assert files == {
+        *(f"servers/{name}.py" for name in SERVER_OF),
+        *(f"clients/{name}.py" for name in CLIENT_OF),
+        *(test.name.replace("test_", "uses/") for test in THIS.parent.glob("test_*.py") if test != THIS),
+    }
     for file in files:
         assert f"[{file}]({file})" in readme
         told = (ROOT / "examples" / file).read_text()

@@ -173,6 +173,23 @@ async def test_silence_is_told_after_quiet_seconds_as_often_as_it_lasts() -> Non
         assert b"".join([data async for data in pieces]) == b',{"n":"1","pad":""}]'
 
 
+@pytest.mark.parametrize("wakes_up_after", [0, 0.0001])
+async def test_silence_is_told_of_a_producer_that_wakes_up_all_the_time(wakes_up_after: float) -> None:
+    told = asyncio.Event()
+
+    async def polling() -> AsyncIterator[dict[str, str]]:
+        while not told.is_set():
+            await asyncio.sleep(wakes_up_after)
+        yield row(0)
+
+    stream = Outbound(polling(), FORMATS["json"].encoder(), quiet_seconds=0.05)
+    pieces = stream.pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        assert await anext(pieces) == b""
+        told.set()
+        assert read_all("json", b"".join([data async for data in pieces])) == [row(0)]
+
+
 @every_format
 async def test_a_failure_comes_behind_the_items_before_it(name: str) -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:

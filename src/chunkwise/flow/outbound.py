@@ -117,7 +117,7 @@ class Outbound:
         self._live_items = 0  # open, one inside the other
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
-        self._looked = monotonic()  # when a producer that only asks for turns of the loop was last looked after
+        self._looked = monotonic()  # when a producer that gives nothing was last looked after
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -218,17 +218,22 @@ class Outbound:
         try:
             if future is None:  # asyncio.sleep(0) and its like
                 await asyncio.sleep(0)
-                quiet = self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
-                interrupted = self._woken or quiet
+                interrupted = self._woken or self._is_quiet()
+            elif future.done():
+                interrupted = False
             else:
                 await self._either(future)
-                interrupted = not future.done()
+                interrupted = not future.done() or self._is_quiet()
         except asyncio.CancelledError as error:
             self._cancellation = await _pass_on(error, future)
             return False
         if interrupted:
             self._woken, self._looked = False, monotonic()
         return interrupted
+
+    def _is_quiet(self) -> bool:
+        """Whether a producer that wakes up again and again, and gives nothing, has to be looked after."""
+        return self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
         """Wait for a future, for `wake` or for the quiet_seconds: as asyncio.wait does, at a third of its cost."""

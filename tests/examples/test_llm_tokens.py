@@ -1,0 +1,136 @@
+"""Tokens of a model: stopped by who leaves, and gone on with by who comes back."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise.formats.sse import ServerSentEvent
+from chunkwise.testing import FaultProxy, cut_at
+from tests.cli.running import Serving, curl, run, started
+from tests.examples.using import lines_to, using
+from tests.needs import needs_chromium, needs_curl
+from tests.transports.browsing import browser_page
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    with using("llm_tokens") as serving:
+        yield serving
+
+
+async def ask(session: ClientSession, server: Serving) -> str:
+    async with session.post(server.url("/answers"), data={"prompt": "What is lost? Nothing"}) as response:
+        assert response.status == 201
+        path = response.headers["Location"]
+        assert await response.text() == f"{path}\n"
+    return path
+
+
+async def events(
+    session: ClientSession, url: str, at_most: int | None = None, behind: str | None = None
+) -> list[ServerSentEvent]:
+    """Read events as an EventSource asks for them; leave behind so many."""
+    headers = {"Last-Event-ID": behind} if behind is not None else {}
+    async with session.get(url, headers=headers) as response:
+        assert response.content_type == "text/event-stream"
+        came = []
+        async for event in chunkwise.items(response, type=ServerSentEvent):
+            came.append(event)
+            if len(came) == at_most:
+                break
+        return came
+
+
+def tokens(came: list[ServerSentEvent]) -> list[str]:
+    assert [event.event for event in came] == ["message"] * (len(came) - 1) + ["done"]
+    told = [json.loads(event.data)["token"] for event in came[:-1]]
+    assert json.loads(came[-1].data) == {"tokens": len(told)}
+    return told
+
+
+async def test_the_model_stops_when_its_reader_leaves_and_goes_on_when_he_is_back(server: Serving) -> None:
+    async with ClientSession() as session:
+        path = await ask(session, server)
+        name = path.rpartition("/")[2]
+        url = server.url(path)
+        first = await events(session, url, at_most=3)
+        printed = await asyncio.to_thread(lines_to, server, f"{name} client_gone")
+        # While it makes two tokens for somebody else, it makes none for who has left.
+        other = await ask(session, server)
+        await events(session, server.url(other), at_most=2)
+        meanwhile = await asyncio.to_thread(lines_to, server, f"{other.rpartition('/')[2]} client_gone")
+        assert not [line for line in meanwhile if line.startswith(f"{name} ")]
+        rest = await events(session, url, behind=first[-1].id)
+        printed += await asyncio.to_thread(lines_to, server, f"{name} complete")
+        whole = tokens(first + rest)
+        assert [event.id for event in first + rest] == [str(n) for n in range(len(whole) + 1)]
+        # Each was made once, as was the end.
+        made = [line for line in printed if line.startswith(f"{name} token")]
+        assert made == [f"{name} token {n}" for n in range(len(whole) + 1)]
+        assert tokens(await events(session, url)) == whole
+        async with session.get(url, headers={"Last-Event-ID": str(rest[-1].id)}) as response:
+            assert response.status == 204
+
+
+async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server: Serving) -> None:
+    async with ClientSession() as session, FaultProxy("127.0.0.1", int(server.base.rpartition(":")[2]), [
+        cut_at(700), cut_at(900),
+    ]) as proxy:  # fmt: skip
+        path = await ask(session, server)
+
+        async def through_breaks() -> list[ServerSentEvent]:
+            async with chunkwise.open_stream(session, proxy.url(path), type=ServerSentEvent) as stream:
+                came = [event async for event in stream]
+                assert (stream.end, stream.reconnects > 0) == ("proven", True)
+                return came
+
+        one, other = await asyncio.gather(through_breaks(), events(session, server.url(path)))
+        assert tokens(one) == tokens(other)
+        assert len(tokens(one)) >= 20
+        name = path.rpartition("/")[2]
+        printed = await asyncio.to_thread(lines_to, server, f"{name} complete")
+        made = [line for line in printed if line.startswith(f"{name} token")]
+        assert made == [f"{name} token {n}" for n in range(len(one))]
+
+
+async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> None:
+    async with ClientSession() as session:
+        path = await ask(session, server)
+        async with session.get(server.url(path), headers={"Last-Event-ID": "500"}) as response:
+            assert (response.status, (await response.json())["detail"]) == (400, "there are 0 tokens so far, got 501")
+        async with session.get(server.url("/answers/1")) as response:
+            assert response.status == 404
+
+
+@needs_curl
+def test_what_the_docstring_asks_to_type_is_answered(server: Serving) -> None:
+    path = curl(server.url("/answers"), "-d", "prompt=What do you promise?").out.decode().strip()
+    with started("curl", "-sSN", server.url(path)) as reading:
+        head = reading.stdout.readline()
+        assert head == b"id: 0\n"
+        whole = reading.end()
+    assert whole.code == 0
+    assert whole.out.endswith(b'"tokens": %d}\n\n' % (whole.out.count(b"id: ")))
+    rest = curl(server.url(path), "-N", "-H", "Last-Event-ID: 7")
+    assert rest.out.startswith(b"id: 8\n")
+    assert (head + whole.out).endswith(rest.out)
+    assert run("get", server.url(path)).code == 0
+
+
+@needs_chromium
+async def test_the_page_shows_tokens_and_stops_them(server: Serving) -> None:
+    async with browser_page() as page:
+        await page.goto(server.url("/"))
+        await page.click("text=Ask")
+        await page.wait_for_function("document.querySelector('p').textContent.split(' ').length > 3")
+        await page.click("text=Stop")
+        assert await page.inner_text("small") == "stopped"
+        shown = await page.inner_text("p")
+        await page.click("text=Ask")
+        await page.wait_for_function("document.querySelector('small').textContent === 'done'")
+        assert shown
+        assert len((await page.inner_text("p")).split()) >= 20

@@ -1,0 +1,84 @@
+"""A job's feed: the last state at once for who comes late, and an end that is that of the job."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from tests.cli.running import Serving, curl, run, started
+from tests.examples.using import USES, using
+from tests.needs import needs_curl
+
+STEPS = 12
+pytestmark = needs_curl
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    with using("progress", failing_with=["HTTPInternalServerError"]) as serving:
+        yield serving
+
+
+def begin(server: Serving, **given: int) -> str:
+    words = [word for name, value in given.items() for word in ("-d", f"{name}={value}")]
+    path = curl(server.url("/jobs"), *words).out.decode().strip()
+    assert path.startswith("/jobs/")
+    return server.url(path)
+
+
+def state(done: int, word: str = "running", error: str | None = None) -> dict[str, Any]:
+    return {"state": word, "done": done, "of": STEPS, "error": error}
+
+
+def test_each_watcher_sees_the_job_from_where_it_is_to_its_end(server: Serving) -> None:
+    url = begin(server, steps=STEPS)
+    with started("curl", "-sSN", url) as early, started("curl", "-sSN", url) as beside:
+        assert json.loads(early.stdout.readline())["done"] == 0
+        while json.loads(early.stdout.readline())["done"] < 3:
+            pass
+        with started("curl", "-sSN", url) as late:
+            feeds = [watcher.end() for watcher in (early, beside, late)]
+    for feed in feeds:
+        states = [json.loads(line) for line in feed.lines]
+        assert feed.code == 0
+        assert states[-1] == state(STEPS, "finished")
+        done = [news["done"] for news in states]
+        assert done == sorted(done)
+        assert all(news["state"] == "running" for news in states[:-1])
+    assert json.loads(feeds[2].lines[0])["done"] >= 3  # what is now, and nothing of what was
+    after = curl(url)
+    assert (after.code, [json.loads(line) for line in after.lines]) == (0, [state(STEPS, "finished")])
+
+
+async def test_a_job_that_fails_fails_its_feed(server: Serving) -> None:
+    url = begin(server, steps=STEPS, fail=4)
+    watching = curl(url, "-N")
+    failed = state(3, "failed", "step 4 went wrong")
+    assert watching.code == 18  # partial file
+    assert json.loads(watching.lines[-1]) == failed
+    late = run("get", url)
+    assert (late.code, [json.loads(line) for line in late.lines]) == (4, [failed])
+    assert "the job has failed: step 4 went wrong" in late.told
+    async with ClientSession() as session:
+        with pytest.raises(chunkwise.RemoteError, match="step 4 went wrong"):
+            async with chunkwise.open_stream(session, url, format="sse") as stream:
+                assert [news async for news in stream] == [failed]
+
+
+async def test_a_slow_watcher_misses_states_but_not_the_last() -> None:
+    names: dict[str, Any] = {"__name__": "progress"}
+    code = (USES / "progress.py").read_text()
+    exec(compile(code, "progress.py", "exec"), names)
+    job = names["Job"](STEPS, 0)
+    states = job.states()
+    assert await anext(states) == state(0)
+    await job.task
+    assert [news async for news in states] == [state(STEPS, "finished")]
+
+
+def test_what_is_no_job_is_refused(server: Serving) -> None:
+    assert curl(server.url("/jobs/0")).out == b"there is no such job (any more)"
+    assert curl(server.url("/jobs"), "-f", "-d", "steps=many").code == 22

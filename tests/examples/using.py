@@ -1,0 +1,53 @@
+"""The examples of uses, each as a process of its own, as a person runs it."""
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp.test_utils import unused_port
+
+from tests.cli.running import Serving, started
+from tests.transports.proxying import answers
+
+ROOT = Path(__file__).parents[2]
+USES = ROOT / "examples" / "uses"
+
+
+@contextmanager
+def using(
+    name: str,
+    *words: object,
+    environment: dict[str, str] | None = None,
+    failing_with: Collection[str] = (),
+    **options: Any,
+) -> Iterator[Serving]:
+    """Run an example on a free port.
+
+    Args:
+        name: of the example.
+        words: what stands behind it on the command line.
+        environment: more of it.
+        failing_with: names of exceptions that are logged; no others may be.
+        options: of the process.
+    """
+    port = unused_port()
+    env = {**os.environ, "PORT": str(port), **(environment or {})}
+    with started(sys.executable, USES / f"{name}.py", *words, env=env, **options) as running:
+        assert answers(port, running.process), running.err
+        yield Serving(f"http://127.0.0.1:{port}", running)
+        assert running.is_running(), running.err
+        logged = {found.rpartition(".")[2] for found in re.findall(r"^([\w.]+)(?:: |$)", running.err, re.MULTILINE)}
+        assert logged == set(failing_with), running.err
+
+
+def lines_to(server: Serving, last: str) -> list[str]:
+    """What an example has printed up to a line."""
+    lines: list[str] = []
+    while (line := server.running.stdout.readline().decode()) and line.rstrip() != last:
+        lines.append(line.rstrip())
+    assert line, (last, lines, server.running.err)
+    return [*lines, last]
