@@ -28,7 +28,7 @@ from chunkwise.formats.messages import start_record
 from chunkwise.sources.resumable import Resumable, WrongKey, first_items
 from chunkwise.transports.problems import problem_response
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 UNIT = "items"
 """The range unit (RFC 9110 §14.1)."""
