@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from aiohttp.test_utils import unused_port
 
 from tests.cli.running import Done, run, run_any, started
 from tests.demo.tutorial import EVENTS, LINES, MESSAGES, ROUTES, USERS, encoded
 from tests.needs import needs_curl
-from tests.transports.proxying import answers
+from tests.transports.proxying import answers, free_port
 
 THIS = Path(__file__)
 ROOT = THIS.parents[2]
@@ -76,7 +75,7 @@ def read(command: list[str], found: dict[str, Read], name: str) -> None:
 def found() -> Iterator[dict[str, Read]]:
     """What curl and the clients have read, all at the same time: the examples take their seconds."""
     with ExitStack() as stack:
-        ports = {name: unused_port() for name in SERVER_OF}
+        ports = {name: free_port() for name in SERVER_OF}
         servers = {
             name: stack.enter_context(
                 started(sys.executable, SERVERS / f"{name}.py", env={**os.environ, "PORT": str(port)})
@@ -167,7 +166,7 @@ def test_every_example_is_run_and_told() -> None:
 
 @needs_curl
 def test_what_the_docstrings_ask_to_type_is_answered() -> None:
-    port = unused_port()
+    port = free_port()
     with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
         assert answers(port, server.process), server.err
         base = f"http://127.0.0.1:{port}/json"

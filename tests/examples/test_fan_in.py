@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 import chunkwise
 from tests.cli.running import Done, curl, run, started
 from tests.examples.using import using
 from tests.needs import needs_curl
+from tests.transports.proxying import free_port
 
 NAMES = ("quick", "middling", "slow")
 NUMBERS = list(range(1, 9))
@@ -59,7 +60,7 @@ def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
 
 @needs_curl
 def test_a_stream_that_cannot_be_had_is_an_ordinary_error() -> None:
-    with using("fan_in", f"nobody=http://127.0.0.1:{unused_port()}/") as server:
+    with using("fan_in", f"nobody=http://127.0.0.1:{free_port()}/") as server:
         refused = curl(server.url("/merged"), "-i")
         assert refused.out.startswith(b"HTTP/1.1 502 ")
         assert b"the stream nobody has failed: " in refused.out

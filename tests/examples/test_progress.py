@@ -1,8 +1,10 @@
 """A job's feed: the last state at once for who comes late, and an end that is that of the job."""
 
+import ast
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession
@@ -10,7 +12,8 @@ from aiohttp import ClientSession
 import chunkwise
 from tests.cli.running import Serving, curl, run, started
 from tests.examples.using import USES, using
-from tests.needs import needs_curl
+from tests.needs import needs_chromium, needs_curl
+from tests.transports.browsing import browser_page
 
 STEPS = 12
 pytestmark = needs_curl
@@ -77,6 +80,20 @@ async def test_a_slow_watcher_misses_states_but_not_the_last() -> None:
     assert await anext(states) == state(0)
     await job.task
     assert [news async for news in states] == [state(STEPS, "finished")]
+
+
+@needs_chromium
+async def test_the_script_for_a_browser_shows_a_job_and_lets_go_of_it(server: Serving) -> None:
+    told = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
+    script = told.split("In a browser:")[1].split("The feed ends")[0]
+    async with browser_page() as page:
+        await page.goto(server.url("/jobs/0"))  # a page of the same origin
+        for given, last in (({}, STEPS), ({"fail": 4}, 3)):
+            path = urlsplit(begin(server, steps=STEPS, **given)).path
+            run_it = script.replace("/jobs/1", path) + "globalThis.source = source"
+            await page.evaluate(f"globalThis.progress = {{}}; {{ {run_it} }}")
+            await page.wait_for_function("source.readyState === EventSource.CLOSED")
+            assert await page.evaluate("progress") == {"max": STEPS, "value": last}
 
 
 def test_what_is_no_job_is_refused(server: Serving) -> None:

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aiohttp.test_utils import unused_port
-
 from tests.cli.running import Serving, started
-from tests.transports.proxying import answers
+from tests.transports.proxying import answers, free_port
 
 ROOT = Path(__file__).parents[2]
 USES = ROOT / "examples" / "uses"
@@ -34,7 +32,7 @@ def using(
         failing_with: names of exceptions that are logged; no others may be.
         options: of the process.
     """
-    port = unused_port()
+    port = free_port()
     env = {**os.environ, "PORT": str(port), **(environment or {})}
     with started(sys.executable, USES / f"{name}.py", *words, env=env, **options) as running:
         assert answers(port, running.process), running.err

@@ -190,6 +190,18 @@ async def test_silence_is_told_of_a_producer_that_wakes_up_all_the_time(wakes_up
         assert read_all("json", b"".join([data async for data in pieces])) == [row(0)]
 
 
+async def test_a_wake_that_comes_before_the_wait_is_not_lost() -> None:
+    held = Held(ready=1)
+    stream = Outbound(held.rows(), FORMATS["json"].encoder())
+    pieces = stream.pieces()
+    async with asyncio.timeout(GUARD_SECONDS):
+        first = await anext(pieces)
+        stream.wake()
+        assert await anext(pieces) == b""
+        held.go.set()
+        assert read_all("json", first + b"".join([data async for data in pieces])) == [row(0), row(1)]
+
+
 @every_format
 async def test_a_failure_comes_behind_the_items_before_it(name: str) -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:

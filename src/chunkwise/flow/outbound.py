@@ -237,7 +237,7 @@ class Outbound:
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
         """Wait for a future, for `wake` or for the quiet_seconds: as asyncio.wait does, at a third of its cost."""
-        if future.done() or self._woken:
+        if self._woken:
             return
         loop = asyncio.get_running_loop()
         self._waker = loop.create_future()
