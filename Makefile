@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 8080
 PATHS ?= .venv/data
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+# The tests start hundreds of processes, each of which would compile the package again where nothing may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo serve test coverage check bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
