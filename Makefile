@@ -4,6 +4,8 @@ PORT ?= 8080
 PATHS ?= .venv/data
 SECONDS ?= 60
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+# The tests start hundreds of processes, each of which would compile the package again where nothing may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo serve test coverage check package test-wheel fuzz bench bench-quick clean lock data
 demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
