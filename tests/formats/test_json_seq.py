@@ -155,3 +155,12 @@ def test_the_encoder_frames_each_text() -> None:
     assert encoder.encode([{"a": "\n\x1e"}, 1]) == b'\x1e{"a":"\\n\\u001e"}\n\x1e1\n'
     assert encoder.encode([]) == b""
     assert encoder.open_item() + b"[1]" + encoder.close_item() == b"\x1e[1]\n"
+
+
+def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -> None:
+    # Behind what is wrong decoding goes on, behind what is too large it does not: so the split must not choose.
+    stream = b'\x1e{"aaaa";1}\n\x1e2\n'
+    for size, expected in ((5, [LimitError]), (6, [LimitError]), (7, [DecodeError, 2]), (9, [DecodeError, 2])):
+        limits = Limits(max_item_bytes=size)
+        for pieces in every_split(stream):
+            assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]

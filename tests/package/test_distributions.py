@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)  # the first of them builds
+
 ROOT = Path(__file__).parents[2]
 
 MADE = {".c", ".so", ".pyc", "__pycache__"}
@@ -63,7 +65,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         return Built(names, content.namelist(), content.read(metadata).decode(), done.stdout + done.stderr)
 
 
-@pytest.mark.timeout(180)
 def test_the_source_distribution_has_all_to_build_and_to_test(built: Built) -> None:
     for folder in ("src", "tests", "examples", "requirements", "tools", "fuzzing", "docs"):
         files = [

@@ -136,13 +136,21 @@ class JsonDecoder(StreamDecoder):
         self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
-        finally:
+        except DecodeError as error:
             self._take(out)
+            # In smaller pieces the limit would have been seen first, and what comes behind a defect depends on which.
+            self._check_held((error.byte_offset or 0) - self._dropped)
+            raise
+        self._take(out)
         keep = self._scanner.keep_from
-        held = len(self._window) - keep if keep >= 0 else 0
-        if held > self._limits.max_item_bytes:
-            raise self._too_long(held, keep)
+        self._check_held(len(self._window))
         self._drop(keep if keep >= 0 else self._position)
+
+    def _check_held(self, stop: int) -> None:
+        """Raise if the item that is open has too many bytes up to there."""
+        keep = self._scanner.keep_from
+        if keep >= 0 and stop - keep > self._limits.max_item_bytes:
+            raise self._too_long(stop - keep, keep)
 
     def _append(self, data: bytes) -> None:
         # What came is itself the window as long as nothing waits in front of it: most of it is never copied.
