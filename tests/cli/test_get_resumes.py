@@ -1,5 +1,6 @@
 """`chunkwise get -o`, killed and run again: the file is byte for byte that of an unbroken run."""
 
+import hashlib
 import json
 import signal
 import sys
@@ -119,6 +120,37 @@ def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) 
         reading.process.kill()
         reading.end()
     assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
+
+
+@pytest.mark.parametrize(("route", "path"), [("/tagged", "item.tags.item"), ("/indexed", "item.n")])
+def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
+    base: str, tmp_path: Path, route: str, path: str
+) -> None:
+    whole, output, part = tmp_path / "whole", tmp_path / "out", tmp_path / "out.part"
+    words = ("get", base + route, "--path", path, "-o")
+    assert run(*words, whole).code == 0
+    with started(*CHUNKWISE, *words, output) as reading:
+        # Long enough for a state to be written, if there were one.
+        wait_until(lambda: part.exists() and part.read_bytes().count(b"\n") > 1000, "nothing came", reading)
+        reading.signal(signal.SIGKILL)
+        reading.end()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.part", "whole"]
+    done = run(*words, output)
+    assert (done.code, done.err) == (0, "")
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_state_of_selected_items_that_an_older_version_has_left_is_not_gone_on_with(
+    base: str, tmp_path: Path
+) -> None:
+    url, words = base + "/tagged", ("--path", "item.tags.item")
+    state = tmp_path / "out.part.state"
+    part = tmp_path / "out.part"
+    request = hashlib.sha256(json.dumps([url, "item.tags.item", "ndjson", None, []], separators=(",", ":")).encode())
+    part.write_bytes(b'"0a"\n')
+    state.write_text(json.dumps({"request": request.hexdigest(), "position": [1, '"v1"', {}], "bytes": 5}))
+    assert run("get", url, *words, "-o", tmp_path / "out").err == ""
+    assert (tmp_path / "out").read_bytes().splitlines()[:3] == [b'"0a"', b'"0b"', b'"1a"']
 
 
 def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ class PartialFile:
     Args:
         output: that name.
         request: what it is the answer to: a file of another request is not gone on with.
+        resumes: whether its items are the records that a server counts; otherwise it is begun again each time.
     """
 
-    def __init__(self, output: Path, request: object) -> None:
+    def __init__(self, output: Path, request: object, *, resumes: bool) -> None:
         self._output = output
+        self._resumes = resumes
         # Not as it is: its headers may hold a password.
         self._request = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         self._part = output.with_name(output.name + ".part")
@@ -65,6 +67,8 @@ class PartialFile:
         return self._state.position if self._state is not None else None
 
     def _read_state(self) -> _State | None:
+        if not self._resumes:
+            return None
         try:
             state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
             known = state.request == self._request and self._part.stat().st_size >= state.bytes
@@ -108,7 +112,7 @@ class PartialFile:
     def note(self, size: int, position: Position | None) -> None:
         """Note that so many bytes of the file, which are written, are the items up to a position."""
         self._grown = True
-        if position is None or monotonic() - self._written < _WRITE_STATE_SECONDS:
+        if not self._resumes or position is None or monotonic() - self._written < _WRITE_STATE_SECONDS:
             return
         state = _State(self._request, position, size)
         new = self._state_file.with_name(self._state_file.name + ".new")
