@@ -34,6 +34,15 @@ async def keyed(request: web.Request) -> web.StreamResponse:
     return await chunkwise.respond(request, chunkwise.resumable(by_key, key=["n"], etag=etag))
 
 
+async def tagged(request: web.Request) -> web.StreamResponse:
+    # The first half has two items of tags.item in each record, the second half none.
+    async def records(start: int) -> AsyncIterator[dict[str, list[str]]]:
+        async for row in rows(start):
+            yield {"tags": [f"{row['n']}a", f"{row['n']}b"] if int(row["n"]) < COUNT // 2 else []}
+
+    return await chunkwise.respond(request, chunkwise.resumable(records, etag=etag))
+
+
 async def plain(request: web.Request) -> web.StreamResponse:
     return await chunkwise.respond(request, rows(0))
 
@@ -42,6 +51,7 @@ async def main() -> None:
     app = web.Application()
     app.router.add_get("/indexed", indexed)
     app.router.add_get("/keyed", keyed)
+    app.router.add_get("/tagged", tagged)
     app.router.add_get("/plain", plain)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -37,6 +37,11 @@ def test_help_documents_every_exit_code(command: str) -> None:
         assert all(f" {name} " in text for name in COMMANDS)
 
 
+def test_help_of_get_says_what_a_json_array_cannot_tell() -> None:
+    text = " ".join(run("get", "--help").out.decode().split())
+    assert "its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for" in text
+
+
 def test_without_words_it_is_the_help_and_a_failure() -> None:
     done = run()
     assert (done.code, done.err) == (2, "")

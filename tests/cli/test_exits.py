@@ -13,7 +13,7 @@ import pytest
 
 from chunkwise.cli.exits import MEANINGS, Exit
 from tests.cli import running
-from tests.cli.raw_server import Answer, answering, answering_in_two, chunked, head, whole
+from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import Done, curl, folder_of, run, serving
 from tests.needs import needs, needs_curl
 
@@ -124,6 +124,15 @@ def test_a_stream_that_is_cut_is_told_with_what_came(where: str) -> None:
     assert done.code == 5
     assert done.out.startswith(b"1\n2\n")
     assert came in done.told
+
+
+def test_no_argument_of_the_library_is_told_where_only_an_option_would_help() -> None:
+    """A server that offers ranges, and begins with the first item all the same."""
+    fields = ("Content-Type: application/x-ndjson", "Transfer-Encoding: chunked", "Accept-Ranges: items")
+    done = get(head(*fields) + chunk(b"1\n"))
+    assert (done.code, done.out) == (5, b"1\n")
+    assert "asked to go on with item 1, the server began with item 0: it cannot resume (" in done.told
+    assert "restart" not in done.told
 
 
 def test_a_stream_that_stalls_is_told_with_what_came() -> None:

@@ -1,15 +1,19 @@
 """`chunkwise get -o`, killed and run again: the file is byte for byte that of an unbroken run."""
 
+import hashlib
 import json
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.running import CHUNKWISE, Running, run, started, wait_until
+from chunkwise.cli.partial_file import PartialFile
+from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
+from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
 
 SERVER = Path(__file__).with_name("resumable_server.py")
 
@@ -119,6 +123,75 @@ def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) 
         reading.process.kill()
         reading.end()
     assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
+
+
+@pytest.mark.parametrize(("route", "path"), [("/tagged", "item.tags.item"), ("/indexed", "item.n")])
+def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
+    base: str, tmp_path: Path, route: str, path: str
+) -> None:
+    whole, output, part = tmp_path / "whole", tmp_path / "out", tmp_path / "out.part"
+    words = ("get", base + route, "--path", path, "-o")
+    assert run(*words, whole).code == 0
+    with started(*CHUNKWISE, *words, output) as reading:
+        # Long enough for a state to be written, if there were one.
+        wait_until(lambda: part.exists() and part.read_bytes().count(b"\n") > 1000, "nothing came", reading)
+        reading.signal(signal.SIGKILL)
+        reading.end()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.part", "whole"]
+    done = run(*words, output)
+    assert (done.code, done.err) == (0, "")
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_state_of_selected_items_that_an_older_version_has_left_is_not_gone_on_with(
+    base: str, tmp_path: Path
+) -> None:
+    url, words = base + "/tagged", ("--path", "item.tags.item")
+    state = tmp_path / "out.part.state"
+    part = tmp_path / "out.part"
+    request = hashlib.sha256(json.dumps([url, "item.tags.item", "ndjson", None, []], separators=(",", ":")).encode())
+    part.write_bytes(b'"0a"\n')
+    state.write_text(json.dumps({"request": request.hexdigest(), "position": [1, '"v1"', {}], "bytes": 5}))
+    assert run("get", url, *words, "-o", tmp_path / "out").err == ""
+    assert (tmp_path / "out").read_bytes().splitlines()[:3] == [b'"0a"', b'"0b"', b'"1a"']
+
+
+def test_two_that_write_one_file_make_no_mixture_for_the_second_is_refused(tmp_path: Path) -> None:
+    output, part = tmp_path / "out", tmp_path / "out.part"
+    slow = chunked("application/x-ndjson", b"1\n"), chunk(b"2\n") + LAST_CHUNK
+    with answering_in_two(*slow) as (url, gate), answering(whole("application/x-ndjson", b"3\n4\n5\n")) as other:
+        with started(*CHUNKWISE, "get", url, "-o", output) as first:
+            wait_for_content(part, b"1\n", first)
+            for _ in range(2):  # whoever is refused leaves the lock, and the file, to the first
+                second = run("get", other, "-o", output)
+                assert (second.code, second.told) == (10, f"{part}: another chunkwise get writes this file")
+            gate.open()
+            assert first.end() == (0, b"", "")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out": b"1\n2\n"}
+        assert run("get", other, "-o", output).code == 0
+    assert output.read_bytes() == b"3\n4\n5\n"
+
+
+def test_a_file_that_another_has_gone_on_with_since_the_state_was_read_is_left_to_it(base: str, tmp_path: Path) -> None:
+    url, output, part, state = base + "/indexed", tmp_path / "out", tmp_path / "out.part", tmp_path / "out.part.state"
+    request: tuple[Any, ...] = (url, "", "ndjson", None, [])
+    interrupted(url, output)
+    late = PartialFile(output, request, resumes=True)
+    with started(*CHUNKWISE, "get", url, "-o", output) as reading:
+        wait_for_progress(state, state.read_text(), reading)
+        reading.signal(signal.SIGKILL)
+        reading.end()
+    kept = part.read_bytes()
+    with pytest.raises(BlockingIOError, match="another chunkwise get writes this file"), late.opened():
+        pass
+    assert part.read_bytes() == kept
+    late = PartialFile(output, request, resumes=True)
+    assert late.position is not None
+    assert run("get", url, "-o", output).code == 0
+    with pytest.raises(BlockingIOError), late.opened():
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert len(output.read_bytes().splitlines()) == 2000
 
 
 def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """`chunkwise serve`: what a file's route answers."""
 
 import json
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from chunkwise.cli.files import _source
+from chunkwise.cli.publishing import Published
+from chunkwise.formats import FORMATS
 from tests.cli.running import Done, Serving, curl, folder_of, serving, started
 from tests.needs import needs_curl
 
@@ -264,14 +269,63 @@ def test_a_broken_file_that_is_not_converted_comes_as_it_is(broken: Serving) -> 
     assert curl(broken.url("/broken.json")) == Done(0, BROKEN.encode(), "")
 
 
-def test_a_file_that_has_gone_is_not_found(server: Serving, tmp_path: Path) -> None:
+def becomes_nothing(file: Path) -> None:
+    file.unlink()
+
+
+def becomes_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def becomes_a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("change", [becomes_nothing, becomes_a_folder, becomes_a_pipe])
+def test_a_file_that_has_gone_is_not_found_and_nobody_is_told_where_it_was(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
     folder = folder_of(tmp_path, {"gone.json": "[1]", "stays.json": "[2]"})
     with serving(folder) as running:
-        (folder / "gone.json").unlink()
-        assert status_and_body(running.url("/gone.json"))[0].startswith("404")
-        details = problem(status_and_body(running.url("/gone.json?format=csv")))
-        assert "No such file" in details["detail"]
+        change(folder / "gone.json")
+        for query in ("", "?format=csv", "?format=text", "?range=items=1-", "?path=item.a"):
+            details = problem(status_and_body(running.url(f"/gone.json{query}")))
+            assert (details["status"], details["detail"]) == (404, "there is no /gone.json; / lists what there is")
         assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/stays.json"]
+        assert not running.running.err
+
+
+async def test_a_file_that_goes_between_two_looks_at_it_is_not_found_either(tmp_path: Path) -> None:
+    """It is there when the request is looked at, and then not when its reading begins."""
+    file = tmp_path / "gone.json"
+    file.write_text("[1]")
+    entry = Published("/gone.json", file, FORMATS["json"], None)
+    source = _source(entry, "", None, 0.0, FORMATS["csv"]).start(0)
+    file.unlink()
+    with pytest.raises(web.HTTPNotFound) as raised:
+        await anext(aiter(source))
+    assert str(tmp_path) not in str(raised.value.text)
+
+
+def test_a_failure_before_the_first_item_is_told_at_the_server_too(broken: Serving) -> None:
+    before = broken.running.err
+    curl(broken.url("/at-once.json?format=ndjson"))
+    [told] = told_since(broken, before).splitlines()
+    assert told.startswith("chunkwise: GET /at-once.json?format=ndjson: 500: the file cannot be read: ")
+    assert "item 0, byte 1" in told
+    before = broken.running.err
+    assert problem(status_and_body(broken.url("/at-once.json?path=item.a&format=json")))["status"] == 500
+    assert told_since(broken, before).count("\n") == 1
+
+
+def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.ndjson"
+    os.mkfifo(pipe)
+    with serving(pipe) as running, started("curl", "-sS", running.url("/pipe.ndjson?format=json")) as reading:
+        pipe.write_text("1\n2\n")
+        assert reading.end().out == b"[1,2]"
 
 
 def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:

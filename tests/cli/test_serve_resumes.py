@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -125,6 +126,40 @@ def test_a_part_of_another_version_is_not_sent(server: Serving) -> None:
         assert Answer(server, "/rows.csv", "-H", "Range: bytes=4-8", "-H", f"If-Range: {condition}").status == status
     for condition, status in ((etag, 206), ('"other"', 200), (f"W/{etag}", 206)):
         assert Answer(server, "/rows.csv", "-H", "Range: items=4-", "-H", f"If-Range: {condition}").status == status
+
+
+@needs_curl
+def test_a_part_is_sent_only_if_its_condition_is_exactly_what_the_file_has(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"rows.csv": "n\n1\n2\n"})
+    os.utime(folder / "rows.csv", (1_700_000_000.5,) * 2)
+    with serving(folder) as running:
+        whole = Answer(running, "/rows.csv")
+        etag, modified = whole.headers["etag"], whole.headers["last-modified"]
+        assert modified == "Tue, 14 Nov 2023 22:13:21 GMT"
+        part = ("-H", "Range: bytes=4-")
+        for condition, status in (
+            (etag, 206),
+            (modified, 206),
+            (f"W/{etag}", 200),
+            (f'{etag}, "other"', 200),
+            (etag.strip('"'), 200),
+            ("Tue, 14 Nov 2023 22:13:20 GMT", 200),
+            ("Tue, 14 Nov 2023 22:13:22 GMT", 200),
+            ("Fri, 01 Jan 2100 00:00:00 GMT", 200),
+            ("zz", 200),
+            ("'a'", 200),
+        ):
+            answer = Answer(running, "/rows.csv", *part, "-H", f"If-Range: {condition}")
+            assert (condition, answer.status) == (condition, status)
+            assert answer.body == (whole.body[4:] if status == 206 else whole.body)
+        assert Answer(running, "/rows.csv", *part, "-H", "If-Range;").status == 200  # there, and empty
+        # An older file, as a backup is: it was there before the one that the client has.
+        older = folder_of(tmp_path / "other", {"older": "m\n3\n4\n"}) / "older"
+        os.utime(older, (1_600_000_000,) * 2)
+        older.replace(folder / "rows.csv")
+        for condition in (etag, modified):
+            answer = Answer(running, "/rows.csv", *part, "-H", f"If-Range: {condition}")
+            assert (answer.status, answer.body) == (200, b"m\n3\n4\n")
 
 
 @needs_curl

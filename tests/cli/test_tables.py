@@ -18,7 +18,7 @@ from chunkwise.cli import app
 from chunkwise.cli.databases import open_database
 from chunkwise.cli.serve import make_app
 from chunkwise.cli.tables import find_rows
-from tests.cli.running import Done, Serving, curl, folder_of, run, serving
+from tests.cli.running import CHUNKWISE, Done, Serving, curl, folder_of, run, serving, started
 from tests.cli.test_serve import problem, status_and_body
 from tests.databases import KINDS, Database, Postgres, running_postgres
 from tests.needs import needs_curl, needs_postgres
@@ -324,8 +324,23 @@ def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(serv
     for name in ("delete", "insert"):
         details = problem(status_and_body(server.url(f"/{name}")))
         assert details["detail"] == "the rows cannot be read: attempt to write a readonly database"
+        line = f"chunkwise: GET /{name}: 500: the rows cannot be read: attempt to write a readonly database\n"
+        assert server.running.err.count(line) == 1
     assert "Traceback" not in server.running.err
     assert shop.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--table", "products", *(f"--query={name}={query}" for name, query in QUERIES.items())], "1 table and 4 que"),
+        (["--table", "products", "--table", "pairs", "--query", "one=select 1 as n"], "2 tables and 1 query at"),
+        (["--query", "one=select 1 as n", "--query", "two=select 2 as n"], "2 queries at"),
+    ],
+)
+def test_the_first_line_tells_tables_and_queries_apart(shop: Path, words: list[str], expected: str) -> None:
+    with started(*CHUNKWISE, "serve", "--port", 0, f"sqlite:///{shop}", *words) as running:
+        assert running.stdout.readline().decode().startswith(expected)
 
 
 # --- connections

@@ -23,6 +23,7 @@ from chunkwise.sources.file_index import FileVersion
 from chunkwise.sources.files import _lists, _Wanted, file_source
 from chunkwise.sources.resumable import Resumable
 from tests.formats.samples import ITEMS, NAMES, written
+from tests.needs import needs_linux
 from tests.sources.reading import items_from, written_file
 
 MEBIBYTE = 2**20
@@ -310,9 +311,23 @@ def it_is_written_over(file: Path) -> None:
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may lie within one tick of the clock
 
 
+def it_is_written_over_and_its_time_set_back(file: Path) -> None:
+    before = file.stat()
+    with file.open("r+b") as writing:
+        writing.write(b"4\n5\n6\n" * 100)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert FileVersion.of(file.stat()).etag == FileVersion.of(before).etag
+
+
 @pytest.mark.parametrize(
     "change",
-    [more_is_written, it_is_written_over, lambda file: file.write_text(""), lambda file: os.truncate(file, 599)],
+    [
+        more_is_written,
+        it_is_written_over,
+        it_is_written_over_and_its_time_set_back,
+        lambda file: file.write_text(""),
+        lambda file: os.truncate(file, 599),
+    ],
 )
 async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
     tmp_path: Path, small: Path, change: Callable[[Path], object]
@@ -348,6 +363,50 @@ async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_pat
         items += batch
     assert items == [1, 2, 3] * 100
     assert await items_from(file, "ndjson", 0) == [4]
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda file: file.rename(file.with_name("old")),
+        lambda file: file.with_name("second").hardlink_to(file),
+        lambda file: file.unlink(),
+    ],
+)
+async def test_another_name_or_none_is_no_other_content(
+    tmp_path: Path, small: Path, rename: Callable[[Path], object]
+) -> None:
+    file = written_file(tmp_path, "1\n2\n3\n" * 100)
+    items: list[Any] = []
+    async for batch in file_source(file, "ndjson").start(0):
+        if not items:
+            rename(file)
+        items += batch
+    assert items == [1, 2, 3] * 100
+
+
+async def test_an_index_is_not_of_a_content_that_was_written_over_with_its_time_set_back(
+    tmp_path: Path, small: Path
+) -> None:
+    file = written_file(tmp_path, "1\n2\n3\n4\n5\n6\n")
+    source = file_source(file, "ndjson")
+    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which makes an index
+    before = file.stat()
+    with file.open("r+b") as writing:
+        writing.write(b"10\n20\n30\n40\n"[:12])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert [item async for batch in source.start(3) for item in batch] == [40]
+
+
+@needs_linux
+async def test_a_pipe_that_took_the_files_place_is_told_and_not_waited_for(tmp_path: Path, small: Path) -> None:
+    file = written_file(tmp_path, "1\n")
+    lists = file_source(file, "ndjson").start(0)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(OSError, match="has changed") as raised:
+        await anext(aiter(lists))
+    assert raised.value.errno == errno.ESTALE
 
 
 async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path) -> None:

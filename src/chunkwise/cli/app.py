@@ -121,8 +121,11 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
 def get_command(**options: Any) -> Coroutine[Any, Any, None]:
     """Read the stream at URL, item by item, in whatever format it comes.
 
-    What came before a failure is on stdout, and the exit code tells the failure. With --output, a file that is not
-    whole has .part behind its name.
+    What came before a failure is on stdout, and the exit code tells the failure. A JSON array has no place to say that
+    its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for a format that has.
+
+    With --output, a file that is not whole has .part behind its name. Run again, it goes on with that file, unless
+    --path selects what is in it.
     """
     return get(**options)
 

@@ -6,6 +6,7 @@ Must not know the commands.
 from __future__ import annotations
 
 import os
+import re
 from enum import IntEnum
 
 import rich_click as click
@@ -29,6 +30,8 @@ from chunkwise.errors import (
     TruncatedError,
     UnknownFormat,
 )
+
+_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # to who writes Python: no command has such an option
 
 
 class Exit(IntEnum):
@@ -93,7 +96,10 @@ def exit_code(error: BaseException) -> Exit:
 
 def one_line(error: BaseException) -> str:
     """Return what to tell, in one line of what can be printed: a server's words may hold commands to a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(_told(error).split()))
+    return "".join(
+        char if char.isprintable() else repr(char)[1:-1]
+        for char in " ".join(_ARGUMENT_HINT.sub("", _told(error)).split())
+    )
 
 
 def _told(error: BaseException) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,10 @@ from chunkwise.transports.responding import respond
 from chunkwise.transports.resumption import RANGE_PARAMETER, UNIT
 from chunkwise.transports.websocket_handshake import is_upgrade
 
+logger = logging.getLogger("chunkwise")
+
 _PARAMETERS = {"format", "interval", "limit", "path", RANGE_PARAMETER}
+_GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class _File(web.FileResponse):
@@ -38,21 +44,25 @@ class _File(web.FileResponse):
         headers = request.headers.copy()
         # aiohttp would send the file's neighbour of one more suffix (.gz, .br), published or not.
         headers.popall(hdrs.ACCEPT_ENCODING, None)
-        # It refuses a unit that it does not know, which RFC 9110 §14.2 passes over, and takes no ETag for a condition:
-        # the rest of another version would make a mixture.
-        condition = headers.get(hdrs.IF_RANGE, "")
+        # It refuses a unit that it does not know, which RFC 9110 §14.2 passes over, and as a condition it takes any
+        # later date, and what is none: the rest of another version would make a mixture.
+        conditions = headers.popall(hdrs.IF_RANGE, [])
         if not headers.get(hdrs.RANGE, "").startswith("bytes=") or (
-            '"' in condition and condition != f'"{_etag(self.entry.file)}"'
+            conditions and conditions != [_validator(self.entry.file, conditions[0])]
         ):
             headers.popall(hdrs.RANGE, None)
         return await super().prepare(request.clone(headers=headers))
 
 
-def _etag(file: Path) -> str | None:
+def _validator(file: Path, condition: str) -> str | None:
+    """Return what a condition must be for the file to be the one that it is about (RFC 9110 §13.1.5)."""
     try:
-        return FileVersion.of(file.stat()).etag
+        status = file.stat()
     except OSError:
         return None
+    if condition.startswith('"'):
+        return f'"{FileVersion.of(status).etag}"'
+    return formatdate(math.ceil(status.st_mtime), usegmt=True)  # as aiohttp says Last-Modified
 
 
 async def offer_items(_: web.Request, response: web.StreamResponse) -> None:
@@ -87,17 +97,25 @@ async def answer_with_file(request: web.Request, entry: Published) -> web.Stream
         entry.format.decoder(path)
     except (UnknownFormat, TypeError, ValueError) as error:
         return problem_response(400, str(error))
-    if entry.folder is not None and is_hidden(entry.file, entry.folder):  # a link, put there since
-        return problem_response(404, f"there is no {request.path}; / lists what there is")
+    # It may have gone since, or a link have taken its place.
+    if not entry.is_there() or (entry.folder is not None and is_hidden(entry.file, entry.folder)):
+        return _not_there(request)
     converted = path or limit is not None or interval or is_upgrade(request)
     if wanted is entry.format and not (converted or _asks_for_items(request, wanted)):
         return _File(entry)
     try:
         source = _source(entry, path, limit, interval, wanted)
+    except (*_GONE, ValueError):
+        return _not_there(request)
     except OSError as error:
+        logger.warning("%s %s: %s", request.method, request.rel_url, _unreadable(error))
         return problem_response(500, _unreadable(error))
     # Without a format the client accepts none: respond() says which there are.
     return await respond(request, source, wanted or list(FORMATS), headers=VARY)
+
+
+def _not_there(request: web.Request) -> web.Response:
+    return problem_response(404, f"there is no {request.path}; / lists what there is")
 
 
 def _source(entry: Published, path: str, limit: int | None, interval: float, wanted: Format | None) -> Any:
@@ -111,10 +129,12 @@ def _source(entry: Published, path: str, limit: int | None, interval: float, wan
             batches = Batches(_lines(batches))
         return paced(batches, interval) if interval else batches
 
-    # Strings of another format are not told apart in text, so that nobody could say how many came.
-    if not entry.file.is_file() or (text and entry.format is not wanted):
+    if not entry.regular:
         return sent(read_file(entry.file, entry.format, path, **options))
     whole = file_source(entry.file, entry.format, path, **options)
+    # Strings of another format are not told apart in text, so that nobody could say how many came.
+    if text and entry.format is not wanted:
+        return sent(whole.start())
     return replace(whole, factory=lambda start: sent(whole.start(start)))
 
 
@@ -126,12 +146,15 @@ async def _told(source: Batches) -> AsyncIterator[list[Any]]:
                 yield batch
     except PathNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from error
+    except _GONE as error:
+        raise web.HTTPNotFound(text="the file has gone") from error
     except (DecodeError, OSError) as error:
         raise web.HTTPInternalServerError(text=_unreadable(error)) from error
 
 
 def _unreadable(error: Exception) -> str:
-    return f"the file cannot be read: {error}"
+    """Return what to tell a client: not where the file is."""
+    return f"the file cannot be read: {(error.strerror if isinstance(error, OSError) else None) or error}"
 
 
 async def _lines(source: Batches) -> AsyncIterator[list[str]]:

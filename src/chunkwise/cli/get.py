@@ -41,7 +41,8 @@ async def get(
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
     request = (url, path, output_format, input_format, sorted(headers))
-    partial = _partial(output, request)
+    # The rest is asked for by a number of records, in each of which a path selects as many items as it likes.
+    partial = _partial(output, request, resumes=not path)
     position = partial.position if partial is not None else None
     begun = position.items if position is not None else 0
     encoder = FORMATS[output_format].encoder()
@@ -145,11 +146,11 @@ def _value(event: ServerSentEvent) -> Any:
         return event.data
 
 
-def _partial(output: Path | None, request: object) -> PartialFile | None:
+def _partial(output: Path | None, request: object, *, resumes: bool) -> PartialFile | None:
     """Return the file that has its name only when it is whole; a device or a pipe has no name to wait for."""
     if output is None or (output.exists() and not output.is_file()):
         return None
-    return PartialFile(output.resolve(), request)  # of a link, what it points to
+    return PartialFile(output.resolve(), request, resumes=resumes)  # of a link, what it points to
 
 
 @contextmanager

@@ -9,8 +9,10 @@ behind the bytes, so that after a crash the file may have more than it says: wha
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -42,10 +44,12 @@ class PartialFile:
     Args:
         output: that name.
         request: what it is the answer to: a file of another request is not gone on with.
+        resumes: whether its items are the records that a server counts; otherwise it is begun again each time.
     """
 
-    def __init__(self, output: Path, request: object) -> None:
+    def __init__(self, output: Path, request: object, *, resumes: bool) -> None:
         self._output = output
+        self._resumes = resumes
         # Not as it is: its headers may hold a password.
         self._request = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
         self._part = output.with_name(output.name + ".part")
@@ -65,6 +69,8 @@ class PartialFile:
         return self._state.position if self._state is not None else None
 
     def _read_state(self) -> _State | None:
+        if not self._resumes:
+            return None
         try:
             state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
             known = state.request == self._request and self._part.stat().st_size >= state.bytes
@@ -74,18 +80,48 @@ class PartialFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Give the file, at the place where to go on; name it as a whole one when the body has ended well."""
-        if self._state is None:
-            self._state_file.unlink(missing_ok=True)
-        with self._part.open("r+b" if self._state is not None else "wb") as file:
-            if self._state is not None:
-                file.truncate(self._state.bytes)
-                file.seek(self._state.bytes)
+        """Give the file, at the place where to go on; name it as a whole one when the body has ended well.
+
+        Raises:
+            OSError: it cannot be written, or another process writes it.
+        """
+        with self._locked() as file:
+            size = 0 if self._state is None else self._state.bytes
+            if self._state is None:
+                self._state_file.unlink(missing_ok=True)
+            file.truncate(size)
+            file.seek(size)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        self._part.replace(self._output)
-        self._state_file.unlink(missing_ok=True)
+            if sys.platform == "win32":  # where what is open cannot be renamed; else the lock is held until it is done
+                file.close()
+            self._part.replace(self._output)
+            self._state_file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        """Give the file, which no other process that asks for the lock as well will write meanwhile."""
+        told = BlockingIOError(errno.EWOULDBLOCK, "another chunkwise get writes this file", str(self._part))
+        new = os.O_CREAT if self._state is None else 0
+        try:
+            number = os.open(self._part, os.O_RDWR | new | getattr(os, "O_BINARY", 0), 0o666)
+        except FileNotFoundError:
+            if new:
+                raise
+            raise told from None
+        with os.fdopen(number, "r+b") as file:  # not emptied: it may be another's
+            # Its lock may be free, and yet another may have renamed it before it was locked, or have written it since
+            # the state was read by which the rest was asked for.
+            if not (_locks(file) and self._is_named(file) and self._read_state() == self._state):
+                raise told
+            yield file
+
+    def _is_named(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._part.stat())
+        except FileNotFoundError:
+            return False
 
     def goes_on(self, encoder: Encoder) -> Encoder:
         """Let an encoder go on with what another has begun in the file."""
@@ -108,13 +144,27 @@ class PartialFile:
     def note(self, size: int, position: Position | None) -> None:
         """Note that so many bytes of the file, which are written, are the items up to a position."""
         self._grown = True
-        if position is None or monotonic() - self._written < _WRITE_STATE_SECONDS:
+        if not self._resumes or position is None or monotonic() - self._written < _WRITE_STATE_SECONDS:
             return
         state = _State(self._request, position, size)
         new = self._state_file.with_name(self._state_file.name + ".new")
         new.write_bytes(msgspec.json.encode(state))
         new.replace(self._state_file)
         self._written = monotonic()
+
+
+def _locks(file: BinaryIO) -> bool:
+    """Lock a file for as long as it is open, where that can be done at all; return whether no other process has it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a network's file system without locks
+            return True
+    return True
 
 
 class Tracked:

@@ -30,6 +30,11 @@ class Published:
     file: Path
     format: Format
     folder: Path | None  # that was published, if it was not the file itself
+    regular: bool = True  # else it is a pipe, which was named
+
+    def is_there(self) -> bool:
+        """Whether there still is such a file: what has taken its place may be a folder, or a pipe to wait at."""
+        return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - which never raises
 
 
 class Rows(Protocol):
@@ -88,7 +93,7 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
             if route in found:
                 msg = f"{found[route].file} and {file} would both be {route}: publish the folder that holds both"
                 raise click.UsageError(msg)
-            found[route] = Published(route, file, row, path if path.is_dir() else None)
+            found[route] = Published(route, file, row, path if path.is_dir() else None, file.is_file())
     if not found:
         msg = (
             f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
@@ -114,7 +119,7 @@ def index_page(request: web.Request, published: Sequence[Published], rows: Seque
             "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
         }
         for entry in published
-        if entry.file.exists()
+        if entry.is_there()
     ]
     if page is not _HTML:
         tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]

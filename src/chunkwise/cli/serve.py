@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -16,9 +17,12 @@ from aiohttp import web
 from chunkwise.cli.files import answer_with_file, offer_items
 from chunkwise.cli.listening import listen, program
 from chunkwise.cli.publishing import Published, Rows, find_files, index_page, url_of
-from chunkwise.transports.outcomes import setup
+from chunkwise.transports.outcomes import Outcome, setup
 from chunkwise.transports.problems import problem_response
 
+logger = logging.getLogger("chunkwise")
+
+_PLURALS = {"file": "files", "table": "tables", "query": "queries"}
 _DATABASE = re.compile(r"(?:sqlite|postgres|postgresql)(?:\+\w+)?:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -65,8 +69,14 @@ async def serve(
         if taken := {entry.route for entry in published} & {entry.route for entry in rows}:
             raise click.UsageError(f"a file and a table would both be {min(taken)}: choose with --table")
         app = make_app(published, rows)
-        setup(app, grace_seconds=1.0)
+        setup(app, grace_seconds=1.0, on_outcome=_tell_refusal)
         await listen(app, host, port, lambda base: _print_curl_lines(published, rows, base))
+
+
+def _tell_refusal(request: web.Request, outcome: Outcome) -> None:
+    """Log a failure that came before the first item: it is an answer of its own, which only the client would see."""
+    if isinstance(outcome.error, web.HTTPException) and outcome.status >= 500:
+        logger.warning("%s %s: %d: %s", request.method, request.rel_url, outcome.status, outcome.error.text)
 
 
 @asynccontextmanager
@@ -90,8 +100,9 @@ async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence
 
 
 def _print_curl_lines(published: Sequence[Published], rows: Sequence[Rows], base: str) -> None:
-    counts = [(len(published), "file"), (len(rows), "table")]
-    told = " and ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count)
+    queries = sum("query" in entry.about for entry in rows)
+    counts = {"file": len(published), "table": len(rows) - queries, "query": queries}
+    told = " and ".join(f"{count} {name if count == 1 else _PLURALS[name]}" for name, count in counts.items() if count)
     print(f"{told} at {base}/ (Ctrl-C stops). Try, for example:\n")
     names = {Path(entry.route).name: url_of(entry.route) for entry in published}
     urls = [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -123,7 +125,7 @@ class FileIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, key: IndexKey, version: FileVersion) -> Self | None:
-        """Return the index that bytes hold; None if they are damaged, or of another file or version."""
+        """Return the index that bytes hold; None if they are damaged, of another file or version, or never an index."""
         digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if digest != _digest(data):
             return None
@@ -131,15 +133,36 @@ class FileIndex:
             written = msgspec.msgpack.decode(data, type=_Written)
             if (written.version, written.key, written.file_version) != (_VERSION, key, version):
                 return None
+            if not _may_be(written):
+                return None
             index = cls(key, version)
             index._spacing_bytes = written.spacing_bytes
             index._befores = {before: number for number, before in enumerate(written.befores)}
             index._places = [
                 Checkpoint(offset, item_index, written.befores[number]) for offset, item_index, number in written.places
             ]
-        except (msgspec.MsgspecError, IndexError):
+        except msgspec.MsgspecError:
             return None
         return index
+
+
+def _may_be(written: _Written) -> bool:
+    """Whether that can be what an index wrote: its places in order, and within the file."""
+    size, befores, places = written.file_version.size, written.befores, written.places
+    return (
+        1 <= written.spacing_bytes <= max(size, _SPACING_BYTES)
+        and len(set(befores)) == len(befores) <= _MAX_BEFORES
+        and all(len(before) <= _MAX_BEFORE_BYTES for before in befores)
+        and len(places) <= _MAX_PLACES
+        and all(0 <= number < len(befores) for _, _, number in places)
+        and _rises([offset for offset, _, _ in places], 1, size)
+        # Each item takes a byte at least.
+        and _rises([item_index for _, item_index, _ in places], 0, size)
+    )
+
+
+def _rises(numbers: Sequence[int], first: int, last: int) -> bool:
+    return all(low <= high for low, high in pairwise([first, *numbers, last]))
 
 
 def _digest(data: bytes) -> bytes:

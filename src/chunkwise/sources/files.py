@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -114,21 +115,34 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
     """Give the batches of what is wanted; empty ones too, so that whoever leaves is noticed on a long way."""
-    with wanted.path.open("rb") as file:
-        index = None
+    with _opened(wanted) as file:
+        index = unchanged = None
         if wanted.version is not None:
-            index = load(IndexKey.of(wanted.path, wanted.format.name, wanted.select), wanted.version)
+            unchanged = _Unchanged(file, wanted.path, wanted.version)
+            index = load(IndexKey.of(wanted.path, wanted.format.name, wanted.select), unchanged.version)
         place = START if index is None else index.place_before(wanted.first_item)
         skip = wanted.first_item - place.item_index
-        with closing(_decoded(file, wanted, index, place)) as batches:
+        with closing(_decoded(file, wanted, index, place, unchanged)) as batches:
             for batch in batches:
                 passed = min(skip, len(batch))
                 skip -= passed
                 yield batch[passed:] if passed else batch
 
 
+def _opened(wanted: _Wanted) -> BinaryIO:
+    """Open the file; one that must have a version can only be a regular one, and is not waited for if it is a pipe."""
+    if wanted.version is None:
+        return wanted.path.open("rb")
+    waits_not = getattr(os, "O_NONBLOCK", 0)
+    file = open(wanted.path, "rb", opener=lambda name, flags: os.open(name, flags | waits_not))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _changed(wanted.path)
+    return file
+
+
 def _decoded(
-    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint
+    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: _Unchanged | None
 ) -> Generator[list[Any], None, None]:
     """Give the batches of all items behind a place, and note further ones."""
     # Behind an item there is nothing left that would have to be found.
@@ -138,7 +152,7 @@ def _decoded(
         decoder.feed(place.before)
         if place.byte_offset:  # else it may be a pipe
             file.seek(place.byte_offset)
-        while data := _block(file, wanted):
+        while data := _block(file, unchanged):
             if data.startswith(_GZIP) and not decoder.bytes_seen:
                 msg = "the file is compressed with gzip, which is not undone here: decompress it first"
                 raise DecodeError(msg, format=wanted.format.name, item_index=0, byte_offset=0)
@@ -155,16 +169,59 @@ def _decoded(
             noting.keep()
 
 
-def _block(file: BinaryIO, wanted: _Wanted) -> bytes:
+def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
     """Return the next bytes.
 
     Raises:
         OSError: the file is not any more what it was, and these bytes may be of what it is now.
     """
     data = file.read(_BLOCK_BYTES)
-    if wanted.version is not None and FileVersion.of(os.fstat(file.fileno())).etag != wanted.version.etag:
-        raise OSError(errno.ESTALE, "the file has changed since its items were asked for", str(wanted.path))
+    if unchanged is not None:
+        unchanged.check()
     return data
+
+
+class _Unchanged:
+    """Sees to it that a file stays what it was while it is read.
+
+    Args:
+        file: the open file.
+        path: where it was found.
+        asked: the version that its items were asked for of: what its ETag tells of it must be the same.
+
+    Raises:
+        OSError: the file is not any more what it was.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, asked: FileVersion) -> None:
+        self._file = file
+        self._path = path
+        status = os.fstat(file.fileno())
+        self.version = FileVersion.of(status)
+        self._links = status.st_nlink
+        if self.version.etag != asked.etag:
+            raise _changed(path)
+
+    def check(self) -> None:
+        """Raise if it is not any more what it was: as for its size and both its times, of which one can be set back."""
+        status = os.fstat(self._file.fileno())
+        version = FileVersion.of(status)
+        if version == self.version:
+            return
+        if version.etag != self.version.etag or not self._was_renamed(status):
+            raise _changed(self._path)
+        self.version, self._links = version, status.st_nlink
+
+    def _was_renamed(self, status: os.stat_result) -> bool:
+        """Whether it lost or got a name, if only because another file has taken its place: that is a change, too."""
+        try:
+            return status.st_nlink != self._links or not os.path.samestat(status, self._path.stat())
+        except OSError:
+            return True
+
+
+def _changed(path: Path) -> OSError:
+    return OSError(errno.ESTALE, "the file has changed since its items were asked for", str(path))
 
 
 class _Noting:

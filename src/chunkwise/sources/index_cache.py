@@ -8,6 +8,7 @@ wrong here costs time, and is no error: an index can be made again.
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ CACHE_VARIABLE = "CHUNKWISE_CACHE"
 
 _OWN = "file-indexes"  # nothing else is in there, so that the oldest in it may be thrown away
 _MAX_FILES = 256
+_MAX_BYTES = 4 * 2**20  # more than the largest index has
 
 
 def load(key: IndexKey, version: FileVersion) -> FileIndex:
@@ -27,7 +29,7 @@ def load(key: IndexKey, version: FileVersion) -> FileIndex:
     if folder is not None:
         with suppress(OSError):
             file = folder / key.name
-            index = FileIndex.from_bytes(file.read_bytes(), key, version)
+            index = FileIndex.from_bytes(_content(file), key, version)
             if index is not None:
                 os.utime(file)  # it is of use: others go first
                 return index
@@ -50,6 +52,14 @@ def save(index: FileIndex) -> None:
         finally:
             written.unlink(missing_ok=True)
         _prune(folder)
+
+
+def _content(file: Path) -> bytes:
+    """Return what is in a file: nothing if it is a pipe or a device, which might have no end, or let one wait."""
+    waits_not = getattr(os, "O_NONBLOCK", 0)
+    with open(file, "rb", opener=lambda name, flags: os.open(name, flags | waits_not)) as opened:
+        status = os.fstat(opened.fileno())
+        return opened.read(_MAX_BYTES) if stat.S_ISREG(status.st_mode) else b""
 
 
 def _folder() -> Path | None:
