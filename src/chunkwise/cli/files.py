@@ -27,7 +27,7 @@ from chunkwise.transports.responding import respond
 from chunkwise.transports.resumption import RANGE_PARAMETER, UNIT
 from chunkwise.transports.websocket_handshake import is_upgrade
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 _PARAMETERS = {"format", "interval", "limit", "path", RANGE_PARAMETER}
 _GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)

@@ -20,7 +20,7 @@ from chunkwise.cli.publishing import Published, Rows, find_files, index_page, ur
 from chunkwise.transports.outcomes import Outcome, setup
 from chunkwise.transports.problems import problem_response
 
-logger = logging.getLogger("chunkwise")
+logger: logging.Logger = logging.getLogger("chunkwise")
 
 _PLURALS = {"file": "files", "table": "tables", "query": "queries"}
 _DATABASE = re.compile(r"(?:sqlite|postgres|postgresql)(?:\+\w+)?:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
