@@ -41,7 +41,10 @@ def rows(
     """Return the rows of a query as a source: ``respond(request, sql.rows(engine, "select * from users"))``.
 
     A server-side cursor reads them, so that memory is flat; the connection goes back when the stream ends, however it
-    does. Nothing is written: the transaction is read-only in PostgreSQL, and never committed in any database.
+    does. Nothing is written to the database: the transaction is read-only in PostgreSQL, the connection is in SQLite
+    (``query_only``) while the stream lasts, and no transaction is committed in any. What is outside of a transaction
+    nobody holds back: functions with effects of their own; in SQLite a PRAGMA that changes the connection, ATTACH, and
+    whatever writes in ``sqlite+aiosqlite://``, in memory, whose one connection others write with meanwhile.
 
     A row is a dict of what the driver gives, which JSON holds in this way: a Decimal is a string, since a float would
     not be exact; dates, times, UUIDs and intervals (ISO 8601) are strings, bytes are base64; JSON and arrays are what
