@@ -103,7 +103,8 @@ async def table(
 
     Raises:
         LookupError: there is no such table or column.
-        ValueError: the order is not unique or may be NULL, or the columns lack it.
+        ValueError: the order is not unique or may be NULL, or the columns lack it; other tables inherit from this one,
+            in PostgreSQL; while reading: a key of SQLite's is none of its column's type.
         TypeError: the condition is a string, or a column of the order has a type that no client could send back.
     """
     Sizes(batch_rows)  # raises for a number that is none
@@ -143,7 +144,10 @@ class _Pages:
         # No types: the driver takes its own values back. A cast of the statement's could only change them, as a Decimal
         # of SQLite's does, and the database knows what its columns are.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
-        self._keys = keys = [source.c[name] for name in key.names]
+        self._keys = keys = [
+            source.c[name] if collation is None else source.c[name].collate(collation)  # which the index has, too
+            for name, collation in zip(key.names, key.collations, strict=True)
+        ]
         after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
         here, there = (sa.tuple_(*keys), sa.tuple_(*after)) if len(keys) > 1 else (keys[0], after[0])
         first = sa.select(*[source.c[name].label(name) for name in columns])
@@ -170,6 +174,7 @@ class _Pages:
             batch = await self._page(after, limit)
             if not batch:
                 return
+            self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
             if self._key.of(batch[0]) == before:  # it would go on for ever
                 msg = f"{self._key.told} does not change on its way to the database and back, got {before}"
