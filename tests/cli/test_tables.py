@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
@@ -498,6 +499,40 @@ def test_words_that_are_off_are_usage_errors(shop: Path, tmp_path: Path) -> None
     assert told(tmp_path, "--table", "x") == (2, "Invalid value for --table: is of a database, and none is named")
     assert told("sqlite://")[0] == 2
     assert told("sqlite:///:memory:")[0] == 2
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("select :day::date as d", "write CAST(:day AS date) for :day::date"),
+        ("select id from products where name = :name and price > :low::float", "write CAST(:low AS float) for"),
+        ("select ' :y' as u", r"a colon inside of a text or a comment is written \:"),
+        ("select 1 as n /* :y */", r"a colon inside of a text or a comment is written \:"),
+    ],
+)
+async def test_a_parameter_that_is_none_is_told_with_how_to_write_it(database: Database, query: str, hint: str) -> None:
+    await database.run(*TABLES)
+    with pytest.raises(click.BadParameter, match=re.escape(hint)):
+        async with published(database, any=query):
+            pass
+
+
+@everywhere
+async def test_a_parameter_of_the_databases_own_is_told(database: Database) -> None:
+    await database.run(*TABLES)
+    query = "select cast($1 as text) as n" if database.kind == "postgresql" else "select ? as n"
+    with pytest.raises(click.BadParameter, match="parameters are written :name"):
+        async with published(database, any=query):
+            pass
+
+
+@everywhere
+async def test_colons_that_are_no_parameters_are_left_alone(database: Database) -> None:
+    await database.run(*TABLES)
+    query = r"select '12:30' as a, ' \:y' as b, 'x::y' as c, CAST(:n AS integer) + 1 as d"
+    async with published(database, any=query) as (_, session):
+        assert (await answer(session, "/any?n=1"))[1] == [{"a": "12:30", "b": " :y", "c": "x::y", "d": 2}]
 
 
 def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ async def test_a_parameter_without_a_value_is_an_error(database: Database) -> No
         await items_of(sql.rows(database.engine, "select :low as n"))
 
 
+def test_a_parameter_with_a_cast_behind_it_is_told_with_how_to_write_it() -> None:
+    engine = create_async_engine("postgresql+asyncpg://127.0.0.1/none")
+    with pytest.raises(
+        ValueError, match=r"'day' cannot be seen before '::': write CAST\(:day AS date\) for :day::date"
+    ):
+        sql.rows(engine, "select :n, :day::date", {"n": 1, "day": "2024-02-29"})
+    sql.rows(engine, "select ':day::date'", {"n": 1})
+    sql.rows(engine, "select ':day::date', :day", {"day": 1})
+
+
 @everywhere
 async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: Database) -> None:
     await database.run("create table sales (id integer primary key, price numeric(10, 2), day date)")

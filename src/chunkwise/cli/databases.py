@@ -23,10 +23,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from chunkwise.errors import DecodeError
 from chunkwise.sources.sql_keys import Part, part_of_type
+from chunkwise.sources.sql_reading import unseen_parameters
 
 _CONNECT_SECONDS = 10
 _SQLITE = re.compile(r"sqlite(?:\+aiosqlite)?:(?://)?/?(.*)", re.DOTALL)
 _POSTGRESQL = re.compile(r"(?:postgres|postgresql|postgresql\+asyncpg)://.*", re.DOTALL)
+_MISCOUNTED = (
+    "parameters are written :name, and nothing else is one ($1, ?, @name); "
+    r"a colon inside of a text or a comment is written \:"
+)
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
@@ -115,12 +120,18 @@ class Database:
                 compiled: Any = sa.text(query).compile(dialect=self.engine.dialect)
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 prepared = await driver.prepare(compiled.string)
-                found = zip(compiled.positiontup, prepared.get_parameters(), strict=True)
-                types = {name: known.name for name, known in found}
+                names_in_order, known = compiled.positiontup, prepared.get_parameters()
+                if len(names_in_order) != len(known):
+                    raise ValueError(_MISCOUNTED)
+                types = {name: found.name for name, found in zip(names_in_order, known, strict=True)}
             except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 told = reason(error)
                 if told == "not authorized":  # by _authorize
                     told = "it does more than read (ATTACH, VACUUM, CREATE, PRAGMA ... = ...)"
+                elif told.startswith("Incorrect number of bindings"):
+                    told = _MISCOUNTED
+                for how in unseen_parameters(query).values():
+                    told = f"{told}: {how}"
                 raise ValueError(told) from None
             return [part_of_type(name, types[name]) for name in names]
 

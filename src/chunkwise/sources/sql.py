@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.sources.sql_keys import Key, find_key
-from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
+from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once, unseen_parameters
 from chunkwise.sources.sql_values import PlainValues
 
 _BATCH_ROWS = 2000
@@ -54,14 +54,19 @@ def rows(
 
     Args:
         engine: any of SQLAlchemy's, with an async driver. The stream takes one of its connections.
-        query: the text, with parameters such as ``:city``, or any statement of SQLAlchemy that gives rows.
+        query: the text, with parameters such as ``:city`` (with a cast, ``CAST(:day AS date)``), or any
+            statement of SQLAlchemy that gives rows.
         params: the values of the parameters, bound by the driver: never put them into the text.
         batch_rows: how many rows are fetched at once at most; fewer if they are large, and 16 at first.
 
     Raises:
-        ValueError: while reading: two columns have one name.
+        ValueError: a parameter is written ``:day::date``; while reading: two columns have one name.
         Exception: while reading: what SQLAlchemy and the driver raise, for a query that is wrong, say.
     """
+    for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
+        if name in (params or {}):
+            msg = f"query: parameter {name!r} cannot be seen before '::': {how}"
+            raise ValueError(msg)
     asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
     return Batches(_plain(fetch(engine, asked, params or {}, Sizes(batch_rows))))
 

@@ -6,6 +6,7 @@ Must not know tables and their keys, nor what JSON can hold.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
 
 _INTERRUPT_SECONDS = 0.05
+
+_CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
 _T = TypeVar("_T")
 
@@ -70,6 +73,12 @@ class Query:
             self._compiled = self.statement.compile(dialect=dialect)
         values = self._compiled.construct_params(dict(params))
         return self._compiled.string, [values[name] for name in self._compiled.positiontup or ()]
+
+
+def unseen_parameters(text: str) -> dict[str, str]:
+    """Return the parameters of a text that SQLAlchemy sees none in, since a cast is behind them -> how to write it."""
+    seen = sa.text(text).compile().params if (casts := _CAST.findall(text)) else {}
+    return {name: f"write CAST(:{name} AS {to}) for :{name}::{to}" for name, to in casts if name not in seen}
 
 
 async def fetch(
