@@ -3,14 +3,17 @@
 import io
 import json
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
+from contextlib import AsyncExitStack, asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import rich_click as click
+import sqlalchemy as sa
 from aiohttp import ClientSession
 
 import chunkwise
@@ -46,6 +49,7 @@ QUERIES = {
 }
 
 everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
+in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
 in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 
 
@@ -80,8 +84,9 @@ async def published(database: Database, *tables: str, **queries: str) -> AsyncIt
         ):
             yield server, session
     finally:
-        assert opened.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-        await opened.engine.dispose()
+        for engine in (opened.engine, opened.queries):
+            assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        await opened.dispose()
 
 
 async def answer(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:
@@ -286,31 +291,103 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
             "h": "drop table products",
         }
         await database.run("create sequence numbers")
-    else:
-        writing |= {"d": "create table other (n int)", "e": "drop table products", "f": "pragma user_version = 5"}
     async with published(database, **writing) as (_, session):
         for _ in range(2):
             for name in sorted(writing):
                 status, details = await answer(session, f"/{name}")
-                if (database.kind, name) not in (("postgresql", "e"), ("sqlite", "f")):
+                if (database.kind, name) != ("postgresql", "e"):
                     assert status == 500, (name, details)
                     assert "read" in details["detail"]
     rows = await database.run("select id, name, price from products order by id")
     assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_two_locks_hold_each_where_the_other_does_not(database: Database, tmp_path: Path) -> None:
+@in_sqlite
+@pytest.mark.parametrize(
+    "query",
+    [
+        "pragma query_only = off",
+        "PRAGMA Query_Only(0)",
+        "pragma user_version = 5",
+        "pragma wal_checkpoint",
+        "attach '{other}' as other",
+        "; attach '{other}' as other",
+        "create table other (n int)",
+        "create temp table other (n int)",
+        "drop table products",
+        "savepoint here",
+    ],
+)
+async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at_the_start(
+    database: Database, tmp_path: Path, query: str
+) -> None:
     await database.run(*TABLES)
-    copy = tmp_path / "copy.db"
-    opening = {"a": "pragma query_only = off", "b": "pragma user_version = 5"}
-    async with published(database, **opening) as (_, session):  # the file is opened only to be read
-        for name in opening:
-            await answer(session, f"/{name}")
+    other = tmp_path / "other.db"
+    with pytest.raises(click.BadParameter, match=r"it does more than read|syntax error"):
+        async with published(database, any=query.format(other=other)):
+            pass
+    assert not other.exists()
     assert await database.run("pragma user_version") == [(0,)]
-    async with published(database, copy=f"vacuum into '{copy}'") as (_, session):  # other files are not written
-        assert (await answer(session, "/copy"))[0] == 500
-    assert not copy.exists() or copy.read_bytes() == b""
+
+
+@in_sqlite
+async def test_a_query_of_sqlite_that_copies_into_another_file_fails(database: Database, tmp_path: Path) -> None:
+    await database.run(*TABLES)
+    other = tmp_path / "other.db"
+    async with published(database, copy=f"vacuum into '{other}'") as (_, session):
+        status, details = await answer(session, "/copy")
+    assert (status, details["detail"]) == (500, "the rows cannot be read: cannot VACUUM from within a transaction")
+    assert not other.exists()
+    opened = open_database(database.url)
+    async with opened.queries.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        with pytest.raises(sqlite3.DatabaseError, match="authorization denied"):  # without a transaction, too
+            await driver.execute_fetchall(f"vacuum into '{other}'")
+    await opened.dispose()
+    assert not other.exists()
+
+
+@in_sqlite
+async def test_two_more_locks_hold_where_that_one_does_not(database: Database, tmp_path: Path) -> None:
+    await database.run(*TABLES)
+    opened = open_database(database.url)
+    try:
+        for engine in (opened.engine, opened.queries):
+            async with engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                await driver.set_authorizer(None)
+                for statement in ("insert into products values (9, 'x', 1)", "create table other (n int)"):
+                    with pytest.raises(sa.exc.OperationalError, match="readonly"):
+                        await connection.execute(sa.text(statement))
+                await connection.execute(sa.text("pragma query_only = off"))
+                with pytest.raises(sa.exc.OperationalError, match="readonly"):
+                    await connection.execute(sa.text("insert into products values (9, 'x', 1)"))
+    finally:
+        await opened.dispose()
+
+
+@in_sqlite
+async def test_whatever_only_reads_in_sqlite_is_allowed(database: Database) -> None:
+    await database.run(
+        *TABLES,
+        "create virtual table places using rtree(id, low, high)",
+        "insert into places values (1, 0, 1)",
+        "create virtual table words using fts5(word)",
+        "insert into words values ('hello')",
+    )
+    queries = {
+        "with": "with recursive g(n) as (select 1 union all select n + 1 from g where n < 3) select n from g",
+        "values": "values (1), (2), (3)",
+        "json": "select value from json_each('[1, 2, 3]')",
+        "places": "select id from places where low < 1 union all select id from products where id > 1",
+        "words": "select a.word from words a, products where a.word match 'hello'",
+        "columns": "select name from pragma_table_info('products')",
+        "pragma": "pragma table_info(products)",
+    }
+    async with published(database, **queries) as (_, session):
+        for name in queries:
+            status, rows = await answer(session, f"/{name}")
+            assert (status, len(rows)) == (200, 3), rows
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
@@ -344,6 +421,16 @@ def test_the_first_line_tells_tables_and_queries_apart(shop: Path, words: list[s
 
 
 # --- connections
+
+
+@everywhere
+async def test_slow_readers_of_queries_hold_up_no_table(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database, "products", "cheap") as (_, session), AsyncExitStack() as readers:
+        for _ in range(15):  # all that the pool has
+            response = await readers.enter_async_context(session.get("/cheap?interval=60&format=ndjson"))
+            await response.content.readline()
+        assert await answer(session, "/products") == (200, PRODUCTS)
 
 
 @everywhere
@@ -427,6 +514,40 @@ def test_words_that_are_off_are_usage_errors(shop: Path, tmp_path: Path) -> None
     assert told(tmp_path, "--table", "x") == (2, "Invalid value for --table: is of a database, and none is named")
     assert told("sqlite://")[0] == 2
     assert told("sqlite:///:memory:")[0] == 2
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("select :day::date as d", "write CAST(:day AS date) for :day::date"),
+        ("select id from products where name = :name and price > :low::float", "write CAST(:low AS float) for"),
+        ("select ' :y' as u", r"a colon inside of a text or a comment is written \:"),
+        ("select 1 as n /* :y */", r"a colon inside of a text or a comment is written \:"),
+    ],
+)
+async def test_a_parameter_that_is_none_is_told_with_how_to_write_it(database: Database, query: str, hint: str) -> None:
+    await database.run(*TABLES)
+    with pytest.raises(click.BadParameter, match=re.escape(hint)):
+        async with published(database, any=query):
+            pass
+
+
+@everywhere
+async def test_a_parameter_of_the_databases_own_is_told(database: Database) -> None:
+    await database.run(*TABLES)
+    query = "select cast($1 as text) as n" if database.kind == "postgresql" else "select ? as n"
+    with pytest.raises(click.BadParameter, match="parameters are written :name"):
+        async with published(database, any=query):
+            pass
+
+
+@everywhere
+async def test_colons_that_are_no_parameters_are_left_alone(database: Database) -> None:
+    await database.run(*TABLES)
+    query = r"select '12:30' as a, ' \:y' as b, 'x::y' as c, CAST(:n AS integer) + 1 as d"
+    async with published(database, any=query) as (_, session):
+        assert (await answer(session, "/any?n=1"))[1] == [{"a": "12:30", "b": " :y", "c": "x::y", "d": 2}]
 
 
 def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path) -> None:

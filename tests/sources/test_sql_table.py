@@ -331,6 +331,80 @@ async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: D
     assert (await sql.table(database.engine, "t", ["c", "a"])).key == ("c", "a")
 
 
+@in_sqlite
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "(k text collate nocase not null, primary key (k collate binary))",
+        "(k text collate nocase primary key not null)",
+        "(k text not null, unique (k collate rtrim))",
+        "(k text collate nocase primary key not null) without rowid",
+    ],
+)
+async def test_a_key_of_sqlite_is_compared_as_its_index_does(
+    database: Database, declared: str, descending: bool
+) -> None:
+    await database.run(f"create table t {declared}")
+    texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
+    for text in texts:
+        await database.run("insert into t values (:text)", text=text)
+    source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
+    order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
+    await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+
+
+@in_sqlite
+@pytest.mark.parametrize(
+    ("declared", "stored", "told"),
+    [
+        ("text", "x'00'", "has there a bytes, expected a text"),
+        ("blob", "'abcd'", "has there a str, expected bytes"),
+        ("int", "'x'", "has there a str, expected a whole number"),
+    ],
+)
+async def test_a_key_of_sqlite_that_is_none_of_its_columns_type_fails_rather_than_leave_rows_out(
+    database: Database, declared: str, stored: str, told: str
+) -> None:
+    await database.run(f"create table t (k {declared} primary key not null)", f"insert into t values ({stored})")
+    source = await sql.table(database.engine, "t")
+    with pytest.raises(ValueError, match=told):
+        await items_of(source.start())
+
+
+@in_postgres
+async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -> None:
+    await database.run(
+        "create table t (id integer primary key)",
+        "create table heir () inherits (t)",
+        "create table parts (id integer primary key) partition by hash (id)",
+        "create table part partition of parts for values with (modulus 1, remainder 0)",
+        "insert into parts values (1), (2)",
+    )
+    for schema in (None, "public"):
+        with pytest.raises(ValueError, match="'t' has also the rows of tables that inherit from it"):
+            await sql.table(database.engine, "t", "id", schema=schema)
+    await resumed_everywhere(await sql.table(database.engine, "parts", batch_rows=1), [{"id": 1}, {"id": 2}])
+
+
+@in_postgres
+async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Database) -> None:
+    await database.run("create table t (k integer not null)", "insert into t values (1), (1)")
+    async with database.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        with pytest.raises(sa.exc.IntegrityError):
+            await connection.execute(sa.text("create unique index concurrently keys on t (k)"))
+    with pytest.raises(ValueError, match="k of table 't' is not unique"):
+        await sql.table(database.engine, "t", "k")
+
+
+@in_postgres
+async def test_an_index_of_another_collation_that_tells_the_same_texts_apart_is_an_order(database: Database) -> None:
+    await database.run("create table t (k text not null, n integer)", "insert into t values ('B', 1), ('a', 2)")
+    await database.run('create unique index keys on t (k collate "POSIX") include (n)')
+    await resumed_everywhere(await sql.table(database.engine, "t", "k"), [{"k": "B", "n": 1}, {"k": "a", "n": 2}])
+
+
 @everywhere
 async def test_columns_without_the_key_and_conditions_that_are_texts_are_refused(database: Database) -> None:
     await fill(database, 1)

@@ -93,7 +93,8 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
     ~/.pgpass, than in the URL). It is only read. Each table has a route of its name; its rows come in the order of its
     primary key, so that a client that was cut off can go on. A parameter of a query, such as :city, is bound from
     ?city=...: as the type that PostgreSQL finds for it; in SQLite as text, which compares with a column as the
-    column's type does, and elsewhere wants a CAST(:low AS REAL). A colon in a text of the query is written \:.
+    column's type does, and elsewhere wants a CAST(:low AS REAL). A text that is no number is there greater than every
+    number, and 0 in a CAST. A colon in a text of the query is written \:.
     """
     return serve(**options)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,10 +23,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from chunkwise.errors import DecodeError
 from chunkwise.sources.sql_keys import Part, part_of_type
+from chunkwise.sources.sql_reading import unseen_parameters
 
 _CONNECT_SECONDS = 10
 _SQLITE = re.compile(r"sqlite(?:\+aiosqlite)?:(?://)?/?(.*)", re.DOTALL)
 _POSTGRESQL = re.compile(r"(?:postgres|postgresql|postgresql\+asyncpg)://.*", re.DOTALL)
+_MISCOUNTED = (
+    "parameters are written :name, and nothing else is one ($1, ?, @name); "
+    r"a colon inside of a text or a comment is written \:"
+)
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
@@ -32,17 +39,25 @@ class Database:
     """A database to publish.
 
     Attributes:
-        engine: whose connections can only read.
+        engine: whose connections can only read, each for a page at a time.
+        queries: another, whose connections are each held by a stream until it ends: where slow clients have them all,
+            tables are still read.
         told: what it is called to who has named it: its URL without password and options, or its file.
         name: what it is called to clients.
         kind: "sqlite" or "postgresql".
     """
 
-    def __init__(self, engine: AsyncEngine, told: str, name: str) -> None:
-        self.engine = engine
+    def __init__(self, make_engine: Callable[[], AsyncEngine], told: str, name: str) -> None:
+        self.engine = engine = make_engine()
+        self.queries = make_engine()
         self.told = told
         self.name = name
         self.kind: str = engine.dialect.name
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+        await self.queries.dispose()
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
@@ -105,10 +120,19 @@ class Database:
                 compiled: Any = sa.text(query).compile(dialect=self.engine.dialect)
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 prepared = await driver.prepare(compiled.string)
-                found = zip(compiled.positiontup, prepared.get_parameters(), strict=True)
-                types = {name: known.name for name, known in found}
+                names_in_order, known = compiled.positiontup, prepared.get_parameters()
+                if len(names_in_order) != len(known):
+                    raise ValueError(_MISCOUNTED)
+                types = {name: found.name for name, found in zip(names_in_order, known, strict=True)}
             except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise ValueError(reason(error)) from None
+                told = reason(error)
+                if told == "not authorized":  # by _authorize
+                    told = "it does more than read (ATTACH, VACUUM, CREATE, PRAGMA ... = ...)"
+                elif told.startswith("Incorrect number of bindings"):
+                    told = _MISCOUNTED
+                for how in unseen_parameters(query).values():
+                    told = f"{told}: {how}"
+                raise ValueError(told) from None
             return [part_of_type(name, types[name]) for name in names]
 
 
@@ -133,11 +157,11 @@ def open_database(word: str) -> Database:
         url = url.set(drivername="postgresql+asyncpg", query=query)
         settings = {"application_name": "chunkwise serve", "default_transaction_read_only": "on"}
         arguments = {"timeout": _CONNECT_SECONDS, "server_settings": settings}
-        engine = create_async_engine(url, connect_args=arguments, hide_parameters=True)
+        make_engine = partial(create_async_engine, url, connect_args=arguments, hide_parameters=True)
+        return Database(make_engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
     except (sa.exc.ArgumentError, ValueError, TypeError):  # whose texts may hold parts of the URL
         msg = f"got a URL of PostgreSQL that is malformed, {_EXPECTED}"
         raise click.UsageError(msg) from None
-    return Database(engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
 
 
 def _open_sqlite(name: str) -> Database:
@@ -152,15 +176,74 @@ def _open_sqlite(name: str) -> Database:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
     options = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
-    engine = create_async_engine(url, hide_parameters=True)
-    sa.event.listen(engine.sync_engine, "connect", _only_read)
-    return Database(engine, name, file.name)
+
+    def make_engine() -> AsyncEngine:
+        engine = create_async_engine(url, hide_parameters=True)
+        sa.event.listen(engine.sync_engine, "connect", _only_read)
+        return engine
+
+    return Database(make_engine, name, file.name)
 
 
 def _only_read(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("pragma query_only = on")  # also for what a query attaches
+    cursor.execute("pragma query_only = on")
     cursor.close()
+    connection.run_async(lambda driver: driver.set_authorizer(_authorize))
+
+
+# What is not here, SQLite refuses when it prepares a statement: to attach other files, to vacuum into one, to make
+# tables. Writing to tables that are there is left to query_only, since R*Trees prepare that also to be read.
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_INSERT,
+    sqlite3.SQLITE_UPDATE,
+    sqlite3.SQLITE_DELETE,
+}
+
+_ABOUT_NAMES = {
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+}
+"""The pragmas that only tell something, also of a name."""
+
+_WITHOUT_VALUE = _ABOUT_NAMES | {
+    "application_id",
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "encoding",
+    "freelist_count",
+    "function_list",
+    "journal_mode",
+    "page_count",
+    "page_size",
+    "query_only",
+    "read_uncommitted",
+    "schema_version",
+    "user_version",
+}
+"""Those that only tell something where they are given nothing."""
+
+
+def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
+    """Say to SQLite what a statement may do; see sqlite3_set_authorizer."""
+    allowed = action in _ALLOWED
+    if action == sqlite3.SQLITE_PRAGMA:
+        name = (first or "").lower()
+        allowed = name in (_WITHOUT_VALUE if second is None else _ABOUT_NAMES)
+        allowed = allowed or (name == "query_only" and second in ("on", "1"))  # which locks
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
 def reason(error: BaseException) -> str:

@@ -96,7 +96,7 @@ async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence
         yield await find_rows(databases, tables, queries)
     finally:
         for database in databases:
-            await database.engine.dispose()
+            await database.dispose()
 
 
 def _print_curl_lines(published: Sequence[Published], rows: Sequence[Rows], base: str) -> None:

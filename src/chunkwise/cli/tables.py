@@ -135,7 +135,7 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
             source = await sql.table(database.engine, table, schema=schema)
     except (TypeError, ValueError):  # no key, or one that no client could send back: a view, say
         query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
-        return PublishedRows(f"/{name}", about, lambda _: _told(sql.rows(database.engine, query)))
+        return PublishedRows(f"/{name}", about, lambda _: _told(sql.rows(database.queries, query)))
     pages = resumable(lambda after: _told(source.start(after=after)), key=source.key)
     return PublishedRows(f"/{name}", {**about, "order": list(source.key)}, lambda _: pages)
 
@@ -153,7 +153,7 @@ async def _make_query(database: Database, text: str) -> PublishedRows:
         msg = f"{name}: parameter :{taken[0]} is one of serve's own, choose another name"
         raise click.BadParameter(msg, param_hint="--query")
     about = {"query": name, "database": database.name, "parameters": [part.name for part in parameters]}
-    return PublishedRows(f"/{name}", about, lambda values: _told(sql.rows(database.engine, query, values)), parameters)
+    return PublishedRows(f"/{name}", about, lambda values: _told(sql.rows(database.queries, query, values)), parameters)
 
 
 def _told(source: Batches) -> Batches:

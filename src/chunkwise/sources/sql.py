@@ -24,7 +24,7 @@ except ModuleNotFoundError as _missing:
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, WrongKey, resumable
 from chunkwise.sources.sql_keys import Key, find_key
-from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once
+from chunkwise.sources.sql_reading import Query, Sizes, fetch, fetch_at_once, unseen_parameters
 from chunkwise.sources.sql_values import PlainValues
 
 __all__ = ["rows", "table"]
@@ -43,7 +43,10 @@ def rows(
     """Return the rows of a query as a source: ``respond(request, sql.rows(engine, "select * from users"))``.
 
     A server-side cursor reads them, so that memory is flat; the connection goes back when the stream ends, however it
-    does. Nothing is written: the transaction is read-only in PostgreSQL, and never committed in any database.
+    does. Nothing is written to the database: the transaction is read-only in PostgreSQL, the connection is in SQLite
+    (``query_only``) while the stream lasts, and no transaction is committed in any. What is outside of a transaction
+    nobody holds back: functions with effects of their own; in SQLite a PRAGMA that changes the connection, ATTACH, and
+    whatever writes in ``sqlite+aiosqlite://``, in memory, whose one connection others write with meanwhile.
 
     A row is a dict of what the driver gives, which JSON holds in this way: a Decimal is a string, since a float would
     not be exact; dates, times, UUIDs and intervals (ISO 8601) are strings, bytes are base64; JSON and arrays are what
@@ -53,14 +56,19 @@ def rows(
 
     Args:
         engine: any of SQLAlchemy's, with an async driver. The stream takes one of its connections.
-        query: the text, with parameters such as ``:city``, or any statement of SQLAlchemy that gives rows.
+        query: the text, with parameters such as ``:city`` (with a cast, ``CAST(:day AS date)``), or any
+            statement of SQLAlchemy that gives rows.
         params: the values of the parameters, bound by the driver: never put them into the text.
         batch_rows: how many rows are fetched at once at most; fewer if they are large, and 16 at first.
 
     Raises:
-        ValueError: while reading: two columns have one name.
+        ValueError: a parameter is written ``:day::date``; while reading: two columns have one name.
         Exception: while reading: what SQLAlchemy and the driver raise, for a query that is wrong, say.
     """
+    for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
+        if name in (params or {}):
+            msg = f"query: parameter {name!r} cannot be seen before '::': {how}"
+            raise ValueError(msg)
     asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
     return Batches(_plain(fetch(engine, asked, params or {}, Sizes(batch_rows))))
 
@@ -102,7 +110,8 @@ async def table(
 
     Raises:
         LookupError: there is no such table or column.
-        ValueError: the order is not unique or may be NULL, or the columns lack it.
+        ValueError: the order is not unique or may be NULL, or the columns lack it; other tables inherit from this one,
+            in PostgreSQL; while reading: a key of SQLite's is none of its column's type.
         TypeError: the condition is a string, or a column of the order has a type that no client could send back.
     """
     Sizes(batch_rows)  # raises for a number that is none
@@ -142,7 +151,10 @@ class _Pages:
         # No types: the driver takes its own values back. A cast of the statement's could only change them, as a Decimal
         # of SQLite's does, and the database knows what its columns are.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
-        self._keys = keys = [source.c[name] for name in key.names]
+        self._keys = keys = [
+            source.c[name] if collation is None else source.c[name].collate(collation)  # which the index has, too
+            for name, collation in zip(key.names, key.collations, strict=True)
+        ]
         after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
         here, there = (sa.tuple_(*keys), sa.tuple_(*after)) if len(keys) > 1 else (keys[0], after[0])
         first = sa.select(*[source.c[name].label(name) for name in columns])
@@ -172,6 +184,7 @@ class _Pages:
             batch = await self._page(after, limit)
             if not batch:
                 return
+            self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
             if self._key.of(batch[0]) == before:  # it would go on for ever
                 msg = f"{self._key.told} does not change on its way to the database and back, got {before}"

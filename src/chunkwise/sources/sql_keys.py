@@ -16,6 +16,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from chunkwise.sources.sql_uniqueness import Unique, find_unique
+
 _EXPECTED: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -112,10 +114,19 @@ class Key:
         names: those of the key.
         may_be_null: whether the database lets one of them be NULL, though it should not.
         told: the key, for messages.
+        collations: by which each of its columns is unique; None for the column's own.
     """
 
     def __init__(
-        self, table: str, schema: str | None, columns: Sequence[str], parts: Sequence[Part], *, may_be_null: bool
+        self,
+        table: str,
+        schema: str | None,
+        columns: Sequence[str],
+        parts: Sequence[Part],
+        unique: Unique,
+        *,
+        may_be_null: bool,
+        is_mixed: bool,
     ) -> None:
         self.table = table
         self.schema = schema
@@ -123,7 +134,9 @@ class Key:
         self.names: list[str] = [part.name for part in parts]
         self.may_be_null = may_be_null
         self.told: str = ", ".join(self.names)
+        self.collations: list[str | None] = [unique.get(name) for name in self.names]
         self._parts = list(parts)
+        self._is_mixed = is_mixed
 
     def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the key of a row."""
@@ -133,6 +146,20 @@ class Key:
         """Raise ValueError for the key of a row behind which no other could be found."""
         for part, value in zip(self._parts, values, strict=True):
             part.check(value)
+
+    def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Raise ValueError for a row whose key is not of its column's type, as SQLite lets it be."""
+        if not self._is_mixed:
+            return
+        for part in self._parts:
+            kinds = {type(row[part.name]) for row in rows}
+            if others := [kind for kind in kinds if not issubclass(kind, part.kind)]:
+                expected = "bytes" if part.kind is bytes else _EXPECTED[part.kind]
+                msg = (
+                    f"{part.name}: a row of table {self.table!r} has there a {others[0].__name__}, "
+                    f"expected {expected}: no client could send its place back"
+                )
+                raise ValueError(msg)
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Return a key as the driver takes it, from one as JSON or CSV have it.
@@ -178,7 +205,10 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         if name not in columns:
             msg = f"table {table!r} has no column {name!r}; it has {', '.join(columns)}"
             raise LookupError(msg)
-    if not (primary and set(primary) <= set(names)) and not _is_unique(inspector, table, schema, set(names)):
+    unique = next(
+        (found for found in find_unique(connection, table, schema) if found and found.keys() <= set(names)), None
+    )
+    if unique is None:
         more = f": add its primary key, {', '.join(primary)}" if primary else ""
         msg = f"order_by: {', '.join(names)} of table {table!r} is not unique{more}"
         raise ValueError(msg)
@@ -188,17 +218,7 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         msg = f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
         raise ValueError(msg)
     parts = [_part(name, columns[name]["type"], connection.dialect.name) for name in names]
-    return Key(table, schema, list(columns), parts, may_be_null=bool(nullable))
-
-
-def _is_unique(inspector: sa.Inspector, table: str, schema: str | None, names: set[str]) -> bool:
-    """Whether columns are unique, at least where they are not NULL, by another constraint than the primary key."""
-    found: list[Any] = [item["column_names"] for item in inspector.get_unique_constraints(table, schema)]
-    for index in inspector.get_indexes(table, schema):
-        partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
-        if index["unique"] and not partial and "expressions" not in index:
-            found.append(index["column_names"])
-    return any(set(columns) <= names for columns in found)
+    return Key(table, schema, list(columns), parts, unique, may_be_null=bool(nullable), is_mixed=lax)
 
 
 def _part(name: str, type: Any, dialect: str) -> Part:

@@ -6,6 +6,7 @@ Must not know tables and their keys, nor what JSON can hold.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
 
 _INTERRUPT_SECONDS = 0.05
+
+_CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
 _T = TypeVar("_T")
 
@@ -72,11 +75,17 @@ class Query:
         return self._compiled.string, [values[name] for name in self._compiled.positiontup or ()]
 
 
+def unseen_parameters(text: str) -> dict[str, str]:
+    """Return the parameters of a text that SQLAlchemy sees none in, since a cast is behind them -> how to write it."""
+    seen = sa.text(text).compile().params if (casts := _CAST.findall(text)) else {}
+    return {name: f"write CAST(:{name} AS {to}) for :{name}::{to}" for name, to in casts if name not in seen}
+
+
 async def fetch(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     """Yield the rows of a query, in batches by a server-side cursor."""
-    async with _connected(engine) as connection:
+    async with _connected(engine) as connection, _only_reading(connection):
         read = _fetch_from_driver if _is_read_by_driver(connection, query) else _fetch_from_result
         async with aclosing(read(connection, query, params, sizes)) as batches:
             async for batch in batches:
@@ -129,12 +138,38 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             await _to_its_end(connection, connection.close())
 
 
-async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T]) -> _T:
+@asynccontextmanager
+async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Let a connection of SQLite's read and not write, and be afterwards as it was."""
+    # A pool that has one connection for all who ask (SQLite's in memory) has it also for those who write meanwhile.
+    if connection.dialect.driver != "aiosqlite" or isinstance(connection.sync_engine.pool, sa.pool.StaticPool):
+        yield
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    ((before,),) = await _to_its_end(connection, driver.execute_fetchall("pragma query_only"))
+    try:
+        # Python begins a transaction only where the text begins with INSERT and the like, and SQLite commits whatever
+        # else writes. In a transaction, VACUUM and a change of the journal fail, too.
+        if not driver.in_transaction:
+            await _to_its_end(connection, driver.execute_fetchall("begin"))
+        await _to_its_end(connection, driver.execute_fetchall("pragma query_only = on"))
+        yield
+    finally:
+        await _to_its_end(connection, _set_back(driver, before), interrupts=False)
+
+
+async def _set_back(driver: Any, query_only: int) -> None:
+    await driver.rollback()
+    await driver.execute_fetchall(f"pragma query_only = {query_only}")
+
+
+async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T], *, interrupts: bool = True) -> _T:
     """Await a call of the driver's; if we are cancelled meanwhile, it ends first.
 
     SQLite works in a thread, which knows nothing of that. SQLAlchemy would throw the connection away, and one that it
     throws away while we are cancelled again (by a server that stops, say) aiosqlite never closes: who waits for it, as
-    an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted.
+    an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted; but
+    not what takes none and has to be done.
     """
     if connection.engine.dialect.driver != "aiosqlite":  # others undo by themselves what they are cancelled at
         return await call
@@ -143,7 +178,7 @@ async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T]) -> _T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         while not task.done():
-            if connection.sync_connection is not None:
+            if interrupts and connection.sync_connection is not None:
                 driver: Any = connection.sync_connection.connection.driver_connection
                 await driver.interrupt()  # does not wait, and does nothing to what has still to begin
             with suppress(asyncio.CancelledError):  # once more: it is passed on below
