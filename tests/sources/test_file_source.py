@@ -146,14 +146,7 @@ class Counted(io.FileIO):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
-    opened = Path.open
-
-    def counting(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
-        if (path.name, mode) == ("file", "rb"):
-            return io.BufferedReader(Counted(path, mode))
-        return opened(path, mode, *args, **options)
-
-    monkeypatch.setattr(Path, "open", counting)
+    monkeypatch.setattr(files, "_opened", lambda wanted: io.BufferedReader(Counted(wanted.path, "rb")))
     Counted.bytes_read = 0
     return Counted
 
