@@ -16,6 +16,7 @@ from tests.sources.querying import (
     encoded,
     everywhere,
     in_postgres,
+    in_sqlite,
     items_of,
     read_and_cancel,
     resumed_everywhere,

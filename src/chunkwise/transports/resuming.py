@@ -168,7 +168,7 @@ class ResumingStream(Stream):
         if self._asked is not None:
             self._check_start(self._asked)
         name = getattr(self._part.decoder, "name", None)
-        if self._given and name != self._format_name:
+        if self._format_name not in (None, name):
             raise _Final(f"the rest is of another format: {name}, not {self._format_name}")
         self._format_name = name
         skipped, new = batch[: self._to_skip], batch[self._to_skip :]
