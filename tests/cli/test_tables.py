@@ -5,52 +5,23 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 import rich_click as click
-import sqlalchemy as sa
-from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise.cli import app
-from chunkwise.cli.databases import open_database
-from chunkwise.cli.serve import make_app
-from chunkwise.cli.tables import find_rows
+from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, in_postgres, published
 from tests.cli.running import CHUNKWISE, Done, Serving, curl, folder_of, run, serving, started
 from tests.cli.test_serve import problem, status_and_body
-from tests.databases import KINDS, Database, Postgres, running_postgres
+from tests.databases import Database, Postgres, running_postgres
 from tests.needs import needs_curl, needs_postgres
-from tests.transports.watched import Watched, watched
 
 pytestmark = needs_curl
-
-PRODUCTS = [
-    {"id": 1, "name": "tea", "price": 2.5},
-    {"id": 2, "name": "cup", "price": 7.0},
-    {"id": 3, "name": "it's", "price": 30.0},
-]
-TABLES = [
-    "create table products (id integer primary key, name text, price double precision)",
-    "insert into products values (1, 'tea', 2.5), (2, 'cup', 7), (3, 'it''s', 30)",
-    "create table pairs (a integer, b text, primary key (a, b))",
-    "create view cheap as select * from products where price < 10",
-    'create table "odd/na me%" (id integer primary key)',
-]
-QUERIES = {
-    "under": "select * from products where price < :max order by id",
-    "named": "select id from products where name = :name or name = :name",
-    "delete": "delete from products returning id",
-    "insert": "insert into products values (9, 'x', 1) returning id",
-}
-
-everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
-in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
-in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -70,31 +41,6 @@ def server(shop: Path) -> Iterator[Serving]:
         words += ["--query", f"{name}={query}"]
     with serving(*words) as running:
         yield running
-
-
-@asynccontextmanager
-async def published(database: Database, *tables: str, **queries: str) -> AsyncIterator[tuple[Watched, ClientSession]]:
-    """Serve a database in this process."""
-    opened = open_database(database.url)
-    try:
-        rows = await find_rows([opened], tables, [f"{name}={query}" for name, query in queries.items()])
-        async with (
-            watched(app=make_app([], rows)) as server,
-            ClientSession(f"http://127.0.0.1:{server.port}") as session,
-        ):
-            yield server, session
-    finally:
-        for engine in (opened.engine, opened.queries):
-            assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-        await opened.dispose()
-
-
-async def answer(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:
-    async with session.get(path, headers=headers) as response:
-        return response.status, await response.json(content_type=None)
-
-
-# --- what there is
 
 
 def test_each_table_named_and_each_query_has_a_route(server: Serving) -> None:
@@ -272,122 +218,6 @@ async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(databas
 
 
 # --- nothing is written
-
-
-@everywhere
-async def test_queries_that_write_fail_and_change_nothing(database: Database) -> None:
-    await database.run(*TABLES)
-    writing = {
-        "a": "delete from products returning id",
-        "b": "update products set price = 0 returning id",
-        "c": "insert into products values (9, 'x', 1) returning id",
-    }
-    if database.kind == "postgresql":
-        writing |= {
-            "d": "with gone as (delete from products returning id) select * from gone",
-            "e": "select set_config('default_transaction_read_only', 'off', false)",
-            "f": "select nextval('numbers')",
-            "g": "create table other (n int)",
-            "h": "drop table products",
-        }
-        await database.run("create sequence numbers")
-    async with published(database, **writing) as (_, session):
-        for _ in range(2):
-            for name in sorted(writing):
-                status, details = await answer(session, f"/{name}")
-                if (database.kind, name) != ("postgresql", "e"):
-                    assert status == 500, (name, details)
-                    assert "read" in details["detail"]
-    rows = await database.run("select id, name, price from products order by id")
-    assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
-
-
-@in_sqlite
-@pytest.mark.parametrize(
-    "query",
-    [
-        "pragma query_only = off",
-        "PRAGMA Query_Only(0)",
-        "pragma user_version = 5",
-        "pragma wal_checkpoint",
-        "attach '{other}' as other",
-        "; attach '{other}' as other",
-        "create table other (n int)",
-        "create temp table other (n int)",
-        "drop table products",
-        "savepoint here",
-    ],
-)
-async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at_the_start(
-    database: Database, tmp_path: Path, query: str
-) -> None:
-    await database.run(*TABLES)
-    other = tmp_path / "other.db"
-    with pytest.raises(click.BadParameter, match=r"it does more than read|syntax error"):
-        async with published(database, any=query.format(other=other)):
-            pass
-    assert not other.exists()
-    assert await database.run("pragma user_version") == [(0,)]
-
-
-@in_sqlite
-async def test_a_query_of_sqlite_that_copies_into_another_file_fails(database: Database, tmp_path: Path) -> None:
-    await database.run(*TABLES)
-    other = tmp_path / "other.db"
-    async with published(database, copy=f"vacuum into '{other}'") as (_, session):
-        status, details = await answer(session, "/copy")
-    assert (status, details["detail"]) == (500, "the rows cannot be read: cannot VACUUM from within a transaction")
-    assert not other.exists()
-    opened = open_database(database.url)
-    async with opened.queries.connect() as connection:
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        with pytest.raises(sqlite3.DatabaseError, match="authorization denied"):  # without a transaction, too
-            await driver.execute_fetchall(f"vacuum into '{other}'")
-    await opened.dispose()
-    assert not other.exists()
-
-
-@in_sqlite
-async def test_two_more_locks_hold_where_that_one_does_not(database: Database, tmp_path: Path) -> None:
-    await database.run(*TABLES)
-    opened = open_database(database.url)
-    try:
-        for engine in (opened.engine, opened.queries):
-            async with engine.connect() as connection:
-                driver: Any = (await connection.get_raw_connection()).driver_connection
-                await driver.set_authorizer(None)
-                for statement in ("insert into products values (9, 'x', 1)", "create table other (n int)"):
-                    with pytest.raises(sa.exc.OperationalError, match="readonly"):
-                        await connection.execute(sa.text(statement))
-                await connection.execute(sa.text("pragma query_only = off"))
-                with pytest.raises(sa.exc.OperationalError, match="readonly"):
-                    await connection.execute(sa.text("insert into products values (9, 'x', 1)"))
-    finally:
-        await opened.dispose()
-
-
-@in_sqlite
-async def test_whatever_only_reads_in_sqlite_is_allowed(database: Database) -> None:
-    await database.run(
-        *TABLES,
-        "create virtual table places using rtree(id, low, high)",
-        "insert into places values (1, 0, 1)",
-        "create virtual table words using fts5(word)",
-        "insert into words values ('hello')",
-    )
-    queries = {
-        "with": "with recursive g(n) as (select 1 union all select n + 1 from g where n < 3) select n from g",
-        "values": "values (1), (2), (3)",
-        "json": "select value from json_each('[1, 2, 3]')",
-        "places": "select id from places where low < 1 union all select id from products where id > 1",
-        "words": "select a.word from words a, products where a.word match 'hello'",
-        "columns": "select name from pragma_table_info('products')",
-        "pragma": "pragma table_info(products)",
-    }
-    async with published(database, **queries) as (_, session):
-        for name in queries:
-            status, rows = await answer(session, f"/{name}")
-            assert (status, len(rows)) == (200, 3), rows
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

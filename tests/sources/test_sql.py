@@ -1,8 +1,6 @@
 """sources/sql.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
 
 import asyncio
-import subprocess
-import sys
 from contextlib import aclosing
 from decimal import Decimal
 from typing import Any
@@ -490,14 +488,3 @@ async def test_a_whole_answer_has_every_row_in_every_format(database: Database) 
             ) as stream:
                 assert [int(item["n"]) async for item in stream] == list(range(1, 5001))
     assert database.taken == 0
-
-
-# --- what is not installed
-
-
-def test_without_sqlalchemy_a_sentence_names_the_extra() -> None:
-    code = "import sys; sys.modules['sqlalchemy'] = None\nfrom chunkwise.sources import sql"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
-    )

@@ -48,11 +48,11 @@ class Database:
     """
 
     def __init__(self, make_engine: Callable[[], AsyncEngine], told: str, name: str) -> None:
-        self.engine = engine = make_engine()
-        self.queries = make_engine()
+        self.engine: AsyncEngine = make_engine()
+        self.queries: AsyncEngine = make_engine()
         self.told = told
         self.name = name
-        self.kind: str = engine.dialect.name
+        self.kind: str = self.engine.dialect.name
 
     async def dispose(self) -> None:
         """Close all connections."""
