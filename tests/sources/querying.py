@@ -76,3 +76,10 @@ async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> 
     async with asyncio.timeout(GUARD_SECONDS):
         while database.taken or asyncio.all_tasks() != before:
             await asyncio.sleep(0.01)
+
+
+def series(database: Database, count: int) -> str:
+    """A query that makes the numbers from 1 to so many."""
+    if database.kind == "postgresql":
+        return f"select n from generate_series(1, {count}) as g(n)"
+    return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"

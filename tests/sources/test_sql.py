@@ -27,6 +27,7 @@ from tests.sources.querying import (
     in_sqlite,
     items_of,
     read_and_cancel,
+    series,
 )
 
 USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
@@ -37,13 +38,6 @@ async def fill(database: Database) -> None:
         "create table users (id integer primary key, name text)",
         "insert into users values (1, 'Tom'), (2, 'Zoë'), (3, null)",
     )
-
-
-def numbers(database: Database, count: int) -> str:
-    """A query that makes so many rows."""
-    if database.kind == "postgresql":
-        return f"select n from generate_series(1, {count}) as g(n)"
-    return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"
 
 
 # --- what it gives
@@ -111,7 +105,7 @@ async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database
 @pytest.mark.parametrize("batch_rows", [1, 2, 15, 16, 17, 100, 5000])
 async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Database, batch_rows: int) -> None:
     lists = [
-        batch async for batch in batches_of(sql.rows(database.engine, numbers(database, 999), batch_rows=batch_rows))
+        batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
     ]
     assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
     assert len(lists[0]) == min(16, batch_rows)
@@ -122,7 +116,7 @@ async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Dat
 @everywhere
 async def test_large_rows_are_fetched_in_small_batches(database: Database) -> None:
     blob = "repeat('x', 300000)" if database.kind == "postgresql" else "replace(hex(zeroblob(150000)), '0', 'x')"
-    query = numbers(database, 60).replace("select n from g", f"select n, {blob} as pad from g")
+    query = series(database, 60).replace("select n from g", f"select n, {blob} as pad from g")
     sizes = [len(batch) async for batch in batches_of(sql.rows(database.engine, query))]
     assert sum(sizes) == 60
     assert max(sizes[1:]) <= 3  # which are less than 1 MiB
@@ -235,7 +229,7 @@ async def connections_of(database: Database) -> list[AsyncConnection]:
 @pytest.mark.parametrize("count", [1, 300_000_000])
 async def test_a_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(database: Database, count: int) -> None:
     await fill(database)
-    query = f"select count(*) as n from ({numbers(database, count)}) as g"
+    query = f"select count(*) as n from ({series(database, count)}) as g"
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
     async with database.engine.begin() as one, database.engine.connect() as other:
         for connection in (one, other):
@@ -372,7 +366,7 @@ async def test_nothing_is_asked_before_the_first_row_is(database: Database) -> N
 @everywhere
 @pytest.mark.parametrize("typed", [False, True])
 async def test_a_reader_that_leaves_gives_the_connection_back(database: Database, typed: bool) -> None:
-    query: Any = numbers(database, 1_000_000)
+    query: Any = series(database, 1_000_000)
     if typed:
         query = sa.text(query).columns(n=sa.Integer)
     for _ in range(5):  # more than the pool has
@@ -419,7 +413,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_ba
 @everywhere
 @pytest.mark.parametrize("count", [1, 100, 300_000_000])
 async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database, count: int) -> None:
-    query = f"select count(*) as n from ({numbers(database, count)}) as g" if count > 100 else numbers(database, count)
+    query = f"select count(*) as n from ({series(database, count)}) as g" if count > 100 else series(database, count)
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
@@ -454,7 +448,7 @@ async def test_a_client_that_leaves_gives_the_connection_back(database: Database
 
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
-            return await chunkwise.respond(request, sql.rows(database.engine, numbers(database, 10_000_000)), "ndjson")
+            return await chunkwise.respond(request, sql.rows(database.engine, series(database, 10_000_000)), "ndjson")
         finally:
             ended.set()
 
@@ -477,7 +471,7 @@ async def test_a_client_that_leaves_gives_the_connection_back(database: Database
 @everywhere
 async def test_a_whole_answer_has_every_row_in_every_format(database: Database) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await chunkwise.respond(request, sql.rows(database.engine, numbers(database, 5000)))
+        return await chunkwise.respond(request, sql.rows(database.engine, series(database, 5000)))
 
     app = web.Application()
     app.router.add_get("/", handler)

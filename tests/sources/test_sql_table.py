@@ -20,6 +20,7 @@ from tests.sources.querying import (
     items_of,
     read_and_cancel,
     resumed_everywhere,
+    series,
 )
 
 ODD_NAMES = [
@@ -43,12 +44,6 @@ async def fill(database: Database, count: int) -> None:
     await database.run("create table points (id integer primary key, name text)")
     # Ten apart: others may come between them.
     await database.run(f"insert into points select n * 10, 'p' || n from ({series(database, count)}) as series")
-
-
-def series(database: Database, count: int) -> str:
-    if database.kind == "postgresql":
-        return f"select n from generate_series(1, {count}) as g(n)"
-    return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"
 
 
 # --- what it gives
