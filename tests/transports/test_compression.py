@@ -334,18 +334,11 @@ def flipped(wire: bytes, place: int) -> bytes:
     return wire[:place] + bytes([wire[place] ^ 0xFF]) + wire[place + 1 :]
 
 
-def places(wire: bytes) -> range:
-    """Every fourth of the places that four runs go through together: each takes the whole stream, byte by byte."""
-    seed = random.randrange(4)
-    print("seed", seed)  # noqa: T201 - shown where the test fails
-    return range(53 * seed, len(wire), 4 * 53)
-
-
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
-    for place in places(wire):
+    for place in range(0, len(wire), 53):
         bad = flipped(wire, place)
         came, error = read(coding, *bytewise(bad))
         failed += bool(came) and error is not None
@@ -353,14 +346,14 @@ def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(codin
             again, told = read(coding, *pieces)
             assert again == came
             assert str(told) == str(error)
-    assert failed > 7
+    assert failed > 30
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
-    for place in places(wire):
+    for place in range(0, len(wire), 53):
         bad = flipped(wire, place)
         came, error = read(coding, *bytewise(bad))
         again, told = read(coding, bad)
@@ -368,7 +361,7 @@ def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: s
         assert type(told) is type(error)
         assert again.startswith(read(coding, bad[: max(place - 64, 0)])[0])
         failed += bool(again) and type(error) is DecodeError
-    assert failed > 2
+    assert failed > 10
 
 
 def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
