@@ -38,11 +38,8 @@ def test_small_pieces_cost_no_more_than_three_times_the_whole(shape: str, path: 
 
 
 @pytest.mark.parametrize("shape", ["one string", "an array of small objects"])
-def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole(
-    request: pytest.FixtureRequest, shape: str
-) -> None:
-    is_pure = request.node.callspec.params["twin"] == "pure"  # some thirty times as slow, and the counts are the same
-    data = SHAPES[shape](2**22 if is_pure else 2**24)
+def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole(shape: str) -> None:
+    data = SHAPES[shape](2**24)
     assert work_of(data, 1024, "") <= 3 * work_of(data, len(data), "")
 
 
