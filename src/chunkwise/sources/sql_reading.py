@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
 
 _INTERRUPT_SECONDS = 0.05
+_GIVE_BACK_SECONDS = 0.5
+
+_UNWANTED: set[asyncio.Task[None]] = set()  # (a loop itself has only weak references to its tasks)
 
 _CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
@@ -112,7 +116,10 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    result: AsyncResult[Any] = await _to_its_end(connection, connection.stream(query.statement, params))
+    # A statement that is begun and not closed keeps SQLite's interrupt for whatever comes next, as the rollback.
+    result: AsyncResult[Any] = await _to_its_end(
+        connection, connection.stream(query.statement, params), undo=AsyncResult.close
+    )
     try:
         names: list[str] = _distinct(list(result.keys()))
         while batch := await _to_its_end(connection, result.fetchmany(sizes.rows)):
@@ -130,19 +137,36 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with connection:
             yield connection
         return
+    starting = asyncio.ensure_future(connection.start())
     try:
-        await _to_its_end(connection, connection.start())
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        unwanted = asyncio.create_task(_give_back(connection, starting))
+        _UNWANTED.add(unwanted)
+        unwanted.add_done_callback(_UNWANTED.discard)
+        # It may have to wait for its turn in the pool, as long as the pool allows; we do not.
+        latest = time.monotonic() + _GIVE_BACK_SECONDS
+        while not unwanted.done() and (left := latest - time.monotonic()) > 0:
+            with suppress(asyncio.CancelledError):  # once more: it is passed on below
+                await asyncio.wait({unwanted}, timeout=left)
+        raise
+    try:
         yield connection
     finally:
-        if connection.sync_connection is not None:
-            await _to_its_end(connection, connection.close())
+        await _to_its_end(connection, connection.close(), interrupts=False)
+
+
+async def _give_back(connection: AsyncConnection, starting: asyncio.Future[AsyncConnection]) -> None:
+    with suppress(Exception):  # it was to be read from, and is not: what stood in its way is nobody's failure
+        await _to_its_end(connection, starting, undo=AsyncConnection.close)
+        await connection.close()
 
 
 @asynccontextmanager
 async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
     """Let a connection of SQLite's read and not write, and be afterwards as it was."""
     # A pool that has one connection for all who ask (SQLite's in memory) has it also for those who write meanwhile.
-    if connection.dialect.driver != "aiosqlite" or isinstance(connection.sync_engine.pool, sa.pool.StaticPool):
+    if connection.dialect.driver != "aiosqlite" or _is_shared(connection):
         yield
         return
     driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -158,18 +182,28 @@ async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
         await _to_its_end(connection, _set_back(driver, before), interrupts=False)
 
 
+def _is_shared(connection: AsyncConnection) -> bool:
+    return isinstance(connection.sync_engine.pool, sa.pool.StaticPool)
+
+
 async def _set_back(driver: Any, query_only: int) -> None:
     await driver.rollback()
     await driver.execute_fetchall(f"pragma query_only = {query_only}")
 
 
-async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T], *, interrupts: bool = True) -> _T:
-    """Await a call of the driver's; if we are cancelled meanwhile, it ends first.
+async def _to_its_end(
+    connection: AsyncConnection,
+    call: Awaitable[_T],
+    *,
+    interrupts: bool = True,
+    undo: Callable[[_T], Awaitable[object]] | None = None,
+) -> _T:
+    """Await a call of the driver's; if we are cancelled meanwhile, it ends first, and what it gave is undone.
 
     SQLite works in a thread, which knows nothing of that. SQLAlchemy would throw the connection away, and one that it
     throws away while we are cancelled again (by a server that stops, say) aiosqlite never closes: who waits for it, as
     an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted; but
-    not what takes none and has to be done.
+    not what takes none and has to be done, nor what others do over the same connection.
     """
     if connection.engine.dialect.driver != "aiosqlite":  # others undo by themselves what they are cancelled at
         return await call
@@ -178,13 +212,13 @@ async def _to_its_end(connection: AsyncConnection, call: Awaitable[_T], *, inter
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         while not task.done():
-            if interrupts and connection.sync_connection is not None:
+            if interrupts and connection.sync_connection is not None and not _is_shared(connection):
                 driver: Any = connection.sync_connection.connection.driver_connection
                 await driver.interrupt()  # does not wait, and does nothing to what has still to begin
             with suppress(asyncio.CancelledError):  # once more: it is passed on below
                 await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
-        if not task.cancelled():
-            task.exception()  # has been looked at: nobody else will
+        if not task.cancelled() and task.exception() is None and undo is not None:
+            await _to_its_end(connection, undo(task.result()), interrupts=False)
         raise
 
 
