@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from tests.cli import warm
+
 GUARD_SECONDS = 40
 CHUNKWISE = (sys.executable, "-m", "chunkwise")
 
@@ -41,7 +43,10 @@ class Done(NamedTuple):
 
 def run(*words: object, **options: Any) -> Done:
     """Run `chunkwise WORDS` to its end."""
-    return run_any(*CHUNKWISE, *words, **options)
+    if not warm.is_possible(options):
+        return run_any(*CHUNKWISE, *words, **options)
+    with started(*CHUNKWISE, *words, **options) as running:
+        return running.end()
 
 
 def run_any(*words: object, **options: Any) -> Done:
@@ -59,7 +64,7 @@ def curl(url: str, *options: str, **given: Any) -> Done:
 class Running:
     """A process that has not ended: read from it, signal it, wait for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], err: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | warm.Warm, err: IO[bytes]) -> None:
         self.process = process
         self._err = err
 
@@ -87,16 +92,20 @@ class Running:
         return Done(code, out, self.err)
 
 
+def _process(command: list[str], err: IO[bytes], options: dict[str, Any]) -> "subprocess.Popen[bytes] | warm.Warm":
+    called = len(CHUNKWISE)
+    if tuple(command[:called]) == (sys.executable, "-m", "chunkwise") and warm.is_possible(options):
+        return warm.Warm(command[called:], err, **options)
+    return subprocess.Popen(
+        command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
+    )
+
+
 @contextmanager
 def started(*words: object, **options: Any) -> Iterator[Running]:
     """Start a process; whatever the test does, it is gone afterwards."""
     command = [str(word) for word in words]
-    with (
-        tempfile.TemporaryFile() as err,
-        subprocess.Popen(
-            command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
-        ) as process,
-    ):
+    with tempfile.TemporaryFile() as err, _process(command, err, options) as process:
         try:
             yield Running(process, err)
         finally:

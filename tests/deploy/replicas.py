@@ -47,7 +47,7 @@ class Replicas:
     def wait(self) -> None:
         """Wait until each of them answers."""
         for port, running in zip(self.ports, self._running, strict=True):
-            assert answers(port, running.process), running.err
+            assert answers(port, running.is_running), running.err
 
     @property
     def gone(self) -> bool:

@@ -83,7 +83,7 @@ def found() -> Iterator[dict[str, Read]]:
             for name, port in ports.items()
         }
         for name, port in ports.items():
-            assert answers(port, servers[name].process), servers[name].err
+            assert answers(port, servers[name].is_running), servers[name].err
         came: dict[str, Read] = {}
         readers = []
         for name, (path, options) in SERVER_OF.items():
@@ -168,7 +168,7 @@ def test_every_example_is_run_and_told() -> None:
 def test_what_the_docstrings_ask_to_type_is_answered() -> None:
     port = free_port()
     with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
-        assert answers(port, server.process), server.err
+        assert answers(port, server.is_running), server.err
         base = f"http://127.0.0.1:{port}/json"
         assert run_any("curl", "-sN", "-H", "Accept: application/x-ndjson", base).lines == [u.encode() for u in USERS]
         assert run_any("curl", "-sN", "-H", "Accept: text/event-stream", base).out.startswith(b"id: 0\ndata: ")

@@ -35,7 +35,7 @@ def using(
     port = free_port()
     env = {**os.environ, "PORT": str(port), **(environment or {})}
     with started(sys.executable, USES / f"{name}.py", *words, env=env, **options) as running:
-        assert answers(port, running.process), running.err
+        assert answers(port, running.is_running), running.err
         yield Serving(f"http://127.0.0.1:{port}", running)
         assert running.is_running(), running.err
         logged = {found.rpartition(".")[2] for found in re.findall(r"^([\w.]+)(?:: |$)", running.err, re.MULTILINE)}

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from tests.flow.producing import GUARD_SECONDS
@@ -46,10 +47,14 @@ def free_port() -> int:
             return port
 
 
-def answers(port: int, process: "subprocess.Popen[bytes]") -> bool:
+def _is_running(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is None
+
+
+def answers(port: int, is_running: Callable[[], bool]) -> bool:
     """Wait until something listens there; no if the process has ended before."""
     stop = time.monotonic() + GUARD_SECONDS
-    while process.poll() is None and time.monotonic() < stop:
+    while is_running() and time.monotonic() < stop:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return True
         time.sleep(0.01)
@@ -77,7 +82,7 @@ def running_nginx_of(folder: Path, servers: Callable[[int], str]) -> Iterator[in
         config.write_text(_CONFIG.format(folder=folder, port=port, user=user, servers=servers(port)))
         command = ["nginx", "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        if answers(port, process):
+        if answers(port, partial(_is_running, process)):
             break
         process.kill()
         _, told = process.communicate()
