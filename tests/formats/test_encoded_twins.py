@@ -21,8 +21,15 @@ def test_null_is_found_wherever_it_stands(encoded: ModuleType, size: int) -> Non
             assert encoded.holds_null(data) == encoded_pure.holds_null(data) == there
 
 
-@pytest.mark.parametrize("size", range(40))
+@pytest.mark.parametrize("size", range(1, 40))
 def test_line_ends_are_counted_wherever_they_stand(encoded: ModuleType, size: int) -> None:
-    for ends in (b"", b"\n", b"\r", b"\r\n", b"\n" * 40, b"\x0b\x0c\x85"):
+    for ends in (b"", b"\n", b"\r", b"\r\n", b"\r" * 40, b"\n\r" * 20, b"\x0b\x0c\x85"):
         data = b"x" * size + ends + b"y" * 20
         assert encoded.line_ends(data) == encoded_pure.line_ends(data) == len(ends.strip(b"\x0b\x0c\x85"))
+
+
+@pytest.mark.parametrize("size", range(40))
+def test_an_empty_line_is_found_wherever_it_stands(encoded: ModuleType, size: int) -> None:
+    line, part = b"x" * 20 + b"\n", b"x" * size
+    for data in (line * size + b"\n" + line, part + b"\n\n", part + b"\n\n" + line * 2, b"\n" + line * size):
+        assert encoded.line_ends(data) == encoded_pure.line_ends(data) == -1

@@ -216,3 +216,10 @@ def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
         with pytest.raises(EncodeError, match="not JSON") as caught:
             encode([1, msgspec.Raw(b"1\n2")], 5)
         assert caught.value.item_index == 6
+
+
+def test_an_empty_raw_is_refused_where_a_line_without_text_would_be_no_record() -> None:
+    for before in range(20):
+        with pytest.raises(EncodeError, match="empty") as caught:
+            encode_lines([*range(before), msgspec.Raw(b""), 1], 5)
+        assert caught.value.item_index == 5 + before

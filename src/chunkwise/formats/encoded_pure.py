@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 _null = re.compile(b"null")  # found in half the time that ``in`` takes
+_empty = re.compile(b"\n\n")
 
 
 def holds_null(data: bytes) -> bool:
@@ -16,5 +17,7 @@ def holds_null(data: bytes) -> bool:
 
 
 def line_ends(data: bytes) -> int:
-    """Count the bytes that could end a line: LF and CR."""
+    """Count the bytes that could end a line: LF and CR; -1 if a line is empty."""
+    if data.startswith(b"\n") or _empty.search(data):
+        return -1
     return data.count(b"\n") + data.count(b"\r")

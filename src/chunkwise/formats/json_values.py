@@ -79,6 +79,9 @@ def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
+        if not text:  # a blank line is no record to most who read lines: the item would be gone
+            msg = "an item is an empty msgspec.Raw, which is no JSON"
+            raise EncodeError(msg, item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
                 text = msgspec.json.format(text, indent=-1)
