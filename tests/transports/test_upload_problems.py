@@ -15,7 +15,7 @@ from chunkwise.flow.inbound import Inbound
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import NDJSON
 from tests.transports.watched import watched
-from tests.transports.wire import Handler, answering, connected, head, serving, url_of
+from tests.transports.wire import Handler, answering, connected, head, serving, talking, url_of
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -256,3 +256,53 @@ async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
         session.post(server.make_url("/"), data=b"\xff") as got,
     ):
         assert (got.status, got.content_type) == (422, "application/problem+json")
+
+
+async def test_a_source_cleans_up_in_peace_however_often_aiohttp_gives_the_request_up() -> None:
+    cleaning, closed = asyncio.Event(), []
+
+    async def rows() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                await asyncio.sleep(0)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.02)
+            closed.append(1)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"1\n")
+        writer.write(head("Content-Length: 1"))
+        await reader.read()
+
+    body = chunkwise.body(rows(), "ndjson")
+    async with talking(talk) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        response = await session.post(url_of(port), data=body)
+        response.close()
+        await cleaning.wait()
+        response.close()
+        await body.wait_closed()
+    assert closed == [1]
+
+
+async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_cancelled() -> None:
+    async def rows() -> AsyncIterator[int]:
+        while True:
+            yield 1
+            await asyncio.sleep(0)
+
+    async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with talking(talk) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        for turns in range(60):
+            source: Any = rows()
+            body = chunkwise.body(source, "ndjson")
+            posting = asyncio.create_task(session.post(url_of(port), data=body))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            posting.cancel()
+            await asyncio.wait({posting})
+            await body.wait_closed()
+            assert source.ag_frame is None, turns

@@ -82,6 +82,7 @@ class ClosingPayload(AsyncIterablePayload):
         self._writer: AbstractStreamWriter | None = None
         self._length: int | None = None
         self._begun = False
+        self._asked = False
         self._ended = asyncio.Event()
         self._kept = self._keeping(pieces)
         super().__init__(self._kept, content_type=format.content_type)
@@ -93,8 +94,8 @@ class ClosingPayload(AsyncIterablePayload):
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            async with aclosing(self._kept):
-                await super().write_with_length(writer, content_length)
+            # aiohttp may cancel us for an answer that comes early, and again while the source still cleans up.
+            await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
             if connection is not None:
                 await connection.finish(writer)
         except BaseException as error:
@@ -104,7 +105,18 @@ class ClosingPayload(AsyncIterablePayload):
         finally:
             if connection is not None:
                 connection.leave()
+            if not self._asked:  # cancelled before it began
+                await self._leave_source()
             self._ended.set()
+
+    async def _write_pieces(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._asked = True
+        async with aclosing(self._kept):
+            await super().write_with_length(writer, content_length)
+
+    async def _leave_source(self) -> None:
+        await self._kept.aclose()
+        await discard(self._source)
 
     def take_source(self) -> Any:
         """Return the source, to be sent otherwise than as a body, and closed by who does that.
@@ -127,8 +139,7 @@ class ClosingPayload(AsyncIterablePayload):
         if self._begun:
             await self._ended.wait()
         else:
-            await self._kept.aclose()
-            await discard(self._source)
+            await self._leave_source()
 
     async def _keeping(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """Give the pieces, and keep what goes wrong in them."""
@@ -175,3 +186,27 @@ def failure_of(error: BaseException) -> Exception | None:
     if task is not None and task.cancelling():
         return None
     return StreamError("what the source waited for was cancelled")
+
+
+class _CancelledOnce(asyncio.Future[None]):
+    """Ends as a task does, which is cancelled at once with us, but not once more."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        super().__init__()
+        self._task = task
+        self._asked = False
+        task.add_done_callback(self._end)
+
+    def cancel(self, msg: Any = None) -> bool:
+        if not self._asked:
+            self._asked = True
+            self._task.cancel(msg)
+        return not self.done()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            super().cancel()
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(None)
