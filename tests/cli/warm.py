@@ -133,9 +133,10 @@ def _words(asking: socket.socket) -> list[str]:
 
 
 if __name__ == "__main__":
+    import chunkwise
     from chunkwise.cli import app, main  # noqa: F401 - all of the command line
 
-    sys.argv = ["chunkwise", *_words(socket.socket(fileno=int(sys.argv[1])))]
+    sys.argv = [str(Path(chunkwise.__file__).with_name("__main__.py")), *_words(socket.socket(fileno=int(sys.argv[1])))]
     # What stood on the files before the fork says what they were like then.
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
