@@ -13,9 +13,10 @@ import msgspec
 import rich_click as click
 from aiohttp import ClientResponse, ClientSession, hdrs
 
+from chunkwise.cli.exits import one_line
 from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
-from chunkwise.errors import UnknownFormat
+from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
@@ -28,6 +29,8 @@ from chunkwise.transports.resuming import Connect, Policy, open_resuming
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.websocket import is_plain, line_decoder
 from chunkwise.transports.websocket_client import open_websocket_stream
+
+_POLICY = Policy(max_reconnects=10, max_reconnect_seconds=300.0, restart=False)
 
 
 async def get(
@@ -67,7 +70,7 @@ async def _write(
         encoder = partial.goes_on(encoder)
     async with AsyncExitStack() as opened:
         with partial.explained() if partial is not None else nullcontext():
-            stream = await open_resuming(opened, connect, path, Policy(10, 300.0, restart=False), position)
+            stream = await open_resuming(opened, connect, path, _POLICY, position, _tell_break)
             tracked = Tracked(_values(stream), begun)
             written = Outbound(Batches(tracked.lists()), encoder)
             shows = output is None and sys.stdout.isatty()
@@ -89,6 +92,10 @@ async def _write(
                         file.flush()
         if stream.end == "unknown":
             print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
+
+
+def _tell_break(error: StreamError) -> None:
+    print(f"chunkwise: {one_line(error)}; trying again", file=sys.stderr)
 
 
 def _asking(
