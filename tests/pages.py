@@ -1,8 +1,8 @@
 """A Markdown page -> its examples, run as a reader would run them.
 
 All Python blocks of a page are one program: `web.run_app` serves in a thread, so that what stands behind it goes on,
-and port 8081 is a free one. In `console` blocks, what stands behind a `$` is run by a shell. A script that begins with
-its name is saved.
+and port 8081 is a free one. Handlers that stand behind it belong in front of where the routes are added. In `console`
+blocks, what stands behind a `$` is run by a shell. A script that begins with its name is saved.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from aiohttp import web
 ROOT = Path(__file__).parents[1]
 GUARD_SECONDS = 40
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_ADDS = "app.add_routes(routes)\n"
 _SAID = re.compile(r"print\(.*\)  # (.*?)(?:;.*)?$", re.MULTILINE)
 
 
@@ -46,6 +47,25 @@ def blocks(page: Path) -> list[Block]:
     """All blocks of a page that name a language."""
     text = page.read_text()
     return [Block(found[1], found[2], text.count("\n", 0, found.start(2))) for found in _BLOCK.finditer(text)]
+
+
+def as_a_program(found: list[Block]) -> list[Block]:
+    """The blocks as a reader puts them together: handlers in front of where the first program adds its routes."""
+    places = [place for place, block in enumerate(found) if block.language == "python" and _ADDS in block.code]
+    if not places:
+        return found
+    place = places[0]
+    block = found[place]
+    begins, ends = block.code.split(_ADDS)
+    behind = found[place + 1 :]
+    handlers = [other for other in behind if other.language == "python" and "@routes." in other.code]
+    return [
+        *found[:place],
+        block._replace(code=begins),
+        *handlers,
+        Block(block.language, _ADDS + ends, block.line + begins.count("\n")),
+        *[other for other in behind if other not in handlers],
+    ]
 
 
 def section(page: Path, heading: str) -> str:
@@ -84,7 +104,7 @@ class Reader:
     def read(self) -> None:
         """Run all; an assertion says which command of the page prints something else."""
         with self._serving, patch.object(web, "run_app", self._serve), redirect_stdout(self._printed):
-            for block in blocks(self._page):
+            for block in as_a_program(blocks(self._page)):
                 code = re.sub(r"\b8081\b", str(self._port), block.code)
                 if block.language == "python":
                     run(code, self._names, self._page, block.line)

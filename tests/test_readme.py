@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 
 import chunkwise
 from chunkwise.testing import FaultProxy, cut_at, reset_at
-from tests.pages import ROOT, examples, run
+from tests.pages import ROOT, as_a_program, blocks, examples, run
 
 README = ROOT / "README.md"
 WEBSOCKET = ROOT / "docs" / "guides" / "websocket.md"
@@ -24,7 +24,16 @@ WEBSOCKET = ROOT / "docs" / "guides" / "websocket.md"
 @asynccontextmanager
 async def server() -> AsyncIterator[TestServer]:
     names: dict[str, Any] = {}
-    run("".join(examples(README, "A server")).replace("web.run_app(app, port=8081)", ""), names, README)
+    # Those that serve, and the line that the page gives in place of one of theirs.
+    code = "\n".join(
+        block.code
+        for block in as_a_program(blocks(README))
+        if block.language == "python" and block.code in "".join(examples(README, "A server"))
+    )
+    (told,) = re.findall(r"`(chunkwise\.setup\(app, .*\))`", README.read_text())
+    program, setup = code.replace("web.run_app(app, port=8081)\n", ""), "chunkwise.setup(app)\n"
+    assert setup in program
+    run(f"{program.replace(setup, '')}\n{told}", names, README)
     serving = TestServer(names["app"])
     async with serving:
         yield serving
@@ -41,14 +50,33 @@ async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -
         async with session.get(serving.make_url("/report")) as response:
             users = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Adam"}]
             assert await response.json() == {"users": users, "total": 2, "settings": {"theme": "dark"}}
-        async with session.get(serving.make_url("/squares")) as response:
-            assert await response.json() == [[n, n * n] for n in range(1000)]
+        for name in ("json", "csv"):
+            async with chunkwise.open_stream(session, serving.make_url("/fetched"), format=name) as stream:
+                got = [(int(row["n"]), int(row["square"])) async for row in stream]
+            assert got == [(n, n * n) for n in range(1000)]
         async with session.post(serving.make_url("/users"), data=chunkwise.body(users, "csv")) as response:
             assert await response.json() == {"added": 2}
         async with session.post(
             serving.make_url("/users"), data=b"[", headers={"Content-Type": "text/json"}
         ) as response:
             assert response.status == 400
+
+
+async def test_its_first_block_is_a_whole_program() -> None:
+    names: dict[str, Any] = {}
+    run(examples(README, "A server")[0].replace("web.run_app(app, port=8081)", ""), names, README)
+    async with (
+        TestServer(names["app"]) as serving,
+        ClientSession() as session,
+        chunkwise.open_stream(session, serving.make_url("/numbers")) as stream,
+    ):
+        assert await anext(stream) == {"n": 0, "square": 0}
+
+
+def test_no_path_has_two_handlers_of_which_the_second_would_lose() -> None:
+    paths = re.findall(r"^@routes\..*\"(/.*?)\"\)$", README.read_text(), re.MULTILINE)
+    assert len(paths) > 5
+    assert len(paths) == len(set(paths))
 
 
 async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,15 +140,13 @@ async def test_a_stream_goes_on_behind_a_break() -> None:
 
 
 async def test_a_query_and_a_table_are_sources(tmp_path: Path) -> None:
-    (code,) = examples(README, "SQL")
+    shop, code = examples(README, "SQL")
     (query,) = re.findall(r"under=(.*?)'", README.read_text())
+    with chdir(tmp_path):
+        run(shop, {}, README)
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
-        connection.executescript(
-            "create table products (id integer primary key, category text, price real);"
-            "insert into products values (2, 'tea', 2.5), (1, 'cup', 7), (3, 'tea', 30);"
-        )
         assert len(connection.execute(query, {"max": 10}).fetchall()) == 2
-    names: dict[str, Any] = {"routes": web.RouteTableDef(), "chunkwise": chunkwise}
+    names: dict[str, Any] = {"routes": web.RouteTableDef(), "chunkwise": chunkwise, "web": web}
     with chdir(tmp_path):
         run(code, names, README)
         app = web.Application()
@@ -133,6 +159,9 @@ async def test_a_query_and_a_table_are_sources(tmp_path: Path) -> None:
                         return [item["id"] async for item in chunkwise.items(response)]
 
                 assert sorted(await ids("/cheap?max=10")) == [1, 2]
+                for query in ("", "?max=abc"):
+                    async with session.get(serving.make_url(f"/cheap{query}")) as response:
+                        assert response.status == 400
                 assert await ids("/products") == [1, 2, 3]
                 assert await ids("/products/tea") == [2, 3]
         finally:

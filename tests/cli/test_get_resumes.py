@@ -3,11 +3,11 @@
 import hashlib
 import json
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -99,12 +99,38 @@ def test_another_version_is_told_and_never_mixed(tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_a_part_of_another_request_is_begun_again(base: str, tmp_path: Path) -> None:
-    output = tmp_path / "out"
+BEGUN_AGAIN = "chunkwise: beginning again: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "why"),
+    [
+        ("/keyed", (), "out.part is of another URL"),
+        ("/indexed?limit=1", ("--format", "csv"), "out.part is of another URL"),
+        ("/indexed", ("--format", "csv"), "out.part is of another --format"),
+        ("/indexed", ("--from", "json", "-H", "X-A: b"), "out.part is of another --from and --header"),
+        ("/indexed", ("--path", "item.n"), "it cannot go on with what --path selects"),
+    ],
+)
+def test_a_part_of_another_request_is_begun_again_and_that_is_told(
+    base: str, tmp_path: Path, path: str, words: tuple[str, ...], why: str
+) -> None:
+    whole, output = tmp_path / "whole", tmp_path / "out"
     interrupted(base + "/indexed", output)
-    done = run("get", base + "/indexed", "-o", output, "--path", "item.n")
-    assert (done.code, done.err) == (0, "")
-    assert output.read_bytes().splitlines()[0] == b'"0"'
+    assert run("get", base + path, "-o", whole, *words).err == ""
+    done = run("get", base + path, "-o", output, *words)
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format(why))
+    assert output.read_bytes() == whole.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_a_part_is_dropped_when_another_answer_has_come_and_not_before(base: str, tmp_path: Path) -> None:
+    interrupted(base + "/indexed", tmp_path / "out")
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    done = run("get", base + "/nothing", "-o", tmp_path / "out")
+    assert done.code == 4
+    assert "404" in done.told
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
 
 
 @pytest.mark.parametrize("state", [b"", b"{", b"[]", b'{"request":"x","position":[1,null,{}],"bytes":99999999}'])
@@ -112,7 +138,7 @@ def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: b
     (tmp_path / "out.part").write_bytes(b"left over")
     (tmp_path / "out.part.state").write_bytes(state)
     done = run("get", base + "/plain", "-o", tmp_path / "out")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("nothing tells how far out.part came"))
     assert len((tmp_path / "out").read_bytes().splitlines()) == 2000
 
 
@@ -123,6 +149,8 @@ def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) 
         reading.process.kill()
         reading.end()
     assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
+    done = run("get", base + "/plain", "-o", tmp_path / "out")
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("nothing tells how far out.part came"))
 
 
 @pytest.mark.parametrize(("route", "path"), [("/tagged", "item.tags.item"), ("/indexed", "item.n")])
@@ -139,7 +167,7 @@ def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
         reading.end()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.part", "whole"]
     done = run(*words, output)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("it cannot go on with what --path selects"))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -152,7 +180,8 @@ def test_a_state_of_selected_items_that_an_older_version_has_left_is_not_gone_on
     request = hashlib.sha256(json.dumps([url, "item.tags.item", "ndjson", None, []], separators=(",", ":")).encode())
     part.write_bytes(b'"0a"\n')
     state.write_text(json.dumps({"request": request.hexdigest(), "position": [1, '"v1"', {}], "bytes": 5}))
-    assert run("get", url, *words, "-o", tmp_path / "out").err == ""
+    told = BEGUN_AGAIN.format("it cannot go on with what --path selects")
+    assert run("get", url, *words, "-o", tmp_path / "out").err == told
     assert (tmp_path / "out").read_bytes().splitlines()[:3] == [b'"0a"', b'"0b"', b'"1a"']
 
 
@@ -172,26 +201,58 @@ def test_two_that_write_one_file_make_no_mixture_for_the_second_is_refused(tmp_p
     assert output.read_bytes() == b"3\n4\n5\n"
 
 
-def test_a_file_that_another_has_gone_on_with_since_the_state_was_read_is_left_to_it(base: str, tmp_path: Path) -> None:
+def test_who_is_refused_has_asked_no_server_and_said_nothing_else(base: str, tmp_path: Path) -> None:
+    url, output, state = base + "/indexed", tmp_path / "out", tmp_path / "out.part.state"
+    interrupted(url, output)
+    asked: list[bytes] = []
+
+    def note(connection: socket.socket, request: bytes) -> None:
+        asked.append(request)
+        connection.sendall(whole("application/x-ndjson", b"3\n"))
+
+    with started(*CHUNKWISE, "get", url, "-o", output) as first, answering(note) as other:
+        wait_for_progress(state, state.read_text(), first)
+        for address in (url, other):
+            second = run("get", address, "-o", output)
+            assert (second.code, second.told) == (
+                10,
+                f"{tmp_path / 'out.part'}: another chunkwise get writes this file",
+            )
+        assert asked == []
+        assert first.end().code == 0
+    assert len(output.read_bytes().splitlines()) == 2000
+
+
+def test_the_state_that_counts_is_that_under_the_lock(base: str, tmp_path: Path) -> None:
     url, output, part, state = base + "/indexed", tmp_path / "out", tmp_path / "out.part", tmp_path / "out.part.state"
-    request: tuple[Any, ...] = (url, "", "ndjson", None, [])
+    request: dict[str, object] = {"URL": url, "--path": "", "--format": "ndjson", "--from": None, "--header": []}
     interrupted(url, output)
     late = PartialFile(output, request, resumes=True)
     with started(*CHUNKWISE, "get", url, "-o", output) as reading:
         wait_for_progress(state, state.read_text(), reading)
+        with pytest.raises(BlockingIOError, match="another chunkwise get writes this file"), late.locked():
+            pass
         reading.signal(signal.SIGKILL)
         reading.end()
     kept = part.read_bytes()
-    with pytest.raises(BlockingIOError, match="another chunkwise get writes this file"), late.opened():
-        pass
+    with late.locked():
+        assert late.position is not None
+        assert late.position.items == json.loads(state.read_text())["position"][0]
     assert part.read_bytes() == kept
-    late = PartialFile(output, request, resumes=True)
-    assert late.position is not None
     assert run("get", url, "-o", output).code == 0
-    with pytest.raises(BlockingIOError), late.opened():
-        pass
+    last = PartialFile(output, request, resumes=True)
+    with last.locked():
+        assert last.position is None
+        assert last.why_again is None
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert len(output.read_bytes().splitlines()) == 2000
+
+
+def test_a_server_that_is_not_there_leaves_no_file(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    assert run("get", url, "-o", tmp_path / "out").code == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:

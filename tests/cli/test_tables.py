@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, chdir, closing, redirect_stderr, redirect_stdout
@@ -15,6 +16,8 @@ import rich_click as click
 
 import chunkwise
 from chunkwise.cli import app
+from chunkwise.cli.databases import open_database
+from chunkwise.cli.tables import find_rows
 from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, in_postgres, published
 from tests.cli.running import CHUNKWISE, Done, Serving, curl, folder_of, run, serving, started
 from tests.cli.test_serve import problem, status_and_body
@@ -146,7 +149,10 @@ def test_an_unknown_table_is_not_found(server: Serving, path: str) -> None:
 
 def test_a_client_that_was_cut_off_goes_on_behind_the_key_that_it_has(server: Serving) -> None:
     headers = ["-H", "Range: items=1-", "-H", "Items-After: [1]"]
-    assert json.loads(curl(server.url("/products"), *headers).out) == PRODUCTS[1:]
+    for query in ("", "?interval=0.001", "?limit=9", "?limit=3&interval=0.001"):
+        assert json.loads(curl(server.url(f"/products{query}"), *headers).out) == PRODUCTS[1:]
+    for limit, rest in ((2, PRODUCTS[1:2]), (1, []), (0, [])):  # counted from the first row of the table
+        assert json.loads(curl(server.url(f"/products?limit={limit}"), *headers).out) == rest
     headers = ["-H", "Range: items=1-", "-H", 'Items-After: ["2"]']
     assert json.loads(curl(server.url("/products"), *headers).out) == PRODUCTS[2:]
     for key in ('["x"]', '["1 or 1=1"]', "[1, 2]", "[null]", "[[1]]", '["1);drop table products"]'):
@@ -248,6 +254,38 @@ def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(serv
 def test_the_first_line_tells_tables_and_queries_apart(shop: Path, words: list[str], expected: str) -> None:
     with started(*CHUNKWISE, "serve", "--port", 0, f"sqlite:///{shop}", *words) as running:
         assert running.stdout.readline().decode().startswith(expected)
+
+
+def printed_lines(*words: object) -> tuple[str, list[str]]:
+    """Where a server was, and what it has printed."""
+    with serving(*words) as running:
+        running.running.signal(signal.SIGTERM)
+        return running.base, running.running.end().out.decode().splitlines()
+
+
+def test_it_prints_a_line_to_try_for_each_query(shop: Path) -> None:
+    queries = {"one": "select 1 as n", "between": "select * from products where price > :low and price < :high"}
+    queries.update({f"more{n}": f"select {n} as n" for n in range(3)})
+    base, lines = printed_lines(f"sqlite:///{shop}", *(f"--query={name}={text}" for name, text in queries.items()))
+    assert f"  curl -N '{base}/between?low=1&high=1'" in lines
+    for name in queries:
+        assert any(line.startswith((f"  curl -N '{base}/{name}?", f"  curl -N '{base}/{name}'")) for line in lines)
+    base, lines = printed_lines(f"sqlite:///{shop}", "--query", "named=select id from products where name = :na")
+    assert [line for line in lines if line] == [f"  curl -N '{base}/named?na=1'"]
+
+
+@in_postgres
+async def test_what_it_prints_for_a_query_has_values_of_its_types(database: Database) -> None:
+    types = ["int", "numeric", "float8", "text", "bool", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"]
+    queries = {f"of_{name}": f"select cast(:value as {name}) is null as n" for name in types}
+    async with published(database, **queries) as (_, session):
+        opened = open_database(database.url)
+        try:
+            rows = await find_rows([opened], [], [f"{name}={query}" for name, query in queries.items()])
+        finally:
+            await opened.dispose()
+        for entry in rows:
+            assert await answer(session, f"{entry.route}{entry.example}") == (200, [{"n": False}])
 
 
 # --- connections

@@ -88,6 +88,17 @@ async def test_the_detail_tells_people_the_place() -> None:
     assert "item 2" in problem["detail"]
 
 
+@pytest.mark.parametrize("content_type", ["", "image/png", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("handler", [count, streamed])
+async def test_a_client_is_told_which_type_to_send_and_no_argument_of_ours(handler: Handler, content_type: str) -> None:
+    async with watched(handler) as server:
+        status, _, problem = await post(server.port, b"1\n", content_type)
+    assert status == 415
+    assert problem["detail"].startswith(f"content type '{content_type}': " if content_type else "no content type: ")
+    assert "expected one of application/json, " in problem["detail"]
+    assert problem["detail"].endswith("; say which in a Content-Type header")
+
+
 async def test_a_good_upload_is_answered_as_ever() -> None:
     async with watched(count) as server:
         assert await post(server.port, b"1\n2\n") == (200, "application/json", 2)

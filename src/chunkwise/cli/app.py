@@ -125,8 +125,12 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
     What came before a failure is on stdout, and the exit code tells the failure. A JSON array has no place to say that
     its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for a format that has.
 
-    With --output, a file that is not whole has .part behind its name. Run again, it goes on with that file, unless
-    --path selects what is in it.
+    Where the server can give the rest of a stream that broke, it is asked for: up to 10 times, or for 300 seconds,
+    without a new item.
+
+    With --output, a file that is not whole has .part behind its name, and beside it stands what is known of it, in
+    .part.state. Run again with the same words, it goes on with that file, unless --path selects what is in it. Else
+    it begins again, and says why.
     """
     return get(**options)
 

@@ -5,16 +5,12 @@ Must not know the commands.
 
 from __future__ import annotations
 
-import os
 import re
 from enum import IntEnum
 
 import rich_click as click
 from aiohttp import (
     ClientConnectionError,
-    ClientConnectorCertificateError,
-    ClientConnectorError,
-    ClientConnectorSSLError,
     ClientError,
     InvalidURL,
     NonHttpUrlClientError,
@@ -30,6 +26,7 @@ from chunkwise.errors import (
     TruncatedError,
     UnknownFormat,
 )
+from chunkwise.transports.no_connection import why_no_connection
 
 _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # to who writes Python: no command has such an option
 
@@ -109,8 +106,8 @@ def _told(error: BaseException) -> str:
         return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
     if isinstance(error, click.ClickException):
         return error.format_message()
-    if isinstance(error, (ClientConnectorError, ClientConnectorCertificateError)):
-        return _not_connected(error)
+    if (why := why_no_connection(error)) is not None:
+        return why
     if isinstance(error, TimeoutError):
         return f"{str(error) or 'nothing came in time'}: --timeout says how long to wait"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
@@ -118,13 +115,3 @@ def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):
         return error.strerror
     return str(error) or type(error).__name__
-
-
-def _not_connected(error: ClientConnectorError | ClientConnectorCertificateError) -> str:
-    if isinstance(error, ClientConnectorCertificateError):
-        return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
-    if isinstance(error, ClientConnectorSSLError):
-        return f"no TLS with {error.host}:{error.port}: {error.os_error}"
-    number = error.os_error.errno or 0
-    why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
-    return f"cannot connect to {error.host}:{error.port}: {why}"

@@ -13,9 +13,10 @@ import msgspec
 import rich_click as click
 from aiohttp import ClientResponse, ClientSession, hdrs
 
+from chunkwise.cli.exits import one_line
 from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
-from chunkwise.errors import UnknownFormat
+from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
@@ -29,6 +30,8 @@ from chunkwise.transports.stream import Stream
 from chunkwise.transports.websocket import is_plain, line_decoder
 from chunkwise.transports.websocket_client import open_websocket_stream
 
+_POLICY = Policy(max_reconnects=10, max_reconnect_seconds=300.0, restart=False)
+
 
 async def get(
     url: str,
@@ -40,23 +43,40 @@ async def get(
     idle_seconds: float,
 ) -> None:
     """Read a stream and write its items as they come; see the command's help."""
-    request = (url, path, output_format, input_format, sorted(headers))
+    request = {
+        "URL": url,
+        "--path": path,
+        "--format": output_format,
+        "--from": input_format,
+        "--header": sorted(headers),
+    }
     # The rest is asked for by a number of records, in each of which a path selects as many items as it likes.
     partial = _partial(output, request, resumes=not path)
+    with partial.locked() if partial is not None else nullcontext():
+        async with ClientSession() as session:
+            connect = _asking(session, url, path, input_format, parse_headers(headers), idle_seconds)
+            await _write(connect, url, path, output_format, output, partial)
+
+
+async def _write(
+    connect: Connect, url: str, path: str, output_format: str, output: Path | None, partial: PartialFile | None
+) -> None:
+    """Write the items of what a request brings, or of the rest."""
     position = partial.position if partial is not None else None
     begun = position.items if position is not None else 0
     encoder = FORMATS[output_format].encoder()
     if partial is not None and position is not None:
         print(f"chunkwise: going on behind the {begun:,} items of {partial.name}", file=sys.stderr)
         encoder = partial.goes_on(encoder)
-    async with ClientSession() as session, AsyncExitStack() as opened:
-        connect = _asking(session, url, path, input_format, parse_headers(headers), idle_seconds)
+    async with AsyncExitStack() as opened:
         with partial.explained() if partial is not None else nullcontext():
-            stream = await open_resuming(opened, connect, path, Policy(10, 300.0, restart=False), position)
+            stream = await open_resuming(opened, connect, path, _POLICY, position, _tell_break)
             tracked = Tracked(_values(stream), begun)
             written = Outbound(Batches(tracked.lists()), encoder)
             shows = output is None and sys.stdout.isatty()
             counters = (lambda: stream.items_seen, lambda: stream.bytes_seen)
+            if partial is not None and partial.why_again is not None:
+                print(f"chunkwise: beginning again: {partial.why_again}", file=sys.stderr)
             with partial.opened() if partial is not None else _destination(output) as file:
                 async with (
                     progress(url, *counters, _total_bytes(stream), data_on_terminal=shows),
@@ -72,6 +92,10 @@ async def get(
                         file.flush()
         if stream.end == "unknown":
             print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
+
+
+def _tell_break(error: StreamError) -> None:
+    print(f"chunkwise: {one_line(error)}; trying again", file=sys.stderr)
 
 
 def _asking(
@@ -146,7 +170,7 @@ def _value(event: ServerSentEvent) -> Any:
         return event.data
 
 
-def _partial(output: Path | None, request: object, *, resumes: bool) -> PartialFile | None:
+def _partial(output: Path | None, request: Mapping[str, object], *, resumes: bool) -> PartialFile | None:
     """Return the file that has its name only when it is whole; a device or a pipe has no name to wait for."""
     if output is None or (output.exists() and not output.is_file()):
         return None

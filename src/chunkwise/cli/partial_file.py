@@ -14,7 +14,7 @@ import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -33,7 +33,7 @@ _WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twic
 class _State(msgspec.Struct):
     """What stands in the state file: of which request, and how far it came."""
 
-    request: str
+    request: dict[str, str]
     position: Position
     bytes: int
 
@@ -43,18 +43,26 @@ class PartialFile:
 
     Args:
         output: that name.
-        request: what it is the answer to: a file of another request is not gone on with.
+        request: what it is the answer to, by the names that its user has for that: a file of another request is not
+            gone on with.
         resumes: whether its items are the records that a server counts; otherwise it is begun again each time.
+
+    Attributes:
+        why_again: why what is there is not gone on with; None if it is, or nothing is there.
     """
 
-    def __init__(self, output: Path, request: object, *, resumes: bool) -> None:
+    def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:
+        self.why_again: str | None = None
         self._output = output
         self._resumes = resumes
         # Not as it is: its headers may hold a password.
-        self._request = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        self._request = {
+            name: hashlib.sha256(msgspec.json.encode((name, value))).hexdigest() for name, value in request.items()
+        }
         self._part = output.with_name(output.name + ".part")
         self._state_file = self._part.with_name(self._part.name + ".state")
-        self._state = self._read_state()
+        self._state: _State | None = None
+        self._file: BinaryIO  # while it is locked
         self._written = monotonic()
         self._grown = False
 
@@ -68,54 +76,65 @@ class PartialFile:
         """Where the download goes on; None for the beginning."""
         return self._state.position if self._state is not None else None
 
-    def _read_state(self) -> _State | None:
-        if not self._resumes:
-            return None
-        try:
-            state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
-            known = state.request == self._request and self._part.stat().st_size >= state.bytes
-        except (OSError, msgspec.DecodeError):
-            return None
-        return state if known else None
-
     @contextmanager
-    def opened(self) -> Iterator[BinaryIO]:
-        """Give the file, at the place where to go on; name it as a whole one when the body has ended well.
+    def locked(self) -> Iterator[None]:
+        """Keep all others that ask for the lock from the file, and see what is in it.
+
+        A file that nothing was written to is taken away at the end.
 
         Raises:
             OSError: it cannot be written, or another process writes it.
         """
-        with self._locked() as file:
-            size = 0 if self._state is None else self._state.bytes
-            if self._state is None:
-                self._state_file.unlink(missing_ok=True)
-            file.truncate(size)
-            file.seek(size)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if sys.platform == "win32":  # where what is open cannot be renamed; else the lock is held until it is done
-                file.close()
-            self._part.replace(self._output)
-            self._state_file.unlink(missing_ok=True)
+        number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(number, "r+b") as file:  # not emptied: it may be another's
+            # Its lock may be free, and yet another may have renamed it before it was locked.
+            if not (_locks(file) and self._is_named(file)):
+                raise BlockingIOError(errno.EWOULDBLOCK, "another chunkwise get writes this file", str(self._part))
+            self._state, self.why_again = self._look(os.fstat(number).st_size)
+            self._file = file
+            try:
+                yield
+            finally:
+                if not file.closed and not os.fstat(number).st_size and self._is_named(file):
+                    self._part.unlink()
+
+    def _look(self, size: int) -> tuple[_State | None, str | None]:
+        """Return the state if the file can be gone on with, or why it cannot."""
+        if not size:
+            return None, None
+        if not self._resumes:
+            return None, "it cannot go on with what --path selects"
+        try:
+            state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
+        except (OSError, msgspec.DecodeError):
+            state = None
+        if state is None or size < state.bytes:
+            return None, f"nothing tells how far {self.name} came"
+        others = [name for name, digest in self._request.items() if state.request.get(name) != digest]
+        if others:
+            return None, f"{self.name} is of another {others[0] if 'URL' in others else ' and '.join(others)}"
+        return state, None
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        """Give the file, which no other process that asks for the lock as well will write meanwhile."""
-        told = BlockingIOError(errno.EWOULDBLOCK, "another chunkwise get writes this file", str(self._part))
-        new = os.O_CREAT if self._state is None else 0
-        try:
-            number = os.open(self._part, os.O_RDWR | new | getattr(os, "O_BINARY", 0), 0o666)
-        except FileNotFoundError:
-            if new:
-                raise
-            raise told from None
-        with os.fdopen(number, "r+b") as file:  # not emptied: it may be another's
-            # Its lock may be free, and yet another may have renamed it before it was locked, or have written it since
-            # the state was read by which the rest was asked for.
-            if not (_locks(file) and self._is_named(file) and self._read_state() == self._state):
-                raise told
-            yield file
+    def opened(self) -> Iterator[BinaryIO]:
+        """Give the file that is locked, at the place where to go on; name it as a whole one when the body ended well.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        file = self._file
+        size = 0 if self._state is None else self._state.bytes
+        if self._state is None:
+            self._state_file.unlink(missing_ok=True)
+        file.truncate(size)
+        file.seek(size)
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if sys.platform == "win32":  # where what is open cannot be renamed; else the lock is held until it is done
+            file.close()
+        self._part.replace(self._output)
+        self._state_file.unlink(missing_ok=True)
 
     def _is_named(self, file: BinaryIO) -> bool:
         try:

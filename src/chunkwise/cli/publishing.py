@@ -48,6 +48,10 @@ class Rows(Protocol):
     def about(self) -> Mapping[str, Any]:
         """What the index says of it."""
 
+    @property
+    def example(self) -> str:
+        """A query for its URL, with a value for each parameter."""
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the rows."""
 

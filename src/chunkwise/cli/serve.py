@@ -106,10 +106,14 @@ def _print_curl_lines(published: Sequence[Published], rows: Sequence[Rows], base
     print(f"{told} at {base}/ (Ctrl-C stops). Try, for example:\n")
     names = {Path(entry.route).name: url_of(entry.route) for entry in published}
     urls = [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()]
-    for url in [*urls, *(url_of(entry.route) for entry in rows if not entry.about.get("parameters"))][:2]:
+    urls = [*urls, *(url_of(entry.route) for entry in rows if not entry.example)][:2]
+    for url in urls:
         print(f"  curl -N '{base}{url}?format=ndjson&interval=0.2'")
         print(f"  curl -N -H 'Accept: text/event-stream' '{base}{url}?interval=0.2&limit=20'")
         print(f"  curl -N '{base}{url}?interval=0.2'")
         print(f"  {program()} get '{base}{url}' --format csv -o out.csv")
         print(f"  {program()} get '{base.replace('http:', 'ws:')}{url}?interval=0.2&limit=5'\n", flush=True)
+    for entry in rows:
+        if "query" in entry.about and (url := url_of(entry.route)) not in urls:
+            print(f"  curl -N '{base}{url}{entry.example}'")
     sys.stdout.flush()

@@ -5,10 +5,13 @@ Must not know files, nor how an engine is made.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import rich_click as click
@@ -31,6 +34,13 @@ from chunkwise.transports.responding import respond
 from chunkwise.transports.resumption import RANGE_PARAMETER
 
 _PARAMETERS = {"format", "interval", "limit", RANGE_PARAMETER}
+_EXAMPLES = {  # of what 1 is none
+    bytes: "AQ==",
+    date: "2024-12-31",
+    datetime: "2024-12-31T23:59:59",
+    time: "23:59:59",
+    uuid.UUID: "00000000-0000-0000-0000-000000000001",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,14 @@ class PublishedRows:
     make: Callable[[Mapping[str, Any]], Batches | Resumable]
     parameters: Sequence[Part] = field(default=())
 
+    @property
+    def example(self) -> str:
+        """A query for its URL, with a value for each parameter."""
+        values = [
+            f"{quote(part.name)}={_EXAMPLES.get(part.kind, '1')}{'Z' * bool(part.has_zone)}" for part in self.parameters
+        ]
+        return f"?{'&'.join(values)}" if values else ""
+
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the rows."""
         query = request.query
@@ -64,14 +82,32 @@ class PublishedRows:
         except (UnknownFormat, ValueError) as error:
             return problem_response(400, str(error))
         source: Any = self.make(values)
-        if isinstance(source, Resumable) and (limit is not None or interval):
-            source = source.start()
-        if limit is not None:
-            source = first_items(source, limit)
+        if isinstance(source, Resumable):
+            source = _Limited(source.factory, source.etag, source.total, source.key, limit, interval)
+        else:
+            source = _asked(source, limit, interval)
         # Without a format the client accepts none: respond() says which there are.
-        return await respond(
-            request, paced(source, interval) if interval else source, wanted or list(FORMATS), headers=VARY
-        )
+        return await respond(request, source, wanted or list(FORMATS), headers=VARY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limited(Resumable):
+    """A source of which a request asks for so many items, counted from its first, also where it gets the rest."""
+
+    limit: int | None
+    interval: float
+
+    def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
+        """Return the source from an item on."""
+        source = Resumable.start(self, index, after)
+        return _asked(source, None if self.limit is None else max(0, self.limit - index), self.interval)
+
+
+def _asked(source: Batches, limit: int | None, interval: float) -> Any:
+    """Return what a request asks for of a source."""
+    if limit is not None:
+        source = first_items(source, limit)
+    return paced(source, interval) if interval else source
 
 
 def _value(query: MultiMapping[str], part: Part) -> Any:

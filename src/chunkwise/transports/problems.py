@@ -30,6 +30,8 @@ PROBLEM_TYPE = "application/problem+json"
 
 _MAX_PROBLEM_BYTES = 64 * 1024
 
+_FORMAT_HINT = "name the format with format="  # to who writes Python: a client has no such argument
+
 
 def request_key(name: str) -> Any:
     """Return the key of what we keep at a request: a string before aiohttp 3.14, which warns of strings."""
@@ -128,7 +130,8 @@ def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, 
     if isinstance(error, TruncatedError):
         item, byte = error.items_seen, error.bytes_seen
     members = {"format": error.format, "item": item, "byte": byte}
-    return _details(status, str(error)) | {name: value for name, value in members.items() if value is not None}
+    told = str(error).replace(_FORMAT_HINT, "say which in a Content-Type header")
+    return _details(status, told) | {name: value for name, value in members.items() if value is not None}
 
 
 class GoingAway(Exception):  # noqa: N818 - a signal between our files

@@ -19,6 +19,7 @@ from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledErro
 from chunkwise.flow.inbound import End
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.transports.answer import Answer
+from chunkwise.transports.no_connection import why_no_connection
 from chunkwise.transports.position import Place, Position, Start, position_behind
 from chunkwise.transports.resumption import LAST_EVENT_ID
 from chunkwise.transports.stream import Over, Stream
@@ -46,8 +47,17 @@ class Policy(NamedTuple):
     restart: bool
 
 
+def _tell_nobody(_: StreamError) -> None:
+    pass
+
+
 async def open_resuming(
-    opened: AsyncExitStack, connect: Connect, path: PathLike, policy: Policy, position: Position | None = None
+    opened: AsyncExitStack,
+    connect: Connect,
+    path: PathLike,
+    policy: Policy,
+    position: Position | None = None,
+    on_break: Callable[[StreamError], None] = _tell_nobody,
 ) -> ResumingStream:
     """Ask for a stream, or for the rest of one; return what goes on with it.
 
@@ -57,9 +67,10 @@ async def open_resuming(
         path: which values are the items; see `items`.
         policy: when to give up.
         position: where to go on.
+        on_break: called with what broke the stream before it is asked for again, once until a new item has come.
     """
     first = await opened.enter_async_context(connect(position.headers() if position is not None else {}))
-    return ResumingStream(first, opened, connect, path, policy, position)
+    return ResumingStream(first, opened, connect, path, policy, position, on_break)
 
 
 class ResumingStream(Stream):
@@ -72,6 +83,7 @@ class ResumingStream(Stream):
         path: which values are the items; see `items`.
         policy: when to give up.
         position: where it was asked to go on.
+        on_break: see `open_resuming`.
     """
 
     end: End | None
@@ -84,12 +96,14 @@ class ResumingStream(Stream):
         path: PathLike,
         policy: Policy,
         position: Position | None = None,
+        on_break: Callable[[StreamError], None] = _tell_nobody,
     ) -> None:
         super().__init__()
         self.reconnects: int = 0
         self._opened = opened
         self._connect = connect
         self._policy = policy
+        self._on_break = on_break
         self._tries = _TRIES if policy.max_reconnects is None else policy.max_reconnects
         self._parts = parse_path(path)
         self._last: Any = None  # item
@@ -230,12 +244,16 @@ class ResumingStream(Stream):
                 failure.message += f"; it cannot go on: {self._why_not()}"
             raise failure
         now = asyncio.get_running_loop().time
+        told = self._trouble_since is not None
         since = self._trouble_since = self._trouble_since or now()
         trouble: Exception = failure
         while True:
             pause = self._pause(trouble)
             if self._fruitless >= self._tries or (now() - since + pause > self._policy.max_reconnect_seconds):
-                raise self._given_up(failure, trouble)
+                raise self._given_up(failure, trouble, now() - since)
+            if not told:
+                told = True
+                self._on_break(failure)
             await asyncio.sleep(pause)
             self._fruitless += 1
             self.reconnects += 1
@@ -327,9 +345,9 @@ class ResumingStream(Stream):
         pause = random.uniform(0, min(_MAX_PAUSE_SECONDS, first * 2 ** min(self._fruitless, 16)))  # noqa: S311
         return max(pause, getattr(trouble, "retry_after_seconds", None) or 0.0)
 
-    def _given_up(self, failure: StreamError, trouble: Exception) -> StreamError:
-        tried = f"{self._fruitless} tries to go on brought nothing"
-        told = str(trouble) if trouble is not failure else failure.message
-        given_up = TruncatedError(f"{told}; given up: {tried}", format=failure.format)
+    def _given_up(self, failure: StreamError, trouble: Exception, seconds: float) -> StreamError:
+        tried = f"{self._fruitless} {'try' if self._fruitless == 1 else 'tries'} in {seconds:.1f} s"
+        told = failure.message if trouble is failure else why_no_connection(trouble) or str(trouble)
+        given_up = TruncatedError(f"{told}; given up after {tried}", format=failure.format or self._format_name)
         given_up.__cause__ = trouble
         return self._placed(given_up)

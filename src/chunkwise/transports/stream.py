@@ -19,7 +19,7 @@ class Stream(ItemStream):
     """The items of an answer, by ``async for``; see `ItemStream`.
 
     Attributes:
-        reconnects: how often the rest was asked for, because the stream broke.
+        reconnects: how often the rest was asked for, because the stream broke: each try counts.
     """
 
     reconnects = 0

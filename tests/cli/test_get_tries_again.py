@@ -1,0 +1,95 @@
+"""`chunkwise get` where the connection breaks: a line on stderr for each outage, and a last one if that has no end."""
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from chunkwise.cli import app
+from chunkwise.transports import resuming
+from tests.cli.raw_server import LAST_CHUNK, chunk, head
+
+GUARD_SECONDS = 40
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(resuming, "_MAX_PAUSE_SECONDS", 0.01)
+
+
+@contextmanager
+def going_away(*answers: bytes) -> Iterator[str]:
+    """Give each answer to one connection, and cut it there; then nobody is there any more."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(GUARD_SECONDS)
+
+        def serve() -> None:
+            for place, answer in enumerate(answers):
+                connection, _ = server.accept()
+                with connection:
+                    request = b""
+                    while not request.endswith(b"\r\n\r\n"):
+                        request += connection.recv(65536)
+                    if place == len(answers) - 1:
+                        server.close()
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def part(first: int, *lines: bytes, status: str = "206 Partial Content") -> bytes:
+    """An answer that begins with that item, without its end."""
+    fields = ("Content-Type: application/x-ndjson", "Transfer-Encoding: chunked", "Accept-Ranges: items")
+    told = head(*fields, f"Content-Range: items {first}-*/*", status=status)
+    return told + b"".join(chunk(line + b"\n") for line in lines)
+
+
+WHOLE = part(0, b"0", b"1", status="200 OK").replace(b"Content-Range: items 0-*/*\r\n", b"")
+
+
+def broke(items: int) -> str:
+    return rf"chunkwise: the stream was cut: .*\(format ndjson, {items} items and \d+ bytes came\); trying again"
+
+
+def told(patterns: list[str], err: str) -> None:
+    lines = err.splitlines()
+    assert len(lines) == len(patterns), err
+    for pattern, line in zip(patterns, lines, strict=True):
+        assert re.fullmatch(pattern, line), (pattern, line)
+
+
+def test_each_outage_is_told_in_one_line_however_many_tries_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = (WHOLE, part(2), head(status="503 Busy"), part(2, b"2"), part(3), part(3, b"3", b"4") + LAST_CHUNK)
+    with going_away(*answers) as address:
+        assert app.run(["get", f"http://{address}/"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0\n1\n2\n3\n4\n"
+    told([broke(2), broke(3)], printed.err)
+
+
+@pytest.mark.parametrize("answers", [(WHOLE,), (WHOLE, part(2))])
+def test_a_server_that_stays_away_is_told_as_one_that_never_was_there(
+    answers: tuple[bytes, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with going_away(*answers) as address:
+        assert app.run(["get", f"http://{address}/"]) == 5
+    printed = capsys.readouterr()
+    assert printed.out == "0\n1\n"
+    came = r" \(format ndjson, 2 items and \d+ bytes came\)"
+    last = rf"chunkwise: cannot connect to {address}: Connection refused; given up after 10 tries in \d\.\d s{came}"
+    told([broke(2), last], printed.err)
+
+
+def test_a_break_behind_which_nothing_can_be_asked_for_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with going_away(WHOLE.replace(b"Accept-Ranges: items\r\n", b"")) as address:
+        assert app.run(["get", f"http://{address}/"]) == 5
+    printed = capsys.readouterr()
+    assert "trying again" not in printed.err
+    assert printed.err.count("\n") == 1
