@@ -317,3 +317,35 @@ async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_ca
             await asyncio.wait({posting})
             await body.wait_closed()
             assert source.ag_frame is None, turns
+
+
+async def test_a_source_that_never_has_cleaned_up_holds_nobody_who_insists() -> None:
+    cleaning = asyncio.Event()
+    ended: list[str] = []
+
+    async def rows() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+                await asyncio.sleep(0)
+        finally:
+            cleaning.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"1\n")
+        writer.write(head("Content-Length: 1"))
+        await reader.read()
+
+    body = chunkwise.body(rows(), "ndjson")
+    async with talking(talk) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        response = await session.post(url_of(port), data=body)
+        response.close()
+        await cleaning.wait()
+        response.close()
+        await body.wait_closed()
+    assert ended == ["cancelled"]

@@ -19,6 +19,7 @@ from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, by_name
 from chunkwise.transports.upload_connection import UploadConnection
 
+_CLEAN_UP_SECONDS = 1.0  # for a source, where somebody insists that the request ends
 _HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to go with it
 
 
@@ -189,21 +190,26 @@ def failure_of(error: BaseException) -> Exception | None:
 
 
 class _CancelledOnce(asyncio.Future[None]):
-    """Ends as a task does, which is cancelled at once with us, but not once more."""
+    """Ends as a task does, which is cancelled at once with us; once more only when it had time to clean up."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         super().__init__()
         self._task = task
         self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
         task.add_done_callback(self._end)
 
     def cancel(self, msg: Any = None) -> bool:
         if not self._asked:
             self._asked = True
             self._task.cancel(msg)
+        elif self._timer is None:
+            self._timer = self.get_loop().call_later(_CLEAN_UP_SECONDS, self._task.cancel)
         return not self.done()
 
     def _end(self, task: asyncio.Task[None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if task.cancelled():
             super().cancel()
         elif (error := task.exception()) is not None:
