@@ -218,8 +218,14 @@ def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
         assert caught.value.item_index == 6
 
 
-def test_an_empty_raw_is_refused_where_a_line_without_text_would_be_no_record() -> None:
+@pytest.mark.parametrize("blank", [b"", b" ", b"\t", b"\n", b"\r\n ", b" " * 40])
+def test_a_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
     for before in range(20):
-        with pytest.raises(EncodeError, match="empty") as caught:
-            encode_lines([*range(before), msgspec.Raw(b""), 1], 5)
+        with pytest.raises(EncodeError, match="blank") as caught:
+            encode_lines([*range(before), msgspec.Raw(blank), 1], 5)
         assert caught.value.item_index == 5 + before
+    with pytest.raises(EncodeError, match="blank") as caught:  # it would be the array of no items
+        encode_array([msgspec.Raw(blank)], 5)
+    assert caught.value.item_index == 5
+    with pytest.raises(EncodeError, match="blank"):
+        encode_value(msgspec.Raw(blank))

@@ -88,3 +88,15 @@ async def test_a_reader_that_is_cancelled_interrupts_nobody_who_has_the_same_con
         rest = [row async for batch in batches for row in batch]
     assert [row["n"] for row in [*first, *rest]] == list(range(1, 101))
     await engine.dispose()
+
+
+async def test_a_reader_that_is_cancelled_does_not_wait_for_the_end_of_what_it_asked_for() -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    query = "with recursive g(n) as (select 1 union all select n + 1 from g) select count(*) as n from g"  # no end
+    reading = asyncio.create_task(items_of(sql.rows(engine, query)))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.wait({reading}, timeout=GUARD_SECONDS)
+    assert reading.cancelled()
+    assert await items_of(sql.rows(engine, "select 1 as n")) == [{"n": 1}]
+    await engine.dispose()

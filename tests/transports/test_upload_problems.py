@@ -1,7 +1,7 @@
 """A bad upload is answered with what is wrong with it, where the handler lets the error pass; only with that."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -269,8 +269,10 @@ async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
         assert (got.status, got.content_type) == (422, "application/problem+json")
 
 
-async def test_a_source_cleans_up_in_peace_however_often_aiohttp_gives_the_request_up() -> None:
-    cleaning, closed = asyncio.Event(), []
+async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]:
+    """Upload what aiohttp cancels, and again while the source cleans up; give what its cleaning up came to."""
+    cleaning = asyncio.Event()
+    ended = []
 
     async def rows() -> AsyncIterator[int]:
         try:
@@ -279,8 +281,12 @@ async def test_a_source_cleans_up_in_peace_however_often_aiohttp_gives_the_reque
                 await asyncio.sleep(0)
         finally:
             cleaning.set()
-            await asyncio.sleep(0.02)
-            closed.append(1)
+            try:
+                await clean_up()
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+            ended.append("whole")
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"1\n")
@@ -294,7 +300,15 @@ async def test_a_source_cleans_up_in_peace_however_often_aiohttp_gives_the_reque
         await cleaning.wait()
         response.close()
         await body.wait_closed()
-    assert closed == [1]
+    return ended
+
+
+async def test_a_source_cleans_up_in_peace_though_aiohttp_gives_the_request_up_twice() -> None:
+    assert await given_up_twice(lambda: asyncio.sleep(0.02)) == ["whole"]
+
+
+async def test_a_source_that_never_has_cleaned_up_holds_nobody_for_ever() -> None:
+    assert await given_up_twice(asyncio.Event().wait) == ["cancelled"]
 
 
 async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_cancelled() -> None:
@@ -317,35 +331,3 @@ async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_ca
             await asyncio.wait({posting})
             await body.wait_closed()
             assert source.ag_frame is None, turns
-
-
-async def test_a_source_that_never_has_cleaned_up_holds_nobody_who_insists() -> None:
-    cleaning = asyncio.Event()
-    ended: list[str] = []
-
-    async def rows() -> AsyncIterator[int]:
-        try:
-            while True:
-                yield 1
-                await asyncio.sleep(0)
-        finally:
-            cleaning.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                ended.append("cancelled")
-                raise
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"1\n")
-        writer.write(head("Content-Length: 1"))
-        await reader.read()
-
-    body = chunkwise.body(rows(), "ndjson")
-    async with talking(talk) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
-        response = await session.post(url_of(port), data=body)
-        response.close()
-        await cleaning.wait()
-        response.close()
-        await body.wait_closed()
-    assert ended == ["cancelled"]

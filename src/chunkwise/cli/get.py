@@ -18,7 +18,7 @@ from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
 from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
-from chunkwise.formats import FORMATS, by_media_type, by_suffix
+from chunkwise.formats import FORMAT_HINT, FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.batches import Batches
@@ -155,7 +155,7 @@ def _format_of(response: ClientResponse) -> str:
         if response.content_type == "application/octet-stream":  # also if there is none
             with suppress(UnknownFormat):
                 return by_suffix(response.url.name).name
-        raise UnknownFormat(error.message.replace("format=", "--from")) from None
+        raise UnknownFormat(error.message.replace(FORMAT_HINT, "name the format with --from")) from None
 
 
 async def _values(stream: Stream) -> AsyncIterator[list[Any]]:

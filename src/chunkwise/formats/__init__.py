@@ -27,6 +27,9 @@ __all__ = ["FORMATS", "Decoder", "Encoder", "Format", "Limits", "by_media_type",
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in (JSON, NDJSON, JSON_SEQ, SSE, CSV, TEXT)})
 """Every format by its name. The order counts: a client that takes anything gets the first."""
 
+FORMAT_HINT = "name the format with format="
+"""The end of an error of `by_media_type`: to who writes Python. Who tells it to somebody else says it otherwise."""
+
 _media_types = {media_type: row for row in FORMATS.values() for media_type in row.media_types}
 _suffixes = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".br", ".zip")
@@ -68,7 +71,7 @@ def by_media_type(content_type: str) -> Format:
     structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
         shown = f"content type {content_type!r}" if content_type else "no content type"
-        msg = f"{shown}: expected one of {', '.join(_media_types)}; name the format with format="
+        msg = f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}"
         raise UnknownFormat(msg)
     return found
 

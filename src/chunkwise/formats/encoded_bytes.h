@@ -27,16 +27,17 @@ static inline int holds_null_bytes(Bytes at, Bytes end) {
     return 0;
 }
 
-/* Count the bytes that could end a line: LF and CR; -1 if a line is empty. */
+/* Count the bytes that could end a line: LF and CR; -1 if a line is empty, or begins with white space. */
 static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
     ptrdiff_t count = 0;
     unsigned fed = 1; /* whether an LF, or nothing, is before */
 #ifdef CHUNKWISE_SSE2
-    const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r');
+    const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r'), space = _mm_set1_epi8(' ');
     for (; end - at >= 16; at += 16) {
         const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
         const unsigned fed_here = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, feeds));
-        if (fed_here & (fed_here << 1 | fed))
+        const unsigned white = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(bytes, space), bytes));
+        if (white & (fed_here << 1 | fed))
             return -1;
         fed = fed_here >> 15;
         unsigned mask = fed_here | (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, returns));
@@ -45,7 +46,7 @@ static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
     }
 #endif
     for (; at < end; at++) {
-        if (*at == '\n' && fed)
+        if (*at <= ' ' && fed)
             return -1;
         fed = *at == '\n';
         count += fed || *at == '\r';

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _null = re.compile(b"null")  # found in half the time that ``in`` takes
-_empty = re.compile(b"\n\n")
+_white = re.compile(b"\n[\0- ]")
 
 
 def holds_null(data: bytes) -> bool:
@@ -17,7 +17,7 @@ def holds_null(data: bytes) -> bool:
 
 
 def line_ends(data: bytes) -> int:
-    """Count the bytes that could end a line: LF and CR; -1 if a line is empty."""
-    if data.startswith(b"\n") or _empty.search(data):
+    """Count the bytes that could end a line: LF and CR; -1 if a line is empty, or begins with white space."""
+    if (data[:1] <= b" " and data) or _white.search(data):
         return -1
     return data.count(b"\n") + data.count(b"\r")

@@ -17,6 +17,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError
 from chunkwise.formats.twins import holds_null, line_ends
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
+_BLANK_ARRAY = re.compile(rb"\[\s*\]")
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -56,7 +57,7 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
         LivePart: an item has live parts; its ``index`` counts from the start of the batch.
     """
     data = _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
-    if line_ends(data):
+    if line_ends(data) or (batch and _BLANK_ARRAY.fullmatch(data)):
         return b"[%b]" % b",".join(_on_one_line(batch, first_index))
     return data
 
@@ -79,9 +80,8 @@ def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
-        if not text:  # a blank line is no record to most who read lines: the item would be gone
-            msg = "an item is an empty msgspec.Raw, which is no JSON"
-            raise EncodeError(msg, item_index=index)
+        if not text or text.isspace():  # a blank line is no record to most who read lines: the item would be gone
+            raise EncodeError("an item is a blank msgspec.Raw, which is no JSON", item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
                 text = msgspec.json.format(text, indent=-1)

@@ -20,6 +20,7 @@ _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
 
 _INTERRUPT_SECONDS = 0.05
+_SHARED_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 0.5
 
 _UNWANTED: set[asyncio.Task[None]] = set()  # (a loop itself has only weak references to its tasks)
@@ -203,7 +204,8 @@ async def _to_its_end(
     SQLite works in a thread, which knows nothing of that. SQLAlchemy would throw the connection away, and one that it
     throws away while we are cancelled again (by a server that stops, say) aiosqlite never closes: who waits for it, as
     an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted; but
-    not what takes none and has to be done, nor what others do over the same connection.
+    not what takes none and has to be done. Nor at once what others do over the same connection, as they have it in a
+    database in memory: they wait for us meanwhile, and that has an end, too.
     """
     if connection.engine.dialect.driver != "aiosqlite":  # others undo by themselves what they are cancelled at
         return await call
@@ -211,8 +213,10 @@ async def _to_its_end(
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        begun = time.monotonic()
         while not task.done():
-            if interrupts and connection.sync_connection is not None and not _is_shared(connection):
+            spares = _is_shared(connection) and time.monotonic() - begun < _SHARED_SECONDS
+            if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
                 await driver.interrupt()  # does not wait, and does nothing to what has still to begin
             with suppress(asyncio.CancelledError):  # once more: it is passed on below

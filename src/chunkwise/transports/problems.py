@@ -24,13 +24,12 @@ from chunkwise.errors import (
     UnknownFormat,
 )
 from chunkwise.flow.inbound import Inbound
+from chunkwise.formats import FORMAT_HINT
 from chunkwise.transports.compression import Decompressor
 
 PROBLEM_TYPE = "application/problem+json"
 
 _MAX_PROBLEM_BYTES = 64 * 1024
-
-_FORMAT_HINT = "name the format with format="  # to who writes Python: a client has no such argument
 
 
 def request_key(name: str) -> Any:
@@ -130,7 +129,7 @@ def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, 
     if isinstance(error, TruncatedError):
         item, byte = error.items_seen, error.bytes_seen
     members = {"format": error.format, "item": item, "byte": byte}
-    told = str(error).replace(_FORMAT_HINT, "say which in a Content-Type header")
+    told = str(error).replace(FORMAT_HINT, "say which in a Content-Type header")
     return _details(status, told) | {name: value for name, value in members.items() if value is not None}
 
 

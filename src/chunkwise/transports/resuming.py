@@ -95,8 +95,8 @@ class ResumingStream(Stream):
         connect: Connect,
         path: PathLike,
         policy: Policy,
-        position: Position | None = None,
-        on_break: Callable[[StreamError], None] = _tell_nobody,
+        position: Position | None,
+        on_break: Callable[[StreamError], None],
     ) -> None:
         super().__init__()
         self.reconnects: int = 0
