@@ -148,7 +148,7 @@ class Outbound:
         box = self._box
         box.since = monotonic()
         box.buffer += self._encoder.start()
-        driven = self._drive(lambda: gather(self._source, self._level), lambda: self._level, 0)
+        driven = self._drive(self._gather, lambda: self._level, 0)
         try:
             async with aclosing(driven) as pieces:
                 async for data in pieces:
@@ -156,12 +156,16 @@ class Outbound:
         finally:
             if self._level.items:  # what a failure left over
                 await discard(self._level.items)
-        if self._count not in (None, self._level.count):
-            msg = f"the source has ended after {self._level.count} items, expected {self._count}"
-            raise RuntimeError(msg)
         box.buffer += self._encoder.finish()
         self.complete = True
         yield box.take()
+
+    async def _gather(self) -> None:
+        await gather(self._source, self._level)
+        count = self._level.count + len(self._level.items)
+        if self._count not in (None, count):  # told as any failure of the source, behind the items that came
+            msg = f"the source has ended after {count} items, expected {self._count}"
+            raise RuntimeError(msg)
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
