@@ -216,3 +216,23 @@ def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
         with pytest.raises(EncodeError, match="not JSON") as caught:
             encode([1, msgspec.Raw(b"1\n2")], 5)
         assert caught.value.item_index == 6
+
+
+def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_place_too() -> None:
+    taken, refused = 1, 100_000
+    message = ""
+    while refused - taken > 1:  # to the least depth that is refused
+        depth = (taken + refused) // 2
+        try:
+            encode_array([nested(depth)], 5)
+            taken = depth
+        except EncodeError as error:
+            refused, message = depth, str(error)
+    assert message == "the batch could not be encoded, yet each of its items could (item 5)"
+
+
+def test_an_item_that_is_too_deep_by_itself_is_told_so() -> None:
+    for encode in (encode_array, encode_lines):
+        with pytest.raises(EncodeError, match="too deep") as caught:
+            encode([1, nested(100_000)], 5)
+        assert caught.value.item_index == 6

@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections import Counter
+from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +96,15 @@ class CsvEncoder(RecordEncoder):
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
-        message = "a string holds a lone surrogate, which UTF-8 cannot"
-        for index, item in enumerate(batch, self._count):
-            row = item if type(item) is dict else msgspec.to_builtins(item)
-            try:
+        """Return the error of the first row whose text has no UTF-8."""
+        good = 0
+        with suppress(UnicodeEncodeError):
+            for item in batch:
+                row = item if type(item) is dict else msgspec.to_builtins(item)
                 "".join(map(str, [*columns, *_cells(row, columns)])).encode()
-            except UnicodeEncodeError:
-                return EncodeError(message, item_index=index)
-        return EncodeError(message)
+                good += 1
+        message = "a string holds a lone surrogate, which UTF-8 cannot"
+        return EncodeError(message, item_index=self._count + good)
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
@@ -167,10 +169,8 @@ class CsvDecoder(StreamDecoder):
         self._quoted = False  # whether they end inside a quoted field
         self._last = b""  # the byte before those to come
 
-    def _checkpoint(self) -> Checkpoint | None:
-        if self._header is None:
-            return None
-        names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header)
+    def _checkpoint(self) -> Checkpoint:
+        names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header or ())
         return Checkpoint(self._offset, self.items_seen, f"{names}\r\n".encode())
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
