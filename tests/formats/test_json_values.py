@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import EncodeError
+from chunkwise.errors import DecodeError, EncodeError
 from chunkwise.formats import FORMATS
-from chunkwise.formats.json_values import LivePart, encode_array, encode_lines, encode_value
+from chunkwise.formats.json_values import LivePart, ValueDecoder, encode_array, encode_lines, encode_value
 from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.samples import NAMES, values
 
@@ -236,3 +236,11 @@ def test_an_item_that_is_too_deep_by_itself_is_told_so() -> None:
         with pytest.raises(EncodeError, match="too deep") as caught:
             encode([1, nested(100_000)], 5)
         assert caught.value.item_index == 6
+
+
+def test_the_place_of_a_defect_is_that_in_the_stream() -> None:
+    for text, place in ((b"[1,}", 103), (b"[1", 100), (b"nul", 100)):
+        with pytest.raises(DecodeError) as caught:
+            ValueDecoder().one(text, 100)
+        assert caught.value.message.startswith("malformed JSON: " if place == 100 else "JSON is malformed: ")
+        assert (caught.value.byte_offset, "byte" in caught.value.message) == (place, False)

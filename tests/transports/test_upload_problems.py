@@ -256,3 +256,18 @@ async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
         session.post(server.make_url("/"), data=b"\xff") as got,
     ):
         assert (got.status, got.content_type) == (422, "application/problem+json")
+
+
+async def test_what_the_handler_does_wrong_itself_is_not_the_clients_fault() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.content.read(1)
+        return await count(request)
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with (
+        watched(handler) as server,
+        ClientSession() as session,
+        session.post(url_of(server.port), data=b"11\n2\n", headers=headers) as answer,
+    ):
+        assert answer.status == 500
+        assert "read by others" not in await answer.text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -49,7 +50,7 @@ class ChunkedWire:
         self._transport = request.transport
         # Once: TLS does not tell it any more when it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter | None = None
+        self._writer: AbstractStreamWriter  # from when the head was written
         self._watch: StallWatch | None = None
 
     @property
@@ -67,7 +68,7 @@ class ChunkedWire:
             # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
             self._reset_when_closed(yes=True)
         try:
-            writer = self._writer = await response.prepare(request)
+            writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.is_gone():
                 raise ClientGone from error
@@ -76,7 +77,7 @@ class ChunkedWire:
             self.close()
             msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
             raise ValueError(msg)
-        if request.transport is not None and writer is not None:
+        if request.transport is not None:
             # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
             request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
             self._watch = StallWatch(request.transport, self._socket, self._stall_seconds, lambda: writer.output_size)
@@ -109,7 +110,7 @@ class ChunkedWire:
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
         """See `Wire.break_off`."""
         try:
-            if record and self._writer is not None:
+            if record and self.response.prepared:
                 await self.write(record)
             # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
             # case if the client has sent what nobody has read.
@@ -155,8 +156,7 @@ class ChunkedWire:
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
-        if self._writer is not None:
-            await self._writing(self._writer.drain())
+        await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:
         if self._watch is not None:

@@ -80,8 +80,6 @@ async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIt
     failed = False
     try:
         yield
-    except SocketTimeoutError as error:
-        raise upload.failure or no_answer() from error
     except (ClientError, TruncatedError, StalledError) as error:
         if upload.failure is None or error is upload.failure:
             raise

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
+from typing import cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
@@ -216,8 +217,7 @@ class WebSocketWire:
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
-        if self._writer is not None:
-            await self._writer.drain()
+        await cast("AbstractStreamWriter", self._writer).drain()
         transport = self._request.transport
         if transport is None or transport.is_closing():  # a close without an error ends the wait without one
             raise ClientGone
