@@ -564,18 +564,42 @@ async def test_what_waits_when_the_source_fails_is_sent_if_the_server_takes_it_s
     assert came.endswith(b"}\n\r\n") is takes
 
 
-async def test_a_stall_that_comes_to_a_source_that_never_waits_is_told_as_one() -> None:
-    class Busy(Filling):
-        async def more(self) -> AsyncIterator[dict[str, str]]:
-            while True:
-                time.sleep(0.06)
-                yield row(0)
+class Busy(Filling):
+    """Then rows without a wait, made at some cost."""
 
+    async def more(self) -> AsyncIterator[dict[str, str]]:
+        while True:
+            time.sleep(0.06)
+            yield row(0)
+
+
+async def test_a_stall_that_comes_to_a_source_that_never_waits_is_told_as_one() -> None:
     fills = Busy()
     async with talking(hold) as port, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(StalledError) as raised:
             await posted(port, fills.body)
     assert fills.body.failure is raised.value
+
+
+async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}\n")
+        writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
+        await hold(reader, writer)
+
+    fills = Busy()
+    async with (
+        talking(talk) as port,
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        session.post(url_of(port), data=fills.body) as response,
+    ):
+        stream = chunkwise.items(response)
+        assert await anext(aiter(stream)) == 1
+        await fills.body.wait_closed()  # nobody reads meanwhile
+        assert isinstance(fills.body.failure, StalledError)
+        with pytest.raises(TruncatedError):
+            await anext(aiter(stream))
 
 
 async def test_a_server_that_ends_its_half_without_an_answer_ends_the_upload() -> None:

@@ -66,7 +66,7 @@ class ChunkedWire:
             response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
             # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
             # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
-            self._reset_when_closed(yes=True)
+            reset_when_closed(self._socket, yes=True)
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
@@ -77,10 +77,10 @@ class ChunkedWire:
             self.close()
             msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
             raise ValueError(msg)
-        if request.transport is not None:
-            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-            self._watch = StallWatch(request.transport, self._socket, self._stall_seconds, lambda: writer.output_size)
+        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no answer to a client that is gone
+        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
@@ -105,12 +105,12 @@ class ChunkedWire:
         await self._sent()
         self._unwatch()
         if self._request.version < (1, 1):
-            self._reset_when_closed(yes=False)
+            reset_when_closed(self._socket, yes=False)
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
         """See `Wire.break_off`."""
         try:
-            if record and self.response.prepared:
+            if record and self._watch is not None:
                 await self.write(record)
             # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
             # case if the client has sent what nobody has read.
@@ -137,10 +137,6 @@ class ChunkedWire:
         self._unwatch()
         if self._request.transport is not None:
             drop(self._request.transport, self._socket)
-
-    def _reset_when_closed(self, *, yes: bool) -> None:
-        if self._socket is not None:
-            reset_when_closed(self._socket, yes=yes)
 
     def is_gone(self) -> bool:
         """See `Wire.is_gone`."""

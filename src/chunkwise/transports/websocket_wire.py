@@ -161,11 +161,11 @@ class WebSocketWire:
         if response.ws_protocol is not None:
             self.format = "ndjson"
         self._packer = Packer(framing_of(response.ws_protocol, plain=self._plain), plain=self._plain)
-        if request.transport is not None:
-            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-            connection = request.transport.get_extra_info("socket")
-            self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
+        transport = cast("asyncio.Transport", request.transport)  # else prepare() has raised
+        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        connection = transport.get_extra_info("socket")
+        self._watch = StallWatch(transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
         if self._start and response.ws_protocol is not None:
             with _client_may_leave():
@@ -254,12 +254,12 @@ class WebSocketWire:
 
         It has stall_seconds from when its kernel has all; until then the watch limits its silence.
         """
-        reading, watch, since, pause = self._reading, self._watch, monotonic(), POLL_SECONDS
-        while reading is not None and watch is not None and self._last is None:
-            await asyncio.wait({reading}, timeout=pause)
+        reading, watch = cast("asyncio.Task[None]", self._reading), cast("StallWatch", self._watch)
+        since, pause = monotonic(), POLL_SECONDS
+        while not (await asyncio.wait({reading}, timeout=pause))[0]:
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             transport = self._request.transport
-            if reading.done() or transport is None or transport.is_closing():
+            if transport is None or transport.is_closing():
                 break
             if watch.waiting():
                 since = monotonic()
