@@ -87,10 +87,10 @@ class FaultProxy:
             await asyncio.wait(self._talks)
 
     def _accept(self, listener: socket.socket) -> None:
-        try:
-            client, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it has left already
-            return
+        with suppress(BlockingIOError, ConnectionAbortedError):  # it has left already
+            self._begin(listener.accept()[0])
+
+    def _begin(self, client: socket.socket) -> None:
         talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
         self._talks.add(talk)
