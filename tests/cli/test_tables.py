@@ -449,3 +449,10 @@ def test_without_the_extra_a_sentence_names_it(shop: Path, tmp_path: Path) -> No
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         done = run("serve", f"sqlite:///{shop}", env=environment)
         assert (done.code, done.told) == (2, "databases need the extra 'sql': pip install 'chunkwise[sql]'")
+
+
+def test_another_module_that_is_missing_is_not_told_to_be_the_extra(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['chunkwise.cli.tables'] = None")
+    done = run("serve", f"sqlite:///{shop}", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.code == 1
+    assert done.told.startswith("ModuleNotFoundError: ")
