@@ -516,7 +516,7 @@ async def test_a_body_is_a_payload_also_of_an_answer(error: Exception | None) ->
         with nullcontext() if error is None else pytest.raises(TruncatedError):
             await read_on(chunkwise.items(response), came, lambda: None)
     assert came == [row(index) for index in range(3)]
-    assert (body.failure, source.closed) == (error, 1)
+    assert (body.failure, body._connection, source.closed) == (error, None, 1)
 
 
 class Filling:
