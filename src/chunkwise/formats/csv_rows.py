@@ -11,7 +11,6 @@ import io
 import math
 import re
 from collections import Counter
-from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
 _AS_THEY_ARE = frozenset((str, int, type(None)))  # what Python's writer writes as we do, beside finite floats
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
@@ -97,14 +97,10 @@ class CsvEncoder(RecordEncoder):
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
         """Return the error of the first row whose text has no UTF-8."""
-        good = 0
-        with suppress(UnicodeEncodeError):
-            for item in batch:
-                row = item if type(item) is dict else msgspec.to_builtins(item)
-                "".join(map(str, [*columns, *_cells(row, columns)])).encode()
-                good += 1
-        message = "a string holds a lone surrogate, which UTF-8 cannot"
-        return EncodeError(message, item_index=self._count + good)
+        rows = (item if type(item) is dict else msgspec.to_builtins(item) for item in batch)
+        texts = ("".join(map(str, [*columns, *_cells(row, columns)])) for row in rows)
+        index = next(index for index, text in enumerate(texts, self._count) if _SURROGATE.search(text))
+        return EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index)
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
