@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import brotli  # type: ignore[import-untyped]
 import pytest
-from aiohttp import ClientSession, ClientTimeout, SocketTimeoutError, web
+from aiohttp import ClientSession, ClientTimeout, web
 from multidict import CIMultiDict
 
 import chunkwise
@@ -490,17 +490,3 @@ async def test_a_connection_is_used_again_behind_a_whole_stream() -> None:
 async def test_a_stream_that_was_promised_an_end_record_and_has_none_is_cut() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)
-
-
-async def test_a_timeout_of_the_callers_own_inside_an_upload_passes_as_it_is() -> None:
-    linger = asyncio.Event()
-    async with (
-        answering(head(NDJSON, CHUNKED), chunked(b"1\n"), LAST) as port,
-        answering(linger=linger) as silent,
-        ClientSession() as session,
-    ):
-        mine = chunkwise.body([1, 2], "ndjson")
-        with pytest.raises(SocketTimeoutError):
-            async with chunkwise.open_stream(session, url_of(port), method="POST", data=mine):
-                await session.get(url_of(silent), timeout=ClientTimeout(sock_read=0.05))
-        linger.set()
