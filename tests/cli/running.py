@@ -3,6 +3,7 @@
 Nothing here waits for a time: the guards only end what hangs.
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -109,6 +110,10 @@ def started(*words: object, **options: Any) -> Iterator[Running]:
         try:
             yield Running(process, err)
         finally:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what is killed cannot tell which lines it ran
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GUARD_SECONDS)
             process.kill()
 
 

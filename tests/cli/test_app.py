@@ -62,3 +62,11 @@ def test_without_its_extra_it_is_one_sentence_that_names_it(missing: str) -> Non
 def test_the_library_needs_no_extra() -> None:
     program = "import sys; sys.modules.update(rich=None, rich_click=None, click=None); import chunkwise"
     assert run_any(sys.executable, "-W", "error", "-c", program) == (0, b"", "")
+
+
+def test_a_module_of_our_own_that_is_missing_is_not_told_to_be_an_extra() -> None:
+    program = "import sys; sys.modules['chunkwise.cli.exits'] = None; from chunkwise.cli import main; main()"
+    done = run_any(sys.executable, "-c", program)
+    assert done.code == 1
+    assert "chunkwise.cli.exits" in done.err
+    assert "extra" not in done.err

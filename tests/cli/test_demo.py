@@ -55,3 +55,10 @@ def test_a_failure_on_purpose_is_a_line_and_no_traceback() -> None:
         err = demo.running.end().err
     assert "the producer fails on purpose after 2 items" in err
     assert "Traceback" not in err
+
+
+def test_it_is_told_to_be_started_as_this_was(unused_tcp_port: int) -> None:
+    script = Path(sys.executable).parent / "chunkwise"
+    for path, name in ((f"{script.parent}:{os.environ['PATH']}", "chunkwise"), ("/nowhere", str(script))):
+        done = run_any(script, "demo", "--client", "--port", unused_tcp_port, env={**os.environ, "PATH": path})
+        assert done.told.endswith(f"start it with: {name} demo --port {unused_tcp_port}")

@@ -4,9 +4,12 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import Done, curl, folder_of, run, serving
 from tests.needs import needs, needs_curl
+from tests.transports.test_attacks_on_endings import CERTIFICATE
 
 NDJSON = "application/x-ndjson"
 
@@ -290,3 +294,36 @@ def test_wrong_words_are_told(words: list[str], told: str) -> None:
 def test_every_exit_code_has_a_meaning() -> None:
     assert list(MEANINGS) == list(Exit)
     assert len(set(MEANINGS.values())) == len(Exit)
+
+
+# --- TLS
+
+
+def test_a_server_without_tls_and_one_that_nobody_vouches_for_are_told_apart(tmp_path: Path) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text(CERTIFICATE)
+    serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serves.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve(answer: Callable[[socket.socket], object]) -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                answer(connection)
+
+        def plain(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        port = listening.getsockname()[1]
+        for answer, vouched in (
+            (plain, True),
+            (lambda connection: serves.wrap_socket(connection, server_side=True), False),
+        ):
+            thread = threading.Thread(target=serve, args=(answer,))
+            thread.start()
+            done = run("get", f"https://127.0.0.1:{port}/")
+            thread.join()
+            assert done.told.startswith(f"no TLS with 127.0.0.1:{port}: ")
+            assert ("certificate" not in done.told) is vouched
+            assert done.code == Exit.NETWORK

@@ -5,13 +5,14 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from chunkwise.cli.partial_file import PartialFile
+from chunkwise.cli.partial_file import PartialFile, Tracked
+from chunkwise.transports.position import Position, Start
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
 
@@ -259,3 +260,14 @@ def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     interrupted(base + "/indexed", output, "-H", "Authorization: Bearer s3cret")
     assert "s3cret" not in (tmp_path / "out.part.state").read_text()
+
+
+async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
+    async def lists() -> AsyncIterator[list[int]]:
+        yield [1, 2]
+
+    tracked, start = Tracked(lists(), 0), Start(ranges=True)
+    assert tracked.position(0, start) is None
+    async for _ in tracked.lists():
+        assert tracked.position(1, None) is None
+        assert tracked.position(1, start) == Position(1, None, {})

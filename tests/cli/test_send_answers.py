@@ -131,3 +131,15 @@ def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
         shown = terminal.read_all()
         assert sending.end() == (0, b"thanks\n", "")
     assert re.search(shows, shown), shown
+
+
+def test_a_server_that_says_nothing_is_told_after_the_timeout(tmp_path: Path) -> None:
+    def say_nothing(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            pass
+
+    file = folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson"
+    with talking(say_nothing) as url:
+        done = run("send", file, url, "--timeout", "0.3")
+    assert (done.code, done.out) == (5, b"")
+    assert done.told.startswith("the server did not answer for longer than idle_seconds allows")

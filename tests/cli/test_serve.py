@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from chunkwise.cli.files import _source
+from chunkwise.cli.listening import _OneLine
 from chunkwise.cli.publishing import Published
 from chunkwise.formats import FORMATS
 from tests.cli.running import Done, Serving, curl, folder_of, serving, started
@@ -336,3 +338,14 @@ def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:
             reading.stdout.readline()
         assert curl(running.url("/rows.json?limit=1")).out == b"[1]"
         assert not running.running.err
+
+
+def test_of_a_failure_that_nobody_has_foreseen_the_traceback_is_told() -> None:
+    told = []
+    for error in (LookupError("unforeseen"), OSError("the file is gone")):
+        try:
+            raise error
+        except Exception:
+            told.append(_OneLine().formatException(sys.exc_info()))
+    assert told[0].startswith("Traceback")
+    assert told[1] == "  the file is gone"

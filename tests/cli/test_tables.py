@@ -487,3 +487,20 @@ def test_without_the_extra_a_sentence_names_it(shop: Path, tmp_path: Path) -> No
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         done = run("serve", f"sqlite:///{shop}", env=environment)
         assert (done.code, done.told) == (2, "databases need the extra 'sql': pip install 'chunkwise[sql]'")
+
+
+def test_another_module_that_is_missing_is_not_told_to_be_the_extra(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['chunkwise.cli.tables'] = None")
+    done = run("serve", f"sqlite:///{shop}", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.code == 1
+    assert done.told.startswith("ModuleNotFoundError: ")
+
+
+@in_postgres
+async def test_postgresql_is_asked_for_tls_as_its_own_programs_are(database: Database) -> None:
+    await database.run(*TABLES)
+    with serving(f"{database.url}?sslmode=disable", "--table", "products") as running:
+        assert json.loads(curl(running.url("/products")).out) == PRODUCTS
+    done = run("serve", f"{database.url}?sslmode=require")  # which that of the tests has not
+    assert done.code == 3
+    assert "SSL" in done.told

@@ -102,3 +102,12 @@ def test_the_server_has_no_interval_of_its_own() -> None:
     done = run("demo", "--interval", "1")
     assert done.code == 2
     assert "--client" in done.told
+
+
+def test_another_module_that_is_missing_is_not_told_to_be_the_extra() -> None:
+    with running_demo() as demo:
+        words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
+        done = run_any(sys.executable, "-c", WITHOUT.format("websockets.asyncio.client"), *words)
+    assert done.code == 1
+    assert done.told.startswith("ModuleNotFoundError: ")
+    assert b"extra" not in done.out

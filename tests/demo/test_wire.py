@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 from aiohttp.test_utils import BaseTestServer, TestServer
@@ -10,7 +11,9 @@ from yarl import URL
 
 import chunkwise
 from chunkwise.demo.app import make_app
+from chunkwise.demo.wire import _Frames
 from tests.demo.tutorial import CLOSE, FRAMES, LINES, NESTED, SSE, USERS, encoded
+from tests.transports.sockets_of_servers import frame
 
 
 @pytest_asyncio.fixture
@@ -91,3 +94,25 @@ async def test_a_query_cannot_write_headers(server: BaseTestServer) -> None:
     url = URL(f"{server.make_url('/wire/chunked')}?interval=0.02&x=%0d%0aX-A:%20%0d%0a%0d%0aGET%20/fail", encoded=True)
     _, rest, _ = await wire(server, url)
     assert rest == chunked(*LINES) + LAST
+
+
+def test_the_close_of_a_websocket_is_found_however_its_frames_are_cut() -> None:
+    data = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    data += b"".join(frame("x" * size) for size in (0, 5, 125, 126, 65535, 65536)) + CLOSE
+    for size in (1, 2, 7, 1000, len(data)):
+        frames = _Frames()
+        found = [frames.closed_by(data[start : start + size]) for start in range(0, len(data), size)]
+        assert found.index(True) == (len(data) - len(CLOSE) + 1) // size
+
+
+async def test_the_page_is_there(server: BaseTestServer) -> None:
+    async with ClientSession() as session, session.get(server.make_url("/")) as response:
+        assert (response.status, response.content_type) == (200, "text/html")
+        assert "default-src" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("query", ["interval=-1", "interval=1e9", "interval=61", "interval=x", "interval="])
+async def test_a_pace_that_is_none_is_refused(server: BaseTestServer, query: str) -> None:
+    async with ClientSession() as session, session.get(server.make_url(f"/json?{query}")) as response:
+        assert response.status == 400
+        assert "interval: got" in await response.text()

@@ -3,6 +3,9 @@
 import asyncio
 import collections.abc
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -150,3 +153,11 @@ async def test_the_stream_has_the_compiled_one_where_it_is_there() -> None:
     stream = inbound.Inbound(lists(), FORMATS["ndjson"].decoder, lambda: True)  # type: ignore[arg-type]  # no bytes
     assert [item async for item in stream] == []
     assert type(stream._items).__module__ == f"chunkwise.flow.items_{twins.KIND}"
+
+
+@pytest.mark.parametrize(("pure", "kind"), [("", twins.KIND), ("1", "pure")])
+def test_one_variable_chooses_the_twins_of_the_flow_too(pure: str, kind: str) -> None:
+    code = "from chunkwise.flow import twins as t; print(t.Items.__module__, t.gather_items.__module__)"
+    environment = {**os.environ, "CHUNKWISE_PURE": pure or os.environ.get("CHUNKWISE_PURE", "")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().split() == [f"chunkwise.flow.items_{kind}", f"chunkwise.flow.gathering_{kind}"]

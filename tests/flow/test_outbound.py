@@ -255,3 +255,18 @@ async def test_a_sync_source_that_fails_gives_its_items_first(name: str) -> None
     data, error = await run_to_failure(Outbound(failing(), FORMATS[name].encoder()))
     assert repr(error) == "LookupError('gone')"
     assert read_so_far(name, data) == [row(index) for index in range(700)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_more_or_less_items_than_promised_fail_behind_all_that_came(count: int) -> None:
+    stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=count)
+    data, error = await run_to_failure(stream)
+    assert repr(error) == f"RuntimeError('the source has ended after 2 items, expected {count}')"
+    assert read_so_far("ndjson", data) == [row(0), row(1)]
+    assert not stream.complete
+
+
+async def test_a_count_that_is_kept_ends_the_stream() -> None:
+    stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=2)
+    assert b"".join([data async for data in stream.pieces()]).endswith(b"\n")
+    assert stream.complete

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
+from chunkwise.errors import EncodeError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS
 from tests.flow.producing import GUARD_SECONDS, Held, read_all, row, run, until
@@ -295,3 +296,84 @@ async def test_a_producer_has_one_context_from_its_start_to_its_end() -> None:
     await anext(pieces)
     await pieces.aclose()
     assert seen == ["mine"]
+
+
+async def test_a_task_that_a_source_waits_for_is_cancelled_and_waited_for() -> None:
+    seen: list[str] = []
+
+    async def works() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.001)
+            seen.append("the task has ended")
+
+    async def waits() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            await asyncio.create_task(works())
+        except asyncio.CancelledError:
+            seen.append("the source was cancelled")
+            raise
+
+    pieces = outbound(waits()).pieces()
+    await anext(pieces)
+    await asyncio.sleep(0)  # the task begins
+    await pieces.aclose()
+    assert seen == ["the task has ended", "the source was cancelled"]
+
+
+async def test_cancelling_again_while_a_task_of_the_source_cleans_up_reaches_the_task() -> None:
+    cleaning = asyncio.Event()
+    seen: list[str] = []
+
+    async def works() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled again")
+                raise
+
+    async def waits() -> AsyncIterator[dict[str, str]]:
+        yield row(0)
+        try:
+            await asyncio.create_task(works())
+        finally:
+            seen.append("the source has ended")
+
+    reading = asyncio.create_task(read(outbound(waits())))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    for _ in range(2):
+        reading.cancel()
+        await cleaning.wait()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(GUARD_SECONDS):
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert seen == ["cancelled again", "the source has ended"]
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_an_item_that_cannot_be_written_is_told_before_that_there_are_too_few(live: bool) -> None:
+    async def parts() -> AsyncIterator[object]:
+        yield object()
+
+    items = [1, {"a": parts()} if live else object()]
+    pieces = Outbound(items, FORMATS["ndjson"].encoder(), count=3).pieces()
+    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+        b"".join([data async for data in pieces])
+
+
+async def test_an_item_that_cannot_be_written_is_told_before_what_its_source_raises_behind_it() -> None:
+    async def rows() -> AsyncIterator[object]:
+        yield 1
+        yield object()  # gathered, while the first is on its way
+        raise LookupError
+
+    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+        await read(outbound(rows()))

@@ -213,3 +213,19 @@ def test_a_token_split_anywhere_is_whole() -> None:
     for first in range(len(data)):
         for size in range(1, 8):
             assert read(JsonDecoder, cut_at(data, [first, min(first + size, len(data))])) == (expected, None)
+
+
+def test_values_that_the_engine_follows_only_one_by_one_are_taken_one_by_one() -> None:
+    # In an array, as many values are decoded in one call, they stand one deeper.
+    taken, refused = 1, 100_000
+    while refused - taken > 1:  # to the greatest depth that is taken
+        depth = (taken + refused) // 2
+        text = b"[" * depth + b"]" * depth
+        reading = read_json(b"[%b,%b,1]" % (text, text), "item", limits=Limits(max_depth=200_000))
+        if reading.error is None:
+            assert [len(reading.items), reading.items[2]] == [3, 1]
+            taken = depth
+        else:
+            assert isinstance(reading.error, LimitError)
+            refused = depth
+    assert 1 < taken < refused < 100_000

@@ -164,3 +164,26 @@ def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split()
         limits = Limits(max_item_bytes=size)
         for pieces in every_split(stream):
             assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]
+
+
+def test_behind_a_defect_there_is_no_place_to_begin_before_the_next_text() -> None:
+    decoder = JsonSeqDecoder()
+    assert decoder.feed(b"\x1e1\n\x1e") == [1]
+    place = decoder.checkpoint()
+    assert place is not None
+    assert (place.byte_offset, place.item_index) == (3, 1)
+    with pytest.raises(DecodeError):
+        decoder.feed(b"]")
+    assert decoder.checkpoint() is None
+    assert decoder.feed(b"\n\x1e2\n\x1e") == [2]
+    place = decoder.checkpoint()
+    assert place is not None
+    assert (place.byte_offset, place.item_index) == (9, 2)
+
+
+def test_a_number_that_only_the_end_completes_is_refused_with_its_place() -> None:
+    decoder = JsonSeqDecoder(type=str)
+    assert decoder.feed(b'\x1e"a"\n\x1e 12') == ["a"]
+    with pytest.raises(DecodeError, match="Expected `str`, got `int`") as caught:
+        decoder.finish(framed=True)
+    assert (caught.value.byte_offset, caught.value.item_index) == (7, 1)

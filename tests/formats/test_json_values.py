@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import EncodeError
+from chunkwise.errors import DecodeError, EncodeError
 from chunkwise.formats import FORMATS
-from chunkwise.formats.json_values import LivePart, encode_array, encode_lines, encode_value
+from chunkwise.formats.json_values import LivePart, ValueDecoder, encode_array, encode_lines, encode_value
 from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.samples import NAMES, values
 
@@ -229,3 +229,45 @@ def test_a_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> Non
     assert caught.value.item_index == 5
     with pytest.raises(EncodeError, match="blank"):
         encode_value(msgspec.Raw(blank))
+
+
+def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_place_too() -> None:
+    taken, refused = 1, 100_000
+    message = ""
+    while refused - taken > 1:  # to the least depth that is refused
+        depth = (taken + refused) // 2
+        try:
+            encode_array([nested(depth)], 5)
+            taken = depth
+        except EncodeError as error:
+            refused, message = depth, str(error)
+    assert message == "the batch could not be encoded, yet each of its items could (item 5)"
+
+
+def test_an_item_that_is_too_deep_by_itself_is_told_so() -> None:
+    for encode in (encode_array, encode_lines):
+        with pytest.raises(EncodeError, match="too deep") as caught:
+            encode([1, nested(100_000)], 5)
+        assert caught.value.item_index == 6
+
+
+def test_the_place_of_a_defect_is_that_in_the_stream() -> None:
+    for text, place in ((b"[1,}", 103), (b"[1", 100), (b"nul", 100)):
+        with pytest.raises(DecodeError) as caught:
+            ValueDecoder().one(text, 100)
+        assert caught.value.message.startswith("malformed JSON: " if place == 100 else "JSON is malformed: ")
+        assert (caught.value.byte_offset, "byte" in caught.value.message) == (place, False)
+
+
+class Picky(msgspec.Struct):
+    a: str
+
+    def __post_init__(self) -> None:
+        msg = f"{self.a} (byte 3) is no base64"
+        raise msgspec.DecodeError(msg)
+
+
+def test_what_a_users_type_says_is_taken_as_it_is() -> None:
+    with pytest.raises(DecodeError) as caught:
+        ValueDecoder(Picky).one(b'{"a":"x"}', 100)
+    assert (caught.value.message, caught.value.byte_offset) == ("x (byte 3) is no base64", 100)

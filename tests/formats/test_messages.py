@@ -214,3 +214,10 @@ def test_where_a_stream_starts_comes_back_and_the_items_behind_it_stay(etag: str
 def test_a_start_that_is_none_is_an_error(rest: bytes) -> None:
     with pytest.raises(DecodeError):
         take_start(START_MARK + rest)
+
+
+def test_raw_text_that_only_begins_as_a_string_is_refused() -> None:
+    packer = Packer("text", plain=True)
+    assert list(packer.pack(b'"a"\n')) == [b"a"]
+    with pytest.raises(EncodeError, match="a string is none: malformed JSON"):
+        list(packer.pack(b'"b\n'))

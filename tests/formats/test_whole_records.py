@@ -58,3 +58,10 @@ def test_what_came_at_any_cut_is_all_of_the_whole_records_and_nothing_else(
     assert (told == 0) == in_document
     if name in ("ndjson", "sse") or (path in ("", "item") and name == "json"):
         assert told == 3 * (len(data) + 1)  # at every cut
+
+
+@pytest.mark.parametrize("name", ["csv", "text"])
+def test_what_has_no_records_tells_none(name: str) -> None:
+    decoder = FORMATS[name].decoder()
+    assert decoder.feed(b"a\n1\n") != []
+    assert decoder.whole_records is None

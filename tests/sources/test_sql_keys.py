@@ -5,6 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from chunkwise.sources import sql
 from chunkwise.sources.sql_keys import Part, part_of_type
@@ -281,3 +284,48 @@ def test_a_parameter_of_a_query_is_of_the_type_that_the_database_says(type: str 
 def test_only_sqlite_takes_a_nul_in_a_parameter() -> None:
     with pytest.raises(ValueError, match="n: got"):
         part_of_type("n", "text").convert("a\0b")
+
+
+# --- databases that we have nothing of our own for
+
+
+class OtherDialect(SQLiteDialect_aiosqlite):
+    """SQLite, with nothing that tells us so: what SQLAlchemy says of any database has to do."""
+
+    name = "other"
+    supports_statement_cache = True
+
+
+@in_sqlite
+@pytest.mark.parametrize(
+    ("declared", "order_by", "refused"),
+    [
+        ("k int not null primary key, a int", None, False),
+        ("k int not null primary key, a int not null unique", "a", False),
+        ("k int not null primary key, a int not null, unique (a, k)", ["k", "a"], False),
+        ("k int not null primary key, a int not null, unique (a, k)", "a", True),
+        ("k int not null primary key, a int not null; create unique index i on t (a)", "a", False),
+        ("k int not null primary key, a int not null; create index i on t (a)", "a", True),
+        ("k int not null primary key, a int not null; create unique index i on t (a) where a > 1", "a", True),
+        ("k int, a int not null unique", "a", False),
+        ("k int, a int not null", "a", True),
+    ],
+)
+async def test_what_is_unique_in_other_databases_is_as_sqlalchemy_finds_it(
+    database: Database, declared: str, order_by: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, *index = declared.split("; ")
+    await database.run(f"create table t ({table})", *index, "insert into t values (2, 3), (1, 4)")
+    monkeypatch.setitem(registry.impls, "other.driver", lambda: OtherDialect)
+    url = database.engine.url.set(drivername="other+driver")
+    engine = create_async_engine(url)
+    try:
+        if refused:
+            with pytest.raises(ValueError, match="is not unique"):
+                await sql.table(engine, "t", order_by=order_by)
+        else:
+            source = await sql.table(engine, "t", order_by=order_by, columns=["k", "a"])
+            rows = [{"k": 1, "a": 4}, {"k": 2, "a": 3}]
+            assert await items_of(source.start()) == (rows[::-1] if order_by == "a" else rows)
+    finally:
+        await engine.dispose()

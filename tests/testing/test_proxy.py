@@ -5,6 +5,7 @@ import gc
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Self
 
 import pytest
@@ -393,3 +394,44 @@ def test_a_fault_that_makes_no_sense_is_refused(make: type) -> None:
 def test_faults_are_joined_in_any_order() -> None:
     assert http10() | cut_at(3, of="body") == cut_at(3, of="body") | http10()
     assert none() | stall_at(2) == stall_at(2)
+
+
+async def test_each_connection_has_the_fault_that_is_listed_for_it() -> None:
+    async with talking(answers) as port, FaultProxy("127.0.0.1", port, [cut_at(9), none(), cut_at(7)]) as proxy:
+        for count, ended in ((9, True), (len(ANSWER), False), (7, True), (len(ANSWER), False)):
+            async with Plain() as client:
+                await client.ask(proxy.port)
+                assert await client.read(count) == ANSWER[:count]
+                if ended:
+                    assert await asyncio.get_running_loop().sock_recv(client.socket, 1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"x" * 200_000])
+async def test_a_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port, http10()) as proxy, Plain() as client:
+        await client.connect(proxy.port)
+        with suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(client.socket, sent)
+            client.socket.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            async with asyncio.timeout(GUARD_SECONDS):
+                assert await asyncio.get_running_loop().sock_recv(client.socket, 1) == b""
+    assert heard in ([], [b""])
+
+
+async def test_an_answer_whose_head_has_no_end_is_no_place_for_a_fault() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"x" * 500_000)
+        await writer.drain()
+
+    async with talking(talk) as port, FaultProxy("127.0.0.1", port, cut_at(5, of="body")) as proxy, Plain() as client:
+        await client.ask(proxy.port)
+        came, ending = await client.read_to_end()
+    assert ending == "reset"
+    assert len(came) <= 65536

@@ -256,3 +256,57 @@ async def test_a_client_that_leaves_before_it_has_taken_the_tail_is_gone(
             outcome = await server.outcome()
     assert outcome.end == "client_gone"
     assert not told_of(caplog)
+
+
+async def until_gone(request: web.BaseRequest) -> None:
+    """Wait until aiohttp has heard that the client has left."""
+    async with asyncio.timeout(GUARD_SECONDS):
+        while request.transport is not None:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_that_has_left_before_its_stream_is_made_is_gone(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, probe = asyncio.Event(), Probe(hot=False)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        await until_gone(request)
+        return await respond(request, probe.rows(), "json")
+
+    async with watched(handler) as server, client_of(server.port) as client:
+        await client.ask(version=version)
+        await begun.wait()
+        client.reset()
+        outcome = await server.outcome()
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+    assert not told_of(caplog)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_client_that_leaves_while_the_application_prepares_its_answer_is_gone(
+    version: str, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, probe, app = asyncio.Event(), Probe(hot=False), web.Application()
+
+    async def prepares(request: web.Request, _response: web.StreamResponse) -> None:
+        begun.set()
+        await until_gone(request)
+        if fails:
+            raise ConnectionResetError
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, probe.rows(), "json")
+
+    app.on_response_prepare.append(prepares)
+    async with watched(handler, app=app) as server, client_of(server.port) as client:
+        await client.ask(version=version)
+        await begun.wait()
+        client.reset()
+        outcome = await server.outcome()
+        await asyncio.wait_for(probe.closed.wait(), GONE_SECONDS)
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+    assert not told_of(caplog)

@@ -1,6 +1,8 @@
 """What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -8,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from chunkwise import RemoteError, items, respond
+from chunkwise.transports.problems import retry_after_seconds
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -156,3 +159,27 @@ async def test_a_problem_without_an_end_is_read_up_to_a_limit() -> None:
     endless = b'{"title":"x","pad":"' + b"x" * 200_000
     error = await remote(head(PROBLEM, "Transfer-Encoding: chunked", status="500 Oops"), chunked(endless))
     assert (error.status, error.problem) == (500, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("9" * 40, 999_999_999),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
+        ("Fri, 31 Dec 1999 23:59:59 -0000", None),  # of no time zone
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u0661", None),
+        ("soon", None),
+    ],
+)
+def test_when_to_come_again_is_told_in_seconds_or_by_a_date(value: str, told: float | None) -> None:
+    assert retry_after_seconds(value) == told
+
+
+def test_a_date_to_come_is_that_many_seconds_away() -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    assert 90 < (retry_after_seconds(at) or 0) <= 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, StreamReader, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, web
 
 import chunkwise
 from chunkwise import (
@@ -18,9 +18,9 @@ from chunkwise import (
     TruncatedError,
     UnknownFormat,
 )
-from tests.flow.producing import NAMES, decoded, row
+from tests.flow.producing import NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
-from tests.transports.wire import answering, chunked, head, serving, streams, url_of
+from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
 
 
 async def async_pieces(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -266,3 +266,40 @@ async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
         looked.set()
         await read(stream)
     assert sizes == [120 * 1024] * 2
+
+
+async def test_a_websocket_brings_text_a_message_a_piece_and_no_events() -> None:
+    async with (
+        serving(streams(lambda: ["ä", "", "b\r\nc"], "text")) as port,
+        ClientSession() as session,
+        session.ws_connect(url_of(port)) as websocket,
+    ):
+        with pytest.raises(TypeError, match="read it with items"):
+            chunkwise.events(websocket)  # type: ignore[arg-type]
+        came, error = await read(chunkwise.text(websocket))
+    assert (came, error) == (["ä", "", "b\r\nc"], None)
+
+
+async def test_what_came_behind_the_sessions_total_time_is_not_had() -> None:
+    """aiohttp gives it to nobody, and the connection has broken meanwhile."""
+    more = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head(NDJSON, CHUNKED) + chunked(b"1\n"))
+        await more.wait()
+        writer.write(chunked(b"2\n"))
+
+    async with (
+        talking(talk) as port,
+        ClientSession(timeout=ClientTimeout(total=0.3)) as session,
+        session.get(url_of(port)) as response,
+    ):
+        stream = chunkwise.items(response)
+        assert await anext(aiter(stream)) == 1
+        await asyncio.sleep(0.35)
+        more.set()
+        await until(lambda: response.content.exception() is not None)
+        came, error = await read(stream)
+    assert came == []
+    assert isinstance(error, TruncatedError)

@@ -317,3 +317,31 @@ def test_streaming_refuses_what_yields_nothing(decorated: Any) -> None:
         streaming(decorated)
     with pytest.raises(TypeError, match="functions that yield items"):
         streaming(format="json")(decorated)
+
+
+async def test_a_handler_that_gives_up_before_the_status_line_can_still_answer() -> None:
+    held = Held(ready=0)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(0.05):
+                return await respond(request, held.rows(), commit_after_seconds=GUARD_SECONDS)
+        except TimeoutError:
+            return web.Response(status=504)
+
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        assert response.status == 504
+    assert (held.ended, held.cleaned) == ("CancelledError", True)
+
+
+async def test_a_client_that_takes_no_coding_at_all_is_told_which_there_are() -> None:
+    held = Held()
+    headers = {"Accept-Encoding": "identity;q=0, compress"}
+    async with (
+        serving(streams(held.rows)) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers=headers) as response,
+    ):
+        assert response.status == 406
+        assert (await response.json(content_type=None))["available"] == ["zstd", "gzip", "br", "deflate", "identity"]
+    assert held.ended is None

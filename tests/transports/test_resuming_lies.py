@@ -3,8 +3,8 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +13,9 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise.errors import StreamError
 from chunkwise.transports import resuming
+from chunkwise.transports.answer import Answer
+from chunkwise.transports.http_client import open_response, stream_of
+from chunkwise.transports.position import Position, Start
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
 
@@ -167,3 +170,43 @@ async def test_thousands_of_tries_are_no_other_error(monkeypatch: pytest.MonkeyP
     items, error, server = await ask(CUT, later, max_reconnects=1100, max_reconnect_seconds=10**9)
     assert (items, len(server.heads)) == ([*range(5)], 1101)
     assert isinstance(error, chunkwise.TruncatedError)
+
+
+async def test_a_server_that_has_less_now_than_came_is_told() -> None:
+    refused = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    items, error, server = await ask(CUT, refused)
+    assert (items, server.ranges) == ([*range(5)], ["items=5-"])
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "the source has less than 5 items now" in str(error)
+
+
+async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -> None:
+    first = answer(b'{"a":1}\n{"a":2}\n', whole=False)
+    rest = answer(b'{"b":3}\n', part="2-2/3")
+    items, error, _ = await ask(first, rest, path="a", required=True)
+    assert (items, error) == ([1, 2], None)
+    items, error, _ = await ask(answer(b'{"b":3}\n'), path="a", required=True)
+    assert items == []
+    assert isinstance(error, chunkwise.PathNotFound)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
+    position = Position(5, '"v1"', {})
+    rest = [answer(lines(5, 7), part="5-9/10", whole=False)] * cut + [parts(9, 10)]
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(*rest) as (server, url),
+        ClientSession() as session,
+        AsyncExitStack() as opened,
+    ):
+
+        @asynccontextmanager
+        async def connect(more: Mapping[str, str]) -> AsyncIterator[Answer]:
+            async with open_response(session, "GET", url, idle_seconds=GUARD_SECONDS, headers=more) as response:
+                yield stream_of(response)
+
+        stream = await resuming.open_resuming(opened, connect, "", resuming.Policy(3, 30.0, restart=False), position)
+        assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
+        assert await read(stream) == ([*range(5, 10)], None)
+    assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

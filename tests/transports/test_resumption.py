@@ -290,3 +290,14 @@ async def test_what_a_factory_raises_is_not_told() -> None:
                 assert response.status == status
                 assert json.loads(text)["detail"] == f"Items-After: {told}" if status == 400 else told in text
                 assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("key", ["[%s]", "%s"])
+async def test_a_key_that_is_too_long_is_refused(key: str) -> None:
+    handler = streams(keyed, "ndjson")
+    text = key % ("1" * 8193)
+    async with serving(handler, max_field_size=20_000) as port, ClientSession() as session:
+        headers = {"Range": "items=1-", "Items-After": text}
+        async with session.get(url_of(port), headers=headers) as response:
+            assert response.status == 400
+            assert "a key of 819" in await response.text()

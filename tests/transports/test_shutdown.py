@@ -15,6 +15,7 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import RemoteError, TruncatedError, open_stream, respond
 from chunkwise.flow.inbound import ItemStream
+from chunkwise.transports import outcomes
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row
 from tests.transports import shutdown_server
 from tests.transports.reading import read
@@ -403,3 +404,31 @@ async def test_a_process_that_is_terminated_exits_in_time_and_would_not_without_
         _, error = await read(ours.stream)
     assert isinstance(error, RemoteError)
     assert error.status == 503
+
+
+async def test_handlers_that_work_on_behind_their_upload_lose_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those whose client has left."""
+    monkeypatch.setattr(outcomes, "_NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(outcomes, "_ABORT_SECONDS", 0.1)
+    working, over = asyncio.Queue[web.Request](), asyncio.Event()
+
+    async def works(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        working.put_nowait(request)
+        await over.wait()
+        return web.Response()
+
+    request = b"POST /0 HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n1"
+    async with watched(works) as server, client_of(server.port) as client, client_of(server.port) as leaving:
+        for each in (client, leaving):
+            await asyncio.get_running_loop().sock_sendall(each.sock, request)
+        requests = [await working.get() for _ in range(2)]
+        leaving.reset()
+        async with asyncio.timeout(GUARD_SECONDS):
+            while all(request.transport for request in requests):
+                await asyncio.sleep(0.001)
+        stopping = asyncio.create_task(cleaned_up(server))
+        assert await client.read_to_end() in ("closed", "reset")
+        assert client.came == b""
+        over.set()
+        assert await stopping < ALL_SECONDS

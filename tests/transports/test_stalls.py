@@ -1,8 +1,10 @@
 """Readers that stop reading: cut off after `stall_seconds`, and never before; until then they cost next to nothing."""
 
 import asyncio
+import os
 import random
 import resource
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,7 +17,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import Outcome, respond
-from chunkwise.transports import rounds
+from chunkwise.transports import rounds, stalls
 from tests.flow.producing import GUARD_SECONDS, read_all, read_so_far, row
 from tests.needs import needs_linux
 from tests.transports import stalling_server
@@ -375,3 +377,28 @@ def test_many_readers_that_stop_reading_do_not_slow_another_stream(stood: Stood)
 @needs_linux
 def test_a_reader_that_stops_reading_costs_little_memory(stood: Stood) -> None:
     assert stood.kib_each < MAX_KIB, f"{stood.kib_each:.0f} KiB for each, expected less than {MAX_KIB}"
+
+
+async def test_a_connection_without_a_socket_is_watched_by_its_buffer_alone() -> None:
+    """A pipe, say, whose reader takes nothing."""
+    reading, writing = os.pipe()
+    loop = asyncio.get_running_loop()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as file:
+        transport: Any
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, file)
+        written = LARGE_BYTES
+        watch = stalls.StallWatch(transport, transport.get_extra_info("socket"), 0.1, lambda: written)
+        assert (watch.waiting(), watch.has_left()) == (0, False)
+        transport.write(b"x" * written)
+        assert watch.waiting() > LARGE_BYTES // 2
+        async with asyncio.timeout(GUARD_SECONDS):
+            while not watch.stalled:
+                await asyncio.sleep(0.01)
+        assert transport.is_closing()
+
+
+def test_nobody_knows_what_waits_in_a_connection_that_was_closed() -> None:
+    with socket.socket() as closed:
+        pass
+    assert (stalls.unsent_bytes(closed), stalls.silent_seconds(closed)) == (None, None)
+    stalls.reset_when_closed(closed, yes=True)

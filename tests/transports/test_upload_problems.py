@@ -331,3 +331,18 @@ async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_ca
             await asyncio.wait({posting})
             await body.wait_closed()
             assert source.ag_frame is None, turns
+
+
+async def test_what_the_handler_does_wrong_itself_is_not_the_clients_fault() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.content.read(1)
+        return await count(request)
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    async with (
+        watched(handler) as server,
+        ClientSession() as session,
+        session.post(url_of(server.port), data=b"11\n2\n", headers=headers) as answer,
+    ):
+        assert answer.status == 500
+        assert "read by others" not in await answer.text()

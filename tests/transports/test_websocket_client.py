@@ -23,6 +23,7 @@ from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS, Held
 from tests.transports.sockets_of_servers import (
     PING,
+    PONG,
     Frame,
     Peer,
     complete,
@@ -233,3 +234,23 @@ async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
         assert [item async for item in items(websocket)] == rows()
         with pytest.raises(TruncatedError):
             _ = [item async for item in items(websocket)]
+
+
+async def test_a_websocket_that_answers_no_pings_is_read_all_the_same() -> None:
+    """Its reader answers them; pongs that nobody asked for mean nothing (RFC 6455 §5.5.3)."""
+    heard = asyncio.Queue[Any]()
+
+    async def talk(peer: Peer) -> None:
+        await peer.send(frame("", PONG))
+        await peer.send(frame("are you there", PING))
+        heard.put_nowait(await peer.hear())
+        await peer.say("1")
+        await peer.send(complete(1))
+
+    async with (
+        server(talk) as url,
+        ClientSession() as session,
+        session.ws_connect(url, autoping=False) as websocket,
+    ):
+        assert [item async for item in chunkwise.items(websocket)] == [1]
+    assert heard.get_nowait() == (PONG, b"are you there")

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from chunkwise import LimitError, RemoteError, StalledError, StreamError, body, items, open_stream, respond
+from chunkwise import (
+    LimitError,
+    RemoteError,
+    StalledError,
+    StreamError,
+    TruncatedError,
+    body,
+    items,
+    open_stream,
+    respond,
+)
+from chunkwise.transports import websocket_client
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.sockets_of_servers import CLOSE, PING, Peer, close, complete, frame, server
 from tests.transports.wire import serving
@@ -172,3 +183,38 @@ async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, An
     assert error.status == status
     assert "item 2" in str(error)
     assert not isinstance(error, LimitError)
+
+
+@pytest.mark.parametrize("idle_seconds", [0, 5])
+async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idle_seconds: float) -> None:
+    source = Source(size=1000)
+
+    async def talk(peer: Peer) -> None:
+        await peer.hear()
+
+    async with server(talk) as url:
+        came, error = await sent(url, body(source.items(), "ndjson"), idle_seconds=idle_seconds)
+    assert came == []
+    assert isinstance(error, TruncatedError), repr(error)
+    assert source.closed == 1
+
+
+async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_client, "_CLOSE_SECONDS", 0.05)
+    heard: list[int] = []
+
+    async def fails() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError
+
+    async def talk(peer: Peer) -> None:
+        while (each := await peer.hear()) is not None:  # to the end of the connection, behind the close
+            heard.append(each.code if each.opcode == CLOSE else 0)
+        await peer.say("1")
+        await peer.send(complete(1))
+
+    async with server(talk) as url:
+        came, error = await sent(url, body(fails(), "ndjson"))
+    assert heard == [0, 1011]
+    assert isinstance(error, LookupError)
+    assert came in ([], [1])

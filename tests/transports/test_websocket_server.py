@@ -1,6 +1,7 @@
 """`respond` over a WebSocket, to a client that reads and sends by hand: how it opens, and how it ends."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +14,8 @@ from aiohttp import web
 import chunkwise
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports import shutdown_server
-from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, opened
-from tests.transports.watched import SMALL_BYTES, watched
+from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, handshake, opened
+from tests.transports.watched import SMALL_BYTES, client_of, watched
 from tests.transports.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.wire import streams
 
@@ -239,3 +240,27 @@ async def test_a_client_that_leaves_instead_of_answering_our_close_is_gone() -> 
         assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
         peer.client.reset()
         assert (await only_outcome(server)).end == "client_gone"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_client_that_leaves_while_the_application_prepares_its_websocket_is_gone(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, app = asyncio.Event(), web.Application()
+
+    async def prepares(request: web.Request, _response: web.StreamResponse) -> None:
+        begun.set()
+        async with asyncio.timeout(GUARD_SECONDS):
+            while request.transport is not None:
+                await asyncio.sleep(0.001)
+        if fails:
+            raise ConnectionResetError
+
+    app.on_response_prepare.append(prepares)
+    async with watched(streams(lambda: [1]), app=app) as server, client_of(server.port) as client:
+        await asyncio.get_running_loop().sock_sendall(client.sock, handshake())
+        await begun.wait()
+        client.reset()
+        outcome = await server.outcome()
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,3 +48,52 @@ async def test_a_client_that_needs_longer_than_the_stall_limit_for_the_rest_gets
         told = await read_slowly(server.port, 0.07, ping_interval=ping_interval, ping_timeout=None)
         assert told == (40, 1000)
         assert (await server.outcome()).end == "complete"
+
+
+HANDSHAKE = (
+    b"GET /1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+HIGH_WATER_BYTES = 64 * 1024  # asyncio's
+
+
+async def test_a_client_that_takes_all_and_leaves_while_its_handshake_waits_for_that_is_gone() -> None:
+    """Its connection is lost in the same turn of the loop in which the wait has ended well."""
+    full = asyncio.Event()
+
+    async def fill(request: web.Request) -> web.StreamResponse:
+        """Leave the connection a little under what asyncio lets wait, so that the next answer is above it."""
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        assert isinstance(request.transport, asyncio.Transport)
+        waiting = request.transport.get_write_buffer_size
+        while waiting() < HIGH_WATER_BYTES - 1100:
+            await response.write(b"x" * 1000)
+        while (room := HIGH_WATER_BYTES - waiting()) > 40:
+            await response.write(b"x" * (room - 30 if room < 900 else 500))
+        await response.write_eof()
+        return response
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        full.set()
+        return await chunkwise.respond(request, iter([1, 2, 3]))
+
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(GUARD_SECONDS), watched(fill, handler, send_bytes=400_000) as server:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", server.port))
+            await loop.sock_sendall(client, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n" + HANDSHAKE)
+            await full.wait()
+            await asyncio.sleep(0.05)
+            client.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.05)
+            for _ in range(30):  # without a turn of the loop: the server sees that all was taken, and the end, at once
+                with suppress(BlockingIOError):
+                    client.recv(2**20)
+                time.sleep(0.01)
+            while await loop.sock_recv(client, 2**20):
+                pass
+        assert (await server.outcome()).end == "client_gone"

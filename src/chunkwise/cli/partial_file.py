@@ -179,10 +179,8 @@ def _locks(file: BinaryIO) -> bool:
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:  # a network's file system without locks
-            return True
+        except OSError as error:  # any other is of a network's file system without locks
+            return not isinstance(error, BlockingIOError)
     return True
 
 

@@ -22,7 +22,7 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
-from chunkwise.transports.http_client import sending, stream_timeout
+from chunkwise.transports.http_client import begun, sending, stream_timeout
 from chunkwise.transports.opening import is_websocket, open_stream
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.uploading import ClosingPayload, body
@@ -80,7 +80,7 @@ async def send(
         ClientSession(timeout=stream_timeout(idle_seconds)) as session,
         sending(payload, idle_seconds),
         progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
-        session.request(method, url, data=payload, headers=parse_headers(headers)) as response,
+        await begun(session.request(method, url, data=payload, headers=parse_headers(headers))) as response,
     ):
         if response.status >= 400:
             raise await remote_error(response)

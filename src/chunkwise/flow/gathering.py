@@ -100,8 +100,7 @@ class Level:
             self._encode_first(part.index)
             return (items.pop(0),)
         except EncodeError as error:
-            if error.item_index is not None:
-                self._encode_first(error.item_index - self.count)
+            self._encode_first((error.item_index or 0) - self.count)
             raise
         box.buffer += data
         box.worth_writing = True

@@ -148,7 +148,7 @@ class Outbound:
         box = self._box
         box.since = monotonic()
         box.buffer += self._encoder.start()
-        driven = self._drive(lambda: gather(self._source, self._level), lambda: self._level, 0)
+        driven = self._drive(self._gather, lambda: self._level, 0)
         try:
             async with aclosing(driven) as pieces:
                 async for data in pieces:
@@ -156,12 +156,16 @@ class Outbound:
         finally:
             if self._level.items:  # what a failure left over
                 await discard(self._level.items)
-        if self._count not in (None, self._level.count):
-            msg = f"the source has ended after {self._level.count} items, expected {self._count}"
-            raise RuntimeError(msg)
         box.buffer += self._encoder.finish()
         self.complete = True
         yield box.take()
+
+    async def _gather(self) -> None:
+        await gather(self._source, self._level)
+        count = self._level.count + len(self._level.items)
+        if self._count not in (None, count):  # told as any failure of the source, behind the items that came
+            msg = f"the source has ended after {count} items, expected {self._count}"
+            raise RuntimeError(msg)
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
@@ -189,7 +193,7 @@ class Outbound:
                                 async for data in pieces:
                                     yield data
                 except Exception as error:  # noqa: BLE001 - likewise
-                    failure = failure or error
+                    failure = _first_of(error, failure)
                 if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
                     if not stalled:
@@ -289,6 +293,11 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
         except asyncio.CancelledError as again:
             cancellation = again
     return cancellation
+
+
+def _first_of(item: Exception, source: BaseException | None) -> BaseException:
+    """Return what is told of an item that cannot be written and a source that has failed behind it."""
+    return item if source is None or isinstance(source, Exception) else source  # a cancellation goes on
 
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
 _AS_THEY_ARE = frozenset((str, int, type(None)))  # what Python's writer writes as we do, beside finite floats
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
@@ -95,14 +96,11 @@ class CsvEncoder(RecordEncoder):
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
-        message = "a string holds a lone surrogate, which UTF-8 cannot"
-        for index, item in enumerate(batch, self._count):
-            row = item if type(item) is dict else msgspec.to_builtins(item)
-            try:
-                "".join(map(str, [*columns, *_cells(row, columns)])).encode()
-            except UnicodeEncodeError:
-                return EncodeError(message, item_index=index)
-        return EncodeError(message)
+        """Return the error of the first row whose text has no UTF-8."""
+        rows = (item if type(item) is dict else msgspec.to_builtins(item) for item in batch)
+        texts = ("".join(map(str, [*columns, *_cells(row, columns)])) for row in rows)
+        index = next(index for index, text in enumerate(texts, self._count) if _SURROGATE.search(text))
+        return EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index)
 
     def open_item(self) -> bytes:
         """See `Encoder.open_item`."""
@@ -167,10 +165,8 @@ class CsvDecoder(StreamDecoder):
         self._quoted = False  # whether they end inside a quoted field
         self._last = b""  # the byte before those to come
 
-    def _checkpoint(self) -> Checkpoint | None:
-        if self._header is None:
-            return None
-        names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header)
+    def _checkpoint(self) -> Checkpoint:
+        names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header or ())
         return Checkpoint(self._offset, self.items_seen, f"{names}\r\n".encode())
 
     def _decode(self, data: bytes, out: list[Any]) -> None:

@@ -208,17 +208,12 @@ class ValueDecoder:
             return None
         return values
 
-    def each(self, texts: Sequence[bytes], offsets: Iterator[int] | Sequence[int], out: list[Any]) -> None:
-        """Decode texts one by one into ``out``, up to the first that is wrong: the slow way, for the exact place."""
-        for text, offset in zip(texts, offsets, strict=True):
-            out.append(self.one(text, offset))
-
 
 def _located(message: str, byte_offset: int) -> DecodeError:
     """Turn the engine's place in one text into the place in the stream."""
     if message == "Input data was truncated":  # the engine's word for a lone surrogate at a string's end, too
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
-    if place is None:
+    if place is None:  # a user's type may raise the engine's error with words of its own
         return DecodeError(message, byte_offset=byte_offset)
     return DecodeError(message[: place.start()], byte_offset=byte_offset + int(place.group(1)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from chunkwise.errors import EncodeError
 from chunkwise.formats.contract import EndRecordMarks
@@ -75,9 +75,8 @@ class RecordEncoder(ABC):
         """See `Encoder.fail`."""
         return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
 
-    def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> None:
+    def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:
         # Only msgspec.Raw, which the engine copies as it is, can begin so.
-        for index, item in enumerate(batch):
-            if self._encode([item]).startswith(mark):
-                message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
-                raise EncodeError(message, item_index=self._count + index)
+        index = next(index for index, item in enumerate(batch) if self._encode([item]).startswith(mark))
+        message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
+        raise EncodeError(message, item_index=self._count + index)

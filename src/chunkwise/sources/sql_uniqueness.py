@@ -21,15 +21,18 @@ from pg_index i
 cross join lateral unnest(i.indkey::int2[], i.indcollation::oid[]) with ordinality as k(attribute, compared_by, number)
 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attribute
 left join pg_collation c on c.oid = a.attcollation
-where i.indrelid = :table and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+where i.indrelid in (TABLE) and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
   and k.number <= i.indnkeyatts
 group by i.indexrelid
 having bool_and(k.compared_by = a.attcollation or coalesce(c.collisdeterministic, true))
 """
 
+_POSTGRESQL_HEIRS = """
+select 1 from pg_inherits join pg_class c on c.oid = inhparent where inhparent in (TABLE) and c.relkind <> 'p'
+"""
+
 _POSTGRESQL_TABLE = """
-select c.oid, c.relkind <> 'p' and exists (select 1 from pg_inherits where inhparent = c.oid) as has_heirs
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
+select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.relname = :table and (n.nspname = :schema or cast(:schema as text) is null and pg_table_is_visible(c.oid))
 """
 
@@ -59,18 +62,18 @@ def find_unique(connection: sa.Connection, table: str, schema: str | None) -> li
         partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
         if index["unique"] and not partial and "expressions" not in index:
             names.append(index["column_names"])
-    return [dict.fromkeys(columns) for columns in names if columns]
+    return [dict.fromkeys(columns) for columns in names]
 
 
 def _in_postgresql(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
-    found = connection.execute(sa.text(_POSTGRESQL_TABLE), {"table": table, "schema": schema}).first()
-    if found is None:  # it is gone since it was looked up
-        return []
-    if found.has_heirs:
+    heirs, unique = (
+        connection.execute(sa.text(query.replace("TABLE", _POSTGRESQL_TABLE)), {"table": table, "schema": schema}).all()
+        for query in (_POSTGRESQL_HEIRS, _POSTGRESQL_UNIQUE)
+    )
+    if heirs:
         msg = f"table {table!r} has also the rows of tables that inherit from it, and no key is unique: read a query"
         raise ValueError(msg)
-    rows = connection.execute(sa.text(_POSTGRESQL_UNIQUE), {"table": found.oid})
-    return [dict.fromkeys(row.names) for row in rows]
+    return [dict.fromkeys(row.names) for row in unique]
 
 
 def _in_sqlite(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:

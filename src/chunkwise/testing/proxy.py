@@ -56,7 +56,7 @@ class FaultProxy:
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times
-        self._listener: socket.socket | None = None
+        self._listener: socket.socket  # from when it is entered
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
@@ -78,19 +78,18 @@ class FaultProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
         for talk in self._talks:
             talk.cancel()
         if self._talks:
             await asyncio.wait(self._talks)
 
     def _accept(self, listener: socket.socket) -> None:
-        try:
-            client, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it has left already
-            return
+        with suppress(BlockingIOError, ConnectionAbortedError):  # it has left already
+            self._begin(listener.accept()[0])
+
+    def _begin(self, client: socket.socket) -> None:
         talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
         self._talks.add(talk)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -49,7 +50,7 @@ class ChunkedWire:
         self._transport = request.transport
         # Once: TLS does not tell it any more when it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter | None = None
+        self._writer: AbstractStreamWriter  # from when the head was written
         self._watch: StallWatch | None = None
 
     @property
@@ -65,9 +66,9 @@ class ChunkedWire:
             response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
             # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
             # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
-            self._reset_when_closed(yes=True)
+            reset_when_closed(self._socket, yes=True)
         try:
-            writer = self._writer = await response.prepare(request)
+            writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.is_gone():
                 raise ClientGone from error
@@ -76,10 +77,10 @@ class ChunkedWire:
             self.close()
             msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
             raise ValueError(msg)
-        if request.transport is not None and writer is not None:
-            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-            self._watch = StallWatch(request.transport, self._socket, self._stall_seconds, lambda: writer.output_size)
+        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no answer to a client that is gone
+        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
@@ -104,12 +105,12 @@ class ChunkedWire:
         await self._sent()
         self._unwatch()
         if self._request.version < (1, 1):
-            self._reset_when_closed(yes=False)
+            reset_when_closed(self._socket, yes=False)
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
         """See `Wire.break_off`."""
         try:
-            if record and self._writer is not None:
+            if record and self._watch is not None:
                 await self.write(record)
             # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
             # case if the client has sent what nobody has read.
@@ -137,10 +138,6 @@ class ChunkedWire:
         if self._request.transport is not None:
             drop(self._request.transport, self._socket)
 
-    def _reset_when_closed(self, *, yes: bool) -> None:
-        if self._socket is not None:
-            reset_when_closed(self._socket, yes=yes)
-
     def is_gone(self) -> bool:
         """See `Wire.is_gone`."""
         return self._transport is None or self._transport.is_closing()
@@ -155,8 +152,7 @@ class ChunkedWire:
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
-        if self._writer is not None:
-            await self._writing(self._writer.drain())
+        await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:
         if self._watch is not None:

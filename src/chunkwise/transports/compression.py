@@ -248,8 +248,7 @@ class _BrotliEngine:
 def _up_to_the_defect(engine: Any, data: bytes) -> Iterator[bytes]:
     """Yield what zlib makes before it fails, byte by byte, so that no split of the data changes it."""
     with suppress(zlib.error):
-        for byte in (b"", *_parts(data, 1)):  # what it still holds comes first
-            yield engine.decompress(byte)
+        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # what it still holds comes first
 
 
 def _parts(data: bytes, size: int) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ Must not know any one format.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,15 +49,25 @@ async def open_response(
     timeout = stream_timeout(idle_seconds)
     upload = options.get("data")
     requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
-    async with sending(upload if isinstance(upload, ClosingPayload) else None, idle_seconds):
-        try:
-            response = await requesting
-        except SocketTimeoutError as error:
-            raise no_answer() from error
-        async with response:
-            if response.status >= 400:
-                raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
-            yield response
+    async with (
+        sending(upload if isinstance(upload, ClosingPayload) else None, idle_seconds),
+        await begun(requesting) as response,
+    ):
+        if response.status >= 400:
+            raise await remote_error(response, coding=response.headers.get(hdrs.CONTENT_ENCODING, ""))
+        yield response
+
+
+async def begun(requesting: Awaitable[ClientResponse]) -> ClientResponse:
+    """Return the answer to a request when it begins.
+
+    Raises:
+        StalledError: it has not, for as long as the request allows.
+    """
+    try:
+        return await requesting
+    except SocketTimeoutError as error:
+        raise no_answer() from error
 
 
 def no_answer() -> StalledError:
@@ -80,8 +90,6 @@ async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIt
     failed = False
     try:
         yield
-    except SocketTimeoutError as error:
-        raise upload.failure or no_answer() from error
     except (ClientError, TruncatedError, StalledError) as error:
         if upload.failure is None or error is upload.failure:
             raise

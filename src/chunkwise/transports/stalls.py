@@ -46,16 +46,15 @@ def stalled_upload(stall_seconds: float) -> StalledError:
     return StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds")
 
 
-def reset_when_closed(connection: socket.socket, *, yes: bool) -> None:
+def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
     """Choose how a connection will be closed: by a reset (RST), which throws away what is unsent, or in order (FIN)."""
-    if connection.fileno() >= 0:
+    if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
 
 
 def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
     """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
-    if connection is not None:
-        reset_when_closed(connection, yes=True)
+    reset_when_closed(connection, yes=True)
     with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
         transport.abort()
 

@@ -93,11 +93,7 @@ class UploadConnection(asyncio.Protocol):
         await writer.write_eof()
 
     async def break_off(self, error: BaseException) -> None:
-        """Close the connection behind what was written, if the source has failed; else drop it.
-
-        Raises:
-            StalledError: that was why it was lost.
-        """
+        """Close the connection behind what was written, if the source has failed; else drop it."""
         transport = self._transport
         if error is self._upload.failure:
             stop = monotonic() + _FLUSH_SECONDS
@@ -114,8 +110,6 @@ class UploadConnection(asyncio.Protocol):
         drop(transport, self._socket)
         if isinstance(error, ConnectionError):
             await self._lost.wait()  # before aiohttp hears of the error: the answer may still be found
-            if self._upload.failure is not None:
-                raise self._upload.failure from None
 
     def leave(self) -> None:
         """Let aiohttp have the connection for itself."""

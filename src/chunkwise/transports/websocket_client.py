@@ -161,10 +161,8 @@ async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -
 
 def _hang_up(websocket: ClientWebSocketResponse) -> None:
     """Say by the connection's end that nothing follows on the close that was sent."""
-    connection: Any = websocket.get_extra_info("socket")
-    if connection is not None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_WR)
+    with suppress(OSError, AttributeError):  # it may have no connection any more
+        websocket.get_extra_info("socket").shutdown(socket.SHUT_WR)
 
 
 @asynccontextmanager

@@ -45,10 +45,9 @@ class Inbox:
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
         """Take all messages of a WebSocket, and answer its pings, until the other side has left; return the last."""
-        try:
+        last = LOST
+        with suppress(ConnectionError):
             last = await self._take_all(websocket, pong)
-        except ConnectionError:
-            last = LOST
         self.end(last)
         return last
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
+from typing import cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
@@ -157,14 +158,17 @@ class WebSocketWire:
         except ConnectionError as error:
             self._last = LOST
             raise ClientGone from error
+        transport = request.transport
+        if transport is None:  # the client has taken all that waited for it, and left, while prepare() waited for that
+            self._last = LOST
+            raise ClientGone
         if response.ws_protocol is not None:
             self.format = "ndjson"
         self._packer = Packer(framing_of(response.ws_protocol, plain=self._plain), plain=self._plain)
-        if request.transport is not None:
-            # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-            request.transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-            connection = request.transport.get_extra_info("socket")
-            self._watch = StallWatch(request.transport, connection, self._stall_seconds, lambda: self._written)
+        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        connection = transport.get_extra_info("socket")
+        self._watch = StallWatch(transport, connection, self._stall_seconds, lambda: self._written)
         self._reading = asyncio.create_task(self._read())
         if self._start and response.ws_protocol is not None:
             with _client_may_leave():
@@ -216,8 +220,7 @@ class WebSocketWire:
 
     async def _sent(self) -> None:
         """Wait until the kernel has all that was written; aiohttp does so only now and then."""
-        if self._writer is not None:
-            await self._writer.drain()
+        await cast("AbstractStreamWriter", self._writer).drain()
         transport = self._request.transport
         if transport is None or transport.is_closing():  # a close without an error ends the wait without one
             raise ClientGone
@@ -254,12 +257,12 @@ class WebSocketWire:
 
         It has stall_seconds from when its kernel has all; until then the watch limits its silence.
         """
-        reading, watch, since, pause = self._reading, self._watch, monotonic(), POLL_SECONDS
-        while reading is not None and watch is not None and self._last is None:
-            await asyncio.wait({reading}, timeout=pause)
+        reading, watch = cast("asyncio.Task[None]", self._reading), cast("StallWatch", self._watch)
+        since, pause = monotonic(), POLL_SECONDS
+        while not (await asyncio.wait({reading}, timeout=pause))[0]:
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             transport = self._request.transport
-            if reading.done() or transport is None or transport.is_closing():
+            if transport is None or transport.is_closing():
                 break
             if watch.waiting():
                 since = monotonic()
