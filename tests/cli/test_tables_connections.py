@@ -1,0 +1,72 @@
+"""`chunkwise serve` with databases: who has its connections, and what a client sees when there are none."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import chunkwise
+from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_postgres, published
+from tests.databases import Database, running_postgres
+from tests.needs import needs_curl, needs_postgres
+
+pytestmark = needs_curl
+
+
+@everywhere
+async def test_slow_readers_of_queries_hold_up_no_table(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database, "products", "cheap") as (_, session), AsyncExitStack() as readers:
+        for _ in range(15):  # all that the pool has
+            response = await readers.enter_async_context(session.get("/cheap?interval=60&format=ndjson"))
+            await response.content.readline()
+        assert await answer(session, "/products") == (200, PRODUCTS)
+
+
+@everywhere
+async def test_clients_that_leave_or_stop_early_give_their_connections_back(database: Database) -> None:
+    await database.run(*TABLES)
+    many = "select a.id, b.id as other from products a, products b, products c, products d"
+    async with published(database, "products", "cheap", many=many) as (server, session):
+        for path in ("/many?limit=1", "/products?limit=1", "/cheap?limit=1") * 10:
+            assert len((await answer(session, path))[1]) == 1
+        for path in ("/many", "/products", "/cheap"):
+            async with session.get(f"{path}?interval=60&format=ndjson") as response:
+                await response.content.readline()
+            assert (await server.outcome()).end in ("client_gone", "complete")
+        while not server.has_more:
+            assert (await server.outcome()).end in ("client_gone", "complete")
+
+
+@everywhere
+async def test_a_stream_of_a_table_that_breaks_is_gone_on_with(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database) as (server, session):
+        url = f"http://127.0.0.1:{server.port}/products"
+        for media_type in ("application/json", "text/csv", "text/event-stream", "application/x-ndjson"):
+            async with chunkwise.open_stream(session, url, headers={"Accept": media_type}) as stream:
+                assert [item["name"] async for item in stream] == ["tea", "cup", "it's"]
+
+
+@needs_postgres
+async def test_a_database_that_is_gone_is_a_503(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        server.psql("create table products (id integer primary key)")
+        database = Database("postgresql", server.url(scheme="postgresql"), tmp_path)
+        async with published(database, "products", one="select 1 as n") as (_, session):
+            assert await answer(session, "/products") == (200, [])
+            server.stop()
+            for _ in range(2):
+                for path in ("/products", "/one"):
+                    status, details = await answer(session, path)
+                    assert status == 503, details
+                    assert details["detail"].startswith("the database cannot be reached: ")
+        await database.dispose()
+
+
+@in_postgres
+async def test_a_table_that_is_gone_is_a_500(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database) as (_, session):
+        assert (await answer(session, "/products"))[0] == 200
+        await database.run("alter table products rename to gone")
+        status, details = await answer(session, "/products")
+        assert (status, details["detail"]) == (500, 'the rows cannot be read: relation "products" does not exist')
