@@ -119,7 +119,18 @@ def test_what_no_float_holds_is_refused() -> None:
             got = read(EventsDecoder, pieces)
             assert got.items == [("", "start_array", None), ("item", "number", 1)]
             assert isinstance(got.error, DecodeError)
-    assert isinstance(read(EventsDecoder, [b"[1e99999999999999999999]"]).error, DecodeError)
+
+
+@pytest.mark.parametrize("number", [b"1e99999999999999999999", b"0e4890123451469135780", b"-2.5E-9999999999999999999"])
+def test_an_exponent_that_no_decimal_holds_is_over_a_limit(number: bytes) -> None:
+    data = b"[1,%b,2]" % number
+    for pieces in every_split(data):
+        got = read(EventsDecoder, pieces)
+        assert got.items == [("", "start_array", None), ("item", "number", 1)]
+        assert type(got.error) is LimitError
+        assert "exponent" in str(got.error)
+    most = b"[0e%b,1e-%b]" % (b"9" * 18, b"9" * 18)
+    assert [value for _, kind, value in read(EventsDecoder, [most]).items if kind == "number"] == [0.0, 0.0]
 
 
 def test_strings_and_names_are_limited() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import ijson
 
-from chunkwise.errors import DecodeError, TruncatedError
+from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
 from chunkwise.formats.stream_decoder import StreamDecoder
 from chunkwise.formats.twins import Scanner
@@ -77,14 +77,16 @@ class EventsDecoder(StreamDecoder):
         self._parse(bytes(self._window), out, close=True)
 
     def _parse(self, data: bytes, out: list[Any], *, close: bool = False) -> None:
-        failure: Exception | None = None
+        failure: DecodeError | None = None
         try:
             if data:
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except (ijson.JSONError, ArithmeticError, ValueError) as error:  # a number that Decimal cannot hold, say
-            failure = error
+        except ArithmeticError:  # of a Decimal, which ijson makes of each number that is no int
+            failure = LimitError("a number has an exponent that no Decimal holds, as of more than 18 digits")
+        except (ijson.JSONError, ValueError) as error:
+            failure = DecodeError(f"not JSON: {error}")
         for prefix, event, value in self._events:
             number = value
             if isinstance(value, Decimal):
@@ -95,4 +97,4 @@ class EventsDecoder(StreamDecoder):
             out.append((prefix, event, number))
         del self._events[:]
         if failure is not None:
-            raise DecodeError(f"not JSON: {failure}") from failure
+            raise failure
