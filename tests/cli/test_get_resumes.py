@@ -271,3 +271,10 @@ async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
     async for _ in tracked.lists():
         assert tracked.position(1, None) is None
         assert tracked.position(1, start) == Position(1, None, {})
+
+
+def test_a_part_that_somebody_takes_away_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    part = PartialFile(tmp_path / "out", {}, resumes=True)
+    with part.locked():
+        (tmp_path / part.name).unlink()
+    assert list(tmp_path.iterdir()) == []

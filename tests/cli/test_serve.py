@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 
 from chunkwise.cli.files import _source
 from chunkwise.cli.listening import _OneLine
 from chunkwise.cli.publishing import Published
+from chunkwise.cli.serve import make_app
 from chunkwise.formats import FORMATS
 from tests.cli.running import Done, Serving, curl, folder_of, serving, started
 from tests.needs import needs_curl
@@ -309,6 +312,30 @@ async def test_a_file_that_goes_between_two_looks_at_it_is_not_found_either(tmp_
     with pytest.raises(web.HTTPNotFound) as raised:
         await anext(aiter(source))
     assert str(tmp_path) not in str(raised.value.text)
+
+
+class Going(Published):
+    """A file that is taken away as soon as it was seen to be there."""
+
+    def is_there(self) -> bool:
+        there = super().is_there()
+        self.file.unlink(missing_ok=True)
+        return there
+
+
+@pytest.mark.parametrize("query", ["", "?format=csv", "?limit=1"])
+async def test_a_file_that_goes_while_it_is_answered_is_not_found_either(tmp_path: Path, query: str) -> None:
+    file = tmp_path / "gone.json"
+    file.write_text("[1]")
+    app = make_app([Going("/gone.json", file, FORMATS["json"], None)])
+    headers = {"Range": "bytes=1-", "If-Range": formatdate(usegmt=True)}
+    async with (
+        TestServer(app) as server,
+        ClientSession() as session,
+        session.get(server.make_url(f"/gone.json{query}"), headers=headers) as got,
+    ):
+        assert got.status == 404
+        assert str(tmp_path) not in await got.text()
 
 
 def test_a_failure_before_the_first_item_is_told_at_the_server_too(broken: Serving) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import chdir, closing, redirect_stderr, redirect_stdout
@@ -14,7 +15,7 @@ from urllib.parse import quote
 import pytest
 import rich_click as click
 
-from chunkwise.cli import app
+from chunkwise.cli import app, databases
 from chunkwise.cli.databases import open_database
 from chunkwise.cli.tables import find_rows
 from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, in_postgres, published
@@ -74,6 +75,16 @@ def test_with_a_query_no_table_is_published_that_is_not_named(shop: Path) -> Non
     with serving(f"sqlite:///{shop}", "--query", "one=select 1 as n") as running:
         assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/one"]
         assert problem(status_and_body(running.url("/products")))["status"] == 404
+
+
+def test_a_file_and_a_table_of_one_route_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"rows.json": "[1, 2]"})
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        connection.execute('create table "rows.json" (id integer primary key)')
+    assert told(folder, f"sqlite:///{tmp_path}/shop.db") == (
+        2,
+        "a file and a table would both be /rows.json: choose with --table",
+    )
 
 
 def test_files_and_databases_are_published_together(shop: Path, tmp_path: Path) -> None:
@@ -222,6 +233,15 @@ async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(databas
         assert (status, details["detail"]) == (400, "the database does not take the parameters: division by zero")
 
 
+@everywhere
+async def test_columns_of_one_name_are_told(database: Database) -> None:
+    await database.run(*TABLES)
+    async with published(database, twice="select 1 as n, 2 as n") as (_, session):
+        status, details = await answer(session, "/twice")
+        assert status == 500
+        assert details["detail"].startswith("the rows cannot be read: the query gives two columns named 'n': ")
+
+
 # --- nothing is written
 
 
@@ -356,7 +376,7 @@ async def test_colons_that_are_no_parameters_are_left_alone(database: Database) 
 def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database, but long enough to be looked at " * 20)
     (tmp_path / "empty.db").write_bytes(b"")
-    assert told("sqlite:///nothing.db", cwd=tmp_path) == (10, "nothing.db: no such database")
+    assert told("sqlite:///nothing.db", cwd=tmp_path) == (10, "nothing.db: No such file or directory")
     assert told(f"sqlite:///{tmp_path}")[0] == 10
     code, line = told("sqlite:///text.db", cwd=tmp_path)
     assert (code, line) == (6, "text.db: file is not a database")
@@ -404,6 +424,15 @@ def test_postgresql_that_refuses_is_a_line_without_the_password(postgres: Postgr
         3,
         f'postgresql://postgres@127.0.0.1:{port}/nothing refuses: database "nothing" does not exist',
     )
+
+
+async def test_a_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "_CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        database = open_database(f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/shop")
+        with pytest.raises(ConnectionError, match=r"/shop: no answer in 0\.1 seconds"):
+            await database.table_names()
+    await database.dispose()
 
 
 @in_postgres

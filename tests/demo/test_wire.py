@@ -1,6 +1,8 @@
 """/wire: the bytes of the demo's own answers as they stand in the socket."""
 
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -39,6 +41,7 @@ def chunked(*chunks: str) -> bytes:
     return b"".join([b"%x\r\n%b\r\n" % (len(encoded(chunk)), encoded(chunk)) for chunk in chunks])
 
 
+RESETS = struct.pack("ii", 1, 0)
 LAST = b"0\r\n\r\n"
 
 
@@ -55,6 +58,21 @@ async def test_chunks_stand_there_with_their_sizes_and_the_last_one(server: Base
 async def test_a_failure_has_no_last_chunk(server: BaseTestServer) -> None:
     _, rest, end = await wire(server, "/chunked?interval=0.02&fail=2")
     assert (rest, end) == (chunked(*LINES[:2]), "closed")
+
+
+async def test_a_reset_is_told_as_one(server: TestServer) -> None:
+    assert server.runner is not None
+    async with ClientSession() as session, chunkwise.open_stream(session, server.make_url("/wire/chunked")) as stream:
+        first = await anext(stream)
+        assert "bytes" in first
+        assert server.runner.server is not None
+        asked = [connection._current_request for connection in server.runner.server.connections]
+        [transport] = [request.transport for request in asked if request is not None and request.path == "/chunked"]
+        assert transport is not None
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+        transport.abort()
+        *_, last = [item async for item in stream]
+    assert last["end"] == "reset"
 
 
 async def test_the_buffered_answer_has_a_length_and_no_chunks(server: BaseTestServer) -> None:

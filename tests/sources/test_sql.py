@@ -407,6 +407,18 @@ async def test_a_connection_that_the_server_has_ended_is_not_used_again(database
 
 
 @in_postgres
+async def test_a_connection_that_the_server_has_ended_is_not_used_again_by_who_reads_no_further(
+    database: Database,
+) -> None:
+    async with aclosing(batches_of(sql.rows(database.engine, "select pg_backend_pid() as pid"))) as batches:
+        [row] = await anext(batches)
+        await database.run("select pg_terminate_backend(:pid)", pid=row["pid"])
+        await asyncio.sleep(0.2)  # until it is heard of
+    assert database.taken == 0
+    assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
+
+
+@in_postgres
 async def test_a_connection_that_has_ended_while_it_was_nobodys_is_not_used_again(database: Database) -> None:
     async with database.engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection

@@ -100,3 +100,15 @@ async def test_a_reader_that_is_cancelled_does_not_wait_for_the_end_of_what_it_a
     assert reading.cancelled()
     assert await items_of(sql.rows(engine, "select 1 as n")) == [{"n": 1}]
     await engine.dispose()
+
+
+async def test_a_connection_that_is_in_a_transaction_already_can_be_read_from(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/one.db", pool_size=1, pool_reset_on_return=None)
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await driver.execute_fetchall("begin")
+    for _ in range(2):
+        assert await items_of(sql.rows(engine, "select 1 as n")) == [{"n": 1}]
+    assert not driver.in_transaction
+    await engine.dispose()

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import TruncatedError
 from chunkwise.testing import Fault, FaultProxy, cut_at, dribble, http10, none, reset_at, stall_at
+from chunkwise.testing.proxy import _upload
 from tests.flow.producing import GUARD_SECONDS, row, until
 from tests.transports.reading import read
 from tests.transports.wire import chunked, head, serving, streams, talking
@@ -294,6 +295,25 @@ async def test_a_server_that_resets_an_upload_resets_the_client() -> None:
         await client.ask(proxy.port, b"POST / HTTP/1.1\r\n\r\n")
         with pytest.raises(ConnectionError):
             await upload(client)
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+async def test_a_server_that_resets_is_heard_of_once_by_whoever_is_first(*, is_heard: bool) -> None:
+    """The kernel says it to a download that waits, or to an upload: who comes later sees a closed connection."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as upstream:
+        upstream.connect(listening.getsockname())
+        server, _ = listening.accept()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+        server.close()
+        upstream.setblocking(False)
+        if is_heard:
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(upstream, 1)
+        broken, (ours, theirs) = asyncio.Event(), socket.socketpair()
+        with ours, theirs:
+            await _upload(ours, upstream, b"x", None, broken)
+        assert broken.is_set() is not is_heard
 
 
 async def test_a_client_that_resets_is_not_awaited_by_the_server() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,6 +55,7 @@ HANDSHAKE = (
     b"GET /1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+RESETS = struct.pack("ii", 1, 0)
 HIGH_WATER_BYTES = 64 * 1024  # asyncio's
 
 
@@ -97,3 +99,27 @@ async def test_a_client_that_takes_all_and_leaves_while_its_handshake_waits_for_
             while await loop.sock_recv(client, 2**20):
                 pass
         assert (await server.outcome()).end == "client_gone"
+
+
+async def test_a_client_that_leaves_a_server_that_stops_has_not_got_the_rest() -> None:
+    """aiohttp then reads nothing any more, not even that the connection is lost."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)  # the source is through at once
+        return await chunkwise.respond(request, ["x" * 100_000] * 20)
+
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        connection.setblocking(False)
+        async with asyncio.timeout(GUARD_SECONDS), watched(handler, grace_seconds=GUARD_SECONDS) as server:
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", server.port))
+            await asyncio.get_running_loop().sock_sendall(connection, HANDSHAKE.replace(b"/1 ", b"/0 "))
+            await asyncio.sleep(0.2)
+            stopping = asyncio.create_task(server.runner.cleanup())
+            await asyncio.sleep(0.2)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
+            connection.close()
+            assert (await server.outcome()).end == "client_gone"
+            await stopping

@@ -5,7 +5,6 @@ Must not know what is published of it, or how. No password leaves this file: not
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sqlite3
@@ -73,11 +72,9 @@ class Database:
                 if self.kind == "sqlite":
                     await connection.execute(sa.text("select 1 from sqlite_schema"))  # which reads the file
                 yield connection
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if self.kind == "sqlite":
                 raise DecodeError(f"{self.told}: {reason(error)}") from None
-            raise ConnectionError(f"{self.told} refuses: {reason(error)}") from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConnectionError(f"{self.told} refuses: {reason(error)}") from None
         except OSError as error:
             raise ConnectionError(f"cannot connect to {self.told}: {reason(error)}") from None
@@ -168,12 +165,7 @@ def _open_sqlite(name: str) -> Database:
     if not name or name == ":memory:":
         raise click.UsageError(f"got a URL of SQLite without a file, {_EXPECTED}")
     file = Path(name)
-    if not file.exists():  # SQLite would say no more than that it cannot open it
-        raise FileNotFoundError(errno.ENOENT, "no such database", name)
-    if file.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-    if not os.access(file, os.R_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    file.open("rb").close()  # of what stands in the way, SQLite would say no more than that it cannot open it
     options = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
 

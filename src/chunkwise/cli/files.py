@@ -105,11 +105,8 @@ async def answer_with_file(request: web.Request, entry: Published) -> web.Stream
         return _File(entry)
     try:
         source = _source(entry, path, limit, interval, wanted)
-    except (*_GONE, ValueError):
+    except (OSError, ValueError):  # nor can it be looked at
         return _not_there(request)
-    except OSError as error:
-        logger.warning("%s %s: %s", request.method, request.rel_url, _unreadable(error))
-        return problem_response(500, _unreadable(error))
     # Without a format the client accepts none: respond() says which there are.
     return await respond(request, source, wanted or list(FORMATS), headers=VARY)
 

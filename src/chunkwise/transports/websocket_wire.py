@@ -259,11 +259,8 @@ class WebSocketWire:
         """
         reading, watch = cast("asyncio.Task[None]", self._reading), cast("StallWatch", self._watch)
         since, pause = monotonic(), POLL_SECONDS
-        while not (await asyncio.wait({reading}, timeout=pause))[0]:
+        while not (await asyncio.wait({reading}, timeout=pause))[0]:  # it ends with the connection
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
-            transport = self._request.transport
-            if transport is None or transport.is_closing():
-                break
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
