@@ -203,7 +203,7 @@ def test_two_that_write_one_file_make_no_mixture_for_the_second_is_refused(tmp_p
 
 
 def test_who_is_refused_has_asked_no_server_and_said_nothing_else(base: str, tmp_path: Path) -> None:
-    url, output, state = base + "/indexed", tmp_path / "out", tmp_path / "out.part.state"
+    url, output = base + "/indexed", tmp_path / "out"
     interrupted(url, output)
     asked: list[bytes] = []
 
@@ -211,8 +211,7 @@ def test_who_is_refused_has_asked_no_server_and_said_nothing_else(base: str, tmp
         asked.append(request)
         connection.sendall(whole("application/x-ndjson", b"3\n"))
 
-    with started(*CHUNKWISE, "get", url, "-o", output) as first, answering(note) as other:
-        wait_for_progress(state, state.read_text(), first)
+    with PartialFile(output, {}, resumes=True).locked(), answering(note) as other:
         for address in (url, other):
             second = run("get", address, "-o", output)
             assert (second.code, second.told) == (
@@ -220,7 +219,7 @@ def test_who_is_refused_has_asked_no_server_and_said_nothing_else(base: str, tmp
                 f"{tmp_path / 'out.part'}: another chunkwise get writes this file",
             )
         assert asked == []
-        assert first.end().code == 0
+    assert run("get", url, "-o", output).code == 0
     assert len(output.read_bytes().splitlines()) == 2000
 
 
