@@ -132,7 +132,7 @@ async def read_httpx_sse(url: str, taken: Taken) -> None:
     import orjson
     from httpx_sse import aconnect_sse
 
-    async with httpx.AsyncClient() as client, aconnect_sse(client, "GET", url) as source:
+    async with httpx.AsyncClient(trust_env=False) as client, aconnect_sse(client, "GET", url) as source:
         await taken.one_by_one(orjson.loads(received.data) async for received in source.aiter_sse())
 
 
