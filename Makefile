@@ -15,11 +15,11 @@ serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv"
 	.venv/bin/chunkwise serve $(PATHS) --port $(PORT)
 
 test: data
-	.venv/bin/pytest -n 5 --dist=loadfile
+	.venv/bin/pytest -n 5 --dist=loadfile --no-loadscope-reorder
 
 coverage: data  ## the tests, with the branches that they took in each module; htmlcov/index.html shows the lines
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 5 --dist=loadfile
+	.venv/bin/coverage run -m pytest -n 5 --dist=loadfile --no-loadscope-reorder
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage html --quiet
 	.venv/bin/coverage report

@@ -18,11 +18,21 @@ settings.register_profile(
 )
 settings.register_profile("few", parent=settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
-# To import aiohttp takes twice as long where it reads the certificates that the system trusts. Whom the tests trust, they
-# name; the processes that they start are to have it from here.
+# To import aiohttp takes twice as long where it reads the certificates that the system trusts. Whom the tests trust,
+# they name; the processes that they start are to have it from here.
 os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_LONGEST = {
+    "test_promises.py", "test_get_resumes.py", "test_benchmarks.py", "test_nginx.py", "test_compression.py",
+    "test_every_cut.py", "test_injection.py", "test_real_clients.py", "test_replicas.py", "test_typing.py",
+}  # fmt: skip
+"""The files that take longest. They are begun first, so that at the end no one of them is waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)  # otherwise as they are: in random order
 
 
 @pytest.fixture(scope="session", autouse=True)
