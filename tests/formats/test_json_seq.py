@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,18 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
 def test_it_goes_on_at_the_next_rs(data: bytes, expected: list[Any]) -> None:
     for pieces in (*every_split(data), [data]):
         assert read_on(JsonSeqDecoder, pieces) == expected
+
+
+def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_split() -> None:
+    class Row(msgspec.Struct):
+        a: int = 0
+
+    def decoder() -> JsonSeqDecoder:
+        return JsonSeqDecoder(type=Row)
+
+    data = b'\x1e{"\xaca":1}\n\x1e{"a":2,"\xc3":[]}\n\x1e{"a":3}\n'
+    for pieces in (*every_split(data), [data]):
+        assert read_on(decoder, pieces) == [BAD, BAD, Row(3)]
 
 
 def test_an_rs_at_the_end_is_the_begin_of_a_text_unless_these_are_all_bytes() -> None:

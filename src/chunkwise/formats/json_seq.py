@@ -17,6 +17,7 @@ from chunkwise.formats.json_values import encode_lines
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.record_encoder import RecordEncoder
 from chunkwise.formats.stream_decoder import StreamDecoder
+from chunkwise.formats.utf8 import whole_characters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,6 +166,8 @@ class JsonSeqDecoder(StreamDecoder):
         if not run or run.count(b"\n") != len(texts) or not all(text.endswith(b"\n") for text in texts):
             return None
         if max(map(len, texts)) > self._limits.max_item_bytes:
+            return None
+        if whole_characters(run)[0] != len(run):  # msgspec does not look into a name that a type does not have
             return None
         return self._records.run(run[:-1])
 
