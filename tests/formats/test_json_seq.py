@@ -179,6 +179,22 @@ def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split()
             assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("text", ["[0,nu3]", "[0,12.,3]", r'["\ud83dx"]', '["a" "b",123456]', "falsey", "[[[[[0,nu3]"])
+def test_whether_a_text_is_too_large_or_wrong_first_is_the_same_in_any_split(text: str) -> None:
+    stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
+    seen = set()
+    for size in range(1, len(text) + 1):
+        limits = Limits(max_item_bytes=size, max_depth=3)
+        each = [
+            repr(read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces))  # type: ignore[misc]
+            for pieces in every_split(stream)
+        ]
+        assert each == each[:1] * len(each)
+        seen.add(each[0])
+    assert repr([LimitError]) in seen
+    assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
+
+
 def test_behind_a_defect_there_is_no_place_to_begin_before_the_next_text() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]

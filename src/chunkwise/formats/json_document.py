@@ -80,13 +80,13 @@ class JsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._values = ValueDecoder(type)
+        # The engine refuses what is not JSON, also where it skips members: what it is to decode anyway, it proves.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
         self._window: bytes | bytearray = b""  # what was not taken yet, and what came last
         self._dropped = 0  # bytes of the stream before the window
         self._position = 0  # how far the window was scanned
 
     def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
-        # The engine refuses what is not JSON, also where it skips members: what it is to decode anyway, it proves.
         most = self._limits.max_item_bytes
         return Scanner(
             parts,
@@ -136,21 +136,20 @@ class JsonDecoder(StreamDecoder):
         self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
-        except DecodeError as error:
+        except DecodeError:
             self._take(out)
-            # In smaller pieces the limit would have been seen first, and what comes behind a defect depends on which.
-            self._check_held((error.byte_offset or 0) - self._dropped)
+            self._check_held()
             raise
         self._take(out)
         keep = self._scanner.keep_from
-        self._check_held(len(self._window))
+        self._check_held()
         self._drop(keep if keep >= 0 else self._position)
 
-    def _check_held(self, stop: int) -> None:
-        """Raise if the item that is open has too many bytes up to there."""
-        keep = self._scanner.keep_from
-        if keep >= 0 and stop - keep > self._limits.max_item_bytes:
-            raise self._too_long(stop - keep, keep)
+    def _check_held(self) -> None:
+        """Raise if the item that is open has too many bytes."""
+        keep, end = self._scanner.keep_from, len(self._window)
+        if keep >= 0 and end - keep > self._limits.max_item_bytes:
+            raise self._too_long(keep, end)
 
     def _append(self, data: bytes) -> None:
         # What came is itself the window as long as nothing waits in front of it: most of it is never copied.
@@ -189,25 +188,41 @@ class JsonDecoder(StreamDecoder):
         """Decode them one by one, up to the first that is wrong."""
         for start, end in self._scanner.spans:
             if end - start > self._limits.max_item_bytes:
-                raise self._too_long(end - start, start)
+                raise self._too_long(start, end)
             try:
                 out.append(self._values.one(bytes(self._window[start:end]), self._dropped + start))
             except DecodeError:
-                self._prove(start, end)
+                if (defect := self._defect(start, end)) is not None:
+                    raise defect from None
                 raise
 
-    def _prove(self, start: int, end: int) -> None:
-        """Raise if the value that the engine has refused is not JSON, in the scanner's words and with its place."""
+    def _defect(self, start: int, end: int) -> DecodeError | None:
+        """Return what is not JSON in a value, or in how it begins: in the scanner's words, and with its place."""
+        if self._refusal(start, end) is None:
+            return None
+        return self._refusal(start, len(self._window))  # what it says of a word shows what stands behind it
+
+    def _refusal(self, start: int, end: int) -> DecodeError | None:
+        begun = self._scanner.last_begun
+        around = b"[" * (len(begun[1]) if begun else 0)  # as deep as it stands
         scanner = self._new_scanner((), proves_values=True)
-        scanner.shift(self._dropped + start)
+        scanner.shift(self._dropped + start - len(around))
         try:
-            scanner.scan(self._window[start:], 0)
+            scanner.scan(around + self._window[start:end], 0)
         except DecodeError as error:
-            if error.byte_offset is not None and error.byte_offset < self._dropped + end:
-                raise
+            return error
+        return None
 
-    def _too_long(self, size: int, start: int) -> LimitError:
-        msg = f"item has {size} bytes or more, expected no more than {self._limits.max_item_bytes} (max_item_bytes)"
+    def _too_long(self, start: int, end: int) -> DecodeError:
+        """Return that an item has too many bytes, unless something is wrong with it before that.
+
+        In smaller pieces that would have been seen first, and what comes behind a defect depends on which.
+        """
+        most = self._limits.max_item_bytes
+        if (defect := self._defect(start, start + most + 1)) is not None:
+            return defect
+        size = most + 1 if self._defect(start, end) else end - start  # where what is wrong ends, nobody knows
+        msg = f"item has {size} bytes or more, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)
 
     def _drop(self, count: int) -> None:
