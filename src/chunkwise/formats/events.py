@@ -85,8 +85,6 @@ class EventsDecoder(StreamDecoder):
                 self._parser.close()
         except ArithmeticError:  # of a Decimal, which ijson makes of each number that is no int
             failure = LimitError("a number has an exponent that no Decimal holds, as of more than 18 digits")
-        except (ijson.JSONError, ValueError) as error:
-            failure = DecodeError(f"not JSON: {error}")
         for prefix, event, value in self._events:
             number = value
             if isinstance(value, Decimal):

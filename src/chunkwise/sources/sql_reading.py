@@ -272,7 +272,7 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
         finally:
             if not driver.is_closed():
                 await transaction.rollback()
-                undone = True
+            undone = True
     finally:
         if not undone:  # we were cancelled meanwhile, and nobody knows how far it came: the next must not get it
             driver.terminate()
