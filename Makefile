@@ -17,12 +17,13 @@ serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv"
 test: data
 	.venv/bin/pytest -n 5 --dist=loadfile --no-loadscope-reorder
 
-coverage: data  ## the tests, with the branches that they took in each module; htmlcov/index.html shows the lines
+coverage: data  ## the branches of each module that the tests take, and its own tests; htmlcov/index.html shows the lines
 	.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest -n 5 --dist=loadfile --no-loadscope-reorder
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage html --quiet
-	.venv/bin/coverage report
+	.venv/bin/coverage report --fail-under=100
+	.venv/bin/python tools/own_coverage.py
 
 check: .venv/.installed
 	.venv/bin/ruff check

@@ -31,6 +31,20 @@ _LONGEST = {
 """The files that take longest. They are begun first, so that at the end no one of them is waited for."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What runs from now on, also in processes that are started, this file's tests have covered."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        return
+    from coverage import Coverage
+
+    file = item.nodeid.split("::")[0]
+    if (measured := Coverage.current()) and measured.get_option("run:context") != file:
+        measured.switch_context(file)
+        measured.set_option("run:context", file)
+        os.environ["COVERAGE_PROCESS_CONFIG"] = measured.config.serialize()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONGEST)  # otherwise as they are: in random order
 
