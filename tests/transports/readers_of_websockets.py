@@ -110,8 +110,10 @@ async def _at_a_server(
     reader: str, subprotocol: str, pause: float, idle_seconds: float | None, options: dict[str, Any]
 ) -> AsyncIterator[Hear]:
     taken: dict[str, asyncio.Future[Came]] = {}
+    begun: dict[str, asyncio.Event] = {}
 
     async def source(request: web.Request) -> AsyncIterator[Any]:
+        begun[request.query_string].set()
         taken[request.query_string].set_result(await came_of(items(request, **options), pause))
         if request.protocol is None:
             yield None  # never: it has nothing to say
@@ -121,14 +123,16 @@ async def _at_a_server(
             return await respond(request, source(request))
         websocket = web.WebSocketResponse(protocols=[SUBPROTOCOL], receive_timeout=idle_seconds, timeout=0.1)
         await websocket.prepare(request)
+        begun[request.query_string].set()
         taken[request.query_string].set_result(await came_of(items(websocket, **options), pause))
         return websocket
 
     async def hear(talk: Talk) -> Came:
         name = str(len(taken))
         mine: asyncio.Future[Came] = asyncio.get_running_loop().create_future()
-        taken[name] = mine
+        taken[name], begun[name] = mine, asyncio.Event()
         async with asyncio.timeout(GUARD_SECONDS), client(port, f"/0?{name}", subprotocol=subprotocol) as peer:
+            await begun[name].wait()  # who is gone before that is not heard at all
             await talk(peer)
             return await mine
 
