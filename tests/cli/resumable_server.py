@@ -47,12 +47,22 @@ async def plain(request: web.Request) -> web.StreamResponse:
     return await chunkwise.respond(request, rows(0))
 
 
+async def failing(request: web.Request) -> web.StreamResponse:
+    async def three(start: int) -> AsyncIterator[dict[str, str]]:
+        for index in range(start, 3):
+            yield {"n": str(index)}
+        raise ValueError("on purpose")
+
+    return await chunkwise.respond(request, chunkwise.resumable(three, etag=etag), "ndjson")
+
+
 async def main() -> None:
     app = web.Application()
     app.router.add_get("/indexed", indexed)
     app.router.add_get("/keyed", keyed)
     app.router.add_get("/tagged", tagged)
     app.router.add_get("/plain", plain)
+    app.router.add_get("/failing", failing)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -72,6 +72,19 @@ def test_ctrl_c_is_as_good_as_a_crash(base: str, tmp_path: Path) -> None:
     assert len(output.read_bytes().splitlines()) == 2000
 
 
+def test_a_download_that_ends_by_itself_has_noted_all_that_came(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with server("v1") as url:
+        failed = run("get", url + "/failing", "-o", output)
+        assert failed.code == 4
+        lines = (tmp_path / "out.part").read_bytes().splitlines()
+        assert [json.loads(line)["n"] for line in lines] == ["0", "1", "2"]
+        state = json.loads((tmp_path / "out.part.state").read_text())
+        assert (state["position"][0], state["bytes"]) == (3, (tmp_path / "out.part").stat().st_size)
+        again = run("get", url + "/failing", "-o", output)
+    assert "going on behind the 3 items of out.part" in again.err
+
+
 def test_bytes_that_a_crash_left_behind_the_state_come_again(base: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     interrupted(base + "/indexed", output)

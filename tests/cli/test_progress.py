@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import CHUNKWISE, folder_of, run, started
 
-TERMINAL = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "50"}
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "50"}
 NDJSON = "application/x-ndjson"
 
 
@@ -69,7 +69,7 @@ def test_items_bytes_and_percentage_are_shown_while_the_stream_runs_and_stdout_h
     with (
         screen() as terminal,
         answering_in_two(*answer) as (url, gate),
-        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=TERMINAL) as getting,
+        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
         terminal.read_until(r"\b25%", r"1\.0/4\.0 kB", r"\b1 items", re.escape(url))
@@ -86,7 +86,7 @@ def test_without_a_length_there_is_no_percentage() -> None:
     with (
         screen() as terminal,
         answering_in_two(*answer) as (url, gate),
-        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=TERMINAL) as getting,
+        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
         terminal.read_until(r"\b2 items", r"\b4\b.* bytes")
@@ -99,7 +99,7 @@ def test_an_error_is_a_line_of_its_own_behind_the_progress() -> None:
     with (
         screen() as terminal,
         answering(chunked(NDJSON, b"1\n")) as url,
-        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=TERMINAL) as getting,
+        started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
         shown = terminal.read_all()
@@ -112,7 +112,9 @@ def test_where_stdout_is_the_terminal_too_the_data_are_alone_there() -> None:
     with (
         screen() as terminal,
         answering(whole(NDJSON, b"1\n2\n")) as url,
-        started(*CHUNKWISE, "get", url, stdout=terminal.theirs, stderr=terminal.theirs, env=TERMINAL) as getting,
+        started(
+            *CHUNKWISE, "get", url, stdout=terminal.theirs, stderr=terminal.theirs, env=os.environ | TERMINAL
+        ) as getting,
     ):
         terminal.leave()
         assert terminal.read_all() == "1\r\n2\r\n"
@@ -124,7 +126,14 @@ def test_where_a_file_takes_the_data_there_is_progress_on_any_terminal(tmp_path:
         screen() as terminal,
         answering(whole(NDJSON, b"1\n2\n")) as url,
         started(
-            *CHUNKWISE, "get", url, "-o", tmp_path / "out", stdout=terminal.theirs, stderr=terminal.theirs, env=TERMINAL
+            *CHUNKWISE,
+            "get",
+            url,
+            "-o",
+            tmp_path / "out",
+            stdout=terminal.theirs,
+            stderr=terminal.theirs,
+            env=os.environ | TERMINAL,
         ) as getting,
     ):
         terminal.leave()
@@ -137,7 +146,7 @@ def test_an_upload_shows_how_much_of_the_file_is_sent(tmp_path: Path) -> None:
     with (
         screen() as terminal,
         answering(whole("text/plain", b"thanks\n")) as url,
-        started(*CHUNKWISE, "send", file, url, stderr=terminal.theirs, env=TERMINAL) as sending,
+        started(*CHUNKWISE, "send", file, url, stderr=terminal.theirs, env=os.environ | TERMINAL) as sending,
     ):
         terminal.leave()
         assert re.search(r"rows\.ndjson to .*100% 2\.0/2\.0 kB", terminal.read_all())
@@ -148,4 +157,4 @@ def test_a_pipe_is_shown_nothing_even_where_colours_are_forced() -> None:
     forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     answer = chunked(NDJSON, b"1\n") + chunk(b"2\n") + LAST_CHUNK
     with answering(answer) as url:
-        assert run("get", url, env=TERMINAL | forced) == (0, b"1\n2\n", "")
+        assert run("get", url, env=os.environ | TERMINAL | forced) == (0, b"1\n2\n", "")

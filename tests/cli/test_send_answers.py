@@ -1,5 +1,6 @@
 """`chunkwise send` and what a server says before it has all, or does not say: answers, stalls, progress."""
 
+import os
 import re
 import socket
 import threading
@@ -125,7 +126,9 @@ def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
     with (
         screen() as terminal,
         talking(take_slowly) as url,
-        started(*CHUNKWISE, "send", many(tmp_path), url, *words, stderr=terminal.theirs, env=TERMINAL) as sending,
+        started(
+            *CHUNKWISE, "send", many(tmp_path), url, *words, stderr=terminal.theirs, env=os.environ | TERMINAL
+        ) as sending,
     ):
         terminal.leave()
         shown = terminal.read_all()

@@ -68,6 +68,8 @@ def test_what_no_format_has_is_named_in_the_error(content_type: str) -> None:
 def test_unknown_names_and_suffixes_say_which_there_are() -> None:
     with pytest.raises(UnknownFormat, match="'xml', expected one of json, ndjson"):
         by_name("xml")
+    with pytest.raises(TypeError, match=r"one of json, ndjson.*, got \['json'\]"):
+        by_name(["json"])  # type: ignore[arg-type]
     with pytest.raises(UnknownFormat, match=r"\.ndjson"):
         by_suffix("a.xml")
 

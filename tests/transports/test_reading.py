@@ -141,7 +141,9 @@ async def test_a_line_limit_is_passed_on() -> None:
 async def test_a_limit_that_is_none_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="max_depth"):
         chunkwise.items(b"", format="json", max_depth=0)
-    with pytest.raises(TypeError):
+    with pytest.raises(
+        TypeError, match="no keyword argument is called max_width; those that set a limit are max_item_"
+    ):
         chunkwise.items(b"", format="json", max_width=0)  # type: ignore[call-arg]
 
 

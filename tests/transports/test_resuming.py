@@ -222,6 +222,7 @@ async def test_statuses_that_no_later_try_mends_are_raised() -> None:
     assert isinstance(error, chunkwise.RemoteError)
     assert (error.status, stream.reconnects) == (403, 1)
     assert items == FEW_ROWS[: len(items)]
+    assert f"asked to go on behind {len(items)} items" in str(error)
 
 
 async def test_it_gives_up_after_so_many_tries_that_bring_nothing() -> None:
@@ -260,6 +261,25 @@ async def test_a_server_that_is_gone_is_given_up_as_well() -> None:
         await opened.__aexit__(None, None, None)
     assert first[0] == item(0)
     assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_stream_that_was_left_asks_for_nothing_any_more() -> None:
+    asked = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await chunkwise.respond(request, resumable(rows), compress=False)
+
+    async with serving(handler) as port, ClientSession() as session:
+        async with chunkwise.open_stream(session, f"http://127.0.0.1:{port}/0") as stream:
+            came = [await anext(stream)]
+        with pytest.raises(chunkwise.TruncatedError, match="its `async with` has closed the stream") as caught:  # noqa: PT012 - what comes first is kept
+            async for batch in stream.batches():
+                came += batch
+        await asyncio.sleep(0.05)  # in which it would ask
+    assert came == [item(index) for index in range(len(came))]
+    assert (asked, stream.reconnects, caught.value.items_seen) == (1, 0, len(came))
 
 
 async def test_a_stall_is_a_break() -> None:

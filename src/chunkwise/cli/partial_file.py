@@ -15,7 +15,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
@@ -65,6 +65,7 @@ class PartialFile:
         self._file: BinaryIO  # while it is locked
         self._written = monotonic()
         self._grown = False
+        self._unwritten: _State | None = None  # what stands in the file, and not yet in its state
 
     @property
     def name(self) -> str:
@@ -95,8 +96,11 @@ class PartialFile:
             try:
                 yield
             finally:
-                if not file.closed and not os.fstat(number).st_size and self._is_named(file):
-                    self._part.unlink()
+                if not file.closed and self._is_named(file):
+                    with suppress(OSError):  # a disk that is full has ended the download as well
+                        self._write_state()
+                    if not os.fstat(number).st_size:
+                        self._part.unlink()
 
     def _look(self, size: int) -> tuple[_State | None, str | None]:
         """Return the state if the file can be gone on with, or why it cannot."""
@@ -134,6 +138,7 @@ class PartialFile:
         if sys.platform == "win32":  # where what is open cannot be renamed; else the lock is held until it is done
             file.close()
         self._part.replace(self._output)
+        self._unwritten = None
         self._state_file.unlink(missing_ok=True)
 
     def _is_named(self, file: BinaryIO) -> bool:
@@ -163,12 +168,19 @@ class PartialFile:
     def note(self, size: int, position: Position | None) -> None:
         """Note that so many bytes of the file, which are written, are the items up to a position."""
         self._grown = True
-        if not self._resumes or position is None or monotonic() - self._written < _WRITE_STATE_SECONDS:
+        if not self._resumes or position is None:
             return
-        state = _State(self._request, position, size)
+        self._unwritten = _State(self._request, position, size)
+        if monotonic() - self._written >= _WRITE_STATE_SECONDS:
+            self._write_state()
+
+    def _write_state(self) -> None:
+        if self._unwritten is None:
+            return
         new = self._state_file.with_name(self._state_file.name + ".new")
-        new.write_bytes(msgspec.json.encode(state))
+        new.write_bytes(msgspec.json.encode(self._unwritten))
         new.replace(self._state_file)
+        self._unwritten = None
         self._written = monotonic()
 
 

@@ -42,10 +42,14 @@ def by_name(name: str | Format) -> Format:
         name: one of `FORMATS`.
 
     Raises:
+        TypeError: it is no name.
         UnknownFormat: there is none.
     """
     if isinstance(name, Format):
         return name
+    if not isinstance(name, str):
+        msg = f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}"
+        raise TypeError(msg)
     if name not in FORMATS:
         msg = f"unknown format {name!r}, expected one of {', '.join(FORMATS)}"
         raise UnknownFormat(msg)

@@ -191,6 +191,7 @@ class JsonSeqDecoder(StreamDecoder):
             return  # RFC 7464 §2.1: RS after RS is no empty text
         try:
             out += text.finish(framed=framed)
+            text.finish(framed=framed)  # raises for a defect behind the item
         except TruncatedError as error:
             if at_end:
                 raise

@@ -14,12 +14,12 @@ from aiohttp import ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
-from chunkwise.formats import Format, Limits, by_name
+from chunkwise.formats import Format, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
-from chunkwise.transports.reading import LimitOptions
+from chunkwise.transports.reading import LimitOptions, limits_of
 from chunkwise.transports.resuming import Connect, Policy, open_resuming
 from chunkwise.transports.resumption import LAST_EVENT_ID, RANGE_PARAMETER, UNIT
 from chunkwise.transports.stream import Stream
@@ -89,7 +89,7 @@ async def open_stream(
         TypeError: what is to be sent over a WebSocket is not of `body`.
         UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
     """
-    bounds = Limits(**limits)
+    bounds = limits_of(limits)
     own: dict[str, str] = {}
     if format is not None:
         own[hdrs.ACCEPT] = ", ".join(by_name(format).media_types)

@@ -5,7 +5,8 @@ Must not know any one format: the message's content type says which it is, unles
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any, TypedDict, TypeGuard, Unpack, cast
 
@@ -84,7 +85,7 @@ def items(
         RemoteError: when reading begins: the answer has a status of 400 or more; while reading: the sender of a
             stream that had begun says that it failed.
     """
-    bounds = Limits(**limits)
+    bounds = limits_of(limits)
     receiver: Receiver | None = None
     if isinstance(message, WEBSOCKETS):
         receiver = SocketReceiver(message)
@@ -104,6 +105,20 @@ def items(
 
 def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
     return isinstance(message, WEBSOCKETS) or (isinstance(message, web.BaseRequest) and is_upgrade(message))
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """Return the limits that a function's further keyword arguments set.
+
+    Raises:
+        TypeError: one of them is no limit.
+        ValueError: one of them is less than 1.
+    """
+    limits = [field.name for field in fields(Limits)]
+    if others := sorted(options.keys() - set(limits)):
+        msg = f"no keyword argument is called {', '.join(others)}; those that set a limit are {', '.join(limits)}"
+        raise TypeError(msg)
+    return Limits(**options)
 
 
 def decoder_maker(
@@ -142,7 +157,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
         ValueError: a limit is less than 1.
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
-    bounds = Limits(**limits)
+    bounds = limits_of(limits)
     if _is_websocket(message):
         msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
         raise TypeError(msg)

@@ -69,8 +69,11 @@ async def open_resuming(
         position: where to go on.
         on_break: called with what broke the stream before it is asked for again, once until a new item has come.
     """
-    first = await opened.enter_async_context(connect(position.headers() if position is not None else {}))
-    return ResumingStream(first, opened, connect, path, policy, position, on_break)
+    answers = await opened.enter_async_context(AsyncExitStack())  # each is closed before the next is asked for
+    first = await answers.enter_async_context(connect(position.headers() if position is not None else {}))
+    stream = ResumingStream(first, answers, connect, path, policy, position, on_break)
+    opened.callback(stream.leave)
+    return stream
 
 
 class ResumingStream(Stream):
@@ -104,6 +107,7 @@ class ResumingStream(Stream):
         self._connect = connect
         self._policy = policy
         self._on_break = on_break
+        self._left = False
         self._tries = _TRIES if policy.max_reconnects is None else policy.max_reconnects
         self._parts = parse_path(path)
         self._last: Any = None  # item
@@ -146,6 +150,10 @@ class ResumingStream(Stream):
     def bytes_seen(self) -> int:
         """Bytes that came so far, after decompression, those that came again among them."""
         return self._bytes_before + self._part.bytes_seen
+
+    def leave(self) -> None:
+        """Ask for nothing any more: nobody would close what comes."""
+        self._left = True
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
         try:
@@ -238,6 +246,9 @@ class ResumingStream(Stream):
 
     async def _go_on(self, failure: StreamError) -> bool:
         """Ask until there is a rest; return whether there is one, or all has come."""
+        if self._left:
+            failure.message = "its `async with` has closed the stream: read it inside of that"
+            raise failure
         place = self._place()
         if place is None:
             if self._policy.max_reconnects is not None and isinstance(failure, TruncatedError):
@@ -264,6 +275,7 @@ class ResumingStream(Stream):
                 if error.status == 416:
                     raise _Final(f"the source has less than {self._given} items now: {error}") from error
                 if error.status not in _LATER:
+                    error.message += f", asked to go on behind {self._given} items"
                     raise
                 trouble = error
             except (StalledError, ClientError, OSError) as error:
