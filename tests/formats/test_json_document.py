@@ -1,4 +1,4 @@
-"""formats/json_document.py: grammar, limits, encoder. (Paths are in test_paths.py, work is in test_scanner.py.)"""
+"""formats/json_document.py: grammar, limits, encoder, places. (Paths are in test_paths.py, work in test_scanner.py.)"""
 
 import json
 import math

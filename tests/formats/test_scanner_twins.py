@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError
+from chunkwise.errors import DecodeError, LimitError
 from chunkwise.formats import scanner_pure, twins
 from chunkwise.formats.json_states import UNFRAMED_NUMBER
 from tests.formats.json_grammar import BAD, GOOD, NAMES, documents
@@ -215,3 +215,20 @@ def test_a_number_at_the_root_is_whole_only_if_something_else_proves_that_no_mor
             else:
                 assert said == expected
                 assert seen[-1][-1] is (expected == ""), "whether it is complete"
+
+
+@needs_both
+@pytest.mark.parametrize("parts", [None, (), ("item", "item"), ("other",)])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_what_is_deeper_than_allowed_is_refused_at_the_bracket_that_is_too_many(
+    parts: tuple[str, ...] | None, depth: int
+) -> None:
+    for opener in (b"[", b'{"a":'):
+        data = opener * depth
+        for pieces in every_split(data + opener):
+            limits: dict[str, Any] = {"parts": parts, "max_depth": depth}
+            assert_alike(pieces, limits)
+            kind, _, message, offset = walk(scanner_pure.Scanner, pieces, limits, framed=False).said
+            assert kind is LimitError
+            assert f"expected no more than {depth} (max_depth)" in message
+            assert offset == limits["max_depth"] + len(data), "the stream began before"
