@@ -289,16 +289,6 @@ async def test_a_document_that_holds_itself_is_an_encode_error() -> None:
         await run(loop, document=True)
 
 
-async def test_iterators_inside_iterators_have_a_depth_limit() -> None:
-    async def inside(depth: int) -> AsyncIterator[Any]:
-        yield inside(depth - 1) if depth else 0
-
-    data = await run({"a": inside(50)}, document=True)
-    assert data == b'{"a":' + b"[" * 51 + b"0" + b"]" * 51 + b"}"
-    with pytest.raises(EncodeError, match="64"):
-        await run({"a": inside(100_000)}, document=True)
-
-
 async def test_awaitables_that_give_awaitables_have_a_depth_limit() -> None:
     async def forever() -> Any:
         return forever()
@@ -374,6 +364,50 @@ async def test_what_cannot_be_closed_is_let_go_and_what_can_is_closed_beside_it(
     await discard({"plain": iter([1]), "type": One, "rows": opened, "later": waiting})
     assert ended == ["rows"]
     assert waiting.cancelled()
+
+
+async def test_one_iterator_in_two_places_is_refused() -> None:
+    numbers = iter([1, 2])
+    with pytest.raises(EncodeError, match="two places"):
+        await run({"a": numbers, "b": numbers}, document=True)
+
+
+async def test_a_tagged_struct_keeps_its_tag_around_live_parts() -> None:
+    class Report(msgspec.Struct, tag=True):
+        rows: Any
+
+    assert await run(Report(iter([1])), document=True) == b'{"type":"Report","rows":[1]}'
+
+
+async def test_a_struct_that_is_an_array_cannot_hold_live_parts() -> None:
+    class Pair(msgspec.Struct, array_like=True):
+        rows: Any
+
+    with pytest.raises(EncodeError, match="array"):
+        await run(Pair(iter([1])), document=True)
+
+
+async def test_a_source_that_is_not_run_is_closed_only_if_running_would_close_it() -> None:
+    closed = []
+
+    class Channel:
+        def __aiter__(self) -> AsyncIterator[int]:
+            raise NotImplementedError
+
+        async def aclose(self) -> None:
+            closed.append("channel")
+
+    def rows() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append("rows")
+
+    begun = rows()
+    next(begun)
+    await discard({"channel": Channel(), "rows": begun})
+    assert closed == ["rows"]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from chunkwise.errors import DecodeError, LimitError, PathNotFound, StalledError
 from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.formats import FORMATS
 from chunkwise.formats.paths import PathLike
+from chunkwise.sources.closing import closing
 from tests.flow.producing import GUARD_SECONDS
 
 
@@ -248,3 +249,43 @@ async def test_one_item_can_be_asked_for() -> None:
     assert [item async for item in stream] == [2, 3]
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+@both_ways
+async def test_a_read_that_was_interrupted_does_not_look_whole_to_a_second_loop(reader: Reader) -> None:
+    items: list[Any] = []
+    stream = inbound([b"[1,2,", ValueError("of the transport")])
+    with pytest.raises(ValueError, match="of the transport"):
+        await reader(stream, items)
+    with pytest.raises(TruncatedError, match="interrupted by ValueError") as caught:
+        await reader(stream, items)
+    assert (items, caught.value.items_seen, caught.value.bytes_seen) == ([1, 2], 2, 5)
+
+
+async def test_a_read_that_timed_out_does_not_look_whole_to_a_second_loop() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1\n"
+        await asyncio.Event().wait()
+
+    stream = Inbound(chunks(), FORMATS["ndjson"].decoder, lambda: False)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            [item async for item in stream]
+    with pytest.raises(TruncatedError, match="interrupted by CancelledError"):
+        [item async for item in stream]
+
+
+async def test_a_loop_that_was_left_goes_on_in_batches_where_it_stopped() -> None:
+    stream = inbound([b"1\n2\n3\n", b"4\n"], "ndjson")
+    async for item in stream:
+        assert item == 1
+        break
+    assert [batch async for batch in stream.batches()] == [[2, 3], [4]]
+
+
+async def test_a_loop_over_lists_that_was_closed_has_not_failed_and_goes_on_in_another() -> None:
+    stream = inbound([b"1\n2\n", b"3\n"], "ndjson")
+    async with closing(stream.batches()) as batches:
+        assert await anext(batches) == [1, 2]
+    assert stream.failure is None
+    assert [batch async for batch in stream.batches()] == [[3]]

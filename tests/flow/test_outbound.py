@@ -270,3 +270,13 @@ async def test_a_count_that_is_kept_ends_the_stream() -> None:
     stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=2)
     assert b"".join([data async for data in stream.pieces()]).endswith(b"\n")
     assert stream.complete
+
+
+async def test_iterators_inside_iterators_have_a_depth_limit() -> None:
+    async def inside(depth: int) -> AsyncIterator[Any]:
+        yield inside(depth - 1) if depth else 0
+
+    data = await run({"a": inside(50)}, document=True)
+    assert data == b'{"a":' + b"[" * 51 + b"0" + b"]" * 51 + b"}"
+    with pytest.raises(EncodeError, match="64"):
+        await run({"a": inside(100_000)}, document=True)

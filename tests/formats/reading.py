@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, StreamError
 from chunkwise.formats import Decoder
+from chunkwise.formats.contract import Checkpoint
 
 MakeAnyDecoder = Callable[[], Decoder]
 
@@ -98,3 +99,30 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 def random_split(data: bytes, drawn: list[int]) -> list[bytes]:
     """Cut at drawn places; some pieces are empty."""
     return cut_at(data, [place % (len(data) + 1) for place in drawn])
+
+
+def places_in(make: MakeAnyDecoder, pieces: Iterable[bytes]) -> tuple[list[Checkpoint], list[Any]]:
+    """All places of a stream that is fed in these pieces, and its items."""
+    decoder = make()
+    places, items = [], []
+    for piece in pieces:
+        items += decoder.feed(piece)
+        if place := decoder.checkpoint():
+            places.append(place)
+    items += decoder.finish(framed=True)
+    assert decoder.checkpoint() is None
+    return places, items
+
+
+def checked_places(make: MakeAnyDecoder, pieces: list[bytes]) -> list[Checkpoint]:
+    """The same places; from each of them, a new decoder gives the rest of what one of the whole stream gives."""
+    places, items = places_in(make, pieces)
+    stream = b"".join(pieces)
+    for place in set(places):
+        assert place.byte_offset <= len(stream)
+        decoder = make()
+        assert decoder.feed(place.before) == []
+        rest = decoder.feed(stream[place.byte_offset :])
+        rest += decoder.finish(framed=True)
+        assert repr(rest) == repr(items[place.item_index :])
+    return places

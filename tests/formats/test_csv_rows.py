@@ -1,5 +1,6 @@
 """formats/csv_rows.py: RFC 4180, read and written, against Python's csv module as the foreign side."""
 
+import asyncio
 import csv
 import io
 import math
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound, TruncatedError
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.csv_rows import CsvDecoder, CsvEncoder
-from tests.formats.reading import bytewise, cuts, every_split, random_split, read
+from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
 from tests.formats.samples import rows, texts, values
 
 
@@ -22,6 +23,11 @@ class User(msgspec.Struct):
     name: str
     age: int
     score: float | None = None
+
+
+class Pair(msgspec.Struct):
+    a: str
+    b: int
 
 
 READ: dict[str, tuple[bytes, list[dict[str, str]]]] = {
@@ -159,6 +165,22 @@ class TestEncoder:
         data = CsvEncoder().encode(sent).decode()
         assert list(csv.DictReader(io.StringIO(data, newline=""))) == sent
 
+    def test_rows_have_no_live_parts(self) -> None:
+        encoder = CsvEncoder()
+        live: list[Any] = [iter([1]), asyncio.sleep(0)]
+        for part in live:
+            for batch in ([{"a": 1}, {"a": part}], [{"a": 1}, {"a": [part]}], [{"a": 1}, part]):
+                with pytest.raises(EncodeError) as caught:
+                    encoder.encode(batch)
+                assert caught.value.item_index == 1
+            with pytest.raises(EncodeError, match="cannot be written in parts"):
+                encoder.encode([{"a": {"b": part}}])
+        live[1].close()
+        assert encoder.encode([{"a": 1}]) == b"a\r\n1\r\n"
+        with pytest.raises(EncodeError, match="cannot be written in parts") as caught:
+            encoder.open_item()
+        assert caught.value.item_index == 1
+
     def test_values_that_are_no_text(self) -> None:
         row = {
             "none": None,
@@ -232,7 +254,11 @@ class TestEncoder:
         users = [User("A", 5, 1.5), User('B "x",\r\n', 6, 0.0)]
         assert read(lambda: CsvDecoder(type=User), [CsvEncoder().encode(users)]).items == users
 
-    @pytest.mark.parametrize("bad", [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}, ENDLESS], ids=str)
+    @pytest.mark.parametrize(
+        "bad",
+        [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}, ENDLESS, {"b": "\ud800"}, Pair("\udfff", 1)],
+        ids=ascii,
+    )
     def test_what_is_no_row_of_this_header_is_refused(self, bad: Any) -> None:
         encoder = CsvEncoder()
         assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
@@ -241,10 +267,32 @@ class TestEncoder:
         assert caught.value.item_index == 2
         assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
 
-    @pytest.mark.parametrize("bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS], ids=str)
+    @pytest.mark.parametrize(
+        "bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS, {"\ud800": 1}, {"a": ["\ud800"]}], ids=ascii
+    )
     def test_what_gives_no_header_is_refused(self, bad: Any) -> None:
         encoder = CsvEncoder()
         with pytest.raises(EncodeError) as caught:
             encoder.encode([bad])
         assert caught.value.item_index == 0
         assert encoder.encode([{"a": 3}]) == b"a\r\n3\r\n"
+
+
+def test_a_new_decoder_can_begin_at_each_row_and_knows_the_columns() -> None:
+    rows = [b'"a, ""b",c\r\n', b"1,2\r\n", b'"\xc3\xa9\r\n",""\n', b"\n5,6\n"]
+    places = checked_places(CsvDecoder, rows)
+    assert [(place.byte_offset, place.item_index) for place in places] == [(17, 1), (27, 2), (32, 3)]
+    assert {place.before for place in places} == {b'\xef\xbb\xbf"a, ""b","c"\r\n'}
+    checked_places(CsvDecoder, bytewise(b"".join(rows)))
+
+
+@pytest.mark.parametrize(
+    ("last", "row"), [(b"2", "2"), (b"2\r", "2"), (b'"2"', "2"), (b'"2\n"\r', "2\n"), (b'""', ""), (b"\r", None)]
+)
+def test_a_last_row_without_its_line_end_is_one_only_if_the_frame_proves_it(last: bytes, row: str | None) -> None:
+    whole = [{"a": each} for each in ("1", row) if each is not None]
+    for pieces in every_split(b"a\n1\n" + last):
+        assert read(CsvDecoder, pieces, framed=True) == (whole, None)
+        got = read(CsvDecoder, pieces)
+        assert got.items == [{"a": "1"}]
+        assert type(got.error) is (type(None) if row is None else TruncatedError)

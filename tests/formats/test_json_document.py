@@ -1,4 +1,4 @@
-"""formats/json_document.py: grammar, limits, encoder. (Paths are in test_paths.py, work is in test_scanner.py.)"""
+"""formats/json_document.py: grammar, limits, encoder, places. (Paths are in test_paths.py, work in test_scanner.py.)"""
 
 import json
 import math
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError, EncodeError, LimitError
+from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_document import JsonDecoder, JsonEncoder
 from chunkwise.formats.paths import PathLike
 from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
-from tests.formats.reading import Reading, bytewise, cut_at, cuts, every_split, random_split, read
+from tests.formats.reading import Reading, bytewise, checked_places, cut_at, cuts, every_split, random_split, read
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -170,6 +170,13 @@ class TestEncoder:
         encoder = JsonEncoder()
         assert encoder.start() + encoder.finish() == b"[]"
 
+    def test_a_failure_adds_nothing_since_a_text_that_stops_early_says_enough(self) -> None:
+        for document in (False, True):
+            encoder = JsonEncoder(document=document, stream_end=True)
+            data = encoder.start() + encoder.encode([[1]]).removesuffix(b"]")
+            assert encoder.fail({"status": 500}) == b""
+            assert type(read_json(data).error) is TruncatedError
+
     def test_an_item_in_parts_stands_between_its_neighbours(self) -> None:
         encoder = JsonEncoder()
         parts = [encoder.start(), encoder.encode([1]), encoder.open_item(), b'{"a":[]}', encoder.close_item()]
@@ -229,3 +236,87 @@ def test_values_that_the_engine_follows_only_one_by_one_are_taken_one_by_one() -
             assert isinstance(reading.error, LimitError)
             refused = depth
     assert 1 < taken < refused < 100_000
+
+
+ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
+TREE = {"other": [1, {"item": 2}], "item": {"item": 5, "a": 6, "x": ROWS}, "users": ROWS, "a": {"b": [[1], 2, []]}}
+
+
+@pytest.mark.parametrize(
+    ("path", "count"),
+    [
+        ("users.item", 20),
+        ("users.item.name", 20),
+        ("users.item.*", 40),
+        ("*.item", 23),
+        ("item.item", 1),
+        ("item.*", 3),
+        ("*.*.item", 23),
+        ("*", 4),
+        ((), 1),
+        ("a.b.item.item", 1),
+        (("item", "x", "item", "n"), 20),
+    ],
+)
+def test_a_place_inside_a_document_is_led_to_by_the_brackets_that_are_open(path: PathLike, count: int) -> None:
+    stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
+    assert len(read_json(stream, path).items) == count
+    places = checked_places(lambda: JsonDecoder(path), bytewise(stream))
+    if path != ():
+        assert {place.item_index for place in places} == set(range(1, count))
+
+
+@pytest.mark.parametrize(
+    ("row", "path"), [("   7  ,", "item"), ('{"a": "7" } , ', "item.a"), ('{"b":1,"a":[7]},', "item.*.item")]
+)
+def test_rows_of_one_length_do_not_hide_their_places_in_pieces_of_that_length(row: str, path: str) -> None:
+    """Though each piece ends in the same place of a row, which may be one between the values."""
+    stream = f"[{row * 50} {{}}]".encode()
+    for phase in range(1, len(row) + 1):
+        pieces = [stream[:phase], *(stream[at : at + len(row)] for at in range(phase, len(stream), len(row)))]
+        places = checked_places(lambda: JsonDecoder(path), pieces)
+        assert {place.item_index for place in places} >= set(range(1, 49))
+
+
+@pytest.mark.parametrize(
+    ("before", "path"), [(b'{"b":1,"a":', "a.item"), (b'[2,{"a":', "item.a.item"), (b'{"a":', "*.item")]
+)
+def test_a_path_is_found_with_what_would_hold_its_value(before: bytes, path: str) -> None:
+    decoder = JsonDecoder(path, required=True)
+    decoder.feed(before)
+    assert not decoder.found
+    with pytest.raises(TruncatedError):
+        decoder.finish()
+    decoder = JsonDecoder(path, required=True)
+    decoder.feed(before + b"[")
+    assert decoder.found
+    assert decoder.feed(b"]}" if before.startswith(b"{") else b"]}]") == []
+    assert decoder.finish() == []
+
+
+@pytest.mark.parametrize(("path", "told"), [("", True), ("item", True), ((), False), ("item.a", False), ("*", False)])
+def test_whole_records_are_the_elements_of_the_array_at_the_root(path: PathLike, told: bool) -> None:
+    decoder = JsonDecoder(path)
+    for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
+        decoder.feed(data)
+        assert decoder.whole_records == (count if told else None)
+
+
+def test_a_document_is_complete_with_its_last_bracket_unless_something_behind_it_is_wrong() -> None:
+    decoder = JsonDecoder()
+    for data, complete in ((b"[", False), (b"1,[2]", False), (b"]", True), (b" \n", True)):
+        decoder.feed(data)
+        assert decoder.complete is complete
+    with pytest.raises(DecodeError):
+        decoder.feed(b"x")
+    assert not decoder.complete
+
+
+def test_a_decoder_tells_how_many_bytes_it_has_looked_at() -> None:
+    decoder = JsonDecoder("no.such")
+    assert decoder.bytes_walked == 0
+    decoder.feed(b'{"a":1,')
+    first = decoder.bytes_walked
+    assert first > 0
+    decoder.feed(b'"b":[2]}')
+    assert decoder.bytes_walked > first

@@ -94,3 +94,16 @@ def test_builtin_types_are_strict(name: str) -> None:
         got = read(lambda: FORMATS[name].decoder(type=type_), [written(name, [good, good, bad])])  # noqa: B023
         assert got.items == [good, good]
         assert got.failed
+
+
+@pytest.mark.parametrize(("name", "around"), [("ndjson", "%s\n"), ("sse", "data: %s\n\n")])
+@pytest.mark.parametrize("cut", ['{"a":7', '{"a":[7]', '{"a":7,"b":"', "[", '{"a":7,"b"'])
+def test_a_record_that_stops_early_is_refused_though_the_path_has_found_its_items(
+    name: str, around: str, cut: str
+) -> None:
+    data = "".join(around % text for text in ('{"a":1}', cut, '{"a":2}')).encode()
+    for pieces in every_split(data):
+        got = read(lambda: FORMATS[name].decoder("a"), pieces)
+        assert got.items[:1] == [1]
+        assert 2 not in got.items
+        assert type(got.error) is DecodeError

@@ -216,3 +216,28 @@ def test_a_number_that_only_the_end_completes_is_refused_with_its_place() -> Non
     with pytest.raises(DecodeError, match="Expected `str`, got `int`") as caught:
         decoder.finish(framed=True)
     assert (caught.value.byte_offset, caught.value.item_index) == (7, 1)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("null", None), (" \n true", True)])
+def test_a_literal_that_only_the_end_completes_counts_if_the_end_is_proven(text: str, value: object) -> None:
+    for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
+        assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
+        assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
+
+
+def test_a_text_is_a_record_with_the_next_rs_or_the_end_and_whole_with_its_last_bracket() -> None:
+    decoder = JsonSeqDecoder("a.item")
+    assert (decoder.records_seen, decoder.whole_records) == (0, 0)
+    steps: list[tuple[bytes, list[Any], int, int | None]] = [
+        (b'\x1e{"a":[', [], 0, 0),
+        (b"1,2,", [1, 2], 0, None),  # its rest may have more of them
+        (b"3]}", [3], 0, 1),
+        (b"\n", [], 0, 1),
+        (b'\x1e{"b":[4]}', [], 1, 1),
+        (b'\n\x1e{"a":[5]}\n', [5], 2, 3),
+    ]
+    for data, items, seen, whole in steps:
+        assert decoder.feed(data) == items
+        assert (decoder.records_seen, decoder.whole_records) == (seen, whole)
+    assert decoder.finish() == []
+    assert (decoder.records_seen, decoder.whole_records) == (3, 3)

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError, EncodeError
+from chunkwise.errors import DecodeError, EncodeError, LimitError
 from chunkwise.formats import FORMATS
 from chunkwise.formats.json_values import LivePart, ValueDecoder, encode_array, encode_lines, encode_value
-from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.samples import NAMES, values
 
 
@@ -178,24 +177,6 @@ def test_a_live_part_is_told_by_its_index_in_the_batch(name: str, inside: bool, 
         assert getattr(encoder, step)() == getattr(untouched, step)()
 
 
-def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> None:
-    encoder = FORMATS["sse"].encoder()
-    encoder.encode([1, 2])
-    with pytest.raises(LivePart) as caught:
-        encoder.encode([ServerSentEvent(data="x"), 1, gen()])
-    assert caught.value.index == 2
-
-
-def test_csv_refuses_live_parts(live: Any) -> None:
-    encoder = FORMATS["csv"].encoder()
-    for batch in ([{"a": 1}, {"a": live}], [{"a": 1}, {"a": [live]}], [{"a": 1}, live]):
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode(batch)
-        assert caught.value.item_index == 1
-    with pytest.raises(EncodeError):
-        encoder.open_item()
-
-
 def test_a_defect_before_a_live_part_is_told_first() -> None:
     encoder = FORMATS["json"].encoder()
     with pytest.raises(EncodeError) as caught:
@@ -271,3 +252,39 @@ def test_what_a_users_type_says_is_taken_as_it_is() -> None:
     with pytest.raises(DecodeError) as caught:
         ValueDecoder(Picky).one(b'{"a":"x"}', 100)
     assert (caught.value.message, caught.value.byte_offset) == ("x (byte 3) is no base64", 100)
+
+
+class TestValueDecoder:
+    @pytest.mark.parametrize(
+        ("text", "error", "message"),
+        [
+            (b'"a"', DecodeError, "Expected `int`, got `str`"),
+            (b'"\xff"', DecodeError, "invalid UTF-8"),
+            (b"[" * 100_000 + b"]" * 100_000, LimitError, "max_depth"),
+            (b"1 2", DecodeError, "JSON is malformed"),
+        ],
+        ids=["of another type", "UTF-8", "depth", "two"],
+    )
+    def test_what_is_wrong_with_one_text_is_told_with_its_place(
+        self, text: bytes, error: type[DecodeError], message: str
+    ) -> None:
+        kind: Any = str if b"\xff" in text else Any if b"[" in text else int
+        with pytest.raises(error, match=message) as caught:
+            ValueDecoder(kind).one(text, 100)
+        assert type(caught.value) is error
+        assert 100 <= (caught.value.byte_offset or 0) <= 100 + len(text)
+
+    def test_many_texts_are_decoded_in_one_call(self) -> None:
+        assert ValueDecoder().array(b'[1,"a", [2] ]') == [1, "a", [2]]
+        assert ValueDecoder().lines(b'1\n"a"\r\n [2] ') == [1, "a", [2]]
+        assert ValueDecoder(Place).array(b'[{"x":1}]') == ValueDecoder(Place).lines(b'{"x":1}') == [Place(1)]
+
+    @pytest.mark.parametrize(
+        "wrong", [b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"', b"[" * 100_000 + b"]" * 100_000]
+    )
+    def test_where_anything_is_wrong_they_have_to_be_decoded_one_by_one(self, wrong: bytes) -> None:
+        for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
+            assert ValueDecoder().lines(run) is None
+        if wrong not in (b"", b" ", b"1,2", b"1],[2"):
+            assert ValueDecoder().array(b"[%b]" % wrong) is None
+        assert ValueDecoder(int).lines(b'1\n"a"') is ValueDecoder(int).array(b'[1,"a"]') is None

@@ -8,7 +8,7 @@ from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedErr
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.ndjson import NdjsonDecoder, NdjsonEncoder
 from tests.formats.json_grammar import BAD, GOOD
-from tests.formats.reading import bytewise, every_split, read
+from tests.formats.reading import bytewise, checked_places, every_split, read
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -114,3 +114,17 @@ def test_the_encoder_writes_a_line_an_item() -> None:
     assert encoder.start() + encoder.encode([{"a": "\n"}, 1]) + encoder.finish() == b'{"a":"\\n"}\n1\n'
     assert encoder.encode([]) == b""
     assert encoder.open_item() + b"[1]" + encoder.close_item() == b"[1]\n"
+
+
+def test_each_line_is_one_record_whatever_the_path_selects_in_it() -> None:
+    decoder = NdjsonDecoder("a.item")
+    for data, items, records in ((b'{"a":[1,2,4]}\n{"b":0}\n{"a":', [1, 2, 4], 2), (b"[3]}", [], 2), (b"\n\n", [3], 3)):
+        assert decoder.feed(data) == items
+        assert decoder.records_seen == decoder.whole_records == records
+
+
+def test_a_new_decoder_can_begin_at_each_line() -> None:
+    lines = [b'{"n":0}\n', b' {"n":"\xc3\xa9"}\r\n', b"[2]\n", b"3\n"]
+    places = checked_places(NdjsonDecoder, lines)
+    assert [(place.byte_offset, place.item_index) for place in places] == [(8, 1), (21, 2), (25, 3), (27, 4)]
+    checked_places(NdjsonDecoder, bytewise(b"".join(lines)))

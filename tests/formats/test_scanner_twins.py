@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError
+from chunkwise.errors import DecodeError, LimitError
 from chunkwise.formats import scanner_pure, twins
+from chunkwise.formats.json_states import UNFRAMED_NUMBER
 from tests.formats.json_grammar import BAD, GOOD, NAMES, documents
 from tests.formats.reading import bytewise, cuts, every_split, random_split
 
@@ -187,3 +188,47 @@ print(twins.KIND, twins.Scanner.__module__, more.Items.__module__)
     environment = {**os.environ, "CHUNKWISE_PURE": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert done.stdout.decode().split() == ["pure", "chunkwise.formats.scanner_pure", "chunkwise.flow.items_pure"]
+
+
+@needs_both
+@pytest.mark.parametrize(
+    ("data", "unproven", "proven"),
+    [
+        (b"12", UNFRAMED_NUMBER, ""),
+        (b" -1.5e3", UNFRAMED_NUMBER, ""),
+        (b"-", UNFRAMED_NUMBER, DecodeError),
+        (b"1.", UNFRAMED_NUMBER, DecodeError),
+        (b"12 ", "", ""),
+        (b"true", "", ""),
+    ],
+)
+def test_a_number_at_the_root_is_whole_only_if_something_else_proves_that_no_more_comes(
+    data: bytes, unproven: Any, proven: Any
+) -> None:
+    for framed, expected in ((False, unproven), (True, proven)):
+        for pieces in every_split(data):
+            limits: dict[str, Any] = {"parts": (), "max_depth": 1}
+            assert_alike(pieces, limits, framed=framed)
+            seen, said = walk(scanner_pure.Scanner, pieces, limits, framed=framed)
+            if expected is DecodeError:
+                assert said[0] is DecodeError
+            else:
+                assert said == expected
+                assert seen[-1][-1] is (expected == ""), "whether it is complete"
+
+
+@needs_both
+@pytest.mark.parametrize("parts", [None, (), ("item", "item"), ("other",)])
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_what_is_deeper_than_allowed_is_refused_at_the_bracket_that_is_too_many(
+    parts: tuple[str, ...] | None, depth: int
+) -> None:
+    for opener in (b"[", b'{"a":'):
+        data = opener * depth
+        for pieces in every_split(data + opener):
+            limits: dict[str, Any] = {"parts": parts, "max_depth": depth}
+            assert_alike(pieces, limits)
+            kind, _, message, offset = walk(scanner_pure.Scanner, pieces, limits, framed=False).said
+            assert kind is LimitError
+            assert f"expected no more than {depth} (max_depth)" in message
+            assert offset == limits["max_depth"] + len(data), "the stream began before"

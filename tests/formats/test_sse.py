@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError, EncodeError, TruncatedError
+from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import Limits
+from chunkwise.formats.json_values import LivePart
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 
@@ -257,3 +258,54 @@ def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place
         encoder.encode([{"id": 1}, bad])
     assert caught.value.item_index == 2
     assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
+
+
+def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> None:
+    encoder = SseEncoder()
+    encoder.encode([1, 2])
+    with pytest.raises(LivePart) as caught:
+        encoder.encode([ServerSentEvent(data="x"), 1, iter([2])])
+    assert caught.value.index == 2
+
+
+def test_an_event_with_the_name_of_the_record_is_refused_only_where_there_is_one() -> None:
+    for retry in (None, 5):
+        event = ServerSentEvent(data="{}", event="stream-end", retry=retry)
+        encoder = SseEncoder(stream_end=True)
+        with pytest.raises(EncodeError, match="stream-end") as caught:
+            encoder.encode([1, event])
+        assert caught.value.item_index == 1
+        assert SseEncoder().encode([event])
+
+
+def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> None:
+    decoder = SseDecoder("a.item")
+    for data, items, records in (
+        (b'data: {"a":[1,2,4]}\n\ndata: {"b":0}\n\nevent: x\n\ndata: {"a":', [1, 2, 4], 2),
+        (b"[3]}\n", [], 2),
+        (b"\n: x\n\n", [3], 3),
+    ):
+        assert decoder.feed(data) == items
+        assert decoder.records_seen == decoder.whole_records == records
+
+
+def test_the_last_id_of_many_events_that_came_at_once_is_the_last_event_id() -> None:
+    decoder = SseDecoder()
+    for data, last, behind in (
+        (b"id: 1\ndata: 1\n\n", "1", True),
+        (b"id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n", "3", True),
+        (b"data: 4\n\ndata: 5\n\n", "3", False),
+        (b"data: 6\n\nid\ndata: 7\n\n", "", True),
+    ):
+        assert len(decoder.feed(data)) == data.count(b"data")
+        assert (decoder.last_event_id, decoder.is_behind_id) == (last, behind)
+    assert decoder.first_event_id == "1"
+
+
+def test_data_that_are_too_deep_are_over_a_limit_and_not_what_is_no_json() -> None:
+    for pieces in every_split(b"data: 1\n\ndata: [[[]]]\n\ndata: 2\n\n"):
+        got = read(lambda: SseDecoder(limits=Limits(max_depth=2)), pieces)
+        assert got.items == [1]
+        assert type(got.error) is LimitError
+        assert "max_depth" in got.error.message
+        assert "type=" not in got.error.message

@@ -304,16 +304,6 @@ def test_whole_events_come_one_for_one() -> None:
         assert made.proves_end
 
 
-def test_an_event_with_the_name_of_the_record_is_refused_only_where_there_is_one() -> None:
-    for retry in (None, 5):
-        event = ServerSentEvent(data="{}", event="stream-end", retry=retry)
-        encoder = new_encoder("sse")
-        with pytest.raises(EncodeError, match="stream-end") as caught:
-            encoder.encode([1, event])
-        assert caught.value.item_index == 1
-        assert FORMATS["sse"].encoder().encode([event])
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_without_being_asked_or_without_a_record_nothing_is_written(name: str) -> None:
     item: Any = "x" if name == "text" else {"a": "1"}
@@ -366,3 +356,14 @@ def test_what_is_cut_proves_nothing() -> None:
     with pytest.raises(TruncatedError):
         made.finish(framed=True)
     assert not made.proves_end
+
+
+@with_record
+def test_whole_records_are_those_of_the_format(name: str) -> None:
+    made = decoder(name, "a.item")
+    stream = sent(name, [{"a": [1, 2, 3]}, {"b": 0}])
+    first = FORMATS[name].encoder().encode([{"a": [1, 2, 3]}])
+    assert made.feed(first) == [1, 2, 3]
+    assert made.whole_records == 1
+    assert [*made.feed(stream.removeprefix(first)), *made.finish()] == []
+    assert made.whole_records == 2

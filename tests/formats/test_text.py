@@ -1,14 +1,16 @@
 """formats/text.py: lines of UTF-8, and text as it comes."""
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.errors import DecodeError, TruncatedError
+from chunkwise.errors import DecodeError, EncodeError, TruncatedError
+from chunkwise.formats.json_values import LivePart
 from chunkwise.formats.text import TextDecoder, TextEncoder, TextPieces
-from tests.formats.reading import bytewise, cuts, every_split, random_split, read
+from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,39 @@ class TestPieces:
             got = read(TextPieces, pieces)
             assert "".join(got.items) == "aé"
             assert type(got.error) is DecodeError
+
+
+@pytest.mark.parametrize("bad", ["\ud800", ["\udfff"], math.nan, object()], ids=["text", "in a list", "NaN", "object"])
+def test_an_item_that_is_no_text_is_refused_with_its_place_and_the_stream_goes_on(bad: Any) -> None:
+    encoder = TextEncoder()
+    assert encoder.encode(["a", 1]) == b"a1\n"
+    for batch in (["b", bad], ["b", bad, "c"], [2, bad]):
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode(batch)
+        assert caught.value.item_index == 3
+    assert encoder.encode(["b"]) == b"b"
+
+
+def test_an_item_with_live_parts_is_told_by_its_index_in_the_batch() -> None:
+    encoder = TextEncoder()
+    encoder.encode(["a", "b"])
+    for batch, index in (([iter([1])], 0), (["x", 1, {"rows": iter([1])}, "y"], 2)):
+        with pytest.raises(LivePart) as caught:
+            encoder.encode(batch)
+        assert caught.value.index == index
+
+
+def test_a_new_decoder_can_begin_at_each_line() -> None:
+    lines = ["ab\n", "é\r\n", "\n", "c\n"]
+    places = checked_places(TextDecoder, [line.encode() for line in lines])
+    assert [(place.byte_offset, place.item_index) for place in places] == [(3, 1), (7, 2), (8, 3), (10, 4)]
+    checked_places(TextDecoder, bytewise("".join(lines).encode()))
+
+
+@pytest.mark.parametrize("last", [b"b", b"b\r", b" "])
+def test_a_last_line_without_its_line_end_is_one_only_if_the_frame_proves_it(last: bytes) -> None:
+    for pieces in every_split(b"a\n" + last):
+        got = read(TextDecoder, pieces)
+        assert got.items == ["a"]
+        assert type(got.error) is TruncatedError
+        assert read(TextDecoder, pieces, framed=True) == (["a", last.decode().removesuffix("\r")], None)

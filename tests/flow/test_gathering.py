@@ -1,0 +1,203 @@
+"""flow/gathering.py: what is gathered of each kind of source, what of it is encoded at once, and when it is due."""
+
+import asyncio
+import types
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from math import inf
+from typing import Any
+
+import pytest
+
+from chunkwise.errors import EncodeError
+from chunkwise.flow.gathering import OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
+from chunkwise.flow.gathering_pure import ENOUGH
+from chunkwise.formats import FORMATS
+from chunkwise.sources.batches import Batches
+from tests.flow.producing import GUARD_SECONDS
+
+
+def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, since: float = inf) -> Box:
+    """A box with so many bytes; what is in it never grows old, unless it did."""
+    made = Box()
+    made.buffer += b"x" * size
+    made.worth_writing, made.half_made, made.since = worth_writing, half_made, since
+    return made
+
+
+def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> tuple[Level, Box]:
+    """A level that takes so many items at once."""
+    into = box(since=since)
+    made = Level(FORMATS[name].encoder(), into)
+    made.batch_items = batch_items
+    return made, into
+
+
+@pytest.mark.parametrize(
+    ("ready", "keeps_up", "stalled", "failed"),
+    [
+        (box(), False, False, False),
+        (box(worth_writing=True, half_made=True, since=-inf), False, False, False),
+        (box(WRITE_BYTES), True, True, True),
+        (box(WRITE_BYTES - 1), False, False, False),
+        (box(5, since=-inf), False, False, False),
+        (box(5, half_made=True), False, True, False),
+        (box(5, worth_writing=True), False, True, True),
+        (box(5, worth_writing=True, since=-inf), True, True, True),
+    ],
+    ids=["nothing", "nothing for long", "a write", "a byte less", "a head", "part of an item", "an item", "an old one"],
+)
+def test_when_what_is_ready_is_due(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
+    assert ready.is_due(stalled=False, failed=False) is keeps_up
+    assert ready.is_due(stalled=True, failed=False) is stalled
+    assert ready.is_due(stalled=False, failed=True) is failed
+
+
+def test_what_was_taken_is_gone_and_behind_the_first_write_all_is_worth_one() -> None:
+    ready = box(5, since=-inf)
+    assert ready.take() == b"x" * 5
+    assert (bytes(ready.buffer), ready.worth_writing) == (b"", True)
+    assert ready.since > 0
+    assert ready.take() == b""
+
+
+def test_batches_grow_while_items_are_small_and_shrink_with_the_first_that_is_large() -> None:
+    gathering, into = level()
+    sizes = []
+    for _ in range(10):
+        sizes.append(gathering.batch_items)
+        gathering.items += [0] * gathering.batch_items
+        assert gathering.encode() is None
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]
+    assert (gathering.count, into.buffer.count(b"0\n"), into.worth_writing) == (sum(sizes), sum(sizes), True)
+    for size, fitting in ((1000, 16), (5000, 3), (200_000, 1), (1000, 2)):
+        gathering.items += ["x" * size] * 4
+        assert gathering.encode() is None
+        assert gathering.batch_items == fitting
+    assert gathering.items == []
+
+
+def test_items_that_come_to_no_bytes_do_no_harm() -> None:
+    gathering, into = level(name="text")
+    gathering.items += ["", ""]
+    assert gathering.encode() is None
+    assert (gathering.count, bytes(into.buffer), gathering.batch_items) == (2, b"", 2)
+
+
+def test_there_is_room_for_what_is_missing_in_a_batch_until_the_oldest_item_is_too_old() -> None:
+    gathering, into = level(5, since=100)
+    gathering.items += [1, 2]
+    assert gathering.room() == (3, 100 + OLDEST_SECONDS)
+    into.since = 200
+    assert gathering.room() == (3, 200 + OLDEST_SECONDS)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_an_item_with_live_parts_is_handed_over_behind_those_before_it(before: int) -> None:
+    gathering, into = level()
+    live = {"rows": iter([1])}
+    gathering.items += [*range(before), live, 8, 9]
+    assert gathering.encode() == (live,)
+    assert bytes(into.buffer) == b"".join(b"%d\n" % number for number in range(before))
+    assert into.worth_writing is (before > 0)
+    assert (gathering.count, gathering.items) == (before, [8, 9])
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_an_item_that_cannot_be_encoded_is_told_behind_those_before_it_as_often_as_it_is_met(before: int) -> None:
+    gathering, into = level()
+    gathering.items += [5, 6]
+    gathering.encode()
+    gathering.items += [*range(before), object(), 8]
+    for _ in range(2):
+        with pytest.raises(EncodeError) as caught:
+            gathering.encode()
+        assert caught.value.item_index == gathering.count == 2 + before
+        assert into.buffer == b"5\n6\n" + b"".join(b"%d\n" % number for number in range(before))
+        assert gathering.items[1:] == [8]
+
+
+@types.coroutine
+def gathered(source: Any, into: Level) -> Generator[Any, None, list[list[Any]]]:
+    """Run `gather` as `outbound` does, and return what was there each time that it was enough."""
+    producer = gather(source, into)
+    batches: list[list[Any]] = []
+    try:
+        while True:
+            signal = producer.send(None)
+            if signal is ENOUGH:
+                batches.append(into.items[:])
+                into.items.clear()
+            else:
+                yield signal
+    except StopIteration:
+        return [*batches, into.items]
+    finally:
+        producer.close()
+
+
+async def numbers() -> AsyncIterator[int]:
+    for number in range(5):
+        yield number
+        await asyncio.sleep(0)
+
+
+def numbers_in_a_thread() -> Iterator[int]:
+    yield from range(5)
+
+
+async def lists() -> AsyncIterator[list[int]]:
+    yield [0, 1, 2, 3]
+    await asyncio.sleep(0)
+    yield []
+    yield [4]
+
+
+SOURCES: dict[str, Callable[[], Any]] = {
+    "async": numbers,
+    "a generator": numbers_in_a_thread,
+    "an iterable": lambda: range(5),
+    "lists": lambda: Batches(lists()),
+    "lists in a thread": lambda: Batches([[0, 1, 2, 3], [], [4]]),
+    "a list": lambda: [0, 1, 2, 3, 4],
+    "a tuple": lambda: (0, 1, 2, 3, 4),
+    "a set": lambda: {0, 1, 2, 3, 4},
+    "a frozen set": lambda: frozenset(range(5)),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is_room_for(kind: str, size: int) -> None:
+    into, _ = level(size)
+    async with asyncio.timeout(GUARD_SECONDS):
+        batches = await gathered(SOURCES[kind](), into)
+    whole = 5 // size * size
+    assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
+    there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
+    assert into.made is not there_before, "what was there before is no news"
+
+
+@pytest.mark.parametrize(("since", "expected"), [(inf, [[0, 1, 2, 3, 4]]), (-inf, [[0, 1, 2, 3], [4], []])])
+async def test_a_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
+    into, _ = level(100, since=since)
+    assert await gathered(Batches(lists()), into) == expected
+
+
+def test_a_source_of_lists_that_is_given_up_is_closed() -> None:
+    ended: list[str] = []
+
+    async def endless() -> AsyncIterator[list[int]]:
+        try:
+            while True:
+                yield [0]
+        finally:
+            await asyncio.sleep(0)
+            ended.append("ended")
+
+    into, _ = level(1)
+    producer = gather(Batches(endless()), into)
+    assert producer.send(None) is ENOUGH
+    assert producer.throw(asyncio.CancelledError()) is None, "it waits for the source to clean up"
+    with pytest.raises(asyncio.CancelledError):
+        producer.send(None)
+    assert ended == ["ended"]
