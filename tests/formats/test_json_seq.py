@@ -223,6 +223,7 @@ def test_a_literal_that_only_the_end_completes_counts_if_the_end_is_proven(text:
     for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
         assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
         assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
+        assert type(read(JsonSeqDecoder, [*pieces, b"x"], framed=True).error) is DecodeError
 
 
 def test_a_text_is_a_record_with_the_next_rs_or_the_end_and_whole_with_its_last_bracket() -> None:
