@@ -1,15 +1,20 @@
 """Databases that are published for a test, and what the tests of them have in common."""
 
+import io
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir, closing, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 
+from chunkwise.cli import app
 from chunkwise.cli.databases import open_database
 from chunkwise.cli.serve import make_app
 from chunkwise.cli.tables import find_rows
+from tests.cli.running import Done
 from tests.databases import KINDS, Database
 from tests.transports.watched import Watched, watched
 
@@ -53,6 +58,23 @@ async def published(database: Database, *tables: str, **queries: str) -> AsyncIt
         for engine in (opened.engine, opened.queries):
             assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
         await opened.dispose()
+
+
+def shop_in(folder: Path) -> Path:
+    """Make a database of SQLite with these tables."""
+    file = folder / "shop.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(";".join(TABLES))
+    return file
+
+
+def told(*words: object, cwd: Path = Path()) -> tuple[int, str]:
+    """The exit code and the line on stderr, without a process of its own: there are many of them."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), chdir(cwd):
+        code = app.run(["serve", "--port", "0", *map(str, words)])
+    assert out.getvalue() == ""
+    return code, Done(code, b"", err.getvalue()).told
 
 
 async def answer(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:

@@ -1,14 +1,17 @@
-"""The words of the command line: its help, its version, and what it says where its extra is missing."""
+"""The words of the command line: its help, its version, its commands, and what it says where its extra is missing."""
 
 import re
+import subprocess
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 
 from chunkwise.cli.exits import MEANINGS
 from chunkwise.formats.twins import KIND
-from tests.cli.running import run, run_any
+from tests.cli.raw_server import answering, chunk, chunked
+from tests.cli.running import CHUNKWISE, run, run_any, started
 
 # Fails as an import does if the package is not installed.
 WITHOUT = """
@@ -50,6 +53,35 @@ def test_without_words_it_is_the_help_and_a_failure() -> None:
 
 def test_version_is_the_packages_and_tells_the_scanner() -> None:
     assert run("--version") == (0, f"chunkwise {version('chunkwise')} ({KIND} scanner)\n".encode(), "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ("serve nothing.json", 10, "nothing.json: no such file or folder"),
+        ("get nothing.json", 2, "nothing.json is no URL: expected one such as http://127.0.0.1:8080/movies.json"),
+        ("send nothing.json http://127.0.0.1:9/", 10, "nothing.json: No such file or directory"),
+        ("demo --interval 1", 2, "Invalid value for --interval: is for --client"),
+    ],
+)
+def test_each_command_is_run_with_its_words_and_its_failure_is_told(words: str, code: int, told: str) -> None:
+    done = run(*words.split())
+    assert (done.code, done.out) == (code, b"")
+    assert done.told.startswith(told)
+
+
+def test_a_reader_that_leaves_is_no_noise() -> None:
+    def answer(connection: Any, _: bytes) -> None:
+        connection.sendall(chunked("application/x-ndjson"))
+        while True:  # until the client has gone
+            connection.sendall(chunk(b'"and on"\n' * 1000))
+
+    with answering(answer) as url, started(*CHUNKWISE, "get", url) as getting:
+        with subprocess.Popen(["head", "-1"], stdin=getting.stdout, stdout=subprocess.PIPE) as reader:
+            getting.stdout.close()  # only `head` has it now
+            assert reader.communicate()[0] == b'"and on"\n'
+        assert getting.process.wait() == 141
+        assert getting.err == ""
 
 
 @pytest.mark.parametrize("missing", ["rich", "rich_click"])

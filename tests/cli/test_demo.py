@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import run, run_any, started
+from tests.cli.test_app import WITHOUT
 from tests.demo.tutorial import LINES, running_demo
 from tests.needs import needs_curl
 
@@ -62,3 +63,23 @@ def test_it_is_told_to_be_started_as_this_was(unused_tcp_port: int) -> None:
     for path, name in ((f"{script.parent}:{os.environ['PATH']}", "chunkwise"), ("/nowhere", str(script))):
         done = run_any(script, "demo", "--client", "--port", unused_tcp_port, env={**os.environ, "PATH": path})
         assert done.told.endswith(f"start it with: {name} demo --port {unused_tcp_port}")
+
+
+def test_the_client_ends_when_it_has_read_all_also_where_its_extra_is_missing() -> None:
+    with running_demo() as demo:
+        words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
+        done = run_any(sys.executable, "-c", WITHOUT.format("websockets"), *words)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_without_a_demo_it_says_that_nobody_is_there(unused_tcp_port: int) -> None:
+    done = run("demo", "--client", "--port", unused_tcp_port)
+    assert done.code == 3
+    assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
+    assert done.told.endswith(f"start it with: python -m chunkwise demo --port {unused_tcp_port}")
+
+
+def test_the_server_has_no_interval_of_its_own() -> None:
+    done = run("demo", "--interval", "1")
+    assert done.code == 2
+    assert "--client" in done.told

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from chunkwise.cli.exits import MEANINGS, Exit
+from chunkwise.cli.exits import MEANINGS, Exit, one_line
+from chunkwise.errors import RemoteError
 from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
-from tests.cli.running import Done, curl, folder_of, run, serving
+from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
 from tests.needs import needs, needs_curl
 from tests.transports.test_attacks_on_endings import CERTIFICATE
 
@@ -184,13 +186,6 @@ def test_an_error_status_is_told_with_the_problem_that_the_server_names(answer: 
     assert told in done.told
 
 
-def test_a_type_that_is_no_formats_is_told_with_those_there_are_and_the_option_that_overrules_it() -> None:
-    done = get(whole("text/html", b"<html>"))
-    assert (done.code, done.out) == (9, b"")
-    assert done.told.startswith("content type 'text/html': expected one of application/json, ")
-    assert done.told.endswith("; name the format with --from")
-
-
 def test_a_charset_that_is_not_utf_8_is_told() -> None:
     done = get(whole("application/json; charset=latin-1", b"[]"))
     assert (done.code, done.out) == (9, b"")
@@ -205,12 +200,6 @@ def test_a_path_that_selects_nothing_is_told(content_type: str, body: bytes) -> 
     done = get(whole(content_type, body), "--path", "nothing")
     assert (done.code, done.out) == (8, b"")
     assert "'nothing' was not found" in done.told
-
-
-def test_a_path_that_the_format_has_not_is_told() -> None:
-    done = get(whole("text/plain", b"one\n"), "--path", "a.b")
-    assert (done.code, done.out) == (2, b"")
-    assert "text has no paths" in done.told
 
 
 # --- files
@@ -272,12 +261,8 @@ def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_serve
         (["get", "movies.json"], "movies.json is no URL: expected one such as http://127.0.0.1:8080/movies.json"),
         (["get", "ftp://127.0.0.1/x"], "ftp://127.0.0.1/x is no URL: expected one such as"),
         (["get", "http://127.0.0.1:9/", "--format", "xml"], "'xml' is not one of 'ndjson', 'json', 'csv'"),
-        (["get", "http://127.0.0.1:9/", "-H", "no colon"], "got 'no colon', expected 'NAME: VALUE'"),
-        (["get", "http://127.0.0.1:9/", "-H", "two: a\r\nlines: b"], "--header"),
-        (["get", "http://127.0.0.1:9/", "-H", "bad name: x"], "--header"),
         (["get", "http://127.0.0.1:9/", "--timeout", "-1"], "--timeout"),
         (["get", "http://127.0.0.1:9/", "-o", "."], "'.' is a directory"),
-        (["send", "pyproject.toml", "http://127.0.0.1:9/", "--from", "text", "--method", "B@D"], "--method"),
         (["serve"], "Missing argument 'PATH|DATABASE...'"),
         (["serve", ".", "--port", "70000"], "--port"),
     ],
@@ -286,6 +271,26 @@ def test_wrong_words_are_told(words: list[str], told: str) -> None:
     done = run(*words, cwd=Path(__file__).parents[2])
     assert (done.code, done.out) == (2, b"")
     assert told in done.told
+
+
+# --- who interrupts, and who listens
+
+
+def test_ctrl_c_in_a_slow_stream_leaves_the_items_so_far_and_says_one_line() -> None:
+    with (
+        answering_in_two(chunked("application/x-ndjson", b"1\n2\n"), b"") as (url, _),
+        started(*CHUNKWISE, "get", url) as getting,
+    ):
+        assert getting.stdout.readline() == b"1\n"
+        getting.signal(signal.SIGINT)
+        done = getting.end()
+    assert (done.code, done.out, done.told) == (130, b"2\n", "interrupted")
+
+
+def test_a_servers_words_give_the_terminal_no_commands() -> None:
+    line = one_line(RemoteError("the server answered 500: \x1b]0;pwn\x07", status=500))
+    assert line.isprintable()
+    assert r"\x1b]0;pwn\x07" in line
 
 
 # --- the codes

@@ -2,8 +2,9 @@
 
 import gzip
 import json
+import os
 import signal
-import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ def test_a_path_selects_inside_documents_records_and_events() -> None:
         assert run("get", url, "--path", "n").out == b"1\n2\n"
 
 
+def test_a_path_that_the_format_has_not_is_told() -> None:
+    with answering(whole("text/plain", b"one\n")) as url:
+        done = run("get", url, "--path", "a.b")
+    assert (done.code, done.out) == (2, b"")
+    assert "text has no paths" in done.told
+
+
 def test_what_is_compressed_is_decompressed() -> None:
     with answering(whole("application/x-ndjson", gzip.compress(LINES), "Content-Encoding: gzip")) as url:
         assert run("get", url) == (0, LINES, "")
@@ -110,6 +118,14 @@ def test_a_type_that_says_nothing_leaves_it_to_the_name() -> None:
         assert run("get", f"{url}rows.bin").code == 9
 
 
+def test_a_type_that_is_no_formats_is_told_with_those_there_are_and_the_option_that_overrules_it() -> None:
+    with answering(whole("text/html", b"<html>")) as url:
+        done = run("get", url)
+    assert (done.code, done.out) == (9, b"")
+    assert done.told.startswith("content type 'text/html': expected one of application/json, ")
+    assert done.told.endswith("; name the format with --from")
+
+
 def test_a_type_that_is_wrong_or_missing_can_be_overruled() -> None:
     with answering(whole("application/octet-stream", LINES)) as url:
         assert run("get", url, "--from", "ndjson") == (0, LINES, "")
@@ -129,6 +145,13 @@ def test_headers_are_sent_and_win_over_ours() -> None:
     lines = seen[0].decode().split("\r\n")
     assert "X-Token: a: b" in lines
     assert [line for line in lines if line.lower().startswith("accept:")] == ["accept: text/csv"]
+
+
+@pytest.mark.parametrize("header", ["no colon", "no-colon", "two: a\r\nlines: b", "bad name: x"])
+def test_a_header_that_is_none_is_refused(header: str) -> None:
+    done = run("get", "http://127.0.0.1:9/", "-H", header)
+    assert (done.code, done.out) == (2, b"")
+    assert done.told == f"Invalid value for --header: got {header!r}, expected 'NAME: VALUE'"
 
 
 def test_big_numbers_and_odd_text_come_through_as_they_are() -> None:
@@ -156,31 +179,6 @@ def test_an_element_of_an_array_is_written_while_the_array_is_open() -> None:
         assert getting.stdout.readline() == b'{"n":1}\n'
         gate.open()
         assert getting.end() == (0, b'{"n":2}\n', "")
-
-
-def test_ctrl_c_in_a_slow_stream_leaves_the_items_so_far_and_says_one_line() -> None:
-    with (
-        answering_in_two(chunked("application/x-ndjson", b"1\n2\n"), b"") as (url, _),
-        started(*CHUNKWISE, "get", url) as getting,
-    ):
-        assert getting.stdout.readline() == b"1\n"
-        getting.signal(signal.SIGINT)
-        done = getting.end()
-    assert (done.code, done.out, done.told) == (130, b"2\n", "interrupted")
-
-
-def test_a_reader_that_leaves_is_no_noise() -> None:
-    def answer(connection: Any, _: bytes) -> None:
-        connection.sendall(chunked("application/x-ndjson"))
-        while True:  # until the client has gone
-            connection.sendall(chunk(b'"and on"\n' * 1000))
-
-    with answering(answer) as url, started(*CHUNKWISE, "get", url) as getting:
-        with subprocess.Popen(["head", "-1"], stdin=getting.stdout, stdout=subprocess.PIPE) as reader:
-            getting.stdout.close()  # only `head` has it now
-            assert reader.communicate()[0] == b'"and on"\n'
-        assert getting.process.wait() == 141
-        assert getting.err == ""
 
 
 # --- into a file
@@ -221,3 +219,24 @@ def test_ctrl_c_keeps_what_came_in_the_part_file(tmp_path: Path) -> None:
     assert (done.code, done.told) == (130, "interrupted")
     assert part.read_bytes() == b"1\n"
     assert not file.exists()
+
+
+def test_output_to_a_pipe_is_written_to_the_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with answering(whole("application/json", b"[1,2]")) as url:
+        done = run("get", url, "-o", str(pipe))
+    reader.join(20)
+    assert (done.code, read, pipe.is_fifo()) == (0, [b"1\n2\n"], True)
+
+
+def test_output_to_a_link_is_written_to_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with answering(whole("application/json", b"[1]")) as url:
+        done = run("get", url, "-o", str(tmp_path / "link"))
+    assert done.code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"1\n"

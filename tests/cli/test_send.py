@@ -107,6 +107,13 @@ async def test_the_method_the_headers_and_the_format_of_the_file_can_be_given(se
     assert (upload.headers["X-Token"], upload.headers["Content-Type"]) == ("a", "application/jsonl")
 
 
+async def test_a_method_that_is_no_word_is_refused(server: Server, tmp_path: Path) -> None:
+    file = folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson"
+    done = await send(file, server.url, "--method", "B@D")
+    assert (done.code, done.told) == (2, "Invalid value for --method: got 'B@D', expected a word such as POST")
+    assert server.uploads.empty()
+
+
 async def test_an_empty_file_is_an_empty_whole_upload(server: Server, tmp_path: Path) -> None:
     assert (await send(folder_of(tmp_path, {"rows.ndjson": b""}) / "rows.ndjson", server.url)).code == 0
     assert server.uploads.get_nowait()[2:] == (b"", True)

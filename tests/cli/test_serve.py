@@ -18,7 +18,7 @@ from chunkwise.cli.listening import _OneLine
 from chunkwise.cli.publishing import Published
 from chunkwise.cli.serve import make_app
 from chunkwise.formats import FORMATS
-from tests.cli.running import Done, Serving, curl, folder_of, serving, started
+from tests.cli.running import Done, Serving, curl, folder_of, run, serving, started
 from tests.needs import needs_curl
 
 pytestmark = needs_curl
@@ -376,3 +376,12 @@ def test_of_a_failure_that_nobody_has_foreseen_the_traceback_is_told() -> None:
             told.append(_OneLine().formatException(sys.exc_info()))
     assert told[0].startswith("Traceback")
     assert told[1] == "  the file is gone"
+
+
+def test_a_file_comes_over_a_websocket_as_it_is_and_selected(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"rows.json": json.dumps(ROWS)})
+    with serving(tmp_path) as served:
+        url = served.url("/rows.json").replace("http:", "ws:")
+        whole, selected = run("get", url), run("get", f"{url}?path=item.name&limit=2")
+    assert (whole.code, [json.loads(line) for line in whole.lines]) == (0, ROWS)
+    assert (selected.code, [json.loads(line) for line in selected.lines]) == (0, [row["name"] for row in ROWS[:2]])

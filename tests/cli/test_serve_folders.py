@@ -10,7 +10,10 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from chunkwise.cli.publishing import find_files
+from chunkwise.cli.serve import make_app
 from tests.cli.running import Serving, curl, folder_of, run, serving
 from tests.needs import needs_curl, needs_linux
 
@@ -213,3 +216,13 @@ def test_a_host_that_is_not_this_machines_is_named(tmp_path: Path) -> None:
         done = run("serve", "--host", host, "--port", 0, folder)
         assert done.code == 3
         assert host in done.told
+
+
+async def test_a_file_that_became_a_link_out_of_its_folder_is_not_served(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("[1]")
+    folder = folder_of(tmp_path / "published", {"rows.json": b"[2]"})
+    published = find_files([folder])
+    (folder / "rows.json").unlink()
+    (folder / "rows.json").symlink_to(tmp_path / "secret.json")
+    async with TestClient(TestServer(make_app(published))) as client, client.get("/rows.json") as response:
+        assert response.status == 404

@@ -1,25 +1,20 @@
 """`chunkwise serve` with databases: what a table's and a query's route answers, and that nothing is written."""
 
-import io
 import json
-import os
 import re
-import signal
 import socket
-import sqlite3
 from collections.abc import Iterator
-from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import rich_click as click
 
-from chunkwise.cli import app, databases
+from chunkwise.cli import databases
 from chunkwise.cli.databases import open_database
 from chunkwise.cli.tables import find_rows
-from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, in_postgres, published
-from tests.cli.running import CHUNKWISE, Done, Serving, curl, folder_of, run, serving, started
+from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, in_postgres, published, shop_in, told
+from tests.cli.running import Serving, curl, run, serving
 from tests.cli.test_serve import problem, status_and_body
 from tests.databases import Database, Postgres
 from tests.needs import needs_curl, needs_postgres
@@ -29,10 +24,7 @@ pytestmark = needs_curl
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("databases") / "shop.db"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(";".join(TABLES))
-    return file
+    return shop_in(tmp_path_factory.mktemp("databases"))
 
 
 @pytest.fixture(scope="module")
@@ -75,27 +67,6 @@ def test_with_a_query_no_table_is_published_that_is_not_named(shop: Path) -> Non
     with serving(f"sqlite:///{shop}", "--query", "one=select 1 as n") as running:
         assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/one"]
         assert problem(status_and_body(running.url("/products")))["status"] == 404
-
-
-def test_a_file_and_a_table_of_one_route_are_refused(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, {"rows.json": "[1, 2]"})
-    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
-        connection.execute('create table "rows.json" (id integer primary key)')
-    assert told(folder, f"sqlite:///{tmp_path}/shop.db") == (
-        2,
-        "a file and a table would both be /rows.json: choose with --table",
-    )
-
-
-def test_files_and_databases_are_published_together(shop: Path, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, {"rows.json": "[1, 2]"})
-    with serving(f"sqlite:///{shop}", folder, "--table", "products") as running:
-        entries = json.loads(curl(running.url("/")).out)
-        assert [entry["url"] for entry in entries] == ["/rows.json", "/products"]
-        assert json.loads(curl(running.url("/rows.json")).out) == [1, 2]
-        assert json.loads(curl(running.url("/products")).out) == PRODUCTS
-        page = curl(running.url("/"), "-H", "Accept: text/html").out.decode()
-        assert page.index("<h1>Files</h1>") < page.index("<h1>Tables</h1>")
 
 
 @pytest.mark.parametrize("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
@@ -262,37 +233,6 @@ def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(serv
     assert shop.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--table", "products", *(f"--query={name}={query}" for name, query in QUERIES.items())], "1 table and 4 que"),
-        (["--table", "products", "--table", "pairs", "--query", "one=select 1 as n"], "2 tables and 1 query at"),
-        (["--query", "one=select 1 as n", "--query", "two=select 2 as n"], "2 queries at"),
-    ],
-)
-def test_the_first_line_tells_tables_and_queries_apart(shop: Path, words: list[str], expected: str) -> None:
-    with started(*CHUNKWISE, "serve", "--port", 0, f"sqlite:///{shop}", *words) as running:
-        assert running.stdout.readline().decode().startswith(expected)
-
-
-def printed_lines(*words: object) -> tuple[str, list[str]]:
-    """Where a server was, and what it has printed."""
-    with serving(*words) as running:
-        running.running.signal(signal.SIGTERM)
-        return running.base, running.running.end().out.decode().splitlines()
-
-
-def test_it_prints_a_line_to_try_for_each_query(shop: Path) -> None:
-    queries = {"one": "select 1 as n", "between": "select * from products where price > :low and price < :high"}
-    queries.update({f"more{n}": f"select {n} as n" for n in range(3)})
-    base, lines = printed_lines(f"sqlite:///{shop}", *(f"--query={name}={text}" for name, text in queries.items()))
-    assert f"  curl -N '{base}/between?low=1&high=1'" in lines
-    for name in queries:
-        assert any(line.startswith((f"  curl -N '{base}/{name}?", f"  curl -N '{base}/{name}'")) for line in lines)
-    base, lines = printed_lines(f"sqlite:///{shop}", "--query", "named=select id from products where name = :na")
-    assert [line for line in lines if line] == [f"  curl -N '{base}/named?na=1'"]
-
-
 @in_postgres
 async def test_what_it_prints_for_a_query_has_values_of_its_types(database: Database) -> None:
     types = ["int", "numeric", "float8", "text", "bool", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"]
@@ -310,16 +250,7 @@ async def test_what_it_prints_for_a_query_has_values_of_its_types(database: Data
 # --- what cannot be served
 
 
-def told(*words: object, cwd: Path = Path()) -> tuple[int, str]:
-    """The exit code and the line on stderr, without a process of its own: there are many of them."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), chdir(cwd):
-        code = app.run(["serve", "--port", "0", *map(str, words)])
-    assert out.getvalue() == ""
-    return code, Done(code, b"", err.getvalue()).told
-
-
-def test_words_that_are_off_are_usage_errors(shop: Path, tmp_path: Path) -> None:
+def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
     url = f"sqlite:///{shop}"
     assert told(url, "--table", "nothing") == (2, f"Invalid value for --table: there is no table 'nothing' in {shop}")
     assert told(url, "--table", "products; drop table products")[0] == 2
@@ -334,7 +265,6 @@ def test_words_that_are_off_are_usage_errors(shop: Path, tmp_path: Path) -> None
     assert told(url, "--query", "a=select 1", "--query", "a=select 2")[0] == 2
     assert told(url, url, "--query", "a=select 1")[0] == 2
     assert told(url, url) == (2, "two tables or queries would both be /cheap: choose with --table")
-    assert told(tmp_path, "--table", "x") == (2, "Invalid value for --table: is of a database, and none is named")
     assert told("sqlite://")[0] == 2
     assert told("sqlite:///:memory:")[0] == 2
 
@@ -443,21 +373,6 @@ async def test_postgresql_is_served_by_any_of_its_names(database: Database, sche
     with serving(url, "--table", "products", "--table", "other.things") as running:
         assert json.loads(curl(running.url("/products")).out) == PRODUCTS
         assert json.loads(curl(running.url("/other.things")).out) == []
-
-
-def test_without_the_extra_a_sentence_names_it(shop: Path, tmp_path: Path) -> None:
-    for missing in ("sqlalchemy", "asyncpg"):
-        (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = run("serve", f"sqlite:///{shop}", env=environment)
-        assert (done.code, done.told) == (2, "databases need the extra 'sql': pip install 'chunkwise[sql]'")
-
-
-def test_another_module_that_is_missing_is_not_told_to_be_the_extra(shop: Path, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['chunkwise.cli.tables'] = None")
-    done = run("serve", f"sqlite:///{shop}", env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert done.code == 1
-    assert done.told.startswith("ModuleNotFoundError: ")
 
 
 @in_postgres

@@ -81,13 +81,6 @@ async def test_characters_that_any_chunk_cuts_are_whole() -> None:
     assert len(shown) > 3
 
 
-def test_without_a_demo_it_says_that_nobody_is_there(unused_tcp_port: int) -> None:
-    done = run("demo", "--client", "--port", unused_tcp_port)
-    assert done.code == 3
-    assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
-    assert done.told.endswith(f"start it with: python -m chunkwise demo --port {unused_tcp_port}")
-
-
 def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> None:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
@@ -96,12 +89,6 @@ def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> N
     assert (done.code, done.err) == (0, "")
     assert done.lines[-1].strip() == b"this client needs the extra 'demo': pip install 'chunkwise[demo]'"
     assert b"STROM" in done.out
-
-
-def test_the_server_has_no_interval_of_its_own() -> None:
-    done = run("demo", "--interval", "1")
-    assert done.code == 2
-    assert "--client" in done.told
 
 
 def test_another_module_that_is_missing_is_not_told_to_be_the_extra() -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from chunkwise.sources.files import file_source
 
+LINES = "".join(f"{number}\n" for number in range(100))
+
 
 async def items_from(file: Path, format: str, start: int, path: str = "", **options: Any) -> list[Any]:
     source = file_source(file, format, path, **options).start(start)
@@ -14,4 +16,10 @@ async def items_from(file: Path, format: str, start: int, path: str = "", **opti
 def written_file(folder: Path, content: str | bytes) -> Path:
     file = folder / "file"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def kept_in(folder: Path) -> Path:
+    """The one index that a folder has."""
+    [file] = folder.iterdir()
     return file

@@ -8,22 +8,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
-import msgspec
 import pytest
 
 from chunkwise.formats.contract import Checkpoint
 from chunkwise.sources import file_index, index_cache
 from chunkwise.sources.file_index import FileVersion
 from tests.needs import needs_linux
-from tests.sources.reading import items_from, written_file
-
-
-def kept_in(folder: Path) -> Path:
-    [file] = folder.iterdir()
-    return file
-
-
-LINES = "".join(f"{number}\n" for number in range(100))
+from tests.sources.reading import LINES, items_from, kept_in, written_file
 
 
 @pytest.mark.parametrize(
@@ -45,52 +36,6 @@ async def test_a_damaged_index_is_made_again(tmp_path: Path, small: Path, damage
     kept.write_bytes(damage(good))
     assert await items_from(file, "ndjson", 90) == list(range(90, 100))
     assert kept.read_bytes() == good
-
-
-async def test_an_index_that_is_none_though_its_sum_is_right_is_made_again(tmp_path: Path, small: Path) -> None:
-    file = written_file(tmp_path, LINES)
-    await items_from(file, "ndjson", 0)
-    kept = kept_in(small)
-    good = kept.read_bytes()
-    for data in (b"", b"\xc1", b"\x90", good[16:].replace(b"\x01", b"\x02", 1)):
-        kept.write_bytes(file_index._digest(data) + data)
-        assert await items_from(file, "ndjson", 90) == list(range(90, 100))
-        assert kept.read_bytes() == good
-
-
-async def test_places_that_no_index_can_have_though_its_sum_is_right_are_found_again(
-    tmp_path: Path, small: Path
-) -> None:
-    """The file has 290 bytes and 100 items."""
-    file = written_file(tmp_path, LINES)
-    await items_from(file, "ndjson", 0)
-    kept = kept_in(small)
-    good = kept.read_bytes()
-    version, key, file_version, *_ = msgspec.msgpack.decode(good[16:])
-    most = file_index._MAX_PLACES
-    for spacing, befores, places in (
-        (1, [b""], [(-5, 30, 0)]),
-        (1, [b""], [(80, -3, 0)]),
-        (1, [b""], [(0, 3, 0)]),
-        (1, [b""], [(291, 90, 0)]),
-        (1, [b""], [(2**63, 90, 0)]),
-        (1, [b""], [(290, 291, 0)]),
-        (1, [b""], [(80, 30, 0), (20, 40, 0)]),
-        (1, [b""], [(20, 40, 0), (80, 30, 0)]),
-        (1, [b""], [(20, 10, 1)]),
-        (1, [b"", b"1\n"], [(20, 10, -1)]),
-        (1, [b"", b""], [(20, 10, 0)]),
-        (1, [bytes([number]) for number in range(17)], []),
-        (1, [b"x" * (64 * 1024 + 1)], []),
-        (1, [b""], [(20, 10, 0)] * (most + 1)),
-        (0, [b""], []),
-        (291, [b""], []),
-    ):
-        data = msgspec.msgpack.encode([version, key, file_version, spacing, befores, places])
-        kept.write_bytes(file_index._digest(data) + data)
-        assert len(index_cache.load(file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat()))) == 0
-        assert await items_from(file, "ndjson", 90) == list(range(90, 100))
-        assert kept.read_bytes() == good
 
 
 @needs_linux

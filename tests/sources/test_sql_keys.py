@@ -150,6 +150,75 @@ async def test_a_column_without_a_type_is_no_key(database: Database) -> None:
         await sql.table(database.engine, "t")
 
 
+# --- what is no key
+
+
+@everywhere
+async def test_what_is_not_there_is_refused(database: Database) -> None:
+    await database.run("create table points (id integer primary key, name text)", "insert into points values (1, 'x')")
+    for name in ("nothing", "points; drop table points", 'points"', "", "points.id", "POINTS\0", "*"):
+        with pytest.raises(LookupError, match="there is no table"):
+            await sql.table(database.engine, name)
+    for column in ("nothing", "id; drop table points", 'id"', "", "1", "*", "id desc", "(select 1)"):
+        with pytest.raises(LookupError, match="has no column"):
+            await sql.table(database.engine, "points", column)
+        with pytest.raises(LookupError, match="has no column"):
+            await sql.table(database.engine, "points", ["id", column])
+        with pytest.raises(LookupError, match="has no column"):
+            await sql.table(database.engine, "points", columns=["id", column])
+    assert len(await database.run("select * from points")) == 1
+
+
+@everywhere
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: Database) -> None:
+    await database.run(
+        "create table t (id integer primary key, a integer not null, b integer unique, c integer not null)",
+        "create unique index partial on t (a) where a > 5",
+        "create unique index expression on t (abs(c))",
+        "create unique index pair on t (a, c)",
+        "create table bare (n integer not null)",
+    )
+    for name in ("a", "c"):
+        with pytest.raises(ValueError, match=rf"{name} of table 't' is not unique: add its primary key, id"):
+            await sql.table(database.engine, "t", name)
+    with pytest.raises(ValueError, match="'b' of table 't' may be NULL"):
+        await sql.table(database.engine, "t", "b")
+    with pytest.raises(ValueError, match="'b' of table 't' may be NULL"):
+        await sql.table(database.engine, "t", ["b", "id"])
+    with pytest.raises(ValueError, match="'bare' has no primary key"):
+        await sql.table(database.engine, "bare")
+    with pytest.raises(ValueError, match="n of table 'bare' is not unique"):
+        await sql.table(database.engine, "bare", "n")
+    assert (await sql.table(database.engine, "t", ["c", "a"])).key == ("c", "a")
+
+
+@in_postgres
+@pytest.mark.parametrize("declared", ["interval", "inet", "int4range", "integer[]", "jsonb", "timestamptz[]"])
+async def test_types_that_no_client_could_send_back_are_no_keys(database: Database, declared: str) -> None:
+    await database.run(f"create table t (k {declared} primary key)")
+    with pytest.raises(TypeError, match="column 'k' is of type"):
+        await sql.table(database.engine, "t")
+
+
+@in_sqlite
+@pytest.mark.parametrize(
+    ("declared", "stored", "told"),
+    [
+        ("text", "x'00'", "has there a bytes, expected a text"),
+        ("blob", "'abcd'", "has there a str, expected bytes"),
+        ("int", "'x'", "has there a str, expected a whole number"),
+    ],
+)
+async def test_a_key_of_sqlite_that_is_none_of_its_columns_type_fails_rather_than_leave_rows_out(
+    database: Database, declared: str, stored: str, told: str
+) -> None:
+    await database.run(f"create table t (k {declared} primary key not null)", f"insert into t values ({stored})")
+    source = await sql.table(database.engine, "t")
+    with pytest.raises(ValueError, match=told):
+        await items_of(source.start())
+
+
 # --- keys as clients send them
 
 

@@ -1,0 +1,93 @@
+"""`chunkwise get` over a WebSocket, as over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+import chunkwise
+from tests.cli.running import CHUNKWISE, run, started
+
+ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}, {"n": 3, "name": ""}]
+
+
+def lines_of(rows: object) -> list[bytes]:
+    assert isinstance(rows, list)
+    return [json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() for row in rows]
+
+
+class Server:
+    """A server whose rows, all but the first, wait until they may go."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.go = asyncio.Event()
+        self.fails = False
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, self._rows())
+
+    async def _rows(self) -> AsyncIterator[object]:
+        yield ROWS[0]
+        await self.go.wait()
+        for row in ROWS[1:]:
+            yield row
+        if self.fails:
+            raise web.HTTPConflict(text="no more")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    kept = Server()
+    app = web.Application()
+    app.router.add_get("/rows", kept.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kept.url = f"ws://127.0.0.1:{runner.addresses[0][1]}"
+        yield kept
+    finally:
+        await runner.cleanup()
+
+
+async def test_writes_each_item_as_it_comes(server: Server) -> None:
+    with started(*CHUNKWISE, "get", f"{server.url}/rows") as running:
+        first = await asyncio.to_thread(running.stdout.readline)
+        assert first.rstrip() == lines_of(ROWS)[0]
+        server.go.set()
+        done = await asyncio.to_thread(running.end)
+    assert (done.code, done.lines) == (0, lines_of(ROWS)[1:])
+
+
+async def test_selects_and_converts(server: Server, tmp_path: Path) -> None:
+    server.go.set()
+    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "--path", "name")
+    assert (done.code, done.lines) == (0, lines_of([row["name"] for row in ROWS]))
+    file = tmp_path / "rows.json"
+    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "--format", "json", "-o", file)
+    assert (done.code, json.loads(file.read_bytes())) == (0, ROWS)
+
+
+async def test_of_a_stream_that_fails_writes_what_came_and_exits_4(server: Server, tmp_path: Path) -> None:
+    server.fails = True
+    server.go.set()
+    done = await asyncio.to_thread(run, "get", f"{server.url}/rows")
+    assert (done.code, done.lines) == (4, lines_of(ROWS))
+    assert done.told == "the other side closed the WebSocket with 1011: Conflict"
+    file = tmp_path / "rows.json"
+    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "-o", file)
+    assert (done.code, file.exists()) == (4, False)
+
+
+async def test_of_a_refused_handshake_exits_4(server: Server) -> None:
+    done = await asyncio.to_thread(run, "get", f"{server.url}/nothing")
+    assert (done.code, done.told) == (4, "the server answered the WebSocket's handshake with 404 Not Found")
+
+
+def test_with_nobody_there_exits_3() -> None:
+    done = run("get", "ws://127.0.0.1:1/rows")
+    assert (done.code, done.told) == (3, "cannot connect to 127.0.0.1:1: Connection refused")

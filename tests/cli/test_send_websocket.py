@@ -1,0 +1,62 @@
+"""`chunkwise send` over a WebSocket, as over HTTP: each item is a message, and each of the answer's a line."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+import chunkwise
+from tests.cli.running import folder_of, run
+
+
+class Server:
+    """A server that says again what it hears."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.heard: list[object] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, self._heard(request))
+
+    async def _heard(self, request: web.Request) -> AsyncIterator[object]:
+        async for item in chunkwise.items(request):
+            self.heard.append(item)
+            yield item
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    kept = Server()
+    app = web.Application()
+    app.router.add_route("*", "/echo", kept.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kept.url = f"ws://127.0.0.1:{runner.addresses[0][1]}"
+        yield kept
+    finally:
+        await runner.cleanup()
+
+
+async def test_sends_the_items_of_a_file_and_writes_those_of_the_answer(server: Server, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"rows.csv": "n,name\n1,é\n2,b\n"})
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.csv", f"{server.url}/echo")
+    assert (done.code, done.lines) == (0, ['{"n":"1","name":"é"}'.encode(), b'{"n":"2","name":"b"}'])
+    assert server.heard == [{"n": "1", "name": "é"}, {"n": "2", "name": "b"}]
+
+
+async def test_of_a_file_that_goes_bad_exits_6_behind_what_was_whole(server: Server, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"rows.ndjson": '{"n":1}\n{oops\n'})
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", f"{server.url}/echo")
+    assert (done.code, server.heard) == (6, [{"n": 1}])
+    assert "(format ndjson, item 1, byte 9)" in done.told
+
+
+async def test_over_a_websocket_takes_no_other_method(server: Server, tmp_path: Path) -> None:
+    folder_of(tmp_path, {"rows.ndjson": "1\n"})
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", f"{server.url}/echo", "--method", "PUT")
+    assert (done.code, server.heard) == (2, [])
