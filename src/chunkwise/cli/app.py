@@ -130,8 +130,8 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 
     With --output, a file that is not whole has .part behind its name, and beside it stands what is known of it, in
     .part.state. Run again with the same words, it goes on with that file, unless --path selects what is in it. Else
-    it begins again, and says why. Where the items have changed meanwhile (another ETag), it fails, and says which file to
-    delete.
+    it begins again, and says why. Where the items have changed meanwhile (another ETag), it fails, and says which file
+    to delete.
     """
     return get(**options)
 
