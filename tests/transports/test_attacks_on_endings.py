@@ -247,16 +247,6 @@ async def test_no_line_of_a_header_of_several_is_lost(name: str, values: tuple[s
     assert values[1] in sent
 
 
-async def test_a_refusal_keeps_its_cookies() -> None:
-    async def refusing() -> AsyncIterator[int]:
-        error = web.HTTPUnauthorized()
-        error.del_cookie("session")
-        raise error
-        yield 1
-
-    assert any(line.startswith("Set-Cookie") for line in await head_of(streams(refusing, "ndjson")))
-
-
 @pytest.mark.parametrize("name", ["stall_seconds", "keepalive_seconds"])
 async def test_negative_seconds_are_refused(name: str) -> None:
     # -1 makes the loop spin, and floods the client with white space.
