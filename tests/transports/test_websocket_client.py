@@ -181,6 +181,21 @@ async def test_pings_keep_it_alive() -> None:
         assert await all_of(url, idle_seconds=0.5) == []
 
 
+async def test_a_message_that_comes_slowly_is_no_silence() -> None:
+    """aiohttp's own timeout for a message is over before it is whole, and that again and again."""
+
+    async def talk(peer: Peer) -> None:
+        data = frame('"' + "x" * 100_000 + '"')
+        for start in range(0, len(data), 5000):
+            await peer.send(data[start : start + 5000])
+            await asyncio.sleep(0.1)
+        await peer.send(complete(1))
+        await peer.hear_all()
+
+    async with server(talk) as url:
+        assert await all_of(url, idle_seconds=0.7) == ["x" * 100_000]
+
+
 # ---- leaving
 
 
