@@ -113,16 +113,6 @@ async def test_its_face_is_that_of_http_but_for_the_response() -> None:
                 _ = stream.websocket
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"data": b"1"}, {"json": 1}, {"method": "POST"}, {"data": {"a": "b"}}],
-    ids=repr,
-)
-async def test_nothing_else_is_sent_over_a_websocket(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="WebSocket"):
-        await all_of("ws://127.0.0.1:1/0", **options)
-
-
 # ---- handshakes that go wrong
 
 
