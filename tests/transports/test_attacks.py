@@ -58,17 +58,6 @@ async def test_http_1_0_with_keep_alive_ends_when_the_stream_does() -> None:
     assert answer.endswith(b"\r\n\r\n1\n2\n")
 
 
-@pytest.mark.parametrize("options", [{"headers": {"content-length": "4"}}, {"status": 204}, {"status": 304}])
-async def test_what_would_make_a_stream_look_whole_is_refused(options: dict[str, Any]) -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        with pytest.raises(ValueError):
-            await chunkwise.respond(request, two(), "ndjson", **options)
-        return web.Response(text="refused")
-
-    async with serving(handler) as server, ClientSession() as session, session.get(server.make_url("/")) as response:
-        assert await response.text() == "refused"
-
-
 async def test_a_signal_that_sets_a_length_breaks_the_stream() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, two(), "ndjson")
@@ -134,12 +123,6 @@ async def test_a_document_is_uploaded_as_one() -> None:
 async def test_a_function_is_no_source() -> None:
     with pytest.raises(TypeError, match="call it"):
         chunkwise.body(two, "json")
-
-
-@pytest.mark.parametrize("message", [7, None])
-async def test_what_is_no_message_is_told(message: Any) -> None:
-    with pytest.raises(TypeError, match="a message is"):
-        chunkwise.items(message, format="json")
 
 
 async def test_a_document_is_not_offered_as_csv() -> None:

@@ -247,33 +247,6 @@ async def test_no_line_of_a_header_of_several_is_lost(name: str, values: tuple[s
     assert values[1] in sent
 
 
-async def test_a_refusal_keeps_its_cookies() -> None:
-    async def refusing() -> AsyncIterator[int]:
-        error = web.HTTPUnauthorized()
-        error.del_cookie("session")
-        raise error
-        yield 1
-
-    assert any(line.startswith("Set-Cookie") for line in await head_of(streams(refusing, "ndjson")))
-
-
-@pytest.mark.parametrize("name", ["stall_seconds", "keepalive_seconds"])
-async def test_negative_seconds_are_refused(name: str) -> None:
-    # -1 makes the loop spin, and floods the client with white space.
-    options: Any = {name: -1}
-    refused: list[bool] = []
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        try:
-            return await chunkwise.respond(request, rows(), "json", **options)
-        except ValueError:
-            refused.append(True)
-            raise web.HTTPInternalServerError from None
-
-    await head_of(handler)
-    assert refused
-
-
 # What the client makes of answers
 
 RECORD = b' {"stream-end":{"status":"%b","items":2}}\n'

@@ -17,8 +17,7 @@ from aiohttp import ClientSession, web
 from chunkwise import Outcome, StreamError, body, items, open_stream, respond, setup
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.transports.frames import PING, TEXT, closing, frame, framed, handshake, opened
-from tests.transports.sockets_of_servers import Peer, complete, server
-from tests.transports.sockets_of_servers import frame as unmasked
+from tests.transports.sockets_of_servers import Peer, server
 from tests.transports.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.watched import watched
 from tests.transports.wire import serving, streams
@@ -237,27 +236,6 @@ async def test_items_before_one_that_is_too_large_are_sent() -> None:
         frames = await peer.read_to_close()
     assert [each.item for each in frames[:-1]] == ["before"]
     assert frames[-1].closing[0] == 1011
-
-
-# ---- bytes that come are taken for silence
-
-
-async def test_a_message_that_comes_slowly_is_no_silence() -> None:
-    async def talk(peer: Peer) -> None:
-        data = unmasked('"' + "x" * 100_000 + '"')
-        for start in range(0, len(data), 5000):
-            await peer.send(data[start : start + 5000])
-            await asyncio.sleep(0.1)
-        await peer.send(complete(1))
-        await peer.hear_all()
-
-    async with (
-        server(talk) as url,
-        ClientSession() as session,
-        asyncio.timeout(10),
-        open_stream(session, url, idle_seconds=0.7) as stream,
-    ):
-        assert [len(item) async for item in stream] == [100_000]
 
 
 # ---- log injection

@@ -1,4 +1,4 @@
-"""Reading and writing at once, over every wire; and uploads that a server's stop meets."""
+"""Reading and writing at once, over every wire."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,10 +8,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 import chunkwise
-from chunkwise import RemoteError
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.watched import watched
-from tests.transports.wire import Handler, serving
+from tests.transports.wire import serving
 
 METHODS = {"http": "POST", "ws": "GET"}
 every_wire = pytest.mark.parametrize("wire", METHODS)
@@ -91,43 +89,3 @@ async def test_a_generator_that_is_spent_is_no_empty_stream(kind: str) -> None:
 
 def iter_of_one() -> Any:
     yield 1
-
-
-def importing(came: list[Any]) -> Handler:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        async for batch in chunkwise.items(request).batches():
-            came.extend(batch)
-        return web.json_response(len(came))
-
-    return handler
-
-
-async def test_an_upload_that_the_servers_stop_meets_fails_in_time_behind_what_had_come() -> None:
-    came: list[Any] = []
-    began = asyncio.Event()
-
-    async def slow() -> AsyncIterator[int]:
-        yield 1
-        yield 2
-        began.set()
-        await asyncio.Event().wait()
-
-    async def send(port: int) -> None:
-        async with (
-            ClientSession() as session,
-            chunkwise.open_stream(
-                session, f"http://127.0.0.1:{port}/0", method="POST", data=chunkwise.body(slow(), "ndjson")
-            ) as stream,
-        ):
-            async for _ in stream:
-                pass
-
-    async with asyncio.timeout(GUARD_SECONDS), watched(importing(came), grace_seconds=0.2) as server:
-        sending = asyncio.create_task(send(server.port))
-        await began.wait()
-        while len(came) < 2:
-            await asyncio.sleep(0.01)
-        await server.runner.cleanup()
-        with pytest.raises(RemoteError) as caught:
-            await sending
-    assert (caught.value.status, caught.value.problem["title"], came) == (503, "Going Away", [1, 2])

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from chunkwise import respond
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS
-from chunkwise.transports.negotiation import FormatChoice, negotiate, offered, parse_accept, prefers
+from chunkwise.transports.negotiation import FormatChoice, negotiate, negotiate_coding, offered, parse_accept, prefers
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -94,6 +94,37 @@ def test_only_what_is_offered_is_taken() -> None:
     assert negotiate(["application/json, text/csv;q=0.1"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["*/*"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["application/json"], offered(["csv", "ndjson"])) is None
+
+
+CODING_CASES: list[tuple[list[str], str | None]] = [
+    # who says nothing may understand nothing
+    ([], "identity"),
+    ([""], "identity"),
+    (["compress"], "identity"),
+    # what is named is liked better than nothing, however little; of the same weight, the server's favourite
+    (["br;q=0.001"], "br"),
+    (["deflate, gzip, br"], "gzip"),
+    (["gzip;q=0.5, br"], "br"),
+    (["gzip;q=0.5", "br;q=0.4"], "gzip"),
+    (["GZip"], "gzip"),
+    (["x-gzip"], "gzip"),  # RFC 9110 §8.4.1.3
+    (["gzip;q=0.5, identity"], "identity"),
+    (["*"], "zstd"),
+    (["*;q=0.5, br"], "br"),
+    (["*;q=0.5, identity"], "identity"),
+    # refusals
+    (["gzip;q=0"], "identity"),
+    (["zstd;q=0, *"], "gzip"),
+    (["*;q=0, br"], "br"),
+    (["*;q=0, identity"], "identity"),
+    (["*;q=0"], None),
+    (["identity;q=0, compress"], None),
+]
+
+
+@pytest.mark.parametrize(("accept_encoding", "expected"), CODING_CASES)
+def test_the_client_gets_the_coding_that_it_likes_best(accept_encoding: list[str], expected: str | None) -> None:
+    assert negotiate_coding(accept_encoding, ["zstd", "gzip", "br"]) == expected
 
 
 def test_a_preference_is_a_name_and_not_what_is_quoted_behind_another() -> None:

@@ -12,8 +12,9 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import Outcome, open_stream, respond
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, row
+from tests.transports.reading import NDJSON
 from tests.transports.watched import SMALL_BYTES, client_of, watched
-from tests.transports.wire import Handler, body_of, serving, streams, url_of
+from tests.transports.wire import Handler, body_of, connected, serving, streams, url_of
 
 ROWS = [row(index) for index in range(5)]
 
@@ -347,6 +348,24 @@ async def test_it_is_told_before_the_client_may_ask_again() -> None:
             await client.read_until(b'["complete"]')
     finally:
         await runner.cleanup()
+
+
+async def test_an_answer_that_has_begun_is_not_answered_a_second_time() -> None:
+    """Though the upload is bad: the client would take it for more of the first."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        async for _ in chunkwise.items(request):
+            pass
+        return response
+
+    async with watched(handler) as server, connected(server.port) as wire:
+        wire.writer.write(b"POST /0 HTTP/1.1\r\nHost: x\r\n" + NDJSON.encode() + b"\r\nContent-Length: 5\r\n\r\noops\n")
+        answer = await wire.read_to_end()
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"problem" not in answer
 
 
 async def test_without_setup_streams_work_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,6 +23,16 @@ def test_headers_tell_where_an_answer_begins() -> None:
     assert start_of({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == Start()
 
 
+def test_headers_tell_where_an_answer_ends_and_how_much_there_is() -> None:
+    assert start_of({"Content-Range": "items 5-9/10"}) == Start(5, last=9, total=10)
+    assert start_of({"Content-Range": "items 5-9/*"}) == Start(5, last=9)
+
+
+@pytest.mark.parametrize("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
+def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
+    assert start_of({"Content-Range": f"items {told}"}) == Start()
+
+
 @pytest.mark.parametrize(
     "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
 )

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from chunkwise import RemoteError, items, respond
-from chunkwise.transports.problems import retry_after_seconds
+from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -59,6 +59,21 @@ async def test_an_http_exception_keeps_its_status_its_reason_and_its_headers() -
     assert (status, content_type, reason) == (429, "application/problem+json", "Slow down")
     assert (headers["Retry-After"], headers["X-Own"]) == ("120", "1")
     assert msgspec.json.decode(body) == {"title": "Slow down", "status": 429}
+
+
+async def test_an_http_exception_keeps_its_cookies() -> None:
+    error = web.HTTPUnauthorized()
+    error.del_cookie("session")
+    status, _, headers, _, _ = await got(error)
+    assert status == 401
+    assert headers["Set-Cookie"].startswith('session=""; ')
+
+
+async def test_a_server_that_stops_says_when_to_come_again_on_another_connection() -> None:
+    answer = problem_of(GoingAway("of the log alone"))
+    assert (answer.status, answer.headers["Retry-After"], answer.keep_alive) == (503, "1", False)
+    told = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
+    assert answer.body == msgspec.json.encode(told)
 
 
 async def test_an_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, StreamReader, WSCloseCode, web
 
 import chunkwise
 from chunkwise import (
@@ -68,10 +68,21 @@ async def test_an_aiohttp_stream_reader_is_a_message() -> None:
             chunkwise.items(stream)
 
 
+@pytest.mark.parametrize("message", [7, None, "[1]"])
+def test_what_is_no_message_is_told(message: Any) -> None:
+    with pytest.raises(TypeError, match=f"a message is .* got {type(message).__name__}"):
+        chunkwise.items(message, format="json")
+
+
+@pytest.mark.parametrize("prefer", ["", "stream-end"])
 @pytest.mark.parametrize("name", NAMES)
-async def test_an_answer_in_any_format_is_items(name: str) -> None:
+async def test_an_answer_in_any_format_is_items(name: str, prefer: str) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name)
-    async with serving(source) as port, ClientSession() as session, session.get(url_of(port)) as response:
+    async with (
+        serving(source) as port,
+        ClientSession(headers={"Prefer": prefer}) as session,
+        session.get(url_of(port)) as response,
+    ):
         came, error = await read(chunkwise.items(response))
     assert decoded(name, came) == [row(index) for index in range(1000)]
     assert error is None
@@ -192,6 +203,14 @@ async def test_an_answer_of_an_error_status_is_a_remote_error() -> None:
             assert error.status == 404
 
 
+async def test_an_end_record_that_was_promised_is_no_item_and_must_come() -> None:
+    answer = (head(NDJSON, CHUNKED, "Preference-Applied: stream-end"), chunked(b"1\n"))
+    record = chunked(b' {"stream-end":{"status":"complete","items":1}}\n')
+    assert await answered(*answer, record, LAST) == ([1], None)
+    came, error = await answered(*answer, LAST)
+    assert (came, type(error)) == ([1], TruncatedError)
+
+
 async def test_batches_and_progress_work_over_the_network() -> None:
     async with (
         answering(head(NDJSON, CHUNKED), chunked(b"1\n2\n"), chunked(b"3\n"), LAST) as port,
@@ -268,6 +287,27 @@ async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
         looked.set()
         await read(stream)
     assert sizes == [120 * 1024] * 2
+
+
+async def test_a_websockets_handshake_brings_what_its_client_sends() -> None:
+    """Inside the source that answers it; it is a request like any other, but has no events."""
+
+    async def doubled(request: web.Request) -> AsyncIterator[int]:
+        with pytest.raises(TypeError, match="read it with items"):
+            chunkwise.events(request)
+        async for number in chunkwise.items(request, "n", type=int):
+            yield 2 * number
+
+    async with (
+        serving(chunkwise.streaming(doubled)) as port,
+        ClientSession() as session,
+        session.ws_connect(url_of(port)) as websocket,
+    ):
+        for number in (1, 2):
+            await websocket.send_json({"n": number})
+            assert await websocket.receive_json() == 2 * number
+        await websocket.send_json({"n": "no number"})
+        assert (await websocket.receive()).data == WSCloseCode.INVALID_TEXT
 
 
 async def test_a_websocket_brings_text_a_message_a_piece_and_no_events() -> None:

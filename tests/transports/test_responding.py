@@ -4,15 +4,18 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, WSCloseCode, WSServerHandshakeError, web
+from aiohttp.test_utils import TestServer
 
-from chunkwise import UnknownFormat, respond, streaming
+from chunkwise import UnknownFormat, respond, setup, streaming
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
+from chunkwise.sources.resumable import resumable
 from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, row
 from tests.transports.wire import Handler, body_of, connected, serving, streams, url_of
 
@@ -345,3 +348,135 @@ async def test_a_client_that_takes_no_coding_at_all_is_told_which_there_are() ->
         assert response.status == 406
         assert (await response.json(content_type=None))["available"] == ["zstd", "gzip", "br", "deflate", "identity"]
     assert held.ended is None
+
+
+class Unread:
+    """A source that must not be asked for an item; it tells whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def __aiter__(self) -> "Unread":
+        return self
+
+    async def __anext__(self) -> Any:
+        raise AssertionError("asked")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"headers": {"content-length": "4"}}, "headers name content-length"),  # a part of it would look whole
+        ({"headers": {"Transfer-Encoding": "identity"}}, "headers name Transfer-Encoding"),
+        ({"status": 101}, "status 101 has no content"),
+        ({"status": 204}, "status 204 has no content"),
+        ({"status": 304}, "status 304 has no content"),
+        ({"commit_after_seconds": -1}, "from 0 on, got -1"),
+        ({"keepalive_seconds": -1}, "from 0 on, got -1"),  # the loop would spin, and flood the client
+        ({"stall_seconds": -0.5}, "from 0 on, got -0.5"),
+    ],
+)
+async def test_what_cannot_be_a_stream_is_the_handlers_error_and_closes_the_source(
+    options: dict[str, Any], told: str
+) -> None:
+    source = Unread()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        with pytest.raises(ValueError, match=told):
+            await respond(request, source, **options)
+        return web.Response(text="refused")
+
+    assert (await got(handler))[2] == b"refused"
+    assert source.closed
+
+
+async def test_a_handler_that_comes_to_its_stream_when_the_server_stops_answers_so_and_closes_the_source() -> None:
+    source, app = Unread(), web.Application()
+    setup(app)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await app.shutdown()
+        return await respond(request, source)
+
+    app.router.add_get("/", handler)
+    async with TestServer(app) as server, ClientSession() as session, session.get(server.make_url("/")) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert (await response.json(content_type=None))["title"] == "Going Away"
+    assert source.closed
+
+
+async def test_a_websockets_handshake_is_answered_by_a_websocket_and_no_page_of_others_gets_one() -> None:
+    unread = Unread()
+    async with (
+        serving(streams(rows, "ndjson"), streams(lambda: ["a", "b\nc"], "text"), streams(lambda: unread)) as port,
+        ClientSession() as session,
+    ):
+        for path, expected in (("/0", [msgspec.json.encode(row(n)).decode() for n in range(3)]), ("/1", ["a", "b\nc"])):
+            async with session.ws_connect(url_of(port, path)) as websocket:
+                assert [message.data async for message in websocket] == expected
+                assert websocket.close_code == WSCloseCode.OK
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await session.ws_connect(url_of(port, "/2"), origin="http://evil.test")
+    assert (caught.value.status, unread.closed) == (403, True)
+
+
+async def test_of_a_resumable_source_a_client_gets_the_part_that_it_asks_for() -> None:
+    asked: list[int] = []
+
+    async def source(start: int) -> AsyncIterator[dict[str, str]]:
+        asked.append(start)
+        for index in range(start, 3):
+            yield row(index)
+
+    handler = streams(lambda: resumable(source, etag="v1", total=3), "ndjson", headers={"X-Own": "1"})
+    status, headers, data = await got(handler, Range="items=1-")
+    assert (status, headers["Content-Range"], headers["X-Own"]) == (206, "items 1-2/3", "1")
+    assert read_all("ndjson", data) == [row(1), row(2)]
+    status, headers, _ = await got(handler, Range="items=4-")
+    assert (status, headers["Content-Range"]) == (416, "items */3")
+    events = streams(lambda: resumable(source), "sse")
+    status, _, data = await got(events, **{"Last-Event-ID": "2"})
+    assert (status, data) == (204, b"")  # which tells a browser to come no more
+    status, headers, data = await got(handler, method="POST", Range="items=1-")  # RFC 9110 §14.2
+    assert (status, "Content-Range" in headers) == (200, False)
+    assert (len(read_all("ndjson", data)), asked[0], asked[-1]) == (3, 1, 0)
+
+
+async def test_on_a_unix_socket_http_1_0_gets_only_what_proves_its_end(tmp_path: Path) -> None:
+    """No such connection can be reset: a cut would look like the end (nginx's proxy_pass is HTTP/1.0 by default)."""
+    path, unread, app = str(tmp_path / "socket"), Unread(), web.Application()
+    app.router.add_get("/ndjson", streams(lambda: unread, "ndjson"))
+    app.router.add_get("/json", streams(rows, "json"))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path).start()
+
+        async def answer(target: str) -> bytes:
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(f"GET {target} HTTP/1.0\r\nHost: test\r\n\r\n".encode())
+            async with asyncio.timeout(GUARD_SECONDS):
+                came = await reader.read(-1)
+            writer.close()
+            return came
+
+        refusal, whole = await answer("/ndjson"), await answer("/json")
+    finally:
+        await runner.cleanup()
+    assert refusal.startswith(b"HTTP/1.0 505 ")
+    assert b"let the proxy speak HTTP/1.1" in refusal
+    assert unread.closed
+    assert whole.startswith(b"HTTP/1.0 200 ")
+    assert read_all("json", whole.partition(b"\r\n\r\n")[2]) == [row(0), row(1), row(2)]
+
+
+async def test_a_silence_is_filled_after_as_many_seconds_as_were_given() -> None:
+    held = Held()
+    async with serving(streams(held.rows, "ndjson", keepalive_seconds=0.01)) as port, connected(port) as wire:
+        wire.ask()
+        await wire.read_until(b"1\r\n\n\r\n" * 3)
+        held.go.set()
+        assert read_all("ndjson", body_of(await wire.read_until(b"\r\n0\r\n\r\n"))) == [row(0), row(1)]

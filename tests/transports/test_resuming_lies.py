@@ -129,8 +129,16 @@ async def test_what_cannot_be_the_rest_is_told(second: bytes, told: str) -> None
     assert told in str(error)
 
 
-async def test_a_part_that_nobody_asked_for_is_not_the_whole() -> None:
-    items, error, _ = await ask(answer(lines(5, 7), part="5-6/7"))
+async def test_a_bad_item_of_the_rest_is_told_by_its_place_in_the_whole() -> None:
+    items, error, _ = await ask(CUT, answer(b"5\noops\n", part="5-9/10"))
+    assert items == [*range(6)]
+    assert isinstance(error, chunkwise.DecodeError)
+    assert error.item_index == 6
+
+
+@pytest.mark.parametrize("first", [answer(lines(5, 7), part="5-6/7"), answer(b"", part="5-*/*", whole=False)])
+async def test_a_part_that_nobody_asked_for_is_not_the_whole(first: bytes) -> None:
+    items, error, _ = await ask(first)
     assert items == []
     assert isinstance(error, chunkwise.TruncatedError)
     assert "asked to go on with item 0, the server began with item 5" in str(error)
@@ -209,4 +217,5 @@ async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
         stream = await resuming.open_resuming(opened, connect, "", resuming.Policy(3, 30.0, restart=False), position)
         assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
         assert await read(stream) == ([*range(5, 10)], None)
+        assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
     assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

@@ -18,11 +18,11 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import Outcome, respond
 from chunkwise.transports import rounds, stalls
-from tests.flow.producing import GUARD_SECONDS, read_all, read_so_far, row
+from tests.flow.producing import GUARD_SECONDS, read_all, read_so_far, row, until
 from tests.needs import needs_linux
 from tests.transports import stalling_server
 from tests.transports.watched import LAST, SMALL_BYTES, Client, Watched, client_of, ends_whole, watched
-from tests.transports.wire import Handler, body_of
+from tests.transports.wire import Handler, body_of, talking
 
 STALL_SECONDS = 0.4
 SOON_SECONDS = STALL_SECONDS + 1.0
@@ -397,8 +397,58 @@ async def test_a_connection_without_a_socket_is_watched_by_its_buffer_alone() ->
         assert transport.is_closing()
 
 
+@needs_linux
+@pytest.mark.parametrize("leaving", [Client.half_close, Client.reset], ids=["closed", "reset"])
+async def test_a_client_that_leaves_is_seen_though_nobody_reads_its_connection(
+    leaving: Callable[[Client], None],
+) -> None:
+    watched_now, seen = asyncio.Event(), asyncio.Event()
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transport: Any = writer.transport
+        transport.pause_reading()
+        watch = stalls.StallWatch(transport, writer.get_extra_info("socket"), 0, lambda: 0)
+        assert not watch.has_left()
+        watched_now.set()
+        await until(watch.has_left)
+        watch.end()
+        seen.set()
+
+    async with talking(talk) as port, client_of(port) as client, asyncio.timeout(GUARD_SECONDS):
+        await watched_now.wait()
+        leaving(client)
+        await seen.wait()
+
+
+@needs_linux
+async def test_a_silence_is_as_long_as_no_byte_has_come() -> None:
+    begun, (reading, writing) = monotonic(), tcp_pair()
+    with reading, writing:
+        await until(lambda: (stalls.silent_seconds(reading) or 0) > 0.05)
+        assert (stalls.silent_seconds(reading) or 0) < monotonic() - begun + 0.05  # it is counted in ticks
+
+        def has_come() -> bool:
+            writing.send(b"x")
+            assert reading.recv(1) == b"x"
+            return (stalls.silent_seconds(reading) or 0) <= 0.05
+
+        await until(has_come)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connecting = socket.create_connection(listening.getsockname())
+        return listening.accept()[0], connecting
+
+
 def test_nobody_knows_what_waits_in_a_connection_that_was_closed() -> None:
     with socket.socket() as closed:
         pass
     assert (stalls.unsent_bytes(closed), stalls.silent_seconds(closed)) == (None, None)
     stalls.reset_when_closed(closed, yes=True)
+
+
+def test_a_server_that_stalls_is_told_with_the_seconds_that_it_had() -> None:
+    error = stalls.stalled_upload(0.5)
+    assert isinstance(error, TimeoutError)
+    assert str(error) == "the server took nothing of the upload for 0.5 seconds"

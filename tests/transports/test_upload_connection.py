@@ -1,24 +1,27 @@
 """transports/upload_connection.py: what waits when a source fails, stalls of sources that never wait, and TLS."""
 
 import asyncio
+import socket
 import ssl
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
 from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout, SocketTimeoutError, web
 
 import chunkwise
-from chunkwise import StalledError, TruncatedError
+from chunkwise import RemoteError, StalledError, TruncatedError
 from chunkwise.transports import upload_connection
 from chunkwise.transports.stalls import reset_when_closed
+from chunkwise.transports.uploading import ClosingPayload
 from tests.flow.producing import GUARD_SECONDS, row, until
 from tests.transports.reading import CHUNKED, LAST, NDJSON
 from tests.transports.test_attacks_on_endings import CERTIFICATE
-from tests.transports.test_uploads import Source, hold, posted, read_on, sent
+from tests.transports.test_uploads import PROBLEM, REFUSAL, Source, hold, posted, read_on, sent
 from tests.transports.wire import answering, chunked, head, serving, talking, url_of
 
 
@@ -100,6 +103,26 @@ async def test_a_stall_that_comes_to_a_source_that_never_waits_is_told_as_one() 
     assert fills.body.failure is raised.value
 
 
+async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
+    """Nor is its silence while it takes what the kernel holds for it: it can answer only then."""
+    size = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal size
+        came = b""
+        while not came.endswith(LAST):
+            data = await reader.read(150_000)
+            size += len(data)
+            came = (came + data)[-len(LAST) :]
+            await asyncio.sleep(0.02)
+        writer.write(head("Content-Type: application/x-ndjson", "Content-Length: 0"))
+
+    async with talking(talk) as port:
+        source = Source(8_000, size=1000)
+        assert await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.6) == ([], None)
+    assert size > 8_000_000
+
+
 async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
@@ -121,11 +144,16 @@ async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() 
             await anext(aiter(stream))
 
 
-async def test_a_server_that_ends_its_half_without_an_answer_ends_the_upload() -> None:
+@pytest.mark.parametrize("resets", [False, True], ids=["ends its half", "resets"])
+async def test_a_server_that_goes_without_an_answer_ends_the_upload(*, resets: bool) -> None:
     source = Source(size=1000)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
+        if resets:
+            reset_when_closed(writer.get_extra_info("socket"), yes=True)
+            writer.transport.abort()
+            return
         writer.write_eof()
         while await reader.read(65536):
             pass
@@ -135,6 +163,77 @@ async def test_a_server_that_ends_its_half_without_an_answer_ends_the_upload() -
     assert came == []
     assert isinstance(error, ClientConnectionError)
     assert source.closed == 1
+
+
+@contextmanager
+def refusing(read_bytes: int) -> Iterator[int]:
+    """A server on a bare socket that reads a little, answers, and closes with the rest unread; give its port."""
+    stop = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        while not stop.is_set():
+            connection, _ = listening.accept()
+            with connection, suppress(ConnectionError):
+                came = 0
+                while came < read_bytes and (data := connection.recv(65536)):
+                    came += len(data)
+                if not stop.is_set():
+                    connection.sendall(REFUSAL)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield port
+        finally:
+            stop.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            thread.join(GUARD_SECONDS)
+
+
+async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
+    """Bytes without one turn of the loop between them, made at some cost."""
+    try:
+        while True:
+            source.made += 1
+            time.sleep(0.0003)
+            yield b"1\n" * 20_000
+    finally:
+        source.closed += 1
+
+
+@pytest.mark.parametrize("read_bytes", [1, 200_000])
+async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+    """asyncio gives up the connection at the first write that is reset; the answer lies unread in the kernel then."""
+    seen: list[Any] = []
+    async with ClientSession() as session, asyncio.timeout(GUARD_SECONDS * 2):
+        with refusing(read_bytes) as port:
+            for _ in range(300):
+                source = Source()
+                body = ClosingPayload(hot_pieces(source), chunkwise.FORMATS["ndjson"])  # type: ignore[arg-type]
+                try:
+                    async with session.post(url_of(port), data=body) as response:
+                        made = source.made
+                        seen.append((response.status, await response.json(content_type=None)))
+                except ClientError as error:
+                    seen.append(error)
+                else:
+                    assert source.made == made, "the answer was there, and the source was still asked"
+                await body.wait_closed()
+                assert source.closed == 1
+    assert seen == [(413, PROBLEM)] * 300
+
+
+@pytest.mark.parametrize("read_bytes", [1, 200_000])
+async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+    with refusing(read_bytes) as port:
+        for _ in range(100):
+            source = Source(size=1000)
+            _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
+            assert isinstance(error, RemoteError)
+            assert (error.status, error.problem) == (413, PROBLEM)
+            assert source.closed == 1
 
 
 async def test_an_upload_through_tls_that_is_reset_ends() -> None:

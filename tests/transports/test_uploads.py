@@ -2,21 +2,20 @@
 
 import asyncio
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientConnectionError, ClientError, ClientSession, web
+from aiohttp import ClientConnectionError, ClientSession, web
 
 import chunkwise
 from chunkwise import RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.transports.uploading import ClosingPayload
-from tests.flow.producing import GUARD_SECONDS, Held, row, until
+from tests.flow.producing import GUARD_SECONDS, Held, row
 from tests.transports.wire import head, serving, talking, url_of
 
 LAST = b"0\r\n\r\n"
@@ -228,37 +227,6 @@ async def test_the_source_fails_after_the_answer_has_begun_and_no_plain_response
     assert came == [1]
 
 
-async def test_a_failure_that_was_caught_is_not_raised_again() -> None:
-    source = FailingLater()
-    async with (
-        talking(begin) as port,
-        asyncio.timeout(GUARD_SECONDS),
-        ClientSession() as session,
-        chunkwise.open_stream(
-            session, url_of(port), method="POST", data=chunkwise.body(source.rows(), "ndjson")
-        ) as stream,
-    ):
-        with pytest.raises(LookupError):
-            await read_on(stream, [], source.go.set)
-
-
-async def test_a_failure_that_nobody_has_seen_is_raised_at_the_end() -> None:
-    source = FailingLater()
-    body = chunkwise.body(source.rows(), "ndjson")
-
-    async def leave() -> None:
-        async with (
-            ClientSession() as session,
-            chunkwise.open_stream(session, url_of(port), method="POST", data=body),
-        ):
-            source.go.set()
-            await until(lambda: body.failure is not None)
-
-    async with talking(begin) as port, asyncio.timeout(GUARD_SECONDS):
-        with pytest.raises(LookupError):
-            await leave()
-
-
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Take nothing, until the client has gone."""
     transport = writer.transport
@@ -312,26 +280,6 @@ async def test_a_server_that_answers_and_then_takes_nothing_is_a_stall() -> None
     assert isinstance(body.failure, StalledError)
 
 
-async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
-    """Nor is its silence while it takes what the kernel holds for it: it can answer only then."""
-    size = 0
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal size
-        came = b""
-        while not came.endswith(LAST):
-            data = await reader.read(150_000)
-            size += len(data)
-            came = (came + data)[-len(LAST) :]
-            await asyncio.sleep(0.02)
-        writer.write(head("Content-Type: application/x-ndjson", "Content-Length: 0"))
-
-    async with talking(talk) as port:
-        source = Source(8_000, size=1000)
-        assert await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.6) == ([], None)
-    assert size > 8_000_000
-
-
 async def test_a_slow_source_is_no_stall() -> None:
     async def rows() -> AsyncIterator[dict[str, str]]:
         for index in range(3):
@@ -342,77 +290,6 @@ async def test_a_slow_source_is_no_stall() -> None:
     async with serving(reading.handle) as port:
         assert await sent(port, chunkwise.body(rows(), "ndjson"), idle_seconds=0.2) == ([3], None)
     assert (reading.came, reading.error) == ([row(index) for index in range(3)], None)
-
-
-@contextmanager
-def refusing(read_bytes: int) -> Iterator[int]:
-    """A server on a bare socket that reads a little, answers, and closes with the rest unread; give its port."""
-    stop = threading.Event()
-
-    def serve(listening: socket.socket) -> None:
-        while not stop.is_set():
-            connection, _ = listening.accept()
-            with connection, suppress(ConnectionError):
-                came = 0
-                while came < read_bytes and (data := connection.recv(65536)):
-                    came += len(data)
-                if not stop.is_set():
-                    connection.sendall(REFUSAL)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        try:
-            yield port
-        finally:
-            stop.set()
-            socket.create_connection(("127.0.0.1", port)).close()
-            thread.join(GUARD_SECONDS)
-
-
-async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
-    """Bytes without one turn of the loop between them, made at some cost."""
-    try:
-        while True:
-            source.made += 1
-            time.sleep(0.0003)
-            yield b"1\n" * 20_000
-    finally:
-        source.closed += 1
-
-
-@pytest.mark.parametrize("read_bytes", [1, 200_000])
-async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
-    """asyncio gives up the connection at the first write that is reset; the answer lies unread in the kernel then."""
-    seen: list[Any] = []
-    async with ClientSession() as session, asyncio.timeout(GUARD_SECONDS * 2):
-        with refusing(read_bytes) as port:
-            for _ in range(300):
-                source = Source()
-                body = ClosingPayload(hot_pieces(source), chunkwise.FORMATS["ndjson"])  # type: ignore[arg-type]
-                try:
-                    async with session.post(url_of(port), data=body) as response:
-                        made = source.made
-                        seen.append((response.status, await response.json(content_type=None)))
-                except ClientError as error:
-                    seen.append(error)
-                else:
-                    assert source.made == made, "the answer was there, and the source was still asked"
-                await body.wait_closed()
-                assert source.closed == 1
-    assert seen == [(413, PROBLEM)] * 300
-
-
-@pytest.mark.parametrize("read_bytes", [1, 200_000])
-async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
-    with refusing(read_bytes) as port:
-        for _ in range(100):
-            source = Source(size=1000)
-            _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
-            assert isinstance(error, RemoteError)
-            assert (error.status, error.problem) == (413, PROBLEM)
-            assert source.closed == 1
 
 
 async def test_a_refusal_ends_a_source_that_waits() -> None:

@@ -113,16 +113,6 @@ async def test_its_face_is_that_of_http_but_for_the_response() -> None:
                 _ = stream.websocket
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"data": b"1"}, {"json": 1}, {"method": "POST"}, {"data": {"a": "b"}}],
-    ids=repr,
-)
-async def test_nothing_else_is_sent_over_a_websocket(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="WebSocket"):
-        await all_of("ws://127.0.0.1:1/0", **options)
-
-
 # ---- handshakes that go wrong
 
 
@@ -179,6 +169,21 @@ async def test_pings_keep_it_alive() -> None:
 
     async with server(talk) as url:
         assert await all_of(url, idle_seconds=0.5) == []
+
+
+async def test_a_message_that_comes_slowly_is_no_silence() -> None:
+    """aiohttp's own timeout for a message is over before it is whole, and that again and again."""
+
+    async def talk(peer: Peer) -> None:
+        data = frame('"' + "x" * 100_000 + '"')
+        for start in range(0, len(data), 5000):
+            await peer.send(data[start : start + 5000])
+            await asyncio.sleep(0.1)
+        await peer.send(complete(1))
+        await peer.hear_all()
+
+    async with server(talk) as url:
+        assert await all_of(url, idle_seconds=0.7) == ["x" * 100_000]
 
 
 # ---- leaving

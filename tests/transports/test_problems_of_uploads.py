@@ -15,7 +15,7 @@ from chunkwise.flow.inbound import Inbound
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import NDJSON
 from tests.transports.watched import watched
-from tests.transports.wire import Handler, answering, connected, head, serving, talking, url_of
+from tests.transports.wire import Handler, answering, head, serving, talking, url_of
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -203,21 +203,6 @@ async def test_a_stream_made_of_an_upload_that_goes_bad_later_tells_it_at_its_en
             await read_on(chunkwise.items(response))
     assert came == [1]
     assert (raised.value.status, raised.value.problem["item"], raised.value.problem["format"]) == (422, 1, "ndjson")
-
-
-async def test_an_answer_that_has_begun_is_not_answered_a_second_time() -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"begun")
-        await count(request)
-        return response
-
-    async with watched(handler) as server, connected(server.port) as wire:
-        wire.writer.write(b"POST /0 HTTP/1.1\r\nHost: x\r\n" + NDJSON.encode() + b"\r\nContent-Length: 5\r\n\r\noops\n")
-        answer = await wire.read_to_end()
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"problem" not in answer
 
 
 async def test_our_client_hears_of_the_item_while_the_source_is_endless() -> None:

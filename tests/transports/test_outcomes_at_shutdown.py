@@ -16,7 +16,7 @@ import chunkwise
 from chunkwise import RemoteError, TruncatedError, open_stream, respond
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.transports import outcomes
-from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row
+from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports import shutdown_server
 from tests.transports.reading import read
 from tests.transports.watched import SMALL_BYTES, Watched, client_of, ends_whole, watched
@@ -432,3 +432,43 @@ async def test_handlers_that_work_on_behind_their_upload_lose_their_connection(m
         assert client.came == b""
         over.set()
         assert await stopping < ALL_SECONDS
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["reads", "answers"])
+async def test_an_upload_that_the_stop_meets_fails_in_time_behind_what_had_come(*, answers: bool) -> None:
+    """Where it is read for an answer that has begun, that tells the failure."""
+    came: list[int] = []
+    began = asyncio.Event()
+
+    async def slow() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        began.set()
+        await asyncio.Event().wait()
+
+    async def taken(request: web.Request) -> AsyncIterator[int]:
+        async for item in chunkwise.items(request):
+            came.append(item)
+            yield item
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if answers:
+            return await respond(request, taken(request), "ndjson")
+        return web.json_response([item async for item in taken(request)])
+
+    async def send(port: int) -> None:
+        body = chunkwise.body(slow(), "ndjson")
+        async with ClientSession() as session, open_stream(session, url_of(port), method="POST", data=body) as stream:
+            async for _ in stream:
+                pass
+
+    async with asyncio.timeout(GUARD_SECONDS), watched(handler, grace_seconds=GRACE_SECONDS) as server:
+        sending = asyncio.create_task(send(server.port))
+        await began.wait()
+        await until(lambda: len(came) == 2)
+        await server.runner.cleanup()
+        with pytest.raises(RemoteError) as caught:
+            await sending
+        assert (caught.value.status, caught.value.problem, came) == (503, GOING_AWAY, [1, 2])
+        assert server.has_more is answers
+        assert not answers or (await server.outcome()).end == "shut_down"
