@@ -195,6 +195,14 @@ def test_whether_a_text_is_too_large_or_wrong_first_is_the_same_in_any_split(tex
     assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
 
 
+@pytest.mark.parametrize(("path", "text"), [("item", "[1,]"), ("*", '{"a":1,"b":]')])
+def test_a_byte_where_no_value_can_begin_is_no_item_that_could_be_too_large(path: str, text: str) -> None:
+    stream = b"\x1e" + text.encode() + b" " * 9 + b"\n\x1e[2]\n" * (path == "item") + b'\x1e{"a":2}\n' * (path == "*")
+    limits = Limits(max_item_bytes=8)
+    for pieces in (*every_split(stream), [stream]):
+        assert read_on(lambda: JsonSeqDecoder(path, limits=limits), pieces) == [1, BAD, 2]
+
+
 def test_behind_a_defect_there_is_no_place_to_begin_before_the_next_text() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]

@@ -23,6 +23,12 @@ def test_a_limit_is_at_least_one(name: str) -> None:
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize("limit", [None, "9", 2.5, float("inf")])
+def test_a_limit_is_an_int(limit: Any) -> None:
+    with pytest.raises(TypeError, match="max_depth must be an int, got "):
+        Limits(max_depth=limit)
+
+
 LINE_LIMITS = [
     # format, limits, items, bytes before the long one, and the long one: a byte less is no error
     ("json", Limits(max_item_bytes=6), ["1234"], b'["1234",', b'"12345"]'),

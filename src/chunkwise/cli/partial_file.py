@@ -178,7 +178,11 @@ class PartialFile:
         if self._unwritten is None:
             return
         new = self._state_file.with_name(self._state_file.name + ".new")
-        new.write_bytes(msgspec.json.encode(self._unwritten))
+        try:
+            new.write_bytes(msgspec.json.encode(self._unwritten))
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
         new.replace(self._state_file)
         self._unwritten = None
         self._written = monotonic()

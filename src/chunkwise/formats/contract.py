@@ -25,6 +25,7 @@ class Limits:
         max_line_bytes: bytes of one line, where the format has lines, without its line end.
 
     Raises:
+        TypeError: one of them is no int.
         ValueError: one of them is less than 1.
     """
 
@@ -34,8 +35,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1, got {getattr(self, name)}"
+            limit = getattr(self, name)
+            if not isinstance(limit, int):
+                msg = f"{name} must be an int, got {limit!r}"
+                raise TypeError(msg)
+            if limit < 1:
+                msg = f"{name} must be at least 1, got {limit}"
                 raise ValueError(msg)
 
 

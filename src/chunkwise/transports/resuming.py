@@ -246,9 +246,7 @@ class ResumingStream(Stream):
 
     async def _go_on(self, failure: StreamError) -> bool:
         """Ask until there is a rest; return whether there is one, or all has come."""
-        if self._left:
-            failure.message = "its `async with` has closed the stream: read it inside of that"
-            raise failure
+        self._check_left(failure)
         place = self._place()
         if place is None:
             if self._policy.max_reconnects is not None and isinstance(failure, TruncatedError):
@@ -266,6 +264,7 @@ class ResumingStream(Stream):
                 told = True
                 self._on_break(failure)
             await asyncio.sleep(pause)
+            self._check_left(failure)
             self._fruitless += 1
             self.reconnects += 1
             await self._opened.aclose()
@@ -281,7 +280,15 @@ class ResumingStream(Stream):
             except (StalledError, ClientError, OSError) as error:
                 trouble = error
             else:
+                if self._left:  # meanwhile, so that nobody else closes it
+                    await self._opened.aclose()
+                self._check_left(failure)
                 return self._use(part, place)
+
+    def _check_left(self, failure: StreamError) -> None:
+        if self._left:
+            told = "its `async with` has closed the stream: read it inside of that"
+            raise self._placed(TruncatedError(told, format=self._format_name)) from failure
 
     def _use(self, part: Answer, place: Place) -> bool:
         """Take over an answer; return whether there is anything in it."""
