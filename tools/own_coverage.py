@@ -20,6 +20,7 @@ from coverage import Coverage
 _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT / "src" / "chunkwise"
 
+
 def _own_tests(module: Path) -> list[str]:
     """Return patterns of the contexts in which a module's own tests run: the paths of their files."""
     room, name = module.parts[0], module.stem.removesuffix("_pure")

@@ -15,6 +15,7 @@ from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.transports.position import Position, Start
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
+from tests.needs import needs_linux
 
 SERVER = Path(__file__).with_name("resumable_server.py")
 
@@ -83,6 +84,14 @@ def test_a_download_that_ends_by_itself_has_noted_all_that_came(tmp_path: Path) 
         assert (state["position"][0], state["bytes"]) == (3, (tmp_path / "out.part").stat().st_size)
         again = run("get", url + "/failing", "-o", output)
     assert "going on behind the 3 items of out.part" in again.err
+
+
+@needs_linux
+def test_a_disk_that_is_full_leaves_no_half_of_a_state(tmp_path: Path) -> None:
+    (tmp_path / "out.part.state.new").symlink_to("/dev/full")
+    with server("v1") as url:
+        assert run("get", url + "/failing", "-o", tmp_path / "out").code == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
 
 
 def test_bytes_that_a_crash_left_behind_the_state_come_again(base: str, tmp_path: Path) -> None:
