@@ -10,6 +10,7 @@ from aiohttp import web
 
 import chunkwise
 from tests.cli.running import CHUNKWISE, run, started
+from tests.transports.wire import serving
 
 ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}, {"n": 3, "name": ""}]
 
@@ -42,20 +43,13 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     kept = Server()
-    app = web.Application()
-    app.router.add_get("/rows", kept.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        kept.url = f"ws://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving(kept.answer) as port:
+        kept.url = f"ws://127.0.0.1:{port}/0"
         yield kept
-    finally:
-        await runner.cleanup()
 
 
 async def test_writes_each_item_as_it_comes(server: Server) -> None:
-    with started(*CHUNKWISE, "get", f"{server.url}/rows") as running:
+    with started(*CHUNKWISE, "get", server.url) as running:
         first = await asyncio.to_thread(running.stdout.readline)
         assert first.rstrip() == lines_of(ROWS)[0]
         server.go.set()
@@ -65,21 +59,21 @@ async def test_writes_each_item_as_it_comes(server: Server) -> None:
 
 async def test_selects_and_converts(server: Server, tmp_path: Path) -> None:
     server.go.set()
-    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "--path", "name")
+    done = await asyncio.to_thread(run, "get", server.url, "--path", "name")
     assert (done.code, done.lines) == (0, lines_of([row["name"] for row in ROWS]))
     file = tmp_path / "rows.json"
-    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "--format", "json", "-o", file)
+    done = await asyncio.to_thread(run, "get", server.url, "--format", "json", "-o", file)
     assert (done.code, json.loads(file.read_bytes())) == (0, ROWS)
 
 
 async def test_of_a_stream_that_fails_writes_what_came_and_exits_4(server: Server, tmp_path: Path) -> None:
     server.fails = True
     server.go.set()
-    done = await asyncio.to_thread(run, "get", f"{server.url}/rows")
+    done = await asyncio.to_thread(run, "get", server.url)
     assert (done.code, done.lines) == (4, lines_of(ROWS))
     assert done.told == "the other side closed the WebSocket with 1011: Conflict"
     file = tmp_path / "rows.json"
-    done = await asyncio.to_thread(run, "get", f"{server.url}/rows", "-o", file)
+    done = await asyncio.to_thread(run, "get", server.url, "-o", file)
     assert (done.code, file.exists()) == (4, False)
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 import chunkwise
 from tests.cli.running import folder_of, run
+from tests.transports.wire import serving
 
 
 class Server:
@@ -30,33 +31,26 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     kept = Server()
-    app = web.Application()
-    app.router.add_route("*", "/echo", kept.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.05)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        kept.url = f"ws://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving(kept.answer) as port:
+        kept.url = f"ws://127.0.0.1:{port}/0"
         yield kept
-    finally:
-        await runner.cleanup()
 
 
 async def test_sends_the_items_of_a_file_and_writes_those_of_the_answer(server: Server, tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.csv": "n,name\n1,é\n2,b\n"})
-    done = await asyncio.to_thread(run, "send", tmp_path / "rows.csv", f"{server.url}/echo")
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.csv", server.url)
     assert (done.code, done.lines) == (0, ['{"n":"1","name":"é"}'.encode(), b'{"n":"2","name":"b"}'])
     assert server.heard == [{"n": "1", "name": "é"}, {"n": "2", "name": "b"}]
 
 
 async def test_of_a_file_that_goes_bad_exits_6_behind_what_was_whole(server: Server, tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.ndjson": '{"n":1}\n{oops\n'})
-    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", f"{server.url}/echo")
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", server.url)
     assert (done.code, server.heard) == (6, [{"n": 1}])
     assert "(format ndjson, item 1, byte 9)" in done.told
 
 
 async def test_over_a_websocket_takes_no_other_method(server: Server, tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.ndjson": "1\n"})
-    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", f"{server.url}/echo", "--method", "PUT")
+    done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", server.url, "--method", "PUT")
     assert (done.code, server.heard) == (2, [])

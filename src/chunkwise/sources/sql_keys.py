@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -223,9 +222,7 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
 
 
 def _part(name: str, type: Any, dialect: str) -> Part:
-    kind: Any = None
-    with suppress(NotImplementedError):  # of SQLAlchemy 2.0
-        kind = type.python_type
+    kind: Any = type.python_type
     if dialect == "sqlite":
         kind = _IN_SQLITE.get(kind, kind)
     if kind not in _EXPECTED:
