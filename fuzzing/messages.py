@@ -55,7 +55,7 @@ def fuzz_request(raw: bytes) -> None:
     source = resumable(
         _after if choices & _HAS_KEY else _from,
         etag="v1" if choices & _HAS_ETAG else None,
-        total=len(_ITEMS) if choices & _HAS_TOTAL else None,
+        total=len(_ITEMS) if choices & _HAS_TOTAL and not choices & _HAS_KEY else None,
         key=["id"] if choices & _HAS_KEY else (),
     )
     _go_on(head, source, list(FORMATS.values())[which % len(FORMATS)])

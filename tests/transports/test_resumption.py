@@ -230,6 +230,8 @@ async def test_what_cannot_be_resumable_is_refused() -> None:
             resumable(rows, etag=etag)
     with pytest.raises(ValueError, match="total: got -1"):
         resumable(rows, total=-1)
+    with pytest.raises(ValueError, match=r"total: got 5 beside the key \['id'\]"):
+        resumable(rows, total=5, key=["id"])
 
 
 async def test_an_upload_of_one_is_all_of_it() -> None:

@@ -80,7 +80,7 @@ def open_outbound(
         msg = f"the source is a generator that is spent, got {given!r}: make a new one"
         raise ValueError(msg)
     if isinstance(source, Resumable):
-        count = None if source.key else source.total
+        count = source.total
         source = source.start()
     stream = is_stream(source)
     encoder = format.encoder(document=not stream, stream_end=stream_end, first=first, key=key)

@@ -33,7 +33,7 @@ class Resumable:
     Attributes:
         factory: gives the source from an item on.
         etag: names the version of the items, or None.
-        total: how many items there are in all, or None.
+        total: how many items there are in all, or None; None where there is a key.
         key: the members of an item that tell its place; empty where its index does.
     """
 
@@ -70,13 +70,14 @@ def resumable(
             without its text, unless it is a `WrongKey`.
         etag: names the version of the items. A client that goes on says which it has, and is told if it is another, so
             that no stream is a mixture. Without one, nobody can tell.
-        total: how many items there are in all, if that is known. A stream that has less or more is a failure.
+        total: how many items there are in all, if that is known. A stream that has less or more is a failure. Not
+            with a ``key``, which is for items that come and go.
         key: the members of an item that tell its place in the order, where an index does not, because items are
             inserted and removed meanwhile: ``("id",)``. Items are dicts then.
 
     Raises:
         TypeError: the factory is none, or the key is a string.
-        ValueError: the etag holds what an ETag cannot, or the total is negative.
+        ValueError: the etag holds what an ETag cannot, or the total is negative or stands beside a key.
     """
     if not callable(factory):
         msg = f"factory: got {factory!r}, expected a function that takes the index of the first item"
@@ -89,6 +90,9 @@ def resumable(
         raise ValueError(msg)
     if total is not None and total < 0:
         msg = f"total: got {total}, expected a number of items from 0 on"
+        raise ValueError(msg)
+    if total is not None and key:
+        msg = f"total: got {total} beside the key {list(key)!r}, expected none: how many stand behind a key may change"
         raise ValueError(msg)
     return Resumable(factory, etag, total, tuple(key))
 

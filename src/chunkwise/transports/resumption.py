@@ -94,10 +94,9 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
             raise ValueError(msg)
     except ValueError as error:
         return problem_response(400, f"{ITEMS_AFTER}: {error}")
-    total = None if source.key else source.total  # of which nobody knows how many stand before a key
     if place is None:
         record = start_record(0, source.etag, source.key)
-        return Rest(source.start(), 0, headers, start_record=record, item_count=total)
+        return Rest(source.start(), 0, headers, start_record=record, item_count=source.total)
     if source.total is not None and (place.first > source.total or (events and place.first == source.total)):
         return web.Response(status=204) if events else _too_far(place, source.total)
     try:
@@ -105,7 +104,7 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     except WrongKey as error:
         return problem_response(400, f"{ITEMS_AFTER}: {error}")
     if events:
-        return Rest(rest, place.first, headers, ends_events=True, item_count=_count(place, total))
+        return Rest(rest, place.first, headers, ends_events=True, item_count=_count(place, source.total))
     last = place.last
     if last is not None:
         rest = first_items(rest, last - place.first + 1)
@@ -114,7 +113,7 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     told = ("*" if last is None else last, "*" if source.total is None else source.total)
     headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
     record = start_record(place.first, source.etag, source.key)
-    return Rest(rest, place.first, headers, 206, start_record=record, item_count=_count(place, total))
+    return Rest(rest, place.first, headers, 206, start_record=record, item_count=_count(place, source.total))
 
 
 def _too_far(place: _Place, total: int) -> web.Response:
