@@ -1,9 +1,16 @@
 """`chunkwise serve` with databases: who has its connections, and what a client sees when there are none."""
 
-from contextlib import AsyncExitStack
+import asyncio
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
 
 import chunkwise
+from chunkwise.cli.databases import open_database
+from chunkwise.cli.tables import find_rows
 from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_postgres, published
 from tests.databases import Database, running_postgres
 from tests.needs import needs_curl, needs_postgres
@@ -60,6 +67,24 @@ async def test_a_database_that_is_gone_is_a_503(tmp_path: Path) -> None:
                     assert status == 503, details
                     assert details["detail"].startswith("the database cannot be reached: ")
         await database.dispose()
+
+
+@in_postgres
+async def test_a_connection_that_ends_between_two_batches_is_no_error_of_the_rows(database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        opened = open_database(database.url)
+        stack.push_async_callback(opened.dispose)
+        [rows] = await find_rows([opened], (), ["many=select pg_backend_pid() as pid from generate_series(1, 100000)"])
+        source: Any = rows.make({})
+        batches = await stack.enter_async_context(aclosing(aiter(source)))
+        [first, *_] = await anext(batches)
+        await database.run("select pg_terminate_backend(:pid)", pid=first["pid"])
+        await asyncio.sleep(0.2)  # until it is heard of, while nobody waits for a batch
+        with pytest.raises(web.HTTPServiceUnavailable) as refused:
+            await anext(batches)
+        assert refused.value.text == (
+            "the database cannot be reached: cannot call Cursor.fetch(): the underlying connection is closed"
+        )
 
 
 @in_postgres

@@ -255,6 +255,13 @@ def sqlstate(error: BaseException) -> str:
     return str(getattr(cause, "sqlstate", None) or "")
 
 
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error of `FAILURES` says that the database is not there, and nothing of what was asked of it."""
+    # Of a connection that ended while nobody waited for it, asyncpg only says so, without the state it got.
+    closed = type(error) is asyncpg.InterfaceError and str(error).endswith("closed")
+    return closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or sqlstate(error)[:2] in ("08", "53", "57")
+
+
 FAILURES: Sequence[type[Exception]] = (
     sa.exc.SQLAlchemyError,
     asyncpg.PostgresError,

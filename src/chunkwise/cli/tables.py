@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from multidict import MultiMapping
 
 from chunkwise.cli.asked import check_names, interval_of, limit_of, paced
-from chunkwise.cli.databases import FAILURES, Database, reason, sqlstate
+from chunkwise.cli.databases import FAILURES, Database, is_unreachable, reason, sqlstate
 from chunkwise.cli.publishing import VARY
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS, by_name
@@ -207,7 +207,7 @@ async def _telling(source: Batches) -> AsyncGenerator[list[Any], None]:
         # Class 22 of SQLSTATE is what is wrong with data, and those are the client's; the driver checks some itself.
         if sqlstate(error).startswith("22") or isinstance(error, asyncpg.DataError):
             raise web.HTTPBadRequest(text=f"the database does not take the parameters: {told}") from error
-        if isinstance(error, (OSError, sa.exc.TimeoutError)) or sqlstate(error)[:2] in ("08", "53", "57"):
+        if is_unreachable(error):
             raise web.HTTPServiceUnavailable(text=f"the database cannot be reached: {told}") from error
         raise web.HTTPInternalServerError(text=f"the rows cannot be read: {told}") from error
     except ValueError as error:
