@@ -70,9 +70,6 @@ class JsonEncoder:
         return b"," if self._count and count else b""
 
 
-_BEGIN_VALUES = b'"-0123456789[{tfn'
-
-
 class JsonDecoder(StreamDecoder):
     """JSON text in pieces -> the values at a path."""
 
@@ -151,8 +148,7 @@ class JsonDecoder(StreamDecoder):
     def _check_held(self) -> None:
         """Raise if the item that is open has too many bytes."""
         keep, end = self._scanner.keep_from, len(self._window)
-        # The byte that was refused where an item could have begun, such as a bracket too many, is none.
-        if keep >= 0 and end - keep > self._limits.max_item_bytes and self._window[keep] in _BEGIN_VALUES:
+        if keep >= 0 and end - keep > self._limits.max_item_bytes:
             raise self._too_long(keep, end)
 
     def _append(self, data: bytes) -> None:

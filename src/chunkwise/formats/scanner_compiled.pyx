@@ -490,4 +490,6 @@ cdef class Scanner:
         if self._state <= VALUE_OR_END and at[0] in LITERALS:
             word = LITERALS[at[0]]
             raise not_a_literal(at[: min(end - at, <Py_ssize_t>len(word))], word, offset)
+        if self._value_start == at - window:  # where a value could have begun, none did
+            self._value_start = self._value_depth = -1
         raise unexpected(self._state, self._stack[self._depth].opener, at[0], offset)

@@ -418,4 +418,6 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
+        if self._value_start == position:  # where a value could have begun, none did
+            self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)
