@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -206,7 +206,6 @@ async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
         asyncio.timeout(GUARD_SECONDS),
         serving(*rest) as (server, url),
         ClientSession() as session,
-        AsyncExitStack() as opened,
     ):
 
         @asynccontextmanager
@@ -214,8 +213,9 @@ async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
             async with open_response(session, "GET", url, idle_seconds=GUARD_SECONDS, headers=more) as response:
                 yield stream_of(response)
 
-        stream = await resuming.open_resuming(opened, connect, "", resuming.Policy(3, 30.0, restart=False), position)
-        assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
-        assert await read(stream) == ([*range(5, 10)], None)
-        assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
+        policy = resuming.Policy(3, 30.0, restart=False)
+        async with resuming.open_resuming(connect, "", policy, position) as stream:
+            assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
+            assert await read(stream) == ([*range(5, 10)], None)
+            assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
     assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,9 +68,8 @@ async def _write(
     if partial is not None and position is not None:
         print(f"chunkwise: going on behind the {begun:,} items of {partial.name}", file=sys.stderr)
         encoder = partial.goes_on(encoder)
-    async with AsyncExitStack() as opened:
-        with partial.explained() if partial is not None else nullcontext():
-            stream = await open_resuming(opened, connect, path, _POLICY, position, _tell_break)
+    with partial.explained() if partial is not None else nullcontext():
+        async with open_resuming(connect, path, _POLICY, position, _tell_break) as stream:
             tracked = Tracked(_values(stream), begun)
             written = Outbound(Batches(tracked.lists()), encoder)
             shows = output is None and sys.stdout.isatty()
@@ -90,8 +89,8 @@ async def _write(
                     if output_format == "json":
                         file.write(b"\n")
                         file.flush()
-        if stream.end == "unknown":
-            print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
+    if stream.end == "unknown":
+        print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
 
 
 def _tell_break(error: StreamError) -> None:

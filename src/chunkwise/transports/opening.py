@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
@@ -132,13 +132,13 @@ async def open_stream(
                 yield stream_of(answer, path, **chosen, limits=bounds, upload=upload)
 
         connect = open_answer
-    async with AsyncExitStack() as opened:
-        resumes = method == hdrs.METH_GET and data is None and json is None and not _asks_for_part(own, url, params)
-        if max_reconnects != 0 and resumes:
-            policy = Policy(max_reconnects, max_reconnect_seconds, restart)
-            stream: Stream = await open_resuming(opened, connect, path, policy)
-        else:
-            stream = await opened.enter_async_context(connect({}))
+    resumes = method == hdrs.METH_GET and data is None and json is None and not _asks_for_part(own, url, params)
+    opened: AbstractAsyncContextManager[Stream]
+    if max_reconnects != 0 and resumes:
+        opened = open_resuming(connect, path, Policy(max_reconnects, max_reconnect_seconds, restart))
+    else:
+        opened = connect({})
+    async with opened as stream:
         yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -51,29 +51,30 @@ def _tell_nobody(_: StreamError) -> None:
     pass
 
 
+@asynccontextmanager
 async def open_resuming(
-    opened: AsyncExitStack,
     connect: Connect,
     path: PathLike,
     policy: Policy,
     position: Position | None = None,
     on_break: Callable[[StreamError], None] = _tell_nobody,
-) -> ResumingStream:
-    """Ask for a stream, or for the rest of one; return what goes on with it.
+) -> AsyncIterator[ResumingStream]:
+    """Ask for a stream, or for the rest of one; give what goes on with it until the ``async with`` ends.
 
     Args:
-        opened: what is to close it.
         connect: asks.
         path: which values are the items; see `items`.
         policy: when to give up.
         position: where to go on.
         on_break: called with what broke the stream before it is asked for again, once until a new item has come.
     """
-    answers = await opened.enter_async_context(AsyncExitStack())  # each is closed before the next is asked for
-    first = await answers.enter_async_context(connect(position.headers() if position is not None else {}))
-    stream = ResumingStream(first, answers, connect, path, policy, position, on_break)
-    opened.callback(stream.leave)
-    return stream
+    async with AsyncExitStack() as answers:  # each is closed before the next is asked for
+        first = await answers.enter_async_context(connect(position.headers() if position is not None else {}))
+        stream = ResumingStream(first, answers, connect, path, policy, position, on_break)
+        try:
+            yield stream
+        finally:
+            stream.leave()
 
 
 class ResumingStream(Stream):
