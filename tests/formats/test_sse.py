@@ -250,7 +250,7 @@ def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> N
     assert got.error is None
 
 
-@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5])
+@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data='{"id":1}')])
 def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place(bad: Any) -> None:
     encoder = SseEncoder(key=("id",))
     encoder.encode([{"id": 0}])

@@ -12,6 +12,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise.errors import StreamError
+from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at, reset_at, stall_at
 from chunkwise.testing.faults import Fault
@@ -360,6 +361,17 @@ async def test_a_key_goes_on_behind_the_last_item_though_others_are_inserted_bef
     handler = streams(lambda: resumable(behind, key=["n"], etag="t"), compress=False)
     items, stream, error = await read(handler, *cuts, name=name, type=type_)
     assert (items, error, stream.reconnects) == (expected, None, 4)
+
+
+@pytest.mark.parametrize("name", ["id", "event", "data", "retry", "n"])
+async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str) -> None:
+    table = [{name: f"{index:03}"} for index in range(50)]
+    handler = streams(
+        lambda: resumable(lambda after: [row for row in table if after is None or row[name] > after[0]], key=[name]),
+        compress=False,
+    )
+    items, stream, error = await read(handler, HALF, name="sse", type=ServerSentEvent)
+    assert ([msgspec.json.decode(event.data) for event in items], error, stream.reconnects) == (table, None, 1)
 
 
 async def test_items_without_the_key_cannot_go_on() -> None:

@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontex
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
 import rich_click as click
 from aiohttp import ClientResponse, ClientSession, hdrs
 
@@ -20,7 +19,7 @@ from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMAT_HINT, FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
-from chunkwise.formats.sse import ServerSentEvent
+from chunkwise.formats.sse import ServerSentEvent, value_of
 from chunkwise.sources.batches import Batches
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.http_client import open_response, stream_of
@@ -159,14 +158,7 @@ def _format_of(response: ClientResponse) -> str:
 
 async def _values(stream: Stream) -> AsyncIterator[list[Any]]:
     async for batch in stream.batches():
-        yield [_value(item) for item in batch] if isinstance(batch[0], ServerSentEvent) else batch
-
-
-def _value(event: ServerSentEvent) -> Any:
-    try:
-        return msgspec.json.decode(event.data)
-    except (msgspec.DecodeError, RecursionError):
-        return event.data
+        yield [value_of(item) for item in batch] if isinstance(batch[0], ServerSentEvent) else batch
 
 
 def _partial(output: Path | None, request: Mapping[str, object], *, resumes: bool) -> PartialFile | None:

@@ -48,6 +48,16 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
     retry: int | None = None
 
 
+def value_of(item: Any) -> Any:
+    """Return the item that an event was made of, its data as JSON or else as text; any other item as it is."""
+    if not isinstance(item, ServerSentEvent):
+        return item
+    try:
+        return msgspec.json.decode(item.data)
+    except (msgspec.DecodeError, RecursionError):
+        return item.data
+
+
 class SseEncoder(RecordEncoder):
     """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
 
@@ -84,7 +94,7 @@ class SseEncoder(RecordEncoder):
                 return b"id: %b\ndata: %b\n" % (self._id(item, place), encode_lines([item], index))
             except LivePart:
                 raise LivePart(place) from None
-        name = str(self._first + index) if item.id is None else item.id
+        name = self._id(item, place).decode() if item.id is None else item.id
         for field, text in (("data", item.data), ("event", item.event), ("id", name)):
             if not isinstance(text, str):
                 raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)

@@ -1,6 +1,6 @@
 """What an answer says of its beginning, and what came of it -> the headers that ask for the rest (RFC 9110 §14).
 
-Must not know when they are sent, nor any one format.
+Must not know when they are sent, nor over what wire.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import hdrs
 
 from chunkwise.errors import DecodeError
+from chunkwise.formats.sse import value_of
 from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, UNIT
 
 _names = msgspec.json.Decoder(list[str])
@@ -94,7 +95,8 @@ def position_behind(items: int, last: Any, start: Start) -> Position | None:
     if not start.ranges:
         return None
     try:
-        members = msgspec.to_builtins(last) if start.key else {}
+        # (the fields of an event are none of the item's)
+        members = msgspec.to_builtins(value_of(last)) if start.key else {}
         return Position(items, start.etag, {name: members[name] for name in start.key})
     except (TypeError, KeyError, IndexError, msgspec.ValidationError):
         return None
