@@ -274,7 +274,18 @@ async def test_what_a_factory_raises_is_not_told() -> None:
     def refuse(_: Any) -> Any:
         raise WrongKey("id: got 'x', expected a number")
 
-    keyed = [resumable(make, key=["id"]) for make in (fail, refuse)]
+    async def fail_later(_: Any) -> AsyncIterator[Any]:
+        fail(_)
+        yield
+
+    def refuse_later(_: Any) -> Iterator[Any]:
+        refuse(_)
+        yield
+
+    async def hold_nothing(_: Any) -> AsyncIterator[Any]:
+        yield {"id": object()}
+
+    keyed = [resumable(make, key=["id"]) for make in (fail, refuse, fail_later, refuse_later, hold_nothing)]
     sources = [resumable(fail), *keyed]
     async with (
         serving(*[streams(partial(identity, source)) for source in sources]) as port,
@@ -286,6 +297,10 @@ async def test_what_a_factory_raises_is_not_told() -> None:
             ("/1", {}, 500, "Server got itself"),
             ("/1", {"Range": "items=3-", "Items-After": '["x"]'}, 400, 'got ["x"], which is no key of this source'),
             ("/2", {"Range": "items=3-", "Items-After": '["x"]'}, 400, "id: got 'x', expected a number"),
+            ("/3", {"Range": "items=3-", "Items-After": '["x"]'}, 400, 'got ["x"], which is no key of this source'),
+            ("/4", {"Range": "items=3-", "Items-After": '["x"]'}, 400, "id: got 'x', expected a number"),
+            ("/5", {"Range": "items=3-", "Items-After": '["x"]'}, 500, "Internal Server Error"),
+            ("/3", {}, 500, "Internal Server Error"),
         ):
             async with session.get(url_of(port, path), headers=headers) as response:
                 text = await response.text()

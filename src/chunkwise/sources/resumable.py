@@ -65,9 +65,10 @@ def resumable(
     Args:
         factory: called with the index of an item, from 0, it returns the source (see `respond`) of that item and all
             behind it: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the item behind which
-            to go on, a tuple of values as JSON has them, or with None for the beginning. What it raises is a failure of
-            the server, as of any source; but a ValueError or TypeError for a client's key says that this is none: 400,
-            without its text, unless it is a `WrongKey`.
+            to go on, a tuple of values, or with None for the beginning. A client sends those values, as JSON has them,
+            or as text if it reads CSV: convert them, ``int(last[0])``, before you compare. What it raises is a failure
+            of the server, as of any source; but a ValueError or TypeError for a client's key, before the first item,
+            says that this is none: 400, without its text, unless it is a `WrongKey`.
         etag: names the version of the items. A client that goes on says which it has, and is told if it is another, so
             that no stream is a mixture. Without one, nobody can tell.
         total: how many items there are in all, if that is known. A stream that has less or more is a failure. Not

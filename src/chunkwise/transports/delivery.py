@@ -9,7 +9,7 @@ import asyncio
 import logging
 from contextlib import aclosing, suppress
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.transports.outcomes import End, Outcome, Streams
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
+from chunkwise.transports.resumption import refused_key
 from chunkwise.transports.rounds import ROUND_SECONDS, Rounds
 
 logger: logging.Logger = logging.getLogger("chunkwise")
@@ -120,6 +121,7 @@ class Delivery:
         commit_after_seconds: how long the wire's commit waits for the first item.
         keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
         nothing: the status of an answer without content, instead of a stream that has no items, unless it has begun.
+        after: the key behind which a client wants the source to begin, see `refused_key`.
 
     Attributes:
         request: see above.
@@ -135,6 +137,7 @@ class Delivery:
         commit_after_seconds: float,
         keepalive_seconds: float,
         nothing: int | None = None,
+        after: Any = None,
     ) -> None:
         self.request = request
         self._wire = wire
@@ -143,6 +146,7 @@ class Delivery:
         self._commit_after_seconds = commit_after_seconds
         self._keepalive_seconds = keepalive_seconds
         self._nothing = nothing
+        self._after = after
         self._stopping = False
         self._begins = True
         self._begun = monotonic()
@@ -278,6 +282,8 @@ class Delivery:
 
     async def _fail(self, error: BaseException) -> web.Response | None:
         """Tell a failure: as an answer of its own, or in what was begun."""
+        if not self._wire.committed and (refusal := refused_key(error, self._after)) is not None:
+            return refusal
         where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
         broken_off = ": the answer is broken off" if self._wire.committed else ""
         if isinstance(error, GoingAway):

@@ -191,6 +191,7 @@ async def respond(
         commit_after_seconds=commit_after_seconds,
         keepalive_seconds=keepalive_seconds if upgrade or chosen.keepalive is not None else 0,
         nothing=204 if rest.ends_events else None,
+        after=rest.after,
     )
     return await delivery.run() or wire.response
 

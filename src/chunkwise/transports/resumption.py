@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 
-from chunkwise.errors import EncodeError
+from chunkwise.errors import EncodeError, StreamError
 from chunkwise.formats import Format
 from chunkwise.formats.json_values import encode_value
 from chunkwise.formats.messages import start_record
@@ -56,6 +56,7 @@ class Rest(NamedTuple):
         source: of the items that are left.
         first: the index of the first of them.
         headers: that tell so.
+        after: the key of the item before it, as the client has sent it, if it did.
         status: 206 if it is a part that was asked for by its range, or None.
         start_record: that tells so to a client of a WebSocket, which cannot see the headers.
         item_count: how many items it has to have, where that is known.
@@ -65,6 +66,7 @@ class Rest(NamedTuple):
     source: Any
     first: int
     headers: Mapping[str, str]
+    after: Any = None
     status: int | None = None
     ends_events: bool = False
     start_record: bytes = b""
@@ -100,11 +102,14 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     if source.total is not None and (place.first > source.total or (events and place.first == source.total)):
         return web.Response(status=204) if events else _too_far(place, source.total)
     try:
-        rest = _started(source, place)
-    except WrongKey as error:
-        return problem_response(400, f"{ITEMS_AFTER}: {error}")
+        rest = source.start(place.first, place.after)
+    except (ValueError, TypeError) as error:
+        if (refusal := refused_key(error, place.after)) is None:
+            raise
+        return refusal
+    count = _count(place, source.total)
     if events:
-        return Rest(rest, place.first, headers, ends_events=True, item_count=_count(place, source.total))
+        return Rest(rest, place.first, headers, place.after, ends_events=True, item_count=count)
     last = place.last
     if last is not None:
         rest = first_items(rest, last - place.first + 1)
@@ -113,7 +118,7 @@ def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest
     told = ("*" if last is None else last, "*" if source.total is None else source.total)
     headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
     record = start_record(place.first, source.etag, source.key)
-    return Rest(rest, place.first, headers, 206, start_record=record, item_count=_count(place, source.total))
+    return Rest(rest, place.first, headers, place.after, 206, start_record=record, item_count=count)
 
 
 def _too_far(place: _Place, total: int) -> web.Response:
@@ -122,17 +127,18 @@ def _too_far(place: _Place, total: int) -> web.Response:
     return refusal
 
 
-def _started(source: Resumable, place: _Place) -> Any:
-    """Start a source; a factory's error is that of a client whose key it was called with."""
-    try:
-        return source.start(place.first, place.after)
-    except WrongKey:
-        raise
-    except (ValueError, TypeError) as error:
-        if place.after is None:
-            raise
-        logger.info("a factory has refused the key %r", place.after, exc_info=True)
-        raise WrongKey(f"got {json.dumps(place.after)[:80]}, which is no key of this source") from error
+def refused_key(error: BaseException, after: Any) -> web.Response | None:
+    """Return the answer for a failure that says that a client's key is none; None for any other failure.
+
+    Args:
+        error: what the factory has raised, or what it gave, before its first item.
+        after: the key that it was called with, if a client has sent one.
+    """
+    if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
+        return None
+    logger.info("the source has refused the key %r", after, exc_info=error)
+    told = error if isinstance(error, WrongKey) else f"got {json.dumps(after)[:80]}, which is no key of this source"
+    return problem_response(400, f"{ITEMS_AFTER}: {told}")
 
 
 def _count(place: _Place, total: int | None) -> int | None:
