@@ -114,6 +114,17 @@ async def test_a_method_that_is_no_word_is_refused(server: Server, tmp_path: Pat
     assert server.uploads.empty()
 
 
+async def test_stdin_is_sent_if_its_format_is_said(server: Server) -> None:
+    def send_stdin(*words: str) -> Done:
+        return run("send", "-", server.url, *words, input=b"1\n2\n")
+
+    assert await asyncio.to_thread(send_stdin, "--from", "ndjson", "--format", "json") == (0, b"thanks\n", "")
+    assert server.uploads.get_nowait().body == b"[1,2]"
+    done = await asyncio.to_thread(send_stdin)
+    assert (done.code, done.out) == (9, b"")
+    assert "file 'stdin' has none of the suffixes" in done.told
+
+
 async def test_an_empty_file_is_an_empty_whole_upload(server: Server, tmp_path: Path) -> None:
     assert (await send(folder_of(tmp_path, {"rows.ndjson": b""}) / "rows.ndjson", server.url)).code == 0
     assert server.uploads.get_nowait()[2:] == (b"", True)
@@ -131,6 +142,9 @@ async def test_an_error_status_is_told_with_the_problem_that_the_server_names(se
     done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
     assert (done.code, done.out) == (4, b"")
     assert done.told == "the server answered 507 Insufficient Storage: Quota: no room for rows"
+    server.answer = web.json_response({"error": "no such thing"}, status=400)
+    done = await send(tmp_path / "rows.ndjson", server.url)
+    assert (done.code, done.told) == (4, 'the server answered 400 Bad Request: {"error": "no such thing"}')
 
 
 @pytest.mark.parametrize(

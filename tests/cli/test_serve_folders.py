@@ -178,6 +178,15 @@ def test_a_folder_without_any_file_to_serve_is_refused(tmp_path: Path) -> None:
     assert done.told.startswith(f"nothing to publish in {tmp_path / 'empty'}: expected files that end in .json")
 
 
+def test_a_database_among_the_files_is_told_how_to_publish(tmp_path: Path) -> None:
+    file = folder_of(tmp_path, {"shop.DB": b""}) / "shop.DB"
+    done = run("serve", file)
+    assert (done.code, done.told) == (
+        9,
+        f"'shop.DB' is no file of items: expected sqlite:///{file} for the tables of a database",
+    )
+
+
 def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
     done = run("serve", folder_of(tmp_path, {"x.exe": "0"}) / "x.exe")
     assert done.code == 9

@@ -31,6 +31,8 @@ def test_with_a_key_a_source_starts_behind_that() -> None:
         ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
         (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
         (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
+        (list, {"etag": 1}, "etag: got 1, expected str or None"),
+        (list, {"total": "5"}, "total: got '5', expected int or None"),
         (list, {"etag": "a b"}, "etag: got 'a b'"),
         (list, {"etag": "\u00e9"}, "etag: got"),
         (list, {"total": -1}, "total: got -1, expected a number of items"),

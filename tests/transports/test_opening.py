@@ -490,3 +490,10 @@ async def test_a_connection_is_used_again_behind_a_whole_stream() -> None:
 async def test_a_stream_that_was_promised_an_end_record_and_has_none_is_cut() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)
+
+
+async def test_arguments_that_were_swapped_are_told() -> None:
+    swapped: Any = chunkwise.open_stream
+    with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and behind it the URL"):
+        async with ClientSession() as session, swapped("http://localhost/", session):
+            pass

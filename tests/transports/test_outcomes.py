@@ -300,6 +300,11 @@ def test_an_application_is_set_up_once(app: web.Application) -> None:
         chunkwise.setup(app)
 
 
+def test_what_is_no_application_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"app: got RouteTableDef, expected the web\.Application"):
+        chunkwise.setup(web.RouteTableDef())  # type: ignore[arg-type]
+
+
 async def test_sub_applications_are_included(app: web.Application) -> None:
     seen: list[tuple[str, str]] = []
     inner, innermost = web.Application(), web.Application()

@@ -74,6 +74,19 @@ def test_what_is_no_message_is_told(message: Any) -> None:
         chunkwise.items(message, format="json")
 
 
+async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -> None:
+    async with serving(streams(lambda: iter(range(10**7)), "ndjson")) as port, ClientSession() as session:
+        request: Any = session.get(url_of(port))
+        with pytest.raises(TypeError, match=r"got .*RequestContextManager: await it"):
+            chunkwise.items(request)
+        async with request as response:
+            pass
+        came, error = await read(chunkwise.items(response))
+    assert came == [*range(len(came))]
+    assert isinstance(error, TruncatedError)
+    assert "the response was closed before it was read: read it inside of its `async with`" in str(error)
+
+
 @pytest.mark.parametrize("prefer", ["", "stream-end"])
 @pytest.mark.parametrize("name", NAMES)
 async def test_an_answer_in_any_format_is_items(name: str, prefer: str) -> None:
@@ -152,9 +165,8 @@ async def test_a_line_limit_is_passed_on() -> None:
 async def test_a_limit_that_is_none_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="max_depth"):
         chunkwise.items(b"", format="json", max_depth=0)
-    with pytest.raises(
-        TypeError, match="no keyword argument is called max_width; those that set a limit are max_item_"
-    ):
+    told = "got an unexpected keyword argument 'max_width'; those that set a limit are max_item_bytes, max_depth,"
+    with pytest.raises(TypeError, match=told):
         chunkwise.items(b"", format="json", max_width=0)  # type: ignore[call-arg]
 
 

@@ -480,3 +480,9 @@ async def test_a_silence_is_filled_after_as_many_seconds_as_were_given() -> None
         await wire.read_until(b"1\r\n\n\r\n" * 3)
         held.go.set()
         assert read_all("ndjson", body_of(await wire.read_until(b"\r\n0\r\n\r\n"))) == [row(0), row(1)]
+
+
+async def test_arguments_that_were_swapped_are_told() -> None:
+    swapped: Any = respond
+    with pytest.raises(TypeError, match="request: got list, expected the handler's request, and behind it the source"):
+        await swapped([1, 2], web.Request)

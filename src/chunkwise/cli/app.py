@@ -147,7 +147,7 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 def send_command(**options: Any) -> Coroutine[Any, Any, None]:
     """Upload FILE to URL as a chunked body, and write the answer to stdout.
 
-    Without --format the bytes are sent as they are.
+    Without --format the bytes are sent as they are. FILE may be - for stdin: --from then says its format.
     """
     return send(**options)
 

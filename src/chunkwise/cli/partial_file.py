@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from chunkwise.errors import RemoteError, TruncatedError
+from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
 from chunkwise.transports.position import Position, Start, position_behind
@@ -157,11 +157,13 @@ class PartialFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say, where it cannot be gone on with, how to begin again."""
+        """Say where is what came, or where it cannot be gone on with, how to begin again."""
         try:
             yield
-        except (TruncatedError, RemoteError) as error:
-            if self._state is not None and not self._grown and getattr(error, "status", 416) == 416:
+        except StreamError as error:
+            if self._grown:
+                error.message += f"; what came is in {self._part}"
+            elif self._state is not None and (isinstance(error, TruncatedError) or getattr(error, "status", 0) == 416):
                 error.message += f"; to begin again, delete {self._part}"
             raise
 

@@ -63,6 +63,7 @@ class _Page:
     media_types: tuple[str, ...]
 
 
+_DATABASES = (".db", ".sqlite", ".sqlite3")
 _HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
 
 
@@ -92,6 +93,9 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
             except UnknownFormat:
                 if path.is_dir():
                     continue
+                if file.suffix.lower() in _DATABASES:
+                    msg = f"{file.name!r} is no file of items: expected sqlite:///{path} for the tables of a database"
+                    raise UnknownFormat(msg) from None
                 raise
             route = f"/{name}"
             if route in found:

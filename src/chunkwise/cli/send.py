@@ -64,6 +64,8 @@ async def send(
     """Upload a file and write the answer to stdout; see the command's help."""
     if not is_token(method):
         raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
+    if file == Path("-"):
+        file = Path("/dev/stdin")
     found = await asyncio.to_thread(file.stat)
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))

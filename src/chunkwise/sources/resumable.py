@@ -77,12 +77,16 @@ def resumable(
             inserted and removed meanwhile: ``("id",)``. Items are dicts then.
 
     Raises:
-        TypeError: the factory is none, or the key is a string.
+        TypeError: the factory is none, the key is a string, the etag none, or the total no number.
         ValueError: the etag holds what an ETag cannot, or the total is negative or stands beside a key.
     """
     if not callable(factory):
         msg = f"factory: got {factory!r}, expected a function that takes the index of the first item"
         raise TypeError(msg)
+    for name, value, kind in (("etag", etag, str), ("total", total, int)):
+        if not isinstance(value, kind | None):
+            msg = f"{name}: got {value!r}, expected {kind.__name__} or None"
+            raise TypeError(msg)
     if isinstance(key, str):
         msg = f"key: got {key!r}, expected a list of names such as [{key!r}]"
         raise TypeError(msg)

@@ -139,5 +139,7 @@ def _reason(error: Exception) -> str:
         ContentLengthError: "the connection closed before all bytes of its Content-Length came",
         TransferEncodingError: "the connection closed before the last chunk came",
     }
+    if str(error) == "Connection closed":  # aiohttp's words for what it closes itself, where a body was not read
+        return "the response was closed before it was read: read it inside of its `async with`"
     # aiohttp wraps what its parser found (RFC 9112 §8 asks to tell it) in an error whose text speaks of status 400.
     return told.get(type(error.__cause__), str(error) or type(error).__name__)

@@ -86,9 +86,12 @@ async def open_stream(
         ClientError: aiohttp's: there is no connection.
         RemoteError: the answer has a status of 400 or more; while reading, see `items`.
         StalledError: nothing came, or was taken, for idle_seconds.
-        TypeError: what is to be sent over a WebSocket is not of `body`.
+        TypeError: the session is none, or what is to be sent over a WebSocket is not of `body`.
         UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
     """
+    if not isinstance(session, ClientSession):
+        msg = f"session: got {builtins.type(session).__name__}, expected a ClientSession, and behind it the URL"
+        raise TypeError(msg)
     bounds = limits_of(limits)
     own: dict[str, str] = {}
     if format is not None:

@@ -193,8 +193,12 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
             What it raises is logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
 
     Raises:
+        TypeError: it is no application.
         ValueError: the application was set up before.
     """
+    if not isinstance(app, web.Application):
+        msg = f"app: got {type(app).__name__}, expected the web.Application"
+        raise TypeError(msg)
     if _STREAMS in app:
         msg = "setup() was called for this application before: call it once"
         raise ValueError(msg)

@@ -162,7 +162,7 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = {}
     told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-    if not told and response.content_type == "text/plain":
+    if not told and response.content_type in ("text/plain", "application/json"):
         told = [body[:200].decode("utf-8", "replace").strip().removeprefix(f"{response.status}: {response.reason}")]
     told = [text for text in told if text and text != response.reason]
     about = ": ".join([f"{response.status} {response.reason or ''}".strip(), *told])

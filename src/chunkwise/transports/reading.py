@@ -5,7 +5,7 @@ Must not know any one format: the message's content type says which it is, unles
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any, TypedDict, TypeGuard, Unpack, cast
@@ -95,9 +95,9 @@ def items(
         make_decoder = line_decoder(path, type=type, required=required, limits=bounds)
         return noted(message, Inbound(lines_of(receiver, plain=is_plain(format)), make_decoder, lambda: False))
     readable: tuple[type, ...] = (*HTTP, StreamReader, AsyncIterable, Iterable)
-    if not isinstance(message, readable) or isinstance(message, str):
+    if not isinstance(message, readable) or isinstance(message, (str, Awaitable)):
         msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"{msg}: await it" if isinstance(message, Awaitable) else msg)
     read = cast("Message", message)
     make_decoder = decoder_maker(read, path, format=format, type=type, required=required, limits=bounds)
     return noted(read, Inbound(chunks_of(read), make_decoder, partial(is_framed, read), empty=is_empty(read)))
@@ -116,7 +116,7 @@ def limits_of(options: Mapping[str, Any]) -> Limits:
     """
     limits = [field.name for field in fields(Limits)]
     if others := sorted(options.keys() - set(limits)):
-        msg = f"no keyword argument is called {', '.join(others)}; those that set a limit are {', '.join(limits)}"
+        msg = f"got an unexpected keyword argument {others[0]!r}; those that set a limit are {', '.join(limits)}"
         raise TypeError(msg)
     return Limits(**options)
 

@@ -118,8 +118,11 @@ async def respond(
         UnknownFormat: ``format`` names none.
         ValueError: the status allows no content, the headers tell a length, the source is a generator that is spent, or
             one of the origins is none.
-        TypeError: the source is a function.
+        TypeError: the source is a function, or the request is none.
     """
+    if not isinstance(request, web.BaseRequest):
+        msg = f"request: got {type(request).__name__}, expected the handler's request, and behind it the source"
+        raise TypeError(msg)
     headers = headers or {}
     streams = streams_of(request)
     check_origins(origins)
