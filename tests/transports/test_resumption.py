@@ -64,7 +64,7 @@ async def ask(session: ClientSession, port: int, **headers: str) -> tuple[Client
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("name", chunkwise.FORMATS)
+@pytest.mark.parametrize("name", [name for name in chunkwise.FORMATS if name != "text"])
 async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
     handler = streams(lambda: resumable(SOURCES[source], etag="v1"), name)
     async with serving(handler) as port, ClientSession() as session:
@@ -80,6 +80,17 @@ async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) 
             response, items = await ask(session, port, Range=f"items={start}-{last}")
             assert (response.status, items) == (206, ROWS[start : last + 1])
             assert response.headers["Content-Range"] == f"items {start}-{last}/*"
+
+
+async def test_text_has_no_rest_since_nobody_can_count_its_items() -> None:
+    pieces = ["a", "b\nc\n", "d\n"]
+    handler = streams(lambda: resumable(lambda start: pieces[start:], etag="v"), "text")
+    async with serving(handler) as port, ClientSession() as session:
+        async with session.get(url_of(port), headers={"Range": "items=1-"}) as response:
+            assert (response.status, await response.text()) == (200, "ab\nc\nd\n")
+            assert "Accept-Ranges" not in response.headers
+        websocket = await session.ws_connect(url_of(port) + "?range=items=1-")
+        assert [message.data async for message in websocket] == ["b\nc", "d"]
 
 
 @pytest.mark.parametrize(

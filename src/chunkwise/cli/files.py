@@ -129,10 +129,7 @@ def _source(entry: Published, path: str, limit: int | None, interval: float, wan
     if not entry.regular:
         return sent(read_file(entry.file, entry.format, path, **options))
     whole = file_source(entry.file, entry.format, path, **options)
-    # Strings of another format are not told apart in text, so that nobody could say how many came.
-    if text and entry.format is not wanted:
-        return sent(whole.start())
-    return replace(whole, factory=lambda start: sent(whole.start(start)))
+    return replace(whole, factory=lambda start: sent(whole.start(start)), lines=entry.format.plain_messages)
 
 
 async def _told(source: Batches) -> AsyncIterator[list[Any]]:

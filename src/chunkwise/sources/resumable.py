@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -35,12 +35,14 @@ class Resumable:
         etag: names the version of the items, or None.
         total: how many items there are in all, or None; None where there is a key.
         key: the members of an item that tell its place; empty where its index does.
+        lines: whether each item is one whole line, with its end. Else nobody can count the items in plain text.
     """
 
     factory: Callable[[Any], Any]
     etag: str | None
     total: int | None
     key: tuple[str, ...]
+    lines: bool = field(default=False, kw_only=True)
 
     def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
         """Return the source from an item on.

@@ -148,7 +148,7 @@ async def respond(
     rest = Rest(source, 0, {})
     key: Sequence[str] = ()
     if isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
-        found = rest_of(request, source, chosen)
+        found = rest_of(request, source, chosen, messages=upgrade)
         if isinstance(found, web.Response):
             return found
         rest, key = found, source.key

@@ -79,11 +79,21 @@ class _Place(NamedTuple):
     after: Any = None  # the key of the item before
 
 
-def rest_of(request: web.BaseRequest, source: Resumable, format: Format) -> Rest | web.Response:
-    """Return the part of a source that a request asks for, or the answer that refuses it."""
-    headers: dict[str, str] = {hdrs.ACCEPT_RANGES: UNIT}
-    if source.etag is not None:
-        headers[hdrs.ETAG] = f'"{source.etag}"'
+def rest_of(
+    request: web.BaseRequest, source: Resumable, format: Format, *, messages: bool = False
+) -> Rest | web.Response:
+    """Return the part of a source that a request asks for, or the answer that refuses it.
+
+    Args:
+        request: the request.
+        source: the source.
+        format: what it is sent in.
+        messages: whether each item is a message, which tells the strings of plain text apart.
+    """
+    headers: dict[str, str] = {} if source.etag is None else {hdrs.ETAG: f'"{source.etag}"'}
+    if format.plain_messages and not (source.lines or messages):
+        return Rest(source.start(), 0, headers, item_count=source.total)
+    headers[hdrs.ACCEPT_RANGES] = UNIT
     if source.key:
         headers[ITEMS_KEY] = json.dumps(source.key)
     events = format.event_ids and LAST_EVENT_ID in request.headers
