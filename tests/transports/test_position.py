@@ -1,7 +1,11 @@
 """transports/position.py: what an answer says of its beginning is believed only where it is what it should be."""
 
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 from multidict import CIMultiDict
 
@@ -79,3 +83,24 @@ def test_a_position_asks_for_the_rest_in_headers() -> None:
         "If-Range": '"v1"',
         "Items-After": '[7, "\\u00e9"]',
     }
+
+
+@pytest.mark.parametrize(
+    ("type_", "sent", "told"),
+    [
+        (str, '"é"', "é"),
+        (int, "9007199254740993", 9007199254740993),
+        (float, "5", 5.0),
+        (float, "1.5", 1.5),
+        (float, "9007199254740993", None),  # is 9007199254740992 now
+        (UUID, '"ABCDEF01-2345-6789-ABCD-EF0123456789"', None),
+        (datetime, '"2024-01-01T00:00:00.123456789Z"', None),
+        (Decimal, '"1.50"', None),
+        (bytes, '"YQ=="', None),
+        (list[int], "[1]", None),
+    ],
+)
+def test_a_key_that_a_type_has_converted_tells_no_place(type_: type, sent: str, told: Any) -> None:
+    item = msgspec.json.decode(f'{{"id":{sent}}}', type=msgspec.defstruct("Item", [("id", type_)]))
+    expected = None if told is None else Position(7, None, {"id": told})
+    assert position_behind(7, item, Start(ranges=True, key=("id",))) == expected

@@ -101,6 +101,11 @@ def parts(most: int, total: int, told: str = "") -> Callable[[str], bytes]:
     return give
 
 
+def events(*pairs: tuple[int | None, int], whole: bool) -> bytes:
+    body = b"".join((b"" if name is None else b"id: %d\n" % name) + b"data: %d\n\n" % data for name, data in pairs)
+    return answer(body, {}, whole=whole, media_type=EVENTS)
+
+
 async def test_parts_that_are_not_the_whole_rest_are_followed_by_more() -> None:
     items, error, server = await ask(CUT, parts(10, 42))
     assert (items, error) == ([*range(42)], None)
@@ -129,6 +134,17 @@ async def test_what_cannot_be_the_rest_is_told(second: bytes, told: str) -> None
     assert told in str(error)
 
 
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content", "304 Not Modified"])
+async def test_no_content_is_no_rest(status: str) -> None:
+    empty = f'HTTP/1.1 {status}\r\nETag: "v1"\r\nContent-Range: items 5-5/6\r\nContent-Length: 0\r\n\r\n'.encode()
+    items, error, _ = await ask(CUT, empty)
+    assert items == [*range(5)]
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert f"asked to go on with item 5, the server answered {status[:3]}, which has no content" in str(error)
+    items, error, _ = await ask(answer(b"\n", whole=False), empty)
+    assert (items, error) == ([], None)  # nothing came that it would have to follow on
+
+
 async def test_a_bad_item_of_the_rest_is_told_by_its_place_in_the_whole() -> None:
     items, error, _ = await ask(CUT, answer(b"5\noops\n", part="5-9/10"))
     assert items == [*range(6)]
@@ -154,16 +170,28 @@ async def test_a_part_that_the_caller_asked_for_is_his_to_go_on_with(own: dict[s
 
 
 async def test_events_behind_the_last_id_do_not_come_twice() -> None:
-    def events(*pairs: tuple[int | None, int], whole: bool) -> bytes:
-        body = b"".join((b"" if name is None else b"id: %d\n" % name) + b"data: %d\n\n" % data for name, data in pairs)
-        return answer(body, {}, whole=whole, media_type=EVENTS)
-
     rest = events((None, 2), (3, 3), whole=True)
     items, error, server = await ask(events((1, 1), (None, 2), whole=False), rest, max_reconnects=3)
     assert (items, len(server.heads)) == ([1, 2], 1)
     assert isinstance(error, chunkwise.TruncatedError)
     items, error, _ = await ask(events((0, 0), (1, 1), whole=False), rest, max_reconnects=3)
     assert (items, error) == ([0, 1, 2, 3], None)
+
+
+@pytest.mark.parametrize("second", [b":", b": hi\n\n", b"id: 9\nda"])
+async def test_a_part_that_brings_no_event_is_behind_the_same_id(second: bytes) -> None:
+    cut, rest = events((1, 1), (2, 2), whole=False), events((3, 3), whole=True)
+    items, error, server = await ask(cut, answer(second, {}, whole=False, media_type=EVENTS), rest, max_reconnects=3)
+    assert (items, error) == ([1, 2, 3], None)
+    assert re.findall(r"(?i)last-event-id: (.*?)\r", "".join(server.heads)) == ["2", "2"]
+    items, error, _ = await ask(cut, events((None, 3), whole=False), rest, max_reconnects=3)
+    assert (items, type(error)) == ([1, 2, 3], chunkwise.TruncatedError)
+
+
+async def test_an_id_that_no_header_can_hold_is_not_gone_on_behind() -> None:
+    cut = answer(b"id: a\x01b\ndata: 1\n\n", {}, whole=False, media_type=EVENTS)
+    items, error, _ = await ask(cut, max_reconnects=3)
+    assert (items, type(error)) == ([1], chunkwise.TruncatedError)
 
 
 @pytest.mark.parametrize("key", ["[" * 7000, '{"id":2}', "[1]", "null", '"id"', '[["id"]]'])

@@ -5,6 +5,7 @@ Must not know how it was asked for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ from aiohttp import ClientResponse
 from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats.contract import Decoder
+from chunkwise.transports.http_chunks import is_empty
 from chunkwise.transports.position import Start
 from chunkwise.transports.stream import Over, Stream
 from chunkwise.transports.uploading import ClosingPayload
+
+_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
 
 
 class Answer(Inbound, Stream):
@@ -65,9 +69,11 @@ class Answer(Inbound, Stream):
 
     @property
     def id_to_go_on_behind(self) -> str:
-        """Of server-sent events, the id of the last, if it has one of its own; else nothing."""
+        """Of server-sent events, the id of the last, if it has one of its own that a header can hold; else nothing."""
         inner = _inner(self._decoder)
-        return str(inner.last_event_id) if getattr(inner, "is_behind_id", False) else ""
+        if not getattr(inner, "is_behind_id", False) or _control.search(inner.last_event_id):
+            return ""
+        return str(inner.last_event_id)
 
     @property
     def first_event_id(self) -> str:
@@ -80,9 +86,10 @@ class Answer(Inbound, Stream):
         milliseconds = getattr(_inner(self._decoder), "retry", None)
         return None if milliseconds is None else milliseconds / 1000
 
-    def is_last_event(self) -> bool:
-        """Whether the answer says that there are no more events (204, WHATWG HTML §9.2.3)."""
-        return isinstance(self._over, ClientResponse) and self._over.status == 204
+    @property
+    def empty_status(self) -> int | None:
+        """Its status if that has no content, such as 204; else None."""
+        return self._over.status if isinstance(self._over, ClientResponse) and is_empty(self._over) else None
 
 
 def _inner(decoder: Any) -> Any:

@@ -5,10 +5,13 @@ Must not know when they are sent, nor over what wire.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from aiohttp import hdrs
@@ -17,6 +20,8 @@ from chunkwise.errors import DecodeError
 from chunkwise.formats.sse import value_of
 from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, UNIT
 
+_CONVERTED = (bytes, bytearray, dt.datetime, dt.time, dt.date, dt.timedelta, UUID, Decimal)
+_EXACT_FLOATS = 2.0**53
 _names = msgspec.json.Decoder(list[str])
 
 
@@ -96,10 +101,18 @@ def position_behind(items: int, last: Any, start: Start) -> Position | None:
         return None
     try:
         # (the fields of an event are none of the item's)
-        members = msgspec.to_builtins(value_of(last)) if start.key else {}
-        return Position(items, start.etag, {name: members[name] for name in start.key})
+        members = msgspec.to_builtins(value_of(last), builtin_types=_CONVERTED) if start.key else {}
+        key = {name: members[name] for name in start.key}
     except (TypeError, KeyError, IndexError, msgspec.ValidationError):
         return None
+    return Position(items, start.etag, key) if all(map(_is_as_sent, key.values())) else None
+
+
+def _is_as_sent(value: Any) -> bool:
+    """Whether a member is what the server sent, which alone tells it the place, and not what a type has made of it."""
+    if isinstance(value, float):  # of an int, where the type asks for that
+        return abs(value) < _EXACT_FLOATS
+    return value is None or isinstance(value, (str, int))
 
 
 def start_of(headers: Mapping[str, str]) -> Start:

@@ -124,6 +124,7 @@ class ResumingStream(Stream):
         self._records_before = 0
         self._bytes_before = 0
         self._first_event_id = ""
+        self._event_id = ""
         self._format_name: str | None = None
         self._position = position
         if position is None:
@@ -297,7 +298,10 @@ class ResumingStream(Stream):
         self._part = part
         self._items_before, self._records_before = self._given, place.record
         self._asked = place
-        if part.is_last_event():
+        status = part.empty_status
+        if status is not None and self._given and not (status == 204 and place.by_event):  # WHATWG HTML §9.2.3
+            raise _Final(f"asked to go on with item {self._given}, the server answered {status}, which has no content")
+        if status is not None:
             return False
         if part.start is not None and not place.by_event:
             self._check_start(place)
@@ -335,10 +339,17 @@ class ResumingStream(Stream):
             behind = known or position_behind(record, self._last, start)
             if behind is not None:
                 return Place(behind.headers(), record, start)
-        elif not start.ranges and self._policy.max_reconnects is not None and (last := self._part.id_to_go_on_behind):
+        elif not start.ranges and self._policy.max_reconnects is not None and (last := self._last_event_id()):
             first = self._first_event_id = self._first_event_id or self._part.first_event_id
             return Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
         return Place({}, self._given, start) if self._policy.restart else None
+
+    def _last_event_id(self) -> str:
+        """Return the id of the last event, or nothing if it has none; of those before, if none came since."""
+        if self._part.whole_records:
+            self._event_id = ""
+        self._event_id = self._part.id_to_go_on_behind or self._event_id
+        return self._event_id
 
     def _record(self) -> int | None:
         """Return how many records came whole with all that was selected in them; None if that cannot be said."""
@@ -357,7 +368,8 @@ class ResumingStream(Stream):
             return "the server offers no ranges of items (restart=True lets it begin again)"
         if self._record() is None or (start.key and self._parts):
             return "the path selects inside of items, so that nobody knows which of them were whole"
-        return f"its items have no {', '.join(start.key)}, by which the server would find the place"
+        told = f"its items have no {', '.join(start.key)} as the server sent it, by which it would find the place"
+        return told if self._last is None else f"{told} (type= has to leave it a string or a number)"
 
     def _pause(self, trouble: Exception) -> float:
         first = self._part.retry_seconds or _FIRST_PAUSE_SECONDS
