@@ -132,7 +132,7 @@ BEGUN_AGAIN = "chunkwise: beginning again: {}\n"
         ("/indexed?limit=1", ("--format", "csv"), "out.part is of another URL"),
         ("/indexed", ("--format", "csv"), "out.part is of another --format"),
         ("/indexed", ("--from", "json", "-H", "X-A: b"), "out.part is of another --from and --header"),
-        ("/indexed", ("--path", "item.n"), "it cannot go on with what --path selects"),
+        ("/indexed", ("--path", "item.n"), "it cannot go on with what --path or a Range selects"),
     ],
 )
 def test_a_part_of_another_request_is_begun_again_and_that_is_told(
@@ -165,6 +165,17 @@ def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: b
     assert len((tmp_path / "out").read_bytes().splitlines()) == 2000
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_part_that_is_asked_for_is_what_comes(base: str, tmp_path: Path, scheme: str) -> None:
+    url = base.replace("http", scheme) + "/indexed"
+    whole = run("get", url).lines
+    for words in ([url, "-H", "range: items=1995-"], [url + "?range=items=1995-"]):
+        assert run("get", *words).lines == whole[1995:]
+    done = run("get", url, "-H", "Range: items=3-4", "-o", tmp_path / "out")
+    assert (done, (tmp_path / "out").read_bytes().splitlines()) == ((0, b"", ""), whole[3:5])
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) -> None:
     with started(*CHUNKWISE, "get", base + "/plain", "-o", tmp_path / "out") as reading:
         part = tmp_path / "out.part"
@@ -190,7 +201,7 @@ def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
         reading.end()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.part", "whole"]
     done = run(*words, output)
-    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("it cannot go on with what --path selects"))
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("it cannot go on with what --path or a Range selects"))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -203,7 +214,7 @@ def test_a_state_of_selected_items_that_an_older_version_has_left_is_not_gone_on
     request = hashlib.sha256(json.dumps([url, "item.tags.item", "ndjson", None, []], separators=(",", ":")).encode())
     part.write_bytes(b'"0a"\n')
     state.write_text(json.dumps({"request": request.hexdigest(), "position": [1, '"v1"', {}], "bytes": 5}))
-    told = BEGUN_AGAIN.format("it cannot go on with what --path selects")
+    told = BEGUN_AGAIN.format("it cannot go on with what --path or a Range selects")
     assert run("get", url, *words, "-o", tmp_path / "out").err == told
     assert (tmp_path / "out").read_bytes().splitlines()[:3] == [b'"0a"', b'"0b"', b'"1a"']
 

@@ -292,6 +292,22 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 5)
 
 
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", {"headers": {"range": "items=30-35"}}),
+        ("", {"params": {"range": "items=30-35"}}),
+        ("?range=items=30-35", {}),
+    ],
+)
+async def test_a_part_that_the_caller_asks_for_is_what_comes(scheme: str, query: str, asked: dict[str, Any]) -> None:
+    async with serving(streams(lambda: resumable(few, etag="v"))) as port, ClientSession() as session:
+        url = f"{scheme}://127.0.0.1:{port}/0{query}"
+        async with chunkwise.open_stream(session, url, **asked) as stream:
+            assert [each async for each in stream] == FEW_ROWS[30:36]
+
+
 # --- paths, types and keys
 
 

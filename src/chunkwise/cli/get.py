@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,7 @@ from chunkwise.sources.batches import Batches
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.http_client import open_response, stream_of
 from chunkwise.transports.opening import is_websocket
+from chunkwise.transports.position import asks_for_part
 from chunkwise.transports.resuming import Connect, Policy, open_resuming
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.websocket import is_plain, line_decoder
@@ -49,16 +50,25 @@ async def get(
         "--from": input_format,
         "--header": sorted(headers),
     }
+    own = parse_headers(headers)
+    goes_on = not asks_for_part(own, url)
     # The rest is asked for by a number of records, in each of which a path selects as many items as it likes.
-    partial = _partial(output, request, resumes=not path)
+    partial = _partial(output, request, resumes=goes_on and not path)
     with partial.locked() if partial is not None else nullcontext():
         async with ClientSession() as session:
-            connect = _asking(session, url, path, input_format, parse_headers(headers), idle_seconds)
-            await _write(connect, url, path, output_format, output, partial)
+            connect = _asking(session, url, path, input_format, own, idle_seconds)
+            await _write(connect, url, path, output_format, output, partial, goes_on=goes_on)
 
 
 async def _write(
-    connect: Connect, url: str, path: str, output_format: str, output: Path | None, partial: PartialFile | None
+    connect: Connect,
+    url: str,
+    path: str,
+    output_format: str,
+    output: Path | None,
+    partial: PartialFile | None,
+    *,
+    goes_on: bool,
 ) -> None:
     """Write the items of what a request brings, or of the rest."""
     position = partial.position if partial is not None else None
@@ -67,8 +77,10 @@ async def _write(
     if partial is not None and position is not None:
         print(f"chunkwise: going on behind the {begun:,} items of {partial.name}", file=sys.stderr)
         encoder = partial.goes_on(encoder)
+    opened: AbstractAsyncContextManager[Stream]
+    opened = open_resuming(connect, path, _POLICY, position, _tell_break) if goes_on else connect({})
     with partial.explained() if partial is not None else nullcontext():
-        async with open_resuming(connect, path, _POLICY, position, _tell_break) as stream:
+        async with opened as stream:
             tracked = Tracked(_values(stream), begun)
             written = Outbound(Batches(tracked.lists()), encoder)
             shows = output is None and sys.stdout.isatty()

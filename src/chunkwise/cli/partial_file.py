@@ -107,7 +107,7 @@ class PartialFile:
         if not size:
             return None, None
         if not self._resumes:
-            return None, "it cannot go on with what --path selects"
+            return None, "it cannot go on with what --path or a Range selects"
         try:
             state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
         except (OSError, msgspec.DecodeError):

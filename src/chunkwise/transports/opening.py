@@ -12,16 +12,15 @@ from typing import Any, Unpack
 
 from aiohttp import ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
-from yarl import URL
 
 from chunkwise.formats import Format, by_name
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.compression import MAX_RATIO
 from chunkwise.transports.http_client import open_response, stream_of
+from chunkwise.transports.position import asks_for_part
 from chunkwise.transports.reading import LimitOptions, limits_of
 from chunkwise.transports.resuming import Connect, Policy, open_resuming
-from chunkwise.transports.resumption import LAST_EVENT_ID, RANGE_PARAMETER, UNIT
 from chunkwise.transports.stream import Stream
 from chunkwise.transports.uploading import ClosingPayload
 from chunkwise.transports.websocket import is_plain, line_decoder
@@ -135,7 +134,7 @@ async def open_stream(
                 yield stream_of(answer, path, **chosen, limits=bounds, upload=upload)
 
         connect = open_answer
-    resumes = method == hdrs.METH_GET and data is None and json is None and not _asks_for_part(own, url, params)
+    resumes = method == hdrs.METH_GET and data is None and json is None and not asks_for_part(own, url, params)
     opened: AbstractAsyncContextManager[Stream]
     if max_reconnects != 0 and resumes:
         opened = open_resuming(connect, path, Policy(max_reconnects, max_reconnect_seconds, restart))
@@ -145,14 +144,6 @@ async def open_stream(
         yield stream
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # which nobody has seen: whatever was answered, the server has not got it all
-
-
-def _asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None) -> bool:
-    """Whether a caller wants a part, of which nobody but he knows what stands before it."""
-    query = {**URL(url).query, **(params or {})}
-    names = {name.lower() for name in headers}
-    part = str(query.get(RANGE_PARAMETER, "")).startswith(f"{UNIT}=")
-    return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
 
 
 def is_websocket(url: StrOrURL) -> bool:

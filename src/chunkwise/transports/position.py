@@ -15,10 +15,12 @@ from uuid import UUID
 
 import msgspec
 from aiohttp import hdrs
+from aiohttp.typedefs import StrOrURL
+from yarl import URL
 
 from chunkwise.errors import DecodeError
 from chunkwise.formats.sse import value_of
-from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, UNIT
+from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, LAST_EVENT_ID, RANGE_PARAMETER, UNIT
 
 _CONVERTED = (bytes, bytearray, dt.datetime, dt.time, dt.date, dt.timedelta, UUID, Decimal)
 _EXACT_FLOATS = 2.0**53
@@ -113,6 +115,14 @@ def _is_as_sent(value: Any) -> bool:
     if isinstance(value, float):  # of an int, where the type asks for that
         return abs(value) < _EXACT_FLOATS
     return value is None or isinstance(value, (str, int))
+
+
+def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
+    """Whether a caller wants a part, of which nobody but he knows what stands before it."""
+    query = {**URL(url).query, **(params or {})}
+    names = {name.lower() for name in headers}
+    part = str(query.get(RANGE_PARAMETER, "")).startswith(f"{UNIT}=")
+    return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
 
 
 def start_of(headers: Mapping[str, str]) -> Start:

@@ -29,7 +29,7 @@ from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.http_client import no_answer, sending
-from chunkwise.transports.position import Start, start_of_record
+from chunkwise.transports.position import Start, asks_for_part, start_of_record
 from chunkwise.transports.problems import retry_after_seconds
 from chunkwise.transports.resumption import UNIT
 from chunkwise.transports.stalls import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
@@ -73,7 +73,9 @@ async def open_websocket_stream(
         return upload is not None and upload.failure is not None
 
     max_bytes = max_message_bytes(max_item_bytes)
-    asked = headers if upload is not None else {hdrs.RANGE: f"{UNIT}=0-", **headers}  # so that it tells where it begins
+    asked = dict(headers)
+    if upload is None and not asks_for_part(headers, url, params):
+        asked[hdrs.RANGE] = f"{UNIT}=0-"  # so that it tells where it begins
     opened = _open_websocket(session, url, asked, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
     async with sending(upload, idle_seconds), opened as websocket, _sending_items(websocket, upload):
         # A source that fails has sent a close of our own, which the server's answers.
