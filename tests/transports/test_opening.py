@@ -497,3 +497,13 @@ async def test_arguments_that_were_swapped_are_told() -> None:
     with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and behind it the URL"):
         async with ClientSession() as session, swapped("http://localhost/", session):
             pass
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_session_that_raises_for_each_status_is_no_other(scheme: str) -> None:
+    answer = head(PROBLEM, "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
+    async with answering(answer) as port, ClientSession(raise_for_status=True) as session:
+        with pytest.raises(RemoteError, match="503") as caught:
+            async with chunkwise.open_stream(session, url_of(port).replace("http", scheme)):
+                pass
+    assert caught.value.status == 503

@@ -1,5 +1,6 @@
 """What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,7 +11,9 @@ import pytest
 from aiohttp import ClientSession, web
 
 from chunkwise import RemoteError, items, respond
+from chunkwise.transports import problems
 from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -176,6 +179,17 @@ async def test_a_problem_without_an_end_is_read_up_to_a_limit() -> None:
     assert (error.status, error.problem) == (500, {})
 
 
+async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_MAX_PROBLEM_SECONDS", 0.05)
+    linger = asyncio.Event()
+    parts = head("Content-Type: text/plain", "Transfer-Encoding: chunked", status="503 Busy"), chunked(b"wait")
+    async with answering(*parts, linger=linger) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        async with session.get(url_of(port)) as response:
+            with pytest.raises(RemoteError, match="503 Busy: wait"):
+                await anext(items(response))
+        linger.set()
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [
@@ -189,6 +203,7 @@ async def test_a_problem_without_an_end_is_read_up_to_a_limit() -> None:
         ("1.5", None),
         ("\u0661", None),
         ("soon", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
 def test_when_to_come_again_is_told_in_seconds_or_by_a_date(value: str, told: float | None) -> None:

@@ -18,7 +18,7 @@ from chunkwise import (
     TruncatedError,
     UnknownFormat,
 )
-from tests.flow.producing import NAMES, decoded, row, until
+from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
 
@@ -72,6 +72,14 @@ async def test_an_aiohttp_stream_reader_is_a_message() -> None:
 def test_what_is_no_message_is_told(message: Any) -> None:
     with pytest.raises(TypeError, match=f"a message is .* got {type(message).__name__}"):
         chunkwise.items(message, format="json")
+
+
+@pytest.mark.parametrize("bad", [b"zz\r\n", b"0\r\nx\0:\r\n\r\n"])
+async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
+    async with asyncio.timeout(GUARD_SECONDS):
+        came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n"), bad)
+    assert (came, type(error)) == ([1], TruncatedError)
+    assert "bytes came that are no chunk" in str(error)
 
 
 async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -> None:

@@ -6,10 +6,11 @@ Must not know formats, nor what is made of the bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 
-from aiohttp import ClientError, ClientResponse, SocketTimeoutError, StreamReader, hdrs, web
-from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+from aiohttp import ClientConnectionError, ClientError, ClientResponse, SocketTimeoutError, StreamReader, hdrs, web
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
 from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken, Silent
@@ -27,6 +28,8 @@ _RECEIVE_BYTES = 120 * 1024
 asyncio asks for 256 KiB, into memory that is new each time: the system gives and takes back all of it, page by page,
 which takes as long as all else that reading does. Under 128 KiB it is memory that the allocator keeps.
 """
+
+_NO_CHUNK = "bytes came that are no chunk"
 
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
@@ -57,7 +60,7 @@ def is_empty(message: Message) -> bool:
 def chunks_of(message: Message) -> AsyncIterator[bytes]:
     """Give a message's bytes, and raise `Broken` where they are known not to be all."""
     _receive_less_at_once(message)
-    return _chunks(message, None if is_framed(message, coded=True) else _closing(message))
+    return _chunks(message, _closing(message))
 
 
 def _receive_less_at_once(message: Message) -> None:
@@ -68,15 +71,32 @@ def _receive_less_at_once(message: Message) -> None:
 
 
 def _closing(message: Message) -> asyncio.Future[None] | None:
-    """Return what will tell how an answer's connection was closed, if it is still open.
-
-    Where only the close ends a body, aiohttp takes a reset for that as well, and tells it nowhere else.
-    """
+    """Return what will tell how an answer's connection was closed, if it is still open."""
     connection = message.connection if isinstance(message, ClientResponse) else None
-    closing = connection.protocol.closed if connection is not None and connection.protocol is not None else None
-    if closing is not None:
-        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains of it
-    return closing
+    return connection.protocol.closed if connection is not None and connection.protocol is not None else None
+
+
+@contextmanager
+def _told_of(closing: asyncio.Future[None] | None, content: object) -> Iterator[None]:
+    """Let who waits for content hear of the connection's end where aiohttp's parser keeps it for itself.
+
+    It does so behind bytes that are no chunk.
+    """
+
+    def tell(closed: asyncio.Future[None]) -> None:
+        if not closed.cancelled():
+            closed.exception()  # or asyncio complains of it
+        if isinstance(content, StreamReader) and not content.is_eof() and content.exception() is None:
+            content.set_exception(ClientConnectionError(_NO_CHUNK))
+
+    if closing is None:
+        yield
+        return
+    closing.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        closing.remove_done_callback(tell)  # the connection may bring many other messages
 
 
 async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> AsyncIterator[bytes]:
@@ -89,9 +109,10 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> Asy
             if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
                 given += len(data)  # it was read whole before, and has kept it
                 yield data
-            async for data in content.iter_any():
-                given += len(data)
-                yield data
+            with _told_of(closing, content):
+                async for data in content.iter_any():
+                    given += len(data)
+                    yield data
             if given != content.total_bytes:
                 msg = f"{content.total_bytes - given} of {content.total_bytes} bytes of the message were read by others"
                 raise StreamError(msg)
@@ -103,14 +124,16 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> Asy
         else:
             for data in content:
                 yield data
-    except (ClientError, web.RequestPayloadError, ConnectionError, TimeoutError) as error:
+    except (ClientError, web.RequestPayloadError, HttpProcessingError, ConnectionError, TimeoutError) as error:
         if isinstance(content, StreamReader) and (data := _left_over(content)):
             yield data
         if isinstance(error, SocketTimeoutError):
             raise Silent("nothing came for longer than idle_seconds, or the session's sock_read, allows") from error
         raise Broken(_reason(error)) from error
+    # Where only the close ends a body, aiohttp takes a reset for that as well, and tells it nowhere else.
     if (
         closing is not None
+        and not is_framed(message, coded=True)
         and closing.done()
         and not closing.cancelled()
         and (reset := closing.exception()) is not None
@@ -135,6 +158,8 @@ def _left_over(content: StreamReader) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "the session's total timeout is over: open_stream has none, ClientTimeout(total=None) neither"
+    if isinstance(error, HttpProcessingError):
+        return _NO_CHUNK
     told: dict[type | None, str] = {
         ContentLengthError: "the connection closed before all bytes of its Content-Length came",
         TransferEncodingError: "the connection closed before the last chunk came",

@@ -48,7 +48,9 @@ async def open_response(
     asked.setdefault(hdrs.ACCEPT_ENCODING, ", ".join(CODINGS))
     timeout = stream_timeout(idle_seconds)
     upload = options.get("data")
-    requesting = session.request(method, url, headers=asked, auto_decompress=False, timeout=timeout, **options)
+    requesting = session.request(
+        method, url, headers=asked, auto_decompress=False, raise_for_status=False, timeout=timeout, **options
+    )
     async with (
         sending(upload if isinstance(upload, ClosingPayload) else None, idle_seconds),
         await begun(requesting) as response,

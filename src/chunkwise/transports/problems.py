@@ -5,6 +5,7 @@ Must not know how streams are written or read.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -30,6 +31,7 @@ from chunkwise.transports.compression import Decompressor
 PROBLEM_TYPE = "application/problem+json"
 
 _MAX_PROBLEM_BYTES = 64 * 1024
+_MAX_PROBLEM_SECONDS = 5.0
 
 
 def request_key(name: str) -> Any:
@@ -152,9 +154,10 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
     body = b""
     with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # of a body that was cut, what came
         decompressor = Decompressor(coding)
-        while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
-            for piece in decompressor.feed(data):
-                body += piece[: _MAX_PROBLEM_BYTES - len(body)]
+        async with asyncio.timeout(_MAX_PROBLEM_SECONDS):
+            while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
+                for piece in decompressor.feed(data):
+                    body += piece[: _MAX_PROBLEM_BYTES - len(body)]
     problem: dict[str, Any] = {}
     if response.content_type in (PROBLEM_TYPE, "application/json"):
         try:
@@ -177,6 +180,6 @@ def retry_after_seconds(value: str) -> float | None:
         return float(value[:9])
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a time zone such as +99999999999
         return None
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None

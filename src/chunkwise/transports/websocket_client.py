@@ -13,12 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import (
+    ClientResponseError,
     ClientSession,
     ClientWebSocketResponse,
     ClientWSTimeout,
     WSCloseCode,
     WSMsgType,
-    WSServerHandshakeError,
     hdrs,
 )
 from aiohttp.typedefs import StrOrURL
@@ -132,7 +132,7 @@ async def _open_websocket(
             )
     except TimeoutError as error:
         raise no_answer() from error
-    except WSServerHandshakeError as error:
+    except ClientResponseError as error:  # of the handshake, or of a session that raises for each status
         phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
         told = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
         if error.status < 400:
