@@ -257,8 +257,8 @@ def sqlstate(error: BaseException) -> str:
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether an error of `FAILURES` says that the database is not there, and nothing of what was asked of it."""
-    # Of a connection that ended while nobody waited for it, asyncpg only says so, without the state it got.
-    closed = type(error) is asyncpg.InterfaceError and str(error).endswith("closed")
+    # Of a connection that ended while nobody waited for it, asyncpg only says so, without the state it got, or trips.
+    closed = isinstance(error, asyncpg.InternalClientError) or reason(error).endswith("connection is closed")
     return closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or sqlstate(error)[:2] in ("08", "53", "57")
 
 
@@ -266,6 +266,7 @@ FAILURES: Sequence[type[Exception]] = (
     sa.exc.SQLAlchemyError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     OSError,
 )
 """What reading from a database may raise."""
