@@ -14,6 +14,7 @@ import chunkwise
 from tests.cli.raw_server import answering, whole
 from tests.cli.running import Done, folder_of, run, serving
 from tests.needs import DATA, needs_data
+from tests.transports.wire import talking, url_of
 
 ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
 
@@ -174,6 +175,33 @@ def test_a_server_that_is_content_before_the_end_does_not_make_a_broken_upload_w
         done = run("send", file, url, "--format", "ndjson")
     assert done.code == 6
     assert done.told.endswith("(format json, item 1, byte 4)")
+
+
+@pytest.mark.parametrize("end", [b"", b",oops]"])
+async def test_an_upload_that_a_server_has_not_wanted_whole_is_told_behind_its_answer(
+    tmp_path: Path, end: bytes
+) -> None:
+    sent = asyncio.Event()
+
+    async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nthanks\n")
+        await sent.wait()
+
+    file = folder_of(tmp_path, {"rows.json": b"[1" + b",1" * 8_000_000 + (end or b"]")}) / "rows.json"
+    async with talking(answer_at_once) as port:
+        done = await send(file, url_of(port), "--format", "ndjson")
+        sent.set()
+    assert (done.code, done.out) == (5, b"thanks\n")
+    assert done.told.startswith("the server answered before it had all of rows.json (")
+
+
+async def test_a_length_of_chunks_is_refused(server: Server, tmp_path: Path) -> None:
+    file = folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson"
+    done = await send(file, server.url, "-H", "content-length: 2")
+    assert (done.code, done.out) == (2, b"")
+    assert "got a Content-Length, which chunks have none of: leave it out" in done.told
+    assert server.uploads.empty()
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -490,20 +490,3 @@ async def test_a_connection_is_used_again_behind_a_whole_stream() -> None:
 async def test_a_stream_that_was_promised_an_end_record_and_has_none_is_cut() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)
-
-
-async def test_arguments_that_were_swapped_are_told() -> None:
-    swapped: Any = chunkwise.open_stream
-    with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and behind it the URL"):
-        async with ClientSession() as session, swapped("http://localhost/", session):
-            pass
-
-
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_session_that_raises_for_each_status_is_no_other(scheme: str) -> None:
-    answer = head(PROBLEM, "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
-    async with answering(answer) as port, ClientSession(raise_for_status=True) as session:
-        with pytest.raises(RemoteError, match="503") as caught:
-            async with chunkwise.open_stream(session, url_of(port).replace("http", scheme)):
-                pass
-    assert caught.value.status == 503

@@ -7,12 +7,12 @@ import pytest
 from aiohttp import ClientSession, web
 
 import chunkwise
-from chunkwise import DecodeError, LimitError, PathNotFound
+from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.transports.reading import read
 from tests.transports.sockets_of_servers import Peer, complete, server
 from tests.transports.test_uploads import FailingLater, begin, read_on
-from tests.transports.wire import serving, streams, talking, url_of
+from tests.transports.wire import answering, head, serving, streams, talking, url_of
 
 
 def websocket_of(port: int) -> str:
@@ -122,3 +122,22 @@ async def test_a_failure_that_nobody_has_seen_is_raised_at_the_end() -> None:
     async with talking(begin) as port, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(LookupError):
             await leave()
+
+
+async def test_arguments_that_were_swapped_are_told() -> None:
+    swapped: Any = chunkwise.open_stream
+    with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and behind it the URL"):
+        async with ClientSession() as session, swapped("http://localhost/", session):
+            pass
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_session_that_raises_for_each_status_is_no_other(scheme: str) -> None:
+    answer = (
+        head("Content-Type: application/problem+json", "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
+    )
+    async with answering(answer) as port, ClientSession(raise_for_status=True) as session:
+        with pytest.raises(RemoteError, match="503") as caught:
+            async with chunkwise.open_stream(session, url_of(port).replace("http", scheme)):
+                pass
+    assert caught.value.status == 503

@@ -10,7 +10,7 @@ import pytest
 from multidict import CIMultiDict
 
 from chunkwise.errors import DecodeError
-from chunkwise.transports.position import Position, Start, position_behind, start_of, start_of_record
+from chunkwise.transports.position import Position, Start, asks_for_part, position_behind, start_of, start_of_record
 
 
 def test_headers_tell_where_an_answer_begins() -> None:
@@ -83,6 +83,11 @@ def test_a_position_asks_for_the_rest_in_headers() -> None:
         "If-Range": '"v1"',
         "Items-After": '[7, "\\u00e9"]',
     }
+
+
+def test_a_url_that_is_none_asks_for_no_part() -> None:
+    assert asks_for_part({}, "http://127.0.0.1/", {"range": "items=5-"})
+    assert not asks_for_part({}, "http://127.0.0.1:99999/?range=items=5-")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Must not know how commands do their work.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
@@ -38,7 +39,7 @@ _HEADER = click.option(
 _TIMEOUT = click.option(
     "--timeout",
     "idle_seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 1e9, min_open=True),
     default=60.0,
     show_default=True,
     help="Seconds to wait for what comes next.",
@@ -148,6 +149,7 @@ def send_command(**options: Any) -> Coroutine[Any, Any, None]:
     """Upload FILE to URL as a chunked body, and write the answer to stdout.
 
     Without --format the bytes are sent as they are. FILE may be - for stdin: --from then says its format.
+    A server that answers before it has all of FILE has not taken it: its answer is written, and the exit code is 5.
     """
     return send(**options)
 
@@ -173,6 +175,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return its exit code, having told on stderr what went wrong."""
+    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # a failure is told once, below
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
         if asyncio.iscoroutine(work):

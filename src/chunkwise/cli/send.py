@@ -7,13 +7,13 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from aiohttp import ClientError, ClientResponse, ClientSession
+from aiohttp import ClientError, ClientResponse, ClientSession, hdrs
 
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
@@ -36,6 +36,7 @@ class _Upload:
     def __init__(self, file: Path, own: Format, wanted: Format) -> None:
         self.bytes_sent = 0
         self.items_sent = 0
+        self.whole = False
         self._file = file
         self._converted = Outbound(read_file(file, own), wanted.encoder()) if wanted is not own else None
 
@@ -45,6 +46,7 @@ class _Upload:
                 yield data
                 self.bytes_sent += len(data)
                 self.items_sent = self._converted.items_sent if self._converted else 0
+        self.whole = True
 
     async def _blocks(self) -> AsyncGenerator[bytes, None]:
         with self._file.open("rb") as file:
@@ -66,13 +68,16 @@ async def send(
         raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
     if file == Path("-"):
         file = Path("/dev/stdin")
+    own_headers = parse_headers(headers)
+    if hdrs.CONTENT_LENGTH in {name.title() for name in own_headers}:
+        raise click.BadParameter("got a Content-Length, which chunks have none of: leave it out", param_hint="--header")
     found = await asyncio.to_thread(file.stat)
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
     if is_websocket(url):
-        await _send_messages(file, url, own, wanted, method, headers, idle_seconds)
+        await _send_messages(file, url, own, wanted, method, own_headers, idle_seconds)
         return
     total = found.st_size if wanted is own else None
     upload = _Upload(file, own, wanted)
@@ -82,17 +87,23 @@ async def send(
         ClientSession(timeout=stream_timeout(idle_seconds)) as session,
         sending(payload, idle_seconds),
         progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
-        await begun(session.request(method, url, data=payload, headers=parse_headers(headers))) as response,
+        await begun(session.request(method, url, data=payload, headers=own_headers)) as response,
     ):
         if response.status >= 400:
             raise await remote_error(response)
         await _write_answer(response)
     if payload.failure is not None:  # whatever a server has answered that did not wait for the end
         raise payload.failure
+    if not upload.whole:
+        raise TruncatedError(
+            f"the server answered before it had all of {file.name}",
+            items_seen=upload.items_sent,
+            bytes_seen=upload.bytes_sent,
+        )
 
 
 async def _send_messages(
-    file: Path, url: str, own: Format, wanted: Format, method: str, headers: Sequence[str], idle_seconds: float
+    file: Path, url: str, own: Format, wanted: Format, method: str, headers: Mapping[str, str], idle_seconds: float
 ) -> None:
     """Send the items of a file over a WebSocket, and write those of the answer, a JSON text in each line."""
     if method not in ("POST", "GET"):  # the default, and what a WebSocket begins with
@@ -113,7 +124,7 @@ async def _send_messages(
             session,
             url,
             data=body(Batches(counted()), wanted),
-            headers=parse_headers(headers),
+            headers=headers,
             idle_seconds=idle_seconds,
         ) as stream,
         aclosing(Outbound(Batches(stream.batches()), FORMATS["ndjson"].encoder()).pieces()) as pieces,

@@ -119,7 +119,10 @@ def _is_as_sent(value: Any) -> bool:
 
 def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
     """Whether a caller wants a part, of which nobody but he knows what stands before it."""
-    query = {**URL(url).query, **(params or {})}
+    try:
+        query = {**URL(url).query, **(params or {})}
+    except ValueError:  # it is none, as aiohttp will say
+        return False
     names = {name.lower() for name in headers}
     part = str(query.get(RANGE_PARAMETER, "")).startswith(f"{UNIT}=")
     return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
