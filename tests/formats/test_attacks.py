@@ -42,10 +42,23 @@ def test_names_of_open_members_are_bounded_together_in_events() -> None:
     decoder = EventsDecoder()
     tracemalloc.start()
     try:
-        document = b'{"%b":' % (b"k" * 10_000) * 500
+        document = b'{"%b":' % (b"k" * 600) * 500
         with pytest.raises(LimitError, match="path to the value"):
-            [*map(decoder.feed, [document[start : start + 10_000] for start in range(0, len(document), 10_000)])]
+            [*map(decoder.feed, [document[start : start + 1000] for start in range(0, len(document), 1000)])]
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_name_around_many_members_is_refused_before_each_has_it_in_its_prefix() -> None:
+    document = b'{"%b":{' % (b"k" * 60_000) + b'"a":0,' * 10_000
+    tracemalloc.start()
+    try:
+        decoder = EventsDecoder()
+        assert decoder.feed(document) == [("", "start_map", None), ("", "map_key", "k" * 60_000)]
+        with pytest.raises(LimitError, match="path to the value has 60000 bytes"):
+            decoder.feed(b"")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
 
@@ -54,7 +67,7 @@ def test_names_of_closed_members_are_no_part_of_the_path() -> None:
     decoder = EventsDecoder()
     decoder.feed(b"[")
     for _ in range(50):
-        assert decoder.feed(b'{"%b":[[[1]]]},' % (b"k" * 30_000))
+        assert decoder.feed(b'{"%b":[[[1]]]},' % (b"k" * 3000))
 
 
 @pytest.mark.parametrize("name", ["ndjson", "csv", "text", "sse"])

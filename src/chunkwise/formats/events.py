@@ -21,8 +21,8 @@ from chunkwise.formats.twins import Scanner
 Event = tuple[str, str, Any]
 """``(prefix, event, value)``: ``("users.item", "start_map", None)``."""
 
-_MAX_PATH_BYTES = 64 * 1024
-"""Bytes of an event's prefix: ijson keeps one for each depth, which is the square of it in memory."""
+_MAX_PATH_BYTES = 4 * 1024
+"""Bytes of an event's prefix: ijson keeps one for each depth, and makes one for each member (``"a":0,``, six bytes)."""
 
 _NOTHING = ("\0",)  # no document needs to have this path: all of it is walked, nothing is selected
 
