@@ -123,8 +123,8 @@ def rest_of(
     last = place.last
     if last is not None:
         rest = first_items(rest, last - place.first + 1)
-    if source.total is not None and place.first < source.total:
-        last = min(source.total - 1, last if last is not None else source.total)
+    if source.total is not None:  # behind all of them there is no last
+        last = min(source.total - 1, source.total if last is None else last) if place.first < source.total else None
     told = ("*" if last is None else last, "*" if source.total is None else source.total)
     headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
     record = start_record(place.first, source.etag, source.key)
