@@ -251,7 +251,8 @@ class ResumingStream(Stream):
         self._check_left(failure)
         place = self._place()
         if place is None:
-            if self._policy.max_reconnects is not None and isinstance(failure, TruncatedError):
+            expected = self._policy.max_reconnects is not None or self._known_start().ranges
+            if expected and isinstance(failure, TruncatedError):
                 failure.message += f"; it cannot go on: {self._why_not()}"
             raise failure
         now = asyncio.get_running_loop().time
