@@ -24,7 +24,7 @@ from chunkwise.formats.json_values import encode_value
 from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.transports.compression import CODINGS, codings_of
 from chunkwise.transports.negotiation import IDENTITY, negotiate, negotiate_coding, parse_accept, prefers
-from chunkwise.transports.position import Start, position_behind, start_of, start_of_record
+from chunkwise.transports.position import Start, key_of, position_behind, start_of, start_of_record
 from chunkwise.transports.resumption import LAST_EVENT_ID, Rest, rest_of
 
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
@@ -142,7 +142,7 @@ def fuzz_answer(raw: bytes) -> None:
     assert start.first >= 0
     assert all(isinstance(name, str) for name in start.key), start
     for last in (_ITEMS[3], {}, None, 3):
-        position = position_behind(start.first + 1, last, start)
+        position = position_behind(start.first + 1, key_of(last, start.key), start)
         if position is not None:
             URL("http://x/").with_query(range=position.headers()[hdrs.RANGE])
             assert not start.key or position.key, position

@@ -5,7 +5,7 @@ import gc
 import sys
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.flow.document import discard, live_parts
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS
+from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, Held, document, read_so_far, run, run_to_failure
 
 
@@ -370,6 +371,34 @@ async def test_one_iterator_in_two_places_is_refused() -> None:
     numbers = iter([1, 2])
     with pytest.raises(EncodeError, match="two places"):
         await run({"a": numbers, "b": numbers}, document=True)
+
+
+@pytest.mark.parametrize("make", [lambda: iter([1, 2]), lambda: (n for n in [1, 2]), lambda: Batches(iter([[1]]))])
+async def test_an_iterator_that_an_awaitable_gives_is_written_only_once(make: Any) -> None:
+    async def given(value: Any) -> Any:
+        return value
+
+    numbers, later = make(), asyncio.ensure_future(given(make()))
+    for value in ({"a": numbers, "b": given(numbers)}, {"a": later, "b": later}):
+        with pytest.raises(EncodeError, match="written only once"):
+            await run(value, document=True)
+
+
+async def test_a_generator_that_is_spent_is_no_empty_array() -> None:
+    async def rows() -> AsyncGenerator[int, None]:
+        yield 1
+
+    spent, closed = (n for n in [1, 2]), rows()
+    assert [*spent] == [1, 2]
+    await anext(closed)
+    await closed.aclose()
+    for generator in (spent, closed):
+        with pytest.raises(EncodeError, match="is spent"):
+            await run({"a": generator}, document=True)
+    again = rows()
+    with pytest.raises(EncodeError, match="is spent") as caught:
+        await run([{"a": again}, {"a": again}])
+    assert caught.value.item_index == 1
 
 
 async def test_a_tagged_struct_keeps_its_tag_around_live_parts() -> None:

@@ -1,16 +1,27 @@
 """transports/position.py: what an answer says of its beginning is believed only where it is what it should be."""
 
+from dataclasses import dataclass, make_dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from enum import Enum
+from typing import Any, Literal, TypedDict
 from uuid import UUID
 
+import attrs
 import msgspec
 import pytest
 from multidict import CIMultiDict
 
 from chunkwise.errors import DecodeError
-from chunkwise.transports.position import Position, Start, asks_for_part, position_behind, start_of, start_of_record
+from chunkwise.transports.position import (
+    Position,
+    Start,
+    asks_for_part,
+    key_of,
+    position_behind,
+    start_of,
+    start_of_record,
+)
 
 
 def test_headers_tell_where_an_answer_begins() -> None:
@@ -69,11 +80,11 @@ def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> Non
 
 def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
     start = Start(0, ranges=True, etag='"v1"', key=("id",))
-    assert position_behind(3, {"id": 7, "a": 1}, start) == Position(3, '"v1"', {"id": 7})
+    assert position_behind(3, key_of({"id": 7, "a": 1}, ["id"]), start) == Position(3, '"v1"', {"id": 7})
     assert position_behind(3, {"id": 7}, start._replace(ranges=False)) is None
     for last in ({}, None, 3, "id", [1], object()):
-        assert position_behind(3, last, start) is None
-    assert position_behind(3, object(), start._replace(key=())) == Position(3, '"v1"', {})
+        assert position_behind(3, key_of(last, ["id"]), start) is None
+    assert position_behind(3, key_of(object(), []), start._replace(key=())) == Position(3, '"v1"', {})
 
 
 def test_a_position_asks_for_the_rest_in_headers() -> None:
@@ -103,9 +114,32 @@ def test_a_url_that_is_none_asks_for_no_part() -> None:
         (Decimal, '"1.50"', None),
         (bytes, '"YQ=="', None),
         (list[int], "[1]", None),
+        (Enum("Kind", {"OTHER": "other"}), '"other"', None),
+        (msgspec.Raw, "1", None),
+        (Literal["a"] | None, "null", ...),
     ],
 )
 def test_a_key_that_a_type_has_converted_tells_no_place(type_: type, sent: str, told: Any) -> None:
-    item = msgspec.json.decode(f'{{"id":{sent}}}', type=msgspec.defstruct("Item", [("id", type_)]))
-    expected = None if told is None else Position(7, None, {"id": told})
-    assert position_behind(7, item, Start(ranges=True, key=("id",))) == expected
+    struct = msgspec.defstruct("Item", [("own", type_)], rename={"own": "id"})
+    item = msgspec.json.decode(f'{{"id":{sent}}}', type=struct)
+    assert key_of(item, ["id"]) == (None if told is None else {"id": None if told is ... else told})
+
+
+@dataclass
+class Lowered:
+    """An item whose class changes what came."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        self.id = self.id.lower()
+
+
+def test_a_key_stands_in_any_type_of_item_that_leaves_it_alone() -> None:
+    class Typed(TypedDict):
+        id: int
+
+    plain = make_dataclass("Plain", [("id", int), ("name", str)])
+    for type_ in (Any, Typed, plain, attrs.make_class("Own", {"id": attrs.field(type=int)})):
+        assert key_of(msgspec.json.decode(b'{"id":3,"name":"x"}', type=type_), ["id"]) == {"id": 3}
+    assert key_of(msgspec.json.decode(b'{"id":"A"}', type=Lowered), ["id"]) is None

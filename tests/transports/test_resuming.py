@@ -12,7 +12,6 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise.errors import StreamError
-from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at, reset_at, stall_at
 from chunkwise.testing.faults import Fault
@@ -360,45 +359,6 @@ async def test_a_format_of_ones_own_goes_on() -> None:
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
     items, stream, error = await read(handler, HALF, name=mine, path="n")
     assert (items, error, stream.reconnects) == ([row["n"] for row in FEW_ROWS], None, 1)
-
-
-@pytest.mark.parametrize("type_", [Any, User])
-@pytest.mark.parametrize("name", ["json", "ndjson", "csv", "sse"])
-async def test_a_key_goes_on_behind_the_last_item_though_others_are_inserted_before_it(name: str, type_: Any) -> None:
-    table = [{"n": f"{index:03}", "name": "x" * 30} for index in range(0, 100, 2)]
-
-    def behind(after: tuple[str] | None) -> Any:
-        if after is not None:
-            table.insert(0, {"n": "-" + str(len(table)), "name": "inserted"})
-        return [row for row in table if after is None or row["n"] > after[0]]
-
-    expected = [msgspec.convert(row, type_) for row in table]
-    cuts = [cut_at(count, of="body") for count in (900, 300, 201, 444)]
-    handler = streams(lambda: resumable(behind, key=["n"], etag="t"), compress=False)
-    items, stream, error = await read(handler, *cuts, name=name, type=type_)
-    assert (items, error, stream.reconnects) == (expected, None, 4)
-
-
-@pytest.mark.parametrize("name", ["id", "event", "data", "retry", "n"])
-async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str) -> None:
-    table = [{name: f"{index:03}"} for index in range(50)]
-    handler = streams(
-        lambda: resumable(lambda after: [row for row in table if after is None or row[name] > after[0]], key=[name]),
-        compress=False,
-    )
-    items, stream, error = await read(handler, HALF, name="sse", type=ServerSentEvent)
-    assert ([msgspec.json.decode(event.data) for event in items], error, stream.reconnects) == (table, None, 1)
-
-
-async def test_items_without_the_key_cannot_go_on() -> None:
-    class Named(msgspec.Struct):
-        name: str
-
-    handler = streams(lambda: resumable(lambda _: FEW_ROWS, key=["n"]), compress=False)
-    _, stream, error = await read(handler, HALF, type=Named)
-    assert isinstance(error, chunkwise.TruncatedError)
-    assert "its items have no n as the server sent it, by which it would find the place" in str(error)
-    assert stream.reconnects == 0
 
 
 # --- server-sent events of others

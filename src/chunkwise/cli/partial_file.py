@@ -25,7 +25,7 @@ import msgspec
 from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
-from chunkwise.transports.position import Position, Start, position_behind
+from chunkwise.transports.position import Position, Start, key_of, position_behind
 
 _WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twice
 
@@ -229,7 +229,7 @@ class Tracked:
         if start is None or not self._passed:
             return None
         end, batch = self._passed[0]
-        return position_behind(items, batch[items - end - 1], start)
+        return position_behind(items, key_of(batch[items - end - 1], start.key), start)
 
 
 class _GoingOn:

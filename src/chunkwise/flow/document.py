@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 import msgspec
@@ -78,6 +79,7 @@ class DocumentWriter:
         self._box.buffer += b"{}" if before == b"{" else b"}"
 
     async def _write_array(self, source: Any) -> None:
+        self._futures.take(source)
         encoder = JsonEncoder()
         self._box.buffer += encoder.start()
         self.level = Level(encoder, self._box)
@@ -95,6 +97,32 @@ class Futures:
         self._running: dict[
             int, tuple[Any, asyncio.Future[Any]]
         ] = {}  # the awaitable is kept, so that its id is its own
+        self._taken: list[dict[int, Any]] = []  # iterators, for each item that is being written inside another
+
+    @asynccontextmanager
+    async def item(self, value: Any) -> AsyncIterator[None]:
+        """Start all awaitables in an item, which is written in the body; what was taken is known until its end."""
+        self._taken.append({})
+        try:
+            async with self.started(value):
+                yield
+        finally:
+            self._taken.pop()
+
+    def take(self, source: Any) -> None:
+        """Note that a source is written now.
+
+        Raises:
+            EncodeError: it was before: an empty array would stand in its place.
+        """
+        given = source.lists if isinstance(source, Batches) else source
+        if not isinstance(given, (AsyncIterator, Iterator)):
+            return
+        if is_spent(given) or any(id(given) in taken for taken in self._taken):
+            raise EncodeError(
+                "an iterator in a document is spent, or stands in two places: it can be written only once"
+            )
+        self._taken[-1][id(given)] = given
 
     def of(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
         """Return the future of an awaitable, started if need be."""
@@ -122,6 +150,13 @@ class Futures:
             await asyncio.gather(*futures, return_exceptions=True)
             for known in mine:
                 del self._running[known]
+
+
+def is_spent(source: Any) -> bool:
+    """Whether a source is a generator that has ended, or was closed."""
+    if isinstance(source, AsyncGeneratorType):
+        return source.ag_frame is None
+    return isinstance(source, GeneratorType) and source.gi_frame is None
 
 
 def live_parts(value: Any) -> list[Any]:

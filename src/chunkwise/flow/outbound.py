@@ -16,10 +16,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from contextlib import aclosing
 from time import monotonic
 from types import (
-    AsyncGeneratorType,
     BuiltinFunctionType,
     FunctionType,
-    GeneratorType,
     MethodDescriptorType,
     MethodType,
     WrapperDescriptorType,
@@ -27,7 +25,7 @@ from types import (
 from typing import Any
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow.document import DocumentWriter, Futures, discard
+from chunkwise.flow.document import DocumentWriter, Futures, discard, is_spent
 from chunkwise.flow.gathering import Box, Level, gather
 from chunkwise.flow.gathering_pure import ENOUGH
 from chunkwise.formats.contract import Encoder, Format
@@ -74,9 +72,7 @@ def open_outbound(
         msg = f"a source is an iterable of items or one value, got {source!r}: call it"
         raise TypeError(msg)
     given = source.lists if isinstance(source, Batches) else source
-    if (isinstance(given, AsyncGeneratorType) and given.ag_frame is None) or (
-        isinstance(given, GeneratorType) and given.gi_frame is None
-    ):  # it would be a whole stream of no items
+    if is_spent(given):  # it would be a whole stream of no items
         msg = f"the source is a generator that is spent, got {given!r}: make a new one"
         raise ValueError(msg)
     if isinstance(source, Resumable):
@@ -269,7 +265,7 @@ class Outbound:
         self._live_items += 1
         self._box.half_made = self._box.half_made or level.made
         try:
-            async with self._futures.started(item):
+            async with self._futures.item(item):
                 writer = DocumentWriter(self._box, self._futures)
                 async with aclosing(self._drive(lambda: writer.write(item), lambda: writer.level, depth)) as pieces:
                     async for data in pieces:

@@ -5,13 +5,11 @@ Must not know when they are sent, nor over what wire.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 from aiohttp import hdrs
@@ -22,7 +20,7 @@ from chunkwise.errors import DecodeError
 from chunkwise.formats.sse import value_of
 from chunkwise.transports.resumption import ITEMS_AFTER, ITEMS_KEY, LAST_EVENT_ID, RANGE_PARAMETER, UNIT
 
-_CONVERTED = (bytes, bytearray, dt.datetime, dt.time, dt.date, dt.timedelta, UUID, Decimal)
+_ABSENT = object()
 _EXACT_FLOATS = 2.0**53
 _names = msgspec.json.Decoder(list[str])
 
@@ -88,33 +86,42 @@ class Place(NamedTuple):
     first_event_id: str = ""
 
 
-def position_behind(items: int, last: Any, start: Start) -> Position | None:
+def position_behind(items: int, key: Mapping[str, Any] | None, start: Start) -> Position | None:
     """Return where a stream goes on behind so many items.
 
     Args:
         items: how many came.
-        last: the last of them.
+        key: see `key_of` the last of them.
         start: what is known of the stream.
 
     Returns:
         None if the stream cannot go on, as far as is known.
     """
-    if not start.ranges:
-        return None
-    try:
-        # (the fields of an event are none of the item's)
-        members = msgspec.to_builtins(value_of(last), builtin_types=_CONVERTED) if start.key else {}
-        key = {name: members[name] for name in start.key}
-    except (TypeError, KeyError, IndexError, msgspec.ValidationError):
-        return None
-    return Position(items, start.etag, key) if all(map(_is_as_sent, key.values())) else None
+    return Position(items, start.etag, dict(key)) if start.ranges and key is not None else None
+
+
+def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the members of an item that tell its place, as the server sent them; None if it has them not, or not so.
+
+    It has to be asked before anybody else has the item, who may change it.
+    """
+    value = value_of(item) if names else {}  # the fields of an event are none of the item's
+    if isinstance(value, msgspec.Struct):
+        members = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
+        key = {name: getattr(value, members.get(name, ""), _ABSENT) for name in names}
+    elif isinstance(value, dict):
+        key = {name: value.get(name, _ABSENT) for name in names}
+    else:
+        key = {name: getattr(value, name, _ABSENT) for name in names}
+    changes = hasattr(value, "__post_init__")  # whatever that does
+    return key if not changes and all(map(_is_as_sent, key.values())) else None
 
 
 def _is_as_sent(value: Any) -> bool:
-    """Whether a member is what the server sent, which alone tells it the place, and not what a type has made of it."""
-    if isinstance(value, float):  # of an int, where the type asks for that
+    """Whether a type has left a member what the server sent, which alone tells it the place."""
+    if type(value) is float:  # of an int, where the type asks for that
         return abs(value) < _EXACT_FLOATS
-    return value is None or isinstance(value, (str, int))
+    return type(value) in (str, int, bool, NoneType)
 
 
 def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:

@@ -20,7 +20,7 @@ from chunkwise.flow.inbound import End
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.transports.answer import Answer
 from chunkwise.transports.no_connection import why_no_connection
-from chunkwise.transports.position import Place, Position, Start, position_behind
+from chunkwise.transports.position import Place, Position, Start, key_of, position_behind
 from chunkwise.transports.resumption import LAST_EVENT_ID
 from chunkwise.transports.stream import Over, Stream
 
@@ -111,7 +111,7 @@ class ResumingStream(Stream):
         self._left = False
         self._tries = _TRIES if policy.max_reconnects is None else policy.max_reconnects
         self._parts = parse_path(path)
-        self._last: Any = None  # item
+        self._key: dict[str, Any] | None = None  # of the last item
         self._digest = hashlib.blake2b() if policy.restart else None  # of the items given
         self._again = hashlib.blake2b()  # of those that came again
         self._to_skip = 0  # of those that come again
@@ -203,7 +203,7 @@ class ResumingStream(Stream):
                 raise _Final(f"the first {self._given} items are others than before: the rest would not follow on them")
         if new:
             self._given += len(new)
-            self._last = new[-1]
+            self._key = key_of(new[-1], self._known_start().key)
             self._fruitless, self._trouble_since = 0, None
             if self._digest is not None:
                 self._digest.update(_encoder.encode_lines(new))
@@ -337,7 +337,7 @@ class ResumingStream(Stream):
         record = self._record()
         if start.ranges and record is not None and not self._to_skip and not (start.key and self._parts):
             known = self._position if self._position is not None and self._position.items == record else None
-            behind = known or position_behind(record, self._last, start)
+            behind = known or position_behind(record, self._key, start)
             if behind is not None:
                 return Place(behind.headers(), record, start)
         elif not start.ranges and self._policy.max_reconnects is not None and (last := self._last_event_id()):
@@ -370,7 +370,7 @@ class ResumingStream(Stream):
         if self._record() is None or (start.key and self._parts):
             return "the path selects inside of items, so that nobody knows which of them were whole"
         told = f"its items have no {', '.join(start.key)} as the server sent it, by which it would find the place"
-        return told if self._last is None else f"{told} (type= has to leave it a string or a number)"
+        return f"{told} (type= has to leave it a string or a number)"
 
     def _pause(self, trouble: Exception) -> float:
         first = self._part.retry_seconds or _FIRST_PAUSE_SECONDS
