@@ -54,3 +54,17 @@ async def test_over_a_websocket_takes_no_other_method(server: Server, tmp_path: 
     folder_of(tmp_path, {"rows.ndjson": "1\n"})
     done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", server.url, "--method", "PUT")
     assert (done.code, server.heard) == (2, [])
+
+
+async def test_a_server_that_wants_no_more_has_not_taken_the_file(tmp_path: Path) -> None:
+    async def first(request: web.Request) -> AsyncIterator[object]:
+        yield await anext(chunkwise.items(request))
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, first(request))
+
+    folder_of(tmp_path, {"rows.ndjson": "1\n" * 1_000_000})
+    async with serving(answer) as port:
+        done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", f"ws://127.0.0.1:{port}/0")
+    assert (done.code, done.out) == (5, b"1\n")
+    assert done.told.startswith("the server answered before it had all of rows.ndjson (")

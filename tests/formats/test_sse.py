@@ -248,9 +248,11 @@ def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> N
     got = events(data)
     assert [each.id for each in got.items] == ['5 ["é",1]', "6 [[3],null]"]
     assert got.error is None
+    whole = encoder.encode([ServerSentEvent(data='{"id": 2, "day": 3}'), ServerSentEvent(data="x", id="own")])
+    assert [each.id for each in events(whole).items] == ["7 [3,2]", "own"]
 
 
-@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data='{"id":1}')])
+@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")])
 def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place(bad: Any) -> None:
     encoder = SseEncoder(key=("id",))
     encoder.encode([{"id": 0}])

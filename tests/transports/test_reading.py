@@ -82,6 +82,18 @@ async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
     assert "bytes came that are no chunk" in str(error)
 
 
+async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None:
+    async with answering(head(NDJSON, CHUNKED), chunked(b"1\n"), b"zz\r\n") as port, ClientSession() as session:
+        async with session.get(url_of(port)) as response:
+            await asyncio.sleep(0.1)  # until the connection is gone
+            came, error = await read(chunkwise.items(response))
+            assert (came, type(error)) == ([1], TruncatedError)
+        async with chunkwise.open_stream(session, url_of(port)) as stream:
+            await asyncio.sleep(0.1)
+            came, error = await read(stream)
+            assert (came, type(error)) == ([1], TruncatedError)
+
+
 async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -> None:
     async with serving(streams(lambda: iter(range(10**7)), "ndjson")) as port, ClientSession() as session:
         request: Any = session.get(url_of(port))

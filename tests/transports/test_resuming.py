@@ -297,13 +297,19 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
     [
         ("", {"headers": {"range": "items=30-35"}}),
         ("", {"params": {"range": "items=30-35"}}),
+        ("", {"params": [("a", "1"), ("a", "2"), ("range", "items=30-35")]}),
         ("?range=items=30-35", {}),
+        ("", {"session": {"range": "items=30-35"}}),
     ],
 )
 async def test_a_part_that_the_caller_asks_for_is_what_comes(scheme: str, query: str, asked: dict[str, Any]) -> None:
-    async with serving(streams(lambda: resumable(few, etag="v"))) as port, ClientSession() as session:
+    async with (
+        serving(streams(lambda: resumable(few, etag="v"))) as port,
+        ClientSession(headers=asked.get("session")) as session,
+    ):
         url = f"{scheme}://127.0.0.1:{port}/0{query}"
-        async with chunkwise.open_stream(session, url, **asked) as stream:
+        options = {name: value for name, value in asked.items() if name != "session"}
+        async with chunkwise.open_stream(session, url, **options) as stream:
             assert [each async for each in stream] == FEW_ROWS[30:36]
 
 

@@ -95,11 +95,7 @@ async def send(
     if payload.failure is not None:  # whatever a server has answered that did not wait for the end
         raise payload.failure
     if not upload.whole:
-        raise TruncatedError(
-            f"the server answered before it had all of {file.name}",
-            items_seen=upload.items_sent,
-            bytes_seen=upload.bytes_sent,
-        )
+        raise _not_taken(file, upload.items_sent, upload.bytes_sent)
 
 
 async def _send_messages(
@@ -108,14 +104,15 @@ async def _send_messages(
     """Send the items of a file over a WebSocket, and write those of the answer, a JSON text in each line."""
     if method not in ("POST", "GET"):  # the default, and what a WebSocket begins with
         raise click.BadParameter(f"got {method}, a WebSocket begins with GET", param_hint="--method")
-    sent = 0
+    sent, whole = 0, False
 
     async def counted() -> AsyncGenerator[list[Any], None]:
-        nonlocal sent
+        nonlocal sent, whole
         async with aclosing(aiter(read_file(file, own))) as batches:
             async for batch in batches:
                 yield batch
                 sent += len(batch)
+        whole = True
 
     async with (
         ClientSession() as session,
@@ -132,6 +129,13 @@ async def _send_messages(
         async for data in pieces:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
+    if not whole:
+        raise _not_taken(file, sent, 0)
+
+
+def _not_taken(file: Path, items: int, size: int) -> TruncatedError:
+    """Return the error of a server that was content before the end."""
+    return TruncatedError(f"the server answered before it had all of {file.name}", items_seen=items, bytes_seen=size)
 
 
 async def _write_answer(response: ClientResponse) -> None:

@@ -94,7 +94,7 @@ class SseEncoder(RecordEncoder):
                 return b"id: %b\ndata: %b\n" % (self._id(item, place), encode_lines([item], index))
             except LivePart:
                 raise LivePart(place) from None
-        name = self._id(item, place).decode() if item.id is None else item.id
+        name = self._id(value_of(item) if self._key else item, place).decode() if item.id is None else item.id
         for field, text in (("data", item.data), ("event", item.event), ("id", name)):
             if not isinstance(text, str):
                 raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)

@@ -60,7 +60,10 @@ def is_empty(message: Message) -> bool:
 def chunks_of(message: Message) -> AsyncIterator[bytes]:
     """Give a message's bytes, and raise `Broken` where they are known not to be all."""
     _receive_less_at_once(message)
-    return _chunks(message, _closing(message))
+    connection = message.connection if isinstance(message, ClientResponse) else None
+    protocol = connection.protocol if connection is not None else None
+    closing = protocol.closed if protocol is not None else None
+    return _chunks(message, closing, lost=protocol is not None and closing is None)
 
 
 def _receive_less_at_once(message: Message) -> None:
@@ -70,36 +73,31 @@ def _receive_less_at_once(message: Message) -> None:
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
 
-def _closing(message: Message) -> asyncio.Future[None] | None:
-    """Return what will tell how an answer's connection was closed, if it is still open."""
-    connection = message.connection if isinstance(message, ClientResponse) else None
-    return connection.protocol.closed if connection is not None and connection.protocol is not None else None
-
-
 @contextmanager
-def _told_of(closing: asyncio.Future[None] | None, content: object) -> Iterator[None]:
+def _told_of(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
     """Let who waits for content hear of the connection's end where aiohttp's parser keeps it for itself.
 
     It does so behind bytes that are no chunk.
     """
 
-    def tell(closed: asyncio.Future[None]) -> None:
-        if not closed.cancelled():
+    def tell(closed: asyncio.Future[None] | None = None) -> None:
+        if closed is not None and not closed.cancelled():
             closed.exception()  # or asyncio complains of it
-        if isinstance(content, StreamReader) and not content.is_eof() and content.exception() is None:
+        if not content.is_eof() and content.exception() is None:
             content.set_exception(ClientConnectionError(_NO_CHUNK))
 
-    if closing is None:
-        yield
-        return
-    closing.add_done_callback(tell)
+    if lost:
+        tell()
+    if closing is not None:
+        closing.add_done_callback(tell)
     try:
         yield
     finally:
-        closing.remove_done_callback(tell)  # the connection may bring many other messages
+        if closing is not None:
+            closing.remove_done_callback(tell)  # the connection may bring many other messages
 
 
-async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> AsyncIterator[bytes]:
+async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, lost: bool) -> AsyncIterator[bytes]:
     if isinstance(message, ClientResponse) and message.status >= 400:
         raise await remote_error(message)
     content = message.content if isinstance(message, HTTP) else message
@@ -109,7 +107,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None) -> Asy
             if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
                 given += len(data)  # it was read whole before, and has kept it
                 yield data
-            with _told_of(closing, content):
+            with _told_of(closing, content, lost=lost or (closing is not None and closing.done())):
                 async for data in content.iter_any():
                     given += len(data)
                     yield data

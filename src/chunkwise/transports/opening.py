@@ -134,7 +134,8 @@ async def open_stream(
                 yield stream_of(answer, path, **chosen, limits=bounds, upload=upload)
 
         connect = open_answer
-    resumes = method == hdrs.METH_GET and data is None and json is None and not asks_for_part(own, url, params)
+    part = asks_for_part({**session.headers, **own}, url, params)
+    resumes = method == hdrs.METH_GET and data is None and json is None and not part
     opened: AbstractAsyncContextManager[Stream]
     if max_reconnects != 0 and resumes:
         opened = open_resuming(connect, path, Policy(max_reconnects, max_reconnect_seconds, restart))

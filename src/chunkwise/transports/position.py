@@ -127,11 +127,11 @@ def _is_as_sent(value: Any) -> bool:
 def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
     """Whether a caller wants a part, of which nobody but he knows what stands before it."""
     try:
-        query = {**URL(url).query, **(params or {})}
+        query = URL(url).extend_query(params or {}).query
     except ValueError:  # it is none, as aiohttp will say
         return False
     names = {name.lower() for name in headers}
-    part = str(query.get(RANGE_PARAMETER, "")).startswith(f"{UNIT}=")
+    part = any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))
     return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
 
 

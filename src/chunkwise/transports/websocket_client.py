@@ -74,7 +74,7 @@ async def open_websocket_stream(
 
     max_bytes = max_message_bytes(max_item_bytes)
     asked = dict(headers)
-    if upload is None and not asks_for_part(headers, url, params):
+    if upload is None and not asks_for_part({**session.headers, **headers}, url, params):
         asked[hdrs.RANGE] = f"{UNIT}=0-"  # so that it tells where it begins
     opened = _open_websocket(session, url, asked, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
     async with sending(upload, idle_seconds), opened as websocket, _sending_items(websocket, upload):
