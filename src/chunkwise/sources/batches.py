@@ -28,7 +28,8 @@ class Batches:
     Args:
         lists: an async iterable of lists, or a sync one, which runs in a thread of its own; closed at the end, however
             the stream ends. A list may be empty, and of any length: long ones are encoded in parts; but each stands in
-            memory as a whole, so some hundred rows are better than all.
+            memory as a whole, so some hundred rows are better than all. Give a new list each time: what was given is
+            encoded later.
 
     Raises:
         TypeError: ``lists`` is neither.

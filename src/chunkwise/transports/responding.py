@@ -94,7 +94,8 @@ async def respond(
         request: the request; HEAD is answered without running the source.
         source: an async iterable of items; a sync iterable (run in a thread of its own); `Batches` of either, for lists
             of items; `resumable`, of which a client can ask for the rest; or one value, as a rule a dict: a document,
-            which may hold iterables and awaitables at any depth, and is written in its own order.
+            which may hold iterables and awaitables at any depth, and is written in its own order. What a source has
+            given it must not change any more: items are encoded many at a time.
         format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
             all.
         status: of an answer that goes well; a WebSocket has none.
