@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_values import LivePart
-from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder
+from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder, value_of
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 
 pytestmark = pytest.mark.usefixtures("twin")
@@ -250,6 +250,13 @@ def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> N
     assert got.error is None
     whole = encoder.encode([ServerSentEvent(data='{"id": 2, "day": 3}'), ServerSentEvent(data="x", id="own")])
     assert [each.id for each in events(whole).items] == ["7 [3,2]", "own"]
+
+
+def test_the_item_of_an_event_is_its_data_as_json_or_else_as_text() -> None:
+    assert value_of(ServerSentEvent(data='{"id":1}')) == {"id": 1}
+    assert value_of(ServerSentEvent(data="{oops")) == "{oops"
+    assert value_of(ServerSentEvent(data="[" * 100_000)) == "[" * 100_000
+    assert value_of({"id": 1}) == {"id": 1}
 
 
 @pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")])

@@ -36,6 +36,7 @@ def test_with_a_key_a_source_starts_behind_that() -> None:
         (list, {"etag": "a b"}, "etag: got 'a b'"),
         (list, {"etag": "\u00e9"}, "etag: got"),
         (list, {"total": -1}, "total: got -1, expected a number of items"),
+        (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
     ],
 )
 def test_what_cannot_be_is_refused(factory: Any, options: dict[str, Any], told: str) -> None:

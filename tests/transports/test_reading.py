@@ -1,6 +1,8 @@
 """What reading promises: any message is items, all that came whole come first, and a cut is always told."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,21 @@ from chunkwise import (
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
+
+READ_IN_PYTHON = """
+import asyncio, sys
+import aiohttp, chunkwise
+
+async def main():
+    async with aiohttp.ClientSession() as session, session.get(sys.argv[1]) as response:
+        try:
+            async for item in chunkwise.items(response):
+                print(item)
+        except chunkwise.StreamError as error:
+            print(type(error).__name__, error.message)
+
+asyncio.run(main())
+"""
 
 
 async def async_pieces(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -80,6 +97,15 @@ async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
         came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n"), bad)
     assert (came, type(error)) == ([1], TruncatedError)
     assert "bytes came that are no chunk" in str(error)
+
+
+async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_well() -> None:
+    async with answering(head(NDJSON, CHUNKED), chunked(b"1\n"), b"zz\r\n") as port:
+        words = (sys.executable, "-c", READ_IN_PYTHON, url_of(port))
+        env = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"}
+        reading = await asyncio.create_subprocess_exec(*words, env=env, stdout=asyncio.subprocess.PIPE)
+        told, _ = await reading.communicate()
+    assert told == b"1\nTruncatedError the stream was cut: bytes came that are no chunk\n"
 
 
 async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None:

@@ -265,7 +265,7 @@ async def test_a_server_that_is_gone_is_given_up_as_well() -> None:
 
 async def test_a_stall_is_a_break() -> None:
     handler = streams(lambda: resumable(few), compress=False)
-    items, stream, error = await read(handler, stall_at(200, of="body"), idle_seconds=0.2)
+    items, stream, error = await read(handler, stall_at(200, of="body"), idle_seconds=1)
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
 
 
