@@ -1,7 +1,10 @@
 """What reading promises: any message is items, all that came whole come first, and a cut is always told."""
 
 import asyncio
+import gc
 import os
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -97,6 +100,31 @@ async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
         came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n"), bad)
     assert (came, type(error)) == ([1], TruncatedError)
     assert "bytes came that are no chunk" in str(error)
+
+
+async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(1 if go.is_set() else 2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head(NDJSON, CHUNKED))
+            await asyncio.sleep(0.02)  # in which the client begins to read
+            writer.write(chunked(b"1\n") + LAST)
+        await go.wait()
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    go = asyncio.Event()
+    async with talking(talk) as port, ClientSession() as session:
+        for index in range(3):
+            if index == 2:  # which needs another connection
+                go.set()
+                await asyncio.sleep(0.1)  # until the first is reset
+            async with session.get(url_of(port)) as response:
+                assert await read(chunkwise.items(response)) == ([1], None)
+        gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_well() -> None:

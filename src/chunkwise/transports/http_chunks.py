@@ -63,6 +63,9 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
     connection = message.connection if isinstance(message, ClientResponse) else None
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
+    if closing is not None:
+        closing.remove_done_callback(_retrieve)  # of another message that came over the connection
+        closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
 
 
@@ -73,6 +76,11 @@ def _receive_less_at_once(message: Message) -> None:
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
 
+def _retrieve(closing: asyncio.Future[None]) -> object:
+    """Look at how a connection was closed, or asyncio complains that nobody has, however long after the answer."""
+    return closing.cancelled() or closing.exception()
+
+
 @contextmanager
 def _told_of(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
     """Let who waits for content hear of the connection's end where aiohttp's parser keeps it for itself.
@@ -80,9 +88,7 @@ def _told_of(closing: asyncio.Future[None] | None, content: StreamReader, *, los
     It does so behind bytes that are no chunk.
     """
 
-    def tell(closed: asyncio.Future[None] | None = None) -> None:
-        if closed is not None and not closed.cancelled():
-            closed.exception()  # or asyncio complains of it
+    def tell(_: asyncio.Future[None] | None = None) -> None:
         if not content.is_eof() and content.exception() is None:
             content.set_exception(ClientConnectionError(_NO_CHUNK))
 
