@@ -115,6 +115,8 @@ async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_fa
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    gc.collect()  # what other tests have left
+    caplog.clear()
     go = asyncio.Event()
     async with talking(talk) as port, ClientSession() as session:
         for index in range(3):
