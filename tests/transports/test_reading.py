@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,11 +95,31 @@ def test_what_is_no_message_is_told(message: Any) -> None:
         chunkwise.items(message, format="json")
 
 
+@asynccontextmanager
+async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """A server that gives an item and, when it is told to, bytes that are no chunk: in a segment of their own."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head(NDJSON, CHUNKED) + chunked(b"1\n"))
+        await go.wait()
+        go.clear()
+        writer.write(bad)
+        await reader.read()
+
+    go = asyncio.Event()
+    async with talking(talk) as port, asyncio.timeout(GUARD_SECONDS):
+        yield port, go.set
+
+
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"0\r\nx\0:\r\n\r\n"])
 async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
-    async with asyncio.timeout(GUARD_SECONDS):
-        came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n"), bad)
-    assert (came, type(error)) == ([1], TruncatedError)
+    async with going_bad(bad) as (port, go), ClientSession() as session, session.get(url_of(port)) as response:
+        stream = chunkwise.items(response)
+        assert await anext(stream) == 1
+        go()
+        came, error = await read(stream)
+    assert (came, type(error)) == ([], TruncatedError)
     assert "bytes came that are no chunk" in str(error)
 
 
@@ -130,21 +151,26 @@ async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_fa
 
 
 async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_well() -> None:
-    async with answering(head(NDJSON, CHUNKED), chunked(b"1\n"), b"zz\r\n") as port:
-        words = (sys.executable, "-c", READ_IN_PYTHON, url_of(port))
+    async with going_bad(b"zz\r\n") as (port, go):
+        words = (sys.executable, "-u", "-c", READ_IN_PYTHON, url_of(port))
         env = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"}
         reading = await asyncio.create_subprocess_exec(*words, env=env, stdout=asyncio.subprocess.PIPE)
+        assert reading.stdout is not None
+        assert await reading.stdout.readline() == b"1\n"
+        go()
         told, _ = await reading.communicate()
-    assert told == b"1\nTruncatedError the stream was cut: bytes came that are no chunk\n"
+    assert told == b"TruncatedError the stream was cut: bytes came that are no chunk\n"
 
 
 async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None:
-    async with answering(head(NDJSON, CHUNKED), chunked(b"1\n"), b"zz\r\n") as port, ClientSession() as session:
+    async with going_bad(b"zz\r\n") as (port, go), ClientSession() as session:
         async with session.get(url_of(port)) as response:
+            go()
             await asyncio.sleep(0.1)  # until the connection is gone
             came, error = await read(chunkwise.items(response))
             assert (came, type(error)) == ([1], TruncatedError)
         async with chunkwise.open_stream(session, url_of(port)) as stream:
+            go()
             await asyncio.sleep(0.1)
             came, error = await read(stream)
             assert (came, type(error)) == ([1], TruncatedError)
