@@ -47,7 +47,7 @@ def test_each_client_shows_what_came_and_when(told: list[str], client: Callable[
     shown = part(told, client)
     times = [seconds for seconds, _ in shown]
     assert times == sorted(times)
-    assert len(set(times)) > 2
+    assert len(set(times)) > 1  # of a busy machine two may fall on one millisecond
     texts = [text for _, text in shown]
     if client.__name__ == "read_failure":
         assert len(texts) == 3
