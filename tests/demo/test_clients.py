@@ -19,7 +19,7 @@ from tests.demo.tutorial import LINES, MESSAGES, running_demo
 def told() -> list[str]:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
-        done = run("demo", "--client", "--port", port, "--interval", "0.05")
+        done = run("demo", "--client", "--port", port, "--interval", "0.2")
     assert (done.code, done.err) == (0, "")
     return done.out.decode().splitlines()
 
@@ -47,7 +47,7 @@ def test_each_client_shows_what_came_and_when(told: list[str], client: Callable[
     shown = part(told, client)
     times = [seconds for seconds, _ in shown]
     assert times == sorted(times)
-    assert len(set(times)) > 1  # of a busy machine two may fall on one millisecond
+    assert len(set(times)) > 2
     texts = [text for _, text in shown]
     if client.__name__ == "read_failure":
         assert len(texts) == 3
