@@ -54,7 +54,7 @@ docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
 
 clean:
 	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
-	rm -f src/chunkwise/*/*.c src/chunkwise/*/*.so
+	rm -f src/chunkwise/*/*.c src/chunkwise/*/*.so src/chunkwise/*/*/*.c src/chunkwise/*/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .venv/bin/pip-compile --quiet --upgrade \
@@ -78,7 +78,7 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
 
-.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*.pyx src/chunkwise/*/*.h)
+.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*.pyx src/chunkwise/*/*/*.pyx src/chunkwise/*/*/*.h)
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt

@@ -13,9 +13,9 @@ import msgspec
 
 from chunkwise.formats import FORMATS, Decoder
 from chunkwise.formats.contract import DEFAULT_LIMITS
+from chunkwise.formats.end_record import StreamEndDecoder
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder
-from chunkwise.formats.stream_end import StreamEndDecoder
 from chunkwise.formats.text import TextPieces
 from fuzzing.judging import events_of, json_value, rows_of
 from fuzzing.reading import Reading, compare, compare_checkpoints

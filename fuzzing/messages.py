@@ -18,14 +18,14 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from chunkwise.client.resume_point import Start, key_of, position_behind, start_of, start_of_record
 from chunkwise.errors import DecodeError, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_media_type
-from chunkwise.formats.json_values import encode_value
+from chunkwise.formats.parsing.json_values import encode_value
+from chunkwise.server.item_ranges import LAST_EVENT_ID, Rest, rest_of
 from chunkwise.sources.resumable import Resumable, resumable
-from chunkwise.transports.compression import CODINGS, codings_of
+from chunkwise.transports.content_coding import CODINGS, codings_of
 from chunkwise.transports.negotiation import IDENTITY, negotiate, negotiate_coding, parse_accept, prefers
-from chunkwise.transports.position import Start, key_of, position_behind, start_of, start_of_record
-from chunkwise.transports.resumption import LAST_EVENT_ID, Rest, rest_of
 
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4

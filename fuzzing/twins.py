@@ -12,7 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from chunkwise.formats import events, twins  # events is in no table, and imports its own
+from chunkwise.formats import events
+from chunkwise.formats.speedups import twins
 
 _MADE_IN = {
     "Scanner": "scanner",
@@ -39,13 +40,17 @@ def _users() -> list[tuple[ModuleType, str]]:
 
 
 def _is_twin(module: ModuleType) -> bool:
-    return module.__name__.endswith(("_pure", "_compiled"))
+    return module.__name__.endswith(("_pure", "_compiled", ".parsing.scanner"))
+
+
+def _path(module: str, kind: str) -> str:
+    if (module, kind) == ("scanner", "pure"):
+        return "chunkwise.formats.parsing.scanner"
+    return f"chunkwise.formats.speedups.{module}_{kind}"
 
 
 def _made(kind: str) -> dict[str, Any]:
-    return {
-        name: getattr(import_module(f"chunkwise.formats.{module}_{kind}"), name) for name, module in _MADE_IN.items()
-    }
+    return {name: getattr(import_module(_path(module, kind)), name) for name, module in _MADE_IN.items()}
 
 
 TWINS = {kind: _made(kind) for kind in KINDS}

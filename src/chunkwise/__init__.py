@@ -13,6 +13,8 @@ The house, in the order in which data meets its rooms; each imports only what st
 
 from __future__ import annotations
 
+from chunkwise.client.open_stream import open_stream
+from chunkwise.client.upload import body
 from chunkwise.errors import (
     DecodeError,
     EncodeError,
@@ -25,13 +27,11 @@ from chunkwise.errors import (
     UnknownFormat,
 )
 from chunkwise.formats import FORMATS
+from chunkwise.server.lifecycle import Outcome, setup
+from chunkwise.server.respond import respond, streaming
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
-from chunkwise.transports.opening import open_stream
-from chunkwise.transports.outcomes import Outcome, setup
 from chunkwise.transports.reading import events, items, text
-from chunkwise.transports.responding import respond, streaming
-from chunkwise.transports.uploading import body
 
 __all__ = [
     "FORMATS",

@@ -21,7 +21,7 @@ from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
 from tests.needs import needs, needs_curl
-from tests.transports.test_attacks_on_endings import CERTIFICATE
+from tests.server.test_attacks_on_endings import CERTIFICATE
 
 NDJSON = "application/x-ndjson"
 

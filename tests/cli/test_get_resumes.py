@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chunkwise.cli.partial_file import PartialFile, Tracked
-from chunkwise.transports.position import Position, Start
+from chunkwise.client.resume_point import Position, Start
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
 from tests.needs import needs_linux

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from chunkwise.cli import app
-from chunkwise.transports import resuming
+from chunkwise.client import reconnecting
 from tests.cli.raw_server import LAST_CHUNK, chunk, head
 
 GUARD_SECONDS = 40
@@ -17,8 +17,8 @@ GUARD_SECONDS = 40
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(resuming, "_MAX_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(reconnecting, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(reconnecting, "_MAX_PAUSE_SECONDS", 0.01)
 
 
 @contextmanager

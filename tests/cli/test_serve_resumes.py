@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientSession
 
 import chunkwise
+from chunkwise.client import reconnecting
 from chunkwise.errors import TruncatedError
 from chunkwise.testing import FaultProxy, cut_at, reset_at
-from chunkwise.transports import resuming
 from tests.cli.running import GUARD_SECONDS, Serving, curl, folder_of, run, serving, started
 from tests.needs import needs_curl
 
@@ -194,8 +194,8 @@ async def test_a_websocket_asks_in_its_url(server: Serving) -> None:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(resuming, "_MAX_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(reconnecting, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(reconnecting, "_MAX_PAUSE_SECONDS", 0.01)
 
 
 MANY = [{"n": str(index), "name": f"é{index}" * (index % 7)} for index in range(20_000)]

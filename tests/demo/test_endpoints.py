@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientSession
 
 import chunkwise
-from chunkwise.transports.stream import Stream
+from chunkwise.client.stream import Stream
 from tests.cli.running import Serving, curl, started
 from tests.demo.tutorial import EVENTS, LINES, NESTED, ROUTES, USERS, Route, encoded, read_exactly, running_demo
 from tests.needs import needs_curl

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import ClientSession
 
 import chunkwise
+from chunkwise.client.stream import Stream
 from chunkwise.testing import FaultProxy, cut_at
-from chunkwise.transports.stream import Stream
 from tests.cli.running import Serving, curl, started, wait_until
 from tests.examples.using import using
 from tests.needs import needs_curl, needs_linux

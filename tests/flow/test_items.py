@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from chunkwise.flow import inbound, items_pure
-from chunkwise.formats import FORMATS, twins
+from chunkwise.formats import FORMATS
+from chunkwise.formats.speedups import twins
 
 
 @pytest.fixture(params=["compiled", "pure"])

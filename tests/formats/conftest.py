@@ -4,18 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from chunkwise.formats import (
-    encoded_pure,
-    events,
-    json_document,
-    json_records,
-    json_values,
-    scanner_pure,
-    sse,
-    sse_pure,
-    utf8,
-    utf8_pure,
-)
+from chunkwise.formats import events, json_document, sse
+from chunkwise.formats.parsing import json_records, json_values, utf8
+from chunkwise.formats.parsing import scanner as scanner_pure
+from chunkwise.formats.speedups import encoded_pure, sse_pure, utf8_pure
 
 SCANNER_USERS = (events, json_document, json_records)
 
@@ -26,7 +18,7 @@ def twin(request: pytest.FixtureRequest) -> Iterator[None]:
     scanner, blocks, text, encoded = scanner_pure, sse_pure, utf8_pure, encoded_pure
     if request.param == "compiled":
         scanner, blocks, text, encoded = (
-            pytest.importorskip(f"chunkwise.formats.{name}_compiled", reason="built without a compiler")
+            pytest.importorskip(f"chunkwise.formats.speedups.{name}_compiled", reason="built without a compiler")
             for name in ("scanner", "sse", "utf8", "encoded")
         )
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ import pytest
 
 from chunkwise.formats import FORMATS
 from chunkwise.formats.contract import Encoder, EndRecordMarks
-from chunkwise.formats.stream_end import StreamEndDecoder
+from chunkwise.formats.end_record import StreamEndDecoder
 
 WITH = ["ndjson", "json-seq", "sse"]
 with_record = pytest.mark.parametrize("name", WITH)

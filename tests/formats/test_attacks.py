@@ -10,8 +10,8 @@ import pytest
 
 from chunkwise.errors import DecodeError, LimitError
 from chunkwise.formats import FORMATS
-from chunkwise.formats import json_values as values
 from chunkwise.formats.events import EventsDecoder
+from chunkwise.formats.parsing import json_values as values
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -124,6 +124,6 @@ def test_many_empty_texts_make_no_decoders(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_probe_for_the_engine_tells_what_it_is_for() -> None:
     # gh-106052: a possessive group that fails half-way is to be undone.
     sound = re.fullmatch(rb"(?:ab?c)*+a", b"aca") is not None
-    from chunkwise.formats import scanner_pure
+    from chunkwise.formats.parsing import scanner
 
-    assert (scanner_pure._TURNS == b"*+") is sound
+    assert (scanner._TURNS == b"*+") is sound

@@ -8,9 +8,9 @@ import pytest
 
 from chunkwise.errors import DecodeError, LimitError
 from chunkwise.formats import FORMATS, Decoder
-from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.events import EventsDecoder
+from chunkwise.formats.parsing.byte_lines import LineSplitter
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, NAMES, written
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, RemoteError, TruncatedError
+from chunkwise.formats.end_record import StreamEndDecoder, complete_record, failed_record
 from chunkwise.formats.messages import (
     LINES,
     START_MARK,
@@ -22,7 +23,6 @@ from chunkwise.formats.messages import (
     unpack,
 )
 from chunkwise.formats.ndjson import END_RECORD, NdjsonDecoder, NdjsonEncoder
-from chunkwise.formats.stream_end import StreamEndDecoder, complete_record, failed_record
 from tests.formats.reading import cuts, every_split, random_split, read
 from tests.formats.samples import texts, values
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, StreamError, TruncatedError
 from chunkwise.formats import FORMATS
-from chunkwise.formats.stream_decoder import BOM
+from chunkwise.formats.parsing.stream_decoder import BOM
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import ITEMS, NAMES, broken, written
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import Limits
-from chunkwise.formats.json_values import LivePart
+from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder, value_of
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
-from chunkwise.formats.json_values import LivePart
+from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.text import TextDecoder, TextEncoder, TextPieces
 from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chunkwise import FORMATS
-from chunkwise.formats.stream_end import StreamEndDecoder
+from chunkwise.formats.end_record import StreamEndDecoder
 
 RECORDS: list[Any] = [
     {"tags": ["a", "b"], "n": 1},

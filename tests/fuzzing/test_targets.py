@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.formats.stream_decoder import StreamDecoder
-from chunkwise.transports import resumption
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
+from chunkwise.server import item_ranges
 from fuzzing import decoders, twins
 from fuzzing.targets import CORPUS, ROOT, TARGETS
 
@@ -92,7 +92,7 @@ def test_a_twin_that_does_something_else_is_found(
 
 
 def test_a_range_that_gives_too_much_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumption, "first_items", lambda source, count: source)
+    monkeypatch.setattr(item_ranges, "first_items", lambda source, count: source)
     assert fails("request")
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aiohttp import ClientSession, web
 
 import chunkwise
-from chunkwise.formats.twins import KIND
+from chunkwise.formats.speedups.twins import KIND
 
 ROWS = [{"n": "1", "name": "Tom"}, {"n": "2", "name": "Adam"}]
 EXTRAS = {"cli": "rich_click", "sql": "sqlalchemy"}

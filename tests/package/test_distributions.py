@@ -80,7 +80,7 @@ def test_the_source_distribution_has_all_to_build_and_to_test(built: Built) -> N
 
 
 def test_a_wheel_is_built_without_a_compiler(built: Built) -> None:
-    assert "chunkwise/formats/scanner_pure.py" in built.wheel
+    assert "chunkwise/formats/parsing/scanner.py" in built.wheel
     assert [name for name in built.wheel if name.endswith((".so", ".pyd"))] == []
     assert "optional" in built.said or "failed" in built.said, "it says that the extensions are left out"
 

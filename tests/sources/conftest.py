@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chunkwise.sources import file_index, files
+from chunkwise.sources.files import index as file_index
+from chunkwise.sources.files import source as files
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from typing import NamedTuple
 
-from chunkwise.transports.stalls import reset_when_closed, unsent_bytes
+from chunkwise.transports.tcp import reset_when_closed, unsent_bytes
 from tests.flow.producing import GUARD_SECONDS
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10

@@ -16,9 +16,9 @@ from aiohttp import ClientSession, web
 
 from chunkwise import Outcome, StreamError, body, items, open_stream, respond, setup
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.server.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.frames import PING, TEXT, closing, frame, framed, handshake, opened
 from tests.transports.sockets_of_servers import Peer, server
-from tests.transports.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.watched import watched
 from tests.transports.wire import serving, streams
 

@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import StalledError, TruncatedError
-from chunkwise.transports.stream import Stream
+from chunkwise.client.stream import Stream
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
 from tests.transports.cut_answers import (

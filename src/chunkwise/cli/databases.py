@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chunkwise.errors import DecodeError
-from chunkwise.sources.sql_keys import Part, part_of_type
-from chunkwise.sources.sql_reading import unseen_parameters
+from chunkwise.sources.sql.keys import Part, part_of_type
+from chunkwise.sources.sql.query import unseen_parameters
 
 _CONNECT_SECONDS = 10
 _SQLITE = re.compile(r"sqlite(?:\+aiosqlite)?:(?://)?/?(.*)", re.DOTALL)

@@ -16,6 +16,7 @@ from aiohttp import (
     NonHttpUrlClientError,
 )
 
+from chunkwise.client.connect_errors import why_no_connection
 from chunkwise.errors import (
     DecodeError,
     EncodeError,
@@ -26,7 +27,6 @@ from chunkwise.errors import (
     TruncatedError,
     UnknownFormat,
 )
-from chunkwise.transports.no_connection import why_no_connection
 
 _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # to who writes Python: no command has such an option
 

@@ -15,20 +15,20 @@ from aiohttp import ClientResponse, ClientSession, hdrs
 from chunkwise.cli.exits import one_line
 from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
+from chunkwise.client.answer import Answer
+from chunkwise.client.http import open_response, stream_of
+from chunkwise.client.open_stream import is_websocket
+from chunkwise.client.reconnecting import Connect, Policy, open_resuming
+from chunkwise.client.resume_point import asks_for_part
+from chunkwise.client.stream import Stream
+from chunkwise.client.websocket import open_websocket_stream
 from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMAT_HINT, FORMATS, by_media_type, by_suffix
 from chunkwise.formats.contract import DEFAULT_LIMITS
 from chunkwise.formats.sse import ServerSentEvent, value_of
 from chunkwise.sources.batches import Batches
-from chunkwise.transports.answer import Answer
-from chunkwise.transports.http_client import open_response, stream_of
-from chunkwise.transports.opening import is_websocket
-from chunkwise.transports.position import asks_for_part
-from chunkwise.transports.resuming import Connect, Policy, open_resuming
-from chunkwise.transports.stream import Stream
-from chunkwise.transports.websocket import is_plain, line_decoder
-from chunkwise.transports.websocket_client import open_websocket_stream
+from chunkwise.transports.websocket_messages import is_plain, line_decoder
 
 _POLICY = Policy(max_reconnects=10, max_reconnect_seconds=300.0, restart=False)
 

@@ -22,10 +22,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from chunkwise.client.resume_point import Position, Start, key_of, position_behind
 from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
-from chunkwise.transports.position import Position, Start, key_of, position_behind
 
 _WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twice
 

@@ -17,15 +17,15 @@ from aiohttp import ClientError, ClientResponse, ClientSession, hdrs
 
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
+from chunkwise.client.http import begun, sending, stream_timeout
+from chunkwise.client.open_stream import is_websocket, open_stream
+from chunkwise.client.upload import ClosingPayload, body
 from chunkwise.errors import TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
-from chunkwise.transports.http_client import begun, sending, stream_timeout
-from chunkwise.transports.opening import is_websocket, open_stream
 from chunkwise.transports.problems import remote_error
-from chunkwise.transports.uploading import ClosingPayload, body
 
 _BLOCK_BYTES = 256 * 1024
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from chunkwise.cli.files import answer_with_file, offer_items
 from chunkwise.cli.listening import listen, program
 from chunkwise.cli.publishing import Published, Rows, find_files, index_page, url_of
-from chunkwise.transports.outcomes import Outcome, setup
+from chunkwise.server.lifecycle import Outcome, setup
 from chunkwise.transports.problems import problem_response
 
 logger: logging.Logger = logging.getLogger("chunkwise")

@@ -18,7 +18,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, gather
 from chunkwise.flow.gathering_pure import enough
 from chunkwise.formats.json_document import JsonEncoder
-from chunkwise.formats.json_values import LivePart, encode_value, is_live
+from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
 _MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes three frames of Python's stack

@@ -14,7 +14,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.flow.gathering_pure import enough
 from chunkwise.flow.twins import gather_items
 from chunkwise.formats.contract import Encoder
-from chunkwise.formats.json_values import LivePart
+from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.closing import closing
 from chunkwise.sources.threads import batches_in_thread

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from chunkwise.flow.gathering_pure import gather_items
 from chunkwise.flow.items_pure import Items
-from chunkwise.formats.twins import KIND
+from chunkwise.formats.speedups.twins import KIND
 
 if KIND == "compiled":
     with suppress(ImportError):

@@ -18,10 +18,10 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
-from chunkwise.formats.json_values import LivePart, encode_value
+from chunkwise.formats.parsing.json_values import LivePart, encode_value
+from chunkwise.formats.parsing.record_encoder import RecordEncoder
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.record_encoder import RecordEncoder
-from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

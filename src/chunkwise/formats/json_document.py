@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
-from chunkwise.formats.json_values import ValueDecoder, encode_array, encode_value
+from chunkwise.formats.parsing.json_values import ValueDecoder, encode_array, encode_value
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.stream_decoder import StreamDecoder
-from chunkwise.formats.twins import Scanner
+from chunkwise.formats.speedups.twins import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from chunkwise.errors import DecodeError, EncodeError
 from chunkwise.formats.contract import DEFAULT_LIMITS
-from chunkwise.formats.json_values import ValueDecoder, encode_value
 from chunkwise.formats.ndjson import END_RECORD, NDJSON, NdjsonEncoder
+from chunkwise.formats.parsing.json_values import ValueDecoder, encode_value
 
 
 class LinesEncoder(NdjsonEncoder):

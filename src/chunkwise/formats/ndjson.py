@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
-from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
-from chunkwise.formats.json_records import JsonRecords
-from chunkwise.formats.json_values import encode_lines
+from chunkwise.formats.parsing.byte_lines import LineSplitter
+from chunkwise.formats.parsing.json_records import JsonRecords
+from chunkwise.formats.parsing.json_values import encode_lines
+from chunkwise.formats.parsing.record_encoder import RecordEncoder
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.record_encoder import RecordEncoder
-from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

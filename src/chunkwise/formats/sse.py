@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
-from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
-from chunkwise.formats.json_records import JsonRecords
-from chunkwise.formats.json_values import LivePart, encode_lines, encode_value
+from chunkwise.formats.parsing.byte_lines import LineSplitter
+from chunkwise.formats.parsing.json_records import JsonRecords
+from chunkwise.formats.parsing.json_values import LivePart, encode_lines, encode_value
+from chunkwise.formats.parsing.record_encoder import RecordEncoder
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.record_encoder import RecordEncoder
-from chunkwise.formats.stream_decoder import StreamDecoder
-from chunkwise.formats.twins import event_texts, whole_bytes
+from chunkwise.formats.speedups.twins import event_texts, whole_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

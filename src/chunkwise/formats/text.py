@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
-from chunkwise.formats.byte_lines import LineSplitter
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
-from chunkwise.formats.json_values import LivePart, encode_lines
+from chunkwise.formats.parsing.byte_lines import LineSplitter
+from chunkwise.formats.parsing.json_values import LivePart, encode_lines
+from chunkwise.formats.parsing.record_encoder import RecordEncoder
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.record_encoder import RecordEncoder
-from chunkwise.formats.stream_decoder import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from typing import Self
 
 from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_http10, none
 from chunkwise.testing.sockets import BUFFER_BYTES, connect
-from chunkwise.transports.stalls import reset_when_closed, unsent_bytes
+from chunkwise.transports.tcp import reset_when_closed, unsent_bytes
 
 _LINGER_SECONDS = 5.0  # for a client to take what was sent, and to close its side
 

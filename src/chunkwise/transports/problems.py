@@ -26,7 +26,7 @@ from chunkwise.errors import (
 )
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats import FORMAT_HINT
-from chunkwise.transports.compression import Decompressor
+from chunkwise.transports.content_coding import Decompressor
 
 PROBLEM_TYPE = "application/problem+json"
 

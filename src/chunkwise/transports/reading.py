@@ -16,14 +16,16 @@ from chunkwise.errors import UnknownFormat
 from chunkwise.flow.inbound import Inbound
 from chunkwise.formats import Format, Limits, by_media_type, by_name
 from chunkwise.formats.contract import STREAM_END, Decoder
+from chunkwise.formats.end_record import StreamEndDecoder
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.stream_end import StreamEndDecoder
 from chunkwise.formats.text import TextPieces
-from chunkwise.transports.http_chunks import HTTP, Message, chunks_of, is_empty, is_framed
+from chunkwise.server.websocket_wire import RequestReceiver
+from chunkwise.transports.http_body import HTTP, Message, chunks_of, is_empty, is_framed
 from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
 from chunkwise.transports.problems import noted
-from chunkwise.transports.websocket import (
+from chunkwise.transports.websocket_handshake import is_upgrade
+from chunkwise.transports.websocket_messages import (
     WEBSOCKETS,
     Receiver,
     SocketReceiver,
@@ -33,8 +35,6 @@ from chunkwise.transports.websocket import (
     lines_of,
     max_message_bytes,
 )
-from chunkwise.transports.websocket_handshake import is_upgrade
-from chunkwise.transports.websocket_wire import RequestReceiver
 
 _type = type  # `type` is a parameter below
 

@@ -1,0 +1,197 @@
+"""The end record: how a stream whose format cannot prove its end says that it is whole, or that it has failed.
+
+Must not know any one format: `EndRecordMarks` says how each writes the record, and by what it is found again. ::
+
+    {"status":"complete","items":5}
+    {"status":"failed","items":3,"problem":{"title":"Internal Server Error","status":500}}
+
+It counts records, whatever a reader selects inside them. It is sent only to those who asked for it, since for all
+others it would be one more item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound, RemoteError, TruncatedError
+from chunkwise.formats.contract import Decoder, EndRecordMarks
+from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode_value
+from chunkwise.formats.parsing.stream_decoder import StreamDecoder
+
+_MAX_BYTES = 64 * 1024
+"""Bytes of a record, from behind its mark to its line end."""
+
+
+class EndRecord(Struct, frozen=True, omit_defaults=True):
+    """What a server says behind the last record.
+
+    Attributes:
+        status: whether the source came to its end.
+        items: how many records it gave.
+        problem: problem details (RFC 9457), if it failed.
+    """
+
+    status: Literal["complete", "failed"]
+    items: Annotated[int, Meta(ge=0)]
+    problem: dict[str, Any] | None = None
+
+
+_records = ValueDecoder(EndRecord)
+
+
+def complete_record(marks: EndRecordMarks, items: int) -> bytes:
+    """Return the bytes that end a stream which is whole."""
+    return marks.before + encode_value(EndRecord("complete", items)) + marks.after
+
+
+def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any]) -> bytes:
+    """Return the bytes that end a stream whose source has failed."""
+    try:
+        text = encode_value(EndRecord("failed", items, dict(problem)))
+    except (EncodeError, LivePart):  # better a failure without its reason than none
+        text = b""
+    if not text or len(text) + len(marks.after) > _MAX_BYTES:
+        text = encode_value(EndRecord("failed", items, {"status": _status(problem)}))
+    return marks.before + text + marks.after
+
+
+def _status(problem: Mapping[str, Any]) -> int:
+    status = problem.get("status")
+    return status if type(status) is int and 100 <= status <= 599 else 500
+
+
+class StreamEndDecoder(StreamDecoder):
+    """A stream with an end record -> the items before it, and the proof that they are all.
+
+    A defect stays, also where the format itself could go on behind one: what is missing can then not be counted.
+
+    Args:
+        decoder: the format's own decoder, new.
+        marks: `Format.end_record`.
+    """
+
+    checks_utf8 = False  # the format's decoder does, and skips a BOM
+
+    def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
+        super().__init__(None)
+        self.name: str = getattr(decoder, "name", "unknown")
+        self.decoder = decoder
+        self._bom_pending = None
+        self._marks = marks
+        self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
+        self._line_before = True  # a line feed, or nothing, stands before what comes next
+        self._begin = b""  # maybe the begin of the mark: never part of an item that is whole
+        self._text: bytearray | None = None  # what came behind the mark
+        self._record: EndRecord | None = None
+        self._in_comment = False
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`."""
+        return self.decoder.records_seen
+
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return self.decoder.whole_records
+
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        if self._text is None:
+            data = self._take_items(data, out)
+        if self._text is not None and self._record is None and data:
+            data = self._take_record(self._text, data)
+        if self._record is not None:
+            self._take_silence(data)
+
+    def _take_items(self, data: bytes, out: list[Any]) -> bytes:
+        """Give the format's decoder what stands before the mark; return what stands behind it."""
+        data, self._begin = self._begin + data, b""
+        mark = self._marks.before
+        at_start = self._line_before and data.startswith(mark)
+        place = 0 if at_start else data.find(b"\n" + mark) + 1
+        found = at_start or place > 0
+        items = data[:place] if found else self._without_begin(data)
+        if items:
+            self._line_before = items.endswith(b"\n")
+        out += self.decoder.feed(items)  # without any as well: it may still have to tell a defect
+        if not found:
+            return b""
+        self.decoder.feed(b"")  # raises for a defect behind the items, which comes before all that the record says
+        self._text = bytearray()
+        return data[place + len(mark) :]
+
+    def _without_begin(self, data: bytes) -> bytes:
+        """Return the data without the begin of a mark at its end, which is kept."""
+        if not data.endswith(self._starts):  # nearly always
+            return data
+        for start in reversed(self._starts):
+            place = len(data) - len(start)
+            if data.endswith(start) and (data[place - 1 : place] == b"\n" if place else self._line_before):
+                self._begin = start
+                return data[:place]
+        return data
+
+    def _take_record(self, text: bytearray, data: bytes) -> bytes:
+        """Gather the record, and read it once it is whole; return what stands behind it."""
+        searched = max(0, len(text) - len(self._marks.after))
+        offset = self.bytes_seen - len(data) - len(text)
+        text += data
+        stop = text.find(b"\n", searched)
+        if (stop if stop >= 0 else len(text)) > _MAX_BYTES:
+            raise LimitError(f"end record has more than {_MAX_BYTES} bytes", byte_offset=offset)
+        end = stop + len(self._marks.after) - self._marks.after.index(b"\n")
+        if stop < 0 or len(text) < end:
+            return b""
+        inside = bytes(text[:end])
+        if not inside.endswith(self._marks.after):
+            message = f"end record ends with {inside[-len(self._marks.after) :]!r}, expected {self._marks.after!r}"
+            raise DecodeError(message, byte_offset=offset)
+        try:
+            record: EndRecord = _records.one(inside.removesuffix(self._marks.after), offset)
+        except DecodeError as error:
+            error.message = f"end record: {error.message}"
+            raise
+        if record.status == "failed":
+            raise _failure(record)
+        rest = bytes(text[end:])
+        self._record = record
+        text.clear()
+        return rest
+
+    def _take_silence(self, data: bytes) -> None:
+        """Take what keeps a connection alive, and nothing else."""
+        offset = self.bytes_seen - len(data)
+        for index, line in enumerate(data.split(b"\n")):
+            if index:
+                self._in_comment = False
+            told = b"" if self._in_comment else line.strip(b" \t\r")
+            if told and not (self._marks.comment and told.startswith(self._marks.comment)):
+                place = offset + line.index(told)
+                raise DecodeError(f"got {told[:40]!r} behind the end record, expected nothing", byte_offset=place)
+            self._in_comment = self._in_comment or bool(told)
+            offset += len(line) + 1
+
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - the record is the proof
+        not_found: PathNotFound | None = None
+        try:
+            out += self.decoder.finish(framed=self._record is not None)
+        except PathNotFound as error:
+            not_found = error
+        if self._record is None:
+            where = "before" if self._text is None else "inside"
+            raise TruncatedError(f"the stream stopped {where} its end record")
+        if self._record.items != self.records_seen:
+            raise TruncatedError(f"the end record counts {self._record.items} items, {self.records_seen} came")
+        if not_found is not None:
+            raise not_found
+        self._proven = True
+
+
+def _failure(record: EndRecord) -> RemoteError:
+    problem = record.problem or {}
+    told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
+    message = ": ".join([f"the sender's stream failed after {record.items} items", *told])
+    return RemoteError(message, status=_status(problem), problem=problem)

@@ -1,0 +1,82 @@
+"""What encoders of records have in common: one record behind the other, and behind all of them maybe an end record.
+
+Must not know any one format.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from chunkwise.errors import EncodeError
+from chunkwise.formats.contract import EndRecordMarks
+from chunkwise.formats.end_record import complete_record, failed_record
+
+
+class RecordEncoder(ABC):
+    """Counts the records; a format says how a batch is written, and what stands around one that is written in parts."""
+
+    before = b""
+    """What stands before a record that is written in parts."""
+
+    after = b"\n"
+    """What stands behind it."""
+
+    end_record: EndRecordMarks | None = None
+    """How the format's end record is written, if it has one."""
+
+    def __init__(
+        self,
+        *,
+        document: bool = False,  # noqa: ARG002 - one value is one record
+        stream_end: bool = False,
+        first: int = 0,
+        key: Sequence[str] = (),
+    ) -> None:
+        self._first = first
+        self._key = key
+        self._count = 0
+        self._end = self.end_record if stream_end else None
+        self._in_item = False
+
+    @abstractmethod
+    def _encode(self, batch: Sequence[Any]) -> bytes:
+        """Return the bytes of a batch, whose first item has the index `_count`; change nothing if that fails."""
+
+    def start(self) -> bytes:
+        """See `Encoder.start`."""
+        return b""
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        """See `Encoder.encode`."""
+        data = self._encode(batch)
+        if self._end is not None and (data.startswith(self._end.before) or b"\n" + self._end.before in data):
+            self._refuse_record(batch, self._end.before)
+        self._count += len(batch)
+        return data
+
+    def open_item(self) -> bytes:
+        """See `Encoder.open_item`."""
+        self._count += 1
+        self._in_item = True
+        return self.before
+
+    def close_item(self) -> bytes:
+        """See `Encoder.close_item`."""
+        self._in_item = False
+        return self.after
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return b"" if self._end is None else complete_record(self._end, self._count)
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        """See `Encoder.fail`."""
+        return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
+
+    def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:
+        # Only msgspec.Raw, which the engine copies as it is, can begin so.
+        index = next(index for index, item in enumerate(batch) if self._encode([item]).startswith(mark))
+        message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
+        raise EncodeError(message, item_index=self._count + index)

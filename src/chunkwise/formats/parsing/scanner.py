@@ -1,0 +1,423 @@
+"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON: pure twin.
+
+Must not know how values are decoded, nor where bytes come from. It stops anywhere and goes on where it stopped: no
+byte of a window that grows is walked twice. Whole small containers are matched with one regular expression, since that
+is the fastest machine which plain Python has. `scanner_compiled` does the same in C, to the last word of its errors.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from chunkwise.errors import DecodeError
+from chunkwise.formats.parsing.json_states import (
+    ARRAY,
+    CLOSERS,
+    COLON,
+    COMMA_OR_END,
+    END,
+    IN_KEY,
+    IN_NUMBER,
+    IN_STRING,
+    KEY,
+    KEY_OR_END,
+    LITERALS,
+    OBJECT,
+    UNFRAMED_NUMBER,
+    VALUE,
+    VALUE_OR_END,
+    Window,
+    name_of,
+    not_a_literal,
+    not_a_number,
+    not_in_a_string,
+    too_deep,
+    too_long,
+    unexpected,
+    why_incomplete,
+)
+
+# RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
+# Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
+# groups are greedy. Each turn begins with another byte than what follows the group, so that they go back in vain only.
+_TURNS = b"*+" if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else b"*"
+_WS = rb"[ \t\n\r]*+"
+_HEX = rb"[0-9a-fA-F]"
+_ESCAPE = (
+    rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates come in pairs, or not at all
+)
+_BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
+_STRING = rb'"' + _BODY + rb'"'
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
+_SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
+
+
+def _container(value: bytes) -> bytes:
+    """Return the pattern of an array or object that holds such values."""
+    array = rb"\[" + _WS + rb"(?:" + value + _WS + rb"(?:," + _WS + rb"(?!\])|(?=\])))" + _TURNS + rb"\]"
+    member = _STRING + _WS + rb":" + _WS + value + _WS
+    return rb"(?:" + array + rb"|\{" + _WS + rb"(?:" + member + rb"(?:," + _WS + rb'(?=")|(?=\})))' + _TURNS + rb"\})"
+
+
+_SMALL_DEPTH = 2
+_small = re.compile(_container(rb"(?:" + _SCALAR + rb"|" + _container(_SCALAR) + rb")"))
+_ws = re.compile(_WS)
+_string = re.compile(_STRING)
+_body = re.compile(_BODY)
+_number = re.compile(_NUMBER)
+_number_bytes = re.compile(rb"[-+.0-9eE]*+")
+_escape = re.compile(_ESCAPE)
+_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
+
+
+class Scanner:
+    """Finds where the values at a path start and end, window by window.
+
+    Args:
+        parts: the path; None for the elements of a root array or else the root.
+        max_depth: arrays and objects inside each other.
+        max_string_bytes: bytes of one string or name, its quotes not counted; None for no limit, since what is not
+            selected is not kept.
+        max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
+        max_number_bytes: bytes of one number, which is kept.
+        max_path_bytes: bytes of the names of all members that are open, together.
+        proves_values: whether what is selected has to be walked token by token; False where the engine that decodes it
+            is as strict. Only the compiled twin makes use of that, and only of arrays and objects whose end is in the
+            window: it finds that by their brackets.
+
+    Attributes:
+        spans: (start, end) of each selected value that is complete, in the window; `clear` empties it.
+        longest: bytes of the longest of them.
+        found: whether the path's value, or the array or object that would hold it, was seen.
+        bytes_walked: work done so far, as bytes looked at; a failed match of a container counts up to the window's end.
+    """
+
+    def __init__(
+        self,
+        parts: tuple[str, ...] | None,
+        *,
+        max_depth: int,
+        max_string_bytes: int | None = None,
+        max_name_bytes: int | None = None,
+        max_number_bytes: int | None = None,
+        max_path_bytes: int | None = None,
+        proves_values: bool = True,  # noqa: ARG002 - here each value is walked
+    ) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self.longest: int = 0
+        self.found: bool = False
+        self.bytes_walked: int = 0
+        self._parts = parts
+        self._max_depth = max_depth
+        self._max_string_bytes = max_string_bytes
+        self._max_name_bytes = max_name_bytes
+        self._max_number_bytes = max_number_bytes
+        self._max_path_bytes = max_path_bytes
+        self._name_bytes = 0  # of the member at hand
+        self._path_bytes = [0]  # of all open members, for each open container
+        bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
+        self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
+        self._string_start = 0  # of the string or name that is open
+        self._names = [b'"%b"' % part.encode() for part in parts or ()]
+        self._base = 0  # offset in the stream of the window's first byte
+        self._state = VALUE
+        self._stack = bytearray()  # '[' or '{' for each open container
+        self._resume_at = 0  # in a string: where to go on
+        self._on_path = 0  # how many of them, from the root, lie on the path
+        self._member_matches = False  # whether the member at hand lies on the path
+        self._value_start = -1  # of the selected value that is open
+        self._value_depth = 0
+        self._last_ended: tuple[int, bytes] | None = None  # of the last that is complete: its offset, the brackets
+        self._token_start = -1  # of the number or the name that is open
+        self._last_array = -1  # offset in the stream of the array which the last span stands in
+        self._contiguous = True  # whether the spans are neighbours in one array
+        self._array_start = -1  # and of the innermost array on the path
+        self._try_small_from = 0  # containers less deep than this are known to hold too much for one match
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole document was seen."""
+        return self._state == END
+
+    @property
+    def keep_from(self) -> int:
+        """The first byte of the window that is still needed; -1 for none before the position."""
+        starts = [start for start in (self._value_start, self._token_start) if start >= 0]
+        return min(starts, default=-1)
+
+    @property
+    def last_begun(self) -> tuple[int, bytes, bool] | None:
+        """The selected value that began last: its offset in the stream, the brackets around it, whether it is open."""
+        if self._value_start >= 0:
+            return self._base + self._value_start, bytes(self._stack[: self._value_depth]), True
+        return self._last_ended and (*self._last_ended, False)
+
+    @property
+    def count(self) -> int:
+        """How many selected values are complete."""
+        return len(self.spans)
+
+    def array(self, window: Window) -> bytes:
+        """Return the selected values that are complete as one JSON array."""
+        if not self.spans:
+            return b"[]"
+        with memoryview(window) as view:
+            if self._contiguous:  # only commas and white space stand between them
+                return b"".join([b"[", view[self.spans[0][0] : self.spans[-1][1]], b"]"])
+            return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
+
+    def clear(self) -> None:
+        """Forget the values that are complete."""
+        self.spans = []
+        self.longest = 0
+
+    def shift(self, count: int) -> None:
+        """Note that the first ``count`` bytes of the window were dropped."""
+        self._base += count
+        if self._value_start >= 0:
+            self._value_start -= count
+        if self._token_start >= 0:
+            self._token_start -= count
+        self._string_start -= count
+
+    def scan(self, window: Window, position: int) -> int:
+        """Walk from ``position`` on, and return how far: the bytes behind it are a token that is not complete.
+
+        Raises:
+            DecodeError: the bytes are not JSON.
+            LimitError: nested deeper than max_depth.
+        """
+        self._try_small_from = 0
+        end = len(window)
+        while position < end:
+            state = self._state
+            if state in (IN_STRING, IN_KEY):
+                after = self._walk_string(window, position)
+                if after is None:
+                    return self._resume_at
+                position = after
+                continue
+            if state == IN_NUMBER:
+                match = _number_bytes.match(window, position)
+                stop = match.end() if match else position
+                self.bytes_walked += stop - position
+                position = stop
+                self._check_size("number", position - self._token_start, self._max_number_bytes, self._token_start)
+                if position < end:
+                    self._end_number(window, position)
+                continue
+            match = _ws.match(window, position)
+            stop = match.end() if match else position
+            self.bytes_walked += stop - position + 1
+            position = stop
+            if position == end:
+                break
+            after = self._step(window, position, window[position])
+            if after < 0:
+                return position
+            position = after
+        return position
+
+    def finish(self, window: Window, *, framed: bool) -> str:
+        """Say that no more comes: return why the document is not complete, or an empty string if it is.
+
+        Args:
+            window: its last bytes.
+            framed: whether something else proves that they are the last: a bare number shows no end of its own.
+        """
+        if self._state == IN_NUMBER and not self._stack:
+            if not framed:
+                return UNFRAMED_NUMBER
+            self._end_number(window, len(window))
+        return why_incomplete(self._state, self._stack[-1] if self._stack else 0, len(self._stack))
+
+    def _step(self, window: Window, position: int, byte: int) -> int:
+        """Take one token; return the position behind it, or -1 if it is not complete."""
+        state = self._state
+        if state <= VALUE_OR_END:
+            if state == VALUE_OR_END and byte == CLOSERS[ARRAY]:
+                return self._close(position)
+            return self._begin_value(window, position, byte)
+        if state == COMMA_OR_END:
+            if byte == ord(","):
+                self._state = VALUE if self._stack[-1] == ARRAY else KEY
+                return position + 1
+            if byte == CLOSERS[self._stack[-1]]:
+                return self._close(position)
+            raise self._unexpected(byte, position)
+        if state == COLON and byte == ord(":"):
+            self._state = VALUE
+            return position + 1
+        if state in (KEY, KEY_OR_END) and byte == ord('"'):
+            return self._begin_key(window, position)
+        if state == KEY_OR_END and byte == CLOSERS[OBJECT]:
+            return self._close(position)
+        raise self._unexpected(byte, position)
+
+    def _begin_value(self, window: Window, position: int, byte: int) -> int:
+        depth = len(self._stack)
+        if self._parts is None:
+            # RFC 8259 §2: the root is any value; of an array the elements are wanted.
+            self._parts, self._names = (("item",), [b'"item"']) if byte == ARRAY else ((), [])
+        on_path = depth == self._on_path and (
+            depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == ARRAY else self._member_matches)
+        )
+        selected = on_path and depth == len(self._parts)
+        if selected:
+            self._value_start, self._value_depth = position, depth
+            self.found = True
+        if byte in CLOSERS:
+            if (not on_path or selected) and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH:
+                match = _small.match(window, position)
+                self.bytes_walked += (match.end() if match else len(window)) - position
+                if match and self._is_in_bounds(match.end() - position):
+                    self._end_value(match.end())
+                    return match.end()
+                self._try_small_from = depth + 1
+            return self._open(position, byte, enter=on_path and not selected)
+        if byte == ord('"'):
+            return self._begin_string(window, position)
+        if byte in LITERALS:
+            word = LITERALS[byte]
+            text = bytes(window[position : position + len(word)])
+            if text == word:
+                self.bytes_walked += len(word)
+                self._end_value(position + len(word))
+                return position + len(word)
+            if word.startswith(text):
+                return -1
+            raise not_a_literal(text, word, self._base + position)
+        if byte == ord("-") or ord("0") <= byte <= ord("9"):
+            self._state, self._token_start = IN_NUMBER, position
+            return position
+        raise self._unexpected(byte, position)
+
+    def _is_in_bounds(self, size: int) -> bool:
+        """Say whether nothing in a container of that size can break a limit."""
+        path_bytes = self._max_path_bytes
+        return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
+
+    def _names_bytes(self) -> int:
+        """Return the bytes of the names that lead to the value at hand."""
+        return self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == OBJECT else 0)
+
+    def _open(self, position: int, byte: int, *, enter: bool) -> int:
+        names = self._names_bytes()
+        self._path_bytes.append(names)
+        self._check_size("path to the value", names, self._max_path_bytes, position)
+        self._stack.append(byte)
+        if len(self._stack) > self._max_depth:
+            raise too_deep(len(self._stack), self._max_depth, self._base + position)
+        if enter:
+            self._on_path += 1
+            self._array_start = self._base + position
+            every = "item" if byte == ARRAY else "*"  # all that it holds is wanted, also if that is nothing
+            if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
+                self.found = True
+        self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END
+        return position + 1
+
+    def _close(self, position: int) -> int:
+        del self._stack[-1], self._path_bytes[-1]
+        self._on_path = min(self._on_path, len(self._stack))
+        self._end_value(position + 1)
+        return position + 1
+
+    def _end_value(self, end: int) -> None:
+        depth = len(self._stack)
+        if self._value_start >= 0 and depth == self._value_depth:
+            array = self._array_start if depth and self._stack[-1] == ARRAY else -1
+            self._contiguous = not self.spans or (self._contiguous and array == self._last_array >= 0)
+            self._last_array = array
+            self.spans.append((self._value_start, end))
+            self._last_ended = (self._base + self._value_start, bytes(self._stack))
+            self.longest = max(self.longest, end - self._value_start)
+            self._value_start = -1
+        self._state = COMMA_OR_END if depth else END
+
+    def _begin_key(self, window: Window, position: int) -> int:
+        wanted = len(self._stack) == self._on_path
+        match = _string.match(window, position)
+        self.bytes_walked += (match.end() if match else position + 1) - position
+        self._string_start = position
+        if match is None:
+            self._state = IN_KEY
+            self._token_start = position if wanted else -1
+            return position + 1
+        self._check_string(match.end() - 1)
+        if wanted:
+            self._match_member(window, position, match.end())
+        self._state = COLON
+        return match.end()
+
+    def _match_member(self, window: Window, start: int, end: int) -> None:
+        self._check_size("name", end - start, self._max_name_bytes, start)
+        raw = bytes(window[start:end])
+        parts = self._parts or ()
+        index = self._on_path - 1
+        if b"\\" in raw:
+            raw = name_of(raw)
+        self._member_matches = index < len(parts) and (parts[index] == "*" or raw == self._names[index])
+
+    def _begin_string(self, window: Window, position: int) -> int:
+        match = _string.match(window, position)
+        self.bytes_walked += (match.end() if match else position + 1) - position
+        self._string_start = position
+        if match is None:
+            self._state = IN_STRING
+            return position + 1
+        self._check_string(match.end() - 1)
+        self._end_value(match.end())
+        return match.end()
+
+    def _walk_string(self, window: Window, position: int) -> int | None:
+        """Go on inside a string; return the position behind it, or None (and `_resume_at`) if its end is not there."""
+        match = _body.match(window, position)
+        stop = match.end() if match else position
+        self.bytes_walked += stop - position + 1
+        self._resume_at = stop
+        self._check_string(stop)
+        if stop == len(window):
+            return None
+        byte = window[stop]
+        if byte == ord("\\"):
+            self._check_escape(bytes(window[stop : stop + 12]), stop)
+            return None
+        if byte != ord('"'):
+            raise not_in_a_string(bytes(window[stop : stop + 1]), self._base + stop)
+        if self._state == IN_KEY:
+            if self._token_start >= 0:
+                self._match_member(window, self._token_start, stop + 1)
+                self._token_start = -1
+            self._state = COLON
+        else:
+            self._end_value(stop + 1)
+        return stop + 1
+
+    def _check_string(self, end: int) -> None:
+        self._name_bytes = end - self._string_start - 1
+        self._check_size("string", end - self._string_start - 1, self._max_string_bytes, self._string_start)
+
+    def _check_size(self, what: str, size: int, most: int | None, position: int) -> None:
+        if most is not None and size > most:
+            raise too_long(what, size, most, self._base + position)
+
+    def _check_escape(self, text: bytes, position: int) -> None:
+        r"""Raise unless the text is the beginning of an escape: ``\n``, ``\u00e9``, ``\ud83d\ude00``."""
+        if not any(_escape.fullmatch(text + whole[len(text) :]) for whole in _WHOLE_ESCAPES):
+            raise not_in_a_string(text, self._base + position)
+
+    def _end_number(self, window: Window, end: int) -> None:
+        token = bytes(window[self._token_start : end])
+        self.bytes_walked += len(token)
+        if _number.fullmatch(token) is None:
+            raise not_a_number(token, self._base + self._token_start)
+        self._token_start = -1
+        self._end_value(end)
+
+    def _unexpected(self, byte: int, position: int) -> DecodeError:
+        if self._value_start == position:  # where a value could have begun, none did
+            self._value_start = -1
+        return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)

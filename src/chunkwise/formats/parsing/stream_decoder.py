@@ -1,0 +1,187 @@
+"""Bytes in pieces -> checked bytes, counts, and errors that wait: what all decoders have in common.
+
+Must not know any one format.
+"""
+
+from __future__ import annotations
+
+import codecs
+from abc import ABC, abstractmethod
+from typing import Any, NoReturn
+
+from chunkwise.errors import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError
+from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Limits
+from chunkwise.formats.parsing.utf8 import whole_characters
+from chunkwise.formats.paths import path_text
+
+BOM = codecs.BOM_UTF8
+
+
+class StreamDecoder(ABC):
+    """The frame of all decoders: BOM, UTF-8, counting, and errors that wait for the items before them.
+
+    A format gives `_decode` and `_finish`, which append items to a list and raise at a defect.
+    """
+
+    name: str
+    resynchronises = False
+    """Whether decoding may go on behind a defect once it was raised."""
+    checks_utf8 = True
+    """Whether the frame refuses invalid UTF-8; False where the format itself replaces or refuses it."""
+
+    def __init__(
+        self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.items_seen: int = 0
+        self.bytes_seen: int = 0
+        self._parts = parts
+        self._required = required
+        self._limits = limits
+        self._found = not parts
+        self._failure: DecodeError | RemoteError | None = None
+        self._held = b""  # the start of a UTF-8 character
+        self._bom_pending: bytes | None = b""
+        self._unread = b""  # came while a defect was waiting behind which decoding goes on
+        self._finished = False
+        self._complete = False
+        self._proven = False  # the format shows where it ends, and the bytes go as far
+
+    @property
+    def records_seen(self) -> int:
+        """See `Decoder.records_seen`."""
+        return 0
+
+    @property
+    def whole_records(self) -> int | None:
+        """See `Decoder.whole_records`."""
+        return None
+
+    @property
+    def proves_end(self) -> bool:
+        """See `Decoder.proves_end`."""
+        return self._complete and self._proven
+
+    def feed(self, data: bytes) -> list[Any]:
+        """See `Decoder.feed`."""
+        out: list[Any] = []
+        if self._failure is not None:
+            if self.resynchronises:
+                self._unread += data
+            self._raise(self._failure)
+        if self._finished:
+            msg = "feed() after finish(): use a new decoder for a new stream"
+            raise ValueError(msg)
+        if self._unread:
+            data, self._unread = self._unread + data, b""
+        try:
+            if self._bom_pending is not None:
+                data = self._without_bom(data)
+            self._decode_valid(data, out)
+        except (DecodeError, RemoteError) as error:
+            self._keep(error, out)
+        self.items_seen += len(out)
+        return out
+
+    def checkpoint(self) -> Checkpoint | None:
+        """See `Decoder.checkpoint`."""
+        if self._failure is not None or self._finished or not self.items_seen:
+            return None
+        place = self._checkpoint()
+        if place is None or not place.item_index:
+            return None
+        # The stream's BOM is behind us: what looks like one at this place is part of an item.
+        return place._replace(before=BOM + place.before)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        """Return the same, its ``before`` without a BOM; for formats that have such places."""
+        return None
+
+    def finish(self, *, framed: bool = False) -> list[Any]:
+        """See `Decoder.finish`."""
+        out: list[Any] = []
+        if self._failure is not None:
+            self._raise(self._failure)
+        if self._complete:
+            return out
+        self._finished = True
+        data, self._unread = (self._bom_pending or b"") + self._unread, b""
+        self._bom_pending = None
+        try:
+            if self.checks_utf8 and (data or self._held):
+                self.bytes_seen += len(data)
+                raise TruncatedError("the bytes stop inside a UTF-8 character")
+            if data:
+                self._decode_valid(data, out)
+            self._finish(out, framed=framed)
+        except DecodeError as error:
+            self._keep(error, out)
+        self.items_seen += len(out)
+        if self._required and not (self._found or self.items_seen):
+            msg = f"path {path_text(self._parts)!r} was not found in the stream"
+            raise PathNotFound(msg, format=self.name)
+        self._complete = self._failure is None
+        return out
+
+    @abstractmethod
+    def _decode(self, data: bytes, out: list[Any]) -> None:
+        """Append to ``out`` every item that the data completes; raise at a defect behind them."""
+
+    @abstractmethod
+    def _finish(self, out: list[Any], *, framed: bool) -> None:
+        """Append to ``out`` what only the end completes; raise if the stream is not complete."""
+
+    def _without_bom(self, data: bytes) -> bytes:
+        # Unicode §23.8: one byte order mark at the start of a stream is not part of the text.
+        start = (self._bom_pending or b"") + data
+        if BOM.startswith(start):
+            if start == BOM:
+                self._bom_pending = None
+                self.bytes_seen += len(BOM)
+            else:
+                self._bom_pending = start
+            return b""
+        self._bom_pending = None
+        if start.startswith(BOM):
+            self.bytes_seen += len(BOM)
+            return start[len(BOM) :]
+        return start
+
+    def _decode_valid(self, data: bytes, out: list[Any]) -> None:
+        """Decode the data, or what stands before its first invalid UTF-8."""
+        if not self.checks_utf8:
+            self.bytes_seen += len(data)
+            self._decode(data, out)
+            return
+        # A character that is not whole stays here: else a number would end at its first byte, or not, by the split.
+        start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
+        data = self._held + data if self._held else data
+        defect = None
+        whole, reason = whole_characters(data)
+        if reason:
+            message = f"invalid UTF-8: {reason} 0x{data[whole]:02x}; send UTF-8"
+            defect = DecodeError(message, byte_offset=start + whole)
+        self._held = b"" if defect else data[whole:]
+        try:
+            self.bytes_seen = start + whole  # which `_decode` takes its offsets from
+            self._decode(data[:whole], out)
+        finally:
+            self.bytes_seen = end
+        if defect is not None:
+            raise defect
+
+    def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
+        """Complete the error; raise it at once only if no items wait before it."""
+        error.format = self.name
+        count = self.items_seen + len(out)
+        if isinstance(error, TruncatedError):
+            error.items_seen, error.bytes_seen = count, self.bytes_seen
+        else:
+            error.item_index = count
+        self._failure = error
+        if not out:
+            self._raise(error)
+
+    def _raise(self, error: DecodeError | RemoteError) -> NoReturn:
+        if self.resynchronises and not isinstance(error, (TruncatedError, LimitError)):
+            self._failure = None
+        raise error

@@ -1,0 +1,168 @@
+"""Bytes of a stream -> an aiohttp answer: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes.
+
+Must not know any one format, nor when there is something to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from chunkwise.formats import Format
+from chunkwise.server.delivery import ClientGone
+from chunkwise.transports.content_coding import Compressor
+from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop, reset_when_closed
+
+
+class ChunkedWire:
+    """An answer and its connection; see `Wire`.
+
+    Args:
+        request: what is answered.
+        response: the answer, its headers complete, not yet prepared.
+        format: the format.
+        coding: the content coding to apply, or None.
+        stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        format: Format,
+        coding: str | None,
+        stall_seconds: float,
+    ) -> None:
+        self.status: int = response.status
+        self.format: str = format.name
+        self.coding = coding
+        self.bytes_sent: int = 0
+        self.committed: bool = False
+        self.response = response
+        self._keepalive = format.keepalive or b""
+        self._request = request
+        self._compressor = Compressor(coding) if coding else None
+        self._stall_seconds = stall_seconds
+        self._transport = request.transport
+        # Once: TLS does not tell it any more when it is closing.
+        self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
+        self._writer: AbstractStreamWriter  # from when the head was written
+        self._watch: StallWatch | None = None
+
+    @property
+    def stalled(self) -> bool:
+        """See `Wire.stalled`."""
+        return self._watch is not None and self._watch.stalled
+
+    async def commit(self) -> None:
+        """Send the status line and the headers."""
+        request, response = self._request, self.response
+        self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+        if request.version < (1, 1):
+            response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
+            # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
+            # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
+            reset_when_closed(self._socket, yes=True)
+        try:
+            writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
+        except ConnectionError as error:
+            if self.is_gone():
+                raise ClientGone from error
+            raise  # of a signal that the application has put there
+        if response.content_length is not None:
+            self.close()
+            msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
+            raise ValueError(msg)
+        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no answer to a client that is gone
+        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
+        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        if self._compressor is not None:
+            data = self._compressor.piece(data)
+        self.bytes_sent += len(data)
+        await self._writing(self.response.write(data))
+        await self._sent()
+
+    async def keep_alive(self, *, in_item: bool) -> None:
+        """See `Wire.keep_alive`."""
+        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing; and
+        # behind a space, an item could look like an end record.
+        await self.write(b"\t" if in_item else self._keepalive)
+
+    async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
+        """See `Wire.finish`."""
+        if self._compressor is not None:
+            data = self._compressor.finish(data)
+        self.bytes_sent += len(data)
+        await self._writing(self.response.write_eof(data))
+        await self._sent()
+        self._unwatch()
+        if self._request.version < (1, 1):
+            reset_when_closed(self._socket, yes=False)
+
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
+        """See `Wire.break_off`."""
+        try:
+            if record and self._watch is not None:
+                await self.write(record)
+            # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
+            # case if the client has sent what nobody has read.
+            if self._request.version < (1, 1) or not self._request.content.at_eof():
+                await self._taken()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection so that no client takes the answer for a whole one."""
+        self.response.force_close()
+        transport = self._request.transport
+        if self._request.version < (1, 1):
+            self.abort()  # an orderly close of TLS says goodbye, which is as good as an end
+        elif transport is not None and not transport.is_closing():
+            # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind
+            # it. What a client does not take is dropped by the watch, which goes on.
+            if not transport.get_write_buffer_size():
+                self._unwatch()
+            transport.close()
+
+    def abort(self) -> None:
+        """See `Wire.abort`."""
+        self._unwatch()
+        if self._request.transport is not None:
+            drop(self._request.transport, self._socket)
+
+    def is_gone(self) -> bool:
+        """See `Wire.is_gone`."""
+        return self._transport is None or self._transport.is_closing()
+
+    async def _writing(self, writing: Awaitable[None]) -> None:
+        try:
+            await writing
+        except ConnectionError as error:
+            raise ClientGone from error
+        if self.is_gone():  # a connection that closes without an error ends the wait without one
+            raise ClientGone
+
+    async def _sent(self) -> None:
+        """Wait until the kernel has all that was written; aiohttp does so only now and then."""
+        await self._writing(self._writer.drain())
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+        if self._request.transport is not None and not self.is_gone():
+            self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection
+
+    async def _taken(self) -> None:
+        """Wait until the client's kernel has all that was written, too: a reset would throw it away."""
+        watch = self._watch
+        # Nobody tells when it is taken: only asking helps.
+        while watch is not None and not self.is_gone() and watch.waiting():  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,5 @@
+"""A file of any format -> a source of its items, from any item on."""
+
+from chunkwise.sources.files.source import file_source, read_file
+
+__all__ = ["file_source", "read_file"]

@@ -1,0 +1,272 @@
+"""The names of a table and of the columns of an order -> a key that is unique, and what its values are.
+
+Must not know how rows are read.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from chunkwise.sources.sql.uniqueness import Unique, find_unique
+
+_EXPECTED: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    Decimal: "a decimal number",
+    int | float: "a number",
+    str: "a text",
+    bool: "true or false",
+    bytes: "base64",
+    date: "a date such as 2024-12-31",
+    datetime: "a date and time such as 2024-12-31T23:59:59",
+    time: "a time such as 23:59:59",
+    uuid.UUID: "a UUID",
+    int | float | str: "a number or a text",
+}
+"""The types that a key may have, in Python: there, in JSON and as a text they have the same order and no loss."""
+
+# SQLite has no such types: what it stores for them, and what we get, is a number or a text.
+_IN_SQLITE: dict[Any, Any] = {
+    bool: int,
+    Decimal: int | float,
+    date: int | float | str,
+    datetime: int | float | str,
+    time: int | float | str,
+}
+
+_ENDS = (date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+_NUMBERS = (int, float, Decimal, int | float)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One column of a key, or one parameter of a query: how to get its value from JSON's, or from a text."""
+
+    name: str
+    kind: Any  # of _EXPECTED
+    bits: int  # of an int
+    has_zone: bool | None  # of a datetime
+    nul: bool  # whether a text may hold NUL
+    choices: tuple[str, ...]  # of an enum
+
+    def convert(self, value: Any) -> Any:
+        """Return the value as the driver takes it.
+
+        Raises:
+            ValueError: it is none of this type.
+        """
+        try:
+            converted = self._converted(value)
+        except (msgspec.ValidationError, ValueError):
+            expected = f"one of {', '.join(self.choices)}" if self.choices else _EXPECTED[self.kind]
+            if self.has_zone is not None:
+                expected += ", with its zone" if self.has_zone else ", without a zone"
+            got = value if len(repr(value)) <= 40 else f"{value!s:.40}..."
+            msg = f"{self.name}: got {got!r}, expected {expected}"
+            raise ValueError(msg) from None
+        self.check(converted)
+        return converted
+
+    def check(self, value: Any) -> None:
+        """Raise for a value that the database would not get as it is."""
+        # asyncpg gives infinity as the last date of Python's, and -infinity as the first, and takes these for those.
+        plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+        if plain in _ENDS:
+            msg = f"{self.name}: got {value}, which cannot be told from infinity: no row can be found behind it"
+            raise ValueError(msg)
+
+    def _converted(self, value: Any) -> Any:
+        if not isinstance(value, str) and self.kind not in (*_NUMBERS, bool, int | float | str):
+            raise ValueError
+        converted = msgspec.convert(value, self.kind, strict=self.kind == int | float | str)
+        if isinstance(converted, int) and not -(1 << self.bits - 1) <= converted < 1 << self.bits - 1:
+            raise ValueError
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise ValueError
+        if isinstance(converted, datetime) and (converted.tzinfo is not None) != self.has_zone:
+            raise ValueError
+        if isinstance(converted, str):
+            converted.encode()  # raises for a lone surrogate
+            if "\0" in converted and not self.nul:
+                raise ValueError
+        if self.choices and converted not in self.choices:
+            raise ValueError
+        return converted
+
+
+class Key:
+    """The columns by which a table is ordered.
+
+    Attributes:
+        table: the name of the table.
+        schema: where it is; None for where the database looks first.
+        columns: all columns of the table.
+        names: those of the key.
+        may_be_null: whether the database lets one of them be NULL, though it should not.
+        told: the key, for messages.
+        collations: by which each of its columns is unique; None for the column's own.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        schema: str | None,
+        columns: Sequence[str],
+        parts: Sequence[Part],
+        unique: Unique,
+        *,
+        may_be_null: bool,
+        is_mixed: bool,
+    ) -> None:
+        self.table = table
+        self.schema = schema
+        self.columns: list[str] = list(columns)
+        self.names: list[str] = [part.name for part in parts]
+        self.may_be_null = may_be_null
+        self.told: str = ", ".join(self.names)
+        self.collations: list[str | None] = [unique.get(name) for name in self.names]
+        self._parts = list(parts)
+        self._is_mixed = is_mixed
+
+    def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the key of a row."""
+        return tuple(row[name] for name in self.names)
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Raise ValueError for the key of a row behind which no other could be found."""
+        for part, value in zip(self._parts, values, strict=True):
+            part.check(value)
+
+    def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Raise ValueError for a row whose key is not of its column's type, as SQLite lets it be."""
+        if not self._is_mixed:
+            return
+        for part in self._parts:
+            kinds = {type(row[part.name]) for row in rows}
+            if others := [kind for kind in kinds if not issubclass(kind, part.kind)]:
+                expected = "bytes" if part.kind is bytes else _EXPECTED[part.kind]
+                msg = (
+                    f"{part.name}: a row of table {self.table!r} has there a {others[0].__name__}, "
+                    f"expected {expected}: no client could send its place back"
+                )
+                raise ValueError(msg)
+
+    def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return a key as the driver takes it, from one as JSON or CSV have it.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if len(values) != len(self._parts):
+            msg = f"got {len(values)} values, expected {len(self._parts)}: {self.told}"
+            raise ValueError(msg)
+        return tuple(part.convert(value) for part, value in zip(self._parts, values, strict=True))
+
+
+def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
+    """Return the key of a table.
+
+    Args:
+        connection: to look the table up with.
+        table: its name.
+        schema: where it is.
+        order_by: the names of the columns; None for the primary key.
+
+    Raises:
+        LookupError: there is no such table or column.
+        ValueError: the key is not unique, or may be NULL.
+        TypeError: it has a type that cannot be told a client and taken back.
+    """
+    inspector = sa.inspect(connection)
+    try:
+        found = [] if "\0" in table else inspector.get_columns(table, schema)
+    except sa.exc.NoSuchTableError:
+        found = []
+    columns: dict[str, Any] = {column["name"]: column for column in found}
+    if not columns:
+        msg = f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None)
+        raise LookupError(msg)
+    primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
+    names = list(primary) if order_by is None else [order_by] if isinstance(order_by, str) else list(order_by)
+    if not names:
+        msg = f"table {table!r} has no primary key: name a unique column with order_by"
+        raise ValueError(msg)
+    for name in names:
+        if name not in columns:
+            msg = f"table {table!r} has no column {name!r}; it has {', '.join(columns)}"
+            raise LookupError(msg)
+    unique = next(
+        (found for found in find_unique(connection, table, schema) if found and found.keys() <= set(names)), None
+    )
+    if unique is None:
+        more = f": add its primary key, {', '.join(primary)}" if primary else ""
+        msg = f"order_by: {', '.join(names)} of table {table!r} is not unique{more}"
+        raise ValueError(msg)
+    nullable = [name for name in names if columns[name]["nullable"]]
+    lax = connection.dialect.name == "sqlite"
+    if refused := [name for name in nullable if not (lax and name in primary)]:
+        msg = f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
+        raise ValueError(msg)
+    parts = [_part(name, columns[name]["type"], connection.dialect.name) for name in names]
+    return Key(table, schema, list(columns), parts, unique, may_be_null=bool(nullable), is_mixed=lax)
+
+
+def _part(name: str, type: Any, dialect: str) -> Part:
+    kind: Any = type.python_type
+    if dialect == "sqlite":
+        kind = _IN_SQLITE.get(kind, kind)
+    if kind not in _EXPECTED:
+        msg = f"order_by: column {name!r} is of type {type}, which no key can be of: choose another"
+        raise TypeError(msg)
+    return Part(
+        name,
+        kind,
+        64 if dialect == "sqlite" else _bits(type),
+        bool(type.timezone) if kind is datetime else None,
+        nul=dialect == "sqlite",
+        choices=tuple(getattr(type, "enums", ())),
+    )
+
+
+def _bits(type: Any) -> int:
+    if isinstance(type, sa.SmallInteger):
+        return 16
+    return 32 if isinstance(type, sa.Integer) and not isinstance(type, sa.BigInteger) else 64
+
+
+_PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
+    "int2": (int, 16, None),
+    "int4": (int, 32, None),
+    "int8": (int, 64, None),
+    "numeric": (Decimal, 64, None),
+    "float4": (float, 64, None),
+    "float8": (float, 64, None),
+    "bool": (bool, 64, None),
+    "bytea": (bytes, 64, None),
+    "date": (date, 64, None),
+    "time": (time, 64, None),
+    "timestamp": (datetime, 64, False),
+    "timestamptz": (datetime, 64, True),
+    "uuid": (uuid.UUID, 64, None),
+}
+
+
+def part_of_type(name: str, type: str | None) -> Part:
+    """Return a parameter by PostgreSQL's name of its type, of which those that are not known are texts.
+
+    Args:
+        name: of the parameter.
+        type: None in SQLite, which takes texts for what it compares them with.
+    """
+    kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
+    return Part(name, kind, bits, has_zone, nul=type is None, choices=())

@@ -1,0 +1,153 @@
+"""Connections whose client takes nothing: how much waits for it, for how long, and how to drop it.
+
+Must not know what is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+from chunkwise.errors import StalledError
+from chunkwise.transports.periodic_checks import ROUND_SECONDS, Rounds
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+POLL_SECONDS = 0.02
+LOOKS = 8
+"""How often a connection is looked at in the time that it may stall."""
+
+
+def unsent_bytes(connection: socket.socket) -> int | None:
+    """Return how many bytes the other side's kernel does not have yet, or None where nobody can know."""
+    if sys.platform != "linux" or connection.fileno() < 0:
+        return None
+    return int.from_bytes(ioctl(connection.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+
+
+def silent_seconds(connection: socket.socket) -> float | None:
+    """Return for how long no byte has come, or None where nobody can know."""
+    if sys.platform != "linux" or connection.fileno() < 0:
+        return None
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+    return float(struct.unpack_from("I", info, 52)[0]) / 1000  # tcpi_last_data_recv
+
+
+def stalled_upload(stall_seconds: float) -> StalledError:
+    """Return the error that tells that a server has taken nothing for so long."""
+    return StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds")
+
+
+def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
+    """Choose how a connection will be closed: by a reset (RST), which throws away what is unsent, or in order (FIN)."""
+    if connection is not None and connection.fileno() >= 0:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
+
+
+def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
+    """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
+    reset_when_closed(connection, yes=True)
+    with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
+        transport.abort()
+
+
+class StallWatch:
+    """Cuts off a client that takes nothing while something waits for it.
+
+    What is taken is seen by what leaves our buffer and the kernel's send queue together: the event loop hears of room
+    in that queue only when a third of it is free, which can be minutes of a slow reader's time.
+
+    Args:
+        transport: the connection.
+        connection: its socket, if it has one.
+        stall_seconds: how long nothing may be taken; 0 for ever.
+        written: how many bytes were handed to the transport so far.
+
+    Attributes:
+        stalled: whether it has cut off the client.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        connection: socket.socket | None,
+        stall_seconds: float,
+        written: Callable[[], int],
+    ) -> None:
+        self.stalled: bool = False
+        self._transport = transport
+        self._written = written
+        self._stall_seconds = stall_seconds
+        self._socket = connection
+        self._taken = 0
+        self._waits = False  # whether something waited when it was looked at last
+        self._since = monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._look_seconds = max(POLL_SECONDS, stall_seconds / LOOKS) if stall_seconds else ROUND_SECONDS
+        self._rounds = Rounds.of_loop()
+        if self._look_seconds >= ROUND_SECONDS:
+            self._rounds.join(self)
+        else:
+            self._wait()
+
+    def waiting(self) -> int:
+        """Return how many bytes wait to be taken."""
+        unsent = unsent_bytes(self._socket) if self._socket is not None else None
+        buffered = 0
+        with suppress(AttributeError):  # of asyncio's TLS, once it was closed twice
+            buffered = self._transport.get_write_buffer_size()
+        return buffered + (unsent or 0)
+
+    def has_left(self) -> bool:
+        """Whether the client has closed or reset the connection, also if nobody reads it."""
+        events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always told
+        if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._socket.fileno(), events)
+        return bool(poll.poll(0))
+
+    def end(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rounds.leave(self)
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        if self.look():
+            self._wait()
+
+    def look(self) -> bool:
+        """Look at the connection; return whether it is to be looked at again."""
+        if self._transport.is_closing():
+            # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
+            # would wait for ever, and we for it.
+            drop(self._transport, self._socket)
+            self.end()
+            return False
+        written = self._written()
+        if not self._waits and written == self._taken:
+            return True  # nearly always: all was taken, and nothing came since
+        waiting = self.waiting()
+        taken = written - waiting
+        if not waiting or taken > self._taken or not self._waits:
+            self._since = monotonic()
+        elif self._stall_seconds and monotonic() - self._since >= self._stall_seconds:
+            self.stalled = True
+            drop(self._transport, self._socket)
+            self.end()
+            return False
+        self._taken, self._waits = taken, bool(waiting)
+        return True

@@ -1,0 +1,228 @@
+"""A WebSocket of either side -> the lines of its stream, and what its close says (RFC 6455).
+
+Must not know what is made of the lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from aiohttp import ClientWebSocketResponse, WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+
+from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
+from chunkwise.flow.gathering import WRITE_BYTES
+from chunkwise.flow.inbound import Broken, Silent
+from chunkwise.formats import Format, Limits, by_name
+from chunkwise.formats.contract import Decoder
+from chunkwise.formats.end_record import StreamEndDecoder, complete_record
+from chunkwise.formats.messages import LINES, framing_of, holds_end, unpack
+from chunkwise.formats.ndjson import END_RECORD
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.transports.problems import GoingAway, details_of
+from chunkwise.transports.tcp import silent_seconds
+
+WebSocket = ClientWebSocketResponse | web.WebSocketResponse
+"""A WebSocket of either side."""
+
+WEBSOCKETS = (ClientWebSocketResponse, web.WebSocketResponse)
+
+
+LOST = WSMessage(WSMsgType.CLOSED, None, None)
+"""What `Receiver.receive` gives of a connection that broke."""
+
+NO_BINARY = "got a binary message, expected text"
+
+_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
+_COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
+
+# What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
+_STATUSES = {
+    WSCloseCode.GOING_AWAY: 503,
+    WSCloseCode.SERVICE_RESTART: 503,
+    WSCloseCode.TRY_AGAIN_LATER: 503,
+    WSCloseCode.PROTOCOL_ERROR: 400,
+    WSCloseCode.UNSUPPORTED_DATA: 415,
+    WSCloseCode.INVALID_TEXT: 422,
+    WSCloseCode.POLICY_VIOLATION: 400,
+    WSCloseCode.MESSAGE_TOO_BIG: 413,
+}
+
+
+class Receiver(Protocol):
+    """What gives the messages of the other side."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What both sides have agreed on; asked once the first message has come."""
+
+    async def receive(self) -> WSMessage:
+        """Return the next message, at last the close."""
+
+    def read_to_end(self) -> None:
+        """Hear that the other side has sent all, and no more is wanted."""
+
+
+class SocketReceiver:
+    """The messages of a WebSocket of either side; see `Receiver`.
+
+    Args:
+        websocket: the WebSocket.
+        idle_seconds: its own timeout for a message, if bytes of one are to count; else 0.
+        answers: whether a close is to be answered, asked when it comes; aiohttp does it, unless ``autoclose`` is off.
+    """
+
+    def __init__(
+        self, websocket: WebSocket, idle_seconds: float = 0, answers: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._websocket = websocket
+        self._answers = answers
+        self._idle_seconds = idle_seconds
+
+    @property
+    def subprotocol(self) -> str | None:
+        """See `Receiver.subprotocol`."""
+        websocket = self._websocket
+        return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
+
+    async def receive(self) -> WSMessage:
+        """Return the next message; if that is binary, the WebSocket is closed."""
+        while True:
+            # A ConnectionError is of the answer to a ping, which nobody takes any more; messages may be behind it.
+            with suppress(ConnectionError):
+                try:
+                    message = await self._websocket.receive()
+                except TimeoutError:
+                    if self._is_silent():
+                        raise
+                    continue
+                if message.type is WSMsgType.PING:  # of a WebSocket that does not answer them itself
+                    await self._websocket.pong(message.data)
+                elif message.type is not WSMsgType.PONG:
+                    break
+        if message.type is WSMsgType.BINARY:
+            await self._websocket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=NO_BINARY.encode())
+        if message.type is WSMsgType.CLOSE and self._answers():
+            await self._websocket.close()
+        return message
+
+    def read_to_end(self) -> None:
+        """See `Receiver.read_to_end`."""
+
+    def _is_silent(self) -> bool:
+        """Whether nothing came for idle_seconds: a large message is long on its way."""
+        connection = self._websocket.get_extra_info("socket")
+        silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
+        return silent is None or silent >= self._idle_seconds
+
+
+def is_plain(format: str | Format | None) -> bool:
+    """Whether messages are read as strings; see `Format.plain_messages`.
+
+    Raises:
+        UnknownFormat: there is no such format.
+    """
+    return format is not None and by_name(format).plain_messages
+
+
+def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
+    """Return what makes the decoder of `lines_of`; for the arguments see `items`."""
+    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
+
+
+def max_message_bytes(max_item_bytes: int) -> int:
+    """Return what aiohttp should take at most of one message, so that none with an item in its limit is refused."""
+    return max_item_bytes + 2 * WRITE_BYTES
+
+
+def complete_reason(items: int) -> bytes:
+    """Return the reason of a close with 1000 that proves that the stream is whole."""
+    return b"complete; items=%d" % items
+
+
+def closing(error: BaseException) -> tuple[int, bytes]:
+    """Return the code and the reason of a close that tells our own failure (RFC 6455 §7.4.1)."""
+    # Not 1001 for a server that stops: the client of websockets takes that for a good end.
+    code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
+    return code, _cut(str(details_of(error)["title"]))
+
+
+def refusing(error: BaseException) -> tuple[int, bytes]:
+    """Return the code and the reason of a close that tells what is wrong with what the other side has sent."""
+    code = WSCloseCode.POLICY_VIOLATION
+    if isinstance(error, LimitError):
+        code = WSCloseCode.MESSAGE_TOO_BIG
+    elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
+        code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
+    # Not str(error), which has the place at its end: a reason may have to be cut.
+    index = getattr(error, "item_index", None)
+    message = getattr(error, "message", str(error))
+    return code, _cut(message if index is None else f"item {index}: {message}")
+
+
+def _cut(reason: str) -> bytes:
+    return reason.encode("utf-8", "replace")[:_MAX_REASON_BYTES].decode("utf-8", "ignore").encode()
+
+
+async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
+    """Give the lines of each message, and behind the last one, or a close that proves the end, stop.
+
+    A close with 1000 and the count of items becomes the end record that it stands for.
+
+    Raises:
+        Broken: the connection broke, or was closed without that proof.
+        Silent: nothing came for too long.
+        RemoteError: the close tells a failure.
+        DecodeError: a message that is no text, or no UTF-8.
+        LimitError: a message is larger than the WebSocket takes.
+    """
+    ended = False
+    while not ended:
+        try:
+            message = await receiver.receive()
+        except TimeoutError as error:
+            raise Silent("nothing came for longer than idle_seconds, or the WebSocket's timeout, allows") from error
+        if message.type is WSMsgType.TEXT:
+            lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
+            ended = holds_end(lines)
+            if ended:
+                receiver.read_to_end()
+        else:
+            lines = complete_record(END_RECORD, _items_of(message))
+            ended = True
+        yield lines
+
+
+def _count(message: WSMessage) -> int | None:
+    """Return how many items a close says that there were."""
+    told = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
+    return int(told[1]) if told and message.data == WSCloseCode.OK else None
+
+
+def proves_end(message: WSMessage) -> bool:
+    """Whether a message is a close that says how many items there were."""
+    return _count(message) is not None
+
+
+def _items_of(message: WSMessage) -> int:
+    """Return the count of items that a close proves; all that is none raises."""
+    if (count := _count(message)) is not None:
+        return count
+    data = message.data
+    if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
+        code = f"with code {int(data)}" if data else "without a code"
+        raise Broken(f"the WebSocket was closed {code} and without its count of items, which alone proves the end")
+    if message.type is WSMsgType.CLOSE:
+        status = _STATUSES.get(data, 500)
+        title = {"title": message.extra} if message.extra else {}
+        about = ": ".join([f"the other side closed the WebSocket with {int(data)}", *title.values()])
+        raise RemoteError(about, status=status, problem={**title, "status": status})
+    if message.type is WSMsgType.BINARY:
+        raise DecodeError(NO_BINARY)
+    if message.type is WSMsgType.ERROR and isinstance(data, WebSocketError):
+        kind = LimitError if data.code == WSCloseCode.MESSAGE_TOO_BIG else DecodeError
+        raise kind(str(data))
+    raise Broken("the connection closed without a close of the WebSocket")

@@ -1,0 +1,80 @@
+"""client/connect_errors.py: who cannot be connected to, and why, in words for people."""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from aiohttp import ClientConnectionError, ClientError, ClientSession, TCPConnector, abc
+
+from chunkwise.client.connect_errors import why_no_connection
+from tests.flow.producing import GUARD_SECONDS
+from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.wire import serving
+
+
+async def refused(
+    url: str, connector: TCPConnector | None = None, *, trusts: ssl.SSLContext | bool = True
+) -> str | None:
+    """What is told of a request that gets no connection."""
+    async with asyncio.timeout(GUARD_SECONDS), ClientSession(connector=connector) as session:
+        with pytest.raises(ClientError) as caught:
+            await session.get(url, ssl=trusts)
+    return why_no_connection(caught.value)
+
+
+async def test_a_port_where_nobody_listens_is_told_in_the_systems_words() -> None:
+    async with serving() as port:
+        pass
+    why = os.strerror(errno.ECONNREFUSED)
+    assert await refused(f"http://127.0.0.1:{port}/") == f"cannot connect to 127.0.0.1:{port}: {why}"
+
+
+class Nowhere(abc.AbstractResolver):
+    """Knows no name."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    async def resolve(self, *_: object, **__: object) -> NoReturn:
+        raise self.error
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "error", [socket.gaierror(socket.EAI_NONAME, "nobody knows the name"), OSError("nobody knows the name")]
+)
+async def test_a_name_that_nobody_knows_is_told_in_the_words_of_who_was_asked(error: OSError) -> None:
+    """Its number is none of the system's, or there is none."""
+    connector = TCPConnector(resolver=Nowhere(error))
+    assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: nobody knows the name"
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "nobody vouches"])
+async def test_a_server_that_is_not_trusted_is_told_with_what_was_wrong(*, secure: bool, tmp_path: Path) -> None:
+    (tmp_path / "certificate.pem").write_text(CERTIFICATE)
+    serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serves.load_cert_chain(tmp_path / "certificate.pem")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # as a server without TLS answers to a handshake
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=serves if secure else None)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        told = await refused(f"https://127.0.0.1:{port}/", trusts=ssl.create_default_context())
+    assert told is not None
+    assert told.startswith(f"no TLS with 127.0.0.1:{port}: ")
+    assert ("certificate" in told.lower()) is secure
+
+
+def test_any_other_error_is_not_of_a_connection_that_never_was() -> None:
+    for error in (ClientConnectionError("it broke"), OSError(errno.ECONNREFUSED, "of a file"), ValueError()):
+        assert why_no_connection(error) is None

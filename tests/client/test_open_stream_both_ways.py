@@ -1,0 +1,143 @@
+"""What `open_stream` promises besides what comes over HTTP: WebSockets, and failures of what is sent meanwhile."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError
+from tests.client.test_upload import FailingLater, begin, read_on
+from tests.flow.producing import GUARD_SECONDS, until
+from tests.transports.reading import read
+from tests.transports.sockets_of_servers import Peer, complete, server
+from tests.transports.wire import answering, head, serving, streams, talking, url_of
+
+
+def websocket_of(port: int) -> str:
+    return url_of(port).replace("http", "ws")
+
+
+def rows() -> list[dict[str, int]]:
+    return [{"n": 1}, {"n": 2}]
+
+
+async def test_a_websockets_url_opens_one_and_asks_for_what_was_asked() -> None:
+    asked: list[web.Request] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        return await chunkwise.respond(request, rows())
+
+    more: Any = {"params": {"q": "ä"}, "headers": {"X-Mine": "1"}, "format": "ndjson"}
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        chunkwise.open_stream(session, websocket_of(port), "n", type=int, **more) as stream,
+    ):
+        assert await read(stream) == ([1, 2], None)
+        assert (stream.end, stream.websocket.closed) == ("proven", True)
+    assert (asked[0].query["q"], asked[0].headers["X-Mine"]) == ("ä", "1")
+    assert asked[0].headers["Accept"] == ", ".join(chunkwise.FORMATS["ndjson"].media_types)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error"),
+    [
+        ("", {"type": str}, DecodeError),
+        ("m", {"required": True}, PathNotFound),
+        ("", {"max_depth": 1}, LimitError),
+    ],
+)
+async def test_what_is_wrong_with_a_message_of_a_websocket_is_told(
+    path: str, options: dict[str, Any], error: type[Exception]
+) -> None:
+    async with (
+        serving(streams(lambda: [{"n": [1]}])) as port,
+        ClientSession() as session,
+        chunkwise.open_stream(session, websocket_of(port), path, **options) as stream,
+    ):
+        came, failure = await read(stream)
+    assert (came, type(failure)) == ([], error)
+
+
+@pytest.mark.parametrize(("format_", "expected"), [("text", ["1", '"a"']), (None, [1, "a"])])
+async def test_messages_of_a_websocket_are_json_unless_text_is_wanted(format_: str | None, expected: list[Any]) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.say("1", '"a"')
+        await peer.send(complete(2))
+        await peer.hear_all()
+
+    async with (
+        server(talk) as url,
+        ClientSession() as session,
+        chunkwise.open_stream(session, url, format=format_) as stream,
+    ):
+        assert await read(stream) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"method": "POST"}, "begins with GET, got method='POST'"),
+        ({"json": 1}, "items are sent, got json="),
+        ({"data": b"1"}, "items are sent, got bytes"),
+        ({"data": {"a": "b"}}, "items are sent, got dict"),
+    ],
+)
+async def test_nothing_but_items_is_sent_over_a_websocket(options: dict[str, Any], told: str) -> None:
+    async with ClientSession() as session:
+        with pytest.raises(TypeError, match=told):
+            async with chunkwise.open_stream(session, "ws://127.0.0.1:1/", **options):
+                pass
+
+
+async def test_a_failure_that_was_caught_is_not_raised_again() -> None:
+    source = FailingLater()
+    async with (
+        talking(begin) as port,
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        chunkwise.open_stream(
+            session, url_of(port), method="POST", data=chunkwise.body(source.rows(), "ndjson")
+        ) as stream,
+    ):
+        with pytest.raises(LookupError):
+            await read_on(stream, [], source.go.set)
+
+
+async def test_a_failure_that_nobody_has_seen_is_raised_at_the_end() -> None:
+    source = FailingLater()
+    body = chunkwise.body(source.rows(), "ndjson")
+
+    async def leave() -> None:
+        async with (
+            ClientSession() as session,
+            chunkwise.open_stream(session, url_of(port), method="POST", data=body),
+        ):
+            source.go.set()
+            await until(lambda: body.failure is not None)
+
+    async with talking(begin) as port, asyncio.timeout(GUARD_SECONDS):
+        with pytest.raises(LookupError):
+            await leave()
+
+
+async def test_arguments_that_were_swapped_are_told() -> None:
+    swapped: Any = chunkwise.open_stream
+    with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and behind it the URL"):
+        async with ClientSession() as session, swapped("http://localhost/", session):
+            pass
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_session_that_raises_for_each_status_is_no_other(scheme: str) -> None:
+    answer = (
+        head("Content-Type: application/problem+json", "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
+    )
+    async with answering(answer) as port, ClientSession(raise_for_status=True) as session:
+        with pytest.raises(RemoteError, match="503") as caught:
+            async with chunkwise.open_stream(session, url_of(port).replace("http", scheme)):
+                pass
+    assert caught.value.status == 503

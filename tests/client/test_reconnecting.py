@@ -1,0 +1,462 @@
+"""A stream that breaks goes on: each item once, in order, whatever was cut, or an error that says why it cannot."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise.client import reconnecting
+from chunkwise.client.stream import Stream
+from chunkwise.errors import StreamError
+from chunkwise.sources.resumable import resumable
+from chunkwise.testing import FaultProxy, cut_at, reset_at, stall_at
+from chunkwise.testing.faults import Fault
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.wire import serving, streams
+
+COUNT = 100_000
+CUTS = 100
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnecting, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(reconnecting, "_MAX_PAUSE_SECONDS", 0.01)
+
+
+def item(index: int) -> dict[str, str]:
+    return {"n": str(index), "name": f"é{index}"}
+
+
+async def rows(start: int, count: int = COUNT) -> AsyncIterator[Any]:
+    for index in range(start, count):
+        yield item(index)
+
+
+class User(msgspec.Struct):
+    n: str
+    name: str
+
+
+WIRES = [("http", "json"), ("http", "ndjson"), ("http", "csv"), ("http", "sse"), ("http", "json-seq"), ("ws", None)]
+
+
+@pytest.mark.parametrize(("scheme", "name"), WIRES)
+async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: str, name: str | None) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)  # noqa: T201 - shown where the test fails
+    chosen = random.Random(seed)
+    faults = [
+        (cut_at if chosen.random() < 0.5 else reset_at)(
+            chosen.randrange(15_000), of="body" if scheme == "http" else "answer"
+        )
+        for _ in range(CUTS)
+    ]
+    faults[0] = cut_at(20_000)  # not before the first message, which tells that it can go on
+    handler = streams(lambda: resumable(rows, etag="v1"), compress=False)
+    async with (
+        serving(handler) as port,
+        FaultProxy("127.0.0.1", port, faults) as proxy,
+        ClientSession() as session,
+        asyncio.timeout(GUARD_SECONDS),
+        # Not before the first answer: what was never there is no break.
+        chunkwise.open_stream(
+            session, proxy.url("/0").replace("http", scheme, 1), format=name, max_reconnects=CUTS
+        ) as stream,
+    ):
+        index = 0
+        async for batch in stream.batches():
+            assert batch == [item(place) for place in range(index, index + len(batch))]
+            index += len(batch)
+    assert (index, stream.items_seen) == (COUNT, COUNT)
+    assert proxy.connections == CUTS + 1
+    assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp asks again by itself where a head was cut
+
+
+async def test_a_websocket_that_is_cut_again_before_its_first_message_goes_on() -> None:
+    faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # the handshake's answer ends in between
+    handler = streams(lambda: resumable(lambda start: rows(start, 2000), etag="v1"), compress=False)
+    async with (
+        serving(handler) as port,
+        FaultProxy("127.0.0.1", port, faults) as proxy,
+        ClientSession() as session,
+        asyncio.timeout(GUARD_SECONDS),
+        chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws", 1), max_reconnects=len(faults)) as stream,
+    ):
+        assert [each async for each in stream] == [item(index) for index in range(2000)]
+    assert proxy.connections == len(faults) + 1
+
+
+# --- what is asked, and what is refused
+
+HTTP = ["json", "ndjson", "csv", "sse", "json-seq"]
+FEW = 40
+
+
+def few(start: int) -> AsyncIterator[Any]:
+    return rows(start, FEW)
+
+
+FEW_ROWS = [item(index) for index in range(FEW)]
+
+
+async def read(
+    handler: Any, *faults: Fault, name: Any = "ndjson", path: Any = "", url: str = "/0", **options: Any
+) -> tuple[list[Any], Stream, StreamError | None]:
+    """What came through a proxy that does these faults, and how it ended."""
+    items: list[Any] = []
+    async with (
+        serving(*([handler] if callable(handler) else handler)) as port,
+        FaultProxy("127.0.0.1", port, faults) as proxy,
+        ClientSession() as session,
+        asyncio.timeout(GUARD_SECONDS),
+        chunkwise.open_stream(session, proxy.url(url), path, format=name, **options) as stream,
+    ):
+        try:
+            async for each in stream:
+                items.append(each)  # noqa: PERF401 - those before a failure are wanted
+        except chunkwise.StreamError as error:
+            return items, stream, error
+    return items, stream, None
+
+
+HALF = cut_at(200, of="body")
+
+
+@pytest.mark.parametrize("name", HTTP)
+async def test_another_version_is_told_and_never_mixed(name: str) -> None:
+    version = iter(["v1", "v2"])
+    handler = streams(lambda: resumable(few, etag=next(version)), compress=False)
+    items, stream, error = await read(handler, HALF, name=name)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert 'the ETag was "v1", now it is "v2"' in str(error)
+    assert 0 < len(items) < FEW
+    assert items == FEW_ROWS[: len(items)]
+    assert (error.items_seen, stream.items_seen) == (len(items), len(items))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", HTTP)
+async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_wanted(name: str, restart: bool) -> None:
+    items, stream, error = await read(
+        streams(lambda: few(0), compress=False), HALF, name=name, restart=restart, max_reconnects=10
+    )
+    if restart:
+        assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
+    elif name == "sse":  # its events have ids, but the server begins again
+        assert isinstance(error, chunkwise.TruncatedError)
+        assert "the server began with item 0: it cannot resume" in str(error)
+    else:
+        assert isinstance(error, chunkwise.TruncatedError)
+        assert "it cannot go on: the server offers no ranges of items (restart=True lets it begin again)" in str(error)
+        assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
+
+
+async def test_what_comes_again_is_compared_with_what_came() -> None:
+    async def other(first: int) -> AsyncIterator[Any]:
+        for index in range(FEW):
+            yield item(index + first)
+
+    for second, why in ((1, "are others than before"), (FEW - 5, "are others"), (None, "there are only 2 items now")):
+        numbers = iter([0, second])
+
+        def source(numbers: Iterator[int | None] = numbers) -> Any:
+            first = next(numbers)
+            return [item(0), item(1)] if first is None else other(first)
+
+        items, _, error = await read(streams(source, compress=False), HALF, restart=True)
+        assert isinstance(error, chunkwise.TruncatedError)
+        assert why in str(error)
+        assert items == FEW_ROWS[: len(items)]
+
+
+async def test_an_answer_that_begins_elsewhere_is_refused() -> None:
+    async def liar(request: web.Request) -> web.StreamResponse:
+        wrong = "Range" in request.headers
+        headers = {"Accept-Ranges": "items", **({"Content-Range": "items 3-*/*"} if wrong else {})}
+        return await chunkwise.respond(
+            request, few(0), "ndjson", status=206 if wrong else 200, headers=headers, compress=False
+        )
+
+    items, _, error = await read(liar, HALF)
+    assert f"asked to go on with item {len(items)}, the server began with item 3" in str(error)
+    assert items == FEW_ROWS[: len(items)]
+
+
+async def test_it_asks_again_while_the_server_is_not_there_and_as_late_as_it_says() -> None:
+    waits: list[float] = []
+    asked = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked in (2, 3, 4):
+            waits.append(asyncio.get_running_loop().time())
+            headers = {"Retry-After": "1"} if asked == 3 else {}
+            return web.Response(status=(503, 503, 502)[asked - 2], headers=headers)
+        waits.append(asyncio.get_running_loop().time())
+        return await chunkwise.respond(request, resumable(few), "ndjson", compress=False)
+
+    items, stream, error = await read(handler, HALF)
+    assert (items, error, stream.reconnects) == (FEW_ROWS, None, 4)
+    assert waits[3] - waits[2] >= 1  # Retry-After is a promise, not a time that is measured
+
+
+async def test_statuses_that_no_later_try_mends_are_raised() -> None:
+    asked = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise web.HTTPForbidden(text="no more")
+        return await chunkwise.respond(request, resumable(few), "ndjson", compress=False)
+
+    items, stream, error = await read(handler, HALF)
+    assert isinstance(error, chunkwise.RemoteError)
+    assert (error.status, stream.reconnects) == (403, 1)
+    assert items == FEW_ROWS[: len(items)]
+    assert f"asked to go on behind {len(items)} items" in str(error)
+
+
+async def test_it_gives_up_after_so_many_tries_that_bring_nothing() -> None:
+    handler = streams(lambda: resumable(few), compress=False)
+    items, stream, error = await read(handler, HALF, *[cut_at(0)] * 20, max_reconnects=3)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "given up after 3 tries in 0." in str(error)
+    assert (error.items_seen, stream.reconnects) == (len(items), 3)
+    assert items == FEW_ROWS[: len(items)]
+    _, stream, error = await read(handler, HALF, max_reconnects=0)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert stream.reconnects == 0
+
+
+async def test_it_gives_up_after_so_long() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "Range" in request.headers:
+            return web.Response(status=503, headers={"Retry-After": "3600"})
+        return await chunkwise.respond(request, resumable(few), "ndjson", compress=False)
+
+    _, stream, error = await read(handler, HALF, max_reconnect_seconds=60)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "503" in str(error)
+    assert stream.reconnects == 1
+
+
+async def test_a_server_that_is_gone_is_given_up_as_well() -> None:
+    async with serving(streams(lambda: resumable(rows), "ndjson")) as port, ClientSession() as session:
+        async with FaultProxy("127.0.0.1", port, cut_at(100_000)) as proxy:
+            opened = chunkwise.open_stream(session, proxy.url("/0"), max_reconnects=3)
+            stream = await opened.__aenter__()
+            first = await anext(stream.batches())
+        with pytest.raises(chunkwise.TruncatedError, match="given up after 3 tries in") as caught:
+            async for _ in stream.batches():
+                pass
+        await opened.__aexit__(None, None, None)
+    assert first[0] == item(0)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_stall_is_a_break() -> None:
+    handler = streams(lambda: resumable(few), compress=False)
+    items, stream, error = await read(handler, stall_at(200, of="body"), idle_seconds=1)
+    assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
+
+
+async def test_a_source_that_fails_is_no_break() -> None:
+    async def failing(start: int) -> AsyncIterator[Any]:
+        yield item(start)
+        raise ValueError("on purpose")
+
+    items, stream, error = await read(streams(lambda: resumable(failing)))
+    assert isinstance(error, chunkwise.RemoteError)
+    assert (items, stream.reconnects) == ([item(0)], 0)
+
+
+async def test_a_server_that_goes_away_is_asked_again() -> None:
+    async def leaving(start: int) -> AsyncIterator[Any]:
+        yield item(start)
+        if start < 5:
+            raise web.HTTPServiceUnavailable(text="going away")
+        for index in range(start + 1, FEW):
+            yield item(index)
+
+    items, stream, error = await read(streams(lambda: resumable(leaving)))
+    assert (items, error, stream.reconnects) == (FEW_ROWS, None, 5)
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", {"headers": {"range": "items=30-35"}}),
+        ("", {"params": {"range": "items=30-35"}}),
+        ("", {"params": [("a", "1"), ("a", "2"), ("range", "items=30-35")]}),
+        ("?range=items=30-35", {}),
+        ("", {"session": {"range": "items=30-35"}}),
+    ],
+)
+async def test_a_part_that_the_caller_asks_for_is_what_comes(scheme: str, query: str, asked: dict[str, Any]) -> None:
+    async with (
+        serving(streams(lambda: resumable(few, etag="v"))) as port,
+        ClientSession(headers=asked.get("session")) as session,
+    ):
+        url = f"{scheme}://127.0.0.1:{port}/0{query}"
+        options = {name: value for name, value in asked.items() if name != "session"}
+        async with chunkwise.open_stream(session, url, **options) as stream:
+            assert [each async for each in stream] == FEW_ROWS[30:36]
+
+
+# --- paths, types and keys
+
+
+async def test_a_path_inside_records_goes_on_with_the_record() -> None:
+    async def tagged(start: int) -> AsyncIterator[Any]:
+        for index in range(start, FEW):
+            yield {"tags": [f"{index}.{tag}" for tag in range(index % 3)], "pad": "x" * 20}
+
+    expected = [f"{index}.{tag}" for index in range(FEW) for tag in range(index % 3)]
+    for name in ("ndjson", "sse", "json-seq"):
+        handler = streams(lambda: resumable(tagged), compress=False)
+        cuts = [cut_at(count, of="body") for count in (300, 200, 111, 50)]
+        items, stream, error = await read(handler, *cuts, name=name, path="tags.item", required=True)
+        assert (items, error) == (expected, None), name
+        assert stream.reconnects == 4
+    items, _, error = await read(handler, cuts[0], name="json", path="item.tags.item", max_reconnects=10)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "the path selects inside of items" in str(error)
+    items, _, error = await read(handler, cuts[0], name="json", path="item.tags.item", restart=True)
+    assert (items, error) == (expected, None)
+
+
+@pytest.mark.parametrize("path", ["item", ()])
+@pytest.mark.parametrize("name", ["json", "ndjson", "json-seq"])
+async def test_a_path_that_json_takes_for_the_elements_is_inside_of_records(name: str, path: Any) -> None:
+    async def arrays(start: int) -> AsyncIterator[Any]:
+        for index in range(start, FEW):
+            yield [index] * (index % 4)
+
+    everything = [[index] * (index % 4) for index in range(FEW)]
+    inside = everything if name == "json" else [index for index in range(FEW) for _ in range(index % 4)]
+    expected = inside if path else everything
+    handler = streams(lambda: resumable(arrays), compress=False)
+    cuts = [cut_at(count, of="body") for count in (120, 40, 9, 33)]
+    items, stream, error = await read(handler, *cuts, name=name, path=path, max_reconnects=10)
+    if name == "json" and not path:  # the whole document is one item
+        assert isinstance(error, chunkwise.TruncatedError) or items == [everything]
+        return
+    if name == "json-seq" and error is not None:  # which gives items of a text before it is whole
+        assert "the path selects inside of items" in str(error)
+        assert items == expected[: len(items)]
+        return
+    assert (items, error, stream.reconnects) == (expected, None, 4)
+
+
+async def test_a_format_of_ones_own_goes_on() -> None:
+    mine = replace(chunkwise.FORMATS["ndjson"], name="mine", media_types=("application/x-mine",))
+    handler = streams(lambda: resumable(few), mine, compress=False)
+    items, stream, error = await read(handler, HALF, name=mine)
+    assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
+    items, stream, error = await read(handler, HALF, name=mine, path="n")
+    assert (items, error, stream.reconnects) == ([row["n"] for row in FEW_ROWS], None, 1)
+
+
+# --- server-sent events of others
+
+
+async def test_events_of_any_server_go_on_behind_the_last_id_and_end_with_204() -> None:
+    asked: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Last-Event-ID"))
+        if len(asked) == 3:
+            return web.Response(status=204)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        start = len(asked) * 10
+        await response.write(b"retry: 2\n\n")
+        for number in range(start, start + 2):
+            await response.write(f"id: a{number}\ndata: {number}\n\n".encode())
+        await response.write(b"id: lost\ndata: 99\n")  # never ended
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    items, stream, error = await read(handler, name="sse", max_reconnects=10)
+    assert (items, error) == ([10, 11, 20, 21], None)
+    assert asked == [None, "a11", "a21"]
+    assert (stream.reconnects, stream.items_seen, stream.end) == (2, 4, "framed")
+
+
+async def test_events_of_others_are_asked_for_again_only_if_that_is_wanted() -> None:
+    items, stream, error = await read(streams(lambda: few(0), compress=False), HALF, name="sse")
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
+
+
+async def test_events_without_ids_cannot_go_on() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    items, stream, error = await read(handler, name="sse", max_reconnects=10)
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert (items, stream.reconnects) == ([1], 0)
+
+
+# --- WebSockets
+
+
+async def test_a_websocket_of_another_version_is_told() -> None:
+    version = iter(["v1", "v2"])
+    handler = streams(lambda: resumable(rows, etag=next(version)))
+    items: list[Any] = []
+    async with (
+        serving(handler) as port,
+        FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy,
+        ClientSession() as session,
+        chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws")) as stream,
+    ):
+        with pytest.raises(chunkwise.TruncatedError, match='the ETag was "v1", now it is "v2"'):
+            items.extend([each async for each in stream])
+    assert stream.items_seen > 100
+
+
+async def test_a_websocket_that_cannot_resume_says_so_or_begins_again() -> None:
+    async with serving(streams(lambda: rows(0))) as port, ClientSession() as session:
+        for restart in (False, True):
+            async with FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy:
+                url = proxy.url("/0").replace("http", "ws")
+                async with chunkwise.open_stream(session, url, max_reconnects=10, restart=restart) as stream:
+                    if restart:
+                        assert [each async for each in stream] == [item(index) for index in range(COUNT)]
+                    else:
+                        with pytest.raises(chunkwise.TruncatedError, match="offers no ranges of items"):
+                            async for _ in stream.batches():
+                                pass
+
+
+async def test_posts_are_never_sent_again() -> None:
+    asked = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await chunkwise.respond(request, resumable(few), "ndjson", compress=False)
+
+    sent: list[dict[str, Any]] = [{"method": "POST"}, {"json": {}}, {"data": b"x"}]
+    for options in sent:
+        _, stream, error = await read(handler, HALF, **options)
+        assert isinstance(error, chunkwise.TruncatedError)
+        assert stream.reconnects == 0
+    assert asked == 3

@@ -1,0 +1,82 @@
+"""client/reconnecting.py: a stream that was left, by `async with`, asks for nothing and leaves nothing open."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from chunkwise.client.stream import Stream
+from chunkwise.sources.resumable import resumable
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.wire import serving
+
+
+def item(index: int) -> dict[str, str]:
+    return {"n": str(index)}
+
+
+async def rows(start: int) -> AsyncIterator[Any]:
+    for index in range(start, 100_000):
+        yield item(index)
+
+
+async def test_a_stream_that_was_left_asks_for_nothing_any_more() -> None:
+    asked = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await chunkwise.respond(request, resumable(rows), compress=False)
+
+    async with serving(handler) as port, ClientSession() as session:
+        async with chunkwise.open_stream(session, f"http://127.0.0.1:{port}/0") as stream:
+            came = [await anext(stream)]
+        with pytest.raises(chunkwise.TruncatedError, match="its `async with` has closed the stream") as caught:  # noqa: PT012 - what comes first is kept
+            async for batch in stream.batches():
+                came += batch
+        await asyncio.sleep(0.05)  # in which it would ask
+    assert came == [item(index) for index in range(len(came))]
+    assert (asked, stream.reconnects, caught.value.items_seen) == (1, 0, len(came))
+
+
+@pytest.mark.parametrize("while_it", ["waits", "is answered"])
+async def test_a_stream_that_is_left_while_it_goes_on_asks_for_nothing_and_leaves_nothing_open(while_it: str) -> None:
+    asked: asyncio.Queue[int] = asyncio.Queue()
+    answers, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(start: int) -> AsyncIterator[Any]:
+        try:
+            yield item(start)
+            if start:
+                await asyncio.Event().wait()
+            raise web.HTTPServiceUnavailable
+        finally:
+            if start:
+                ended.set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked.put_nowait(0)
+        if "Range" in request.headers:
+            if while_it == "waits":
+                raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
+            await answers.wait()
+        return await chunkwise.respond(request, resumable(endless), "ndjson", compress=False)
+
+    async def rest(stream: Stream) -> list[Any]:
+        return [each async for each in stream]
+
+    async with serving(handler) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        async with chunkwise.open_stream(session, f"http://127.0.0.1:{port}/0", format="ndjson") as stream:
+            reading = asyncio.create_task(rest(stream))
+            for _ in range(2):
+                await asked.get()
+            await asyncio.sleep(0.05)  # until the second answer is heard
+        answers.set()
+        with pytest.raises(chunkwise.TruncatedError, match="its `async with` has closed the stream"):
+            await reading
+        if while_it == "is answered":
+            await ended.wait()
+    assert asked.empty()

@@ -1,0 +1,249 @@
+"""Servers that give less than the rest, or something else: each item once, or an error that says what was wrong."""
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+import chunkwise
+from chunkwise.client import reconnecting
+from chunkwise.client.answer import Answer
+from chunkwise.client.http import open_response, stream_of
+from chunkwise.client.resume_point import Position, Start
+from chunkwise.errors import StreamError
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.reading import read
+
+RANGES = {"Accept-Ranges": "items", "ETag": '"v1"'}
+EVENTS = "text/event-stream"
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnecting, "_FIRST_PAUSE_SECONDS", 0.001)
+
+
+def lines(start: int, stop: int) -> bytes:
+    return b"".join(b"%d\n" % number for number in range(start, stop))
+
+
+def answer(
+    body: bytes,
+    headers: dict[str, str] = RANGES,
+    *,
+    whole: bool = True,
+    part: str = "",
+    media_type: str = "application/x-ndjson",
+) -> bytes:
+    told = {"Content-Type": media_type, "Transfer-Encoding": "chunked", "Connection": "close", **headers}
+    if part:
+        told["Content-Range"] = f"items {part}"
+    head = f"HTTP/1.1 {'206 Partial Content' if part else '200 OK'}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    return head.encode() + b"\r\n%x\r\n%b\r\n" % (len(body), body) + (b"0\r\n\r\n" if whole else b"")
+
+
+CUT = answer(lines(0, 5), whole=False)
+
+
+class Server:
+    """Gives one answer after the other, the last again and again; keeps the heads of the requests."""
+
+    def __init__(self, answers: tuple[bytes | Callable[[str], bytes], ...]) -> None:
+        self.heads: list[str] = []
+        self._answers = answers
+
+    @property
+    def ranges(self) -> list[str]:
+        return re.findall(r"(?im)^range: (.*?)\r", "".join(self.heads))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        chosen = self._answers[min(len(self.heads), len(self._answers)) - 1]
+        writer.write(chosen(self.heads[-1]) if callable(chosen) else chosen)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(*answers: bytes | Callable[[str], bytes]) -> AsyncIterator[tuple[Server, str]]:
+    server = Server(answers)
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        yield server, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+
+
+async def ask(
+    *answers: bytes | Callable[[str], bytes], path: str = "", **options: Any
+) -> tuple[list[Any], StreamError | None, Server]:
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(*answers) as (server, url),
+        ClientSession() as session,
+        chunkwise.open_stream(session, url, path, **options) as stream,
+    ):
+        return *await read(stream), server
+
+
+def parts(most: int, total: int, told: str = "") -> Callable[[str], bytes]:
+    """Gives ranges, but never more than so many items at once."""
+
+    def give(head: str) -> bytes:
+        found = re.search(r"(?im)^range: items=(\d+)-", head)
+        start = int(found[1]) if found else 0
+        stop = min(start + most, total)
+        return answer(lines(start, stop), part=f"{start}-{stop - 1}/{told or total}")
+
+    return give
+
+
+def events(*pairs: tuple[int | None, int], whole: bool) -> bytes:
+    body = b"".join((b"" if name is None else b"id: %d\n" % name) + b"data: %d\n\n" % data for name, data in pairs)
+    return answer(body, {}, whole=whole, media_type=EVENTS)
+
+
+async def test_parts_that_are_not_the_whole_rest_are_followed_by_more() -> None:
+    items, error, server = await ask(CUT, parts(10, 42))
+    assert (items, error) == ([*range(42)], None)
+    assert server.ranges == ["items=5-", "items=15-", "items=25-", "items=35-"]
+
+
+async def test_a_part_that_is_less_than_it_says_is_followed_by_the_rest() -> None:
+    items, error, server = await ask(CUT, answer(lines(5, 8), part="5-9/10"), parts(9, 10))
+    assert (items, error, server.ranges) == ([*range(10)], None, ["items=5-", "items=8-"])
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (answer(lines(5, 9), part="5-6/10"), "gave 4 items, and had told of those up to 6"),
+        (answer(lines(5, 7), part="5-6/3"), "the server began with item 0"),
+        (answer(lines(5, 7), part="5-4/30"), "the server began with item 0"),
+        (answer(lines(5, 7), part="5-6/7", headers={"Accept-Ranges": "items"}), 'the ETag was "v1", now it is None'),
+        (answer(b"a\r\n5\r\n", part="5-5/6", media_type="text/csv"), "of another format: csv, not ndjson"),
+    ],
+)
+async def test_what_cannot_be_the_rest_is_told(second: bytes, told: str) -> None:
+    items, error, _ = await ask(CUT, second)
+    assert items[:5] == [*range(5)]
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert told in str(error)
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content", "304 Not Modified"])
+async def test_no_content_is_no_rest(status: str) -> None:
+    empty = f'HTTP/1.1 {status}\r\nETag: "v1"\r\nContent-Range: items 5-5/6\r\nContent-Length: 0\r\n\r\n'.encode()
+    items, error, _ = await ask(CUT, empty)
+    assert items == [*range(5)]
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert f"asked to go on with item 5, the server answered {status[:3]}, which has no content" in str(error)
+    items, error, _ = await ask(answer(b"\n", whole=False), empty)
+    assert (items, error) == ([], None)  # nothing came that it would have to follow on
+
+
+async def test_a_bad_item_of_the_rest_is_told_by_its_place_in_the_whole() -> None:
+    items, error, _ = await ask(CUT, answer(b"5\noops\n", part="5-9/10"))
+    assert items == [*range(6)]
+    assert isinstance(error, chunkwise.DecodeError)
+    assert error.item_index == 6
+
+
+@pytest.mark.parametrize("first", [answer(lines(5, 7), part="5-6/7"), answer(b"", part="5-*/*", whole=False)])
+async def test_a_part_that_nobody_asked_for_is_not_the_whole(first: bytes) -> None:
+    items, error, _ = await ask(first)
+    assert items == []
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "asked to go on with item 0, the server began with item 5" in str(error)
+
+
+@pytest.mark.parametrize("own", [{"Range": "items=5-9"}, {"range": "items=5-"}, {"Last-Event-ID": "4"}])
+async def test_a_part_that_the_caller_asked_for_is_his_to_go_on_with(own: dict[str, str]) -> None:
+    first = answer(lines(5, 8), whole=False, part="5-9/20")
+    items, error, server = await ask(first, parts(10, 20), headers=own)
+    assert items == [5, 6, 7]
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert len(server.heads) == 1
+
+
+async def test_events_behind_the_last_id_do_not_come_twice() -> None:
+    rest = events((None, 2), (3, 3), whole=True)
+    items, error, server = await ask(events((1, 1), (None, 2), whole=False), rest, max_reconnects=3)
+    assert (items, len(server.heads)) == ([1, 2], 1)
+    assert isinstance(error, chunkwise.TruncatedError)
+    items, error, _ = await ask(events((0, 0), (1, 1), whole=False), rest, max_reconnects=3)
+    assert (items, error) == ([0, 1, 2, 3], None)
+
+
+@pytest.mark.parametrize("second", [b":", b": hi\n\n", b"id: 9\nda"])
+async def test_a_part_that_brings_no_event_is_behind_the_same_id(second: bytes) -> None:
+    cut, rest = events((1, 1), (2, 2), whole=False), events((3, 3), whole=True)
+    items, error, server = await ask(cut, answer(second, {}, whole=False, media_type=EVENTS), rest, max_reconnects=3)
+    assert (items, error) == ([1, 2, 3], None)
+    assert re.findall(r"(?i)last-event-id: (.*?)\r", "".join(server.heads)) == ["2", "2"]
+    items, error, _ = await ask(cut, events((None, 3), whole=False), rest, max_reconnects=3)
+    assert (items, type(error)) == ([1, 2, 3], chunkwise.TruncatedError)
+
+
+async def test_an_id_that_no_header_can_hold_is_not_gone_on_behind() -> None:
+    cut = answer(b"id: a\x01b\ndata: 1\n\n", {}, whole=False, media_type=EVENTS)
+    items, error, _ = await ask(cut, max_reconnects=3)
+    assert (items, type(error)) == ([1], chunkwise.TruncatedError)
+
+
+@pytest.mark.parametrize("key", ["[" * 7000, '{"id":2}', "[1]", "null", '"id"', '[["id"]]'])
+async def test_a_key_that_is_none_is_passed_over(key: str) -> None:
+    items, error, _ = await ask(answer(b'{"id":1}\n', headers={**RANGES, "Items-Key": key}))
+    assert (items, error) == ([{"id": 1}], None)
+
+
+async def test_thousands_of_tries_are_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, most: min(most, 0))
+    later = b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    items, error, server = await ask(CUT, later, max_reconnects=1100, max_reconnect_seconds=10**9)
+    assert (items, len(server.heads)) == ([*range(5)], 1101)
+    assert isinstance(error, chunkwise.TruncatedError)
+
+
+async def test_a_server_that_has_less_now_than_came_is_told() -> None:
+    refused = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    items, error, server = await ask(CUT, refused)
+    assert (items, server.ranges) == ([*range(5)], ["items=5-"])
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "the source has less than 5 items now" in str(error)
+
+
+async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -> None:
+    first = answer(b'{"a":1}\n{"a":2}\n', whole=False)
+    rest = answer(b'{"b":3}\n', part="2-2/3")
+    items, error, _ = await ask(first, rest, path="a", required=True)
+    assert (items, error) == ([1, 2], None)
+    items, error, _ = await ask(answer(b'{"b":3}\n'), path="a", required=True)
+    assert items == []
+    assert isinstance(error, chunkwise.PathNotFound)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
+    position = Position(5, '"v1"', {})
+    rest = [answer(lines(5, 7), part="5-9/10", whole=False)] * cut + [parts(9, 10)]
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        serving(*rest) as (server, url),
+        ClientSession() as session,
+    ):
+
+        @asynccontextmanager
+        async def connect(more: Mapping[str, str]) -> AsyncIterator[Answer]:
+            async with open_response(session, "GET", url, idle_seconds=GUARD_SECONDS, headers=more) as response:
+                yield stream_of(response)
+
+        policy = reconnecting.Policy(3, 30.0, restart=False)
+        async with reconnecting.open_resuming(connect, "", policy, position) as stream:
+            assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
+            assert await read(stream) == ([*range(5, 10)], None)
+            assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
+    assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

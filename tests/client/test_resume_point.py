@@ -1,0 +1,145 @@
+"""client/resume_point.py: what an answer says of its beginning is believed only where it is what it should be."""
+
+from dataclasses import dataclass, make_dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal, TypedDict
+from uuid import UUID
+
+import attrs
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from chunkwise.client.resume_point import (
+    Position,
+    Start,
+    asks_for_part,
+    key_of,
+    position_behind,
+    start_of,
+    start_of_record,
+)
+from chunkwise.errors import DecodeError
+
+
+def test_headers_tell_where_an_answer_begins() -> None:
+    told = CIMultiDict(
+        {
+            "Content-Range": "items 500-*/*",
+            "Accept-Ranges": "bytes, Items",
+            "ETag": 'W/"v1"',
+            "Items-Key": '["id", "b"]',
+        }
+    )
+    assert start_of(told) == Start(500, ranges=True, etag='"v1"', key=("id", "b"))
+    assert start_of({}) == Start(0, ranges=False, etag=None, key=())
+    assert start_of({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == Start()
+
+
+def test_headers_tell_where_an_answer_ends_and_how_much_there_is() -> None:
+    assert start_of({"Content-Range": "items 5-9/10"}) == Start(5, last=9, total=10)
+    assert start_of({"Content-Range": "items 5-9/*"}) == Start(5, last=9)
+
+
+@pytest.mark.parametrize("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
+def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
+    assert start_of({"Content-Range": f"items {told}"}) == Start()
+
+
+@pytest.mark.parametrize(
+    "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
+)
+def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
+    assert start_of({"Accept-Ranges": "items", "Items-Key": key}) == Start(0, ranges=True)
+
+
+def test_a_start_record_tells_the_same() -> None:
+    assert start_of_record({"first": 5, "etag": "v1", "key": ["id"]}) == Start(5, ranges=True, etag='"v1"', key=("id",))
+    assert start_of_record({"first": 0, "etag": None, "key": []}) == Start(0, ranges=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"first": -1},
+        {"first": True},
+        {"first": 1.0},
+        {"first": None},
+        {"etag": 1},
+        {"key": None},
+        {"key": "id"},
+        {"key": [1]},
+    ],
+)
+def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> None:
+    with pytest.raises(DecodeError, match="expected one with first, etag and key"):
+        start_of_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
+
+
+def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
+    start = Start(0, ranges=True, etag='"v1"', key=("id",))
+    assert position_behind(3, key_of({"id": 7, "a": 1}, ["id"]), start) == Position(3, '"v1"', {"id": 7})
+    assert position_behind(3, {"id": 7}, start._replace(ranges=False)) is None
+    for last in ({}, None, 3, "id", [1], object()):
+        assert position_behind(3, key_of(last, ["id"]), start) is None
+    assert position_behind(3, key_of(object(), []), start._replace(key=())) == Position(3, '"v1"', {})
+
+
+def test_a_position_asks_for_the_rest_in_headers() -> None:
+    assert Position(3, None, {}).headers() == {"Range": "items=3-"}
+    assert Position(3, '"v1"', {"id": 7, "b": "é"}).headers() == {
+        "Range": "items=3-",
+        "If-Range": '"v1"',
+        "Items-After": '[7, "\\u00e9"]',
+    }
+
+
+def test_a_url_that_is_none_asks_for_no_part() -> None:
+    assert asks_for_part({}, "http://127.0.0.1/", {"range": "items=5-"})
+    assert not asks_for_part({}, "http://127.0.0.1:99999/?range=items=5-")
+
+
+@pytest.mark.parametrize(
+    ("type_", "sent", "told"),
+    [
+        (str, '"é"', "é"),
+        (int, "9007199254740993", 9007199254740993),
+        (float, "5", 5.0),
+        (float, "1.5", 1.5),
+        (float, "9007199254740993", None),  # is 9007199254740992 now
+        (UUID, '"ABCDEF01-2345-6789-ABCD-EF0123456789"', None),
+        (datetime, '"2024-01-01T00:00:00.123456789Z"', None),
+        (Decimal, '"1.50"', None),
+        (bytes, '"YQ=="', None),
+        (list[int], "[1]", None),
+        (Enum("Kind", {"OTHER": "other"}), '"other"', None),
+        (msgspec.Raw, "1", None),
+        (Literal["a"] | None, "null", ...),
+    ],
+)
+def test_a_key_that_a_type_has_converted_tells_no_place(type_: type, sent: str, told: Any) -> None:
+    struct = msgspec.defstruct("Item", [("own", type_)], rename={"own": "id"})
+    item = msgspec.json.decode(f'{{"id":{sent}}}', type=struct)
+    assert key_of(item, ["id"]) == (None if told is None else {"id": None if told is ... else told})
+
+
+@dataclass
+class Lowered:
+    """An item whose class changes what came."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        self.id = self.id.lower()
+
+
+def test_a_key_stands_in_any_type_of_item_that_leaves_it_alone() -> None:
+    class Typed(TypedDict):
+        id: int
+
+    plain = make_dataclass("Plain", [("id", int), ("name", str)])
+    for type_ in (Any, Typed, plain, attrs.make_class("Own", {"id": attrs.field(type=int)})):
+        assert key_of(msgspec.json.decode(b'{"id":3,"name":"x"}', type=type_), ["id"]) == {"id": 3}
+    assert key_of(msgspec.json.decode(b'{"id":"A"}', type=Lowered), ["id"]) is None

@@ -1,0 +1,275 @@
+"""client/upload_connection.py: what waits when a source fails, stalls of sources that never wait, and TLS."""
+
+import asyncio
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import pytest
+from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout, SocketTimeoutError, web
+
+import chunkwise
+from chunkwise import RemoteError, StalledError, TruncatedError
+from chunkwise.client import upload_connection
+from chunkwise.client.upload import ClosingPayload
+from chunkwise.transports.tcp import reset_when_closed
+from tests.client.test_upload import PROBLEM, REFUSAL, Source, hold, posted, read_on, sent
+from tests.flow.producing import GUARD_SECONDS, row, until
+from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.reading import CHUNKED, LAST, NDJSON
+from tests.transports.wire import answering, chunked, head, serving, talking, url_of
+
+
+@pytest.mark.parametrize("error", [None, LookupError("gone")])
+async def test_a_body_is_a_payload_also_of_an_answer(error: Exception | None) -> None:
+    """Nothing of a client's connection is there to be watched."""
+    source, came = Source(3, error=error), list[Any]()
+    body = chunkwise.body(source.rows(), "ndjson")
+
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body)
+
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        with nullcontext() if error is None else pytest.raises(TruncatedError):
+            await read_on(chunkwise.items(response), came, lambda: None)
+    assert came == [row(index) for index in range(3)]
+    assert (body.failure, body._connection, source.closed) == (error, None, 1)
+
+
+class Filling:
+    """Rows until what was written waits in our own buffer, since the server takes nothing."""
+
+    def __init__(self) -> None:
+        self.body = chunkwise.body(self.rows(), "ndjson", stall_seconds=0.3)
+
+    async def rows(self) -> AsyncIterator[dict[str, str]]:
+        while self.waiting() == 0:
+            yield row(0, 10_000)
+            await asyncio.sleep(0)
+        async for each in self.more():
+            yield each
+
+    async def more(self) -> AsyncIterator[dict[str, str]]:
+        raise LookupError("gone")
+        yield {}
+
+    def waiting(self) -> int:
+        assert self.body._connection is not None
+        return self.body._connection._transport.get_write_buffer_size()
+
+
+@pytest.mark.parametrize("takes", [False, True])
+async def test_what_waits_when_the_source_fails_is_sent_if_the_server_takes_it_soon(
+    takes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_connection, "_FLUSH_SECONDS", GUARD_SECONDS if takes else 0.05)
+    came, ended, fills = bytearray(), asyncio.Event(), Filling()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await until(lambda: fills.body.failure is not None)
+        if not takes:
+            return await hold(reader, writer)
+        while data := await reader.read(65536):
+            came.extend(data)
+        return ended.set()
+
+    async with talking(talk) as port, asyncio.timeout(GUARD_SECONDS):
+        with pytest.raises(ClientError, match="gone"):
+            await posted(port, fills.body)
+        if takes:
+            await ended.wait()
+    assert came.endswith(b"}\n\r\n") is takes
+
+
+class Busy(Filling):
+    """Then rows without a wait, made at some cost."""
+
+    async def more(self) -> AsyncIterator[dict[str, str]]:
+        while True:
+            time.sleep(0.06)
+            yield row(0)
+
+
+async def test_a_stall_that_comes_to_a_source_that_never_waits_is_told_as_one() -> None:
+    fills = Busy()
+    async with talking(hold) as port, asyncio.timeout(GUARD_SECONDS):
+        with pytest.raises(StalledError) as raised:
+            await posted(port, fills.body)
+    assert fills.body.failure is raised.value
+
+
+async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
+    """Nor is its silence while it takes what the kernel holds for it: it can answer only then."""
+    size = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal size
+        came = b""
+        while not came.endswith(LAST):
+            data = await reader.read(150_000)
+            size += len(data)
+            came = (came + data)[-len(LAST) :]
+            await asyncio.sleep(0.02)
+        writer.write(head("Content-Type: application/x-ndjson", "Content-Length: 0"))
+
+    async with talking(talk) as port:
+        source = Source(8_000, size=1000)
+        assert await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.6) == ([], None)
+    assert size > 8_000_000
+
+
+async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}\n")
+        writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
+        await hold(reader, writer)
+
+    fills = Busy()
+    async with (
+        talking(talk) as port,
+        asyncio.timeout(GUARD_SECONDS),
+        ClientSession() as session,
+        session.post(url_of(port), data=fills.body) as response,
+    ):
+        stream = chunkwise.items(response)
+        assert await anext(aiter(stream)) == 1
+        await fills.body.wait_closed()  # nobody reads meanwhile
+        assert isinstance(fills.body.failure, StalledError)
+        with pytest.raises(TruncatedError):
+            await anext(aiter(stream))
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["ends its half", "resets"])
+async def test_a_server_that_goes_without_an_answer_ends_the_upload(*, resets: bool) -> None:
+    source = Source(size=1000)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}\n")
+        if resets:
+            reset_when_closed(writer.get_extra_info("socket"), yes=True)
+            writer.transport.abort()
+            return
+        writer.write_eof()
+        while await reader.read(65536):
+            pass
+
+    async with talking(talk) as port:
+        came, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
+    assert came == []
+    assert isinstance(error, ClientConnectionError)
+    assert source.closed == 1
+
+
+@contextmanager
+def refusing(read_bytes: int) -> Iterator[int]:
+    """A server on a bare socket that reads a little, answers, and closes with the rest unread; give its port."""
+    stop = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        while not stop.is_set():
+            connection, _ = listening.accept()
+            with connection, suppress(ConnectionError):
+                came = 0
+                while came < read_bytes and (data := connection.recv(65536)):
+                    came += len(data)
+                if not stop.is_set():
+                    connection.sendall(REFUSAL)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield port
+        finally:
+            stop.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            thread.join(GUARD_SECONDS)
+
+
+async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
+    """Bytes without one turn of the loop between them, made at some cost."""
+    try:
+        while True:
+            source.made += 1
+            time.sleep(0.0003)
+            yield b"1\n" * 20_000
+    finally:
+        source.closed += 1
+
+
+@pytest.mark.parametrize("read_bytes", [1, 200_000])
+async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+    """asyncio gives up the connection at the first write that is reset; the answer lies unread in the kernel then."""
+    seen: list[Any] = []
+    async with ClientSession() as session, asyncio.timeout(GUARD_SECONDS * 2):
+        with refusing(read_bytes) as port:
+            for _ in range(300):
+                source = Source()
+                body = ClosingPayload(hot_pieces(source), chunkwise.FORMATS["ndjson"])  # type: ignore[arg-type]
+                try:
+                    async with session.post(url_of(port), data=body) as response:
+                        made = source.made
+                        seen.append((response.status, await response.json(content_type=None)))
+                except ClientError as error:
+                    seen.append(error)
+                else:
+                    assert source.made == made, "the answer was there, and the source was still asked"
+                await body.wait_closed()
+                assert source.closed == 1
+    assert seen == [(413, PROBLEM)] * 300
+
+
+@pytest.mark.parametrize("read_bytes", [1, 200_000])
+async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+    with refusing(read_bytes) as port:
+        for _ in range(100):
+            source = Source(size=1000)
+            _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
+            assert isinstance(error, RemoteError)
+            assert (error.status, error.problem) == (413, PROBLEM)
+            assert source.closed == 1
+
+
+async def test_an_upload_through_tls_that_is_reset_ends() -> None:
+    """What asyncio has not read is sealed: nothing can be found in the kernel."""
+    source, certificate = Source(size=1000), CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}\n")
+        reset_when_closed(writer.get_extra_info("socket"), yes=True)
+        writer.transport.abort()
+
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(CERTIFICATE)
+        file.flush()
+        serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serves.load_cert_chain(file.name)
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=serves)
+    trusts = ssl.create_default_context(cadata=certificate)
+    async with server, asyncio.timeout(GUARD_SECONDS), ClientSession() as session:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        body = chunkwise.body(source.rows(), "ndjson")
+        with pytest.raises(ClientError):
+            await session.post(url, data=body, ssl=trusts, server_hostname="localhost")
+        await body.wait_closed()
+    assert source.closed == 1
+
+
+async def test_a_timeout_of_the_callers_own_inside_an_upload_passes_as_it_is() -> None:
+    linger = asyncio.Event()
+    async with (
+        answering(head(NDJSON, CHUNKED), chunked(b"1\n"), LAST) as port,
+        answering(linger=linger) as silent,
+        ClientSession() as session,
+    ):
+        mine = chunkwise.body([1, 2], "ndjson")
+        with pytest.raises(SocketTimeoutError):
+            async with chunkwise.open_stream(session, url_of(port), method="POST", data=mine):
+                await session.get(url_of(silent), timeout=ClientTimeout(sock_read=0.05))
+        linger.set()

@@ -1,0 +1,220 @@
+"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed and told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from chunkwise import (
+    LimitError,
+    RemoteError,
+    StalledError,
+    StreamError,
+    TruncatedError,
+    body,
+    items,
+    open_stream,
+    respond,
+)
+from chunkwise.client import websocket
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.sockets_of_servers import CLOSE, PING, Peer, close, complete, frame, server
+from tests.transports.wire import serving
+
+
+class Source:
+    """Items that are counted.
+
+    Attributes:
+        made: how many were asked for.
+        closed: how often it was closed.
+    """
+
+    def __init__(self, count: int = 10**9, *, size: int = 0, pause: float = 0) -> None:
+        self.made = 0
+        self.closed = 0
+        self._count = count
+        self._size = size
+        self._pause = pause
+
+    async def items(self) -> AsyncIterator[str]:
+        try:
+            for _ in range(self._count):
+                self.made += 1
+                yield "x" * self._size
+                if self._pause:
+                    await asyncio.sleep(self._pause)
+        finally:
+            self.closed += 1
+
+
+async def sent(url: str, upload: Any, **options: Any) -> tuple[list[Any], Exception | None]:
+    """Send a source; give what came of it, and the error behind that."""
+    came: list[Any] = []
+    try:
+        async with (
+            asyncio.timeout(GUARD_SECONDS),
+            ClientSession() as session,
+            open_stream(session, url, data=upload, **options) as stream,
+        ):
+            async for item in stream:
+                came.append(item)  # noqa: PERF401 - what came before an error is the point
+    except Exception as error:
+        return came, error
+    return came, None
+
+
+def echoing(**options: Any) -> Callable[[web.Request], Any]:
+    async def source(request: web.Request) -> AsyncIterator[Any]:
+        async for item in items(request, **options):
+            yield item
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await respond(request, source(request))
+
+    return handler
+
+
+def ws(port: int) -> str:
+    return f"ws://127.0.0.1:{port}/0"
+
+
+async def test_a_slow_source_is_no_stall() -> None:
+    source = Source(3, pause=0.3)
+
+    async def talk(peer: Peer) -> None:
+        while (each := await peer.hear()) is not None:
+            if each.opcode == CLOSE:
+                return
+            await peer.say('"took it"')
+            if b"stream-end" in each.payload:
+                await peer.send(complete(4))
+
+    async with server(talk) as url:
+        assert await sent(url, body(source.items(), "ndjson"), idle_seconds=0.8) == (["took it"] * 4, None)
+    assert source.closed == 1
+
+
+async def test_a_server_that_takes_nothing_is_a_stall() -> None:
+    source, over = Source(size=200_000), asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        for _ in range(8):  # it is not silent while it takes nothing
+            await peer.send(frame("", PING))
+            await asyncio.sleep(0.1)
+        await over.wait()
+
+    async with server(talk, receive_bytes=4096) as url:
+        came, error = await sent(url, body(source.items(), "ndjson"), idle_seconds=0.5)
+        over.set()
+    assert came == []
+    assert isinstance(error, StalledError), repr(error)
+    assert "took nothing" in str(error)
+    assert source.closed == 1
+
+
+async def test_a_source_can_be_sent_once() -> None:
+    source = Source(2)
+    upload = body(source.items(), "ndjson")
+    async with serving(echoing()) as port:
+        assert await sent(ws(port), upload) == (["", ""], None)
+        came, error = await sent(ws(port), upload)
+    assert came == []
+    assert isinstance(error, StreamError)
+    assert "once" in str(error)
+    assert source.closed == 1
+
+
+async def test_a_server_that_ends_early_ends_whole_and_the_source_is_closed() -> None:
+    source = Source(size=1000)
+
+    async def talk(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say('"enough"')
+        await peer.send(complete(1))
+        await peer.hear_all()
+
+    async with server(talk) as url:
+        assert await sent(url, body(source.items(), "ndjson")) == (["enough"], None)
+    assert source.closed == 1
+
+
+async def test_leaving_early_closes_the_source() -> None:
+    source = Source(pause=0.01)
+    async with serving(echoing()) as port, ClientSession() as session:
+        async with open_stream(session, ws(port), data=body(source.items(), "ndjson")) as stream:
+            assert await anext(aiter(stream)) == ""
+        assert source.closed == 1
+
+
+@pytest.mark.parametrize(("code", "status"), [(1007, 422), (1009, 413), (1011, 500)])
+async def test_a_server_that_refuses_an_item_tells_its_status(code: int, status: int) -> None:
+    source = Source(size=1000)
+
+    async def talk(peer: Peer) -> None:
+        await peer.hear()
+        await peer.say("1")
+        await peer.send(close(code, "no more of that"))
+        await peer.hear_all()
+
+    async with server(talk) as url:
+        came, error = await sent(url, body(source.items(), "ndjson"))
+    assert came == [1]
+    assert isinstance(error, RemoteError), repr(error)
+    assert (error.status, error.problem["title"]) == (status, "no more of that")
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [({"type": int}, 422), ({"max_item_bytes": 10}, 413)], ids=["type", "limit"]
+)
+async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, Any], status: int) -> None:
+    async def given() -> AsyncIterator[Any]:
+        yield 1
+        yield 2
+        yield "x" * 100
+
+    async with serving(echoing(**options)) as port:
+        came, error = await sent(ws(port), body(given(), "ndjson"))
+    assert came == [1, 2]
+    assert isinstance(error, RemoteError), repr(error)
+    assert error.status == status
+    assert "item 2" in str(error)
+    assert not isinstance(error, LimitError)
+
+
+@pytest.mark.parametrize("idle_seconds", [0, 5])
+async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idle_seconds: float) -> None:
+    source = Source(size=1000)
+
+    async def talk(peer: Peer) -> None:
+        await peer.hear()
+
+    async with server(talk) as url:
+        came, error = await sent(url, body(source.items(), "ndjson"), idle_seconds=idle_seconds)
+    assert came == []
+    assert isinstance(error, TruncatedError), repr(error)
+    assert source.closed == 1
+
+
+async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.05)
+    heard: list[int] = []
+
+    async def fails() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError
+
+    async def talk(peer: Peer) -> None:
+        while (each := await peer.hear()) is not None:  # to the end of the connection, behind the close
+            heard.append(each.code if each.opcode == CLOSE else 0)
+        await peer.say("1")
+        await peer.send(complete(1))
+
+    async with server(talk) as url:
+        came, error = await sent(url, body(fails(), "ndjson"))
+    assert heard == [0, 1011]
+    assert isinstance(error, LookupError)
+    assert came in ([], [1])

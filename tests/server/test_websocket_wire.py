@@ -1,0 +1,266 @@
+"""`respond` over a WebSocket, to a client that reads and sends by hand: how it opens, and how it ends."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import chunkwise
+from tests.flow.producing import GUARD_SECONDS
+from tests.server import shutdown_server
+from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, handshake, opened
+from tests.transports.watched import SMALL_BYTES, client_of, watched
+from tests.transports.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
+from tests.transports.wire import streams
+
+# ---- how it opens
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds: float) -> None:
+    async def refusing() -> AsyncIterator[int]:
+        await asyncio.sleep(seconds)
+        raise web.HTTPForbidden(text="not you")
+        yield 1
+
+    async with watched(streams(refusing)) as server, framed(server.port) as peer:
+        assert await peer.status() == 403
+        assert "application/problem+json" in peer.head
+        await peer.client.read_until(b'"detail":"not you"')
+        outcome = await only_outcome(server)
+    assert (outcome.end, outcome.status, outcome.items, type(outcome.error)) == ("failed", 403, 0, web.HTTPForbidden)
+
+
+async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_over() -> None:
+    go = asyncio.Event()
+
+    async def late() -> AsyncIterator[int]:
+        await go.wait()
+        raise web.HTTPForbidden
+        yield 1
+
+    async with watched(streams(late, commit_after_seconds=0.7)) as server:
+        begun = asyncio.get_running_loop().time()
+        async with framed(server.port) as peer:
+            assert await peer.status() == 101
+            assert asyncio.get_running_loop().time() - begun >= 0.7  # and not when streams look up, after half a second
+            go.set()  # too late for a status
+            assert await peer.read_to_end() == (1011, "Forbidden")
+        outcome = await only_outcome(server)
+    assert (outcome.end, outcome.status) == ("failed", 101)
+
+
+async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
+    async with watched(echoing(commit_after_seconds=3600)) as server, opened(server.port) as peer:
+        await peer.say("hello")
+        assert (await peer.read()).item == "hello"
+
+
+async def test_items_of_a_websocket_are_read_inside_its_answer_only() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.json_response([item async for item in chunkwise.items(request)])
+
+    async with watched(handler) as server, framed(server.port) as peer:
+        assert await peer.status() == 400
+
+
+# ---- the client leaves, or is silent
+
+
+LEAVING: dict[str, Callable[[Framed], Any]] = {
+    "close": lambda peer: peer.send(closing(1000)),
+    "FIN": lambda peer: asyncio.to_thread(peer.client.half_close),
+    "RST": lambda peer: asyncio.to_thread(peer.client.reset),
+}
+
+
+@both_framings
+@pytest.mark.parametrize("leaving", LEAVING)
+async def test_a_client_that_leaves_ends_at_once_a_source_that_waits(leaving: str, subprotocol: str) -> None:
+    """At once: streams look up only every half second, and this one has just done so."""
+    source = Waiting(1)
+    async with watched(streams(source.items)) as server, opened(server.port, subprotocol=subprotocol) as peer:
+        assert (await peer.read()).item == 1
+        begun = asyncio.get_running_loop().time()
+        await LEAVING[leaving](peer)
+        await asyncio.wait_for(source.closed.wait(), GUARD_SECONDS)
+        outcome = await only_outcome(server)
+        if leaving == "close":
+            assert (await peer.read()).closing[0] == 1000
+    assert source.saw == "CancelledError"
+    assert source.at - begun < 0.3
+    assert (outcome.end, outcome.error, outcome.items) == ("client_gone", None, 1)
+
+
+async def test_silence_is_filled_with_pings_whose_pongs_nobody_needs() -> None:
+    source = Waiting(1)
+    async with (
+        watched(streams(source.items, keepalive_seconds=0.02)) as server,
+        opened(server.port) as peer,
+    ):
+        frames = [await peer.read() for _ in range(6)]
+        await peer.send(frame(b"", PONG))
+        frames += [await peer.read() for _ in range(2)]
+        assert not source.closed.is_set()
+        assert not server.has_more
+    assert [each.opcode for each in frames] == [TEXT] + [PING] * 7
+
+
+async def test_no_ping_is_sent_where_nobody_wants_one_or_there_is_no_silence() -> None:
+    async def busy() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+            await asyncio.sleep(0.005)
+
+    handlers = (streams(busy, keepalive_seconds=0.4), streams(Waiting(1).items, keepalive_seconds=0))
+    async with watched(*handlers) as server, opened(server.port) as peer, opened(server.port, "/1") as other:
+        frames = await peer.read_to_close()
+        assert {each.opcode for each in frames[:-1]} == {TEXT}
+        assert frames[-1].closing == (1000, "complete; items=100")
+        assert (await other.read()).item == 1
+        other.client.sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.client.sock.recv(1)
+
+
+@both_framings
+async def test_a_client_that_takes_nothing_is_cut_off(subprotocol: str) -> None:
+    closed = asyncio.Event()
+
+    async def hot() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x" * 1000
+        finally:
+            closed.set()
+
+    async with (
+        watched(streams(hot, stall_seconds=0.4), send_bytes=SMALL_BYTES) as server,
+        opened(server.port, subprotocol=subprotocol, receive_bytes=SMALL_BYTES) as peer,
+    ):
+        outcome = await only_outcome(server)
+        assert closed.is_set()
+        with pytest.raises((EOFError, ConnectionError)):
+            await peer.read_to_close()
+    assert (outcome.end, outcome.status, outcome.error) == ("stalled", 101, None)
+    assert outcome.seconds >= 0.4
+
+
+# ---- how it ends
+
+
+ENDS: dict[str, tuple[Callable[[], Any], tuple[int, str]]] = {
+    "complete": (lambda: counting(3), (1000, "complete; items=3")),
+    "failed": (lambda: counting(3, error=ValueError("a secret")), (1011, "Internal Server Error")),
+    "shut_down": (lambda: Waiting(0, 1, 2).items(), (1012, "Going Away")),
+}
+
+
+@both_framings
+@pytest.mark.parametrize("end", ENDS)
+async def test_how_it_has_ended_is_told(end: str, subprotocol: str) -> None:
+    make, told = ENDS[end]
+    async with watched(streams(make, ["csv", "json"])) as server, opened(server.port, subprotocol=subprotocol) as peer:
+        payloads = b""
+        while len(payloads.split()) < 3:
+            payloads += (await peer.read()).payload + b"\n" * (not subprotocol)
+        stopping = asyncio.create_task(server.runner.cleanup()) if end == "shut_down" else None
+        assert await peer.read_to_end() == told
+        outcome = await only_outcome(server)
+        await asyncio.wait_for(stopping or asyncio.sleep(0), GUARD_SECONDS)
+    assert payloads == b"0\n1\n2\n"
+    assert (outcome.end, outcome.status, outcome.items) == (end, 101, 3)
+    assert (outcome.format, outcome.bytes, outcome.coding) == (
+        ("ndjson", 6, None) if subprotocol else ("json", 3, None)
+    )
+    assert type(outcome.error) is (ValueError if end == "failed" else type(None))
+
+
+async def test_each_websocket_is_told_that_the_server_stops() -> None:
+    async with watched(streams(lambda: Waiting(1).items(), commit_after_seconds=3600)) as server:
+        async with AsyncExitStack() as stack:
+            peers = [await stack.enter_async_context(opened(server.port)) for _ in range(20)]
+            mute = peers.pop()  # never answers our close
+            stopping = asyncio.create_task(server.runner.cleanup())
+            assert [await peer.read_to_end() for peer in peers] == [(1012, "Going Away")] * 19
+            async with asyncio.timeout(3 + 1):  # two seconds to end by itself, one for what is dropped then
+                await stopping
+            await mute.client.read_to_end()
+        assert [(await server.outcome()).end for _ in range(20)] == ["shut_down"] * 20
+        assert not server.has_more
+
+
+async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_time() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, shutdown_server.__file__, "0.2", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        port = int(await asyncio.wait_for(process.stdout.readline(), GUARD_SECONDS))
+        async with opened(port, "/") as peer, opened(port, "/") as mute:
+            assert [(await each.read()).item for each in (peer, mute)] == [1, 1]
+            process.send_signal(signal.SIGTERM)
+            assert await peer.read_to_end() == (1012, "Going Away")
+            async with asyncio.timeout(0.2 + 3 + 1.5):  # the other has not answered; an interpreter takes time to end
+                assert await process.wait() == 0
+            assert (await mute.read_to_close())[-1].closing == (1012, "Going Away")
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@both_framings
+@pytest.mark.parametrize("end", ["complete", "failed"])
+async def test_a_client_that_never_answers_our_close_is_waited_for_no_longer(end: str, subprotocol: str) -> None:
+    """It has taken all, and may still be busy with it; but nobody knows."""
+    make, told = ENDS[end]
+    async with (
+        watched(streams(make, stall_seconds=0.3)) as server,
+        opened(server.port, subprotocol=subprotocol) as peer,
+    ):
+        frames = [await peer.read()]
+        while frames[-1].opcode != CLOSE:
+            frames.append(await peer.read())
+        outcome = await only_outcome(server)
+        assert await peer.client.read_to_end() in ("closed", "reset")
+    assert frames[-1].closing == told
+    assert (outcome.end, outcome.items) == ("stalled" if end == "complete" else "failed", 3)
+    assert outcome.seconds >= 0.3
+
+
+async def test_a_client_that_leaves_instead_of_answering_our_close_is_gone() -> None:
+    async with watched(streams(lambda: [1])) as server, opened(server.port) as peer:
+        assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
+        peer.client.reset()
+        assert (await only_outcome(server)).end == "client_gone"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_client_that_leaves_while_the_application_prepares_its_websocket_is_gone(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, app = asyncio.Event(), web.Application()
+
+    async def prepares(request: web.Request, _response: web.StreamResponse) -> None:
+        begun.set()
+        async with asyncio.timeout(GUARD_SECONDS):
+            while request.transport is not None:
+                await asyncio.sleep(0.001)
+        if fails:
+            raise ConnectionResetError
+
+    app.on_response_prepare.append(prepares)
+    async with watched(streams(lambda: [1]), app=app) as server, client_of(server.port) as client:
+        await asyncio.get_running_loop().sock_sendall(client.sock, handshake())
+        await begun.wait()
+        client.reset()
+        outcome = await server.outcome()
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]

@@ -1,0 +1,12 @@
+"""sources/sql/table_pages.py without what it needs."""
+
+import subprocess
+import sys
+
+
+def test_without_sqlalchemy_a_sentence_names_the_extra() -> None:
+    code = "import sys; sys.modules['sqlalchemy'] = None\nfrom chunkwise.sources import sql"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
+    )

@@ -1,0 +1,352 @@
+"""sources/sql/table_pages.py, `table`: pages by key, whatever happens to the table meanwhile, and from any key on."""
+
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from chunkwise.sources import sql
+from tests.databases import Database
+from tests.sources.sql.querying import (
+    batches_of,
+    came_and_error,
+    encoded,
+    everywhere,
+    in_postgres,
+    in_sqlite,
+    items_of,
+    read_and_cancel,
+    resumed_everywhere,
+    series,
+)
+
+ODD_NAMES = [
+    "select",
+    'we"ird',
+    "a b",
+    "a:b",
+    "semi;colon",
+    "ключ",
+    "100%",
+    "it's",
+    "back\\slash",
+    "dot.ted",
+    "?",
+    "Upper",
+    "$1",
+]
+
+
+async def fill(database: Database, count: int) -> None:
+    await database.run("create table points (id integer primary key, name text)")
+    # Ten apart: others may come between them.
+    await database.run(f"insert into points select n * 10, 'p' || n from ({series(database, count)}) as series")
+
+
+# --- what it gives
+
+
+@everywhere
+async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database) -> None:
+    await database.run(
+        "create table t (b integer, a integer primary key)", "insert into t values (1, 3), (2, 1), (3, 2)"
+    )
+    source = await sql.table(database.engine, "t")
+    assert source.key == ("a",)
+    await resumed_everywhere(source, [{"b": 2, "a": 1}, {"b": 3, "a": 2}, {"b": 1, "a": 3}])
+
+
+@everywhere
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
+async def test_a_composite_key_is_one_place(database: Database, descending: bool, batch_rows: int) -> None:
+    await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
+    await database.run("insert into t values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (2, 'c', 4), (3, 'b', 5)")
+    source = await sql.table(database.engine, "t", descending=descending, batch_rows=batch_rows)
+    assert source.key == ("a", "b")
+    rows = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (2, "c", 4), (3, "b", 5)]
+    items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
+    await resumed_everywhere(source, items[::-1] if descending else items)
+
+
+@everywhere
+async def test_an_order_with_the_primary_key_behind_it_is_unique(database: Database) -> None:
+    await database.run("create table t (id integer primary key, day text not null)")
+    await database.run("insert into t values (1, 'b'), (2, 'a'), (3, 'b'), (4, 'a')")
+    source = await sql.table(database.engine, "t", ["day", "id"], batch_rows=1)
+    await resumed_everywhere(source, [{"id": n, "day": day} for n, day in [(2, "a"), (4, "a"), (1, "b"), (3, "b")]])
+
+
+@everywhere
+@pytest.mark.parametrize("declared", ["unique", "index"])
+async def test_a_unique_column_is_an_order(database: Database, declared: str) -> None:
+    unique = "unique" * (declared == "unique")
+    await database.run(f"create table t (id integer primary key, code text not null {unique})")
+    if declared == "index":
+        await database.run("create unique index codes on t (code)")
+    await database.run("insert into t values (1, 'b'), (2, 'a')")
+    source = await sql.table(database.engine, "t", "code")
+    assert source.key == ("code",)
+    await resumed_everywhere(source, [{"id": 2, "code": "a"}, {"id": 1, "code": "b"}])
+
+
+@everywhere
+async def test_an_empty_table_is_an_empty_stream(database: Database) -> None:
+    await database.run("create table t (id integer primary key)")
+    source = await sql.table(database.engine, "t")
+    assert await encoded(source.start(), "json") == "[]"
+    assert await items_of(source.start(5, [7])) == []
+
+
+@everywhere
+async def test_columns_are_chosen_and_a_condition_is_bound(database: Database) -> None:
+    await database.run("create table t (id integer primary key, a text, b text)")
+    await database.run("insert into t values (1, 'x', 'y'), (2, '\\:a', 'z'), (3, '''', 'z')")
+    source = await sql.table(database.engine, "t", columns=["b", "id"])
+    assert await items_of(source.start(1, [2])) == [{"b": "z", "id": 3}]
+    for value, ids in (("x", [1]), (":a", [2]), ("'", [3]), ("' or ''='", [])):
+        for where in (sa.column("a") == value, sa.text("a = :value").bindparams(value=value)):
+            source = await sql.table(database.engine, "t", columns=["id"], where=where, batch_rows=1)
+            assert [item["id"] for item in await items_of(source.start())] == ids
+            assert [item["id"] for item in await items_of(source.start(1, [1]))] == [n for n in ids if n > 1]
+    many = sa.column("a").in_(["x", "'"]) | (sa.column("id") == 2)
+    source = await sql.table(database.engine, "t", columns=["id"], where=many, batch_rows=1)
+    assert [item["id"] for item in await items_of(source.start())] == [1, 2, 3]
+
+
+@everywhere
+@pytest.mark.parametrize("name", ODD_NAMES)
+async def test_names_are_quoted(database: Database, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    async with database.engine.begin() as connection:
+        for statement in (
+            f"create table {quoted} ({quoted} integer primary key)",
+            f"insert into {quoted} values (1), (2)",
+        ):
+            await connection.exec_driver_sql(statement)
+    source = await sql.table(database.engine, name, name, batch_rows=1)
+    await resumed_everywhere(source, [{name: 1}, {name: 2}])
+
+
+@in_postgres
+async def test_a_table_in_another_schema(database: Database) -> None:
+    await database.run(
+        "create schema other", "create table other.t (id integer primary key)", "insert into other.t values (5)"
+    )
+    source = await sql.table(database.engine, "t", schema="other")
+    assert await items_of(source.start()) == [{"id": 5}]
+    with pytest.raises(LookupError, match="there is no table 't'"):
+        await sql.table(database.engine, "t")
+
+
+# --- while the table changes
+
+
+async def insert(database: Database, key: int) -> None:
+    await database.run("insert into points values (:key, 'new')", key=key)
+
+
+async def delete(database: Database, key: int) -> None:
+    await database.run("delete from points where id = :key", key=key)
+
+
+async def move(database: Database, key: int) -> None:
+    """Give a row another key, both before the place."""
+    await database.run("update points set id = -id where id = :key", key=key)
+
+
+@everywhere
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(
+    database: Database, seed: int, descending: bool
+) -> None:
+    chance = random.Random(seed)
+    await fill(database, 300)
+    there = set(range(10, 3001, 10))
+    wanted = set(there)
+    source = await sql.table(database.engine, "points", batch_rows=chance.choice([1, 7, 30]), descending=descending)
+    seen: list[int] = []
+
+    async def change() -> None:
+        key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
+        behind = key < seen[-1] if descending else key > seen[-1]
+        await (delete if key in there else insert)(database, key)
+        there.symmetric_difference_update({key})
+        if behind:
+            wanted.symmetric_difference_update({key})
+
+    async def read(after: list[int] | None) -> bool:
+        """Read on to the end, or up to a cut; say whether it is the end."""
+        async with aclosing(batches_of(source.start(len(seen), after))) as batches:
+            async for batch in batches:
+                seen.extend(item["id"] for item in batch)
+                for _ in range(chance.randrange(4)):
+                    await change()
+                if chance.random() < 0.1:
+                    return False
+        return True
+
+    while not await read(seen[-1:] or None):  # as another process would go on
+        pass
+    assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
+    assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+
+
+@everywhere
+async def test_rows_before_the_place_shift_nothing(database: Database) -> None:
+    await fill(database, 100)
+    source = await sql.table(database.engine, "points", batch_rows=10)
+    seen: list[int] = []
+    changes: list[Callable[[], Any]] = [
+        lambda: insert(database, 1),
+        lambda: delete(database, 10),
+        lambda: move(database, 20),
+        lambda: insert(database, seen[-1] - 1),
+        lambda: delete(database, seen[-1]),  # the very row whose key is the place
+    ]
+    async for batch in batches_of(source.start()):
+        seen += [item["id"] for item in batch]
+        if changes:
+            await changes.pop()()
+    assert not changes
+    assert seen == list(range(10, 1001, 10))
+
+
+# --- connections
+
+
+@everywhere
+async def test_no_connection_is_held_between_two_pages(database: Database) -> None:
+    await fill(database, 100)
+    source = await sql.table(database.engine, "points", batch_rows=10)
+    assert database.taken == 0
+    readers = [batches_of(source.start()) for _ in range(20)]  # of a pool of two connections
+    for reader in readers:
+        await anext(reader)
+        assert database.taken == 0
+    for reader in readers:
+        assert len([item async for batch in reader for item in batch]) == 90
+
+
+@everywhere
+async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database) -> None:
+    await fill(database, 1000)
+    source = await sql.table(database.engine, "points", batch_rows=50)
+    await read_and_cancel(database, source.start)
+    assert len(await items_of(source.start())) == 1000
+
+
+@everywhere
+async def test_a_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
+    await fill(database, 100)
+    source = await sql.table(database.engine, "points")
+    batches = batches_of(source.start())
+    await anext(batches)
+    await database.run("drop table points")
+    _, error = await came_and_error(batches)
+    assert "points" in str(error)
+    assert database.taken == 0
+
+
+@everywhere
+async def test_a_large_table_comes_whole_and_in_pages_that_stay_small(database: Database) -> None:
+    await fill(database, 100_000)
+    source = await sql.table(database.engine, "points")
+    sizes, last = [], 0
+    async for batch in batches_of(source.start()):
+        sizes.append(len(batch))
+        for item in batch:
+            assert item["id"] == last + 10
+            last = item["id"]
+    assert last == 1_000_000
+    assert sizes[0] == 16
+    assert max(sizes) == 2000
+
+
+@in_postgres
+async def test_each_page_is_found_by_the_index(database: Database) -> None:
+    await database.run("create table t (a integer, b integer, primary key (a, b))")
+    await database.run("insert into t select n / 100, n from generate_series(1, 50000) g(n)", "analyze t")
+    source = await sql.table(database.engine, "t", batch_rows=100)
+    assert len(await items_of(source.start(1, [400, 40050]))) == 9950
+    async with database.engine.connect() as connection:  # the same, which still has it prepared
+        prepared = "select statement from pg_prepared_statements where statement like 'SELECT t.a%'"
+        ((page,),) = await connection.exec_driver_sql(prepared)
+        query = "explain " + page.replace("$1", "400").replace("$2", "40050").replace("$3", "100")
+        plan = "\n".join(row[0] for row in await connection.exec_driver_sql(query))
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
+    assert "Sort" not in plan
+    assert "OFFSET" not in page
+
+
+# --- what is refused
+
+
+@in_sqlite
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "(k text collate nocase not null, primary key (k collate binary))",
+        "(k text collate nocase primary key not null)",
+        "(k text not null, unique (k collate rtrim))",
+        "(k text collate nocase primary key not null) without rowid",
+    ],
+)
+async def test_a_key_of_sqlite_is_compared_as_its_index_does(
+    database: Database, declared: str, descending: bool
+) -> None:
+    await database.run(f"create table t {declared}")
+    texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
+    for text in texts:
+        await database.run("insert into t values (:text)", text=text)
+    source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
+    order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
+    await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+
+
+@in_postgres
+async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -> None:
+    await database.run(
+        "create table t (id integer primary key)",
+        "create table heir () inherits (t)",
+        "create table parts (id integer primary key) partition by hash (id)",
+        "create table part partition of parts for values with (modulus 1, remainder 0)",
+        "insert into parts values (1), (2)",
+    )
+    for schema in (None, "public"):
+        with pytest.raises(ValueError, match="'t' has also the rows of tables that inherit from it"):
+            await sql.table(database.engine, "t", "id", schema=schema)
+    await resumed_everywhere(await sql.table(database.engine, "parts", batch_rows=1), [{"id": 1}, {"id": 2}])
+
+
+@in_postgres
+async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Database) -> None:
+    await database.run("create table t (k integer not null)", "insert into t values (1), (1)")
+    async with database.engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        with pytest.raises(sa.exc.IntegrityError):
+            await connection.execute(sa.text("create unique index concurrently keys on t (k)"))
+    with pytest.raises(ValueError, match="k of table 't' is not unique"):
+        await sql.table(database.engine, "t", "k")
+
+
+@in_postgres
+async def test_an_index_of_another_collation_that_tells_the_same_texts_apart_is_an_order(database: Database) -> None:
+    await database.run("create table t (k text not null, n integer)", "insert into t values ('B', 1), ('a', 2)")
+    await database.run('create unique index keys on t (k collate "POSIX") include (n)')
+    await resumed_everywhere(await sql.table(database.engine, "t", "k"), [{"k": "B", "n": 1}, {"k": "a", "n": 2}])
+
+
+@everywhere
+async def test_columns_without_the_key_and_conditions_that_are_texts_are_refused(database: Database) -> None:
+    await fill(database, 1)
+    with pytest.raises(ValueError, match="columns: got name, expected also 'id'"):
+        await sql.table(database.engine, "points", columns=["name"])
+    with pytest.raises(TypeError, match=r"where: got 'id = 1', expected an expression"):
+        await sql.table(database.engine, "points", where="id = 1")  # type: ignore[arg-type]

@@ -1,0 +1,487 @@
+"""What content codings promise: pieces leave whole, an end is proven, and no bytes make them hold much."""
+
+import gzip
+import random
+import sys
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import brotli  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkwise.errors import DecodeError, LimitError, StreamError, TruncatedError
+from chunkwise.transports.content_coding import CODINGS, MAX_RATIO, Compressor, Decompressor
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ROWS = [b'{"n": %d, "name": "Tom %d"}\n' % (n, n * n) for n in range(40)]
+TEXT = b"".join(ROWS)
+NOISE = random.Random(1).randbytes(300_000)
+MIB = 1024 * 1024
+SKIPPABLE = bytes.fromhex("502a4d18") + b"\x05\0\0\0hello"  # RFC 8878 §3.1.2
+
+codings = pytest.mark.parametrize("coding", CODINGS)
+
+
+def raw_deflate(data: bytes, level: int = 6) -> bytes:
+    engine = zlib.compressobj(level, wbits=-15)
+    return engine.compress(data) + engine.flush()
+
+
+def gzip_with_a_name(data: bytes) -> bytes:
+    plain = gzip.compress(data)
+    return plain[:3] + b"\x08" + plain[4:10] + b"rows.json\0" + plain[10:]
+
+
+def small_window(data: bytes) -> bytes:
+    engine = zlib.compressobj(9, wbits=9)
+    return engine.compress(data) + engine.flush()
+
+
+FOREIGN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "x-gzip": ("x-gzip", gzip.compress),
+    "gzip with a name": ("gzip", gzip_with_a_name),
+    "zlib": ("deflate", zlib.compress),
+    "zlib stored": ("deflate", lambda data: zlib.compress(data, 0)),
+    "zlib small window": ("deflate", small_window),
+    "raw deflate": ("deflate", raw_deflate),
+    "raw deflate stored": ("deflate", lambda data: raw_deflate(data, 0)),
+    "br": ("br", brotli.compress),
+    "br fast": ("br", lambda data: bytes(brotli.compress(data, quality=0, lgwin=10))),
+    "zstd": ("zstd", zstd.compress),
+    "zstd slow": ("zstd", lambda data: zstd.compress(data, 19)),
+    "zstd with a checksum": (
+        "zstd",
+        lambda data: zstd.compress(data, options={int(zstd.CompressionParameter.checksum_flag): 1}),
+    ),
+}
+foreign = pytest.mark.parametrize(("coding", "compress"), FOREIGN.values(), ids=FOREIGN)
+
+
+DECODED_BY: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "deflate": zlib.decompress,
+    "br": brotli.decompress,
+    "zstd": zstd.decompress,
+}
+
+
+def coded(coding: str, pieces: Iterable[bytes]) -> bytes:
+    compressor = Compressor(coding)
+    return b"".join([*map(compressor.piece, pieces), compressor.finish()])
+
+
+def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
+    """What came of the pieces, and the error behind it."""
+    came: list[bytes] = []
+    decompressor = Decompressor(coding)
+    try:
+        for piece in pieces:
+            for out in decompressor.feed(piece):
+                assert 0 < len(out) <= 256 * 1024
+                came.append(out)
+        decompressor.finish()
+    except StreamError as error:
+        return b"".join(came), error
+    return b"".join(came), None
+
+
+def sizes_of(pieces: Iterable[bytes]) -> tuple[list[int], StreamError | None]:
+    """How large the pieces are, none of which is kept, and the error behind them."""
+    sizes: list[int] = []
+    try:
+        for piece in pieces:
+            sizes.append(len(piece))  # noqa: PERF401 - what came before an error is the point
+    except StreamError as error:
+        return sizes, error
+    return sizes, None
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[index : index + 1] for index in range(len(data))]
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """The data, cut at the places (taken round its length)."""
+    ends = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+# ---- round trips
+
+
+@codings
+@given(data=st.data())
+def test_any_pieces_come_back_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
+    pieces = data.draw(st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(ROWS))))
+    wire = coded(coding, pieces)
+    places = data.draw(st.lists(st.integers(0, 10_000)))
+    assert read(coding, *cut(wire, places)) == (b"".join(pieces), None)
+    assert read(coding, *bytewise(wire)) == (b"".join(pieces), None)
+
+
+@codings
+def test_every_piece_can_be_read_at_once(coding: str) -> None:
+    compressor, decompressor = Compressor(coding), Decompressor(coding)
+    for piece in (*ROWS, b"x", NOISE, TEXT * 5000, b"y"):
+        assert b"".join(decompressor.feed(compressor.piece(piece))) == piece
+    assert b"".join(decompressor.feed(compressor.finish())) == b""
+    decompressor.finish()
+
+
+@codings
+def test_nothing_is_sent_for_nothing(coding: str) -> None:
+    compressor = Compressor(coding)
+    assert compressor.piece(b"") == b""
+    first = compressor.piece(b"a")
+    assert compressor.piece(b"") == b""
+    assert DECODED_BY[coding](first + compressor.finish()) == b"a"
+
+
+@codings
+@pytest.mark.parametrize("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
+def test_foreign_decoders_read_what_is_sent(coding: str, pieces: list[bytes]) -> None:
+    assert DECODED_BY[coding](coded(coding, pieces)) == b"".join(pieces)
+
+
+@foreign
+@pytest.mark.parametrize("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
+def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
+    wire = compress(data)
+    assert read(coding, wire) == (data, None)
+    assert read(coding, *cut(wire, range(0, len(wire), 997))) == (data, None)
+    assert read(coding, *bytewise(wire[:5000]), wire[5000:]) == (data, None)
+    assert read(coding, wire[:1], wire[1:]) == (data, None)
+    assert read(coding, b"", wire, b"") == (data, None)
+
+
+@pytest.mark.parametrize(
+    "size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)]
+)
+@codings
+def test_output_at_the_edges_of_the_engines_buffers_is_complete(coding: str, size: float) -> None:
+    data = bytes(int(size * 1024)) + b"end"
+    compressor, decompressor = Compressor(coding), Decompressor(coding)
+    assert b"".join(decompressor.feed(compressor.piece(data))) == data
+    assert read(coding, coded(coding, [data])) == (data, None)
+
+
+def test_windows_are_small_since_a_server_has_many_streams() -> None:
+    assert coded("br", [TEXT])[0] & 0b1 == 0  # RFC 7932 §9.1: 2**16
+    options = {int(zstd.DecompressionParameter.window_log_max): 16}
+    assert zstd.decompress(coded("zstd", [TEXT]), options=options) == TEXT
+
+
+def test_an_unknown_coding_is_the_servers_error() -> None:
+    with pytest.raises(ValueError, match="unknown content coding 'lzma', expected one of zstd, gzip, br, deflate"):
+        Compressor("lzma")
+
+
+# ---- the header
+
+
+@pytest.mark.parametrize("value", ["", "identity", " Identity , ", ",,"])
+def test_what_is_not_coded_is_given_as_it_is(value: str) -> None:
+    assert read(value) == (b"", None)
+    assert read(value, TEXT, NOISE, b"") == (TEXT + NOISE, None)
+
+
+@pytest.mark.parametrize("value", ["gzip, br", "GZIP,BR", "x-gzip, identity, br", "gzip\t,  br,"])
+def test_codings_are_undone_from_the_last_to_the_first(value: str) -> None:
+    wire = brotli.compress(gzip.compress(TEXT * 100))
+    assert read(value, wire) == (TEXT * 100, None)
+    assert read(value, *bytewise(wire)) == (TEXT * 100, None)
+    assert isinstance(read("br, gzip", wire)[1], DecodeError)
+
+
+def test_every_coding_stands_over_every_other() -> None:
+    wire = TEXT
+    for coding in CODINGS:
+        wire = coded(coding, [wire])
+    assert read(", ".join(CODINGS), *bytewise(wire)) == (TEXT, None)
+
+
+def test_all_codings_of_a_message_must_end() -> None:
+    inner = gzip.compress(TEXT)
+    for wire in (brotli.compress(inner)[:-1], brotli.compress(inner[:-1]), brotli.compress(b"")):
+        came, error = read("gzip, br", wire)
+        assert TEXT.startswith(came)
+        assert isinstance(error, TruncatedError)
+
+
+@pytest.mark.parametrize("value", ["lzma", "gzip, compress", "gzip;q=1", "gzip br"])
+def test_an_unknown_coding_is_told(value: str) -> None:
+    with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, gzip, br, deflate"):
+        Decompressor(value)
+
+
+def test_codings_have_a_limit() -> None:
+    Decompressor(", ".join(["gzip"] * 5))
+    with pytest.raises(LimitError, match="6 content codings"):
+        Decompressor(", ".join(["gzip"] * 6))
+
+
+# ---- the end
+
+
+@foreign
+def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callable[[bytes], bytes]) -> None:
+    wire = compress(TEXT)
+    for length in range(1, len(wire)):
+        came, error = read(coding, wire[:length])
+        assert TEXT.startswith(came)
+        assert isinstance(error, TruncatedError)
+        assert error.bytes_seen == len(came)
+        assert f"behind {length} coded bytes" in str(error)
+
+
+@codings
+def test_every_cut_of_what_is_sent_is_told_and_gives_the_whole_pieces(coding: str) -> None:
+    compressor = Compressor(coding)
+    wire, ends = b"", []
+    for row in ROWS:
+        wire += compressor.piece(row)
+        ends.append(len(wire))
+    wire += compressor.finish()
+    for length in range(1, len(wire)):
+        came, error = read(coding, wire[:length])
+        assert isinstance(error, TruncatedError)
+        assert TEXT.startswith(came)
+        assert came.startswith(b"".join(ROWS[: sum(end <= length for end in ends)]))
+
+
+@codings
+def test_no_bytes_at_all_are_whole(coding: str) -> None:
+    assert read(coding) == (b"", None)
+    assert read(coding, b"", b"") == (b"", None)
+
+
+@pytest.mark.parametrize("pad", [b"", b"\0", b"\0" * 5000])
+def test_gzip_members_are_read_on_over_padding(pad: bytes) -> None:
+    wire = gzip.compress(TEXT) + pad + gzip.compress(b"") + gzip.compress(NOISE) + pad
+    assert read("gzip", wire) == (TEXT + NOISE, None)
+    assert read("gzip", *cut(wire, range(0, len(wire), 7))) == (TEXT + NOISE, None)
+    assert read("gzip", *bytewise(gzip.compress(TEXT) + pad + gzip.compress(b"a") + pad)) == (TEXT + b"a", None)
+
+
+def test_a_cut_inside_a_later_member_is_told() -> None:
+    first, second = gzip.compress(TEXT), gzip.compress(b"abc")
+    for length in range(1, len(second)):
+        came, error = read("gzip", first + second[:length])
+        assert came[: len(TEXT)] == TEXT
+        assert isinstance(error, TruncatedError)
+
+
+def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
+    wire = SKIPPABLE + zstd.compress(TEXT) + SKIPPABLE + zstd.compress(b"") + zstd.compress(NOISE) + SKIPPABLE
+    assert read("zstd", wire) == (TEXT + NOISE, None)
+    assert read("zstd", *cut(wire, range(0, len(wire), 7))) == (TEXT + NOISE, None)
+    assert read("zstd", *bytewise(SKIPPABLE + zstd.compress(b"a") + SKIPPABLE)) == (b"a", None)
+    for length in range(1, len(SKIPPABLE)):
+        assert isinstance(read("zstd", zstd.compress(b"a") + SKIPPABLE[:length])[1], TruncatedError)
+
+
+@foreign
+@pytest.mark.parametrize("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
+def test_garbage_behind_the_end_is_told(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
+    wire = compress(TEXT)
+    for pieces in ([wire, garbage], [*bytewise(wire), *bytewise(garbage)]):
+        came, error = read(coding, *pieces)
+        assert came == TEXT
+        assert type(error) is DecodeError
+    came, error = read(coding, wire + garbage)  # brotli keeps to itself what it made in the call that fails
+    assert TEXT.startswith(came) if coding == "br" else came == TEXT
+    assert type(error) is DecodeError
+
+
+@pytest.mark.parametrize(("coding", "wire"), [("br", brotli.compress(TEXT)), ("deflate", zlib.compress(TEXT))])
+def test_a_second_stream_is_garbage_where_the_coding_has_but_one(coding: str, wire: bytes) -> None:
+    assert type(read(coding, wire, wire)[1]) is DecodeError
+    assert type(read(coding, wire, b"\0")[1]) is DecodeError
+
+
+# ---- defects
+
+
+@foreign
+@given(data=st.data())
+def test_corrupt_bytes_give_only_our_errors(
+    coding: str, compress: Callable[[bytes], bytes], data: st.DataObject
+) -> None:
+    wire = bytearray(compress(TEXT))
+    for place in data.draw(st.lists(st.integers(0, len(wire) - 1), min_size=1, max_size=3)):
+        wire[place] ^= data.draw(st.integers(1, 255))
+    read(coding, bytes(wire))
+    read(coding, *cut(bytes(wire), data.draw(st.lists(st.integers(0, 10_000)))))
+
+
+@codings
+@given(wire=st.binary(min_size=1))
+def test_any_bytes_give_only_our_errors(coding: str, wire: bytes) -> None:
+    read(coding, wire)
+    read(coding, *bytewise(wire))
+
+
+def flipped(wire: bytes, place: int) -> bytes:
+    return wire[:place] + bytes([wire[place] ^ 0xFF]) + wire[place + 1 :]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(coding: str) -> None:
+    wire = coded(coding, ROWS * 20)
+    failed = 0
+    for place in range(0, len(wire), 53):
+        bad = flipped(wire, place)
+        came, error = read(coding, *bytewise(bad))
+        failed += bool(came) and error is not None
+        for pieces in ([bad], cut(bad, range(0, len(bad), 1000)), [bad[:place], bad[place:]]):
+            again, told = read(coding, *pieces)
+            assert again == came
+            assert str(told) == str(error)
+    assert failed > 30
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: str) -> None:
+    wire = coded(coding, ROWS * 20)
+    failed = 0
+    for place in range(0, len(wire), 53):
+        bad = flipped(wire, place)
+        came, error = read(coding, *bytewise(bad))
+        again, told = read(coding, bad)
+        assert came.startswith(again)
+        assert type(told) is type(error)
+        assert again.startswith(read(coding, bad[: max(place - 64, 0)])[0])
+        failed += bool(again) and type(error) is DecodeError
+    assert failed > 10
+
+
+def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
+    wire = gzip.compress(NOISE)
+    came, error = read("gzip", flipped(wire, len(wire) - 8))
+    assert came == NOISE
+    assert type(error) is DecodeError
+    assert error.byte_offset == len(NOISE)
+    assert "the bytes are not gzip: " in str(error)
+
+
+@pytest.mark.parametrize("literals", range(128, 260, 3))
+def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
+    # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
+    bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"
+    bits += "0" * (-len(bits) % 8)
+    wire = bytes(int(bits[start : start + 8][::-1], 2) for start in range(0, len(bits), 8))
+    for pieces in ([wire], bytewise(wire)):
+        came, error = read("deflate", *pieces)
+        assert came == bytes(literals + 254 * 258)
+        assert type(error) is DecodeError
+
+
+@codings
+def test_an_error_is_told_again(coding: str) -> None:
+    decompressor = Decompressor(coding)
+    with pytest.raises(DecodeError) as caught:
+        list(decompressor.feed(b"\xff" * 100))
+    with pytest.raises(DecodeError) as again:
+        list(decompressor.feed(coded(coding, [TEXT])))
+    assert again.value is caught.value
+    with pytest.raises(DecodeError) as last:
+        decompressor.finish()
+    assert last.value is caught.value
+
+
+def test_a_zstd_window_has_the_limit_of_its_rfc() -> None:
+    def framed(window_log: int) -> bytes:
+        engine = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): window_log})
+        return engine.compress(TEXT) + engine.flush()
+
+    assert read("zstd", framed(23)) == (TEXT, None)
+    came, error = read("zstd", framed(24))
+    assert (came, type(error)) == (b"", DecodeError)
+
+
+# ---- bombs
+
+
+def bomb(coding: str, size: int) -> bytes:
+    """Zeros, as small as they get."""
+    if coding == "br":
+        return bytes(brotli.compress(bytes(size), quality=9, lgwin=24))
+    return coded(coding, [bytes(size)])
+
+
+@codings
+def test_a_bomb_is_given_in_pieces_and_then_refused(coding: str) -> None:
+    wire = bomb(coding, 64 * MIB) + NOISE  # so that the ratio of the whole would be harmless
+    decompressor = Decompressor(coding, max_ratio=100)
+    tracemalloc.start()
+    try:
+        sizes, error = sizes_of(decompressor.feed(wire))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, LimitError)
+    assert "decompressed/wire ratio over 100: " in str(error)
+    assert max(sizes) <= 256 * 1024
+    assert MIB - 128 * 1024 < sum(sizes) < 8 * MIB
+    assert error.byte_offset == sum(sizes)
+    assert peak < MIB
+    with pytest.raises(LimitError):
+        decompressor.finish()
+
+
+@codings
+def test_a_ratio_without_limit_still_holds_little(coding: str) -> None:
+    wire = bomb(coding, 64 * MIB)
+    decompressor = Decompressor(coding, max_ratio=10**9)
+    tracemalloc.start()
+    try:
+        assert sum(map(len, decompressor.feed(wire))) == 64 * MIB
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    decompressor.finish()
+
+
+def test_a_bomb_between_two_codings_is_refused() -> None:
+    # Of empty members nothing comes, but 2 MB of them have to be read.
+    wire = brotli.compress(gzip.compress(b"") * 100_000)
+    decompressor = Decompressor("gzip, br")
+    with pytest.raises(LimitError, match="bytes of br"):
+        list(decompressor.feed(wire))
+
+
+def test_a_bomb_in_a_bomb_is_refused() -> None:
+    wire = gzip.compress(gzip.compress(bytes(256 * MIB)))
+    assert len(wire) < 1024
+    sizes, error = sizes_of(Decompressor("gzip, gzip").feed(wire))
+    assert sum(sizes) <= MAX_RATIO * len(wire)
+    assert isinstance(error, LimitError)
+
+
+@codings
+def test_highly_repetitive_data_below_the_ratio_passes(coding: str) -> None:
+    rows = b"".join(b'{"n": %d, "status": "ok", "name": "Tom"}\n' % (n % 100) for n in range(220_000))
+    wire = coded(coding, cut(rows, range(0, len(rows), 4096)))
+    assert len(rows) > 8 * MIB
+    assert len(rows) > 50 * len(wire)
+    assert read(coding, wire) == (rows, None)
+    assert read(coding, *cut(wire, range(0, len(wire), 100))) == (rows, None)
+
+
+@codings
+def test_any_ratio_passes_while_it_is_little(coding: str) -> None:
+    data = bytes(MIB)
+    decompressor = Decompressor(coding, max_ratio=1)
+    assert b"".join(decompressor.feed(bomb(coding, MIB))) == data
+    decompressor.finish()
+    with pytest.raises(LimitError):
+        list(Decompressor(coding, max_ratio=1, free_bytes=MIB - 1).feed(bomb(coding, MIB)))
