@@ -18,14 +18,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from chunkwise.client.resume_point import Start, key_of, position_behind, start_of, start_of_record
+from chunkwise.client.resume_point import key_of, position_behind
 from chunkwise.errors import DecodeError, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_media_type
 from chunkwise.formats.parsing.json_values import encode_value
-from chunkwise.server.item_ranges import LAST_EVENT_ID, Rest, rest_of
+from chunkwise.server.item_ranges import Rest, rest_of
 from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.transports.content_coding import CODINGS, codings_of
 from chunkwise.transports.negotiation import IDENTITY, negotiate, negotiate_coding, parse_accept, prefers
+from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo
 
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
@@ -103,26 +104,27 @@ def _go_on(head: RawRequestMessage, source: Resumable, format: Format) -> None:
         assert rest.status in (204, 400, 416), rest.status
         return
     got = list(rest.source)
-    if rest.status is None and not rest.ends_events:
-        assert (got, rest.first) == (_ITEMS, 0), f"all was answered, but {got!r} from {rest.first} on"
+    if not rest.partial and not rest.ends_events:
+        assert (got, rest.info.first) == (_ITEMS, 0), f"all was answered, but {got!r} from {rest.info.first} on"
         return
     assert hdrs.IF_RANGE not in head.headers or rest.ends_events or head.headers[hdrs.IF_RANGE].endswith('"v1"')
     assert rest.ends_events == (format.event_ids and LAST_EVENT_ID in head.headers)
     if not source.key:
-        assert got == _ITEMS[rest.first : rest.first + len(got)], f"{got!r} from {rest.first} on"
-    if rest.status == 206:
+        assert got == _ITEMS[rest.info.first : rest.info.first + len(got)], f"{got!r} from {rest.info.first} on"
+    if rest.partial:
         _told_alike(rest, got)
 
 
 def _told_alike(rest: Rest, got: list[Any]) -> None:
-    told = start_of(rest.headers)
-    assert told.first == rest.first
+    headers = rest.info.to_headers(partial=rest.partial)
+    told = RangeInfo.from_headers(headers)
+    assert told.first == rest.info.first
     assert told.ranges
-    first, last, total = rest.headers[hdrs.CONTENT_RANGE].removeprefix("items ").replace("/", "-").split("-")
-    assert int(first) == rest.first
-    assert last == "*" or int(last) >= rest.first
+    first, last, total = headers[hdrs.CONTENT_RANGE].removeprefix("items ").replace("/", "-").split("-")
+    assert int(first) == rest.info.first
+    assert last == "*" or int(last) >= rest.info.first
     assert last == "*" or total == "*" or int(last) < int(total)
-    assert last == "*" or len(got) <= int(last) - rest.first + 1
+    assert last == "*" or len(got) <= int(last) - rest.info.first + 1
 
 
 def fuzz_answer(raw: bytes) -> None:
@@ -131,20 +133,20 @@ def fuzz_answer(raw: bytes) -> None:
     if choice and choice[0] & 1:
         try:
             told = json.loads(raw[1:])
-            start = start_of_record(told) if isinstance(told, dict) else Start()
+            start = RangeInfo.from_record(told) if isinstance(told, dict) else RangeInfo()
         except (ValueError, RecursionError, DecodeError):
             return
     else:
         head = head_of(b"\n" + raw[1:])
         if head is None:
             return
-        start = start_of(head.headers)
+        start = RangeInfo.from_headers(head.headers)
     assert start.first >= 0
     assert all(isinstance(name, str) for name in start.key), start
     for last in (_ITEMS[3], {}, None, 3):
         position = position_behind(start.first + 1, key_of(last, start.key), start)
         if position is not None:
-            URL("http://x/").with_query(range=position.headers()[hdrs.RANGE])
+            URL("http://x/").with_query(range=position.to_headers()[hdrs.RANGE])
             assert not start.key or position.key, position
 
 

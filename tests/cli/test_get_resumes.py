@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chunkwise.cli.partial_file import PartialFile, Tracked
-from chunkwise.client.resume_point import Position, Start
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
 from tests.needs import needs_linux
@@ -298,11 +298,11 @@ async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
     async def lists() -> AsyncIterator[list[int]]:
         yield [1, 2]
 
-    tracked, start = Tracked(lists(), 0), Start(ranges=True)
+    tracked, start = Tracked(lists(), 0), RangeInfo(ranges=True)
     assert tracked.position(0, start) is None
     async for _ in tracked.lists():
         assert tracked.position(1, None) is None
-        assert tracked.position(1, start) == Position(1, None, {})
+        assert tracked.position(1, start) == ResumePoint(1, None, {})
 
 
 def test_a_part_that_somebody_takes_away_meanwhile_is_not_missed(tmp_path: Path) -> None:

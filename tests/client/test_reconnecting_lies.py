@@ -14,8 +14,8 @@ import chunkwise
 from chunkwise.client import reconnecting
 from chunkwise.client.answer import Answer
 from chunkwise.client.http import open_response, stream_of
-from chunkwise.client.resume_point import Position, Start
 from chunkwise.errors import StreamError
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
 
@@ -228,7 +228,7 @@ async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -
 
 @pytest.mark.parametrize("cut", [False, True])
 async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
-    position = Position(5, '"v1"', {})
+    position = ResumePoint(5, '"v1"', {})
     rest = [answer(lines(5, 7), part="5-9/10", whole=False)] * cut + [parts(9, 10)]
     async with (
         asyncio.timeout(GUARD_SECONDS),
@@ -243,7 +243,7 @@ async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
 
         policy = reconnecting.Policy(3, 30.0, restart=False)
         async with reconnecting.open_resuming(connect, "", policy, position) as stream:
-            assert stream.start == Start(5, True, '"v1"', (), total=10, last=9)
+            assert stream.start == RangeInfo(5, True, '"v1"', (), total=10, last=9)
             assert await read(stream) == ([*range(5, 10)], None)
             assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
     assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

@@ -12,16 +12,9 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from chunkwise.client.resume_point import (
-    Position,
-    Start,
-    asks_for_part,
-    key_of,
-    position_behind,
-    start_of,
-    start_of_record,
-)
+from chunkwise.client.resume_point import asks_for_part, key_of, position_behind
 from chunkwise.errors import DecodeError
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
 
 def test_headers_tell_where_an_answer_begins() -> None:
@@ -33,31 +26,33 @@ def test_headers_tell_where_an_answer_begins() -> None:
             "Items-Key": '["id", "b"]',
         }
     )
-    assert start_of(told) == Start(500, ranges=True, etag='"v1"', key=("id", "b"))
-    assert start_of({}) == Start(0, ranges=False, etag=None, key=())
-    assert start_of({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == Start()
+    assert RangeInfo.from_headers(told) == RangeInfo(500, ranges=True, etag='"v1"', key=("id", "b"))
+    assert RangeInfo.from_headers({}) == RangeInfo(0, ranges=False, etag=None, key=())
+    assert RangeInfo.from_headers({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == RangeInfo()
 
 
 def test_headers_tell_where_an_answer_ends_and_how_much_there_is() -> None:
-    assert start_of({"Content-Range": "items 5-9/10"}) == Start(5, last=9, total=10)
-    assert start_of({"Content-Range": "items 5-9/*"}) == Start(5, last=9)
+    assert RangeInfo.from_headers({"Content-Range": "items 5-9/10"}) == RangeInfo(5, last=9, total=10)
+    assert RangeInfo.from_headers({"Content-Range": "items 5-9/*"}) == RangeInfo(5, last=9)
 
 
 @pytest.mark.parametrize("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
 def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
-    assert start_of({"Content-Range": f"items {told}"}) == Start()
+    assert RangeInfo.from_headers({"Content-Range": f"items {told}"}) == RangeInfo()
 
 
 @pytest.mark.parametrize(
     "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
 )
 def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
-    assert start_of({"Accept-Ranges": "items", "Items-Key": key}) == Start(0, ranges=True)
+    assert RangeInfo.from_headers({"Accept-Ranges": "items", "Items-Key": key}) == RangeInfo(0, ranges=True)
 
 
 def test_a_start_record_tells_the_same() -> None:
-    assert start_of_record({"first": 5, "etag": "v1", "key": ["id"]}) == Start(5, ranges=True, etag='"v1"', key=("id",))
-    assert start_of_record({"first": 0, "etag": None, "key": []}) == Start(0, ranges=True)
+    assert RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]}) == RangeInfo(
+        5, ranges=True, etag='"v1"', key=("id",)
+    )
+    assert RangeInfo.from_record({"first": 0, "etag": None, "key": []}) == RangeInfo(0, ranges=True)
 
 
 @pytest.mark.parametrize(
@@ -75,21 +70,21 @@ def test_a_start_record_tells_the_same() -> None:
 )
 def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> None:
     with pytest.raises(DecodeError, match="expected one with first, etag and key"):
-        start_of_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
+        RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
 
 
 def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
-    start = Start(0, ranges=True, etag='"v1"', key=("id",))
-    assert position_behind(3, key_of({"id": 7, "a": 1}, ["id"]), start) == Position(3, '"v1"', {"id": 7})
+    start = RangeInfo(0, ranges=True, etag='"v1"', key=("id",))
+    assert position_behind(3, key_of({"id": 7, "a": 1}, ["id"]), start) == ResumePoint(3, '"v1"', {"id": 7})
     assert position_behind(3, {"id": 7}, start._replace(ranges=False)) is None
     for last in ({}, None, 3, "id", [1], object()):
         assert position_behind(3, key_of(last, ["id"]), start) is None
-    assert position_behind(3, key_of(object(), []), start._replace(key=())) == Position(3, '"v1"', {})
+    assert position_behind(3, key_of(object(), []), start._replace(key=())) == ResumePoint(3, '"v1"', {})
 
 
 def test_a_position_asks_for_the_rest_in_headers() -> None:
-    assert Position(3, None, {}).headers() == {"Range": "items=3-"}
-    assert Position(3, '"v1"', {"id": 7, "b": "é"}).headers() == {
+    assert ResumePoint(3, None, {}).to_headers() == {"Range": "items=3-"}
+    assert ResumePoint(3, '"v1"', {"id": 7, "b": "é"}).to_headers() == {
         "Range": "items=3-",
         "If-Range": '"v1"',
         "Items-After": '[7, "\\u00e9"]',

@@ -18,13 +18,13 @@ from chunkwise.cli.asked import check_names, interval_of, limit_of, paced
 from chunkwise.cli.publishing import VARY, Published, is_hidden
 from chunkwise.errors import DecodeError, PathNotFound, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_name
-from chunkwise.server.item_ranges import RANGE_PARAMETER, UNIT
 from chunkwise.server.respond import respond
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import file_source, read_file
 from chunkwise.sources.files.index import FileVersion
 from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.problems import problem_response
+from chunkwise.transports.range_headers import RANGE_PARAMETER, UNIT
 from chunkwise.transports.websocket_handshake import is_upgrade
 
 logger: logging.Logger = logging.getLogger("chunkwise")

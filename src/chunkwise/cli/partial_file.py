@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from chunkwise.client.resume_point import Position, Start, key_of, position_behind
+from chunkwise.client.resume_point import key_of, position_behind
 from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
 _WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twice
 
@@ -34,7 +35,7 @@ class _State(msgspec.Struct):
     """What stands in the state file: of which request, and how far it came."""
 
     request: dict[str, str]
-    position: Position
+    position: ResumePoint
     bytes: int
 
 
@@ -73,7 +74,7 @@ class PartialFile:
         return self._part.name
 
     @property
-    def position(self) -> Position | None:
+    def position(self) -> ResumePoint | None:
         """Where the download goes on; None for the beginning."""
         return self._state.position if self._state is not None else None
 
@@ -167,7 +168,7 @@ class PartialFile:
                 error.message += f"; to begin again, delete {self._part}"
             raise
 
-    def note(self, size: int, position: Position | None) -> None:
+    def note(self, size: int, position: ResumePoint | None) -> None:
         """Note that so many bytes of the file, which are written, are the items up to a position."""
         self._grown = True
         if not self._resumes or position is None:
@@ -222,7 +223,7 @@ class Tracked:
             self._passed.append((self._index, batch))
             yield batch
 
-    def position(self, items: int, start: Start | None) -> Position | None:
+    def position(self, items: int, start: RangeInfo | None) -> ResumePoint | None:
         """Return where a stream goes on behind so many items, which never get fewer; see `position_behind`."""
         while self._passed and self._passed[0][0] < items:
             self._passed.popleft()

@@ -24,7 +24,6 @@ from chunkwise.cli.databases import FAILURES, Database, is_unreachable, reason, 
 from chunkwise.cli.publishing import VARY
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS, by_name
-from chunkwise.server.item_ranges import RANGE_PARAMETER
 from chunkwise.server.respond import respond
 from chunkwise.sources import sql
 from chunkwise.sources.batches import Batches
@@ -32,6 +31,7 @@ from chunkwise.sources.resumable import Resumable, first_items, resumable
 from chunkwise.sources.sql.keys import Part
 from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.problems import problem_response
+from chunkwise.transports.range_headers import RANGE_PARAMETER
 
 _PARAMETERS = {"format", "interval", "limit", RANGE_PARAMETER}
 _EXAMPLES = {  # of what 1 is none

@@ -11,13 +11,13 @@ from typing import Any
 
 from aiohttp import ClientResponse
 
-from chunkwise.client.resume_point import Start
 from chunkwise.client.stream import Over, Stream
 from chunkwise.client.upload import ClosingPayload
 from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken, Inbound
 from chunkwise.formats.contract import Decoder
 from chunkwise.transports.http_body import is_empty
+from chunkwise.transports.range_headers import RangeInfo
 
 _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
 
@@ -46,7 +46,7 @@ class Answer(Inbound, Stream):
         *,
         empty: bool = False,
         upload: ClosingPayload | None = None,
-        start: Start | None = None,
+        start: RangeInfo | None = None,
     ) -> None:
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
         self._over = over

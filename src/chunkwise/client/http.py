@@ -13,7 +13,6 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, S
 from aiohttp.typedefs import StrOrURL
 
 from chunkwise.client.answer import Answer
-from chunkwise.client.resume_point import start_of
 from chunkwise.client.upload import ClosingPayload
 from chunkwise.errors import StalledError, TruncatedError
 from chunkwise.flow.inbound import Broken
@@ -23,6 +22,7 @@ from chunkwise.formats.paths import PathLike
 from chunkwise.transports.content_coding import CODINGS, MAX_RATIO, Decompressor, codings_of
 from chunkwise.transports.http_body import chunks_of, is_empty, is_framed
 from chunkwise.transports.problems import remote_error
+from chunkwise.transports.range_headers import RangeInfo
 from chunkwise.transports.reading import decoder_maker
 
 
@@ -123,7 +123,7 @@ def stream_of(
         chunks = _decompressed(chunks, codings, max_ratio, framed=framed)
     # Behind a gzip member or a zstd frame another might have come.
     ends_itself = bool(codings) and codings[-1] in ("br", "deflate")
-    start = start_of(response.headers)
+    start = RangeInfo.from_headers(response.headers)
     return Answer(
         response, chunks, make_decoder, lambda: framed or ends_itself, empty=empty, upload=upload, start=start
     )

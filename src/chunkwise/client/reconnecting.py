@@ -17,12 +17,12 @@ from aiohttp import ClientError
 
 from chunkwise.client.answer import Answer
 from chunkwise.client.connect_errors import why_no_connection
-from chunkwise.client.resume_point import Place, Position, Start, key_of, position_behind
+from chunkwise.client.resume_point import Place, key_of, position_behind
 from chunkwise.client.stream import Over, Stream
 from chunkwise.errors import DecodeError, PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import End
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.server.item_ranges import LAST_EVENT_ID
+from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo, ResumePoint
 
 _TRIES = 10
 _FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings nothing
@@ -56,7 +56,7 @@ async def open_resuming(
     connect: Connect,
     path: PathLike,
     policy: Policy,
-    position: Position | None = None,
+    position: ResumePoint | None = None,
     on_break: Callable[[StreamError], None] = _tell_nobody,
 ) -> AsyncIterator[ResumingStream]:
     """Ask for a stream, or for the rest of one; give what goes on with it until the ``async with`` ends.
@@ -69,7 +69,7 @@ async def open_resuming(
         on_break: called with what broke the stream before it is asked for again, once until a new item has come.
     """
     async with AsyncExitStack() as answers:  # each is closed before the next is asked for
-        first = await answers.enter_async_context(connect(position.headers() if position is not None else {}))
+        first = await answers.enter_async_context(connect(position.to_headers() if position is not None else {}))
         stream = ResumingStream(first, answers, connect, path, policy, position, on_break)
         try:
             yield stream
@@ -99,7 +99,7 @@ class ResumingStream(Stream):
         connect: Connect,
         path: PathLike,
         policy: Policy,
-        position: Position | None,
+        position: ResumePoint | None,
         on_break: Callable[[StreamError], None],
     ) -> None:
         super().__init__()
@@ -128,10 +128,10 @@ class ResumingStream(Stream):
         self._format_name: str | None = None
         self._position = position
         if position is None:
-            self._asked = Place({}, 0, Start())
+            self._asked = Place({}, 0, RangeInfo())
         else:
             self._given = self._items_before = self._records_before = position.items
-            self._asked = Place({}, position.items, Start(0, True, position.etag, tuple(position.key)))  # noqa: FBT003
+            self._asked = Place({}, position.items, RangeInfo(0, True, position.etag, tuple(position.key)))  # noqa: FBT003
 
     @property
     def over(self) -> Over:
@@ -144,7 +144,7 @@ class ResumingStream(Stream):
         return self._given
 
     @property
-    def start(self) -> Start | None:
+    def start(self) -> RangeInfo | None:
         """What is known of the beginning of the answer at hand."""
         return self._part.start
 
@@ -315,7 +315,7 @@ class ResumingStream(Stream):
             _Final: it is not.
         """
         self._asked = None
-        start, known = self._part.start or Start(), place.start
+        start, known = self._part.start or RangeInfo(), place.start
         if start.etag != known.etag and self._given and known.etag is not None:
             raise _Final(f"the items have changed meanwhile: the ETag was {known.etag}, now it is {start.etag}")
         begins_again = place.by_event and self._part.first_event_id == place.first_event_id != ""
@@ -339,7 +339,7 @@ class ResumingStream(Stream):
             known = self._position if self._position is not None and self._position.items == record else None
             behind = known or position_behind(record, self._key, start)
             if behind is not None:
-                return Place(behind.headers(), record, start)
+                return Place(behind.to_headers(), record, start)
         elif not start.ranges and self._policy.max_reconnects is not None and (last := self._last_event_id()):
             first = self._first_event_id = self._first_event_id or self._part.first_event_id
             return Place({LAST_EVENT_ID: last}, record or 0, start, by_event=True, first_event_id=first)
@@ -359,9 +359,9 @@ class ResumingStream(Stream):
         whole = self._part.whole_records
         return None if whole is None else self._records_before + whole
 
-    def _known_start(self) -> Start:
+    def _known_start(self) -> RangeInfo:
         # A WebSocket that broke before its first message has told nothing; what it was asked for is still known.
-        return self._part.start or (self._asked.start if self._asked is not None else Start())
+        return self._part.start or (self._asked.start if self._asked is not None else RangeInfo())
 
     def _why_not(self) -> str:
         start = self._known_start()

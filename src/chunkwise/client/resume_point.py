@@ -5,8 +5,6 @@ Must not know when they are sent, nor over what wire.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple
@@ -16,56 +14,11 @@ from aiohttp import hdrs
 from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
-from chunkwise.errors import DecodeError
 from chunkwise.formats.sse import value_of
-from chunkwise.server.item_ranges import ITEMS_AFTER, ITEMS_KEY, LAST_EVENT_ID, RANGE_PARAMETER, UNIT
+from chunkwise.transports.range_headers import LAST_EVENT_ID, RANGE_PARAMETER, UNIT, RangeInfo, ResumePoint
 
 _ABSENT = object()
 _EXACT_FLOATS = 2.0**53
-_names = msgspec.json.Decoder(list[str])
-
-
-class Start(NamedTuple):
-    """What an answer says of where it begins, and of how it could go on if it broke.
-
-    Attributes:
-        first: the index of its first item.
-        last: the index of its last item, where the server says so; it may be the last of a part only.
-        total: how many items there are in all, likewise.
-        ranges: whether the server gives the rest from any item on.
-        etag: the version of the items, without the mark of a weak one; None if the server does not tell.
-        key: the members of an item that tell its place; none if its index does.
-    """
-
-    first: int = 0
-    ranges: bool = False
-    etag: str | None = None
-    key: tuple[str, ...] = ()
-    last: int | None = None
-    total: int | None = None
-
-
-class Position(NamedTuple):
-    """Where a stream is to go on of which items came before, in another process, say.
-
-    Attributes:
-        items: how many came, all of them whole records of the stream.
-        etag: their version, if the server told it.
-        key: what tells the place of the last of them, where its index does not: names and values.
-    """
-
-    items: int
-    etag: str | None
-    key: dict[str, Any]
-
-    def headers(self) -> dict[str, str]:
-        """Return what asks for the rest."""
-        headers: dict[str, str] = {hdrs.RANGE: f"{UNIT}={self.items}-"}
-        if self.etag is not None:
-            headers[hdrs.IF_RANGE] = self.etag
-        if self.key:
-            headers[ITEMS_AFTER] = json.dumps(list(self.key.values()))
-        return headers
 
 
 class Place(NamedTuple):
@@ -81,12 +34,12 @@ class Place(NamedTuple):
 
     headers: Mapping[str, str]
     record: int
-    start: Start
+    start: RangeInfo
     by_event: bool = False
     first_event_id: str = ""
 
 
-def position_behind(items: int, key: Mapping[str, Any] | None, start: Start) -> Position | None:
+def position_behind(items: int, key: Mapping[str, Any] | None, start: RangeInfo) -> ResumePoint | None:
     """Return where a stream goes on behind so many items.
 
     Args:
@@ -97,7 +50,7 @@ def position_behind(items: int, key: Mapping[str, Any] | None, start: Start) -> 
     Returns:
         None if the stream cannot go on, as far as is known.
     """
-    return Position(items, start.etag, dict(key)) if start.ranges and key is not None else None
+    return ResumePoint(items, start.etag, dict(key)) if start.ranges and key is not None else None
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
@@ -133,35 +86,3 @@ def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str
     names = {name.lower() for name in headers}
     part = any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))
     return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})
-
-
-def start_of(headers: Mapping[str, str]) -> Start:
-    """Return what the headers of an answer say of where its items begin."""
-    told = re.match(
-        rf"{UNIT} ([0-9]{{1,15}})-(\*|[0-9]{{1,15}})/(\*|[0-9]{{1,15}})$", headers.get(hdrs.CONTENT_RANGE, "")
-    )
-    units = {unit.strip() for unit in headers.get(hdrs.ACCEPT_RANGES, "").lower().split(",")}
-    etag = headers.get(hdrs.ETAG)
-    try:
-        key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        key = ()  # what is no list of names tells no place: a server that has a key then begins again, and is seen to
-    first, last, total = (None if text == "*" else int(text) for text in told.groups()) if told else (0, None, None)
-    if last is not None and (last < (first or 0) or (total is not None and last >= total)):
-        first = last = total = None  # what cannot be says nothing (RFC 9110 §14.4)
-    return Start(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
-
-
-def start_of_record(told: Mapping[str, Any]) -> Start:
-    """Return the same of a start record.
-
-    Raises:
-        DecodeError: it is none.
-    """
-    first: Any = told.get("first")
-    etag: Any = told.get("etag")
-    key: Any = told.get("key")
-    good = type(first) is int and first >= 0 and isinstance(etag, str | None) and isinstance(key, list)
-    if not good or not all(isinstance(name, str) for name in key):
-        raise DecodeError(f"got the start record {str(told)[:80]!r}, expected one with first, etag and key")
-    return Start(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(key))

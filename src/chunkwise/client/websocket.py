@@ -25,14 +25,14 @@ from aiohttp.typedefs import StrOrURL
 
 from chunkwise.client.answer import Answer
 from chunkwise.client.http import no_answer, sending
-from chunkwise.client.resume_point import Start, asks_for_part, start_of_record
+from chunkwise.client.resume_point import asks_for_part
 from chunkwise.client.upload import ClosingPayload, failure_of
 from chunkwise.errors import DecodeError, RemoteError, TruncatedError
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
-from chunkwise.server.item_ranges import UNIT
 from chunkwise.transports.problems import retry_after_seconds
+from chunkwise.transports.range_headers import UNIT, RangeInfo
 from chunkwise.transports.tcp import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
 from chunkwise.transports.websocket_messages import SocketReceiver, lines_of, max_message_bytes, refusing
 
@@ -98,7 +98,7 @@ async def _begun(lines: AsyncIterator[bytes], answer: Callable[[], Answer]) -> A
         rest = data
         if first:
             told, rest = take_start(data)
-            answer().start = start_of_record(told) if told is not None else Start()
+            answer().start = RangeInfo.from_record(told) if told is not None else RangeInfo()
             first = False
         yield rest
 

@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from chunkwise.formats import Format
 from chunkwise.server.delivery import ClientGone
 from chunkwise.transports.content_coding import Compressor
-from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop, reset_when_closed
+from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class ChunkedWire:
@@ -114,8 +114,9 @@ class ChunkedWire:
                 await self.write(record)
             # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
             # case if the client has sent what nobody has read.
-            if self._request.version < (1, 1) or not self._request.content.at_eof():
-                await self._taken()
+            resets = self._request.version < (1, 1) or not self._request.content.at_eof()
+            if resets and self._watch is not None and not self.is_gone():
+                await self._watch.taken()
         finally:
             self.close()
 
@@ -159,10 +160,3 @@ class ChunkedWire:
             self._watch.end()
         if self._request.transport is not None and not self.is_gone():
             self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection
-
-    async def _taken(self) -> None:
-        """Wait until the client's kernel has all that was written, too: a reset would throw it away."""
-        watch = self._watch
-        # Nobody tells when it is taken: only asking helps.
-        while watch is not None and not self.is_gone() and watch.waiting():  # noqa: ASYNC110
-            await asyncio.sleep(POLL_SECONDS)

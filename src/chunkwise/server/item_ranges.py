@@ -16,33 +16,18 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 
 from chunkwise.errors import EncodeError, StreamError
 from chunkwise.formats import Format
-from chunkwise.formats.messages import start_record
 from chunkwise.formats.parsing.json_values import encode_value
 from chunkwise.sources.resumable import Resumable, WrongKey, first_items
 from chunkwise.transports.problems import problem_response
+from chunkwise.transports.range_headers import ITEMS_AFTER, LAST_EVENT_ID, RANGE_PARAMETER, UNIT, RangeInfo
 
 logger: logging.Logger = logging.getLogger("chunkwise")
-
-UNIT = "items"
-"""The range unit (RFC 9110 §14.1)."""
-
-ITEMS_KEY = "Items-Key"
-"""The members of an item that tell its place, as a JSON array of names."""
-
-ITEMS_AFTER = "Items-After"
-"""Their values in the last item that the client has, as a JSON array."""
-
-LAST_EVENT_ID = "Last-Event-ID"
-
-RANGE_PARAMETER = "range"
-"""Of a WebSocket's URL: a browser cannot give its handshake headers."""
 
 _RANGE = re.compile(rf"{UNIT}=([0-9]{{1,15}})-([0-9]{{1,15}})?")
 _EVENT_ID = re.compile(r"([0-9]{1,15})(?: (\[.*\]))?")
@@ -54,22 +39,18 @@ class Rest(NamedTuple):
 
     Attributes:
         source: of the items that are left.
-        first: the index of the first of them.
-        headers: that tell so.
-        after: the key of the item before it, as the client has sent it, if it did.
-        status: 206 if it is a part that was asked for by its range, or None.
-        start_record: that tells so to a client of a WebSocket, which cannot see the headers.
-        item_count: how many items it has to have, where that is known.
+        info: which they are, for the client.
+        after: the key of the item before the first, as the client has sent it, if it did.
+        partial: whether it is a range that the client asked for, which is sent with 206.
         ends_events: whether the client has asked for the events that it lacks, and is told by 204 if there are none.
+        item_count: how many items it has to have, where that is known.
     """
 
     source: Any
-    first: int
-    headers: Mapping[str, str]
+    info: RangeInfo
     after: Any = None
-    status: int | None = None
+    partial: bool = False
     ends_events: bool = False
-    start_record: bytes = b""
     item_count: int | None = None
 
 
@@ -90,12 +71,10 @@ def rest_of(
         format: what it is sent in.
         messages: whether each item is a message, which tells the strings of plain text apart.
     """
-    headers: dict[str, str] = {} if source.etag is None else {hdrs.ETAG: f'"{source.etag}"'}
+    etag = None if source.etag is None else f'"{source.etag}"'
     if format.plain_messages and not (source.lines or messages):
-        return Rest(source.start(), 0, headers, item_count=source.total)
-    headers[hdrs.ACCEPT_RANGES] = UNIT
-    if source.key:
-        headers[ITEMS_KEY] = json.dumps(source.key)
+        return Rest(source.start(), RangeInfo(etag=etag), item_count=source.total)
+    info = RangeInfo(0, ranges=True, etag=etag, key=tuple(source.key))
     events = format.event_ids and LAST_EVENT_ID in request.headers
     try:
         place = _event_place(request) if events else _range_place(request, source.etag)
@@ -107,8 +86,7 @@ def rest_of(
     except ValueError as error:
         return problem_response(400, f"{ITEMS_AFTER}: {error}")
     if place is None:
-        record = start_record(0, source.etag, source.key)
-        return Rest(source.start(), 0, headers, start_record=record, item_count=source.total)
+        return Rest(source.start(), info, item_count=source.total)
     if source.total is not None and (place.first > source.total or (events and place.first == source.total)):
         return web.Response(status=204) if events else _too_far(place, source.total)
     try:
@@ -119,16 +97,14 @@ def rest_of(
         return refusal
     count = _count(place, source.total)
     if events:
-        return Rest(rest, place.first, headers, place.after, ends_events=True, item_count=count)
+        return Rest(rest, info._replace(first=place.first), place.after, ends_events=True, item_count=count)
     last = place.last
     if last is not None:
         rest = first_items(rest, last - place.first + 1)
-    if source.total is not None:  # behind all of them there is no last
+    if source.total is not None:  # after all of them there is no last
         last = min(source.total - 1, source.total if last is None else last) if place.first < source.total else None
-    told = ("*" if last is None else last, "*" if source.total is None else source.total)
-    headers[hdrs.CONTENT_RANGE] = f"{UNIT} {place.first}-{told[0]}/{told[1]}"
-    record = start_record(place.first, source.etag, source.key)
-    return Rest(rest, place.first, headers, place.after, 206, start_record=record, item_count=count)
+    info = info._replace(first=place.first, last=last, total=source.total)
+    return Rest(rest, info, place.after, partial=True, item_count=count)
 
 
 def _too_far(place: _Place, total: int) -> web.Response:

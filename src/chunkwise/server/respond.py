@@ -36,6 +36,7 @@ from chunkwise.transports.negotiation import (
     prefers,
 )
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
+from chunkwise.transports.range_headers import RangeInfo
 from chunkwise.transports.websocket_handshake import check_origins, is_upgrade, may_open
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
@@ -146,7 +147,7 @@ async def respond(
     if upgrade and not may_open(request, origins):
         await discard(source)
         return problem_response(403, _OTHER_ORIGIN)
-    rest = Rest(source, 0, {})
+    rest = Rest(source, RangeInfo())
     key: Sequence[str] = ()
     if isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
         found = rest_of(request, source, chosen, messages=upgrade)
@@ -154,8 +155,8 @@ async def respond(
             return found
         rest, key = found, source.key
         headers = CIMultiDict(headers)  # which may hold a name twice
-        headers.update(rest.headers)
-        status = rest.status or status
+        headers.update(rest.info.to_headers(partial=rest.partial))
+        status = 206 if rest.partial else status
     wire: Wire
     if upgrade:
         stream = open_outbound(rest.source, LINES, count=rest.item_count)
@@ -166,7 +167,7 @@ async def respond(
             stream.wake,
             lambda: streams.stopping,
             plain=plain,
-            start=rest.start_record if hdrs.RANGE in request.headers else b"",
+            start=rest.info.to_record() if rest.info.ranges and hdrs.RANGE in request.headers else b"",
             compress=bool(compress),
             stall_seconds=stall_seconds,
         )
@@ -182,7 +183,7 @@ async def respond(
             await response.prepare(request)
             return response
         stream = open_outbound(
-            rest.source, chosen, stream_end=stream_end, first=rest.first, key=key, count=rest.item_count
+            rest.source, chosen, stream_end=stream_end, first=rest.info.first, key=key, count=rest.item_count
         )
         wire = ChunkedWire(request, response, chosen, None if coding == IDENTITY else coding, stall_seconds)
     if keepalive_seconds is None:

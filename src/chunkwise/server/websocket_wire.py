@@ -20,50 +20,20 @@ from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.server.delivery import ClientGone
 from chunkwise.server.websocket_frames import frame_bytes, text_frames
 from chunkwise.server.websocket_inbox import Inbox
-from chunkwise.transports.problems import request_key, upload_details
+from chunkwise.transports.problems import upload_details
 from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop
-from chunkwise.transports.websocket_messages import LOST, closing, complete_reason, refusing
-
-_WIRE = request_key("chunkwise.websocket_wire")
-_MAX_MESSAGE = request_key("chunkwise.max_message_bytes")
+from chunkwise.transports.websocket_messages import (
+    LOST,
+    MAX_MESSAGE_BYTES,
+    SERVER_WEBSOCKET,
+    closing,
+    complete_reason,
+    refusing,
+)
 
 _MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
 _MAX_PAUSE_SECONDS = 0.5
 _REFUSED_SECONDS = 1.0  # for a client that does harm to answer our close
-
-
-class RequestReceiver:
-    """The messages of the client whose handshake a request is, once that is answered; see `Receiver`.
-
-    Args:
-        request: the handshake.
-        max_bytes: what a message may have, if the handshake is not answered yet.
-    """
-
-    def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
-        request[_MAX_MESSAGE] = max(max_bytes, request.get(_MAX_MESSAGE, 0))
-        self._request = request
-
-    @property
-    def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
-        return self._wire().subprotocol
-
-    async def receive(self) -> WSMessage:
-        """See `Receiver.receive`."""
-        return await self._wire().receive(self)
-
-    def read_to_end(self) -> None:
-        """See `Receiver.read_to_end`."""
-        self._wire().read_to_end()
-
-    def _wire(self) -> WebSocketWire:
-        wire = self._request.get(_WIRE)
-        if not isinstance(wire, WebSocketWire):
-            # Mostly a client that opens a WebSocket where there is none.
-            msg = "no WebSocket here: only a handler that answers with respond() can read one, inside its source"
-            raise web.HTTPBadRequest(text=msg)
-        return wire
 
 
 class WebSocketWire:
@@ -109,14 +79,14 @@ class WebSocketWire:
         self._opening: asyncio.Task[None] | None = None
         self._packer = Packer("items")
         self._inbox = Inbox()
-        self._receiver: RequestReceiver | None = None
+        self._receiver: object = None
         self._is_deaf = is_deaf
         self._close_code: int | None = None
         self._last: WSMessage | None = None  # of the client, once it has left
         self._reading: asyncio.Task[None] | None = None
         self._writer: AbstractStreamWriter | None = None
         self._watch: StallWatch | None = None
-        request[_WIRE] = self
+        request[SERVER_WEBSOCKET] = self
 
     @property
     def stalled(self) -> bool:
@@ -150,7 +120,7 @@ class WebSocketWire:
             autoclose=False,  # a close that answers ours is not answered
             compress=self._compress,
             timeout=_REFUSED_SECONDS,
-            max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(_MAX_MESSAGE, 0)),
+            max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(MAX_MESSAGE_BYTES, 0)),
         )
         response.headers.update(self._headers)
         try:
@@ -303,7 +273,7 @@ class WebSocketWire:
         """Say that nobody reads any more: the client has sent all."""
         self._inbox.read_to_end()
 
-    async def receive(self, receiver: RequestReceiver) -> WSMessage:
+    async def receive(self, receiver: object) -> WSMessage:
         """Return the client's next message, at last its close.
 
         Args:

@@ -20,7 +20,6 @@ from chunkwise.formats.end_record import StreamEndDecoder
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.text import TextPieces
-from chunkwise.server.websocket_wire import RequestReceiver
 from chunkwise.transports.http_body import HTTP, Message, chunks_of, is_empty, is_framed
 from chunkwise.transports.negotiation import PREFERENCE_APPLIED, prefers
 from chunkwise.transports.problems import noted
@@ -28,6 +27,7 @@ from chunkwise.transports.websocket_handshake import is_upgrade
 from chunkwise.transports.websocket_messages import (
     WEBSOCKETS,
     Receiver,
+    RequestReceiver,
     SocketReceiver,
     WebSocket,
     is_plain,

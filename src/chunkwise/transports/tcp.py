@@ -106,6 +106,21 @@ class StallWatch:
             buffered = self._transport.get_write_buffer_size()
         return buffered + (unsent or 0)
 
+    async def taken(self, *, most_bytes: int = 0, seconds: float | None = None) -> bool:
+        """Wait until no more than so many bytes wait to be taken; return whether that is so.
+
+        It is not so where the connection closes first, or the seconds are over.
+        """
+        stop = None if seconds is None else monotonic() + seconds
+        pause = 0.001
+        # No event says when the other side has taken something: only asking helps.
+        while self.waiting() > most_bytes:
+            if self._transport.is_closing() or (stop is not None and monotonic() >= stop):
+                return False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, POLL_SECONDS)
+        return True
+
     def has_left(self) -> bool:
         """Whether the client has closed or reset the connection, also if nobody reads it."""
         events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always told

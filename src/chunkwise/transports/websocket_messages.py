@@ -21,7 +21,7 @@ from chunkwise.formats.end_record import StreamEndDecoder, complete_record
 from chunkwise.formats.messages import LINES, framing_of, holds_end, unpack
 from chunkwise.formats.ndjson import END_RECORD
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.transports.problems import GoingAway, details_of
+from chunkwise.transports.problems import GoingAway, details_of, request_key
 from chunkwise.transports.tcp import silent_seconds
 
 WebSocket = ClientWebSocketResponse | web.WebSocketResponse
@@ -34,6 +34,12 @@ LOST = WSMessage(WSMsgType.CLOSED, None, None)
 """What `Receiver.receive` gives of a connection that broke."""
 
 NO_BINARY = "got a binary message, expected text"
+
+SERVER_WEBSOCKET = request_key("chunkwise.server_websocket")
+"""Where a request keeps the `ServerWebSocket` that answers it."""
+
+MAX_MESSAGE_BYTES = request_key("chunkwise.max_message_bytes")
+"""Where a request keeps how large a message its readers want to take, until the handshake is answered."""
 
 _MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
 _COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
@@ -63,6 +69,20 @@ class Receiver(Protocol):
 
     def read_to_end(self) -> None:
         """Hear that the other side has sent all, and no more is wanted."""
+
+
+class ServerWebSocket(Protocol):
+    """The WebSocket that answers a request, as the readers of its client's messages see it."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """See `Receiver.subprotocol`."""
+
+    async def receive(self, receiver: object) -> WSMessage:
+        """Return the client's next message to the one receiver that may have them."""
+
+    def read_to_end(self) -> None:
+        """See `Receiver.read_to_end`."""
 
 
 class SocketReceiver:
@@ -116,6 +136,39 @@ class SocketReceiver:
         connection = self._websocket.get_extra_info("socket")
         silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
         return silent is None or silent >= self._idle_seconds
+
+
+class RequestReceiver:
+    """The messages of the client whose handshake a request is, once that is answered; see `Receiver`.
+
+    Args:
+        request: the handshake.
+        max_bytes: what a message may have, if the handshake is not answered yet.
+    """
+
+    def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
+        request[MAX_MESSAGE_BYTES] = max(max_bytes, request.get(MAX_MESSAGE_BYTES, 0))
+        self._request = request
+
+    @property
+    def subprotocol(self) -> str | None:
+        """See `Receiver.subprotocol`."""
+        return self._wire().subprotocol
+
+    async def receive(self) -> WSMessage:
+        """See `Receiver.receive`."""
+        return await self._wire().receive(self)
+
+    def read_to_end(self) -> None:
+        """See `Receiver.read_to_end`."""
+        self._wire().read_to_end()
+
+    def _wire(self) -> ServerWebSocket:
+        wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
+        if wire is None:  # mostly a client that opens a WebSocket where there is none
+            msg = "no WebSocket here: only a handler that answers with respond() can read one, inside its source"
+            raise web.HTTPBadRequest(text=msg)
+        return wire
 
 
 def is_plain(format: str | Format | None) -> bool:
