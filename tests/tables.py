@@ -1,0 +1,74 @@
+"""A table of cases -> one test, which runs every row and reports each one that fails."""
+
+import asyncio
+import itertools
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+ROWS_AT_ONCE = 8
+
+
+def cross(*columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return every combination of some columns' values, each under its names: ``{"json-gzip": (JSON, "gzip")}``."""
+    return {
+        "-".join(name for name, _ in row): tuple(value for _, value in row)
+        for row in itertools.product(*(column.items() for column in columns))
+    }
+
+
+def named(values: Iterable[Any]) -> dict[str, Any]:
+    """Return values under their own names, or their `repr` where they have none."""
+    table = {
+        str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in values
+    }
+    assert table, "a table without rows tests nothing"
+    return table
+
+
+def check_rows(rows: Mapping[str, Any], check: Callable[..., object]) -> None:
+    """Call a function with the values of each row (a tuple: its arguments); report all rows that fail."""
+    failures = {}
+    for name, row in rows.items():
+        try:
+            check(*_arguments(row))
+        except Exception as error:
+            failures[name] = error
+    _report(failures, len(rows))
+
+
+async def check_rows_async(
+    rows: Mapping[str, Any], check: Callable[..., Awaitable[object]], *, at_once: int = ROWS_AT_ONCE
+) -> None:
+    """Await a coroutine function with the values of each row, a few rows at a time; report all that fail."""
+    failures: dict[str, Exception] = {}
+    places = asyncio.Semaphore(at_once)
+
+    async def run(name: str, row: Any) -> None:
+        async with places:
+            try:
+                await check(*_arguments(row))
+            except Exception as error:
+                failures[name] = error
+
+    async with asyncio.TaskGroup() as group:
+        for name, row in rows.items():
+            group.create_task(run(name, row))
+    _report({name: failures[name] for name in rows if name in failures}, len(rows))
+
+
+def _arguments(row: Any) -> tuple[Any, ...]:
+    return row if type(row) is tuple else (row,)
+
+
+def _report(failures: Mapping[str, Exception], count: int) -> None:
+    assert count, "a table without rows tests nothing"
+    if failures:
+        told = "\n".join(f"--- {name}\n{_shown(error)}" for name, error in failures.items())
+        raise AssertionError(f"{len(failures)} of {count} rows fail:\n{told}")
+
+
+def _shown(error: Exception) -> str:
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/" in frame.filename]
+    where = [f"  {frame.filename}:{frame.lineno}: {frame.line}" for frame in places[-2:]]
+    return "\n".join([*where, f"  {type(error).__name__}: {error}"])
