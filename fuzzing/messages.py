@@ -22,7 +22,7 @@ from chunkwise.client.resume_point import key_of, position_behind
 from chunkwise.errors import DecodeError, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_media_type
 from chunkwise.formats.parsing.json_values import encode_value
-from chunkwise.server.item_ranges import Rest, rest_of
+from chunkwise.server.item_ranges import Selection, select_items
 from chunkwise.sources.resumable import Resumable, resumable
 from chunkwise.transports.content_coding import CODINGS, codings_of
 from chunkwise.transports.negotiation import IDENTITY, negotiate, negotiate_coding, parse_accept, prefers
@@ -98,8 +98,8 @@ def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
 
 
 def _go_on(head: RawRequestMessage, source: Resumable, format: Format) -> None:
-    request: Any = SimpleNamespace(headers=head.headers, query=head.url.query)
-    rest = rest_of(request, source, format)
+    request: Any = SimpleNamespace(headers=head.headers, query=head.url.query, method=hdrs.METH_GET)
+    rest = select_items(request, source, format)
     if isinstance(rest, web.Response):
         assert rest.status in (204, 400, 416), rest.status
         return
@@ -115,7 +115,7 @@ def _go_on(head: RawRequestMessage, source: Resumable, format: Format) -> None:
         _told_alike(rest, got)
 
 
-def _told_alike(rest: Rest, got: list[Any]) -> None:
+def _told_alike(rest: Selection, got: list[Any]) -> None:
     headers = rest.info.to_headers(partial=rest.partial)
     told = RangeInfo.from_headers(headers)
     assert told.first == rest.info.first

@@ -369,14 +369,14 @@ class Unread:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"headers": {"content-length": "4"}}, "headers name content-length"),  # a part of it would look whole
-        ({"headers": {"Transfer-Encoding": "identity"}}, "headers name Transfer-Encoding"),
+        ({"headers": {"content-length": "4"}}, "headers: got content-length"),  # a part of it would look whole
+        ({"headers": {"Transfer-Encoding": "identity"}}, "headers: got Transfer-Encoding"),
         ({"status": 101}, "status 101 has no content"),
         ({"status": 204}, "status 204 has no content"),
         ({"status": 304}, "status 304 has no content"),
-        ({"commit_after_seconds": -1}, "from 0 on, got -1"),
-        ({"keepalive_seconds": -1}, "from 0 on, got -1"),  # the loop would spin, and flood the client
-        ({"stall_seconds": -0.5}, "from 0 on, got -0.5"),
+        ({"commit_after_seconds": -1}, "must be >= 0 seconds, got -1"),
+        ({"keepalive_seconds": -1}, "must be >= 0 seconds, got -1"),  # the loop would spin, and flood the client
+        ({"stall_seconds": -0.5}, "must be >= 0 seconds, got -0.5"),
     ],
 )
 async def test_what_cannot_be_a_stream_is_the_handlers_error_and_closes_the_source(
@@ -484,5 +484,5 @@ async def test_a_silence_is_filled_after_as_many_seconds_as_were_given() -> None
 
 async def test_arguments_that_were_swapped_are_told() -> None:
     swapped: Any = respond
-    with pytest.raises(TypeError, match="request: got list, expected the handler's request, and behind it the source"):
+    with pytest.raises(TypeError, match="request: got list, expected the handler's request, followed by the source"):
         await swapped([1, 2], web.Request)

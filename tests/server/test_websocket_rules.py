@@ -10,6 +10,7 @@ from aiohttp import web
 
 import chunkwise
 from chunkwise import respond
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.frames import Framed, closing, frame, framed, handshake, opened
 from tests.transports.watched import client_of, watched
 from tests.transports.wire import streams
@@ -36,7 +37,7 @@ async def test_a_client_that_has_sent_more_than_anybody_reads_and_leaves_ends_th
         await peer.send(frame("1" * 1000) * 600)  # 600 KB
         await asyncio.sleep(0.2)
         getattr(peer.client, leaving)()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(GUARD_SECONDS):
             await closed.wait()
 
 

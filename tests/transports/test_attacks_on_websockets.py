@@ -16,6 +16,7 @@ from aiohttp import ClientSession, web
 
 from chunkwise import Outcome, StreamError, body, items, open_stream, respond, setup
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.flow.producing import GUARD_SECONDS
 from tests.server.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.frames import PING, TEXT, closing, frame, framed, handshake, opened
 from tests.transports.sockets_of_servers import Peer, server
@@ -134,7 +135,7 @@ async def ends_soon(handler: Any, *sent: bytes, leaving: str) -> None:
             await peer.send(closing(1001))
         else:
             peer.client.reset()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_SECONDS):
             assert (await it.outcome()).end == "client_gone"
 
 

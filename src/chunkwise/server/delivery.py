@@ -15,7 +15,7 @@ from aiohttp import web
 
 from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
-from chunkwise.server.item_ranges import refused_key
+from chunkwise.server.item_ranges import refuse_key
 from chunkwise.server.lifecycle import End, Outcome, Streams
 from chunkwise.transports.periodic_checks import ROUND_SECONDS, Rounds
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
@@ -36,15 +36,17 @@ class Wire(Protocol):
         status: of the answer.
         format: the name of the format that it carries.
         coding: the content coding that it applies, or None.
-        bytes_sent: bytes of the content handed over so far, after compression.
         committed: whether the answer has begun, if only to fail at once: nothing else can be answered then.
     """
 
     status: int
     format: str
     coding: str | None
-    bytes_sent: int
     committed: bool
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the content handed over so far, after compression."""
 
     @property
     def response(self) -> web.StreamResponse:
@@ -106,8 +108,11 @@ class Wire(Protocol):
     def abort(self) -> None:
         """Drop the connection."""
 
-    def is_gone(self) -> bool:
+    def has_left(self) -> bool:
         """Whether the client has left."""
+
+    def keeps_source_open(self) -> bool:
+        """Whether the source of a client that has left has still to be given what arrived from it."""
 
 
 class Delivery:
@@ -120,8 +125,8 @@ class Delivery:
         streams: those of the application, of which it will be one.
         commit_after_seconds: how long the wire's commit waits for the first item.
         keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
-        nothing: the status of an answer without content, instead of a stream that has no items, unless it has begun.
-        after: the key behind which a client wants the source to begin, see `refused_key`.
+        empty_status: the status of a response without content, which is sent if the stream has no items.
+        after: the key behind which a client wants the source to begin, see `refuse_key`.
 
     Attributes:
         request: see above.
@@ -136,7 +141,7 @@ class Delivery:
         *,
         commit_after_seconds: float,
         keepalive_seconds: float,
-        nothing: int | None = None,
+        empty_status: int | None = None,
         after: Any = None,
     ) -> None:
         self.request = request
@@ -145,7 +150,7 @@ class Delivery:
         self._streams = streams
         self._commit_after_seconds = commit_after_seconds
         self._keepalive_seconds = keepalive_seconds
-        self._nothing = nothing
+        self._empty_status = empty_status
         self._after = after
         self._stopping = False
         self._begins = True
@@ -153,7 +158,6 @@ class Delivery:
         self._written = self._begun
         self._items = 0
         self._first_item_seconds: float | None = None
-        self._rounds: Rounds | None = None
 
     def stop(self) -> None:
         """See `Running.stop`: the stream hears of it where it is looked after next, and may give an item until then."""
@@ -166,7 +170,7 @@ class Delivery:
 
     def look(self) -> None:
         """Wake the stream if there is something to do while it waits: aiohttp tells no handler that its client left."""
-        if self._stopping or self._wire.is_gone() or self._is_silent():
+        if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
 
     async def run(self) -> web.Response | None:
@@ -187,7 +191,7 @@ class Delivery:
             end = self._why_gone()
             self._wire.abort()  # what it has not taken would wait in vain
         except StreamError as error:
-            if self._wire.is_gone() and self._has_left_off(error):
+            if self._wire.has_left() and self._has_left_off(error):
                 end = self._why_gone()
                 self._wire.abort()
             else:
@@ -199,15 +203,14 @@ class Delivery:
         except BaseException as error:
             failure = error
             if not isinstance(error, Exception) and not _is_the_sources_own(error):
-                if self._wire.is_gone():
+                if self._wire.has_left():
                     end, failure = "client_gone", None
                 if self._wire.committed:
                     self._wire.close()
                 raise
             instead = await self._fail(error)
         finally:
-            if self._rounds is not None:
-                self._rounds.leave(self)
+            Rounds.of_loop().leave(self)
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
@@ -223,10 +226,10 @@ class Delivery:
                 ending = self._stopping and not stream.complete
                 if ending and not wire.committed:
                     raise GoingAway
-                if wire.is_gone():
+                if self._is_gone():
                     raise ClientGone
-                if self._begins and stream.complete and not stream.items_sent and self._nothing is not None:
-                    return web.Response(status=self._nothing)
+                if self._begins and stream.complete and not stream.items_sent and self._empty_status is not None:
+                    return web.Response(status=self._empty_status)
                 if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
                     if not data and waiting > 0 and not wire.committed:
@@ -257,14 +260,16 @@ class Delivery:
         self._written = monotonic()
         short = 0 < self._keepalive_seconds < ROUND_SECONDS
         self._stream.quiet_seconds = max(_MIN_SECONDS, self._keepalive_seconds) if short else None
-        self._rounds = Rounds.of_loop()
-        self._rounds.join(self)
+        Rounds.of_loop().join(self)
 
     def _count(self) -> None:
         """Count the items that are handed to the wire next."""
         self._items = self._stream.items_sent
         if self._first_item_seconds is None and (self._items > 0 or self._stream.in_item):
             self._first_item_seconds = monotonic() - self._begun
+
+    def _is_gone(self) -> bool:
+        return self._wire.has_left() and not self._wire.keeps_source_open()
 
     def _is_silent(self) -> bool:
         """Whether it is time to keep the connection alive."""
@@ -282,7 +287,7 @@ class Delivery:
 
     async def _fail(self, error: BaseException) -> web.Response | None:
         """Tell a failure: as an answer of its own, or in what was begun."""
-        if not self._wire.committed and (refusal := refused_key(error, self._after)) is not None:
+        if not self._wire.committed and (refusal := refuse_key(error, self._after)) is not None:
             return refusal
         where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
         broken_off = ": the answer is broken off" if self._wire.committed else ""

@@ -18,7 +18,7 @@ from chunkwise.transports.content_coding import Compressor
 from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
-class ChunkedWire:
+class HttpWire:
     """An answer and its connection; see `Wire`.
 
     Args:
@@ -70,7 +70,7 @@ class ChunkedWire:
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
-            if self.is_gone():
+            if self.has_left():
                 raise ClientGone from error
             raise  # of a signal that the application has put there
         if response.content_length is not None:
@@ -115,7 +115,7 @@ class ChunkedWire:
             # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
             # case if the client has sent what nobody has read.
             resets = self._request.version < (1, 1) or not self._request.content.at_eof()
-            if resets and self._watch is not None and not self.is_gone():
+            if resets and self._watch is not None and not self.has_left():
                 await self._watch.taken()
         finally:
             self.close()
@@ -139,16 +139,20 @@ class ChunkedWire:
         if self._request.transport is not None:
             drop(self._request.transport, self._socket)
 
-    def is_gone(self) -> bool:
-        """See `Wire.is_gone`."""
+    def has_left(self) -> bool:
+        """See `Wire.has_left`."""
         return self._transport is None or self._transport.is_closing()
+
+    def keeps_source_open(self) -> bool:
+        """See `Wire.keeps_source_open`."""
+        return False
 
     async def _writing(self, writing: Awaitable[None]) -> None:
         try:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        if self.is_gone():  # a connection that closes without an error ends the wait without one
+        if self.has_left():  # a connection that closes without an error ends the wait without one
             raise ClientGone
 
     async def _sent(self) -> None:
@@ -158,5 +162,5 @@ class ChunkedWire:
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
-        if self._request.transport is not None and not self.is_gone():
+        if self._request.transport is not None and not self.has_left():
             self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection

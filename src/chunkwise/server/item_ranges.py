@@ -1,14 +1,7 @@
-"""A request for the rest of a stream -> where its source starts, and the headers that tell so (RFC 9110 §14).
+"""A request and a resumable source -> the items that the request asks for, or the response that refuses it.
 
-Must not know any one format or source. ::
-
-    > Range: items=500-                        < 206, Content-Range: items 500-*/*
-    > If-Range: "v1"                           the rest, if the version is still that one; else all, with 200
-    > Items-After: [4711]                      where a key tells the place (Items-Key: ["id"]), and no index
-    > Last-Event-ID: 499                       of server-sent events; a client that has all gets 204
-
-Ranges of items are of what a source gives, whatever format and content coding it goes out in. So the version is
-compared without the mark of a weak ETag, which is for bytes.
+See `chunkwise.transports.range_headers` for the headers. A range counts the items of the source, whatever format and
+content coding they are sent in. So If-Range is compared without the weak mark of an ETag, which is about bytes.
 """
 
 from __future__ import annotations
@@ -34,123 +27,142 @@ _EVENT_ID = re.compile(r"([0-9]{1,15})(?: (\[.*\]))?")
 _MAX_KEY_CHARACTERS = 8192
 
 
-class Rest(NamedTuple):
-    """What is to be sent.
+class Selection(NamedTuple):
+    """The items of a source that a request asks for.
 
     Attributes:
-        source: of the items that are left.
-        info: which they are, for the client.
-        after: the key of the item before the first, as the client has sent it, if it did.
-        partial: whether it is a range that the client asked for, which is sent with 206.
-        ends_events: whether the client has asked for the events that it lacks, and is told by 204 if there are none.
-        item_count: how many items it has to have, where that is known.
+        source: a source of these items only.
+        info: which items they are.
+        after: the key that the client sent, of the item before the first; None if it sent none.
+        partial: whether the request asked for a range, which is sent with 206.
+        ends_events: whether an event stream continues, which ends with 204 if there are no more events.
+        item_count: how many items the selection has, if that is known.
+        key: the names of the key's members, which event ids have to hold.
     """
 
     source: Any
-    info: RangeInfo
+    info: RangeInfo = RangeInfo()
     after: Any = None
     partial: bool = False
     ends_events: bool = False
     item_count: int | None = None
+    key: tuple[str, ...] = ()
 
 
-class _Place(NamedTuple):
+class _Range(NamedTuple):
+    """The range of a request: from which item, to which (None for all), and after which key."""
+
     first: int
-    last: int | None = None  # the index of the last item that is wanted
-    after: Any = None  # the key of the item before
+    last: int | None = None
+    after: Any = None
 
 
-def rest_of(
-    request: web.BaseRequest, source: Resumable, format: Format, *, messages: bool = False
-) -> Rest | web.Response:
-    """Return the part of a source that a request asks for, or the answer that refuses it.
+def select_items(
+    request: web.BaseRequest, source: Any, format: Format, *, messages: bool = False
+) -> Selection | web.Response:
+    """Return the items that a request asks for, or the response that refuses it.
 
     Args:
         request: the request.
-        source: the source.
-        format: what it is sent in.
-        messages: whether each item is a message, which tells the strings of plain text apart.
+        source: the source; only GET and HEAD of a `Resumable` have ranges.
+        format: the format of the response.
+        messages: whether each item is a message of its own, which keeps the strings of plain text apart.
     """
-    etag = None if source.etag is None else f'"{source.etag}"'
+    if not (isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)):
+        return Selection(source)
+    info = RangeInfo(etag=None if source.etag is None else f'"{source.etag}"')
     if format.plain_messages and not (source.lines or messages):
-        return Rest(source.start(), RangeInfo(etag=etag), item_count=source.total)
-    info = RangeInfo(0, ranges=True, etag=etag, key=tuple(source.key))
+        return Selection(source.start(), info, item_count=source.total, key=source.key)
+    info = info._replace(ranges=True, key=source.key)
     events = format.event_ids and LAST_EVENT_ID in request.headers
     try:
-        place = _event_place(request) if events else _range_place(request, source.etag)
-        if place is not None and source.key and (place.first == 0) != (place.after is None):
-            place = None  # an index alone does not tell the place
-        if place is not None and place.after is not None and len(place.after) != len(source.key or place.after):
-            msg = f"got a key of {len(place.after)} values, expected {len(source.key)}: {', '.join(source.key)}"
-            raise ValueError(msg)
+        wanted = _event_range(request) if events else _item_range(request, source.etag)
+        wanted = _with_key(wanted, source.key)
     except ValueError as error:
         return problem_response(400, f"{ITEMS_AFTER}: {error}")
-    if place is None:
-        return Rest(source.start(), info, item_count=source.total)
-    if source.total is not None and (place.first > source.total or (events and place.first == source.total)):
-        return web.Response(status=204) if events else _too_far(place, source.total)
+    if wanted is None:
+        return Selection(source.start(), info, item_count=source.total, key=source.key)
+    if source.total is not None and (wanted.first > source.total or (events and wanted.first == source.total)):
+        return web.Response(status=204) if events else _out_of_range(wanted, source.total)
     try:
-        rest = source.start(place.first, place.after)
+        selected = source.start(wanted.first, wanted.after)
     except (ValueError, TypeError) as error:
-        if (refusal := refused_key(error, place.after)) is None:
+        if (refusal := refuse_key(error, wanted.after)) is None:
             raise
         return refusal
-    count = _count(place, source.total)
+    whole = Selection(selected, info._replace(first=wanted.first), wanted.after, key=source.key)
+    stop = source.total
     if events:
-        return Rest(rest, info._replace(first=place.first), place.after, ends_events=True, item_count=count)
-    last = place.last
-    if last is not None:
-        rest = first_items(rest, last - place.first + 1)
-    if source.total is not None:  # after all of them there is no last
-        last = min(source.total - 1, source.total if last is None else last) if place.first < source.total else None
-    info = info._replace(first=place.first, last=last, total=source.total)
-    return Rest(rest, info, place.after, partial=True, item_count=count)
+        return whole._replace(ends_events=True, item_count=None if stop is None else stop - wanted.first)
+    if wanted.last is not None:
+        selected = first_items(selected, wanted.last + 1 - wanted.first)
+        stop = None if stop is None else min(stop, wanted.last + 1)
+    last = wanted.last if stop is None else stop - 1
+    if source.total is not None and wanted.first >= source.total:
+        last = None  # there is no last item: the selection is empty
+    return whole._replace(
+        source=selected,
+        info=whole.info._replace(last=last, total=source.total),
+        partial=True,
+        item_count=None if stop is None else max(0, stop - wanted.first),
+    )
 
 
-def _too_far(place: _Place, total: int) -> web.Response:
-    refusal = problem_response(416, f"there are {total} items, got {UNIT}={place.first}-")
+def refuse_key(error: BaseException, after: Any) -> web.Response | None:
+    """Return the response to a key that the source refuses; None if the error is about anything else.
+
+    Args:
+        error: the exception of the factory, or of its source before the first item.
+        after: the key that the factory was called with, if a client sent one.
+    """
+    if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
+        return None
+    logger.info("the source refused the key %r", after, exc_info=error)
+    reason = (
+        error if isinstance(error, WrongKey) else f"got {json.dumps(after)[:80]}, which is not a key of this source"
+    )
+    return problem_response(400, f"{ITEMS_AFTER}: {reason}")
+
+
+def _out_of_range(wanted: _Range, total: int) -> web.Response:
+    refusal = problem_response(416, f"there are {total} items, got {UNIT}={wanted.first}-")
     refusal.headers[hdrs.CONTENT_RANGE] = f"{UNIT} */{total}"
     return refusal
 
 
-def refused_key(error: BaseException, after: Any) -> web.Response | None:
-    """Return the answer for a failure that says that a client's key is none; None for any other failure.
-
-    Args:
-        error: what the factory has raised, or what it gave, before its first item.
-        after: the key that it was called with, if a client has sent one.
-    """
-    if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
-        return None
-    logger.info("the source has refused the key %r", after, exc_info=error)
-    told = error if isinstance(error, WrongKey) else f"got {json.dumps(after)[:80]}, which is no key of this source"
-    return problem_response(400, f"{ITEMS_AFTER}: {told}")
-
-
-def _count(place: _Place, total: int | None) -> int | None:
-    if total is None:
-        return None
-    return max(0, min(total, total if place.last is None else place.last + 1) - place.first)
-
-
-def _range_place(request: web.BaseRequest, etag: str | None) -> _Place | None:
-    """Return what the Range header asks for; None for all (RFC 9110 §14.2: a range that is none is passed over)."""
-    asked = request.headers.get(hdrs.RANGE) or request.query.get(RANGE_PARAMETER, "")
-    found = _RANGE.fullmatch(asked.strip())
+def _item_range(request: web.BaseRequest, etag: str | None) -> _Range | None:
+    """Return the range of the Range header; None for all items (RFC 9110 §14.2: a malformed range is ignored)."""
+    value = request.headers.get(hdrs.RANGE) or request.query.get(RANGE_PARAMETER, "")
+    found = _RANGE.fullmatch(value.strip())
     if found is None or not _is_current(request, etag):
         return None
     first, last = int(found[1]), int(found[2]) if found[2] else None
     if last is not None and last < first:
         return None
     after = request.headers.get(ITEMS_AFTER)
-    return _Place(first, last, None if after is None else _key(after))
+    return _Range(first, last, None if after is None else _key(after))
 
 
-def _event_place(request: web.BaseRequest) -> _Place | None:
+def _event_range(request: web.BaseRequest) -> _Range | None:
+    """Return the range after the event of the Last-Event-ID header; None for all events."""
     found = _EVENT_ID.fullmatch(request.headers[LAST_EVENT_ID].strip())
     if found is None:
         return None
-    return _Place(int(found[1]) + 1, None, _key(found[2]) if found[2] else None)
+    return _Range(int(found[1]) + 1, None, _key(found[2]) if found[2] else None)
+
+
+def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
+    """Return the range if its key fits the source; None for all items, where an index alone is no position.
+
+    Raises:
+        ValueError: the key has another number of values.
+    """
+    if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
+        return None
+    if names and wanted.after is not None and len(wanted.after) != len(names):
+        msg = f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}"
+        raise ValueError(msg)
+    return wanted
 
 
 def _is_current(request: web.BaseRequest, etag: str | None) -> bool:
@@ -165,7 +177,7 @@ def _key(text: str) -> Any:
         raise ValueError(msg)
     try:
         key = json.loads(text)
-        encode_value(key)  # NaN, what is beyond a float and lone surrogates are no JSON, though Python reads them
+        encode_value(key)  # Python reads NaN, huge numbers and lone surrogates, which are not JSON
     except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):

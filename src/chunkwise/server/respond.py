@@ -1,7 +1,4 @@
-"""A source and a request -> the answer that fits both: its format, its content coding, its headers.
-
-Must not know any one format: what it needs of them is data in `Format`.
-"""
+"""A request and a source of items -> the streamed response: format, coding, range and transport are chosen here."""
 
 from __future__ import annotations
 
@@ -9,48 +6,39 @@ import functools
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from chunkwise.flow.document import discard
-from chunkwise.flow.outbound import is_stream, open_outbound
+from chunkwise.flow.outbound import Outbound, is_stream, open_outbound
 from chunkwise.formats import Format
 from chunkwise.formats.contract import STREAM_END
 from chunkwise.formats.messages import LINES
 from chunkwise.server.delivery import Delivery, Wire
-from chunkwise.server.http_wire import ChunkedWire
-from chunkwise.server.item_ranges import Rest, rest_of
+from chunkwise.server.http_wire import HttpWire
+from chunkwise.server.item_ranges import Selection, select_items
 from chunkwise.server.lifecycle import streams_of
 from chunkwise.server.response_headers import stream_response
-from chunkwise.server.websocket_wire import WebSocketWire
-from chunkwise.sources.resumable import Resumable
+from chunkwise.server.websocket_wire import WebSocketOptions, WebSocketWire
 from chunkwise.transports.content_coding import CODINGS
-from chunkwise.transports.negotiation import (
-    IDENTITY,
-    FormatChoice,
-    negotiate,
-    negotiate_coding,
-    offered,
-    prefers,
-)
+from chunkwise.transports.negotiation import IDENTITY, FormatChoice, negotiate, negotiate_coding, offered, prefers
 from chunkwise.transports.problems import GoingAway, problem_of, problem_response
-from chunkwise.transports.range_headers import RangeInfo
 from chunkwise.transports.websocket_handshake import check_origins, is_upgrade, may_open
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
 
 _NO_RESET = (
-    "over a Unix socket, an answer under HTTP/1.0 cannot be told from one that was cut: let the proxy speak HTTP/1.1 "
+    "over a Unix socket, a response under HTTP/1.0 looks the same as one that was cut: let the proxy speak HTTP/1.1 "
     "(nginx: proxy_http_version 1.1), or ask for JSON"
 )
 
 _OTHER_ORIGIN = "pages of this origin may not open a WebSocket here: respond(..., origins=[...]) names those that may"
 
 KEEPALIVE_SECONDS = 15.0
-"""Silence after which JSON and server-sent events are kept alive: proxies give up after 60 seconds, as a rule."""
+"""The default silence after which JSON, server-sent events and WebSockets are kept alive: many proxies wait for 60."""
 
 
 class StreamOptions(TypedDict, total=False):
@@ -80,125 +68,215 @@ async def respond(
 ) -> web.StreamResponse:
     """Answer a request with a stream of items; return the response, as an aiohttp handler does.
 
-    A WebSocket's handshake is answered by a WebSocket: an item a message, as JSON text, or as plain text in the format
-    text; a client that offers the subprotocol ``chunkwise.ndjson`` gets any number of items in a message, each in a
-    line. What such a client sends is read by `items(request)` inside the source, as it is of any other request.
+    Ready items are sent as soon as the source has to wait. A slow reader slows the source down. A source that fails
+    before its first item results in an ordinary error response (RFC 9457). If it fails later, the connection is closed
+    without the last chunk, so that no client can take the response for a whole one. Clients that ask for it
+    (``Prefer: stream-end``) get a last record with the number of items or the problem. When the client leaves, the
+    source is closed within a second.
 
-    What the source has ready is sent the moment that it has to wait; a slow reader slows the source down. A source that
-    fails before its first item gives an ordinary error answer (RFC 9457); one that fails later gives an answer which no
-    client can take for a whole one, since its connection is closed without the last chunk. A client that asks for it
-    (``Prefer: stream-end``) gets a last record with the count of items, or with the problem; a WebSocket is closed with
-    1000 and ``complete; items=N``, or with 1011 and the problem's title. When the client leaves, the source is closed
-    within a second.
+    A WebSocket's handshake is answered with a WebSocket: each message is one item, as JSON or, in the format text, as
+    plain text. A client that offers the subprotocol ``chunkwise.ndjson`` gets messages of many items, one per line.
+    The source can read the client's messages with `items(request)`; what arrived before the client left is read first,
+    then the source is closed. The WebSocket is closed with 1000 and ``complete; items=N``, or with 1011 and the title
+    of the problem.
 
     Args:
-        request: the request; HEAD is answered without running the source.
-        source: an async iterable of items; a sync iterable (run in a thread of its own); `Batches` of either, for lists
-            of items; `resumable`, of which a client can ask for the rest; or one value, as a rule a dict: a document,
-            which may hold iterables and awaitables at any depth, and is written in its own order. What a source has
-            given it must not change any more: items are encoded many at a time.
-        format: a name from `FORMATS`, a list of them for the client to choose from by its Accept header, or None for
-            all.
-        status: of an answer that goes well; a WebSocket has none.
-        headers: more headers; a ``Cache-Control`` is joined with ours. A strong ``ETag`` becomes a weak one where there
-            are answers of other bytes under it: in another format, or compressed.
-        compress: whether to apply the content coding that the client likes best (zstd, gzip, br, deflate), or over a
-            WebSocket permessage-deflate (RFC 7692); by default only the former. Leave it off where an answer holds a
-            secret beside what a stranger has sent: its length tells of both.
+        request: the request. HEAD is answered without running the source.
+        source: an async iterable of items; a sync iterable (run in a thread); `Batches` of either, for lists of items;
+            a `resumable`, whose clients can ask for a range; or one value, usually a dict: a document, which may hold
+            iterables and awaitables at any depth, and is written in order. Do not change items after you yield them:
+            many are encoded at a time.
+        format: a name from `FORMATS`; a list of names, from which the client chooses by its Accept header; or None for
+            all formats.
+        status: the status of a successful response; a WebSocket has none.
+        headers: more headers. A ``Cache-Control`` is joined with ours. A strong ``ETag`` becomes a weak one if other
+            bytes are sent under it, in another format or compressed.
+        compress: whether to apply the content coding that the client prefers (zstd, gzip, br, deflate), or
+            permessage-deflate over a WebSocket (RFC 7692). By default only the former. Leave it off if a response holds
+            both a secret and data from somebody else: its length gives hints about both.
         commit_after_seconds: how long the status line waits for the first item.
-        keepalive_seconds: after how much silence bytes are sent that mean nothing in the format (white space, a
-            comment), so that proxies do not take a slow source for a dead one. By default 15 in JSON, server-sent
-            events and over a WebSocket (a ping), never in the others; 0 for never. CSV and text have no such bytes.
-        stall_seconds: how long a client may take nothing while something waits for it before it is cut off; 0 for
-            ever. TCP tells what a client takes in steps of some 64 KiB, so that a limit of a few seconds may cut off
-            one that is only slow.
-        origins: which other origins' pages may open a WebSocket (``"https://example.com"``), or ``"*"``. A browser lets
-            any page do that, with the user's cookies; by default only those of the request's own host may, all others
-            are refused with 403. Who is no browser names no origin, and may.
+        keepalive_seconds: the silence after which bytes without a meaning are sent (white space, a comment, a ping), so
+            that proxies do not close the connection; 0 for never. By default 15 in JSON, server-sent events and
+            WebSockets, and never in the others. CSV and text have no such bytes.
+        stall_seconds: how long a client may take nothing while data waits for it, before it is cut off; 0 for no limit.
+            TCP reports progress in steps of about 64 KiB: with a limit of a few seconds, slow clients are cut off too.
+        origins: the other origins whose pages may open a WebSocket (``"https://example.com"``), or ``"*"``. Browsers
+            let any page do that, with the user's cookies. By default only pages of the request's own host may; others
+            get 403. Clients other than browsers send no Origin header and are allowed.
 
     Raises:
-        UnknownFormat: ``format`` names none.
-        ValueError: the status allows no content, the headers tell a length, the source is a generator that is spent, or
-            one of the origins is none.
-        TypeError: the source is a function, or the request is none.
+        UnknownFormat: there is no format of this name.
+        ValueError: the status has no content, the headers have a length, a timeout is negative, the source is a
+            generator that has ended, or an origin is malformed.
+        TypeError: the source is a function, or the request is not a request.
     """
     if not isinstance(request, web.BaseRequest):
-        msg = f"request: got {type(request).__name__}, expected the handler's request, and behind it the source"
+        msg = f"request: got {type(request).__name__}, expected the handler's request, followed by the source"
         raise TypeError(msg)
     headers = headers or {}
-    streams = streams_of(request)
+    waits = _Waits(commit_after_seconds, keepalive_seconds, stall_seconds)
     check_origins(origins)
-    await _check(source, status, headers, (commit_after_seconds, keepalive_seconds or 0, stall_seconds))
-    formats = offered(format)
-    if not is_stream(source):
-        formats = [row for row in formats if row.documents] or formats
-    negotiated = not isinstance(format, (str, Format))
-    chosen = negotiate(_values(request, hdrs.ACCEPT), formats) if negotiated else formats[0]
-    upgrade = is_upgrade(request)
-    coded = compress is not False and not upgrade and hdrs.CONTENT_ENCODING not in {name.title() for name in headers}
-    coding = negotiate_coding(_values(request, hdrs.ACCEPT_ENCODING), CODINGS) if coded else IDENTITY
-    if streams.stopping or chosen is None or coding is None:
+    await _check(source, status, headers, waits)
+    negotiated = _negotiate(request, source, format, headers, compress=compress, origins=origins)
+    if isinstance(negotiated, web.Response):
         await discard(source)
-        if streams.stopping:
-            return problem_of(GoingAway())
-        if chosen is None:
-            return _refusal(request, hdrs.ACCEPT, [row.media_types[0] for row in formats])
-        return _refusal(request, hdrs.ACCEPT_ENCODING, [*CODINGS, IDENTITY])
-    if upgrade and not may_open(request, origins):
-        await discard(source)
-        return problem_response(403, _OTHER_ORIGIN)
-    rest = Rest(source, RangeInfo())
-    key: Sequence[str] = ()
-    if isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
-        found = rest_of(request, source, chosen, messages=upgrade)
-        if isinstance(found, web.Response):
-            return found
-        rest, key = found, source.key
-        headers = CIMultiDict(headers)  # which may hold a name twice
-        headers.update(rest.info.to_headers(partial=rest.partial))
-        status = 206 if rest.partial else status
-    wire: Wire
-    if upgrade:
-        stream = open_outbound(rest.source, LINES, count=rest.item_count)
-        plain = chosen.plain_messages
-        wire = WebSocketWire(
-            request,
-            headers,
-            stream.wake,
-            lambda: streams.stopping,
-            plain=plain,
-            start=rest.info.to_record() if rest.info.ranges and hdrs.RANGE in request.headers else b"",
-            compress=bool(compress),
-            stall_seconds=stall_seconds,
-        )
+        return negotiated
+    selection = select_items(request, source, negotiated.format, messages=negotiated.websocket)
+    if isinstance(selection, web.Response):
+        return selection
+    headers = CIMultiDict(headers)  # which may hold a name twice
+    headers.update(selection.info.to_headers(partial=selection.partial))
+    if negotiated.websocket:
+        wire, stream = _open_websocket(request, selection, negotiated, headers, waits, compress=bool(compress))
     else:
-        stream_end = chosen.end_record is not None and prefers(_values(request, "Prefer"), STREAM_END)
-        if request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
-            await discard(rest.source)
-            return problem_response(505, _NO_RESET)
-        varies = [*[hdrs.ACCEPT] * negotiated, *[hdrs.ACCEPT_ENCODING] * coded, *["Prefer"] * bool(chosen.end_record)]
-        response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
-        if request.method == hdrs.METH_HEAD:
-            await discard(rest.source)
-            await response.prepare(request)
-            return response
-        stream = open_outbound(
-            rest.source, chosen, stream_end=stream_end, first=rest.info.first, key=key, count=rest.item_count
-        )
-        wire = ChunkedWire(request, response, chosen, None if coding == IDENTITY else coding, stall_seconds)
-    if keepalive_seconds is None:
-        keepalive_seconds = KEEPALIVE_SECONDS if upgrade or chosen.keepalive_by_default else 0
+        opened = await _open_http(request, selection, negotiated, 206 if selection.partial else status, headers, waits)
+        if isinstance(opened, web.StreamResponse):
+            return opened
+        wire, stream = opened
     delivery = Delivery(
         request,
         wire,
         stream,
-        streams,
+        streams_of(request),
         commit_after_seconds=commit_after_seconds,
-        keepalive_seconds=keepalive_seconds if upgrade or chosen.keepalive is not None else 0,
-        nothing=204 if rest.ends_events else None,
-        after=rest.after,
+        keepalive_seconds=_keepalive_seconds(negotiated, waits),
+        empty_status=204 if selection.ends_events else None,
+        after=selection.after,
     )
     return await delivery.run() or wire.response
+
+
+class _Waits(NamedTuple):
+    """The time limits of `respond`."""
+
+    commit_after_seconds: float
+    keepalive_seconds: float | None
+    stall_seconds: float
+
+
+class _Negotiated(NamedTuple):
+    """What the request and the handler agree on.
+
+    Attributes:
+        format: the format of the response.
+        coding: its content coding, or `IDENTITY`.
+        websocket: whether the request opens a WebSocket.
+        stream_end: whether the client asked for an end record, and the format has one.
+        varies: the request headers that decided.
+    """
+
+    format: Format
+    coding: str
+    websocket: bool
+    stream_end: bool
+    varies: Sequence[str]
+
+
+async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:
+    """Raise ValueError for arguments that no stream can have, and close the source."""
+    lengths = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
+    shortest = min(seconds or 0 for seconds in waits)
+    msg = ""
+    if lengths:
+        msg = f"headers: got {lengths[0]}, but the length of a stream is not known: leave it out"
+    elif status < 200 or status in (204, 205, 304):
+        msg = f"status {status} has no content (RFC 9110 §15), so it cannot answer with a stream"
+    elif shortest < 0:
+        msg = f"timeouts must be >= 0 seconds, got {shortest}"
+    if msg:
+        await discard(source)
+        raise ValueError(msg)
+
+
+def _negotiate(
+    request: web.BaseRequest,
+    source: Any,
+    format: FormatChoice,
+    headers: Mapping[str, str],
+    *,
+    compress: bool | None,
+    origins: Sequence[str],
+) -> _Negotiated | web.Response:
+    """Return what request and handler agree on, or the response that refuses the request."""
+    formats = offered(format)
+    if not is_stream(source):
+        formats = [row for row in formats if row.documents] or formats
+    negotiable = not isinstance(format, (str, Format))
+    chosen = negotiate(_values(request, hdrs.ACCEPT), formats) if negotiable else formats[0]
+    websocket = is_upgrade(request)
+    coded = compress is not False and not websocket and hdrs.CONTENT_ENCODING not in {name.title() for name in headers}
+    coding = negotiate_coding(_values(request, hdrs.ACCEPT_ENCODING), CODINGS) if coded else IDENTITY
+    if streams_of(request).stopping:
+        return problem_of(GoingAway())
+    if chosen is None:
+        return _refusal(request, hdrs.ACCEPT, [row.media_types[0] for row in formats])
+    if coding is None:
+        return _refusal(request, hdrs.ACCEPT_ENCODING, [*CODINGS, IDENTITY])
+    if websocket and not may_open(request, origins):
+        return problem_response(403, _OTHER_ORIGIN)
+    stream_end = chosen.end_record is not None and prefers(_values(request, "Prefer"), STREAM_END)
+    if not websocket and request.version < (1, 1) and not (chosen.proves_end or stream_end) and _is_unix(request):
+        return problem_response(505, _NO_RESET)
+    varies = [*[hdrs.ACCEPT] * negotiable, *[hdrs.ACCEPT_ENCODING] * coded, *["Prefer"] * bool(chosen.end_record)]
+    return _Negotiated(chosen, coding, websocket, stream_end, varies)
+
+
+def _open_websocket(
+    request: web.BaseRequest,
+    selection: Selection,
+    negotiated: _Negotiated,
+    headers: Mapping[str, str],
+    waits: _Waits,
+    *,
+    compress: bool,
+) -> tuple[Wire, Outbound]:
+    stream = open_outbound(selection.source, LINES, count=selection.item_count)
+    wants_start = selection.info.ranges and hdrs.RANGE in request.headers
+    options = WebSocketOptions(
+        headers=headers,
+        plain=negotiated.format.plain_messages,
+        start=selection.info.to_record() if wants_start else b"",
+        compress=compress,
+        stall_seconds=waits.stall_seconds,
+    )
+    streams = streams_of(request)
+    return WebSocketWire(request, options, stream.wake, lambda: streams.stopping), stream
+
+
+async def _open_http(
+    request: web.BaseRequest,
+    selection: Selection,
+    negotiated: _Negotiated,
+    status: int,
+    headers: Mapping[str, str],
+    waits: _Waits,
+) -> tuple[Wire, Outbound] | web.StreamResponse:
+    """Return what carries the stream and the stream; for HEAD the whole response, which is only a head."""
+    chosen, coding, _, stream_end, varies = negotiated
+    response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
+    if request.method == hdrs.METH_HEAD:
+        await discard(selection.source)
+        await response.prepare(request)
+        return response
+    stream = open_outbound(
+        selection.source,
+        chosen,
+        stream_end=stream_end,
+        first=selection.info.first,
+        key=selection.key,
+        count=selection.item_count,
+    )
+    return HttpWire(request, response, chosen, None if coding == IDENTITY else coding, waits.stall_seconds), stream
+
+
+def _keepalive_seconds(negotiated: _Negotiated, waits: _Waits) -> float:
+    """Return the silence after which the connection is kept alive; 0 for never."""
+    chosen, websocket = negotiated.format, negotiated.websocket
+    if not websocket and chosen.keepalive is None:
+        return 0
+    if waits.keepalive_seconds is not None:
+        return waits.keepalive_seconds
+    return KEEPALIVE_SECONDS if websocket or chosen.keepalive_by_default else 0
 
 
 def _values(request: web.BaseRequest, name: str) -> Sequence[str]:
@@ -217,37 +295,23 @@ def _refusal(request: web.BaseRequest, header: str, available: Sequence[str]) ->
     return refusal
 
 
-async def _check(source: Any, status: int, headers: Mapping[str, str], waits: Sequence[float]) -> None:
-    told = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
-    msg = ""
-    if told:
-        msg = f"headers name {told[0]}, but nobody knows a stream's length: leave it out"
-    elif status < 200 or status in (204, 205, 304):
-        msg = f"status {status} has no content (RFC 9110 §15), so it cannot answer with a stream"
-    elif min(waits) < 0:
-        msg = f"waits are seconds from 0 on, got {min(waits)}"
-    if msg:
-        await discard(source)
-        raise ValueError(msg)
-
-
 @overload
 def streaming(handler: Producer) -> Handler: ...
 @overload
 def streaming(*, format: FormatChoice = None, **options: Unpack[StreamOptions]) -> Callable[[Producer], Handler]: ...
 def streaming(handler: Producer | None = None, **options: Any) -> Any:
-    """Make an aiohttp handler of a generator function that takes the request and yields items.
+    """Turn a generator function that takes the request and yields items into an aiohttp handler.
 
-    Async generator functions run on the loop, plain generator functions in a thread. Methods of a `web.View` work, too.
+    Async generator functions run on the event loop, plain ones in a thread. Methods of a `web.View` work too.
 
     Args:
-        handler: the generator function; left out where options are given: ``@streaming(format="ndjson")``.
-        options: those of `respond`, ``format`` among them.
+        handler: the generator function; leave it out to pass options: ``@streaming(format="ndjson")``.
+        options: those of `respond`, including ``format``.
 
     Raises:
-        TypeError: what is decorated is no generator function, or an option is none of `respond`.
-        UnknownFormat: ``format`` names none.
-        ValueError: one of the origins is none.
+        TypeError: the function is not a generator function, or `respond` has no such option.
+        UnknownFormat: there is no format of this name.
+        ValueError: an origin is malformed.
     """
     inspect.signature(respond).bind(None, None, **options)
     offered(options.get("format"))
@@ -259,8 +323,8 @@ def streaming(handler: Producer | None = None, **options: Any) -> Any:
         raise TypeError(msg)
 
     @functools.wraps(handler)
-    async def answer(*args: Any) -> web.StreamResponse:
+    async def respond_with_items(*args: Any) -> web.StreamResponse:
         request = args[-1].request if isinstance(args[-1], web.View) else args[-1]
         return await respond(request, handler(*args), **options)
 
-    return answer
+    return respond_with_items

@@ -1,7 +1,4 @@
-"""What a WebSocket's client sends -> a bounded store, until a handler reads it.
-
-Must not know what stands in the messages, nor what is sent to the client.
-"""
+"""The messages of a WebSocket's client -> a bounded queue, from which the source reads them."""
 
 from __future__ import annotations
 
@@ -13,38 +10,66 @@ from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from chunkwise.errors import StreamError
 from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
-_MESSAGE_BYTES = 128  # what a message counts in addition, so that empty ones are bounded, too
-_MAX_CONTROLS = 100  # pings and pongs in a second: who sends more means harm
-_SLOW_SECONDS = 60.0  # how long a handler may be busy with one message of a client that has left, if there are more
-_NEWS_SECONDS = 1.0  # and how long with the last, before it is told
+_MESSAGE_BYTES = 128  # added for each message, so that empty ones are bounded too
+_MAX_CONTROLS_PER_SECOND = 100  # pings and pongs
+# How long the source of a client that left is kept open:
+_UNREAD_SECONDS = 60.0  # if messages are waiting, or the client proved that it sent all: since the last one was read
+_UNEXPECTED_SECONDS = 5.0  # if messages are waiting, but items(request) was never called: it may be called yet
+_LAST_ITEM_SECONDS = 1.0  # with the last item, before the source is interrupted
+_PAUSE_SECONDS = 0.05
 
 
 class Inbox:
-    """What a client has sent and nobody has read yet; bounded, so that the client has to wait."""
+    """What the client has sent and the source has not read yet. When it is full, the client has to wait.
 
-    def __init__(self) -> None:
+    Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
+
+    Args:
+        has_reader: whether something is going to read the messages.
+    """
+
+    def __init__(self, has_reader: Callable[[], bool]) -> None:
+        self._has_reader = has_reader
         self._messages: deque[WSMessage] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self._receiver: object = None
         self._read_at: float | None = None
+        self._left_at: float | None = None
+        self._idle = False  # whether no message was taken since the last `pause`
         self._ended = False
         self._proven = False
         self._done = False
 
-    def is_being_read(self) -> bool:
-        """Whether somebody has begun to read, and is likely to be busy with it: for so long a client is not gone."""
-        if self._read_at is None or self._done:
+    def keeps_source_open(self) -> bool:
+        """Whether the source of a client that has left is still to be given what arrived, or works on it.
+
+        To be called once the client has left: the limit for a source that does not read begins then.
+        """
+        if self._done:
             return False
-        # What came whole is worked on; of what did not, nothing is left behind the last item but the news.
-        more = self._proven or (bool(self._messages) and self._messages[0].type is WSMsgType.TEXT)
-        return monotonic() - self._read_at < (_SLOW_SECONDS if more else _NEWS_SECONDS)
+        now = monotonic()
+        if self._left_at is None:
+            self._left_at = now
+        # Before `fill` is through, messages may be on their way from aiohttp's own queue.
+        waiting = not self._ended or self._proven or (bool(self._messages) and _is_text(self._messages[0]))
+        if self._read_at is None:
+            return waiting and now - self._left_at < (_UNREAD_SECONDS if self._has_reader() else _UNEXPECTED_SECONDS)
+        return now - self._read_at < (_UNREAD_SECONDS if waiting else _LAST_ITEM_SECONDS)
+
+    async def pause(self) -> None:
+        """Wait a moment if no message was taken since the last call: a source that only writes must not spin."""
+        if self._idle:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        self._idle = True
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
-        """Take all messages of a WebSocket, and answer its pings, until the other side has left; return the last."""
+        """Take all messages of a WebSocket and answer its pings until the client leaves; return the last message."""
         last = LOST
         with suppress(ConnectionError):
             last = await self._take_all(websocket, pong)
@@ -55,7 +80,7 @@ class Inbox:
         controls, since = 0, monotonic()
         while True:
             message = await websocket.receive()
-            if message.type is WSMsgType.TEXT:
+            if _is_text(message):
                 await self._put(message)
                 continue
             if message.type is WSMsgType.BINARY:
@@ -66,16 +91,16 @@ class Inbox:
             if monotonic() - since > 1:
                 controls, since = 0, monotonic()
             controls += 1
-            if controls > _MAX_CONTROLS:
-                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS
+            if controls > _MAX_CONTROLS_PER_SECOND:
+                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS_PER_SECOND
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                with suppress(ConnectionError):  # behind it, there may be messages that came before the client left
+                with suppress(ConnectionError):  # messages that arrived before the client left may follow
                     await pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
-        """Add a message, and wait while there are too many."""
+        """Add a message; wait while there are too many."""
         while self._bytes > _MAX_BYTES and not (self._ended or self._done):
             self._room.clear()
             await self._room.wait()
@@ -86,7 +111,7 @@ class Inbox:
         self._arrived.set()
 
     def end(self, last: WSMessage) -> None:
-        """Say that no more is to be read, and why; what still comes is thrown away."""
+        """Add the last message; whatever follows is discarded."""
         if not self._ended:
             self._ended = True
             self._proven = proves_end(last)
@@ -94,28 +119,40 @@ class Inbox:
             self._arrived.set()
             self._room.set()
 
-    def begin(self) -> None:
-        """Say that somebody is about to read."""
+    def begin(self, receiver: object) -> None:
+        """Note that a receiver is about to read.
+
+        Raises:
+            StreamError: another receiver reads already.
+        """
+        if self._receiver not in (None, receiver):
+            raise StreamError("another items(request) reads this WebSocket: keep one of them, and read from it only")
+        self._receiver = receiver
         self._read_at = monotonic()
 
     def read_to_end(self) -> None:
-        """Say that nobody wants more; what still comes is thrown away."""
+        """Note that the source wants no more; whatever follows is discarded."""
         self._done = True
         self._messages.clear()
         self._room.set()
 
     async def get(self) -> WSMessage:
-        """Return the next message; the last one again and again."""
+        """Return the next message; at the end the last one, each time."""
         while True:
             self._read_at = monotonic()
             if self._messages:
                 break
             self._arrived.clear()
             await self._arrived.wait()
-        if (message := self._messages[0]).type is not WSMsgType.TEXT:
-            self._done = not self._proven  # what came whole is still worked on
+        if not _is_text(message := self._messages[0]):
+            self._done = not self._proven  # if it is proven, the source may still work on it
             return message
         self._messages.popleft()
+        self._idle = False
         self._bytes -= len(message.data) + _MESSAGE_BYTES
         self._room.set()
         return message
+
+
+def _is_text(message: WSMessage) -> bool:
+    return message.type is WSMsgType.TEXT

@@ -1,24 +1,20 @@
-"""Bytes of a stream -> a WebSocket at a server, and what its client sends meanwhile (RFC 6455).
-
-Must not know any one format, nor when there is something to write.
-"""
+"""Bytes of a stream -> a WebSocket that answers a request, and the messages of its client -> the source (RFC 6455)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
-from aiohttp.abc import AbstractStreamWriter
 
-from chunkwise.errors import StreamError
 from chunkwise.flow.inbound import Broken
 from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.server.delivery import ClientGone
-from chunkwise.server.websocket_frames import frame_bytes, text_frames
+from chunkwise.server.websocket_frames import FrameSender
 from chunkwise.server.websocket_inbox import Inbox
 from chunkwise.transports.problems import upload_details
 from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop
@@ -31,216 +27,190 @@ from chunkwise.transports.websocket_messages import (
     refusing,
 )
 
-_MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, where no reader has said more before the handshake
+_MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, unless a reader has asked for more before the handshake
 _MAX_PAUSE_SECONDS = 0.5
-_REFUSED_SECONDS = 1.0  # for a client that does harm to answer our close
+_REFUSED_SECONDS = 1.0  # for a client that breaks the rules to answer our close
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketOptions:
+    """How a WebSocket answers a request.
+
+    Attributes:
+        headers: more headers of the handshake's response.
+        plain: see `Format.plain_messages`.
+        start: the start record, for a client of our subprotocol that asked for a range; else empty.
+        compress: whether the client may have messages compressed (RFC 7692).
+        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
+    """
+
+    headers: Mapping[str, str]
+    plain: bool
+    start: bytes
+    compress: bool
+    stall_seconds: float
 
 
 class WebSocketWire:
-    """A WebSocket that answers a request; see `Wire`.
+    """A WebSocket that answers a request; see `Wire` and, for its readers, `ServerWebSocket`.
 
     Args:
-        request: what is answered.
-        headers: of the handshake's answer.
-        on_gone: is called when the client has left.
-        is_deaf: whether aiohttp reads nothing any more, because the server stops.
-        plain: see `Format.plain_messages`.
-        start: what a client of our subprotocol is told before all items.
-        compress: whether the client may have messages compressed (RFC 7692).
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
+        request: the handshake.
+        options: how to answer it.
+        on_gone: called when the client has left, and when nothing of its messages is left to read.
+        is_deaf: whether aiohttp reads nothing more, because the server stops.
     """
+
+    status = 101
+    coding: str | None = None
 
     def __init__(
         self,
         request: web.BaseRequest,
-        headers: Mapping[str, str],
+        options: WebSocketOptions,
         on_gone: Callable[[], None],
         is_deaf: Callable[[], bool],
-        *,
-        plain: bool,
-        start: bytes = b"",
-        compress: bool,
-        stall_seconds: float,
     ) -> None:
-        self.status = 101
-        self.format = "text" if plain else "json"
-        self.coding: str | None = None
-        self.bytes_sent: int = 0
-        self._written = 0
+        self.format = "text" if options.plain else "json"
         self.committed: bool = False
-        self._websocket = web.WebSocketResponse()
-        self._on_gone = on_gone
         self._request = request
-        self._headers = headers
-        self._plain = plain
-        self._start = start
-        self._compress = compress
-        self._stall_seconds = stall_seconds
-        self._opening: asyncio.Task[None] | None = None
-        self._packer = Packer("items")
-        self._inbox = Inbox()
-        self._receiver: object = None
+        self._options = options
+        self._on_gone = on_gone
         self._is_deaf = is_deaf
+        self._packer = Packer("items")
+        self._inbox = Inbox(lambda: MAX_MESSAGE_BYTES in request)
+        self._sender: FrameSender | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[WSMessage] | None = None
         self._close_code: int | None = None
-        self._last: WSMessage | None = None  # of the client, once it has left
-        self._reading: asyncio.Task[None] | None = None
-        self._writer: AbstractStreamWriter | None = None
-        self._watch: StallWatch | None = None
         request[SERVER_WEBSOCKET] = self
+
+    @property
+    def bytes_sent(self) -> int:
+        """See `Wire.bytes_sent`."""
+        return self._sender.bytes_sent if self._sender is not None else 0
 
     @property
     def stalled(self) -> bool:
         """See `Wire.stalled`."""
-        return self._watch is not None and self._watch.stalled
+        return self._sender is not None and self._sender.watch.stalled
 
     @property
     def response(self) -> web.StreamResponse:
         """See `Wire.response`."""
-        # aiohttp cannot end one that has never begun.
-        return self._websocket if self._writer is not None else web.Response(status=400)
+        # aiohttp cannot end a WebSocket that never began.
+        return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
     def subprotocol(self) -> str | None:
-        """What both sides have agreed on, once it is committed."""
-        return self._websocket.ws_protocol
+        """See `ServerWebSocket.subprotocol`."""
+        return None if self._sender is None else self._sender.websocket.ws_protocol
 
     async def commit(self) -> None:
         """Answer the handshake, and begin to read."""
         if self._opening is None:
-            self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
-            # A task of its own: a source that reads may have begun it, and who steps the source waits for it, too.
+            self.committed = True  # also if that fails: aiohttp's writer cannot send another response then
+            # In a task of its own: both the source, if it reads, and whoever runs the source wait for it.
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        request = self._request
-        response = self._websocket = web.WebSocketResponse(
+        request, options, transport = self._request, self._options, self._request.transport
+        response = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
             autoping=False,  # pings are counted
             autoclose=False,  # a close that answers ours is not answered
-            compress=self._compress,
+            compress=options.compress,
             timeout=_REFUSED_SECONDS,
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(MAX_MESSAGE_BYTES, 0)),
         )
-        response.headers.update(self._headers)
+        response.headers.update(options.headers)
         try:
-            self._writer = await response.prepare(request)
-        except ConnectionError as error:
-            self._last = LOST
-            raise ClientGone from error
-        transport = request.transport
-        if transport is None:  # the client has taken all that waited for it, and left, while prepare() waited for that
-            self._last = LOST
-            raise ClientGone
+            with _client_may_leave():
+                writer = await response.prepare(request)
+                if transport is None:
+                    raise ConnectionResetError("the client left before the handshake")
+        except ClientGone:
+            self._inbox.end(LOST)
+            raise
         if response.ws_protocol is not None:
             self.format = "ndjson"
-        self._packer = Packer(framing_of(response.ws_protocol, plain=self._plain), plain=self._plain)
-        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
-        connection = transport.get_extra_info("socket")
-        self._watch = StallWatch(transport, connection, self._stall_seconds, lambda: self._written)
-        self._reading = asyncio.create_task(self._read())
-        if self._start and response.ws_protocol is not None:
-            with _client_may_leave():
-                await self._send([self._start])
+        self._packer = Packer(framing_of(response.ws_protocol, plain=options.plain), plain=options.plain)
+        self._sender = FrameSender(response, transport, writer, options.stall_seconds)
+        self._reading = asyncio.create_task(self._read(response, self._sender))
+        if options.start and response.ws_protocol is not None:
+            await self._sending(self._sender.send([options.start]))
 
     async def write(self, data: bytes) -> None:
-        """See `Wire.write`; a line that is not complete waits for its rest."""
+        """See `Wire.write`; an incomplete line waits for its rest."""
         messages: list[bytes] = []
         try:
             for message in self._packer.pack(data):
                 messages.append(message)  # noqa: PERF402 - those before an error are sent before it is raised
         finally:
-            with _client_may_leave():
-                await self._send(messages)
-                await self._sent()
+            await self._sending(cast("FrameSender", self._sender).send(messages))
 
-    async def _send(self, messages: Sequence[bytes]) -> None:
-        self.bytes_sent += sum(map(len, messages))
-        if self._websocket.compress:
-            for message in messages:
-                self._count(message)
-                await self._websocket.send_frame(message, WSMsgType.TEXT)
-        elif messages:
-            transport = self._request.transport
-            if self._websocket.closed or transport is None or transport.is_closing():
-                raise ClientGone
-            frames = text_frames(messages)
-            self._written += len(frames)
-            transport.write(frames)
+    async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may be sent anywhere
+        """Send a ping; see `Wire.keep_alive`."""
+        await self._sending(cast("FrameSender", self._sender).ping())
 
-    async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may stand anywhere
-        """Send a ping.
+    async def _sending(self, sending: Awaitable[None]) -> None:
+        """Wait until something is sent; if the client has left, nothing is, as long as its messages are being read.
 
-        Nobody waits for the pong: a client that is busy with what it has got answers late, and one that is not there
-        any more does not take the ping, either.
+        Raises:
+            ClientGone: the client has left.
         """
-        with _client_may_leave():
-            self._count(b"")
-            await self._websocket.ping()
-            await self._sent()
-
-    async def _pong(self, message: bytes) -> None:
-        self._count(message)
-        await self._websocket.pong(message)
-
-    def _count(self, payload: bytes) -> None:
-        """Count a frame with its head (RFC 6455 §5.2), as it waits in the connection."""
-        self._written += frame_bytes(len(payload))
-
-    async def _sent(self) -> None:
-        """Wait until the kernel has all that was written; aiohttp does so only now and then."""
-        await cast("AbstractStreamWriter", self._writer).drain()
-        transport = self._request.transport
-        if transport is None or transport.is_closing():  # a close without an error ends the wait without one
-            raise ClientGone
+        try:
+            await sending
+        except ConnectionError as error:
+            if not self._inbox.keeps_source_open():
+                raise ClientGone from error
+            await self._inbox.pause()
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, close with 1000 and the count of items, and wait for the client's own close."""
+        """Send the last bytes, close with 1000 and the number of items, and wait for the client's close."""
         await self.write(data)
         await self._close(WSCloseCode.OK, complete_reason(items))
 
-    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close tells it
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close says it
         """Close with the failure's code and title."""
-        tell = closing if upload_details(error, self._request) is None else refusing
-        await self._close(*tell(error))
+        close_for = closing if upload_details(error, self._request) is None else refusing
+        await self._close(*close_for(error))
 
     async def _close(self, code: int, reason: bytes) -> None:
-        """Close, and wait until the client has answered, behind all that it may still have to read."""
-        if self._last is not None or self._writer is None:
+        """Close, and wait until the client has answered, after all that it still has to read."""
+        sender, reading = self._sender, self._reading
+        if sender is None or reading is None or reading.done():
             raise ClientGone
         self._close_code = code
         self._inbox.end(LOST)
         with _client_may_leave():
-            # Not response.close(): that waits for a fixed time, however much the client is still taking.
-            await self._websocket.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
-            await self._sent()
-        await self._answered()
-        self._unwatch()
+            await sender.close(code, reason)
+        await self._answered(sender.watch, reading)
+        sender.watch.end()
         if self._request.transport is not None:
             self._request.transport.close()
         if self.stalled:
             raise ClientGone
 
-    async def _answered(self) -> None:
-        """Wait for the client's close, which stands behind all that it has still to read.
+    async def _answered(self, watch: StallWatch, reading: asyncio.Task[WSMessage]) -> None:
+        """Wait for the client's close, which follows all that it still has to read.
 
-        It has stall_seconds from when its kernel has all; until then the watch limits its silence.
+        The client has stall_seconds from when its kernel has everything; until then the watch limits its silence.
         """
-        reading, watch = cast("asyncio.Task[None]", self._reading), cast("StallWatch", self._watch)
         since, pause = monotonic(), POLL_SECONDS
         while not (await asyncio.wait({reading}, timeout=pause))[0]:  # it ends with the connection
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
-                return  # aiohttp reads nothing any more: that the client's kernel has all is what can be known
-            elif self._stall_seconds and monotonic() - since >= self._stall_seconds:
-                watch.stalled = True  # it may still read all, but has not said so
+                return  # aiohttp reads nothing more: all that can be known is that the client's kernel has everything
+            elif 0 < self._options.stall_seconds <= monotonic() - since:
+                watch.stalled = True  # the client may still read everything, but has not said so
                 return
-        # Another code is no answer: it has crossed ours.
-        answers = (WSCloseCode.OK, self._close_code)
-        if self._last is None or self._last.type is not WSMsgType.CLOSE or self._last.data not in answers:
+        last = LOST if reading.cancelled() else reading.result()
+        # A close with another code does not answer ours: the two crossed.
+        if last.type is not WSMsgType.CLOSE or last.data not in (WSCloseCode.OK, self._close_code):
             self.abort()
             raise ClientGone
 
@@ -256,61 +226,58 @@ class WebSocketWire:
         self._inbox.end(LOST)
         transport = self._request.transport
         if transport is not None and transport.is_closing():
-            return  # our close, or answer to one, is on its way; what is not taken soon is dropped by the watch
-        self._unwatch()
+            return  # a close is on its way; the watch drops what the client does not take soon
+        if self._sender is not None:
+            self._sender.watch.end()
         if transport is not None:
             drop(transport, transport.get_extra_info("socket"))
 
-    def is_gone(self) -> bool:
-        """Whether the client has left, and nobody reads any more what it has sent before."""
-        transport = self._request.transport
-        closed = self._last is not None or transport is None or transport.is_closing()
-        # Nobody hears of it while reading waits for room.
-        left = closed or (self._watch is not None and self._watch.has_left())
-        return left and not self._inbox.is_being_read()
+    def has_left(self) -> bool:
+        """See `Wire.has_left`."""
+        transport, reading, sender = self._request.transport, self._reading, self._sender
+        closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
+        # If reading waits for room, only asking the kernel shows that the client has left.
+        return closed or (sender is not None and sender.watch.has_left())
+
+    def keeps_source_open(self) -> bool:
+        """See `Wire.keeps_source_open`."""
+        return self._opening is not None and self._inbox.keeps_source_open()
 
     def read_to_end(self) -> None:
-        """Say that nobody reads any more: the client has sent all."""
+        """See `ServerWebSocket.read_to_end`."""
         self._inbox.read_to_end()
 
     async def receive(self, receiver: object) -> WSMessage:
         """Return the client's next message, at last its close.
 
         Args:
-            receiver: who wants it: only one can have them.
+            receiver: who asks: only one receiver gets the messages.
 
         Raises:
-            Broken: the client has left before the handshake was through.
-            StreamError: somebody else reads.
+            Broken: the client left before the handshake was done.
+            StreamError: another receiver reads.
         """
-        if self._receiver not in (None, receiver):
-            raise StreamError("another items(request) reads this WebSocket: keep the one, and go on with that")
-        self._receiver = receiver
-        self._inbox.begin()  # before the handshake, behind which a client may have left already
+        self._inbox.begin(receiver)  # before the handshake, after which the client may leave at once
         try:
             await self.commit()
         except ClientGone as error:
             self._inbox.read_to_end()
-            raise Broken("the client has left before the handshake was through") from error
+            raise Broken("the client has left before the handshake was done") from error
         message = await self._inbox.get()
         if message.type is not WSMsgType.TEXT:
-            self._on_gone()  # nobody reads any more
+            self._on_gone()  # there is nothing more to read
         return message
 
-    async def _read(self) -> None:
-        """Read what the client sends, until it has left."""
-        last = await self._inbox.fill(self._websocket, self._pong)
+    async def _read(self, websocket: web.WebSocketResponse, sender: FrameSender) -> WSMessage:
+        """Read the client's messages until it has left; return the last one."""
+        last = await self._inbox.fill(websocket, sender.pong)
         if last.type is WSMsgType.CLOSE and self._close_code is None:
-            # Of codes that may not be sent (RFC 6455 §7.4.1), aiohttp takes 1006.
+            # aiohttp reports 1006 for codes that may not be sent (RFC 6455 §7.4.1).
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
-            await self._websocket.close(code=code or WSCloseCode.OK, drain=False)
-        self._last = last
-        if not self._inbox.is_being_read():
+            await websocket.close(code=code or WSCloseCode.OK, drain=False)
+        if not self._inbox.keeps_source_open():
             self._on_gone()
-
-    def _unwatch(self) -> None:
-        if self._watch is not None:
-            self._watch.end()
+        return last
 
 
 @contextmanager
