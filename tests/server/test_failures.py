@@ -178,7 +178,7 @@ async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: p
         await answer_to(lambda: failing("exception"), "json")
     (record,) = caplog.records
     assert record.name == "chunkwise"
-    assert record.getMessage() == "the source of GET /0 after 3 items failed: the answer is broken off"
+    assert record.getMessage() == "the source of GET /0 after 3 items failed: the response is cut off"
 
 
 async def test_a_source_that_fails_while_the_client_reads_slowly_still_sends_what_it_had() -> None:

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from chunkwise.transports import periodic_checks
-from chunkwise.transports.periodic_checks import Rounds
+from chunkwise.transports.periodic_checks import PeriodicChecks
 from tests.flow.producing import until
 
 
@@ -21,7 +21,7 @@ class Counting:
         self.looks = 0
         self._failure = failure
 
-    def look(self) -> None:
+    def check(self) -> None:
         self.looks += 1
         if self._failure is not None:
             raise self._failure
@@ -30,55 +30,55 @@ class Counting:
 async def test_all_members_are_looked_after_as_often_as_each_other() -> None:
     members = [Counting() for _ in range(50)]
     for member in members:
-        Rounds.of_loop().join(member)
+        PeriodicChecks.of_loop().join(member)
     await until(lambda: members[0].looks >= 5)
     looks = [member.looks for member in members]
     assert max(looks) - min(looks) <= 1
     for member in members:
-        Rounds.of_loop().leave(member)
+        PeriodicChecks.of_loop().leave(member)
 
 
 async def test_who_has_left_is_not_looked_after_also_if_another_takes_it_out() -> None:
     class Ending(Counting):
-        def look(self) -> None:
-            super().look()
+        def check(self) -> None:
+            super().check()
             for other in enders:
                 if other is not self:
-                    Rounds.of_loop().leave(other)
+                    PeriodicChecks.of_loop().leave(other)
 
     enders, staying = [Ending() for _ in range(50)], Counting()
     for member in (*enders, staying):
-        Rounds.of_loop().join(member)
+        PeriodicChecks.of_loop().join(member)
     await until(lambda: staying.looks > 3)
     assert [member.looks > 0 for member in enders].count(True) == 1
     for member in (*enders, staying):
-        Rounds.of_loop().leave(member)
+        PeriodicChecks.of_loop().leave(member)
 
 
 async def test_one_that_fails_is_logged_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
     failing, going = [Counting(LookupError("gone")) for _ in range(10)], Counting()
     for member in (*failing, going):
-        Rounds.of_loop().join(member)
+        PeriodicChecks.of_loop().join(member)
     await until(lambda: going.looks > 3)
     assert [member.looks for member in failing] == [1] * 10
     assert caplog.text.count("LookupError: gone") == 10
-    Rounds.of_loop().leave(going)
+    PeriodicChecks.of_loop().leave(going)
 
 
 async def test_a_round_without_members_ends_and_begins_again_with_the_next() -> None:
     for _ in range(3):
         member = Counting()
-        Rounds.of_loop().join(member)
+        PeriodicChecks.of_loop().join(member)
         await until(lambda member=member: member.looks > 1)  # type: ignore[misc]
-        Rounds.of_loop().leave(member)
-        await until(lambda: not Rounds.of_loop()._goes_on)
+        PeriodicChecks.of_loop().leave(member)
+        await until(lambda: not PeriodicChecks.of_loop()._running)
 
 
 def test_each_loop_has_its_own_and_keeps_none_behind() -> None:
-    async def own() -> weakref.ref[Rounds]:
-        assert Rounds.of_loop() is Rounds.of_loop()
-        Rounds.of_loop().join(Counting())
-        return weakref.ref(Rounds.of_loop())
+    async def own() -> weakref.ref[PeriodicChecks]:
+        assert PeriodicChecks.of_loop() is PeriodicChecks.of_loop()
+        PeriodicChecks.of_loop().join(Counting())
+        return weakref.ref(PeriodicChecks.of_loop())
 
     first, second = asyncio.run(own()), asyncio.run(own())
     gc.collect()

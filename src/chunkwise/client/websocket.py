@@ -33,7 +33,7 @@ from chunkwise.formats.contract import Decoder
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
 from chunkwise.transports.problems import retry_after_seconds
 from chunkwise.transports.range_headers import UNIT, RangeInfo
-from chunkwise.transports.tcp import LOOKS, reset_when_closed, stalled_upload, unsent_bytes
+from chunkwise.transports.tcp import CHECKS, reset_when_closed, stalled_upload, unsent_bytes
 from chunkwise.transports.websocket_messages import SocketReceiver, lines_of, max_message_bytes, refusing
 
 _CLOSE_SECONDS = 2.0  # for a server that we leave to answer our close
@@ -225,7 +225,7 @@ async def _stall_limit(websocket: ClientWebSocketResponse, stall_seconds: float)
         unsent = unsent_bytes(connection) if connection is not None else None
         if unsent != before and not limit.expired():
             limit.reschedule(loop.time() + stall_seconds)
-        timer = loop.call_later(stall_seconds / LOOKS, look, unsent)
+        timer = loop.call_later(stall_seconds / CHECKS, look, unsent)
 
     try:
         async with asyncio.timeout(stall_seconds) as limit:

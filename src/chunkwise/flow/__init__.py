@@ -1,1 +1,1 @@
-"""Room 2: source -> batches -> bytes (`outbound`), and bytes -> batches -> items (`inbound`). Async, but no network."""
+"""Source -> batches -> bytes (`outbound`), and bytes -> batches -> items (`inbound`). Async, without a network."""

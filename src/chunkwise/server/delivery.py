@@ -1,6 +1,7 @@
-"""A stream on its way to one client, over any wire, to one of its five ends.
+"""The stream of one response -> its transport, from the first item to one of five outcomes.
 
-Must not know any one format or transport: a `Wire` carries the bytes.
+It commits the response, sends keepalives, notices a client that has left, and makes failures visible. A `Wire` carries
+the bytes: `HttpWire` or `WebSocketWire`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from aiohttp import web
 from chunkwise.errors import RemoteError, StreamError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.server.item_ranges import refuse_key
-from chunkwise.server.lifecycle import End, Outcome, Streams
-from chunkwise.transports.periodic_checks import ROUND_SECONDS, Rounds
+from chunkwise.server.lifecycle import Outcome, OutcomeName, Streams
+from chunkwise.transports.periodic_checks import CHECK_SECONDS, PeriodicChecks
 from chunkwise.transports.problems import GoingAway, details_of, problem_of, upload_details
 
 logger: logging.Logger = logging.getLogger("chunkwise")
@@ -25,18 +26,20 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 _MIN_SECONDS = 0.01
 
 
-class ClientGone(Exception):  # noqa: N818 - a signal between our files
-    """Nobody reads any more: told apart from a source that fails with a ConnectionError of its own."""
+class ClientGone(Exception):  # noqa: N818 - a signal inside this package
+    """The client has left. A class of its own, because a source may fail with a ConnectionError too."""
 
 
 class Wire(Protocol):
-    """What carries the bytes of one stream to one client.
+    """The transport of one response.
+
+    Its coroutine methods raise `ClientGone` if the client has left or was cut off.
 
     Attributes:
-        status: of the answer.
-        format: the name of the format that it carries.
+        status: the status of the response.
+        format: the name of its format.
         coding: the content coding that it applies, or None.
-        committed: whether the answer has begun, if only to fail at once: nothing else can be answered then.
+        committed: whether the response has begun, even if that failed: no other response can be sent then.
     """
 
     status: int
@@ -50,60 +53,39 @@ class Wire(Protocol):
 
     @property
     def response(self) -> web.StreamResponse:
-        """The answer, for aiohttp."""
+        """The response, for aiohttp."""
 
     @property
     def stalled(self) -> bool:
         """Whether it has cut off a client that took nothing."""
 
     async def commit(self) -> None:
-        """Begin the answer, unless it has begun: from here on a failure can be told only inside it.
-
-        Raises:
-            ClientGone: it has left.
-        """
+        """Begin the response, unless it has begun; later failures can only be reported inside it."""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes, and wait while the client does not keep up.
-
-        Raises:
-            ClientGone: it has left, or was cut off.
-        """
+        """Send bytes; wait while the client does not keep up."""
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        """Send what means nothing, after a long silence.
-
-        Args:
-            in_item: see `Outbound.in_item`.
-
-        Raises:
-            ClientGone: it has left, or was cut off.
-        """
+        """Send bytes without a meaning, after a long silence; see `Outbound.in_item`."""
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, say that the stream is complete, and wait until the client has taken it.
+        """Send the last bytes, say that the stream is complete, and wait until the client has taken them.
 
         Args:
-            data: the bytes, maybe none.
-            items: how many it had.
-
-        Raises:
-            ClientGone: it has left, or was cut off.
+            data: the last bytes, possibly none.
+            items: how many items the stream had.
         """
 
     async def break_off(self, record: bytes, error: BaseException) -> None:
-        """Tell the failure, and close so that nobody takes the stream for a whole one.
+        """Report the failure, and close so that the stream does not look whole.
 
         Args:
-            record: the format's record of the failure, if any.
-            error: the failure itself.
-
-        Raises:
-            ClientGone: it has left, or was cut off.
+            record: the format's record of the failure, possibly empty.
+            error: the failure.
         """
 
     def close(self) -> None:
-        """Close likewise, without waiting for anything."""
+        """Close so that the stream does not look whole, without waiting."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -112,24 +94,21 @@ class Wire(Protocol):
         """Whether the client has left."""
 
     def keeps_source_open(self) -> bool:
-        """Whether the source of a client that has left has still to be given what arrived from it."""
+        """Whether the source of a client that has left is still to be given what arrived from it."""
 
 
 class Delivery:
-    """One stream on its way.
+    """One stream on its way to its client.
 
     Args:
-        request: what it answers.
-        wire: what carries it.
-        stream: what is carried.
-        streams: those of the application, of which it will be one.
-        commit_after_seconds: how long the wire's commit waits for the first item.
-        keepalive_seconds: the silence after which the wire keeps it alive; 0 for never.
-        empty_status: the status of a response without content, which is sent if the stream has no items.
-        after: the key behind which a client wants the source to begin, see `refuse_key`.
-
-    Attributes:
-        request: see above.
+        request: the request that it answers.
+        wire: the transport.
+        stream: the stream.
+        streams: the streams of the application, which it joins.
+        commit_after_seconds: how long the response waits for the first item.
+        keepalive_seconds: the silence after which the wire sends a keepalive; 0 for never.
+        empty_status: the status of a response without content, sent if the stream turns out to have no items.
+        after: the key that the client sent, see `refuse_key`.
     """
 
     def __init__(
@@ -160,7 +139,7 @@ class Delivery:
         self._first_item_seconds: float | None = None
 
     def stop(self) -> None:
-        """See `Running.stop`: the stream hears of it where it is looked after next, and may give an item until then."""
+        """See `Running.stop`: the stream notices at its next step, and may send an item until then."""
         self._stopping = True
 
     def abort(self) -> None:
@@ -168,19 +147,19 @@ class Delivery:
         self._stopping = True
         self._wire.abort()
 
-    def look(self) -> None:
-        """Wake the stream if there is something to do while it waits: aiohttp tells no handler that its client left."""
+    def check(self) -> None:
+        """Wake a waiting stream if there is something to do: aiohttp does not report to handlers that a client left."""
         if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
 
     async def run(self) -> web.Response | None:
-        """Deliver the stream; return what is to be answered instead, if nothing of it was sent.
+        """Deliver the stream; return the response to send instead, if nothing of the stream was sent.
 
         Raises:
-            HTTPException: the source has raised it before anything was sent, and it is an answer of its own.
-            CancelledError: the handler was cancelled; whatever was sent does not look whole.
+            HTTPException: the source raised it before anything was sent, and it is a response of its own.
+            CancelledError: the handler was cancelled; the part that was sent does not look whole.
         """
-        end: End = "failed"
+        end: OutcomeName = "failed"
         failure: BaseException | None = None
         instead: web.Response | None = None
         self._streams.add(self)
@@ -189,9 +168,9 @@ class Delivery:
             end = "complete"
         except ClientGone:
             end = self._why_gone()
-            self._wire.abort()  # what it has not taken would wait in vain
+            self._wire.abort()  # data that it has not taken would wait for ever
         except StreamError as error:
-            if self._wire.has_left() and self._has_left_off(error):
+            if self._wire.has_left() and self._is_half_an_upload(error):
                 end = self._why_gone()
                 self._wire.abort()
             else:
@@ -210,16 +189,16 @@ class Delivery:
                 raise
             instead = await self._fail(error)
         finally:
-            Rounds.of_loop().leave(self)
+            PeriodicChecks.of_loop().leave(self)
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
-            raise instead  # aiohttp wants its own answers raised
+            raise instead  # aiohttp expects its own responses to be raised
         return instead
 
     async def _send(self) -> web.Response | None:
         stream, wire, data = self._stream, self._wire, b""
-        stream.quiet_seconds = min(ROUND_SECONDS, self._commit_after_seconds)
+        stream.quiet_seconds = min(CHECK_SECONDS, self._commit_after_seconds)
         async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 data = piece
@@ -233,7 +212,7 @@ class Delivery:
                 if self._begins:
                     waiting = self._commit_after_seconds - (monotonic() - self._begun)
                     if not data and waiting > 0 and not wire.committed:
-                        stream.quiet_seconds = min(ROUND_SECONDS, waiting)
+                        stream.quiet_seconds = min(CHECK_SECONDS, waiting)
                         continue
                     await self._commit()
                     data += stream.take_rest()
@@ -246,7 +225,7 @@ class Delivery:
                 elif self._is_silent():
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
-                if ending:  # behind the items that the end record will count
+                if ending:  # after the items that the end record will count
                     raise GoingAway
         if self._begins:
             await self._commit()
@@ -258,9 +237,9 @@ class Delivery:
         self._begins = False
         await self._wire.commit()
         self._written = monotonic()
-        short = 0 < self._keepalive_seconds < ROUND_SECONDS
+        short = 0 < self._keepalive_seconds < CHECK_SECONDS
         self._stream.quiet_seconds = max(_MIN_SECONDS, self._keepalive_seconds) if short else None
-        Rounds.of_loop().join(self)
+        PeriodicChecks.of_loop().join(self)
 
     def _count(self) -> None:
         """Count the items that are handed to the wire next."""
@@ -275,26 +254,26 @@ class Delivery:
         """Whether it is time to keep the connection alive."""
         return 0 < self._keepalive_seconds <= monotonic() - self._written
 
-    def _has_left_off(self, error: StreamError) -> bool:
-        """Whether a client that has left has done so in the middle of what it was sending."""
-        going_away = isinstance(error, RemoteError) and error.status == 503  # a page that is closed, say
+    def _is_half_an_upload(self, error: StreamError) -> bool:
+        """Whether the error says that the client left in the middle of its upload."""
+        going_away = isinstance(error, RemoteError) and error.status == 503  # a page that was closed, for example
         return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 
-    def _why_gone(self) -> End:
+    def _why_gone(self) -> OutcomeName:
         if self._wire.stalled:
             return "stalled"
         return "shut_down" if self._stopping else "client_gone"
 
     async def _fail(self, error: BaseException) -> web.Response | None:
-        """Tell a failure: as an answer of its own, or in what was begun."""
+        """Report a failure: with a response of its own, or inside the one that has begun."""
         if not self._wire.committed and (refusal := refuse_key(error, self._after)) is not None:
             return refusal
         where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
-        broken_off = ": the answer is broken off" if self._wire.committed else ""
+        broken_off = ": the response is cut off" if self._wire.committed else ""
         if isinstance(error, GoingAway):
-            logger.info("the server stops during %s%s", where, broken_off)
+            logger.info("the server stopped during %s%s", where, broken_off)
         elif upload_details(error, self.request) is not None:
-            # Quoted: a client's words may hold line ends.
+            # Quoted, since text from a client may contain line ends.
             logger.info("the upload of %s is bad (%r)%s", where, str(error), broken_off)
         elif broken_off or not isinstance(error, web.HTTPException):
             logger.error("the source of %s failed%s", where, broken_off, exc_info=error)
@@ -304,7 +283,7 @@ class Delivery:
             await self._wire.break_off(self._stream.fail(details_of(error, self.request)), error)
         return None
 
-    def _outcome(self, end: End, error: BaseException | None, status: int) -> Outcome:
+    def _outcome(self, end: OutcomeName, error: BaseException | None, status: int) -> Outcome:
         return Outcome(
             end=end,
             method=self.request.method,
@@ -321,6 +300,6 @@ class Delivery:
 
 
 def _is_the_sources_own(error: BaseException) -> bool:
-    """Whether a cancellation is not ours: a source that waits for a task which somebody cancelled has failed."""
+    """Whether a cancellation is the failure of the source, which waited for a task that was cancelled."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

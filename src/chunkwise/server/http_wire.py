@@ -1,7 +1,4 @@
-"""Bytes of a stream -> an aiohttp answer: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes.
-
-Must not know any one format, nor when there is something to write.
-"""
+"""Bytes of a stream -> an HTTP response: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes."""
 
 from __future__ import annotations
 
@@ -19,14 +16,14 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """An answer and its connection; see `Wire`.
+    """A response over HTTP; see `Wire`.
 
     Args:
-        request: what is answered.
-        response: the answer, its headers complete, not yet prepared.
-        format: the format.
+        request: the request.
+        response: the response, its headers complete, not yet prepared.
+        format: its format.
         coding: the content coding to apply, or None.
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for ever.
+        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
     """
 
     def __init__(
@@ -48,9 +45,9 @@ class HttpWire:
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         self._transport = request.transport
-        # Once: TLS does not tell it any more when it is closing.
+        # Asked now: TLS does not give it any more while it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter  # from when the head was written
+        self._writer: AbstractStreamWriter  # once the head is written
         self._watch: StallWatch | None = None
 
     @property
@@ -61,25 +58,25 @@ class HttpWire:
     async def commit(self) -> None:
         """Send the status line and the headers."""
         request, response = self._request, self.response
-        self.committed = True  # also if that fails: aiohttp's writer is then spoilt for any other answer
+        self.committed = True  # also if that fails: aiohttp's writer cannot send another response then
         if request.version < (1, 1):
-            response.force_close()  # nothing else ends the answer: not even "Connection: keep-alive" may keep it open
+            response.force_close()  # only a close ends the response, even with "Connection: keep-alive"
             # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
-            # here on any close is a reset, whoever closes, and be it the kernel of a process that was killed.
+            # here on each close is a reset, even that of the kernel if this process is killed.
             reset_when_closed(self._socket, yes=True)
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.has_left():
                 raise ClientGone from error
-            raise  # of a signal that the application has put there
+            raise  # raised by a signal of the application
         if response.content_length is not None:
             self.close()
-            msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length nobody knows"
+            msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length is not known"
             raise ValueError(msg)
-        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no answer to a client that is gone
-        # A write waits until the kernel has all of the one before: what waits for a client is one write, not many.
-        transport.set_write_buffer_limits(high=1)  # of 0, asyncio's TLS would never be through
+        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no response if the client has left
+        # A write waits until the kernel has all of the one before, so that only one write waits for a slow client.
+        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS would never finish
         self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
@@ -92,8 +89,8 @@ class HttpWire:
 
     async def keep_alive(self, *, in_item: bool) -> None:
         """See `Wire.keep_alive`."""
-        # Inside a JSON text, which any of the formats may hold, only white space between its tokens means nothing; and
-        # behind a space, an item could look like an end record.
+        # Inside a JSON text only white space between tokens has no meaning; and after a space, an item could look like
+        # an end record.
         await self.write(b"\t" if in_item else self._keepalive)
 
     async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
@@ -107,13 +104,13 @@ class HttpWire:
         if self._request.version < (1, 1):
             reset_when_closed(self._socket, yes=False)
 
-    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record tells it
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record says it
         """See `Wire.break_off`."""
         try:
             if record and self._watch is not None:
                 await self.write(record)
-            # A close is a reset, which throws away what the client has not taken: always under HTTP/1.0, and in any
-            # case if the client has sent what nobody has read.
+            # A close is a reset, which discards what the client has not taken, under HTTP/1.0, and also if the client
+            # has sent bytes that were not read.
             resets = self._request.version < (1, 1) or not self._request.content.at_eof()
             if resets and self._watch is not None and not self.has_left():
                 await self._watch.taken()
@@ -121,14 +118,14 @@ class HttpWire:
             self.close()
 
     def close(self) -> None:
-        """Close the connection so that no client takes the answer for a whole one."""
+        """See `Wire.close`."""
         self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
-            self.abort()  # an orderly close of TLS says goodbye, which is as good as an end
+            self.abort()  # TLS says goodbye before an orderly close, which looks like the end
         elif transport is not None and not transport.is_closing():
-            # Sends what is buffered, then closes: aiohttp can write neither the last chunk nor another answer behind
-            # it. What a client does not take is dropped by the watch, which goes on.
+            # Sends the buffer, then closes: aiohttp can write neither the last chunk nor another response. The watch
+            # continues, and drops what the client does not take.
             if not transport.get_write_buffer_size():
                 self._unwatch()
             transport.close()
@@ -152,15 +149,15 @@ class HttpWire:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        if self.has_left():  # a connection that closes without an error ends the wait without one
+        if self.has_left():  # a close without an error ends the wait without one
             raise ClientGone
 
     async def _sent(self) -> None:
-        """Wait until the kernel has all that was written; aiohttp does so only now and then."""
+        """Wait until the kernel has everything; aiohttp does so only now and then."""
         await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
         if self._request.transport is not None and not self.has_left():
-            self._request.transport.set_write_buffer_limits()  # as they were, for what may come on this connection
+            self._request.transport.set_write_buffer_limits()  # as before, for the next response on this connection

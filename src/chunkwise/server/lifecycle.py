@@ -1,7 +1,4 @@
-"""How streams end: one outcome each, one log line each; and all streams of an application, to be ended with it.
-
-Must not know over which transport a stream goes.
-"""
+"""The streams of an application -> their outcomes: one each, in the log and in a hook; and their end when it stops."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from chunkwise.transports.problems import GoingAway, problem_of, upload_details
 logger: logging.Logger = logging.getLogger("chunkwise")
 access_logger: logging.Logger = logging.getLogger("chunkwise.access")
 
-End = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
+OutcomeName = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
-_NOTICE_SECONDS = 2.0  # a stream that is told to end looks up twice a second, and may wait a second for its thread
+_NOTICE_SECONDS = 2.0  # a stream notices a stop within half a second, and may wait a second for its thread
 _ABORT_SECONDS = 1.0
 
 
@@ -33,21 +30,22 @@ class Outcome:
     """How one stream ended.
 
     Attributes:
-        end: ``"complete"``; ``"failed"``, the source or what it gave; ``"client_gone"``, who left before the end;
-            ``"stalled"``, a client that took nothing for too long and was cut off; ``"shut_down"`` with the server.
-        method: of the request.
-        path: its target as it came, with the query.
-        status: of the answer.
-        format: a name from `FORMATS`.
-        coding: the content coding (``"gzip"``), or None.
-        items: those that were handed to the connection.
-        bytes: those that were handed to the connection: of the content, after compression.
+        end: ``"complete"``; ``"failed"``: the source raised, or an item could not be encoded; ``"client_gone"``: the
+            client left before the end; ``"stalled"``: the client took nothing for too long and was cut off;
+            ``"shut_down"``: the server stopped.
+        method: the request's method.
+        path: the request's target as it was sent, with the query.
+        status: the response's status.
+        format: the name of its format in `FORMATS`.
+        coding: its content coding (``"gzip"``), or None.
+        items: items handed to the connection.
+        bytes: bytes of the content handed to the connection, after compression.
         first_item_seconds: from the call of `respond` until the first item was handed to the connection, or None.
         seconds: from the call of `respond` to the end.
-        error: what the source raised, or None.
+        error: the exception of the source, or None.
     """
 
-    end: End
+    end: OutcomeName
     method: str
     path: str
     status: int
@@ -82,7 +80,7 @@ class _Upload:
         self.request = request
 
     def stop(self) -> None:
-        """See `Running.stop`: what has come is still read."""
+        """See `Running.stop`: bytes that have arrived are still read."""
         if not self.request.content.is_eof():
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 
@@ -96,8 +94,8 @@ class Streams:
     """The streams in flight of one application.
 
     Args:
-        grace_seconds: how long they may go on when the server stops.
-        on_outcome: is called at the end of each.
+        grace_seconds: how long they may continue when the server stops.
+        on_outcome: called at the end of each.
     """
 
     def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
@@ -105,15 +103,15 @@ class Streams:
         self._grace_seconds = grace_seconds
         self._on_outcome = on_outcome
         self._running: set[Running] = set()
-        self._awaited: set[Running] = set()  # those of which `stop` waits for the end
+        self._awaited: set[Running] = set()  # by `stop`
         self._none_awaited = asyncio.Event()
 
     def add(self, stream: Running) -> None:
-        """Say that a stream begins."""
+        """Add a stream that begins."""
         self._running.add(stream)
 
     async def ended(self, stream: Running, request: web.BaseRequest, outcome: Outcome) -> None:
-        """Say how a stream ended: log its line, and call the hook."""
+        """Remove a stream that has ended: log its line, and call the hook."""
         self._leave(stream)
         if access_logger.isEnabledFor(logging.INFO):
             access_logger.info(_line(request, outcome), extra={"outcome": outcome})
@@ -125,12 +123,12 @@ class Streams:
                 logger.exception("on_outcome failed")
 
     async def stop(self, _app: web.Application) -> None:
-        """End all streams: by themselves in the grace time, then as failures, then at once."""
+        """Let all streams end: by themselves in the grace time, then as failures, then at once."""
         self.stopping = True
         await self._wait(self._grace_seconds)
         answering = {id(stream.request) for stream in self._running if not isinstance(stream, _Upload)}
         for stream in self._running:
-            if not (isinstance(stream, _Upload) and id(stream.request) in answering):  # whose failure tells more
+            if not (isinstance(stream, _Upload) and id(stream.request) in answering):  # whose failure says more
                 stream.stop()
         await self._wait(_NOTICE_SECONDS)
         for stream in self._running:
@@ -139,14 +137,14 @@ class Streams:
 
     @web.middleware
     async def look_after_upload(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-        """Run a handler; answer with what is wrong with the request's body, unless the handler does."""
+        """Run a handler; answer a bad request body with its problem, unless the handler does."""
         upload = _Upload(request)
         if request.body_exists:
             self._running.add(upload)
         try:
             response: web.StreamResponse = await handler(request)
         except StreamError as error:
-            # Behind an answer that has begun, aiohttp closes the connection: another answer would stand inside it.
+            # aiohttp closes the connection if a response has begun: a second one would end up inside the first.
             if request.writer.output_size or upload_details(error, request) is None:
                 raise
             return problem_of(GoingAway() if self.stopping else error, request)
@@ -161,7 +159,7 @@ class Streams:
             self._none_awaited.set()
 
     async def _wait(self, seconds: float) -> None:
-        """Wait until all that run now have ended, but no longer than that."""
+        """Wait until all that run now have ended, at most for so long."""
         self._awaited = set(self._running)
         if self._awaited:
             self._none_awaited.clear()
@@ -170,30 +168,29 @@ class Streams:
 
 
 _STREAMS = web.AppKey("chunkwise.streams", Streams)
-_NOBODYS = Streams()  # of applications that were not set up
+_UNMANAGED = Streams()  # of applications without `setup`
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
-    """Look after the streams of an application: end them in time when the server stops, and tell how each ended.
+    """Manage the streams of an application: end them in time when the server stops, and report how each ended.
 
-    Without it streams work as well; but aiohttp gives them 60 seconds at the server's stop, then cancels them.
+    Streams work without it, too; but when the server stops, aiohttp waits for them for 60 seconds, then cancels them.
 
-    A handler that reads an upload with `items(request)`, and lets its errors pass, answers with what is wrong (RFC
-    9457): the status is 413 for a `LimitError`, 415 for an `UnknownFormat`, 400 for a `TruncatedError` or a
-    client that says that it failed, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` tell
-    the place.
+    If a handler reads an upload with `items(request)` and does not catch its errors, the client gets a problem (RFC
+    9457) with the status 413 for a `LimitError`, 415 for `UnknownFormat`, 400 for a `TruncatedError` or a client that
+    reports a failure, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` say where.
 
     Args:
         app: the application, before it is started; its sub-applications are included.
-        grace_seconds: how long streams in flight may go on when the server stops. Those that are not through then fail
-            with the problem "Going Away", as any failed stream does; at the latest 3 seconds later all have ended. A
-            handler that calls `respond` in the grace time answers with 503. What clients send is thrown away by aiohttp
-            from the stop on: uploads in flight have the grace time for what had come, and then fail.
+        grace_seconds: how long streams in flight may continue when the server stops. The others then fail with the
+            problem "Going Away", as any failed stream does; 3 seconds later at most, all have ended. `respond` answers
+            with 503 in the grace time. From the stop on aiohttp discards what clients send: uploads in flight can read
+            what had arrived, and fail after the grace time.
         on_outcome: called with the request and the `Outcome` at the end of each stream; may be a coroutine function.
-            What it raises is logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
+            Its exceptions are logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
 
     Raises:
-        TypeError: it is no application.
+        TypeError: ``app`` is not an application.
         ValueError: the application was set up before.
     """
     if not isinstance(app, web.Application):
@@ -208,13 +205,13 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
 
 def streams_of(request: web.BaseRequest) -> Streams:
-    """Return the streams of the application that a request came to."""
-    # Not request.config_dict, which takes longer to make than to ask.
+    """Return the streams of the application that handles a request."""
+    # Faster than request.config_dict.
     for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
         known = app.get(_STREAMS)
         if known is not None:
             return known
-    return _NOBODYS
+    return _UNMANAGED
 
 
 def _line(request: web.BaseRequest, outcome: Outcome) -> str:

@@ -1,7 +1,4 @@
-"""What was negotiated -> the head of a streamed answer.
-
-Must not know any one format: what it needs of them is data in `Format`.
-"""
+"""Format, content coding and status -> the response with its headers."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from chunkwise.transports.negotiation import IDENTITY, PREFERENCE_APPLIED
 
 
 class StreamedResponse(web.StreamResponse):
-    """Has its content coding already: aiohttp's would hold everything back until the end, and code it twice."""
+    """A response that is compressed already: aiohttp would compress it again, and hold it back until the end."""
 
     def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
         """Do nothing."""
@@ -26,23 +23,23 @@ class StreamedResponse(web.StreamResponse):
 def stream_response(
     status: int, own: Mapping[str, str], format: Format, coding: str, varies: Sequence[str], *, stream_end: bool
 ) -> web.StreamResponse:
-    """Return an answer with its headers complete.
+    """Return a response with its headers complete.
 
     Args:
         status: its status.
         own: the handler's own headers, which are joined with ours.
-        format: what it carries.
+        format: its format.
         coding: its content coding, or `IDENTITY`.
-        varies: the request headers on which the choice depended.
-        stream_end: whether the client has asked for an end record, and gets it.
+        varies: the request headers that decided these.
+        stream_end: whether it ends with an end record, as the client asked.
     """
-    told = _Told(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
-    headers = _plain_headers(told) if not own else _headers(own, told)
+    choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
+    headers = _plain_headers(choice) if not own else _headers(own, choice)
     return StreamedResponse(status=status, headers=headers)  # which copies them
 
 
-class _Told(NamedTuple):
-    """What our part of the headers depends on."""
+class _Choice(NamedTuple):
+    """Everything that our part of the headers depends on."""
 
     content_type: str
     of_format: tuple[tuple[str, str], ...]
@@ -51,35 +48,35 @@ class _Told(NamedTuple):
     stream_end: bool
 
 
-@lru_cache  # nearly all handlers have no headers of their own, and formats and clients are few
-def _plain_headers(told: _Told) -> Mapping[str, str]:
-    return _headers({}, told)
+@lru_cache  # most handlers have no headers of their own, and there are few formats and clients
+def _plain_headers(choice: _Choice) -> Mapping[str, str]:
+    return _headers({}, choice)
 
 
-def _headers(own: Mapping[str, str], told: _Told) -> Mapping[str, str]:
+def _headers(own: Mapping[str, str], choice: _Choice) -> Mapping[str, str]:
     headers = StreamedResponse(headers=own).headers
-    of_format = dict(told.of_format)
-    if told.stream_end:
+    of_format = dict(choice.of_format)
+    if choice.stream_end:
         headers[PREFERENCE_APPLIED] = STREAM_END
-    headers[hdrs.CONTENT_TYPE] = told.content_type
-    # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and what it makes may look whole when the stream is not.
+    headers[hdrs.CONTENT_TYPE] = choice.content_type
+    # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and its response may look whole when the stream is not.
     mine = headers.getall(hdrs.CACHE_CONTROL, [])
     directives = [*mine, of_format.get(hdrs.CACHE_CONTROL), "no-transform"]
     headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
-    for name, value in told.of_format:
+    for name, value in choice.of_format:
         headers.setdefault(name, value)
     headers.setdefault("X-Accel-Buffering", "no")  # nginx
     headers.setdefault("Incremental", "?1")  # draft-ietf-httpbis-incremental
-    if told.coding != IDENTITY:
-        headers[hdrs.CONTENT_ENCODING] = told.coding
+    if choice.coding != IDENTITY:
+        headers[hdrs.CONTENT_ENCODING] = choice.coding
     known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
-    varies = {name.lower(): name for name in (*known, *told.varies)}
+    varies = {name.lower(): name for name in (*known, *choice.varies)}
     # RFC 9110 §8.8.3: a strong entity tag is of one representation, byte for byte.
     etag = headers.get(hdrs.ETAG, "")
     if etag.startswith('"') and (
-        told.coding != IDENTITY or hdrs.ACCEPT.lower() in varies or PREFERENCE_APPLIED in headers
+        choice.coding != IDENTITY or hdrs.ACCEPT.lower() in varies or PREFERENCE_APPLIED in headers
     ):
         headers[hdrs.ETAG] = f"W/{etag}"
-    if told.varies:
+    if choice.varies:
         headers[hdrs.VARY] = ", ".join(varies.values())
     return headers

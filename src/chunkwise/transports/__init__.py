@@ -1,1 +1,1 @@
-"""Room 3: how streams cross the network. The only room of the library that imports aiohttp."""
+"""What server and client share to move streams over HTTP and WebSocket."""

@@ -1,7 +1,4 @@
-"""Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br and deflate, as they come and go.
-
-Must not know messages and formats. Nothing here waits, and what is held is bounded whatever the bytes are.
-"""
+"""Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br and deflate, bounded and piece by piece."""
 
 from __future__ import annotations
 

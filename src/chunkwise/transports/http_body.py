@@ -1,7 +1,4 @@
-"""An HTTP message -> its bytes, and what is known of their end: answers at a client, requests at a server.
-
-Must not know formats, nor what is made of the bytes.
-"""
+"""An HTTP message (a response at the client, a request at the server) -> its bytes, and whether its end is proven."""
 
 from __future__ import annotations
 
@@ -17,28 +14,27 @@ from chunkwise.flow.inbound import Broken, Silent
 from chunkwise.transports.problems import remote_error
 
 Message = ClientResponse | web.BaseRequest | StreamReader | AsyncIterable[bytes] | Iterable[bytes] | bytes
-"""What can be read: an aiohttp response or request, or bytes in pieces."""
+"""A message to read: an aiohttp response or request, or bytes in pieces."""
 
 HTTP = (ClientResponse, web.BaseRequest)
-"""Those of them that have headers."""
+"""The messages that have headers."""
 
 _RECEIVE_BYTES = 120 * 1024
-"""What is asked of a socket at once.
+"""How much to read from a socket at once.
 
-asyncio asks for 256 KiB, into memory that is new each time: the system gives and takes back all of it, page by page,
-which takes as long as all else that reading does. Under 128 KiB it is memory that the allocator keeps.
+asyncio reads 256 KiB into new memory each time, which the system maps and unmaps page by page: that takes as long as
+all the rest of reading. Below 128 KiB the allocator keeps the memory.
 """
 
 _NO_CHUNK = "bytes came that are no chunk"
 
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
-    """Whether the message's length was told beforehand or by a last chunk, so that aiohttp has checked it.
+    """Whether a Content-Length or a last chunk proves the end of the message, so that aiohttp has checked it.
 
     Args:
         message: the message.
-        coded: whether its content coding is not undone by aiohttp, which does not tell a compressed stream that stops
-            early.
+        coded: whether the caller decompresses it; aiohttp does not report a compressed stream that stops early.
     """
     if isinstance(message, HTTP) and hdrs.CONTENT_ENCODING in message.headers and not coded:
         return False
@@ -47,24 +43,24 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
         # RFC 9112 §6.3, rule 4: chunks tell the end if they are the last coding that was applied.
         return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
-    return True  # a request always is (RFC 9112 §6.3, rule 7); an iterable that ends normally says that it is all
+    return True  # a request always is (RFC 9112 §6.3, rule 7); so is an iterable that ends normally
 
 
 def is_empty(message: Message) -> bool:
-    """Whether the message has no content by its nature, which is a stream of no items in any format."""
+    """Whether the message can have no content (HEAD, 204 and the like): a stream of no items in any format."""
     return isinstance(message, ClientResponse) and (
         message.method == hdrs.METH_HEAD or message.status in (204, 205, 304)
     )
 
 
 def chunks_of(message: Message) -> AsyncIterator[bytes]:
-    """Give a message's bytes, and raise `Broken` where they are known not to be all."""
+    """Yield a message's bytes; raise `Broken` if some are known to be missing."""
     _receive_less_at_once(message)
     connection = message.connection if isinstance(message, ClientResponse) else None
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
     if closing is not None:
-        closing.remove_done_callback(_retrieve)  # of another message that came over the connection
+        closing.remove_done_callback(_retrieve)  # of an earlier message on this connection
         closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
 
@@ -77,30 +73,27 @@ def _receive_less_at_once(message: Message) -> None:
 
 
 def _retrieve(closing: asyncio.Future[None]) -> object:
-    """Look at how a connection was closed, or asyncio complains that nobody has, however long after the answer."""
+    """Retrieve the error of a closed connection, or asyncio complains later that it was never retrieved."""
     return closing.cancelled() or closing.exception()
 
 
 @contextmanager
-def _told_of(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
-    """Let who waits for content hear of the connection's end where aiohttp's parser keeps it for itself.
+def _woken_by(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
+    """Wake the reader of content when the connection ends: aiohttp does not after a malformed chunk."""
 
-    It does so behind bytes that are no chunk.
-    """
-
-    def tell(_: asyncio.Future[None] | None = None) -> None:
+    def wake(_: asyncio.Future[None] | None = None) -> None:
         if not content.is_eof() and content.exception() is None:
             content.set_exception(ClientConnectionError(_NO_CHUNK))
 
     if lost:
-        tell()
+        wake()
     if closing is not None:
-        closing.add_done_callback(tell)
+        closing.add_done_callback(wake)
     try:
         yield
     finally:
         if closing is not None:
-            closing.remove_done_callback(tell)  # the connection may bring many other messages
+            closing.remove_done_callback(wake)  # other messages may follow on the connection
 
 
 async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, lost: bool) -> AsyncIterator[bytes]:
@@ -111,9 +104,9 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
     try:
         if isinstance(content, StreamReader):
             if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
-                given += len(data)  # it was read whole before, and has kept it
+                given += len(data)  # the body was read before, and aiohttp has kept it
                 yield data
-            with _told_of(closing, content, lost=lost or (closing is not None and closing.done())):
+            with _woken_by(closing, content, lost=lost or (closing is not None and closing.done())):
                 async for data in content.iter_any():
                     given += len(data)
                     yield data
@@ -134,7 +127,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         if isinstance(error, SocketTimeoutError):
             raise Silent("nothing came for longer than idle_seconds, or the session's sock_read, allows") from error
         raise Broken(_reason(error)) from error
-    # Where only the close ends a body, aiohttp takes a reset for that as well, and tells it nowhere else.
+    # Where only a close ends the body, aiohttp accepts a reset as well, and reports it nowhere else.
     if (
         closing is not None
         and not is_framed(message, coded=True)
@@ -142,18 +135,18 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         and not closing.cancelled()
         and (reset := closing.exception()) is not None
     ):
-        raise Broken("the connection was reset, where only its close would have ended the body") from reset
+        raise Broken("the connection was reset, but only its close would have ended the body") from reset
 
 
 def _left_over(content: StreamReader) -> bytes:
-    """Return what came before the connection broke: aiohttp's reader has it, but gives none once it knows of that."""
+    """Return the bytes that arrived before the connection broke; aiohttp's reader keeps them back."""
     broken = content.exception()
     if broken is None:
         return b""
     content.set_exception(None)  # type: ignore[arg-type]  # as it was before the break
     try:
         return content.read_nowait()
-    except TimeoutError:  # it refuses that, too, once the session's total time is over
+    except TimeoutError:  # raised here, too, once the session's total timeout is over
         return b""
     finally:
         content.set_exception(broken)
@@ -161,14 +154,14 @@ def _left_over(content: StreamReader) -> bytes:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "the session's total timeout is over: open_stream has none, ClientTimeout(total=None) neither"
+        return "the session's total timeout is over: use open_stream, or ClientTimeout(total=None)"
     if isinstance(error, HttpProcessingError):
         return _NO_CHUNK
     told: dict[type | None, str] = {
         ContentLengthError: "the connection closed before all bytes of its Content-Length came",
         TransferEncodingError: "the connection closed before the last chunk came",
     }
-    if str(error) == "Connection closed":  # aiohttp's words for what it closes itself, where a body was not read
+    if str(error) == "Connection closed":  # aiohttp's message if the body was not read
         return "the response was closed before it was read: read it inside of its `async with`"
-    # aiohttp wraps what its parser found (RFC 9112 §8 asks to tell it) in an error whose text speaks of status 400.
+    # aiohttp wraps its parser's error (RFC 9112 §8) in one whose text is about status 400.
     return told.get(type(error.__cause__), str(error) or type(error).__name__)

@@ -1,7 +1,4 @@
-"""A request's headers -> what its client asks for: format, content coding (RFC 9110 §12), preferences (RFC 7240).
-
-Must not know how streams are written.
-"""
+"""The Accept, Accept-Encoding and Prefer headers of a request -> format, coding, preferences (RFC 9110, RFC 7240)."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_name
 
 FormatChoice = str | Format | Sequence[str | Format] | None
-"""What a handler offers: one format (always sent), several (the first is the default), or None for all."""
+"""The formats that a handler offers: one (always sent), several (the first is the default), or None for all."""
 
 
 IDENTITY = "identity"
@@ -30,11 +27,11 @@ PREFERENCE_APPLIED = "Preference-Applied"
 
 
 class Offer(Protocol):
-    """Anything that is sent under a media type, a `Format` above all."""
+    """Anything that is sent under a media type, such as a `Format`."""
 
     @property
     def media_types(self) -> tuple[str, ...]:
-        """Those under which a client may ask for it."""
+        """The media types under which a client may ask for it; the first is the one sent."""
 
 
 AnyOffer = TypeVar("AnyOffer", bound=Offer)
@@ -58,7 +55,7 @@ class MediaRange(NamedTuple):
 
 
 def parse_accept(values: Iterable[str]) -> Sequence[MediaRange]:
-    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); what is malformed is passed over."""
+    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
     return _parse_accept(tuple(values))
 
 
@@ -73,13 +70,13 @@ def _parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
 
 
 def _elements(values: Iterable[str]) -> list[str]:
-    """Return the elements of a list header (RFC 9110 §5.6.1). Nobody here reads what is quoted: it is left out."""
+    """Return the elements of a list header (RFC 9110 §5.6.1). Quoted strings are not needed here, and left out."""
     text = ",".join(values)
     return (_quoted.sub('""', text) if '"' in text else text).split(",")
 
 
 def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Give the elements of a header in lower case, each with its weight, 1 if it has none (RFC 9110 §12.4.2)."""
+    """Yield the elements of a header in lower case, each with its weight, by default 1 (RFC 9110 §12.4.2)."""
     for element in _elements(values):
         name, *parameters = (part.strip().lower() for part in element.split(";"))
         quality = 1.0
@@ -91,18 +88,18 @@ def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
 
 
 def _quality(text: str) -> float:
-    # RFC 9110 §12.4.2: "0" or "1", and at most three digits behind the point; what is not is taken for a refusal.
+    # RFC 9110 §12.4.2: "0" or "1", and at most three digits after the point; anything else counts as a refusal.
     whole, _, digits = text.partition(".")
     good = whole in ("0", "1") and len(digits) <= 3 and (not digits or (digits.isascii() and digits.isdigit()))
     return min(float(text), 1.0) if good else 0.0
 
 
 def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[float, int]:
-    """Return how much a client likes what is sent under the first media type, and how specific it was about that."""
+    """Return the client's weight for a format, and how specific the media range was that says it."""
     sent, *aliases = media_types
-    # Of the ranges that match a type, the most specific says its quality (RFC 9110 §12.5.1).
+    # The most specific range that matches decides (RFC 9110 §12.5.1).
     specific, quality = max(((found.match(sent), found.quality) for found in ranges), default=(0, 0.0))
-    # An alias counts where it is named: no ``*/*`` gives it what was refused under the type that is sent.
+    # An alias counts only by its own name: ``*/*`` must not allow what was refused under the type that is sent.
     named = (found.quality for found in ranges for alias in aliases if found.match(alias) == 3)
     return max([(quality if specific else 0.0, specific), *((liked, 3) for liked in named)])
 
@@ -111,7 +108,7 @@ def offered(choice: FormatChoice) -> list[Format]:
     """Return the formats of a choice.
 
     Raises:
-        UnknownFormat: a name of it is no format's.
+        UnknownFormat: there is no format of such a name.
     """
     if choice is None:
         return list(FORMATS.values())
@@ -124,12 +121,12 @@ def offered(choice: FormatChoice) -> list[Format]:
 
 
 def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | None:
-    """Return the format that a client likes best, or None if it takes none of them.
+    """Return the format that a client prefers, or None if it accepts none of them.
 
     Args:
-        accept: the values of its Accept headers; none, or none that can be read, means anything.
-        formats: what there is, the default first. A client's ``*/*`` gets the first, unless it names another as
-            acceptable in the same degree.
+        accept: the values of its Accept headers; without any well-formed one, it accepts anything.
+        formats: the formats on offer, the default first. A client's ``*/*`` gets the first, unless it names another
+            with the same weight.
     """
     ranges = parse_accept(accept)
     if not ranges:
@@ -144,12 +141,12 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
 
 
 def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
-    """Return the content coding that a client likes best, or None if it takes nothing that there is.
+    """Return the content coding that a client prefers, or None if it accepts none of them, nor identity.
 
     Args:
-        accept_encoding: the values of its Accept-Encoding headers (RFC 9110 §12.5.3). Who sends none may understand
-            none, and gets ``"identity"``, which stands for no coding.
-        codings: what there is, the server's favourite first.
+        accept_encoding: the values of its Accept-Encoding headers (RFC 9110 §12.5.3). A client that sends none may
+            not know any, and gets ``"identity"``, which means no coding.
+        codings: the codings on offer, the server's favourite first.
     """
     return _negotiate_coding(tuple(accept_encoding), tuple(codings))
 
@@ -159,7 +156,7 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
     weights = {name.removeprefix("x-"): quality for name, quality in _weighted(accept_encoding) if name}
     best, chosen = 0.0, None
     for coding in (*codings, IDENTITY):
-        # Identity may be sent unless it is refused, but any coding that is named is liked better.
+        # Identity may be sent unless it is refused, but any coding that the client names is preferred.
         unnamed = weights.get("*", _UNNAMED_IDENTITY if coding == IDENTITY else 0.0)
         if (quality := weights.get(coding, unnamed)) > best:
             best, chosen = quality, coding
@@ -167,6 +164,6 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
 
 
 def prefers(values: Iterable[str], preference: str) -> bool:
-    """Whether Prefer headers name a preference, with whatever value and parameters (RFC 7240 §2)."""
+    """Whether Prefer headers name a preference, with any value and parameters (RFC 7240 §2)."""
     names = (element.partition(";")[0].partition("=")[0] for element in _elements(values))
     return any(name.strip().lower() == preference for name in names)

@@ -1,7 +1,7 @@
-"""Whatever has to be looked after twice a second -> one timer for all of it, on each event loop.
+"""Objects that need a check twice a second -> one timer for all of them, on each event loop.
 
-Must not know what is looked after. A timer and a waiting coroutine for each of 5,000 idle streams took 28% of a
-processor and 3 KiB a stream; this takes 2%, and a place in a set.
+With a timer and a waiting coroutine each, 5,000 idle streams took 28% of a processor and 3 KiB each; this takes 2%, and
+a place in a set.
 """
 
 from __future__ import annotations
@@ -13,64 +13,64 @@ from weakref import WeakKeyDictionary
 
 logger: logging.Logger = logging.getLogger("chunkwise")
 
-ROUND_SECONDS = 0.5
-"""How often each member is looked after."""
+CHECK_SECONDS = 0.5
+"""How often each member is checked."""
 
-_PARTS = 5  # of a round, each with its own turn of the loop, so that many members do not make a long one
+_PARTS = 5  # in which the members are checked, each in a turn of the loop of its own
 
 
 class Member(Protocol):
-    """What is looked after."""
+    """An object that needs checks."""
 
-    def look(self) -> object:
-        """See whether something is to be done; may leave the round."""
+    def check(self) -> object:
+        """See whether there is something to do; the member may leave here."""
 
 
-class Rounds:
-    """Looks after its members, each once in `ROUND_SECONDS`, as long as there are any."""
+class PeriodicChecks:
+    """Checks each of its members once in `CHECK_SECONDS`, as long as there are any."""
 
     def __init__(self) -> None:
         self._parts: list[set[Member]] = [set() for _ in range(_PARTS)]
         self._next = 0
-        self._goes_on = False
+        self._running = False
 
     @staticmethod
-    def of_loop() -> Rounds:
-        """Return those of the running event loop."""
+    def of_loop() -> PeriodicChecks:
+        """Return the checks of the running event loop."""
         loop = asyncio.get_running_loop()
-        found = _rounds.get(loop)
+        found = _checks.get(loop)
         if found is None:
-            found = _rounds[loop] = Rounds()
+            found = _checks[loop] = PeriodicChecks()
         return found
 
     def join(self, member: Member) -> None:
-        """Look after a member from now on."""
+        """Check a member from now on."""
         self._parts[hash(member) % _PARTS].add(member)
-        if not self._goes_on:
-            self._goes_on = True
+        if not self._running:
+            self._running = True
             self._wait()
 
     def leave(self, member: Member) -> None:
-        """Look after it no longer, if it was looked after."""
+        """Stop checking a member, if it has joined."""
         self._parts[hash(member) % _PARTS].discard(member)
 
     def _wait(self) -> None:
-        asyncio.get_running_loop().call_later(ROUND_SECONDS / _PARTS, self._look)
+        asyncio.get_running_loop().call_later(CHECK_SECONDS / _PARTS, self._check)
 
-    def _look(self) -> None:
-        self._goes_on = any(self._parts)
-        if not self._goes_on:
+    def _check(self) -> None:
+        self._running = any(self._parts)
+        if not self._running:
             return
         self._wait()
         self._next = (self._next + 1) % _PARTS
         part = self._parts[self._next]
         for member in tuple(part):
             try:
-                if member in part:  # another may have taken it out
-                    member.look()
+                if member in part:  # an earlier check may have removed it
+                    member.check()
             except Exception:
-                logger.exception("looking after a connection failed")
+                logger.exception("checking a connection failed")
                 self.leave(member)
 
 
-_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, Rounds] = WeakKeyDictionary()
+_checks: WeakKeyDictionary[asyncio.AbstractEventLoop, PeriodicChecks] = WeakKeyDictionary()

@@ -1,7 +1,4 @@
-"""Errors -> problem details (RFC 9457) as answers, and back.
-
-Must not know how streams are written or read.
-"""
+"""Errors -> problem details (RFC 9457) in a response, and such a response -> an error."""
 
 from __future__ import annotations
 
@@ -35,18 +32,18 @@ _MAX_PROBLEM_SECONDS = 5.0
 
 
 def request_key(name: str) -> Any:
-    """Return the key of what we keep at a request: a string before aiohttp 3.14, which warns of strings."""
+    """Return a key for data kept on a request; before aiohttp 3.14 it has to be a string."""
     return web.RequestKey(name, object) if hasattr(web, "RequestKey") else name
 
 
 _UPLOADS = request_key("chunkwise.uploads")
-"""Who has read a request's body."""
+"""The key of the streams that read a request's body."""
 
-_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first that an error is of
+_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first that fits the error
     (LimitError, 413),
     (UnknownFormat, 415),
     (TruncatedError, 400),
-    (RemoteError, 400),  # the client says itself that it failed
+    (RemoteError, 400),  # the client reports its own failure
     (DecodeError, 422),
     (PathNotFound, 422),
 )
@@ -55,12 +52,12 @@ _UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first tha
 def problem_response(
     status: int, detail: str | None = None, *, title: str | None = None, **members: Any
 ) -> web.Response:
-    """Return a whole answer that tells a problem.
+    """Return a response that describes a problem.
 
     Args:
         status: the HTTP status.
-        detail: what went wrong this time, for people.
-        title: what kind of problem it is; the status' own phrase by default.
+        detail: a description of this occurrence, for people.
+        title: the kind of problem; by default the phrase of the status.
         members: further members of the object.
     """
     problem = {**_details(status, detail, title), **members}
@@ -68,14 +65,14 @@ def problem_response(
 
 
 def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> web.Response:
-    """Return the answer for an exception that came before anything was sent.
+    """Return the response to an exception that was raised before anything was sent.
 
-    An `HTTPException` keeps its status, headers and reason; one that is no error (a redirect) or that has a body of its
-    own is the answer itself, to be raised.
+    An `HTTPException` keeps its status, headers and reason; a redirect, or one with a body of its own, is returned
+    itself, to be raised.
 
     Args:
         error: the exception.
-        request: the request that is answered: what was wrong with its upload is told, see `upload_details`.
+        request: the request; a problem of its upload is described, see `upload_details`.
     """
     if isinstance(error, web.HTTPException) and (
         error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)
@@ -95,10 +92,10 @@ def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> 
 
 
 def details_of(error: BaseException, request: web.BaseRequest | None = None) -> dict[str, Any]:
-    """Return the problem details that tell an exception to a client.
+    """Return the problem details of an exception, for a client.
 
-    Of all but an `HTTPException`, and what is wrong with the client's own upload, nothing is told but that they
-    happened: their text may be nobody's business.
+    Only an `HTTPException` and problems of the client's own upload are described. The text of other exceptions may be
+    secret.
     """
     if request is not None and (details := upload_details(error, request)) is not None:
         return details
@@ -111,16 +108,16 @@ def details_of(error: BaseException, request: web.BaseRequest | None = None) -> 
 
 
 def noted(message: object, inbound: Inbound) -> Inbound:
-    """Let a request know who reads its body, so that `upload_details` knows his errors."""
+    """Note on a request that a stream reads its body, so that `upload_details` recognises its errors."""
     if isinstance(message, web.BaseRequest):
         message.setdefault(_UPLOADS, []).append(inbound)
     return inbound
 
 
 def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, Any] | None:
-    """Return the problem details of what is wrong with a request's body; None for all that is not the client's fault.
+    """Return the problem details of a bad request body; None if the error is not the client's fault.
 
-    The same error may come from the answer of another server that the handler reads: that is a 500.
+    An error of the same class may come from another server's response that the handler reads: that is a 500.
     """
     if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in request.get(_UPLOADS, []))):
         return None
@@ -135,7 +132,7 @@ def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, 
     return _details(status, told) | {name: value for name, value in members.items() if value is not None}
 
 
-class GoingAway(Exception):  # noqa: N818 - a signal between our files
+class GoingAway(Exception):  # noqa: N818 - a signal inside this package
     """The server stops, and so does the stream."""
 
 
@@ -145,14 +142,14 @@ def _details(status: int, detail: str | None = None, title: str | None = None) -
 
 
 async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteError:
-    """Return the error that an answer with a status of 400 or more tells.
+    """Return the error for a response with a status of 400 or more.
 
     Args:
-        response: the answer.
-        coding: the content coding of its body, unless aiohttp has undone that.
+        response: the response.
+        coding: the content coding of its body, unless aiohttp decompresses it.
     """
     body = b""
-    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # of a body that was cut, what came
+    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # a cut body
         decompressor = Decompressor(coding)
         async with asyncio.timeout(_MAX_PROBLEM_SECONDS):
             while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
@@ -175,11 +172,11 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
 
 
 def retry_after_seconds(value: str) -> float | None:
-    """Return what a Retry-After header says (RFC 9110 §10.2.3); None if it is none."""
+    """Return the seconds of a Retry-After header (RFC 9110 §10.2.3); None if it is malformed."""
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # of a time zone such as +99999999999
+    except (ValueError, OverflowError):  # a time zone such as +99999999999
         return None
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None

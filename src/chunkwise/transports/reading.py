@@ -1,7 +1,4 @@
-"""A message -> its items: answers at a client, requests at a server, or any bytes.
-
-Must not know any one format: the message's content type says which it is, unless the caller does.
-"""
+"""A message (a response, a request, a WebSocket, bytes) -> its items, its JSON events or its text."""
 
 from __future__ import annotations
 

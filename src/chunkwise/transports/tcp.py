@@ -1,7 +1,4 @@
-"""Connections whose client takes nothing: how much waits for it, for how long, and how to drop it.
-
-Must not know what is sent.
-"""
+"""A TCP connection -> how much waits for its other side, for how long, and a reset where that takes nothing."""
 
 from __future__ import annotations
 
@@ -15,26 +12,26 @@ from contextlib import suppress
 from time import monotonic
 
 from chunkwise.errors import StalledError
-from chunkwise.transports.periodic_checks import ROUND_SECONDS, Rounds
+from chunkwise.transports.periodic_checks import CHECK_SECONDS, PeriodicChecks
 
 if sys.platform == "linux":
     from fcntl import ioctl
     from termios import TIOCOUTQ
 
 POLL_SECONDS = 0.02
-LOOKS = 8
-"""How often a connection is looked at in the time that it may stall."""
+CHECKS = 8
+"""How often a connection is checked in the time that it may stall."""
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
-    """Return how many bytes the other side's kernel does not have yet, or None where nobody can know."""
+    """Return how many bytes the other side's kernel does not have yet; None if the system does not say."""
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     return int.from_bytes(ioctl(connection.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
 
 
 def silent_seconds(connection: socket.socket) -> float | None:
-    """Return for how long no byte has come, or None where nobody can know."""
+    """Return for how long no byte has arrived; None if the system does not say."""
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
@@ -42,37 +39,37 @@ def silent_seconds(connection: socket.socket) -> float | None:
 
 
 def stalled_upload(stall_seconds: float) -> StalledError:
-    """Return the error that tells that a server has taken nothing for so long."""
+    """Return the error for a server that has taken nothing for so long."""
     return StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds")
 
 
 def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
-    """Choose how a connection will be closed: by a reset (RST), which throws away what is unsent, or in order (FIN)."""
+    """Choose how a connection will be closed: by a reset (RST), which discards unsent bytes, or in order (FIN)."""
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
 
 
 def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
-    """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
+    """Reset a connection, and discard the bytes that wait for its other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
     with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
         transport.abort()
 
 
 class StallWatch:
-    """Cuts off a client that takes nothing while something waits for it.
+    """Drops a connection whose other side takes nothing while bytes wait for it.
 
-    What is taken is seen by what leaves our buffer and the kernel's send queue together: the event loop hears of room
-    in that queue only when a third of it is free, which can be minutes of a slow reader's time.
+    Progress is what leaves our buffer and the kernel's send queue together: the event loop notices room in that queue
+    only when a third of it is free, which can take a slow reader minutes.
 
     Args:
         transport: the connection.
         connection: its socket, if it has one.
-        stall_seconds: how long nothing may be taken; 0 for ever.
-        written: how many bytes were handed to the transport so far.
+        stall_seconds: how long nothing may be taken; 0 for no limit.
+        written: returns how many bytes were handed to the transport so far.
 
     Attributes:
-        stalled: whether it has cut off the client.
+        stalled: whether the connection was dropped for this.
     """
 
     def __init__(
@@ -88,13 +85,13 @@ class StallWatch:
         self._stall_seconds = stall_seconds
         self._socket = connection
         self._taken = 0
-        self._waits = False  # whether something waited when it was looked at last
+        self._waits = False  # whether bytes waited at the last check
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
-        self._look_seconds = max(POLL_SECONDS, stall_seconds / LOOKS) if stall_seconds else ROUND_SECONDS
-        self._rounds = Rounds.of_loop()
-        if self._look_seconds >= ROUND_SECONDS:
-            self._rounds.join(self)
+        self._check_seconds = max(POLL_SECONDS, stall_seconds / CHECKS) if stall_seconds else CHECK_SECONDS
+        self._checks = PeriodicChecks.of_loop()
+        if self._check_seconds >= CHECK_SECONDS:
+            self._checks.join(self)
         else:
             self._wait()
 
@@ -122,8 +119,8 @@ class StallWatch:
         return True
 
     def has_left(self) -> bool:
-        """Whether the client has closed or reset the connection, also if nobody reads it."""
-        events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always told
+        """Whether the other side has closed or reset the connection, even if nothing reads from it."""
+        events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always reported
         if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
             return False
         poll = select.poll()
@@ -131,30 +128,29 @@ class StallWatch:
         return bool(poll.poll(0))
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
-        self._rounds.leave(self)
+        self._checks.leave(self)
 
     def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_again)
+        self._timer = asyncio.get_running_loop().call_later(self._check_seconds, self._check_again)
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         self._timer = None
-        if self.look():
+        if self.check():
             self._wait()
 
-    def look(self) -> bool:
-        """Look at the connection; return whether it is to be looked at again."""
+    def check(self) -> bool:
+        """Check the connection; return whether it needs another check."""
         if self._transport.is_closing():
-            # By aiohttp, for a client that has closed its side: nothing can be written any more, but what was written
-            # would wait for ever, and we for it.
+            # aiohttp closes for a client that has closed its side: what was written would wait for ever.
             drop(self._transport, self._socket)
             self.end()
             return False
         written = self._written()
         if not self._waits and written == self._taken:
-            return True  # nearly always: all was taken, and nothing came since
+            return True  # nearly always: everything was taken, and nothing was written since
         waiting = self.waiting()
         taken = written - waiting
         if not waiting or taken > self._taken or not self._waits:

@@ -1,7 +1,4 @@
-"""A request -> whether it opens a WebSocket, and whether its page may (RFC 6455 §4.2).
-
-Must not know what goes over it.
-"""
+"""A request -> whether it opens a WebSocket, and whether the page that sent it may (RFC 6455 §4.2, §10.2)."""
 
 from __future__ import annotations
 
@@ -14,22 +11,22 @@ from chunkwise.formats.messages import SUBPROTOCOL
 
 
 def is_upgrade(request: web.BaseRequest) -> bool:
-    """Whether a request is a WebSocket's handshake, and a valid one."""
+    """Whether a request is a valid handshake of a WebSocket."""
     asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
     if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):  # RFC 6455 §4.2.1
         return False
     try:
         return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
-    except ValueError:  # of a key that is not ASCII
+    except ValueError:  # a key that is not ASCII
         return False
 
 
 def check_origins(origins: Sequence[str]) -> None:
-    """Refuse what no browser's Origin header can be.
+    """Refuse origins that no browser sends.
 
     Raises:
-        TypeError: one string, where a list of them is meant.
-        ValueError: one of them is neither an origin nor ``"*"``.
+        TypeError: a string, where a list is meant.
+        ValueError: one is neither an origin nor ``"*"``.
     """
     if isinstance(origins, str):
         msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
@@ -41,12 +38,12 @@ def check_origins(origins: Sequence[str]) -> None:
 
 
 def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
-    """Whether the page that opens a WebSocket, if it is one, may read the answer.
+    """Whether the page that opens a WebSocket may do so; clients other than browsers always may.
 
-    A browser asks nobody: it sends the user's cookies along, whichever page it is, and says which (RFC 6455 §10.2).
+    A browser lets any page open one, sends the user's cookies along, and says which page it is (RFC 6455 §10.2).
     """
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or "*" in origins or origin in origins:
         return True
-    # Not the scheme: a proxy may have taken TLS off.
+    # The scheme is not compared: a proxy may have removed TLS.
     return origin.partition("://")[2].lower() == request.host.lower()

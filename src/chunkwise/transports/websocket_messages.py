@@ -1,7 +1,4 @@
-"""A WebSocket of either side -> the lines of its stream, and what its close says (RFC 6455).
-
-Must not know what is made of the lines.
-"""
+"""The messages of a WebSocket, at either side -> the lines of its stream; and what a close means (RFC 6455)."""
 
 from __future__ import annotations
 
