@@ -258,7 +258,7 @@ async def test_a_source_that_has_nothing_to_give_is_no_stall() -> None:
 
 
 async def test_without_a_limit_nobody_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(periodic_checks, "ROUND_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
+    monkeypatch.setattr(periodic_checks, "CHECK_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
     rows = [row(index, 1000) for index in range(200)]
     limited = answering_with(hot, stall_seconds=STALL_SECONDS / 5)
     async with (

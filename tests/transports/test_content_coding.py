@@ -240,7 +240,7 @@ def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callabl
         assert TEXT.startswith(came)
         assert isinstance(error, TruncatedError)
         assert error.bytes_seen == len(came)
-        assert f"behind {length} coded bytes" in str(error)
+        assert f"after {length} coded bytes" in str(error)
 
 
 @codings

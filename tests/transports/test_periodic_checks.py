@@ -13,7 +13,7 @@ from tests.flow.producing import until
 
 @pytest.fixture(autouse=True)
 def fast_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(periodic_checks, "ROUND_SECONDS", 0.005)
+    monkeypatch.setattr(periodic_checks, "CHECK_SECONDS", 0.005)
 
 
 class Counting:

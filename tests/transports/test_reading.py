@@ -120,7 +120,7 @@ async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
         go()
         came, error = await read(stream)
     assert (came, type(error)) == ([], TruncatedError)
-    assert "bytes came that are no chunk" in str(error)
+    assert "received a malformed chunk" in str(error)
 
 
 async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_failure(
@@ -159,7 +159,7 @@ async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_
         assert await reading.stdout.readline() == b"1\n"
         go()
         told, _ = await reading.communicate()
-    assert told == b"TruncatedError the stream was cut: bytes came that are no chunk\n"
+    assert told == b"TruncatedError the stream was cut: received a malformed chunk\n"
 
 
 async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None:

@@ -19,16 +19,16 @@ else:
     from backports import zstd
 
 CODINGS: tuple[str, ...] = ("zstd", "gzip", "br", "deflate")
-"""What a server may send, what it likes best first: zstd is the fastest, br takes the most memory."""
+"""The codings that a server may send, its favourite first: zstd is the fastest, br takes the most memory."""
 
 MAX_RATIO = 10_000
-"""Bytes that may come of one byte of the wire. Equal rows of our own server came to 3400, a bomb of br to 112,000."""
+"""The most bytes that one compressed byte may become. Equal rows of our server reach 3,400, a br bomb 112,000."""
 
-_PIECE_BYTES = 64 * 1024  # pieces are gathered to this, so that few items are a call of a decoder
-_STEP_BYTES = 64 * 1024  # is asked of an engine at once; brotli gives half as much again
-_WIRE_BYTES = 4 * 1024  # is counted at once, so that a bomb is known long before its end
-_FINE_BYTES = 64  # is given at once to an engine that has no copy(), see `_Layer`
-_MAX_CODINGS = 5  # in one message, as curl has it: each costs a window, and nobody uses more than two
+_PIECE_BYTES = 64 * 1024  # output is gathered to this size, so that a decoder is called once for many items
+_STEP_BYTES = 64 * 1024  # asked from an engine at once; brotli returns half as much again
+_WIRE_BYTES = 4 * 1024  # counted at once, so that a bomb is noticed long before its end
+_FINE_BYTES = 64  # passed at once to an engine that has no copy(), see `_Layer`
+_MAX_CODINGS = 5  # in one message, as in curl: each costs a window, and no real server uses more than two
 
 # RFC 9659: as a content coding, zstd has a window of 8 MiB at most.
 _UNZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
@@ -40,22 +40,22 @@ _ZSTD: dict[int, int] = {
 
 
 def codings_of(content_encoding: str) -> list[str]:
-    """Return the codings that a Content-Encoding header names, in the order in which they were applied."""
+    """Return the codings of a Content-Encoding header, in the order in which they were applied."""
     names = (name.strip().lower() for name in content_encoding.split(","))
     return [name for name in names if name not in ("", "identity")]
 
 
 class Compressor:
-    """Bytes -> coded bytes. What a piece gives can be decoded to all of that piece at once.
+    """Bytes -> coded bytes. Each piece can be decoded as soon as it arrives.
 
     Args:
         coding: one of `CODINGS`.
     """
 
-    # Higher levels cost much time for little size, and a stream is coded on the loop, for each of its readers anew.
-    # Windows are small, since a server has hundreds of streams at once. Behind 1.2 MB of JSON rows, one compressor took
-    # 169 KiB (zstd), 115 (gzip, deflate), 423 (br); with level 3 and a window of 512 KiB, zstd took 1338 and made
-    # movies.json 7.0 times smaller instead of 6.0. Flushed behind each of its rows, it is 4.3 times smaller (gzip 5.2).
+    # Higher levels cost much time for little size, and streams are compressed on the loop, for each reader separately.
+    # Windows are small, because a server has hundreds of streams at once. After 1.2 MB of JSON rows, one compressor
+    # took 169 KiB (zstd), 115 (gzip, deflate), 423 (br); with level 3 and a window of 512 KiB, zstd took 1,338 and made
+    # movies.json 7.0 times smaller instead of 6.0. Flushed after each row, it is 4.3 times smaller (gzip 5.2).
 
     def __init__(self, coding: str) -> None:
         if coding not in CODINGS:
@@ -78,7 +78,7 @@ class Compressor:
         return bytes(self._compress(data) + self._flush()) if data else b""
 
     def finish(self, data: bytes = b"") -> bytes:
-        """Return the coded bytes for ``data``, and what completes the coded stream."""
+        """Return the coded bytes for ``data``, and the end of the coded stream."""
         return bytes(self._compress(data) + self._finish())
 
 
@@ -87,8 +87,8 @@ class Decompressor:
 
     Args:
         content_encoding: the header's value: codings in the order in which they were applied.
-        max_ratio: how many bytes may come of one byte of the wire, of any of the codings.
-        free_bytes: how many may come at any ratio.
+        max_ratio: how many bytes one compressed byte may become, in any of the codings.
+        free_bytes: how many bytes are allowed at any ratio.
 
     Raises:
         DecodeError: a coding is unknown.
@@ -110,11 +110,11 @@ class Decompressor:
         self._failure: DecodeError | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield all that the data gives, in pieces of less than 256 KiB; read them all before the next call.
+        """Yield the content of some data, in pieces of less than 256 KiB; read them all before the next call.
 
         Raises:
-            DecodeError: the bytes are not in the coding; all that came before the defect was yielded.
-            LimitError: the ratio of decompressed bytes to the wire's is over its limit.
+            DecodeError: the bytes are not in the coding; everything before the defect was yielded.
+            LimitError: the ratio of decompressed to compressed bytes is over its limit.
         """
         held = bytearray()
         try:
@@ -137,7 +137,7 @@ class Decompressor:
             raise self._failure
 
     def finish(self) -> None:
-        """Say that no more bytes come.
+        """End the data.
 
         Raises:
             TruncatedError: a coding has not ended. A body without any byte was not coded, and is whole.
@@ -146,28 +146,28 @@ class Decompressor:
             raise self._failure
         for layer in self._layers:
             if self._wire_bytes and not layer.whole:
-                msg = f"the {layer.coding} stream stops before its end, behind {self._wire_bytes} coded bytes"
+                msg = f"the {layer.coding} stream stops before its end, after {self._wire_bytes} coded bytes"
                 raise TruncatedError(msg, bytes_seen=self._bytes_given)
 
     def _undone(self, data: bytes, index: int) -> Iterator[bytes]:
-        """Undo the codings from that index on."""
+        """Undo the codings from an index on."""
         if index == len(self._layers):
             yield data
             return
         layer = self._layers[index]
         for out in layer.feed(data):
-            # Also between two codings: what one inflates may be nothing to the next, and so would cost for ever.
+            # Also between two codings: one may inflate bytes that the next one ignores.
             layer.bytes_given += len(out)
             if layer.bytes_given > max(self._free_bytes, self._max_ratio * self._wire_bytes):
                 raise LimitError(
                     f"decompressed/wire ratio over {self._max_ratio}: "
-                    f"{layer.bytes_given} bytes of {layer.coding} came of {self._wire_bytes}"
+                    f"{self._wire_bytes} bytes of {layer.coding} became {layer.bytes_given}"
                 )
             yield from self._undone(out, index + 1)
 
 
 class _Layer:
-    """One coding that is undone: calls of an engine, one engine for each gzip member and each zstd frame."""
+    """One coding to undo, with one engine for each gzip member or zstd frame."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding.removeprefix("x-")  # RFC 9110 §8.4.1.3
@@ -175,15 +175,15 @@ class _Layer:
         self.whole = False  # whether the bytes may end here
         self._engine: Any = None
         self._copies = coding not in ("br", "zstd")
-        # What of output says that there may be more inside the engine. Brotli gives 32 KiB, say, and keeps the rest,
-        # with `can_accept_more_data`, too: only when nothing comes it has no more.
+        # An output of this size means that the engine may hold more. Brotli may return 32 KiB and keep the rest, even
+        # if `can_accept_more_data`: it holds no more only once it returns nothing.
         self._full = 1 if coding == "br" else _STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the data gives, some `_STEP_BYTES` at once; raise `DecodeError` behind what came before it."""
-        # What an engine made in the call that fails cannot be had. zlib's is copied before, and goes there by bytes;
-        # brotli's and zstd's have no copy(), so they get few bytes in a call: what those give is all that may be lost,
-        # and more or less of it as the bytes were split.
+        """Yield the output for some data, about `_STEP_BYTES` at once; raise `DecodeError` after it."""
+        # The output of a call that fails is lost. zlib's engine is copied before, and the copy is fed byte by byte up
+        # to the defect. Those of brotli and zstd have no copy(), so they get few bytes per call: only the output of
+        # these may be lost, more or less of it depending on the split.
         for part in _parts(data, _WIRE_BYTES if self._copies else _FINE_BYTES):
             rest, full = part, False
             while rest or full:
@@ -204,11 +204,11 @@ class _Layer:
                     self._engine = None
 
     def _begin(self, data: bytes) -> bytes:
-        """Make the engine for the next member or frame, and return the data without the padding before it."""
+        """Make the engine for the next member or frame; return the data without the padding before it."""
         if self.whole and self.coding == "gzip":
             data = data.lstrip(b"\0")  # as gzip does
         if self.whole and data and not (self.coding == "zstd" or (self.coding == "gzip" and data[0] == 0x1F)):
-            raise self._corrupt("got more bytes behind its end, expected none")
+            raise self._corrupt("got more bytes after its end, expected none")
         if not data:
             return data
         if self.coding == "zstd":
@@ -218,8 +218,8 @@ class _Layer:
         elif self.coding == "gzip":
             self._engine = zlib.decompressobj(31)
         else:
-            # Some servers send RFC 1951, without the header of zlib. That has 8 in its low bits (RFC 1950 §2.2), which
-            # raw would be a stored block behind padding that is not zero: no compressor writes that.
+            # Some servers send RFC 1951, without zlib's header. That has 8 in its low bits (RFC 1950 §2.2), which in
+            # raw deflate would be a stored block after padding that is not zero: no compressor writes that.
             self._engine = zlib.decompressobj(15 if data[0] & 0x0F == 8 else -15)
         return data
 
@@ -228,9 +228,9 @@ class _Layer:
 
 
 class _BrotliEngine:
-    """Brotli's decompressor, called as those of zlib and zstd are."""
+    """Brotli's decompressor, with the methods of those of zlib and zstd."""
 
-    unused_data = b""  # more bytes behind the end in one call are an error of brotli itself
+    unused_data = b""  # brotli itself raises for more bytes after the end
 
     def __init__(self) -> None:
         self._engine = brotli.Decompressor()
@@ -243,9 +243,9 @@ class _BrotliEngine:
 
 
 def _up_to_the_defect(engine: Any, data: bytes) -> Iterator[bytes]:
-    """Yield what zlib makes before it fails, byte by byte, so that no split of the data changes it."""
+    """Yield zlib's output up to a defect, byte by byte, so that it does not depend on the split."""
     with suppress(zlib.error):
-        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # what it still holds comes first
+        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # first the output that it still holds
 
 
 def _parts(data: bytes, size: int) -> Iterator[bytes]:

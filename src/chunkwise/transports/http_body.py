@@ -26,7 +26,7 @@ asyncio reads 256 KiB into new memory each time, which the system maps and unmap
 all the rest of reading. Below 128 KiB the allocator keeps the memory.
 """
 
-_NO_CHUNK = "bytes came that are no chunk"
+_NO_CHUNK = "received a malformed chunk"
 
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
@@ -125,7 +125,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         if isinstance(content, StreamReader) and (data := _left_over(content)):
             yield data
         if isinstance(error, SocketTimeoutError):
-            raise Silent("nothing came for longer than idle_seconds, or the session's sock_read, allows") from error
+            raise Silent("nothing arrived for longer than idle_seconds, or the session's sock_read, allows") from error
         raise Broken(_reason(error)) from error
     # Where only a close ends the body, aiohttp accepts a reset as well, and reports it nowhere else.
     if (
@@ -158,8 +158,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HttpProcessingError):
         return _NO_CHUNK
     told: dict[type | None, str] = {
-        ContentLengthError: "the connection closed before all bytes of its Content-Length came",
-        TransferEncodingError: "the connection closed before the last chunk came",
+        ContentLengthError: "the connection closed before all bytes of the Content-Length had arrived",
+        TransferEncodingError: "the connection closed before the last chunk",
     }
     if str(error) == "Connection closed":  # aiohttp's message if the body was not read
         return "the response was closed before it was read: read it inside of its `async with`"

@@ -37,7 +37,7 @@ _type = type  # `type` is a parameter below
 
 
 class LimitOptions(TypedDict, total=False):
-    """What is accepted at most, as keyword arguments: see `Limits`, which has the defaults."""
+    """The limits of `Limits`, which has the defaults, as keyword arguments."""
 
     max_item_bytes: int
     max_depth: int
@@ -53,34 +53,34 @@ def items(
     required: bool = False,
     **limits: Unpack[LimitOptions],
 ) -> Inbound:
-    """Return the items of a message, for ``async for``: each as soon as its last byte came.
+    """Return the items of a message, for ``async for``: each as soon as its last byte has arrived.
 
-    All items that came whole are given before an error is raised. A stream that ends without an error is whole: its
-    grammar or its framing proves that, or a WebSocket's close with 1000 and ``complete; items=N``.
+    All complete items are delivered before an error is raised. A stream that ends without an error is whole: its
+    grammar, its framing or a WebSocket's close with 1000 and ``complete; items=N`` proves it.
 
     Args:
         message: a `ClientResponse`, a `web.Request`, a WebSocket of either side, or any sync or async iterable of
-            bytes. A request that is a WebSocket's handshake is read inside the source that answers it (see `respond`).
+            bytes. A request that opens a WebSocket is read inside the source that answers it (see `respond`).
         path: which values are the items: names joined by dots, ``item`` for the elements of an array, ``*`` for any
-            member of an object. ``""`` stands for the elements of a JSON array, for any other JSON value as one item,
-            and for the records of all other formats, and the messages of a WebSocket, inside which a path selects.
-        format: a name from `FORMATS`, where the message has no content type, or a wrong one. Over a WebSocket only
-            "text" counts: messages are then strings, and not JSON.
-        type: what each item is decoded to: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
-        required: whether a stream in which the path selected nothing is an error.
+            member of an object. ``""`` selects the elements of a JSON array, any other JSON document as one item, the
+            records of other formats, and the messages of a WebSocket; a path selects inside of these.
+        format: a name from `FORMATS`, if the message has no content type, or a wrong one. Over a WebSocket only
+            "text" matters: its messages are then strings instead of JSON.
+        type: the type of each item: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
+        required: whether it is an error if the path selects nothing.
         limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
 
     Raises:
-        TypeError: the message is nothing that can be read, or the path is none.
+        TypeError: the message cannot be read, or the path is malformed.
         ValueError: a limit is less than 1.
-        UnknownFormat: the content type is no format's, and ``format`` was not given.
+        UnknownFormat: the content type belongs to no format, and ``format`` was not given.
         TruncatedError: while reading: the stream stopped before its end.
-        StalledError: while reading: nothing came for longer than the session's ``sock_read`` allows.
-        DecodeError: while reading: the bytes are not the format, or an item is not of the type.
+        StalledError: while reading: nothing arrived for longer than the session's ``sock_read`` allows.
+        DecodeError: while reading: the bytes are not the format, or an item does not have the type.
         LimitError: while reading: an item, a depth or a line is over its limit.
         PathNotFound: at the end: the path was required, and selected nothing.
-        RemoteError: when reading begins: the answer has a status of 400 or more; while reading: the sender of a
-            stream that had begun says that it failed.
+        RemoteError: when reading begins: the response has a status of 400 or more; while reading: the sender of the
+            stream reports that it failed.
     """
     bounds = limits_of(limits)
     receiver: Receiver | None = None
@@ -105,11 +105,11 @@ def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
-    """Return the limits that a function's further keyword arguments set.
+    """Return the limits of a function's keyword arguments.
 
     Raises:
-        TypeError: one of them is no limit.
-        ValueError: one of them is less than 1.
+        TypeError: an argument is not a limit.
+        ValueError: a limit is less than 1.
     """
     limits = [field.name for field in fields(Limits)]
     if others := sorted(options.keys() - set(limits)):
@@ -121,8 +121,8 @@ def limits_of(options: Mapping[str, Any]) -> Limits:
 def decoder_maker(
     message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
 ) -> Callable[[], Decoder]:
-    """Return what makes the decoder of a message; for the arguments and what it raises, see `items`."""
-    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    """Return a function that makes the decoder of a message; for the arguments and exceptions see `items`."""
+    parse_path(path)  # a malformed path is the caller's error, not the stream's
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
         msg = "bytes do not say their format: name it with format="
@@ -141,16 +141,16 @@ def decoder_maker(
 
 
 def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
-    """Return ``(prefix, event, value)`` of a JSON message, for ``async for``, as `ijson.parse` gives them.
+    """Return ``(prefix, event, value)`` of a JSON message, for ``async for``, as `ijson.parse` does.
 
-    Numbers are as `json.loads` gives them. An event comes as soon as its bytes did.
+    Numbers are those of `json.loads`. Each event is delivered as soon as its bytes have arrived.
 
     Args:
-        message: see `items`, but no WebSocket; its content type is not looked at.
+        message: see `items`, but not a WebSocket; its content type is ignored.
         limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
 
     Raises:
-        TypeError: it is a WebSocket.
+        TypeError: the message is a WebSocket.
         ValueError: a limit is less than 1.
         TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
     """
@@ -164,10 +164,10 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
 
 
 def text(message: Message | WebSocket) -> Inbound:
-    """Return the text of a message in pieces, for ``async for``, each as it came; split characters come whole.
+    """Return the text of a message in pieces, for ``async for``, as they arrive; characters are never split.
 
     Args:
-        message: see `items`; its bytes are taken as UTF-8. Over a WebSocket, each message is a piece.
+        message: see `items`; its bytes are read as UTF-8. Over a WebSocket, each message is a piece.
 
     Raises:
         TruncatedError, DecodeError, RemoteError: as `items` does.

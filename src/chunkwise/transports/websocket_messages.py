@@ -28,7 +28,7 @@ WEBSOCKETS = (ClientWebSocketResponse, web.WebSocketResponse)
 
 
 LOST = WSMessage(WSMsgType.CLOSED, None, None)
-"""What `Receiver.receive` gives of a connection that broke."""
+"""The last message of a connection that broke."""
 
 NO_BINARY = "got a binary message, expected text"
 
@@ -41,7 +41,7 @@ MAX_MESSAGE_BYTES = request_key("chunkwise.max_message_bytes")
 _MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
 _COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
 
-# What a close says of the HTTP status that would have told it; all other codes: that the sender failed.
+# The HTTP status that means the same as a close code; all other codes mean that the sender failed.
 _STATUSES = {
     WSCloseCode.GOING_AWAY: 503,
     WSCloseCode.SERVICE_RESTART: 503,
@@ -55,17 +55,17 @@ _STATUSES = {
 
 
 class Receiver(Protocol):
-    """What gives the messages of the other side."""
+    """Receives the messages of the other side."""
 
     @property
     def subprotocol(self) -> str | None:
-        """What both sides have agreed on; asked once the first message has come."""
+        """The subprotocol that both sides agreed on; known once the first message has arrived."""
 
     async def receive(self) -> WSMessage:
-        """Return the next message, at last the close."""
+        """Return the next message; the last one is the close."""
 
     def read_to_end(self) -> None:
-        """Hear that the other side has sent all, and no more is wanted."""
+        """Note that the other side has sent everything, and no more messages are wanted."""
 
 
 class ServerWebSocket(Protocol):
@@ -87,8 +87,8 @@ class SocketReceiver:
 
     Args:
         websocket: the WebSocket.
-        idle_seconds: its own timeout for a message, if bytes of one are to count; else 0.
-        answers: whether a close is to be answered, asked when it comes; aiohttp does it, unless ``autoclose`` is off.
+        idle_seconds: the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
+        answers: called when a close arrives: whether to answer it. aiohttp does, unless ``autoclose`` is off.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class SocketReceiver:
         return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
 
     async def receive(self) -> WSMessage:
-        """Return the next message; if that is binary, the WebSocket is closed."""
+        """Return the next message; close the WebSocket if it is binary."""
         while True:
-            # A ConnectionError is of the answer to a ping, which nobody takes any more; messages may be behind it.
+            # A ConnectionError means that a pong could not be sent; more messages may have arrived.
             with suppress(ConnectionError):
                 try:
                     message = await self._websocket.receive()
@@ -115,7 +115,7 @@ class SocketReceiver:
                     if self._is_silent():
                         raise
                     continue
-                if message.type is WSMsgType.PING:  # of a WebSocket that does not answer them itself
+                if message.type is WSMsgType.PING:  # with autoping off
                     await self._websocket.pong(message.data)
                 elif message.type is not WSMsgType.PONG:
                     break
@@ -129,18 +129,18 @@ class SocketReceiver:
         """See `Receiver.read_to_end`."""
 
     def _is_silent(self) -> bool:
-        """Whether nothing came for idle_seconds: a large message is long on its way."""
+        """Whether no byte arrived for idle_seconds: a large message may take longer than that."""
         connection = self._websocket.get_extra_info("socket")
         silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
         return silent is None or silent >= self._idle_seconds
 
 
 class RequestReceiver:
-    """The messages of the client whose handshake a request is, once that is answered; see `Receiver`.
+    """The messages of the client that opens a WebSocket with a request; see `Receiver`.
 
     Args:
-        request: the handshake.
-        max_bytes: what a message may have, if the handshake is not answered yet.
+        request: the handshake, answered or not.
+        max_bytes: the largest message to accept; counts until the handshake is answered.
     """
 
     def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
@@ -162,7 +162,7 @@ class RequestReceiver:
 
     def _wire(self) -> ServerWebSocket:
         wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
-        if wire is None:  # mostly a client that opens a WebSocket where there is none
+        if wire is None:  # usually a client that opens a WebSocket at a handler without one
             msg = "no WebSocket here: only a handler that answers with respond() can read one, inside its source"
             raise web.HTTPBadRequest(text=msg)
         return wire
@@ -178,13 +178,13 @@ def is_plain(format: str | Format | None) -> bool:
 
 
 def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
-    """Return what makes the decoder of `lines_of`; for the arguments see `items`."""
-    parse_path(path)  # a path that is none is the caller's error, not the stream's
+    """Return a function that makes the decoder for `lines_of`; for the arguments see `items`."""
+    parse_path(path)  # a malformed path is the caller's error, not the stream's
     return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
 
 
 def max_message_bytes(max_item_bytes: int) -> int:
-    """Return what aiohttp should take at most of one message, so that none with an item in its limit is refused."""
+    """Return the limit for one message in aiohttp, so that no item within its own limit is refused."""
     return max_item_bytes + 2 * WRITE_BYTES
 
 
@@ -194,20 +194,20 @@ def complete_reason(items: int) -> bytes:
 
 
 def closing(error: BaseException) -> tuple[int, bytes]:
-    """Return the code and the reason of a close that tells our own failure (RFC 6455 §7.4.1)."""
-    # Not 1001 for a server that stops: the client of websockets takes that for a good end.
+    """Return the code and reason of the close that reports our own failure (RFC 6455 §7.4.1)."""
+    # Not 1001 for a server that stops: the client of the package websockets takes that for a good end.
     code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
     return code, _cut(str(details_of(error)["title"]))
 
 
 def refusing(error: BaseException) -> tuple[int, bytes]:
-    """Return the code and the reason of a close that tells what is wrong with what the other side has sent."""
+    """Return the code and reason of the close that reports an error in the other side's messages."""
     code = WSCloseCode.POLICY_VIOLATION
     if isinstance(error, LimitError):
         code = WSCloseCode.MESSAGE_TOO_BIG
     elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
         code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
-    # Not str(error), which has the place at its end: a reason may have to be cut.
+    # Not str(error), which ends with the position: a long reason is cut.
     index = getattr(error, "item_index", None)
     message = getattr(error, "message", str(error))
     return code, _cut(message if index is None else f"item {index}: {message}")
@@ -218,23 +218,23 @@ def _cut(reason: str) -> bytes:
 
 
 async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
-    """Give the lines of each message, and behind the last one, or a close that proves the end, stop.
+    """Yield the lines of each message, up to the last one or to a close that proves the end.
 
-    A close with 1000 and the count of items becomes the end record that it stands for.
+    A close with 1000 and the number of items is turned into an end record.
 
     Raises:
         Broken: the connection broke, or was closed without that proof.
-        Silent: nothing came for too long.
-        RemoteError: the close tells a failure.
-        DecodeError: a message that is no text, or no UTF-8.
-        LimitError: a message is larger than the WebSocket takes.
+        Silent: nothing arrived for too long.
+        RemoteError: the close reports a failure.
+        DecodeError: a message is not text, or not UTF-8.
+        LimitError: a message is larger than the WebSocket accepts.
     """
     ended = False
     while not ended:
         try:
             message = await receiver.receive()
         except TimeoutError as error:
-            raise Silent("nothing came for longer than idle_seconds, or the WebSocket's timeout, allows") from error
+            raise Silent("nothing arrived for longer than idle_seconds, or the WebSocket's timeout, allows") from error
         if message.type is WSMsgType.TEXT:
             lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
             ended = holds_end(lines)
@@ -247,24 +247,24 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
 
 
 def _count(message: WSMessage) -> int | None:
-    """Return how many items a close says that there were."""
-    told = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
-    return int(told[1]) if told and message.data == WSCloseCode.OK else None
+    """Return the number of items in the reason of a close; None if it has none."""
+    found = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
+    return int(found[1]) if found and message.data == WSCloseCode.OK else None
 
 
 def proves_end(message: WSMessage) -> bool:
-    """Whether a message is a close that says how many items there were."""
+    """Whether a message is a close with the number of items."""
     return _count(message) is not None
 
 
 def _items_of(message: WSMessage) -> int:
-    """Return the count of items that a close proves; all that is none raises."""
+    """Return the number of items of a close that proves the end; raise for every other message."""
     if (count := _count(message)) is not None:
         return count
     data = message.data
     if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
         code = f"with code {int(data)}" if data else "without a code"
-        raise Broken(f"the WebSocket was closed {code} and without its count of items, which alone proves the end")
+        raise Broken(f"the WebSocket was closed {code} and without the number of items, which alone proves the end")
     if message.type is WSMsgType.CLOSE:
         status = _STATUSES.get(data, 500)
         title = {"title": message.extra} if message.extra else {}
