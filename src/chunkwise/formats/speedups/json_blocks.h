@@ -8,6 +8,13 @@
 
 #include "json_bytes.h"
 
+/* A long loop takes up to a fifth more time where its start does not lie on a line of the processor's cache. */
+#if defined(__GNUC__)
+#define CHUNKWISE_HOT __attribute__((noinline, aligned(64)))
+#else
+#define CHUNKWISE_HOT
+#endif
+
 /* The bytes that can end a run of plain ones in a string, of 64 bytes at a time: a bit each, the first lowest.
 
    What `plain_end` finds has to wait for the place that it begins at, some fifteen cycles each. Here the places of a
@@ -69,7 +76,7 @@ static inline Bytes behind_white(Bytes at, Bytes end) {
 
 /* Return the end of the array or object that begins here; NULL if it is not JSON, or does not end before the end, or
    is nested deeper than `most`, or than 63. */
-static Bytes proven_end(Bytes at, Bytes end, ptrdiff_t most) {
+static CHUNKWISE_HOT Bytes proven_end(Bytes at, Bytes end, ptrdiff_t most) {
     uint64_t objects = 0; /* a bit for each that is open, the innermost lowest: whether it is an object */
     ptrdiff_t depth = 0;
     Ends ends = ends_from(at, end);
