@@ -1,7 +1,7 @@
 """A source -> items gathered for an encoder, until there are enough.
 
-This code does not depend on formats by name, sockets or aiohttp, and does not write: `outbound` runs it, and takes over
-each time it suspends.
+Must not know formats by name, sockets or aiohttp, nor when bytes are written: `outbound` runs what is here, and takes
+over each time that it suspends.
 """
 
 from __future__ import annotations

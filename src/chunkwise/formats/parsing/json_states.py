@@ -1,4 +1,4 @@
-"""The states of a walk through JSON -> what may come next, and the errors for bytes that may not.
+"""The states of a walk through JSON -> the tokens that may follow, and the errors for bytes that may not.
 
 Both scanners use these: the Python one imports the states, and a test compares them with those of the compiled one.
 """
@@ -13,7 +13,7 @@ from chunkwise.errors import DecodeError, LimitError
 
 Window = bytes | bytearray
 
-# States: what may come next.
+# States, named after the tokens that may follow.
 VALUE: Final = 0
 VALUE_OR_END: Final = 1
 KEY_OR_END: Final = 2
@@ -41,7 +41,7 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that cannot come next; ``opener`` is that of the innermost container."""
+    """Return the error for a byte that cannot follow; ``opener`` is that of the innermost container."""
     expected = f"',' or '{chr(CLOSERS[opener])}'" if state == COMMA_OR_END else _EXPECTED[state]
     return DecodeError(f"got {_shown(bytes([byte]))}, expected {expected}", byte_offset=byte_offset)
 

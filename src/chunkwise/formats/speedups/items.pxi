@@ -1,7 +1,7 @@
-# Batches -> their items, one by one, for `async for`; and an async iterator -> its items, gathered in a list.
+# Batches -> their items, one by one, for `async for`; an async iterator -> its items, gathered in a list.
 #
-# An async generator takes some 90 ns to give an item, much of it for a StopIteration that carries the item. `await` also
-# takes a value without an exception, from an object with `am_send`, as coroutines have: a third of the time.
+# An async generator takes some 90 ns to give an item, much of it for a StopIteration that carries the item. From an
+# object with `am_send`, as coroutines have, `await` takes a value without an exception, in a third of the time.
 
 async def gather_items(iterator, level, enough, now):
     cdef list items = level.items

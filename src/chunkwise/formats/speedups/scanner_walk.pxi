@@ -43,7 +43,7 @@ cdef struct Part:
 
 
 cdef class Walk:
-    """The state between two windows, and the walk through one; the attributes are fields, so that C code has them all."""
+    """The state between two windows, and the walk through one. It is one class, since C code reads fields directly."""
 
     cdef readonly bint found
     cdef readonly Py_ssize_t bytes_walked, count, longest
@@ -79,7 +79,7 @@ cdef class Walk:
         cdef Py_ssize_t size
         cdef bint refused = False
         cdef Bytes stop
-        # A container that is skipped in one go, but proves to be cut or wrong, is walked again: at most twice a window.
+        # A container that cannot be skipped in one go is walked after the attempt: at most twice in a window.
         cdef int tries = 2 if self._max_path_bytes == PY_SSIZE_T_MAX else 0
         while at < end:
             byte = at[0]
