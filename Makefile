@@ -78,7 +78,7 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 data: .venv/.installed
 	.venv/bin/python tools/real_data.py .venv/data
 
-.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*.pyx src/chunkwise/*/*/*.pyx src/chunkwise/*/*/*.h)
+.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*/*.pyx src/chunkwise/*/*/*.pxi src/chunkwise/*/*/*.h)
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from chunkwise.formats.speedups.twins import KIND
+from chunkwise.formats.speedups import KIND
 
 PACKAGES = [
     *("chunkwise", "aiohttp", "msgspec", "ijson", "orjson", "fastapi", "starlette", "uvicorn", "httptools", "uvloop"),

@@ -1,4 +1,4 @@
-"""A target for each decoder: the fuzzer's bytes, cut by the fuzzer, read by both twins, and judged where one can.
+"""A target for each decoder: fuzzed bytes, cut by the fuzzer, read compiled and in Python, and judged where possible.
 
 Must not know who calls them.
 """

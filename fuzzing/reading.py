@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from chunkwise.errors import DecodeError, StreamError, TruncatedError
 from chunkwise.formats import Decoder
 from fuzzing.script import Script
-from fuzzing.twins import KINDS, twin
+from fuzzing.speedups import KINDS, using
 
 MakeAnyDecoder = Callable[[], Decoder]
 
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 
     @property
     def told(self) -> str:
-        """All of it, which must be the same for both twins."""
+        """All of it, which must be the same for the compiled code and the fallback."""
         error = self.error
         seen = (
             type(error).__name__,
@@ -86,14 +86,14 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
 
 
 def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
-    """Read with both twins, in pieces and at once; return what came at once.
+    """Read with the compiled code and the fallback, in pieces and at once; return the reading at once.
 
     Raises:
         AssertionError: they are not the same.
     """
     readings: dict[str, list[Reading]] = {}
     for kind in KINDS:
-        with twin(kind):
+        with using(kind):
             readings[kind] = [read(make, pieces, framed=framed) for pieces in (script.pieces, [script.data])]
         in_pieces, at_once = readings[kind]
         assert in_pieces.shown == at_once.shown, (

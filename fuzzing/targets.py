@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fuzzing import decoders, messages
-from fuzzing.twins import KINDS
+from fuzzing.speedups import KINDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,5 +15,5 @@ CORPUS = ROOT / "fuzzing" / "corpus"
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 
-COMPARED = " and ".join(KINDS) + (" twins are compared" if len(KINDS) > 1 else " only: there is no compiled twin")
+COMPARED = " and ".join(KINDS) + (" code are compared" if len(KINDS) > 1 else " code only: nothing is compiled")
 """What the driver says first."""

@@ -6,7 +6,7 @@ nothing of this folder but copies of the tests:
 1. by itself, with what it depends on: it has to serve and read every format, without a warning, and to say in a
    sentence which extras are missing (tests/package/bare.py);
 2. with its extras: `CHOSEN`. A wheel differs from the tree in which files it has, and in whether the extensions load.
-   tests/formats and tests/flow reach every format and every extension, compare the compiled twins with the pure ones,
+   tests/formats and tests/flow reach every format and every extension, compare the compiled code with the fallback,
    and need no network; all other tests would say again what they say of the tree. Few examples of hypothesis are
    enough for that (HYPOTHESIS_PROFILE=few).
 
@@ -54,7 +54,7 @@ def main(wheel: Path, kind: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours, without what leads to the source tree or chooses the twins."""
+    """Return ours, without what leads to the source tree or chooses the fallback."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CHUNKWISE_PURE")}
 
 

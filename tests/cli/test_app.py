@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunkwise.cli.exits import MEANINGS
-from chunkwise.formats.speedups.twins import KIND
+from chunkwise.formats.speedups import KIND
 from tests.cli.raw_server import answering, chunk, chunked
 from tests.cli.running import CHUNKWISE, run, run_any, started
 

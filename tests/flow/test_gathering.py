@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow.gathering import OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
-from chunkwise.flow.gathering_pure import ENOUGH
+from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, Level, gather
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS

@@ -1,32 +1,38 @@
-"""Both twins of what is compiled: what a file of tests says of formats, it says with each of them."""
+"""Tests of formats run twice: with the compiled code and with the fallback."""
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
-from chunkwise.formats import events, json_document, sse
+from chunkwise.formats import events, json_document, speedups, sse
 from chunkwise.formats.parsing import json_records, json_values, utf8
-from chunkwise.formats.parsing import scanner as scanner_pure
-from chunkwise.formats.speedups import encoded_pure, sse_pure, utf8_pure
+from chunkwise.formats.speedups import fallback
 
-SCANNER_USERS = (events, json_document, json_records)
+USERS = (events, json_document, json_records, json_values, sse, utf8)
 
 
-@pytest.fixture(params=["compiled", "pure"], scope="module")
-def twin(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What decoders that are made in this file's tests have."""
-    scanner, blocks, text, encoded = scanner_pure, sse_pure, utf8_pure, encoded_pure
-    if request.param == "compiled":
-        scanner, blocks, text, encoded = (
-            pytest.importorskip(f"chunkwise.formats.speedups.{name}_compiled", reason="built without a compiler")
-            for name in ("scanner", "sse", "utf8", "encoded")
-        )
+@pytest.fixture(scope="module")
+def compiled() -> ModuleType:
+    """The compiled code; without it, the test is skipped."""
+    module: ModuleType = pytest.importorskip("chunkwise.formats.speedups._speedups", reason="built without a compiler")
+    return module
+
+
+@pytest.fixture(params=["compiled", "fallback"], scope="module")
+def code(request: pytest.FixtureRequest) -> ModuleType:
+    """The compiled code, then the fallback."""
+    module: ModuleType = fallback if request.param == "fallback" else request.getfixturevalue("compiled")
+    return module
+
+
+@pytest.fixture(scope="module")
+def speedups_and_fallback(code: ModuleType) -> Iterator[None]:
+    """All decoders and encoders use the compiled code, then the fallback."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in SCANNER_USERS:
-            patch.setattr(module, "Scanner", scanner.Scanner)
-        patch.setattr(sse, "event_texts", blocks.event_texts)
-        patch.setattr(json_values, "holds_null", encoded.holds_null)
-        patch.setattr(json_values, "line_ends", encoded.line_ends)
-        for user in (sse, utf8):
-            patch.setattr(user, "whole_bytes", text.whole_bytes)
+        for module in USERS:
+            used = [name for name in speedups.__all__ if name in vars(module)]
+            assert used, f"{module.__name__} uses none of {speedups.__all__}"
+            for name in used:
+                patch.setattr(module, name, getattr(code, name))
         yield

@@ -13,7 +13,7 @@ from chunkwise.formats import FORMATS
 from chunkwise.formats.events import EventsDecoder
 from chunkwise.formats.parsing import json_values as values
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from chunkwise.formats.events import EventsDecoder
 from tests.formats.json_grammar import BAD, GOOD, documents
 from tests.formats.reading import bytewise, cut_at, cuts, every_split, random_split, read
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 Event = tuple[str, str, Any]
 

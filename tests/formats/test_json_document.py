@@ -16,7 +16,7 @@ from chunkwise.formats.paths import PathLike
 from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
 from tests.formats.reading import Reading, bytewise, checked_places, cut_at, cuts, every_split, random_split, read
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 def read_json(data: bytes, path: PathLike = "", *, byte_by_byte: bool = False, **options: Any) -> Reading:

@@ -15,7 +15,7 @@ from chunkwise.formats.json_seq import JsonSeqDecoder, JsonSeqEncoder
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import values
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 BAD = DecodeError
 THROUGH: dict[str, tuple[bytes, list[Any]]] = {

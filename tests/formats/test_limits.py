@@ -14,7 +14,7 @@ from chunkwise.formats.parsing.byte_lines import LineSplitter
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, NAMES, written
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 @pytest.mark.parametrize("name", ["max_item_bytes", "max_depth", "max_line_bytes"])

@@ -10,7 +10,7 @@ from chunkwise.formats.ndjson import NdjsonDecoder, NdjsonEncoder
 from tests.formats.json_grammar import BAD, GOOD
 from tests.formats.reading import bytewise, checked_places, every_split, read
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 @pytest.mark.parametrize(

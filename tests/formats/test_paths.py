@@ -14,7 +14,7 @@ from chunkwise.formats.paths import PathLike, parse_path, path_text
 from tests.formats.json_grammar import NAMES, Members, documents, plain
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 def test_text_is_split_at_dots_and_a_tuple_is_taken_as_it_is() -> None:

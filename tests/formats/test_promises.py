@@ -13,7 +13,7 @@ from chunkwise.formats.parsing.stream_decoder import BOM
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import ITEMS, NAMES, broken, written
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 every_format = pytest.mark.parametrize("name", NAMES)
 

@@ -12,7 +12,7 @@ from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder, value_of
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 END = "\n\n"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.server import item_ranges
-from fuzzing import decoders, twins
+from fuzzing import decoders, speedups
 from fuzzing.targets import CORPUS, ROOT, TARGETS
 
 every_target = pytest.mark.parametrize("name", TARGETS)
@@ -67,9 +67,9 @@ def test_a_decoder_that_depends_on_the_split_is_found(name: str, monkeypatch: py
     assert fails(name)
 
 
-@pytest.mark.skipif(len(twins.KINDS) < 2, reason="built without a compiler")
+@pytest.mark.skipif(len(speedups.KINDS) < 2, reason="built without a compiler")
 @pytest.mark.parametrize(
-    ("name", "twin", "broken"),
+    ("name", "function", "broken"),
     [
         ("json", "Scanner", None),
         ("events", "Scanner", None),
@@ -77,17 +77,17 @@ def test_a_decoder_that_depends_on_the_split_is_found(name: str, monkeypatch: py
         ("text", "whole_bytes", len),
     ],
 )
-def test_a_twin_that_does_something_else_is_found(
-    name: str, twin: str, broken: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_fallback_that_does_something_else_is_found(
+    name: str, function: str, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if broken is None:
 
-        class Shallow(twins.TWINS["pure"][twin]):  # type: ignore[misc]
+        class Shallow(speedups.CODE["pure"][function]):  # type: ignore[misc]
             def scan(self, window: bytes, position: int) -> int:
                 return int(super().scan(window.replace(b"1", b"2"), position)) if b"{" not in window else 0
 
         broken = Shallow
-    monkeypatch.setitem(twins.TWINS["pure"], twin, broken)
+    monkeypatch.setitem(speedups.CODE["pure"], function, broken)
     assert fails(name)
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from aiohttp import ClientSession, web
 
 import chunkwise
-from chunkwise.formats.speedups.twins import KIND
+from chunkwise.formats.speedups import KIND
 
 ROWS = [{"n": "1", "name": "Tom"}, {"n": "2", "name": "Adam"}]
 EXTRAS = {"cli": "rich_click", "sql": "sqlalchemy"}
@@ -91,7 +91,7 @@ def told_without_extras() -> list[str]:
 
 if __name__ == "__main__":
     wanted = sys.argv[1] if len(sys.argv) > 1 else KIND
-    assert wanted == KIND, f"the twins are {KIND}, expected {wanted}"
+    assert wanted == KIND, f"the code in use is {KIND}, expected {wanted}"
     asyncio.run(talk())
     missing = told_without_extras()
     print(f"chunkwise works, {KIND}, from {chunkwise.__path__[0]}; {len(missing)} extras are missing, and said so")

@@ -51,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         ".git", ".venv", "*_cache", "__pycache__", ".hypothesis", "build", "dist", "results", "*.egg-info"
     )
     shutil.copytree(ROOT, tree, ignore=ignored)
-    (tree / "src" / "chunkwise" / "formats" / "scanner_compiled.c").write_text("left by a build")
+    (tree / "src" / "chunkwise" / "formats" / "speedups" / "_speedups.c").write_text("left by a build")
     build("sdist", tree, folder)
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:

@@ -23,7 +23,7 @@ from chunkwise.cli.send import send
 from chunkwise.cli.serve import serve
 from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
-from chunkwise.formats.speedups.twins import KIND
+from chunkwise.formats.speedups import KIND
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))

@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, gather
-from chunkwise.flow.gathering_pure import enough
+from chunkwise.flow.gathering import WRITE_BYTES, Box, Level, enough, gather
 from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches

@@ -6,15 +6,15 @@ over each time that it suspends.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+import types
+from collections.abc import AsyncIterable, Generator
 from time import monotonic
 from typing import Any
 
 from chunkwise.errors import EncodeError
-from chunkwise.flow.gathering_pure import enough
-from chunkwise.flow.twins import gather_items
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.parsing.json_values import LivePart
+from chunkwise.formats.speedups import gather_items
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.closing import closing
 from chunkwise.sources.threads import batches_in_thread
@@ -29,6 +29,15 @@ OLDEST_SECONDS = 0.05
 
 _BATCH_BYTES = 16 * 1024  # encoded at once
 _MAX_BATCH = 256  # items gathered before they are encoded: what is large shows in one batch, and shrinks the next
+
+ENOUGH = object()
+"""A producer yields this to `outbound` when it has gathered enough; any other value is a future that it waits for."""
+
+
+@types.coroutine
+def enough() -> Generator[object, None, None]:
+    """Suspend the producer until the gathered items were taken."""
+    yield ENOUGH
 
 
 class Box:
@@ -129,7 +138,8 @@ async def gather(source: Any, level: Level) -> None:
     if isinstance(source, Batches):
         await _gather_lists(source, level)
     elif isinstance(source, AsyncIterable):
-        await gather_items(source, level)
+        async with closing(source) as iterator:
+            await gather_items(iterator, level, enough, monotonic)
     elif isinstance(source, (list, tuple, set, frozenset)):
         level.made = False
         await _extend(list(source), level)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, Literal
 
 from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
-from chunkwise.flow.twins import Items
 from chunkwise.formats.contract import Decoder
+from chunkwise.formats.speedups import Items
 
 _PIECE_BYTES = 32 * 1024
 """What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""

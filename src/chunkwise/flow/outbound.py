@@ -26,8 +26,7 @@ from typing import Any
 
 from chunkwise.errors import EncodeError
 from chunkwise.flow.document import DocumentWriter, Futures, discard, is_spent
-from chunkwise.flow.gathering import Box, Level, gather
-from chunkwise.flow.gathering_pure import ENOUGH
+from chunkwise.flow.gathering import ENOUGH, Box, Level, gather
 from chunkwise.formats.contract import Encoder, Format
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable

@@ -16,7 +16,7 @@ import ijson
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.speedups.twins import Scanner
+from chunkwise.formats.speedups import Scanner
 
 Event = tuple[str, str, Any]
 """``(prefix, event, value)``: ``("users.item", "start_map", None)``."""

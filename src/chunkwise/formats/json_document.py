@@ -13,7 +13,7 @@ from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limit
 from chunkwise.formats.parsing.json_values import ValueDecoder, encode_array, encode_value
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.speedups.twins import Scanner
+from chunkwise.formats.speedups import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ from chunkwise.formats.parsing.json_values import LivePart, encode_lines, encode
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-from chunkwise.formats.speedups.twins import event_texts, whole_bytes
+from chunkwise.formats.speedups import event_texts, whole_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

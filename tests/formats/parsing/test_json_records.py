@@ -11,7 +11,7 @@ from chunkwise.formats import FORMATS
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, written
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 class Address(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""formats/scanner.py: its work, counted in bytes and never in seconds. (For what it finds: test_paths.)"""
+"""parsing/scanner.py: its work, counted in bytes and never in seconds. (test_paths.py checks the spans.)"""
 
 from collections.abc import Callable
 
@@ -6,8 +6,9 @@ import pytest
 
 from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.paths import PathLike
+from tests.tables import check_rows, cross, named
 
-pytestmark = pytest.mark.usefixtures("twin")
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 def work_of(data: bytes, piece_bytes: int, path: PathLike) -> int:
@@ -30,28 +31,38 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("path", ["", (), "no.such"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_small_pieces_cost_no_more_than_three_times_the_whole(shape: str, path: PathLike) -> None:
-    data = SHAPES[shape](2**18)
-    assert work_of(data, 1024, path) <= 3 * work_of(data, len(data), path)
+PATHS: list[PathLike] = ["", (), "no.such"]
 
 
-@pytest.mark.parametrize("shape", ["one string", "an array of small objects"])
-def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole(shape: str) -> None:
-    data = SHAPES[shape](2**24)
-    assert work_of(data, 1024, "") <= 3 * work_of(data, len(data), "")
+def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
+    def check(shape: Callable[[int], bytes], path: PathLike) -> None:
+        data = shape(2**18)
+        assert work_of(data, 1024, path) <= 3 * work_of(data, len(data), path)
+
+    check_rows(cross(SHAPES, named(PATHS)), check)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_single_bytes_cost_no_more_than_three_times_the_whole(shape: str) -> None:
-    data = SHAPES[shape](20_000)
-    assert work_of(data, 1, "") <= 3 * max(work_of(data, len(data), ""), 2 * len(data))
+def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole() -> None:
+    def check(shape: str) -> None:
+        data = SHAPES[shape](2**24)
+        assert work_of(data, 1024, "") <= 3 * work_of(data, len(data), "")
+
+    check_rows(named(["one string", "an array of small objects"]), check)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_twice_the_bytes_cost_twice_the_work(shape: str) -> None:
-    small, large = (SHAPES[shape](size) for size in (100_000, 200_000))
-    for path in ("", "no.such"):
-        assert work_of(large, 1024, path) <= 2.2 * work_of(small, 1024, path)
-        assert work_of(large, len(large), path) <= 2.2 * work_of(small, len(small), path)
+def test_single_bytes_cost_no_more_than_three_times_the_whole() -> None:
+    def check(shape: Callable[[int], bytes]) -> None:
+        data = shape(20_000)
+        assert work_of(data, 1, "") <= 3 * max(work_of(data, len(data), ""), 2 * len(data))
+
+    check_rows(SHAPES, check)
+
+
+def test_twice_the_bytes_cost_twice_the_work() -> None:
+    def check(shape: Callable[[int], bytes]) -> None:
+        small, large = shape(100_000), shape(200_000)
+        for path in ("", "no.such"):
+            assert work_of(large, 1024, path) <= 2.2 * work_of(small, 1024, path)
+            assert work_of(large, len(large), path) <= 2.2 * work_of(small, len(small), path)
+
+    check_rows(SHAPES, check)

@@ -1,5 +1,6 @@
-"""What the scanner leaves to the engine: values whose brackets it counts, and which the engine has to prove JSON."""
+"""The scanner only counts the brackets of selected values: the engine must refuse all of them that are not JSON."""
 
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -11,15 +12,15 @@ from chunkwise.errors import DecodeError, LimitError, StreamError
 from chunkwise.formats import json_document
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_document import JsonDecoder
-from chunkwise.formats.parsing import scanner as scanner_pure
-from chunkwise.formats.speedups import twins
+from chunkwise.formats.speedups import fallback
 from tests.formats.json_grammar import BAD, GOOD, documents
 from tests.formats.reading import bytewise, cuts, random_split
-from tests.formats.speedups.test_scanner_twins import PATHS, needs_both, spoilt, walk
+from tests.formats.speedups.test_scanner import PATHS, spoilt, walk
+from tests.tables import check_rows, cross, named
 
 
 class One(msgspec.Struct):
-    """An item of which the engine skips nearly everything."""
+    """An item of which the engine skips nearly all members."""
 
     zz: Any = None
     raw: msgspec.Raw = msgspec.Raw(b"")
@@ -29,7 +30,7 @@ ENGINES = {kind: msgspec.json.Decoder(kind) for kind in (Any, msgspec.Raw, One, 
 
 
 def is_json(text: bytes) -> bool:
-    scanner = scanner_pure.Scanner((), max_depth=512)
+    scanner = fallback.Scanner((), max_depth=512)
     try:
         scanner.scan(text, 0)
     except DecodeError:
@@ -38,14 +39,14 @@ def is_json(text: bytes) -> bool:
 
 
 def assert_as_strict(text: bytes) -> None:
-    """UTF-8 is looked at before, so it is no question here."""
+    """Compare the engine with the scanner; UTF-8 is checked before both."""
     if text[:1] not in {b"{", b"["} or text.decode(errors="ignore").encode() != text:
         return
     for type_, engine in ENGINES.items():
         try:
             engine.decode(text)
         except msgspec.ValidationError:
-            continue  # what behind it is wrong, it does not say
+            continue  # it does not read on after that
         except msgspec.DecodeError:
             assert not is_json(text), type_
         else:
@@ -59,19 +60,22 @@ def test_the_engine_is_as_strict_also_in_what_it_skips(data: bytes) -> None:
     assert_as_strict(b"[%b]" % data)
 
 
-@pytest.mark.parametrize("data", [*GOOD.values(), *BAD.values()], ids=[*GOOD, *BAD])
-def test_the_engine_is_as_strict_in_every_case_of_the_grammar(data: bytes) -> None:
-    for around in (b"%b", b'{"skipped":%b}', b"[%b]", b'[{"a":[%b]}]'):
-        assert_as_strict(around % data)
+def test_the_engine_is_as_strict_in_every_case_of_the_grammar() -> None:
+    def check(data: bytes) -> None:
+        for around in (b"%b", b'{"skipped":%b}', b"[%b]", b'[{"a":[%b]}]'):
+            assert_as_strict(around % data)
+
+    check_rows(GOOD, check)
+    check_rows(BAD, check)
 
 
 def decoded(pieces: list[bytes], path: Any, type_: Any, limits: Limits) -> list[Any]:
-    """What a decoder gives for each piece, and what it says at last."""
+    """The items of each piece, and the end or the error."""
     decoder = JsonDecoder(path, type=type_, limits=limits)
     seen: list[Any] = []
     try:
         for piece in pieces:
-            seen.append(decoder.feed(piece))  # noqa: PERF401 - what came before an error counts
+            seen.append(decoder.feed(piece))  # noqa: PERF401 - items before an error count
         seen.append(decoder.finish(framed=True))
         seen.append(decoder.proves_end)
     except StreamError as error:
@@ -79,7 +83,6 @@ def decoded(pieces: list[bytes], path: Any, type_: Any, limits: Limits) -> list[
     return seen
 
 
-@needs_both
 @given(
     data=spoilt(),
     path=PATHS,
@@ -88,66 +91,71 @@ def decoded(pieces: list[bytes], path: Any, type_: Any, limits: Limits) -> list[
     size=st.integers(1, 40) | st.just(2**20),
     drawn=cuts,
 )
-def test_a_decoder_says_the_same_with_either_scanner(
-    data: bytes, path: Any, type_: Any, depth: int, size: int, drawn: list[int]
+def test_a_decoder_gives_the_same_with_either_scanner(
+    compiled: ModuleType, data: bytes, path: Any, type_: Any, depth: int, size: int, drawn: list[int]
 ) -> None:
     limits = Limits(max_depth=depth, max_item_bytes=size)
     for pieces in ([data], bytewise(data), random_split(data, drawn)):
-        compiled = decoded(pieces, path or "", type_, limits)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(json_document, "Scanner", scanner_pure.Scanner)
-            assert decoded(pieces, path or "", type_, limits) == compiled
+        results = []
+        for code in (compiled, fallback):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(json_document, "Scanner", code.Scanner)
+                results.append(decoded(pieces, path or "", type_, limits))
+        assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("path", ["item", "item.item", "other", "item.other"])
-@pytest.mark.parametrize("depth", range(1, 7))
-def test_what_is_taken_by_its_brackets_is_not_deeper_than_allowed(path: str, depth: int) -> None:
-    whole = b"[" * depth + b"1" + b"]" * depth
-    decoder = JsonDecoder(path, limits=Limits(max_depth=depth))
-    decoder.feed(whole)
-    decoder.finish()
-    assert decoder.proves_end
-    with pytest.raises(LimitError, match="max_depth"):
-        JsonDecoder(path, limits=Limits(max_depth=depth)).feed(b"[%b]" % whole)
+def test_values_found_by_their_brackets_are_no_deeper_than_allowed() -> None:
+    def check(path: str, depth: int) -> None:
+        whole = b"[" * depth + b"1" + b"]" * depth
+        decoder = JsonDecoder(path, limits=Limits(max_depth=depth))
+        decoder.feed(whole)
+        decoder.finish()
+        assert decoder.proves_end
+        with pytest.raises(LimitError, match="max_depth"):
+            JsonDecoder(path, limits=Limits(max_depth=depth)).feed(b"[%b]" % whole)
+
+    check_rows(cross(named(["item", "item.item", "other", "item.other"]), named(range(1, 7))), check)
 
 
-@pytest.mark.parametrize("data", [b"[[4],5]", b"[[4] , 5", b"[[4]}", b"[[4]"])
-def test_what_is_json_but_not_of_the_type_is_told_as_that(data: bytes) -> None:
-    with pytest.raises(DecodeError, match="Expected `object`, got `array`"):
-        JsonDecoder("item", type=One).feed(data)
+def test_json_of_another_type_is_reported_as_that() -> None:
+    def check(data: bytes) -> None:
+        with pytest.raises(DecodeError, match="Expected `object`, got `array`"):
+            JsonDecoder("item", type=One).feed(data)
+
+    check_rows(named([b"[[4],5]", b"[[4] , 5", b"[[4]}", b"[[4]"]), check)
 
 
-@needs_both
 @given(
-    value=documents, before=st.integers(0, 130), behind=st.integers(0, 130), text=st.text('[]{}"\\,: é', max_size=140)
+    value=documents, before=st.integers(0, 130), after=st.integers(0, 130), text=st.text('[]{}"\\,: é', max_size=140)
 )
-def test_values_end_where_they_end_wherever_a_block_begins(value: str, before: int, behind: int, text: str) -> None:
+def test_the_end_of_a_value_is_found_at_every_offset_in_a_block(
+    compiled: ModuleType, value: str, before: int, after: int, text: str
+) -> None:
     member = msgspec.json.encode(text)
     item = b'{"a":%b,"b":%b,"c":[[%b],{}]}' % (member, value.encode(), member)
-    data = b"[%b%b , %b%b]" % (b" " * before, item, item, b" " * behind)
+    data = b"[%b%b , %b%b]" % (b" " * before, item, item, b" " * after)
     for parts in (("item",), ("a",), None, ("item", "b")):
-        proven = walk(twins.Scanner, [data], {"parts": parts, "max_depth": 512}, framed=True)
-        assert (
-            walk(twins.Scanner, [data], {"parts": parts, "max_depth": 512, "proves_values": False}, framed=True)
-            == proven
-        )
-        assert walk(scanner_pure.Scanner, [data], {"parts": parts, "max_depth": 512}, framed=True) == proven
+        limits = {"parts": parts, "max_depth": 512}
+        expected = walk(fallback.Scanner, [data], limits, framed=True)
+        for proves_values in (True, False):
+            assert walk(compiled.Scanner, [data], {**limits, "proves_values": proves_values}, framed=True) == expected
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 62, 63, 64, 65, 127, 128, 129])
-def test_backslashes_over_the_end_of_a_block(count: int) -> None:
-    for before in range(66):
-        # An even number of them ends the string, an odd one does not.
-        for end in (b'"', b'\\"]}"'):
-            item = b'{"a":"%b%b%b,"b":"]}"}' % (b"x" * before, b"\\\\" * count, end)
-            assert JsonDecoder("item").feed(b"[%b,%b]" % (item, item)) == [msgspec.json.decode(item)] * 2
-        with pytest.raises(DecodeError, match="got ']', expected ',' or '}'"):
-            JsonDecoder("item").feed(b'[{"a":"%b%b"]}"}]' % (b"x" * before, b"\\\\" * count))
+def test_backslashes_over_the_end_of_a_block() -> None:
+    def check(count: int) -> None:
+        for before in range(66):
+            # An even number of them ends the string, an odd one does not.
+            for end in (b'"', b'\\"]}"'):
+                item = b'{"a":"%b%b%b,"b":"]}"}' % (b"x" * before, b"\\\\" * count, end)
+                assert JsonDecoder("item").feed(b"[%b,%b]" % (item, item)) == [msgspec.json.decode(item)] * 2
+            with pytest.raises(DecodeError, match="got ']', expected ',' or '}'"):
+                JsonDecoder("item").feed(b'[{"a":"%b%b"]}"}]' % (b"x" * before, b"\\\\" * count))
+
+    check_rows(named([1, 2, 3, 62, 63, 64, 65, 127, 128, 129]), check)
 
 
-# The pure twin counts a match that fails as if it had gone to the end of the window, far more than it looks at.
-@pytest.mark.skipif(twins.KIND == "pure", reason="only the compiled scanner counts what it looks at to the byte")
-def test_nothing_is_walked_over_and_over() -> None:
+# Only the compiled scanner counts its work to the byte: the fallback counts a match that fails up to the window's end.
+def test_no_byte_is_walked_more_than_three_times(compiled: ModuleType) -> None:
     for data in (
         b"[" * 500 + b'"xxx",' * 20_000,
         b"[%b]" % b",".join([b"[[[[[[[[" + b'"x",' * 2_000 + b"1]]]]]]]]"] * 10),
@@ -156,7 +164,7 @@ def test_nothing_is_walked_over_and_over() -> None:
     ):
         for path in ("other", "item", "item.item"):
             for size in (4096, 32768):
-                scanner = twins.Scanner(tuple(path.split(".")), max_depth=512, proves_values=False)
+                scanner = compiled.Scanner(tuple(path.split(".")), max_depth=512, proves_values=False)
                 window, position = b"", 0
                 for start in range(0, len(data), size):
                     window += data[start : start + size]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chunkwise.errors import DecodeError
 from chunkwise.formats.parsing.json_values import ValueDecoder
-from chunkwise.formats.speedups.twins import Scanner
+from chunkwise.formats.speedups import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Where a walk through JSON can stand -> what may come next, and the errors that say what came instead.
+"""The states of a walk through JSON -> the tokens that may follow, and the errors for bytes that may not.
 
-Must not know how bytes are walked: both twins of the scanner do that, and say the same words here.
+Both scanners use these: the Python one imports the states, and a test compares them with those of the compiled one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from chunkwise.errors import DecodeError, LimitError
 
 Window = bytes | bytearray
 
-# States: what may come next.
+# States, named after the tokens that may follow.
 VALUE: Final = 0
 VALUE_OR_END: Final = 1
 KEY_OR_END: Final = 2
@@ -41,23 +41,23 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that cannot come next; ``opener`` is that of the innermost container."""
+    """Return the error for a byte that cannot follow; ``opener`` is that of the innermost container."""
     expected = f"',' or '{chr(CLOSERS[opener])}'" if state == COMMA_OR_END else _EXPECTED[state]
     return DecodeError(f"got {_shown(bytes([byte]))}, expected {expected}", byte_offset=byte_offset)
 
 
 def not_a_literal(text: bytes, word: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for what begins as ``true``, ``false`` or ``null`` does, and is none."""
+    """Return the error for a word that begins as ``true``, ``false`` or ``null`` does, and is another."""
     return DecodeError(f"got {_shown(text)}, expected {word.decode()!r}", byte_offset=byte_offset)
 
 
 def not_a_number(token: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for what begins as a number does, and is none."""
+    """Return the error for a token that begins as a number does, and is not one."""
     return DecodeError(f"got {_shown(token[:40])}, expected a number", byte_offset=byte_offset)
 
 
 def not_in_a_string(text: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for a control character or an escape that a string cannot hold; it begins the text."""
+    """Return the error for a control character or an escape that a string cannot contain, at the start of the text."""
     if text[:1] == b"\\":
         message = f"got escape {_shown(text[:6])} in a string, expected {_ESCAPES}"
     else:
@@ -91,7 +91,7 @@ UNFRAMED_NUMBER: Final = "the JSON text stops in a number at its root: more digi
 
 
 def name_of(raw: bytes) -> bytes:
-    """Return a name that holds escapes without them, in its quotes, as UTF-8."""
+    """Return a name with its escapes resolved, in its quotes, as UTF-8."""
     return b'"%b"' % msgspec.json.decode(raw, type=str).encode()
 
 

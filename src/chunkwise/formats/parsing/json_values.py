@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError
-from chunkwise.formats.speedups.twins import holds_null, line_ends
+from chunkwise.formats.speedups import holds_null, line_ends
 
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _BLANK_ARRAY = re.compile(rb"\[\s*\]")

@@ -1,8 +1,7 @@
-"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON: pure twin.
+"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON.
 
-Must not know how values are decoded, nor where bytes come from. It stops anywhere and goes on where it stopped: no
-byte of a window that grows is walked twice. Whole small containers are matched with one regular expression, since that
-is the fastest machine which plain Python has. `scanner_compiled` does the same in C, to the last word of its errors.
+The scanner can stop at any byte and go on there: it never walks a byte of a growing window twice. It matches small
+containers with one regular expression, which is the fastest way in Python. `speedups` has the same scanner, compiled.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ from chunkwise.formats.parsing.json_states import (
 
 # RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
 # Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
-# groups are greedy. Each turn begins with another byte than what follows the group, so that they go back in vain only.
+# groups are greedy. Each turn begins with another byte than the text after the group, so going back finds no match.
 _TURNS = b"*+" if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else b"*"
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
-    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates come in pairs, or not at all
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates are always pairs
 )
 _BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
 _STRING = rb'"' + _BODY + rb'"'
@@ -78,14 +77,16 @@ class Scanner:
     Args:
         parts: the path; None for the elements of a root array or else the root.
         max_depth: arrays and objects inside each other.
-        max_string_bytes: bytes of one string or name, its quotes not counted; None for no limit, since what is not
-            selected is not kept.
+        max_string_bytes: bytes of one string or name without its quotes; None for no limit, since only selected values
+            are kept.
         max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
         max_number_bytes: bytes of one number, which is kept.
         max_path_bytes: bytes of the names of all members that are open, together.
-        proves_values: whether what is selected has to be walked token by token; False where the engine that decodes it
-            is as strict. Only the compiled twin makes use of that, and only of arrays and objects whose end is in the
-            window: it finds that by their brackets.
+        proves_values: whether to walk selected values token by token; False where the engine that decodes them is as
+            strict. Only the compiled scanner uses this, for arrays and objects that end in the window: it finds their
+            ends by their brackets.
+
+    Its state has more attributes than other classes have: one for each thing that the walk must know at the next byte.
 
     Attributes:
         spans: (start, end) of each selected value that is complete, in the window; `clear` empties it.
@@ -115,7 +116,7 @@ class Scanner:
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
-        self._name_bytes = 0  # of the member at hand
+        self._name_bytes = 0  # of the current member
         self._path_bytes = [0]  # of all open members, for each open container
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
         self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
@@ -126,15 +127,15 @@ class Scanner:
         self._stack = bytearray()  # '[' or '{' for each open container
         self._resume_at = 0  # in a string: where to go on
         self._on_path = 0  # how many of them, from the root, lie on the path
-        self._member_matches = False  # whether the member at hand lies on the path
+        self._member_matches = False  # whether the current member lies on the path
         self._value_start = -1  # of the selected value that is open
         self._value_depth = 0
         self._last_ended: tuple[int, bytes] | None = None  # of the last that is complete: its offset, the brackets
         self._token_start = -1  # of the number or the name that is open
-        self._last_array = -1  # offset in the stream of the array which the last span stands in
+        self._last_array = -1  # offset in the stream of the array around the last span
         self._contiguous = True  # whether the spans are neighbours in one array
         self._array_start = -1  # and of the innermost array on the path
-        self._try_small_from = 0  # containers less deep than this are known to hold too much for one match
+        self._try_small_from = 0  # containers less deep than this hold too much for one match
 
     @property
     def complete(self) -> bool:
@@ -164,7 +165,7 @@ class Scanner:
         if not self.spans:
             return b"[]"
         with memoryview(window) as view:
-            if self._contiguous:  # only commas and white space stand between them
+            if self._contiguous:  # only commas and white space are between them
                 return b"".join([b"[", view[self.spans[0][0] : self.spans[-1][1]], b"]"])
             return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
 
@@ -183,7 +184,7 @@ class Scanner:
         self._string_start -= count
 
     def scan(self, window: Window, position: int) -> int:
-        """Walk from ``position`` on, and return how far: the bytes behind it are a token that is not complete.
+        """Walk from ``position`` on; return the end, or the start of a token that is not complete.
 
         Raises:
             DecodeError: the bytes are not JSON.
@@ -221,11 +222,11 @@ class Scanner:
         return position
 
     def finish(self, window: Window, *, framed: bool) -> str:
-        """Say that no more comes: return why the document is not complete, or an empty string if it is.
+        """End the document: return why it is not complete, or an empty string if it is.
 
         Args:
             window: its last bytes.
-            framed: whether something else proves that they are the last: a bare number shows no end of its own.
+            framed: whether something else proves the end: a bare number does not.
         """
         if self._state == IN_NUMBER and not self._stack:
             if not framed:
@@ -234,7 +235,7 @@ class Scanner:
         return why_incomplete(self._state, self._stack[-1] if self._stack else 0, len(self._stack))
 
     def _step(self, window: Window, position: int, byte: int) -> int:
-        """Take one token; return the position behind it, or -1 if it is not complete."""
+        """Take one token; return the position after it, or -1 if it is not complete."""
         state = self._state
         if state <= VALUE_OR_END:
             if state == VALUE_OR_END and byte == CLOSERS[ARRAY]:
@@ -259,7 +260,7 @@ class Scanner:
     def _begin_value(self, window: Window, position: int, byte: int) -> int:
         depth = len(self._stack)
         if self._parts is None:
-            # RFC 8259 §2: the root is any value; of an array the elements are wanted.
+            # RFC 8259 §2: the root is any value; the elements of an array are selected.
             self._parts, self._names = (("item",), [b'"item"']) if byte == ARRAY else ((), [])
         on_path = depth == self._on_path and (
             depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == ARRAY else self._member_matches)
@@ -295,12 +296,12 @@ class Scanner:
         raise self._unexpected(byte, position)
 
     def _is_in_bounds(self, size: int) -> bool:
-        """Say whether nothing in a container of that size can break a limit."""
+        """Return whether a container of that size is too small to break a limit."""
         path_bytes = self._max_path_bytes
         return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
 
     def _names_bytes(self) -> int:
-        """Return the bytes of the names that lead to the value at hand."""
+        """Return the bytes of the names that lead to the current value."""
         return self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == OBJECT else 0)
 
     def _open(self, position: int, byte: int, *, enter: bool) -> int:
@@ -313,7 +314,7 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            every = "item" if byte == ARRAY else "*"  # all that it holds is wanted, also if that is nothing
+            every = "item" if byte == ARRAY else "*"  # all its values are selected, even if it is empty
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
         self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END
@@ -373,7 +374,7 @@ class Scanner:
         return match.end()
 
     def _walk_string(self, window: Window, position: int) -> int | None:
-        """Go on inside a string; return the position behind it, or None (and `_resume_at`) if its end is not there."""
+        """Go on inside a string; return the position after it, or None (and `_resume_at`) if the string goes on."""
         match = _body.match(window, position)
         stop = match.end() if match else position
         self.bytes_walked += stop - position + 1
@@ -418,6 +419,6 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
-        if self._value_start == position:  # where a value could have begun, none did
+        if self._value_start == position:  # no value begins here
             self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 
-from chunkwise.formats.speedups.twins import whole_bytes
+from chunkwise.formats.speedups import whole_bytes
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:

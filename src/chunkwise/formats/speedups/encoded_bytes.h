@@ -1,11 +1,11 @@
-/* Encoded JSON -> what has to be looked for in it: sixteen bytes at a time where the processor has SSE2. */
+/* Encoded JSON -> whether it contains null, and its line ends: sixteen bytes at a time where the processor has SSE2. */
 
 #ifndef CHUNKWISE_ENCODED_BYTES_H
 #define CHUNKWISE_ENCODED_BYTES_H
 
 #include "json_bytes.h"
 
-/* Say whether "null" stands anywhere, inside a string or not. */
+/* Return whether the bytes contain "null", inside a string or not. */
 static inline int holds_null_bytes(Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
     const __m128i first = _mm_set1_epi8('n'), second = _mm_set1_epi8('u');
@@ -27,10 +27,10 @@ static inline int holds_null_bytes(Bytes at, Bytes end) {
     return 0;
 }
 
-/* Count the bytes that could end a line: LF and CR; -1 if a line is empty, or begins with white space. */
+/* Count the bytes that could end a line: LF and CR; -1 if a line is empty or begins with white space. */
 static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
     ptrdiff_t count = 0;
-    unsigned fed = 1; /* whether an LF, or nothing, is before */
+    unsigned fed = 1; /* whether the byte before is an LF; also at the start */
 #ifdef CHUNKWISE_SSE2
     const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r'), space = _mm_set1_epi8(' ');
     for (; end - at >= 16; at += 16) {

@@ -1,7 +1,7 @@
-/* A place in JSON bytes -> where the string, number or escape that goes on there ends (RFC 8259 §6, §7).
+/* A place in JSON bytes -> the end of the string, number or escape that goes on there (RFC 8259 §6, §7).
 
-   Must not know what the tokens are for. Sixteen bytes at a time where the processor has SSE2, as every x86-64 has;
-   elsewhere eight, in a register (SWAR). Nothing is ever read at or behind `end`. */
+   It reads sixteen bytes at a time where the processor has SSE2, as every x86-64 has; elsewhere eight, in a register
+   (SWAR). It never reads at or after `end`. */
 
 #ifndef CHUNKWISE_JSON_BYTES_H
 #define CHUNKWISE_JSON_BYTES_H
@@ -59,7 +59,7 @@ static inline Bytes plain_end(Bytes at, Bytes end) {
         memcpy(&word, at, 8);
         quotes = word ^ (ones * '"');
         slashes = word ^ (ones * '\\');
-        /* A byte under n has its high bit set in (word - n) & ~word; one that a borrow sets too is looked at below. */
+        /* A byte under n has its high bit set in (word - n) & ~word. A borrow may set others: the loop below checks. */
         if (((word - ones * 0x20) & ~word & highs) | ((quotes - ones) & ~quotes & highs) |
             ((slashes - ones) & ~slashes & highs))
             break;
@@ -70,7 +70,7 @@ static inline Bytes plain_end(Bytes at, Bytes end) {
     return at;
 }
 
-/* Return the size of the literal that stands here; 0 if it is cut by the end, -1 if none does. */
+/* Return the size of the literal that begins here; 0 if the end cuts it, -1 for no literal. */
 static inline int literal_bytes(Bytes at, Bytes end) {
     const char *const word = *at == 't' ? "true" : *at == 'f' ? "false" : *at == 'n' ? "null" : NULL;
     const ptrdiff_t size = *at == 'f' ? 5 : 4, left = end - at;
@@ -81,7 +81,7 @@ static inline int literal_bytes(Bytes at, Bytes end) {
     return memcmp(at, word, left) ? -1 : 0;
 }
 
-/* Return the size of the escape that begins here; 0 if it is cut by the end, -1 if it is none. */
+/* Return the size of the escape that begins here; 0 if the end cuts it, -1 if it is not valid. */
 static inline int escape_bytes(Bytes at, Bytes end) {
     const ptrdiff_t left = end - at;
     int index;
@@ -95,7 +95,7 @@ static inline int escape_bytes(Bytes at, Bytes end) {
         if (!is_hex(at[index]))
             return -1;
         if (index == 3 && (at[2] | 0x20) == 'd' && (at[3] | 0x20) >= 'c')
-            return -1; /* the second of a pair of surrogates, alone */
+            return -1; /* the second half of a pair of surrogates, alone */
     }
     if ((at[2] | 0x20) != 'd' || at[3] < '8')
         return 6;
@@ -112,7 +112,7 @@ static inline int escape_bytes(Bytes at, Bytes end) {
     return 12;
 }
 
-/* Go on inside a string: return its closing quote, what it cannot hold, an escape that is cut, or the end. */
+/* Go on inside a string: return its closing quote, a byte that it cannot contain, an escape that is cut, or the end. */
 static inline Bytes string_end(Bytes at, Bytes end, int *escapes) {
     for (;;) {
         int size;
@@ -147,14 +147,14 @@ static inline int is_of_number(unsigned char byte) {
     return is_digit(byte) || byte == '.' || byte == '-' || byte == '+' || (byte | 0x20) == 'e';
 }
 
-/* Return the end of all bytes that a number is made of, in whatever order. */
+/* Return the end of all bytes that numbers consist of, in any order. */
 static inline Bytes number_bytes_end(Bytes at, Bytes end) {
     while (at < end && is_of_number(*at))
         at++;
     return at;
 }
 
-/* Return the end of the number that begins here, which may be the end; NULL if none does. */
+/* Return the end of the number that begins here, which may be `end`; NULL for no number. */
 static inline Bytes number_end(Bytes at, Bytes end) {
     Bytes begin;
     if (at < end && *at == '-')

@@ -1,7 +1,6 @@
 /* Bytes -> the place up to which they are UTF-8 (Unicode §3.9, table 3-7).
 
-   Must not know what stands in the text. Sixteen bytes at a time where they are ASCII and the processor has SSE2;
-   elsewhere eight. */
+   It reads sixteen bytes at a time where they are ASCII and the processor has SSE2; elsewhere eight. */
 
 #ifndef CHUNKWISE_UTF8_BYTES_H
 #define CHUNKWISE_UTF8_BYTES_H
@@ -25,11 +24,11 @@ static inline int is_ascii_step(const unsigned char *at) {
 }
 #endif
 
-/* Return the size of the character of several bytes that begins here; 0 if it is cut or wrong. */
+/* Return the size of the character of several bytes that begins here; 0 if it is cut or not valid. */
 static inline int utf8_size(const unsigned char *at, const unsigned char *end) {
     const unsigned char first = at[0];
     const int size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-    /* What the second byte can be: no longer form than needed, no surrogate, nothing over U+10FFFF. */
+    /* The bounds of the second byte: they exclude overlong forms, surrogates and characters over U+10FFFF. */
     const unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
     const unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
     int index;
@@ -41,7 +40,7 @@ static inline int utf8_size(const unsigned char *at, const unsigned char *end) {
     return size;
 }
 
-/* Return the place behind the last character before which nothing is cut or wrong. */
+/* Return the place after the last character up to which all characters are whole and valid. */
 static inline const unsigned char *utf8_end(const unsigned char *at, const unsigned char *end) {
     while (at < end) {
         if (*at < 0x80) {

@@ -1,16 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
-"""Blocks of server-sent events -> the data of each, as one run of lines: compiled, for the events that most streams have.
-
-Must not know what the data are. What needs more (data of several lines, a new time to reconnect, a limit) is left to
-`sse`, which takes it line by line.
-"""
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.string cimport memchr, memcmp, memcpy
-
+# Blocks of server-sent events -> the data of each event, as one run of lines. Events with data of several lines or a
+# retry field, and data over the limit, are left to `formats.sse`, which takes them line by line.
 
 def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t max_bytes):
-    """Take whole blocks, whose lines end with LF alone; see `sse_pure.event_texts`."""
     cdef const char* at = PyBytes_AS_STRING(run) + start
     cdef const char* end = PyBytes_AS_STRING(run) + stop
     cdef const char* line_end
@@ -21,7 +12,7 @@ def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_
     cdef bytes texts = PyBytes_FromStringAndSize(NULL, stop - start)
     cdef char* begin = PyBytes_AS_STRING(texts)
     cdef char* to = begin
-    cdef char* text = NULL  # where the data of the block at hand begin, once it has any
+    cdef char* text = NULL  # start of the current block's data, once a data line was found
     while at < end:
         line_end = <const char*>memchr(at, b"\n", end - at)
         if line_end is at:  # the block has ended
@@ -45,7 +36,7 @@ def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_
             memcpy(to, value, size)
             to += size
         elif name_size == 2 and memcmp(at, b"id", 2) == 0:
-            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: with NUL it is ignored
+            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: an id with NUL is ignored
                 last_id, last_id_size = value, size
         elif name_size == 5 and memcmp(at, b"retry", 5) == 0:
             return None

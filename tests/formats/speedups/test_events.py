@@ -1,5 +1,6 @@
-"""formats/speedups/sse_compiled.pyx: blocks in one call are what they are line by line, in any split."""
+"""speedups/events.pxi: blocks that are taken in one call give the same events as line by line, in any split."""
 
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -9,10 +10,8 @@ from hypothesis import strategies as st
 
 from chunkwise.formats import sse
 from chunkwise.formats.contract import Limits
-from chunkwise.formats.speedups import sse_pure
+from chunkwise.formats.speedups import fallback
 from tests.formats.reading import bytewise, cuts, random_split, read
-
-sse_compiled = pytest.importorskip("chunkwise.formats.speedups.sse_compiled", reason="built without a compiler")
 
 LINES = [
     "data: 1", "data:2", 'data: {"a":[3]}', "data: [4,", "data: 5]", "data:  6 ", "data", "data:", "data: 7,8",
@@ -33,7 +32,7 @@ def streams(draw: st.DrawFn) -> bytes:
     return data
 
 
-def reading(blocks: Any, pieces: list[bytes], limits: Limits, type: Any) -> Any:
+def reading(code: ModuleType, pieces: list[bytes], limits: Limits, type: Any) -> Any:
     made: list[sse.SseDecoder] = []
 
     def make() -> sse.SseDecoder:
@@ -41,11 +40,11 @@ def reading(blocks: Any, pieces: list[bytes], limits: Limits, type: Any) -> Any:
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sse, "event_texts", blocks.event_texts)
+        patch.setattr(sse, "event_texts", code.event_texts)
         got = read(make, pieces)
-    told = None if got.error is None else (repr(got.error), got.error.message, got.error.item_index)
+    error = None if got.error is None else (repr(got.error), got.error.message, got.error.item_index)
     items = [bytes(item) if isinstance(item, msgspec.Raw) else item for item in got.items]
-    return repr(items), told, made[0].last_event_id, made[0].retry, made[0].records_seen
+    return repr(items), error, made[0].last_event_id, made[0].retry, made[0].records_seen
 
 
 @given(
@@ -54,18 +53,20 @@ def reading(blocks: Any, pieces: list[bytes], limits: Limits, type: Any) -> Any:
     type=st.sampled_from([Any, int, msgspec.Raw, sse.ServerSentEvent]),
     most=st.sampled_from([3, 99]),
 )
-def test_blocks_are_what_their_lines_are(data: bytes, drawn: list[int], type: Any, most: int) -> None:
+def test_blocks_give_the_same_events_as_their_lines(
+    compiled: ModuleType, data: bytes, drawn: list[int], type: Any, most: int
+) -> None:
     limits = Limits(max_item_bytes=most, max_depth=2)
     for pieces in ([data], bytewise(data), random_split(data, drawn)):
-        assert reading(sse_compiled, pieces, limits, type) == reading(sse_pure, pieces, limits, type)
+        assert reading(compiled, pieces, limits, type) == reading(fallback, pieces, limits, type)
 
 
-def test_the_events_that_most_streams_have_are_taken_in_one_call() -> None:
+def test_common_events_are_taken_in_one_call(compiled: ModuleType) -> None:
     run = b'junk\n\n: x\n\nid: 7\nevent: e\ndata: {"a":1}\n\nid: 8\nother\ndata:[2]\n\n\ndata: 4\n\ndata: open\n'
     start, stop = run.index(b": x"), run.rindex(b"\n\n") + 2
-    assert sse_compiled.event_texts(run, start, stop, 7) == (b'{"a":1}\n[2]\n4', 3, b"8")
-    assert sse_compiled.event_texts(run, start, stop, 6) is None
-    assert sse_compiled.event_texts(b": x\n\n", 0, 5, 6) == (b"", 0, None)
-    assert sse_compiled.event_texts(b"id\n\n", 0, 4, 6) == (b"", 0, b"")
-    assert sse_compiled.event_texts(b"data: [4,\ndata: 5]\n\n", 0, 20, 6) is None
-    assert sse_compiled.event_texts(b"retry: 5\n\n", 0, 10, 6) is None
+    assert compiled.event_texts(run, start, stop, 7) == (b'{"a":1}\n[2]\n4', 3, b"8")
+    assert compiled.event_texts(run, start, stop, 6) is None
+    assert compiled.event_texts(b": x\n\n", 0, 5, 6) == (b"", 0, None)
+    assert compiled.event_texts(b"id\n\n", 0, 4, 6) == (b"", 0, b"")
+    assert compiled.event_texts(b"data: [4,\ndata: 5]\n\n", 0, 20, 6) is None
+    assert compiled.event_texts(b"retry: 5\n\n", 0, 10, 6) is None

@@ -1,14 +1,19 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
-"""Lists -> what stands in them, one by one, by ``async for``: in C.
+# Batches -> their items, one by one, for `async for`; an async iterator -> its items, gathered in a list.
+#
+# An async generator takes some 90 ns to give an item, much of it for a StopIteration that carries the item. From an
+# object with `am_send`, as coroutines have, `await` takes a value without an exception, in a third of the time.
 
-Must not know where the lists come from. It is the compiled twin of `items_pure`, whose docstrings hold here, too. An
-async generator takes some 90 ns to give an item, much of it for a StopIteration that carries it; `await` also takes
-values without one (``am_send``, as coroutines have it), and that is a third of it.
-"""
-
-from cpython.exc cimport PyErr_SetObject
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+async def gather_items(iterator, level, enough, now):
+    cdef list items = level.items
+    cdef Py_ssize_t left
+    cdef double latest
+    left, latest = level.room()
+    async for item in iterator:
+        items.append(item)
+        left -= 1
+        if left <= 0 or <double>now() >= latest:
+            await enough()
+            left, latest = level.room()
 
 
 cdef extern from *:
@@ -43,8 +48,8 @@ cdef class Items:
         return self
 
     def __anext__(self):
-        """Return what gives the next item when it is awaited: this object itself, as long as the list has one."""
-        # Only once until it was awaited: who asks for several items first must not have one and the same for all.
+        """Return an awaitable for the next item: this object itself, while the batch has items."""
+        # Only once until it is awaited: a caller that asks for several items first must get a different one each time.
         if self._is_asked or self._next >= len(self._batch):
             return self._take_later()
         self._is_asked = True
@@ -53,7 +58,7 @@ cdef class Items:
     def __await__(self):
         return self
 
-    def __iter__(self):  # what __await__ returns has to be an iterator for `yield from`, which asyncio's wrappers use
+    def __iter__(self):  # `yield from`, which asyncio's wrappers use, needs an iterator
         return self
 
     def __next__(self):
@@ -86,7 +91,7 @@ cdef PySendResult _give(object items, object sent, PyObject** result) except PYG
 
 
 cdef PyObject* _stop(object items) except? NULL:
-    # From Python 3.12 on, `await` takes this way. By hand, since `raise` would make a traceback, and take twice as long.
+    # `await` calls this from Python 3.12 on. Not by `raise`, which would take twice as long to make a traceback.
     PyErr_SetObject(StopIteration, StopIteration((<Items>items)._take()))
     return NULL
 

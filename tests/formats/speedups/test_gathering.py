@@ -1,29 +1,29 @@
-"""flow/gathering_pure.py and flow/gathering_compiled.pyx: items gathered until there is no more room or time."""
+"""speedups/items.pxi and its fallback: items gathered for `flow.gathering` until there are enough, or it is time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from chunkwise.flow import gathering_pure
-from chunkwise.flow.gathering_pure import ENOUGH
+from chunkwise.flow import gathering
+from chunkwise.flow.gathering import ENOUGH, enough
+from tests.tables import check_rows, cross, named
 
 Gather = Callable[[Any, Any], Any]
 
 
-@pytest.fixture(params=["compiled", "pure"])
-def gather_items(request: pytest.FixtureRequest) -> Gather:
-    if request.param == "pure":
-        return gathering_pure.gather_items
-    compiled = pytest.importorskip("chunkwise.flow.gathering_compiled", reason="built without a compiler")
-    made: Gather = compiled.gather_items
-    return made
+@pytest.fixture
+def gather(code: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Gather:
+    """`flow.gathering.gather` with the compiled code, then with the fallback."""
+    monkeypatch.setattr(gathering, "gather_items", code.gather_items)
+    return gathering.gather
 
 
 class Level:
-    """Room for some items at a time, until some time; tells how often it was asked."""
+    """Takes so many items at a time, for so many seconds."""
 
     def __init__(self, size: int, seconds: float = 60) -> None:
         self.items: list[Any] = []
@@ -39,7 +39,7 @@ class Level:
 
 
 def run(producer: Any, level: Level) -> Any:
-    """Step a producer as `outbound` does, and return what it has waited for otherwise."""
+    """Step a producer as `outbound` does; return the other values that it has yielded."""
     waited = []
     try:
         while True:
@@ -53,7 +53,7 @@ def run(producer: Any, level: Level) -> Any:
 
 
 class Source:
-    """Numbers, by hand; fails before `fails_at`."""
+    """An iterator of numbers that can be closed; fails before `fails_at`."""
 
     def __init__(self, count: int, fails_at: int = -1) -> None:
         self.closed, self._count, self._fails_at, self._next = 0, count, fails_at, 0
@@ -78,24 +78,23 @@ async def counted(count: int) -> AsyncIterator[int]:
         yield number
 
 
-@pytest.mark.parametrize("make", [Source, counted])
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_items_come_in_order_as_many_at_once_as_there_is_room_for(
-    gather_items: Gather, make: Callable[[int], Any], size: int
-) -> None:
-    level = Level(size)
-    assert run(gather_items(make(7), level), level) == []
-    whole = 7 // size * size
-    assert level.taken == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 7)]]
+def test_items_are_gathered_in_order_up_to_the_size_of_the_level(gather: Gather) -> None:
+    def check(make: Callable[[int], Any], size: int) -> None:
+        level = Level(size)
+        assert run(gather(make(7), level), level) == []
+        whole = 7 // size * size
+        assert level.taken == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 7)]]
+
+    check_rows(cross(named([Source, counted]), named([1, 2, 3, 7, 100])), check)
 
 
-def test_each_item_is_a_batch_where_there_is_no_time(gather_items: Gather) -> None:
+def test_each_item_is_a_batch_where_the_time_is_over(gather: Gather) -> None:
     level = Level(100, seconds=0)
-    run(gather_items(counted(3), level), level)
+    run(gather(counted(3), level), level)
     assert level.taken == [[0], [1], [2], []]
 
 
-def test_what_the_source_waits_for_comes_through(gather_items: Gather) -> None:
+def test_futures_of_the_source_reach_the_event_loop(gather: Gather) -> None:
     loop = asyncio.new_event_loop()
     try:
         future = loop.create_future()
@@ -108,35 +107,35 @@ def test_what_the_source_waits_for_comes_through(gather_items: Gather) -> None:
             yield 2
 
         level = Level(100)
-        assert run(gather_items(waits(), level), level) == [None]
+        assert run(gather(waits(), level), level) == [None]
         assert level.taken == [[0, 1, 2]]
     finally:
         loop.close()
 
 
-def test_a_source_is_closed_however_it_ends(gather_items: Gather) -> None:
+def test_a_source_is_closed_however_it_ends(gather: Gather) -> None:
     level, source = Level(2), Source(3)
-    run(gather_items(source, level), level)
+    run(gather(source, level), level)
     assert source.closed == 1
     level, source = Level(2), Source(9, fails_at=3)
     with pytest.raises(LookupError, match="no more rows"):
-        run(gather_items(source, level), level)
+        run(gather(source, level), level)
     assert (source.closed, level.taken, level.items) == (1, [[0, 1]], [2])
 
 
-def test_a_producer_that_is_given_up_closes_its_source(gather_items: Gather) -> None:
+def test_a_cancelled_producer_closes_its_source(gather: Gather) -> None:
     level, source = Level(2), Source(9)
-    producer = gather_items(source, level)
+    producer = gather(source, level)
     assert producer.send(None) is ENOUGH
     with pytest.raises(asyncio.CancelledError):
         producer.throw(asyncio.CancelledError())
     assert source.closed == 1
-    producer = gather_items(source, level)
+    producer = gather(source, level)
     assert producer.send(None) is ENOUGH
     producer.close()
     assert source.closed == 2
 
 
-def test_what_is_no_source_is_told(gather_items: Gather) -> None:
+def test_an_object_that_is_no_async_iterator_is_refused(code: ModuleType) -> None:
     with pytest.raises(TypeError):
-        run(gather_items([1], Level(1)), Level(1))
+        run(code.gather_items([1], Level(1), enough, monotonic), Level(1))
