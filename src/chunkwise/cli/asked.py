@@ -19,8 +19,7 @@ _MAX_INTERVAL_SECONDS = 60.0
 def check_names(query: Mapping[str, str], known: AbstractSet[str]) -> None:
     """Raise ValueError for a parameter that nobody knows."""
     if unknown := query.keys() - known:
-        msg = f"unknown parameter {min(unknown)!r}, expected any of {', '.join(sorted(known))}"
-        raise ValueError(msg)
+        raise ValueError(f"unknown parameter {min(unknown)!r}, expected any of {', '.join(sorted(known))}")
 
 
 def limit_of(query: Mapping[str, str]) -> int | None:
@@ -29,8 +28,7 @@ def limit_of(query: Mapping[str, str]) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        msg = f"limit: got {text!r}, expected a whole number of items"
-        raise ValueError(msg)
+        raise ValueError(f"limit: got {text!r}, expected a whole number of items")
     return int(text)
 
 
@@ -42,8 +40,7 @@ def interval_of(query: Mapping[str, str]) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _MAX_INTERVAL_SECONDS:
-        msg = f"interval: got {text!r}, expected seconds from 0 to {_MAX_INTERVAL_SECONDS:g}"
-        raise ValueError(msg)
+        raise ValueError(f"interval: got {text!r}, expected seconds from 0 to {_MAX_INTERVAL_SECONDS:g}")
     return seconds
 
 

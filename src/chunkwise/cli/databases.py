@@ -83,8 +83,7 @@ class Database:
         try:
             return await self.engine.connect()
         except TypeError:  # asyncpg's connect() takes no such argument
-            msg = f"the URL of {self.told} has an option that asyncpg does not know"
-            raise click.UsageError(msg) from None
+            raise click.UsageError(f"the URL of {self.told} has an option that asyncpg does not know") from None
 
     async def table_names(self) -> list[str]:
         """Return the names of its tables and views, those that are found without a schema."""
@@ -144,8 +143,7 @@ def open_database(word: str) -> Database:
         return _open_sqlite(match[1])
     if not _POSTGRESQL.fullmatch(word):
         scheme = re.match(r"[\w+.-]*", word)
-        msg = f"got a URL of {scheme[0] if scheme else ''}, {_EXPECTED}"
-        raise click.UsageError(msg)
+        raise click.UsageError(f"got a URL of {scheme[0] if scheme else ''}, {_EXPECTED}")
     try:
         url = sa.make_url(word)
         query = dict(url.query)
@@ -157,8 +155,7 @@ def open_database(word: str) -> Database:
         make_engine = partial(create_async_engine, url, connect_args=arguments, hide_parameters=True)
         return Database(make_engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
     except (sa.exc.ArgumentError, ValueError, TypeError):  # whose texts may hold parts of the URL
-        msg = f"got a URL of PostgreSQL that is malformed, {_EXPECTED}"
-        raise click.UsageError(msg) from None
+        raise click.UsageError(f"got a URL of PostgreSQL that is malformed, {_EXPECTED}") from None
 
 
 def _open_sqlite(name: str) -> Database:

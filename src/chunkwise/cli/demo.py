@@ -20,8 +20,7 @@ async def demo(host: str, port: int, *, client: bool, interval: float | None) ->
             await run_clients(base_url(host, port), interval, partial(print, flush=True))
         except ClientConnectorError as error:
             told = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}"
-            message = f"{told}; start it with: {program()} demo{_options(host, port)}"
-            raise ConnectionError(message) from error
+            raise ConnectionError(f"{told}; start it with: {program()} demo{_options(host, port)}") from error
         return
     if interval is not None:
         message = "is for --client: a server is asked for a pace by ?interval=SECONDS"

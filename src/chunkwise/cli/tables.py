@@ -114,8 +114,7 @@ def _value(query: MultiMapping[str], part: Part) -> Any:
     texts = query.getall(part.name, [])
     if len(texts) != 1:
         how = "is missing" if not texts else "is there twice"
-        msg = f"parameter {part.name!r} {how}: ?{part.name}=..."
-        raise ValueError(msg)
+        raise ValueError(f"parameter {part.name!r} {how}: ?{part.name}=...")
     return part.convert(texts[0])
 
 
@@ -129,8 +128,7 @@ async def find_rows(
         ConnectionError: a database is not there, or refuses.
     """
     if queries and len(databases) != 1:
-        msg = f"is asked of one database, got {len(databases)}"
-        raise click.BadParameter(msg, param_hint="--query")
+        raise click.BadParameter(f"is asked of one database, got {len(databases)}", param_hint="--query")
     found: dict[str, PublishedRows] = {}
     named = set[str]()
     for database in databases:
@@ -152,8 +150,7 @@ async def find_rows(
 
 def _add(found: dict[str, PublishedRows], rows: PublishedRows) -> None:
     if rows.route in found:
-        msg = f"two tables or queries would both be {rows.route}: choose with --table"
-        raise click.UsageError(msg)
+        raise click.UsageError(f"two tables or queries would both be {rows.route}: choose with --table")
     found[rows.route] = rows
 
 

@@ -48,11 +48,9 @@ def by_name(name: str | Format) -> Format:
     if isinstance(name, Format):
         return name
     if not isinstance(name, str):
-        msg = f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}"
-        raise TypeError(msg)
+        raise TypeError(f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}")
     if name not in FORMATS:
-        msg = f"unknown format {name!r}, expected one of {', '.join(FORMATS)}"
-        raise UnknownFormat(msg)
+        raise UnknownFormat(f"unknown format {name!r}, expected one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
@@ -69,14 +67,12 @@ def by_media_type(content_type: str) -> Format:
     for parameter in parameters:
         name, _, charset = parameter.partition("=")
         if name.strip() == "charset" and charset.strip(' "') not in ("utf-8", "utf8", "us-ascii"):
-            msg = f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only"
-            raise UnknownFormat(msg)
+            raise UnknownFormat(f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only")
     _, plus, suffix = essence.rpartition("+")
     structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
         shown = f"content type {content_type!r}" if content_type else "no content type"
-        msg = f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}"
-        raise UnknownFormat(msg)
+        raise UnknownFormat(f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}")
     return found
 
 

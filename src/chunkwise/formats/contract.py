@@ -37,11 +37,9 @@ class Limits:
         for name in self.__slots__:
             limit = getattr(self, name)
             if not isinstance(limit, int):
-                msg = f"{name} must be an int, got {limit!r}"
-                raise TypeError(msg)
+                raise TypeError(f"{name} must be an int, got {limit!r}")
             if limit < 1:
-                msg = f"{name} must be at least 1, got {limit}"
-                raise ValueError(msg)
+                raise ValueError(f"{name} must be at least 1, got {limit}")
 
 
 DEFAULT_LIMITS = Limits()

@@ -88,11 +88,9 @@ class CsvEncoder(RecordEncoder):
 
     def _header(self, row: Any) -> list[str]:
         if not isinstance(row, dict) or not row:
-            msg = f"a CSV row is a dict with at least one key, got {type(row).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"a CSV row is a dict with at least one key, got {type(row).__name__}")
         if not all(type(name) is str for name in row):
-            msg = "a CSV row is a dict with names as keys"
-            raise TypeError(msg)
+            raise TypeError("a CSV row is a dict with names as keys")
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
@@ -109,13 +107,11 @@ class CsvEncoder(RecordEncoder):
 
 def _cells(row: Any, columns: list[str]) -> list[Any]:
     if not isinstance(row, dict):
-        msg = f"a CSV row is a dict, got {type(row).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"a CSV row is a dict, got {type(row).__name__}")
     cells = [_cell(row.get(name)) for name in columns]
     if len(row) > len(columns) or not row.keys() <= set(columns):
         extra = sorted(str(name) for name in row.keys() - set(columns))
-        msg = f"row has columns {', '.join(extra)} which the header (the first row's keys) has not"
-        raise ValueError(msg)
+        raise ValueError(f"row has columns {', '.join(extra)} which the header (the first row's keys) has not")
     return cells
 
 
@@ -134,8 +130,7 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, float):
         if not math.isfinite(value):
-            msg = "NaN and Infinity are no numbers"
-            raise ValueError(msg)
+            raise ValueError("NaN and Infinity are no numbers")
         return repr(float(value))
     try:
         text = encode_value(value).decode()

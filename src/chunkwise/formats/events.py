@@ -90,8 +90,7 @@ class EventsDecoder(StreamDecoder):
             if isinstance(value, Decimal):
                 number = float(value)
                 if not isfinite(number):
-                    msg = f"number {value} is out of the range of a float"
-                    raise DecodeError(msg)
+                    raise DecodeError(f"number {value} is out of the range of a float")
             out.append((prefix, event, number))
         del self._events[:]
         if failure is not None:

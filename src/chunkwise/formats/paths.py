@@ -20,8 +20,7 @@ def parse_path(path: PathLike) -> tuple[str, ...] | None:
         return tuple(path.split(".")) if path else None
     if all(isinstance(part, str) for part in path):
         return tuple(path)
-    msg = f"a path is a string of names joined by '.', or a tuple of names, got {path!r}"
-    raise TypeError(msg)
+    raise TypeError(f"a path is a string of names joined by '.', or a tuple of names, got {path!r}")
 
 
 def path_text(parts: tuple[str, ...] | None) -> str:

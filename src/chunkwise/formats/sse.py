@@ -153,8 +153,7 @@ class SseDecoder(StreamDecoder):
         self.retry: int | None = None
         self._whole = type is ServerSentEvent
         if self._whole and self._parts:
-            msg = "a path selects inside JSON data: it does not go with type=ServerSentEvent"
-            raise TypeError(msg)
+            raise TypeError("a path selects inside JSON data: it does not go with type=ServerSentEvent")
         self._records = JsonRecords(self._parts, Any if self._whole else type, limits)
         self._emit_empty = emit_empty
         self._lines = LineSplitter(limits.max_line_bytes, "max_line_bytes")
@@ -308,8 +307,7 @@ class SseDecoder(StreamDecoder):
     def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - no event is complete without its blank line
         # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
         if self._open or self._lines.rest():
-            msg = "the stream stops inside an event, which is dropped: a blank line ends an event"
-            raise TruncatedError(msg)
+            raise TruncatedError("the stream stops inside an event, which is dropped: a blank line ends an event")
 
 
 SSE = Format(

@@ -52,8 +52,7 @@ class TextDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         if self._parts:
-            msg = f"text has no paths, got {path!r}"
-            raise TypeError(msg)
+            raise TypeError(f"text has no paths, got {path!r}")
         self._type = type
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)

@@ -40,8 +40,7 @@ class Batches:
         given: Any = lists
         if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, (AsyncIterable, Iterable)):
             hint = ": call it" if callable(given) else ""
-            msg = f"Batches takes an async or sync iterable of lists, got {lists!r}{hint}"
-            raise TypeError(msg)
+            raise TypeError(f"Batches takes an async or sync iterable of lists, got {lists!r}{hint}")
         self.lists = lists
 
     async def __aiter__(self) -> AsyncGenerator[list[Any], None]:

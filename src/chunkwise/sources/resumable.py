@@ -83,21 +83,16 @@ def resumable(
         ValueError: the etag holds what an ETag cannot, or the total is negative or stands beside a key.
     """
     if not callable(factory):
-        msg = f"factory: got {factory!r}, expected a function that takes the index of the first item"
-        raise TypeError(msg)
+        raise TypeError(f"factory: got {factory!r}, expected a function that takes the index of the first item")
     for name, value, kind in (("etag", etag, str), ("total", total, int)):
         if not isinstance(value, kind | None):
-            msg = f"{name}: got {value!r}, expected {kind.__name__} or None"
-            raise TypeError(msg)
+            raise TypeError(f"{name}: got {value!r}, expected {kind.__name__} or None")
     if isinstance(key, str):
-        msg = f"key: got {key!r}, expected a list of names such as [{key!r}]"
-        raise TypeError(msg)
+        raise TypeError(f"key: got {key!r}, expected a list of names such as [{key!r}]")
     if etag is not None and not _ETAG.fullmatch(etag):
-        msg = f"etag: got {etag!r}, expected printable ASCII without quotes and blanks"
-        raise ValueError(msg)
+        raise ValueError(f"etag: got {etag!r}, expected printable ASCII without quotes and blanks")
     if total is not None and total < 0:
-        msg = f"total: got {total}, expected a number of items from 0 on"
-        raise ValueError(msg)
+        raise ValueError(f"total: got {total}, expected a number of items from 0 on")
     if total is not None and key:
         msg = f"total: got {total} beside the key {list(key)!r}, expected none: how many stand behind a key may change"
         raise ValueError(msg)

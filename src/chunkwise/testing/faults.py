@@ -41,17 +41,14 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.at < 0 or self.every_seconds < 0:
-            msg = f"bytes and seconds are at least 0, got {self}"
-            raise ValueError(msg)
+            raise ValueError(f"bytes and seconds are at least 0, got {self}")
         if self.piece_bytes is not None and self.piece_bytes < 1:
-            msg = f"piece_bytes must be at least 1, got {self.piece_bytes}"
-            raise ValueError(msg)
+            raise ValueError(f"piece_bytes must be at least 1, got {self.piece_bytes}")
 
     def __or__(self, other: Fault) -> Fault:
         twice = (self.end and other.end) or (self.piece_bytes and other.piece_bytes)
         if twice:
-            msg = f"two faults of one kind cannot be joined: {self} and {other}"
-            raise ValueError(msg)
+            raise ValueError(f"two faults of one kind cannot be joined: {self} and {other}")
         told = {
             field.name: getattr(fault, field.name)
             for fault in (self, other)
@@ -141,8 +138,7 @@ class Countdown:
             if (start := body_start(self._head)) >= 0:
                 self._at, self._at_of_body, self._head = start + self._at_of_body, None, b""
             elif len(self._head) > MAX_HEAD_BYTES:
-                msg = f"no body within {MAX_HEAD_BYTES} bytes of the answer"
-                raise ConnectionError(msg)
+                raise ConnectionError(f"no body within {MAX_HEAD_BYTES} bytes of the answer")
         allowed = data if self._at is None else data[: self._at - self._passed]
         self._passed += len(allowed)
         return allowed, self._passed == self._at

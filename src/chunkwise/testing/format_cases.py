@@ -65,8 +65,7 @@ def format_cases(
 class _FormatChecks:
     def __init__(self, format: Format, items: list[Any], decoded: list[Any], refused: list[Any]) -> None:
         if not items or len(items) != len(decoded):
-            msg = f"expected some items and as many decoded, got {len(items)} and {len(decoded)}"
-            raise ValueError(msg)
+            raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded)}")
         self._format = format
         self._items = items
         self._decoded = decoded

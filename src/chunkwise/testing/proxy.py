@@ -165,8 +165,7 @@ async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in came:
         data = await loop.sock_recv(client, BUFFER_BYTES)
         if not data or len(came) > MAX_HEAD_BYTES:
-            msg = "no whole request came"
-            raise ConnectionError(msg)
+            raise ConnectionError("no whole request came")
         came += data
     head, end, rest = came.partition(b"\r\n\r\n")
     return head + end, rest

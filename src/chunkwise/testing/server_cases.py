@@ -42,8 +42,7 @@ def server_cases(
     """
     for url in filter(None, (url_complete, url_failing, url_slow)):
         if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
-            msg = f"expected an http:// URL, got {url!r}: the cases read plain bytes"
-            raise ValueError(msg)
+            raise ValueError(f"expected an http:// URL, got {url!r}: the cases read plain bytes")
     checks = _ServerChecks(url_complete, url_failing, url_slow or "", slow_seconds, headers or {}, patience_seconds)
     promises: list[Callable[[], Awaitable[None]]] = [
         checks.a_whole_answer_ends_with_its_last_chunk_or_length,

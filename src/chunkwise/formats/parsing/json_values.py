@@ -42,8 +42,7 @@ def is_live(value: object) -> bool:
 def _refuse(value: object) -> Any:
     if is_live(value):
         raise LivePart
-    msg = f"JSON cannot hold {type(value).__name__}"
-    raise TypeError(msg)
+    raise TypeError(f"JSON cannot hold {type(value).__name__}")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_refuse)
@@ -113,18 +112,15 @@ def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> byte
         try:
             text = _encoder.encode(item)
             if b"null" in text and _has_non_finite(msgspec.to_builtins(item)):
-                msg = "JSON has no NaN or Infinity"
-                raise ValueError(msg)
+                raise ValueError("JSON has no NaN or Infinity")
         except LivePart:
             raise LivePart(index) from None
         except RecursionError:
-            msg = "item is nested too deep, or holds itself"
-            raise EncodeError(msg, item_index=first_index + index) from None
+            raise EncodeError("item is nested too deep, or holds itself", item_index=first_index + index) from None
         except (TypeError, ValueError, OverflowError) as error:
             raise EncodeError(_reason(error), item_index=first_index + index) from error
     if data is None:
-        msg = "the batch could not be encoded, yet each of its items could"
-        raise EncodeError(msg, item_index=first_index)
+        raise EncodeError("the batch could not be encoded, yet each of its items could", item_index=first_index)
     return data
 
 

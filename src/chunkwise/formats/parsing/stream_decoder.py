@@ -69,8 +69,7 @@ class StreamDecoder(ABC):
                 self._unread += data
             self._raise(self._failure)
         if self._finished:
-            msg = "feed() after finish(): use a new decoder for a new stream"
-            raise ValueError(msg)
+            raise ValueError("feed() after finish(): use a new decoder for a new stream")
         if self._unread:
             data, self._unread = self._unread + data, b""
         try:
@@ -117,8 +116,7 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         if self._required and not (self._found or self.items_seen):
-            msg = f"path {path_text(self._parts)!r} was not found in the stream"
-            raise PathNotFound(msg, format=self.name)
+            raise PathNotFound(f"path {path_text(self._parts)!r} was not found in the stream", format=self.name)
         self._complete = self._failure is None
         return out
 

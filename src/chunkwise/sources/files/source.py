@@ -74,8 +74,7 @@ def file_source(
     """
     row = by_name(format)
     if not path.is_file() and path.exists():
-        msg = f"{path}: expected a regular file, which can be read again from anywhere"
-        raise ValueError(msg)
+        raise ValueError(f"{path}: expected a regular file, which can be read again from anywhere")
     version = FileVersion.of(path.stat())
 
     def start(item_index: int) -> Batches:

@@ -72,8 +72,7 @@ class Part:
             if self.has_zone is not None:
                 expected += ", with its zone" if self.has_zone else ", without a zone"
             got = value if len(repr(value)) <= 40 else f"{value!s:.40}..."
-            msg = f"{self.name}: got {got!r}, expected {expected}"
-            raise ValueError(msg) from None
+            raise ValueError(f"{self.name}: got {got!r}, expected {expected}") from None
         self.check(converted)
         return converted
 
@@ -168,8 +167,7 @@ class Key:
             ValueError: it is none.
         """
         if len(values) != len(self._parts):
-            msg = f"got {len(values)} values, expected {len(self._parts)}: {self.told}"
-            raise ValueError(msg)
+            raise ValueError(f"got {len(values)} values, expected {len(self._parts)}: {self.told}")
         return tuple(part.convert(value) for part, value in zip(self._parts, values, strict=True))
 
 
@@ -194,24 +192,20 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         found = []
     columns: dict[str, Any] = {column["name"]: column for column in found}
     if not columns:
-        msg = f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None)
-        raise LookupError(msg)
+        raise LookupError(f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     names = list(primary) if order_by is None else [order_by] if isinstance(order_by, str) else list(order_by)
     if not names:
-        msg = f"table {table!r} has no primary key: name a unique column with order_by"
-        raise ValueError(msg)
+        raise ValueError(f"table {table!r} has no primary key: name a unique column with order_by")
     for name in names:
         if name not in columns:
-            msg = f"table {table!r} has no column {name!r}; it has {', '.join(columns)}"
-            raise LookupError(msg)
+            raise LookupError(f"table {table!r} has no column {name!r}; it has {', '.join(columns)}")
     unique = next(
         (found for found in find_unique(connection, table, schema) if found and found.keys() <= set(names)), None
     )
     if unique is None:
         more = f": add its primary key, {', '.join(primary)}" if primary else ""
-        msg = f"order_by: {', '.join(names)} of table {table!r} is not unique{more}"
-        raise ValueError(msg)
+        raise ValueError(f"order_by: {', '.join(names)} of table {table!r} is not unique{more}")
     nullable = [name for name in names if columns[name]["nullable"]]
     lax = connection.dialect.name == "sqlite"
     if refused := [name for name in nullable if not (lax and name in primary)]:
@@ -226,8 +220,7 @@ def _part(name: str, type: Any, dialect: str) -> Part:
     if dialect == "sqlite":
         kind = _IN_SQLITE.get(kind, kind)
     if kind not in _EXPECTED:
-        msg = f"order_by: column {name!r} is of type {type}, which no key can be of: choose another"
-        raise TypeError(msg)
+        raise TypeError(f"order_by: column {name!r} is of type {type}, which no key can be of: choose another")
     return Part(
         name,
         kind,

@@ -46,8 +46,7 @@ class Sizes:
 
     def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
         if most < 1:
-            msg = f"batch_rows: got {most}, expected 1 or more"
-            raise ValueError(msg)
+            raise ValueError(f"batch_rows: got {most}, expected 1 or more")
         self.rows: int = min(first, most)
         self._most = most
 
@@ -281,6 +280,5 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
 def _distinct(names: list[str]) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            msg = f"the query gives two columns named {name!r}: call one of them otherwise (AS ...)"
-            raise ValueError(msg)
+            raise ValueError(f"the query gives two columns named {name!r}: call one of them otherwise (AS ...)")
     return names

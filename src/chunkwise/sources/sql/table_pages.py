@@ -67,8 +67,7 @@ def rows(
     """
     for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
         if name in (params or {}):
-            msg = f"query: parameter {name!r} cannot be seen before '::': {how}"
-            raise ValueError(msg)
+            raise ValueError(f"query: parameter {name!r} cannot be seen before '::': {how}")
     asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
     return Batches(_plain(fetch(engine, asked, params or {}, Sizes(batch_rows))))
 
@@ -116,17 +115,14 @@ async def table(
     """
     Sizes(batch_rows)  # raises for a number that is none
     if isinstance(where, str):
-        msg = f"where: got {where!r}, expected an expression, such as sqlalchemy.text(...).bindparams(...)"
-        raise TypeError(msg)
+        raise TypeError(f"where: got {where!r}, expected an expression, such as sqlalchemy.text(...).bindparams(...)")
     async with engine.connect() as connection:
         key = await connection.run_sync(find_key, name, schema, order_by)
     selected = key.columns if columns is None else list(columns)
     if unknown := [column for column in selected if column not in key.columns]:
-        msg = f"table {name!r} has no column {unknown[0]!r}; it has {', '.join(key.columns)}"
-        raise LookupError(msg)
+        raise LookupError(f"table {name!r} has no column {unknown[0]!r}; it has {', '.join(key.columns)}")
     if lacking := [column for column in key.names if column not in selected]:
-        msg = f"columns: got {', '.join(selected)}, expected also {lacking[0]!r}, by which they are ordered"
-        raise ValueError(msg)
+        raise ValueError(f"columns: got {', '.join(selected)}, expected also {lacking[0]!r}, by which they are ordered")
     pages = _Pages(engine, key, selected, where, batch_rows, descending=descending)
     return resumable(lambda after: Batches(_plain(pages.behind(after))), key=key.names)
 
@@ -187,8 +183,7 @@ class _Pages:
             self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
             if self._key.of(batch[0]) == before:  # it would go on for ever
-                msg = f"{self._key.told} does not change on its way to the database and back, got {before}"
-                raise ValueError(msg)
+                raise ValueError(f"{self._key.told} does not change on its way to the database and back, got {before}")
             sizes.learn(batch)
             full = len(batch) == limit
             yield batch
