@@ -1,7 +1,4 @@
-"""What went wrong -> one line for stderr, and an exit code.
-
-Must not know the commands.
-"""
+"""An exception -> one line for stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -9,26 +6,12 @@ import re
 from enum import IntEnum
 
 import rich_click as click
-from aiohttp import (
-    ClientConnectionError,
-    ClientError,
-    InvalidURL,
-    NonHttpUrlClientError,
-)
+from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
 
+from chunkwise import errors
 from chunkwise.client.connect_errors import why_no_connection
-from chunkwise.errors import (
-    DecodeError,
-    EncodeError,
-    LimitError,
-    PathNotFound,
-    RemoteError,
-    StalledError,
-    TruncatedError,
-    UnknownFormat,
-)
 
-_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # to who writes Python: no command has such an option
+_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no command has such an option
 
 
 class Exit(IntEnum):
@@ -52,8 +35,8 @@ class Exit(IntEnum):
 MEANINGS = {
     Exit.DONE: "done, and whole",
     Exit.UNEXPECTED: "something that should not happen: please report it",
-    Exit.USAGE: "the command's words are off",
-    Exit.NETWORK: "no connection: nobody there, or let in; or the port is taken",
+    Exit.USAGE: "a wrong argument or option of the command",
+    Exit.NETWORK: "no connection: the server cannot be reached or refuses, or the port is taken",
     Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
     Exit.TRUNCATED: "the stream stopped before its end",
     Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",
@@ -66,14 +49,14 @@ MEANINGS = {
 }
 
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
-    (TruncatedError, Exit.TRUNCATED),
-    (StalledError, Exit.TRUNCATED),
-    (LimitError, Exit.OVER_LIMIT),
-    (DecodeError, Exit.BAD_DATA),
-    (EncodeError, Exit.BAD_DATA),
-    (RemoteError, Exit.REMOTE),
-    (PathNotFound, Exit.PATH_NOT_FOUND),
-    (UnknownFormat, Exit.UNKNOWN_FORMAT),
+    (errors.TruncatedError, Exit.TRUNCATED),
+    (errors.StalledError, Exit.TRUNCATED),
+    (errors.LimitError, Exit.OVER_LIMIT),
+    (errors.DecodeError, Exit.BAD_DATA),
+    (errors.EncodeError, Exit.BAD_DATA),
+    (errors.RemoteError, Exit.REMOTE),
+    (errors.PathNotFound, Exit.PATH_NOT_FOUND),
+    (errors.UnknownFormat, Exit.UNKNOWN_FORMAT),
     (InvalidURL, Exit.USAGE),
     (NonHttpUrlClientError, Exit.USAGE),
     (click.ClickException, Exit.USAGE),
@@ -92,14 +75,12 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what to tell, in one line of what can be printed: a server's words may hold commands to a terminal."""
-    return "".join(
-        char if char.isprintable() else repr(char)[1:-1]
-        for char in " ".join(_ARGUMENT_HINT.sub("", _told(error)).split())
-    )
+    """Return the message of an error as one printable line: a server's text may contain terminal commands."""
+    line = " ".join(_ARGUMENT_HINT.sub("", _message(error)).split())
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
@@ -109,9 +90,10 @@ def _told(error: BaseException) -> str:
     if (why := why_no_connection(error)) is not None:
         return why
     if isinstance(error, TimeoutError):
-        return f"{str(error) or 'nothing came in time'}: --timeout says how long to wait"
-    if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):
-        return error.strerror
+        return f"{str(error) or 'nothing was received in time'}: --timeout says how long to wait"
+    if isinstance(error, OSError) and not isinstance(error, ClientConnectionError):
+        if error.filename:
+            return f"{error.filename}: {error.strerror}"
+        if error.strerror:
+            return error.strerror
     return str(error) or type(error).__name__

@@ -1,7 +1,4 @@
-"""Counters -> a line of progress on stderr, if a person is there to read it.
-
-Must not know the commands: it asks for the counters, nobody pushes them.
-"""
+"""Counters of a stream -> a progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -25,14 +22,14 @@ async def progress(
     *,
     data_on_terminal: bool,
 ) -> AsyncIterator[None]:
-    """Show how far a stream is while the body runs.
+    """Show the progress of a stream during the ``async with`` block.
 
     Args:
-        what: what is streamed, for people.
-        items_seen: asks for the items so far.
-        bytes_seen: asks for the bytes so far.
-        total_bytes: how many it will be, where that is known: then there is a percentage.
-        data_on_terminal: whether stdout shows the data there: then no progress is shown between them.
+        what: the name of the stream, for people.
+        items_seen: returns the number of items so far; called ten times a second.
+        bytes_seen: returns the number of bytes so far.
+        total_bytes: the number of all bytes, if it is known, to show a percentage.
+        data_on_terminal: whether the data is written to the same terminal; then no progress is shown.
     """
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
@@ -50,7 +47,7 @@ async def progress(
 
         def update() -> None:
             elapsed, count = bars.tasks[0].elapsed, items_seen()
-            # Of what is passed on as it is, nobody counts the items.
+            # Items are not counted if the bytes are passed on unchanged.
             counted = f"{count:,} items, {count / elapsed:,.0f}/s" if count and elapsed else ""
             bars.update(task, completed=bytes_seen(), counted=counted)
 

@@ -311,5 +311,5 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
 def _distinct(names: list[str]) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise ValueError(f"the query returns two columns named {name!r}: rename one of them (AS ...)")
+            raise ValueError(f"the query gives two columns named {name!r}: rename one of them (AS ...)")
     return names
