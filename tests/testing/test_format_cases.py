@@ -312,7 +312,7 @@ BROKEN: list[tuple[Format, str, str]] = [
     (broken(decoder=RaisesADefectLate), "items-before-a-defect-are-given", "next call"),
     (broken(decoder=RaisesOfItsParser), "any-bytes-raise-only-stream-errors", "LookupError"),
     (broken(decoder=TakesBlankLinesForItems), "keepalive-between-items-is-ignored", "between its items"),
-    (broken(WithAHeader), "a-refused-item-leaves-the-encoder-unchanged", "behind an EncodeError"),
+    (broken(WithAHeader), "a-refused-item-leaves-the-encoder-unchanged", "after an EncodeError"),
     (broken(CountsRefusedItems), "a-refused-item-leaves-the-encoder-unchanged", "item_index"),
     (broken(RaisesTypeErrors), "a-refused-item-leaves-the-encoder-unchanged", "TypeError"),
     (broken(EncodesAnything), "a-refused-item-leaves-the-encoder-unchanged", "rightly"),
