@@ -76,7 +76,7 @@ class _FormatChecks:
             items += decoder.finish(framed=framed)
             self._same(items, self._decoded, f"the stream {shown(stream)} with framed={framed}")
             _counted(decoder, items, len(stream))
-            assert decoder.finish(framed=framed) == [], "finish() returned items again when it was called again"
+            assert decoder.finish(framed=framed) == [], "finish() returned items once more when it was called again"
 
     def an_empty_stream_comes_back(self) -> None:
         """A stream of no items ends without an error."""
