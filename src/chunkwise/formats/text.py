@@ -1,7 +1,7 @@
 r"""Plain text (UTF-8) <-> items: lines on reading; on writing, strings as they are, other items as a line of JSON.
 
-Must not know how items arrive or leave. Lines end with ``\n`` or ``\r\n``; U+2028 and its kin are data. The format
-cannot prove its end: a stream cut between two lines looks whole.
+Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The format cannot prove its end: a stream that
+was cut between two lines looks complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(RecordEncoder):
-    """Strings -> their UTF-8, nothing added; other items -> a line of JSON each: our choice, so any source is text."""
+    """Strings -> their UTF-8, with nothing added; other items -> one line of JSON each, so that any source is text."""
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         try:
@@ -43,7 +43,7 @@ class TextEncoder(RecordEncoder):
 
 
 class TextDecoder(StreamDecoder):
-    """UTF-8 in pieces -> its lines, without their line ends."""
+    """UTF-8 in pieces -> its lines without their line ends."""
 
     name = "text"
 
@@ -86,7 +86,7 @@ class TextDecoder(StreamDecoder):
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 in pieces -> text in pieces, each as soon as it came; a character that was split comes whole."""
+    """UTF-8 in pieces -> text in pieces, each at once; a character that was split is joined first."""
 
     name = "text"
 
@@ -99,7 +99,7 @@ class TextPieces(StreamDecoder):
             out.append(text)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Nothing is held but part of a character, which the frame refuses."""
+        """Return nothing: only part of a character can be left, which `StreamDecoder` refuses."""
 
 
 TEXT = Format(
