@@ -1,7 +1,7 @@
 """Bytes <-> items: one file for each format, and `FORMATS`, the table of them all.
 
-Pure: nothing here awaits, reads a clock or uses a socket. Each format is an `Encoder` and a `Decoder` in one file, and a
-row in `FORMATS`. `contract` has their protocols. `end_record` is for the formats that cannot prove their end.
+Pure: nothing here awaits, reads a clock or uses a socket. Each format is an `Encoder` and a `Decoder` in one file, and
+a row in `FORMATS`. `contract` has their protocols. `end_record` is for the formats that cannot prove their end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of every format: `Format` (data), `Encoder` (items -> bytes), `Decoder` (bytes -> items) and `Limits`."""
+"""The contract of a format: `Format` (plain data), `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Limits`."""
 
 from __future__ import annotations
 

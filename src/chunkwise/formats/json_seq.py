@@ -87,7 +87,7 @@ class JsonSeqDecoder(StreamDecoder):
         self._records = JsonRecords(self._parts, type, limits)
         self._waiting: deque[bytes] = deque()  # texts after a defect; no RS follows the last
         self._next_offset = 0  # where the first of them starts in the stream
-        self._text: _SequenceText | None = None  # decodes the open text, which no RS follows yet; None: skip to the next RS
+        self._text: _SequenceText | None = None  # decodes the open text; None: skip to the next RS
         self._offset = 0  # where that text starts in the stream
         self._begun = False
 

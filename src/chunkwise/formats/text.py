@@ -1,7 +1,7 @@
 r"""Plain text (UTF-8) <-> items: lines on reading; on writing, strings as they are, other items as a line of JSON.
 
-Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The format cannot prove its end: a stream that
-was cut between two lines looks complete.
+Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The format cannot prove its end: a stream
+that was cut between two lines looks complete.
 """
 
 from __future__ import annotations

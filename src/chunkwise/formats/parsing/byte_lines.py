@@ -1,7 +1,6 @@
-r"""Bytes in pieces -> runs of whole lines, bounded and in linear time.
+r"""Bytes in pieces -> runs of complete lines, with a limit for a line, in linear time.
 
-Must not know what stands in a line. Lines end with ``\n``; a ``\r`` before it is the line's (JSON takes it as white
-space, others strip it).
+Lines end with ``\n``. A ``\r`` before it belongs to the line (in JSON it is white space, other formats remove it).
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from chunkwise.errors import LimitError
 
 
 class LineSplitter:
-    """Holds what is not yet a line, and hands over the rest.
+    """Returns complete lines, and holds the bytes of the incomplete one.
 
     Args:
-        max_bytes: bytes of a line without its line end.
-        limit_name: what the user calls that limit.
+        max_bytes: the limit for a line without its line end.
+        limit_name: the user's name for that limit.
 
     Attributes:
-        offset: offset in the stream of the first byte of the run handed over last, then of the pending bytes.
+        offset: the offset in the stream of the last run that was returned, and after `rest` of the pending bytes.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
@@ -30,15 +29,15 @@ class LineSplitter:
 
     @property
     def pending_offset(self) -> int:
-        """Offset in the stream of the line that is not complete yet."""
+        """Offset in the stream of the incomplete line."""
         return self._next_offset
 
     def feed(self, data: bytes, byte_offset: int) -> bytes:
-        r"""Return the run of whole lines that the data completes, its last ``\n`` included, or ``b""``.
+        r"""Return the lines that the data completes, with the last ``\n``, or ``b""``.
 
         Args:
             data: the next bytes.
-            byte_offset: where they stand in the stream.
+            byte_offset: their offset in the stream.
         """
         if not self._pending:
             self._next_offset = byte_offset
@@ -55,21 +54,17 @@ class LineSplitter:
         return run
 
     def check(self) -> None:
-        """Raise for a line over the limit, once the lines before it were taken.
-
-        Raises:
-            LimitError: a line, whole or not, has more than max_bytes.
-        """
+        """Raise LimitError for a line over the limit; call it after the lines before it were used."""
         if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # one more for the "\r" of a line end
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long
 
     def rest(self) -> bytes:
-        """Return what came behind the last line end.
+        """Return the bytes after the last line end.
 
         Raises:
-            LimitError: it has more than max_bytes.
+            LimitError: there are more than ``max_bytes``.
         """
         self.offset = self._next_offset
         text = bytes(self._pending)
