@@ -6,8 +6,8 @@ a row in `FORMATS`. `contract` has their protocols. `end_record` is for the form
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats.contract import Decoder, Encoder, Format, Limits
@@ -17,9 +17,6 @@ from chunkwise.formats.json_seq import JSON_SEQ
 from chunkwise.formats.ndjson import NDJSON
 from chunkwise.formats.sse import SSE
 from chunkwise.formats.text import TEXT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["FORMATS", "Decoder", "Encoder", "Format", "Limits", "by_media_type", "by_name", "by_suffix"]
 

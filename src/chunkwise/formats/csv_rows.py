@@ -11,8 +11,9 @@ import io
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,9 +23,6 @@ from chunkwise.formats.parsing.json_values import LivePart, encode_value
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")

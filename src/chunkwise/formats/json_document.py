@@ -6,7 +6,8 @@ root is; it is never sent in a stream of items.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
@@ -14,9 +15,6 @@ from chunkwise.formats.parsing.json_values import ValueDecoder, encode_array, en
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.speedups.twins import Scanner
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class JsonEncoder:

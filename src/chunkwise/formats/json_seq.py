@@ -7,7 +7,8 @@ without an end record.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
@@ -18,9 +19,6 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.parsing.utf8 import whole_characters
 from chunkwise.formats.paths import PathLike, parse_path
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"

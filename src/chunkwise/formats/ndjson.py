@@ -6,7 +6,8 @@ that was cut between two lines looks complete.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
@@ -16,9 +17,6 @@ from chunkwise.formats.parsing.json_values import encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # The space at the start marks the record: no line of an item begins with a space.
 END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")

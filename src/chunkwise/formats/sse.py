@@ -8,8 +8,9 @@ stream that was cut between two events looks complete.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,9 +23,6 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.speedups.twins import event_texts, whole_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["ServerSentEvent"]
 

@@ -7,7 +7,8 @@ that was cut between two lines looks complete.
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -18,9 +19,6 @@ from chunkwise.formats.parsing.json_values import LivePart, encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class TextEncoder(RecordEncoder):

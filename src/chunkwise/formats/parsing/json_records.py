@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError
+from chunkwise.formats.contract import Limits
 from chunkwise.formats.parsing.json_values import ValueDecoder
 from chunkwise.formats.speedups.twins import Scanner
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from chunkwise.formats.contract import Limits
 
 _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
