@@ -34,12 +34,9 @@ class Asked(NamedTuple):
 
 
 def asked_by(request: web.Request, known: AbstractSet[str], formats: Iterable[Format]) -> Asked:
-    """Return what a request asks for.
+    """Return the format, limit and interval of a request, if all its parameters are ``known``.
 
-    Args:
-        request: the request.
-        known: the names of the parameters that it may have.
-        formats: the formats to choose from by its Accept header; the first is the default.
+    Its Accept header selects one of the formats; the first one is the default.
 
     Raises:
         UnknownFormat: ?format= names no format.

@@ -183,44 +183,20 @@ def _only_read(connection: Any, _record: Any) -> None:
 # SQLite refuses to prepare a statement with any other action: attach a file, vacuum into one, create a table. Writes to
 # existing tables are prevented by query_only, because R*Trees prepare such statements also for reading.
 _ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-    sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_INSERT,
-    sqlite3.SQLITE_UPDATE,
-    sqlite3.SQLITE_DELETE,
-}
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
+}  # fmt: skip
 
 _ABOUT_NAMES = {
-    "foreign_key_list",
-    "index_info",
-    "index_list",
-    "index_xinfo",
-    "table_info",
-    "table_list",
-    "table_xinfo",
-}
+    "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info", "table_list", "table_xinfo",
+}  # fmt: skip
 """The pragmas that only read, also with a name as their value."""
 
 _WITHOUT_VALUE = _ABOUT_NAMES | {
-    "application_id",
-    "collation_list",
-    "compile_options",
-    "data_version",
-    "database_list",
-    "encoding",
-    "freelist_count",
-    "function_list",
-    "journal_mode",
-    "page_count",
-    "page_size",
-    "query_only",
-    "read_uncommitted",
-    "schema_version",
-    "user_version",
-}
+    "application_id", "collation_list", "compile_options", "data_version", "database_list", "encoding",
+    "freelist_count", "function_list", "journal_mode", "page_count", "page_size", "query_only", "read_uncommitted",
+    "schema_version", "user_version",
+}  # fmt: skip
 """The pragmas that only read if they have no value."""
 
 

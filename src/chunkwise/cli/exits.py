@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from typing import Self
 
 import rich_click as click
 from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
@@ -15,38 +16,33 @@ _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no c
 
 
 class Exit(IntEnum):
-    """Exit codes: one for each kind of failure."""
+    """Exit codes, one for each kind of failure, and their meanings."""
 
-    DONE = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    NETWORK = 3
-    REMOTE = 4
-    TRUNCATED = 5
-    BAD_DATA = 6
-    OVER_LIMIT = 7
-    PATH_NOT_FOUND = 8
-    UNKNOWN_FORMAT = 9
-    FILE = 10
-    INTERRUPTED = 130
-    PIPE_CLOSED = 141
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Return a code that has its meaning."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    DONE = 0, "done, and whole"
+    UNEXPECTED = 1, "something that should not happen: please report it"
+    USAGE = 2, "a wrong argument or option of the command"
+    NETWORK = 3, "no connection: the server cannot be reached or refuses, or the port is taken"
+    REMOTE = 4, "the server answered with an error status, or said that its stream failed"
+    TRUNCATED = 5, "the stream stopped before its end"
+    BAD_DATA = 6, "the data are not what their format allows, or cannot be written in the format asked for"
+    OVER_LIMIT = 7, "an item, a depth or a line is over its limit"
+    PATH_NOT_FOUND = 8, "the path selected nothing"
+    UNKNOWN_FORMAT = 9, "no format has that name, media type or suffix"
+    FILE = 10, "a file cannot be read or written"
+    INTERRUPTED = 130, "interrupted by Ctrl-C"
+    PIPE_CLOSED = 141, "the reader of stdout has left"
 
 
-MEANINGS = {
-    Exit.DONE: "done, and whole",
-    Exit.UNEXPECTED: "something that should not happen: please report it",
-    Exit.USAGE: "a wrong argument or option of the command",
-    Exit.NETWORK: "no connection: the server cannot be reached or refuses, or the port is taken",
-    Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
-    Exit.TRUNCATED: "the stream stopped before its end",
-    Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",
-    Exit.OVER_LIMIT: "an item, a depth or a line is over its limit",
-    Exit.PATH_NOT_FOUND: "the path selected nothing",
-    Exit.UNKNOWN_FORMAT: "no format has that name, media type or suffix",
-    Exit.FILE: "a file cannot be read or written",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C",
-    Exit.PIPE_CLOSED: "the reader of stdout has left",
-}
+MEANINGS = {code: code.meaning for code in Exit}
 
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.TruncatedError, Exit.TRUNCATED),

@@ -38,12 +38,7 @@ _STATUSES: tuple[tuple[tuple[type[Exception], ...], type[web.HTTPError], str], .
 async def with_http_errors(
     source: Batches, kind_of: Callable[[Exception], Exception] = lambda error: error
 ) -> AsyncIterator[list[Any]]:
-    """Yield a source's batches, and raise its errors as HTTP errors.
-
-    Args:
-        source: the source.
-        kind_of: converts an exception of a database's driver to one of the exceptions above.
-    """
+    """Yield a source's batches, and raise its errors, which ``kind_of`` first converts, as HTTP errors."""
     try:
         async with aclosing(aiter(source)) as batches:
             async for batch in batches:

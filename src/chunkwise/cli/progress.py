@@ -22,14 +22,10 @@ async def progress(
     *,
     data_on_terminal: bool,
 ) -> AsyncIterator[None]:
-    """Show the progress of a stream during the ``async with`` block.
+    """Show the progress of a stream during the ``async with`` block, with a percentage if ``total_bytes`` is known.
 
-    Args:
-        what: the name of the stream, for people.
-        items_seen: returns the number of items so far; called ten times a second.
-        bytes_seen: returns the number of bytes so far.
-        total_bytes: the number of all bytes, if it is known, to show a percentage.
-        data_on_terminal: whether the data is written to the same terminal; then no progress is shown.
+    ``items_seen`` and ``bytes_seen`` return the numbers so far, ten times a second. Nothing is shown if
+    ``data_on_terminal``: then the data itself is written to the terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield

@@ -95,15 +95,9 @@ CLIENTS = (read_chunks, read_items, read_inside, read_events, read_failure, send
 
 
 async def run_clients(base: str, interval: float | None, write_line: Show) -> None:
-    """Run one client after the other.
+    """Run one client after the other, against the demo at the URL ``base``.
 
-    Args:
-        base: the URL of the demo: ``http://127.0.0.1:8080``.
-        interval: seconds between two items; None for the default of each route.
-        write_line: called with each line of text.
-
-    Raises:
-        ClientError: there is no server.
+    ``interval`` is the time between two items in seconds, None for the default of each route.
     """
     query = "" if interval is None else f"?interval={interval:g}"
     for client in CLIENTS:

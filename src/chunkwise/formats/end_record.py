@@ -67,10 +67,7 @@ class StreamEndDecoder(StreamDecoder):
     """A stream with an end record -> the items before it, and the proof that these are all.
 
     Decoding stops at a defect, even if the format could continue after it: the missing records cannot be counted.
-
-    Args:
-        decoder: the format's own decoder, new.
-        marks: `Format.end_record`.
+    ``decoder`` is a new one of the format, and ``marks`` its `Format.end_record`.
     """
 
     checks_utf8 = False  # the format's decoder does, and skips a BOM

@@ -51,12 +51,7 @@ Framing = Literal["items", "text", "lines"]
 
 
 def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
-    """Return the framing of a connection.
-
-    Args:
-        subprotocol: the subprotocol that both sides have agreed on.
-        plain: see `Format.plain_messages`.
-    """
+    """Return the framing for the agreed subprotocol; ``plain`` is `Format.plain_messages`."""
     if subprotocol == SUBPROTOCOL:
         return "lines"
     return "text" if plain else "items"

@@ -41,8 +41,7 @@ class NdjsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._records = JsonRecords(self._parts, type, limits)
-        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
-        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+        self._lines = LineSplitter.of_items(limits)
 
     @property
     def records_seen(self) -> int:

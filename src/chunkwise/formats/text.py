@@ -52,8 +52,7 @@ class TextDecoder(StreamDecoder):
         if self._parts:
             raise TypeError(f"text has no paths, got {path!r}")
         self._type = type
-        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
-        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+        self._lines = LineSplitter.of_items(limits)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._lines.pending_offset, self.items_seen, b"")

@@ -117,7 +117,7 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
             while not hop.done() or puller.ready:
                 await wake.wait()
                 wake.clear()
-                if batch := _take(puller.ready):
+                if batch := [puller.ready.popleft() for _ in range(len(puller.ready))]:
                     yield batch
             done, hop = hop, None
             ended = done.result()
@@ -135,10 +135,3 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
 def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.error("closing a source failed", exc_info=error)
-
-
-def _take(ready: deque[Any]) -> list[Any]:
-    batch = []
-    while ready:
-        batch.append(ready.popleft())
-    return batch

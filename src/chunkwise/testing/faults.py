@@ -83,7 +83,7 @@ def reset_at(count: int, *, of: Part = "answer") -> Fault:
     yet: Linux delivers them before the reset, but other systems and asyncio's own streams may drop them.
 
     Args:
-        count: see `cut_at`.
+        count: the number of bytes to pass on first.
         of: see `cut_at`.
     """
     return Fault(end="reset", at=count, of=of)
@@ -93,7 +93,7 @@ def stall_at(count: int, *, of: Part = "answer") -> Fault:
     """Pass on ``count`` bytes of the response and then no more; the connection stays open until the client closes it.
 
     Args:
-        count: see `cut_at`.
+        count: the number of bytes to pass on first.
         of: see `cut_at`.
     """
     return Fault(end="stall", at=count, of=of)

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. Only this file needs pytest-asyncio."""
+"""The pytest fixture `fault_proxy`: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. Needs pytest-asyncio."""
 
 from __future__ import annotations
 

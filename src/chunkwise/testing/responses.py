@@ -87,11 +87,7 @@ async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse
 
 
 def framing_of(data: bytes) -> Framing:
-    """Return how a response is framed.
-
-    Raises:
-        AssertionError: it is not an HTTP/1 response.
-    """
+    """Return how a response is framed; raise AssertionError if it is not an HTTP/1 response."""
     start = body_start(data)
     assert start >= 0, f"no whole head of a response was received, only {shown(data)}"
     line, *fields = data[: start - 4].rpartition(b"\r\n\r\n")[2].split(b"\r\n")

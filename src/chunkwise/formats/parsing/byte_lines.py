@@ -5,15 +5,14 @@ Lines end with ``\n``. A ``\r`` before it belongs to the line (in JSON it is whi
 
 from __future__ import annotations
 
+from typing import Self
+
 from chunkwise.errors import LimitError
+from chunkwise.formats.contract import Limits
 
 
 class LineSplitter:
     """Returns complete lines, and holds the bytes of the incomplete one.
-
-    Args:
-        max_bytes: the limit for a line without its line end.
-        limit_name: the user's name for that limit.
 
     Attributes:
         offset: the offset in the stream of the last run that was returned, and after `rest` of the pending bytes.
@@ -27,18 +26,19 @@ class LineSplitter:
         self._next_offset = 0
         self._too_long: LimitError | None = None
 
+    @classmethod
+    def of_items(cls, limits: Limits) -> Self:
+        """Return a splitter for lines that are items, with the smaller one of the two limits."""
+        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
+        return cls(getattr(limits, name), name)
+
     @property
     def pending_offset(self) -> int:
         """Offset in the stream of the incomplete line."""
         return self._next_offset
 
     def feed(self, data: bytes, byte_offset: int) -> bytes:
-        r"""Return the lines that the data completes, with the last ``\n``, or ``b""``.
-
-        Args:
-            data: the next bytes.
-            byte_offset: their offset in the stream.
-        """
+        r"""Return the lines that the data at ``byte_offset`` completes, with the last ``\n``, or ``b""``."""
         if not self._pending:
             self._next_offset = byte_offset
         stop = data.rfind(b"\n") + 1
@@ -61,11 +61,7 @@ class LineSplitter:
             raise self._too_long
 
     def rest(self) -> bytes:
-        """Return the bytes after the last line end.
-
-        Raises:
-            LimitError: there are more than ``max_bytes``.
-        """
+        """Return the bytes after the last line end; raise LimitError if there are more than ``max_bytes``."""
         self.offset = self._next_offset
         text = bytes(self._pending)
         if len(text.removesuffix(b"\r")) > self._max_bytes:

@@ -19,11 +19,7 @@ _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
 class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
-    """An item holds an iterator or an awaitable, so its text must be written in parts.
-
-    Attributes:
-        index: the index of the item in the batch.
-    """
+    """An item, at ``index`` of its batch, holds an iterator or an awaitable: its text must be written in parts."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -149,11 +145,7 @@ def _has_non_finite(value: Any) -> bool:
 
 
 class ValueDecoder:
-    """JSON texts -> values of one type.
-
-    Args:
-        type: any type that msgspec can decode.
-    """
+    """JSON texts -> values of one type, which may be any type that msgspec can decode."""
 
     def __init__(self, type: Any = Any) -> None:
         self._one = msgspec.json.Decoder(type)

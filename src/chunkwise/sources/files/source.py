@@ -175,16 +175,7 @@ def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
 
 
 class _Unchanged:
-    """Checks that a file does not change while it is read.
-
-    Args:
-        file: the open file.
-        path: where it was found.
-        asked: the version whose items were asked for: its ETag must be the file's.
-
-    Raises:
-        OSError: the file has changed.
-    """
+    """Raises OSError if an open file is not the version that was asked for, or changes while it is read."""
 
     def __init__(self, file: BinaryIO, path: Path, asked: FileVersion) -> None:
         self._file = file

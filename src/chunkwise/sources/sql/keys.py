@@ -87,11 +87,7 @@ class Part:
     choices: tuple[str, ...]  # of an enum
 
     def convert(self, value: Any) -> Any:
-        """Return the value as the driver takes it.
-
-        Raises:
-            ValueError: it does not have this type.
-        """
+        """Return the value as the driver takes it; raise ValueError if it does not have this type."""
         try:
             converted = self._converted(value)
         except (msgspec.ValidationError, ValueError):
@@ -129,38 +125,36 @@ class Part:
         return converted
 
 
+@dataclass(frozen=True)
 class Key:
     """The columns by which a table is ordered.
 
     Attributes:
         schema: the schema of the table; None for the database's search path.
         columns: all columns of the table.
-        names: the columns of the key.
-        may_be_null: whether the database allows NULL in one of them.
-        label: the key, for messages.
+        parts: the columns of the key.
         collations: the collation in which each column of the key is unique; None for the column's own.
+        may_be_null: whether the database allows NULL in one of them.
+        is_mixed: whether a value may have another type than its column, as in SQLite.
     """
 
-    def __init__(
-        self,
-        table: str,
-        schema: str | None,
-        columns: Sequence[str],
-        parts: Sequence[Part],
-        unique: Unique,
-        *,
-        may_be_null: bool,
-        is_mixed: bool,
-    ) -> None:
-        self.table = table
-        self.schema = schema
-        self.columns: list[str] = list(columns)
-        self.names: list[str] = [part.name for part in parts]
-        self.may_be_null = may_be_null
-        self.label: str = ", ".join(self.names)
-        self.collations: list[str | None] = [unique.get(name) for name in self.names]
-        self._parts = list(parts)
-        self._is_mixed = is_mixed
+    table: str
+    schema: str | None
+    columns: list[str]
+    parts: list[Part]
+    collations: list[str | None]
+    may_be_null: bool
+    is_mixed: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns of the key."""
+        return [part.name for part in self.parts]
+
+    @property
+    def label(self) -> str:
+        """The key, for messages."""
+        return ", ".join(self.names)
 
     def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the key of a row."""
@@ -168,14 +162,14 @@ class Key:
 
     def check(self, values: Sequence[Any]) -> None:
         """Raise ValueError for the key of a row after which no other could be found."""
-        for part, value in zip(self._parts, values, strict=True):
+        for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 
     def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Raise ValueError for a row whose key does not have its column's type, as SQLite allows."""
-        if not self._is_mixed:
+        if not self.is_mixed:
             return
-        for part in self._parts:
+        for part in self.parts:
             kinds = {type(row[part.name]) for row in rows}
             if others := [kind for kind in kinds if not issubclass(kind, part.kind)]:
                 expected = "bytes" if part.kind is bytes else _EXPECTED[part.kind]
@@ -185,14 +179,10 @@ class Key:
                 )
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return a key from JSON or CSV as the driver takes it.
-
-        Raises:
-            ValueError: no row can have this key.
-        """
-        if len(values) != len(self._parts):
-            raise ValueError(f"got {len(values)} values, expected {len(self._parts)}: {self.label}")
-        return tuple(part.convert(value) for part, value in zip(self._parts, values, strict=True))
+        """Return a key from JSON or CSV as the driver takes it; raise ValueError if no row can have it."""
+        if len(values) != len(self.parts):
+            raise ValueError(f"got {len(values)} values, expected {len(self.parts)}: {self.label}")
+        return tuple(part.convert(value) for part, value in zip(self.parts, values, strict=True))
 
 
 def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
@@ -231,7 +221,8 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
             f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
         )
     parts = [_part(name, columns[name]["type"], connection.dialect.name) for name in names]
-    return Key(table, schema, list(columns), parts, unique, may_be_null=bool(nullable), is_mixed=lax)
+    collations = [unique.get(name) for name in names]
+    return Key(table, schema, list(columns), parts, collations, bool(nullable), lax)
 
 
 def _part(name: str, type: Any, dialect: str) -> Part:
@@ -276,20 +267,14 @@ _PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
 def part_of_type(name: str, type: str | None) -> Part:
     """Return a parameter by PostgreSQL's name of its type; unknown types are texts.
 
-    Args:
-        name: the name of the parameter.
-        type: None in SQLite, which converts a text to the type of the column that it is compared with.
+    In SQLite the type is None: SQLite converts a text to the type of the column that it is compared with.
     """
     kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
     return Part(name, kind, bits, has_zone, nul=type is None, choices=())
 
 
 def find_unique(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
-    """Return every set of columns that is unique in a table.
-
-    Raises:
-        ValueError: no column is unique, since the table also has the rows of tables that inherit from it.
-    """
+    """Return every set of columns that is unique in a table; raise ValueError if other tables inherit from it."""
     if connection.dialect.name == "postgresql":
         return _in_postgresql(connection, table, schema)
     inspector = sa.inspect(connection)

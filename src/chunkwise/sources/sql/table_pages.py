@@ -107,11 +107,7 @@ class _Pages:
         self._next = Query(first.where(here < there if descending else here > there), untyped=where is None)
 
     def after(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Return the batches after a key that a client sent; None for all.
-
-        Raises:
-            WrongKey: no row of this table can have the key.
-        """
+        """Return the batches after a key that a client sent (None for all); raise WrongKey if no row can have it."""
         try:
             return self._read(None if after is None else self._key.convert(after))
         except ValueError as error:
