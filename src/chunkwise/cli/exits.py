@@ -44,30 +44,25 @@ class Exit(IntEnum):
 
 MEANINGS = {code: code.meaning for code in Exit}
 
-_KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
-    (errors.TruncatedError, Exit.TRUNCATED),
-    (errors.StalledError, Exit.TRUNCATED),
-    (errors.LimitError, Exit.OVER_LIMIT),
-    (errors.DecodeError, Exit.BAD_DATA),
-    (errors.EncodeError, Exit.BAD_DATA),
-    (errors.RemoteError, Exit.REMOTE),
-    (errors.PathNotFound, Exit.PATH_NOT_FOUND),
-    (errors.UnknownFormat, Exit.UNKNOWN_FORMAT),
-    (InvalidURL, Exit.USAGE),
-    (NonHttpUrlClientError, Exit.USAGE),
-    (click.ClickException, Exit.USAGE),
-    (BrokenPipeError, Exit.PIPE_CLOSED),
-    (ClientError, Exit.NETWORK),
-    (TimeoutError, Exit.NETWORK),
-    (ConnectionError, Exit.NETWORK),
-    (OSError, Exit.FILE),
-    (KeyboardInterrupt, Exit.INTERRUPTED),
-)
+_KINDS: dict[tuple[type[BaseException], ...], Exit] = {
+    (errors.TruncatedError, errors.StalledError): Exit.TRUNCATED,
+    (errors.LimitError,): Exit.OVER_LIMIT,
+    (errors.DecodeError, errors.EncodeError): Exit.BAD_DATA,
+    (errors.RemoteError,): Exit.REMOTE,
+    (errors.PathNotFound,): Exit.PATH_NOT_FOUND,
+    (errors.UnknownFormat,): Exit.UNKNOWN_FORMAT,
+    (InvalidURL, NonHttpUrlClientError, click.ClickException): Exit.USAGE,
+    (BrokenPipeError,): Exit.PIPE_CLOSED,
+    (ClientError, TimeoutError, ConnectionError): Exit.NETWORK,
+    (OSError,): Exit.FILE,
+    (KeyboardInterrupt,): Exit.INTERRUPTED,
+}
+"""The first row whose exception types match decides."""
 
 
 def exit_code(error: BaseException) -> Exit:
-    """Return the code of the first kind that the error is of."""
-    return next((code for kind, code in _KINDS if isinstance(error, kind)), Exit.UNEXPECTED)
+    """Return the exit code of an error."""
+    return next((code for kinds, code in _KINDS.items() if isinstance(error, kinds)), Exit.UNEXPECTED)
 
 
 def one_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ def format_cases(
     Raises:
         ValueError: there are no items, or ``decoded`` has a different length.
     """
+    if not items or (decoded is not None and len(items) != len(decoded)):
+        raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded or ())}")
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
     promises: list[Callable[[], None]] = [
         checks.items_come_back,
@@ -58,14 +61,12 @@ def format_cases(
     return [ConformanceCase(f"{format.name}-{check.__name__.replace('_', '-')}", check) for check in promises]
 
 
+@dataclass(frozen=True)
 class _FormatChecks:
-    def __init__(self, format: Format, items: list[Any], decoded: list[Any], refused: list[Any]) -> None:
-        if not items or len(items) != len(decoded):
-            raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded)}")
-        self._format = format
-        self._items = items
-        self._decoded = decoded
-        self._refused = refused
+    _format: Format
+    _items: list[Any]
+    _decoded: list[Any]
+    _refused: list[Any]
 
     def items_come_back(self) -> None:
         """A stream gives its items, and counts them and its bytes."""

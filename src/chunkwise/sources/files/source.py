@@ -167,7 +167,7 @@ def _decoded(
 
 
 def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
-    """Return the next bytes; raise OSError if they may belong to a changed file."""
+    """Return the next bytes, or none at the end; raise OSError if the file has changed."""
     data = file.read(_BLOCK_BYTES)
     if unchanged is not None:
         unchanged.check()
