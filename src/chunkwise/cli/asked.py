@@ -15,6 +15,9 @@ from chunkwise.sources.batches import Batches
 from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.range_headers import RANGE_PARAMETER
 
+VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
+"""For each response whose format depends on the Accept header."""
+
 PARAMETERS = frozenset({"format", "interval", "limit", RANGE_PARAMETER})
 _MAX_INTERVAL_SECONDS = 60.0
 

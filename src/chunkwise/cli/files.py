@@ -14,9 +14,9 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise import Batches, UnknownFormat, respond
-from chunkwise.cli.asked import PARAMETERS, asked_by, paced
+from chunkwise.cli.asked import PARAMETERS, VARY, asked_by, paced
 from chunkwise.cli.failures import with_http_errors
-from chunkwise.cli.publishing import VARY, Published, is_hidden
+from chunkwise.cli.publishing import Published, is_hidden
 from chunkwise.formats import FORMATS, Format
 from chunkwise.sources.files import file_source, read_file
 from chunkwise.sources.files.index import FileVersion

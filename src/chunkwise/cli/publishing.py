@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import rich_click as click
 from aiohttp import hdrs, web
 
 from chunkwise import FORMATS, UnknownFormat
+from chunkwise.cli.asked import VARY
+from chunkwise.cli.rows import PublishedRows
 from chunkwise.formats import Format, by_suffix
 from chunkwise.transports.negotiation import negotiate
-
-VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,6 @@ class Published:
     def is_there(self) -> bool:
         """Whether the file still exists, and has not become a folder, or a pipe that would block."""
         return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - never raises
-
-
-class Rows(Protocol):
-    """A table or a query and its route; see `tables.PublishedRows`, which needs the extra ``sql``."""
-
-    @property
-    def route(self) -> str:
-        """The path of its URL."""
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """Its entry in the index."""
-
-    @property
-    def example(self) -> str:
-        """A query for its URL, with a value for each parameter."""
-
-    async def respond(self, request: web.Request) -> web.StreamResponse:
-        """Respond with the rows."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +96,7 @@ def is_hidden(file: Path, folder: Path) -> bool:
     return hidden or not file.resolve().is_relative_to(folder.resolve())
 
 
-def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.Response:
+def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[PublishedRows]) -> web.Response:
     """Return the list of what is published, as JSON or, for browsers, as a page."""
     page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
     entries = [
@@ -153,7 +134,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
     )
 
 
-def _row_of_table(entry: Rows) -> str:
+def _row_of_table(entry: PublishedRows) -> str:
     url = html.escape(url_of(entry.route))
     names = entry.about.get("parameters", [])
     start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)

@@ -17,7 +17,8 @@ from aiohttp import web
 from chunkwise import Outcome, setup
 from chunkwise.cli.files import not_there, offer_items, respond_with_file
 from chunkwise.cli.listening import listen, program
-from chunkwise.cli.publishing import Published, Rows, find_files, index_page, url_of
+from chunkwise.cli.publishing import Published, find_files, index_page, url_of
+from chunkwise.cli.rows import PublishedRows
 
 logger: logging.Logger = logging.getLogger("chunkwise")
 
@@ -25,7 +26,7 @@ _PLURALS = {"file": "files", "table": "tables", "query": "queries"}
 _DATABASE = re.compile(r"(?:sqlite|postgres|postgresql)(?:\+\w+)?:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-def make_app(published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.Application:
+def make_app(published: Sequence[Published], rows: Sequence[PublishedRows] = ()) -> web.Application:
     """Return the application with a route for each file, table and query, and the index."""
     app = web.Application()
     files = {entry.route: entry for entry in published}
@@ -79,7 +80,9 @@ def _log_refusal(request: web.Request, outcome: Outcome) -> None:
 
 
 @asynccontextmanager
-async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence[str]) -> AsyncIterator[Sequence[Rows]]:
+async def _rows_of(
+    urls: Sequence[str], tables: Sequence[str], queries: Sequence[str]
+) -> AsyncIterator[Sequence[PublishedRows]]:
     if not urls:
         yield []
         return
@@ -98,7 +101,7 @@ async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence
             await database.dispose()
 
 
-def _print_curl_lines(published: Sequence[Published], rows: Sequence[Rows], base: str) -> None:
+def _print_curl_lines(published: Sequence[Published], rows: Sequence[PublishedRows], base: str) -> None:
     queries = sum("query" in entry.about for entry in rows)
     counts = {"file": len(published), "table": len(rows) - queries, "query": queries}
     published_counts = " and ".join(
