@@ -76,14 +76,7 @@ class _Pages:
     """The pages of a table, from any key on."""
 
     def __init__(
-        self,
-        engine: AsyncEngine,
-        key: Key,
-        columns: Sequence[str],
-        where: Any,
-        batch_rows: int,
-        *,
-        descending: bool,
+        self, engine: AsyncEngine, key: Key, columns: Sequence[str], where: Any, batch_rows: int, *, descending: bool
     ) -> None:
         self._engine = engine
         self._key = key
