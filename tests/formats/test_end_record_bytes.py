@@ -32,7 +32,7 @@ def test_anything_else_behind_the_record_is_a_defect(name: str) -> None:
             got = read(lambda: made, pieces)  # noqa: B023
             assert got.items == [1, 2]
             assert type(got.error) is DecodeError
-            assert "behind the end record" in got.error.message
+            assert "after the end record" in got.error.message
             assert not made.proves_end
 
 

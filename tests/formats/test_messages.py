@@ -219,5 +219,5 @@ def test_a_start_that_is_none_is_an_error(rest: bytes) -> None:
 def test_raw_text_that_only_begins_as_a_string_is_refused() -> None:
     packer = Packer("text", plain=True)
     assert list(packer.pack(b'"a"\n')) == [b"a"]
-    with pytest.raises(EncodeError, match="a string is none: malformed JSON"):
+    with pytest.raises(EncodeError, match="a string is invalid: malformed JSON"):
         list(packer.pack(b'"b\n'))

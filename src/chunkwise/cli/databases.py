@@ -1,6 +1,6 @@
-"""The URL of a database on the command line -> an engine that can only read, and what is in it.
+"""The URL of a database -> a `Database`: read-only engines, its tables, and the parameters of a query.
 
-Must not know what is published of it, or how. No password leaves this file: not in errors, not in logs.
+No password leaves this file: not in errors, not in logs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ import rich_click as click
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from chunkwise.errors import DecodeError
+from chunkwise import DecodeError
+from chunkwise.cli.failures import DatabaseUnreachableError, ParametersError, RowsError
 from chunkwise.sources.sql.keys import Part, part_of_type
 from chunkwise.sources.sql.query import unseen_parameters
 
@@ -38,18 +39,18 @@ class Database:
     """A database to publish.
 
     Attributes:
-        engine: whose connections can only read, each for a page at a time.
-        queries: another, whose connections are each held by a stream until it ends: where slow clients have them all,
-            tables are still read.
-        told: what it is called to who has named it: its URL without password and options, or its file.
-        name: what it is called to clients.
+        engine: a read-only engine for tables; each connection is taken for one page.
+        queries: a read-only engine for queries; each stream holds a connection until it ends. It is separate, so that
+            tables can be read while slow clients hold all connections for queries.
+        label: its URL without password and options, or its file, for messages to the user.
+        name: its name for clients.
         kind: "sqlite" or "postgresql".
     """
 
-    def __init__(self, make_engine: Callable[[], AsyncEngine], told: str, name: str) -> None:
+    def __init__(self, make_engine: Callable[[], AsyncEngine], label: str, name: str) -> None:
         self.engine: AsyncEngine = make_engine()
         self.queries: AsyncEngine = make_engine()
-        self.told = told
+        self.label = label
         self.name = name
         self.kind: str = self.engine.dialect.name
 
@@ -60,34 +61,33 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection; what is wrong with the database is told as what it is.
+        """Lend a connection.
 
         Raises:
-            ConnectionError: it is not there, or refuses.
-            DecodeError: the file is no database.
+            ConnectionError: the database is not there, or refuses.
+            DecodeError: the file is not a database.
             UsageError: the URL has options that the driver does not know.
         """
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":
-                    await connection.execute(sa.text("select 1 from sqlite_schema"))  # which reads the file
+                    await connection.execute(sa.text("select 1 from sqlite_schema"))  # reads the file
                 yield connection
         except (sa.exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if self.kind == "sqlite":
-                raise DecodeError(f"{self.told}: {reason(error)}") from None
-            raise ConnectionError(f"{self.told} refuses: {reason(error)}") from None
+                raise DecodeError(f"{self.label}: {reason(error)}") from None
+            raise ConnectionError(f"{self.label} refuses: {reason(error)}") from None
         except OSError as error:
-            raise ConnectionError(f"cannot connect to {self.told}: {reason(error)}") from None
+            raise ConnectionError(f"cannot connect to {self.label}: {reason(error)}") from None
 
     async def _connect(self) -> AsyncConnection:
         try:
             return await self.engine.connect()
         except TypeError:  # asyncpg's connect() takes no such argument
-            msg = f"the URL of {self.told} has an option that asyncpg does not know"
-            raise click.UsageError(msg) from None
+            raise click.UsageError(f"the URL of {self.label} has an option that asyncpg does not know") from None
 
     async def table_names(self) -> list[str]:
-        """Return the names of its tables and views, those that are found without a schema."""
+        """Return the names of the tables and views on the search path."""
 
         def names(connection: sa.Connection) -> list[str]:
             inspector = sa.inspect(connection)
@@ -102,7 +102,7 @@ class Database:
             return "\0" not in name and await connection.run_sync(lambda c: sa.inspect(c).has_table(name, schema))
 
     async def parameters(self, query: str) -> list[Part]:
-        """Return the parameters of a query, and what the database takes them for.
+        """Return the parameters of a query, with the types that the database finds for them.
 
         Raises:
             ValueError: the query is wrong.
@@ -122,30 +122,27 @@ class Database:
                     raise ValueError(_MISCOUNTED)
                 types = {name: found.name for name, found in zip(names_in_order, known, strict=True)}
             except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                told = reason(error)
-                if told == "not authorized":  # by _authorize
-                    told = "it does more than read (ATTACH, VACUUM, CREATE, PRAGMA ... = ...)"
-                elif told.startswith("Incorrect number of bindings"):
-                    told = _MISCOUNTED
-                for how in unseen_parameters(query).values():
-                    told = f"{told}: {how}"
-                raise ValueError(told) from None
+                message = reason(error)
+                if message == "not authorized":  # by _authorize
+                    message = "it does more than read (ATTACH, VACUUM, CREATE, PRAGMA ... = ...)"
+                elif message.startswith("Incorrect number of bindings"):
+                    message = _MISCOUNTED
+                raise ValueError(": ".join([message, *unseen_parameters(query).values()])) from None
             return [part_of_type(name, types[name]) for name in names]
 
 
 def open_database(word: str) -> Database:
-    """Return a database; nothing is connected to yet.
+    """Return a database, without connecting to it.
 
     Raises:
-        UsageError: the word is no URL of a database that can be published.
+        UsageError: the word is not the URL of a database that can be published.
         OSError: the file is not there, or cannot be read.
     """
     if match := _SQLITE.fullmatch(word):
         return _open_sqlite(match[1])
     if not _POSTGRESQL.fullmatch(word):
         scheme = re.match(r"[\w+.-]*", word)
-        msg = f"got a URL of {scheme[0] if scheme else ''}, {_EXPECTED}"
-        raise click.UsageError(msg)
+        raise click.UsageError(f"got a URL of {scheme[0] if scheme else ''}, {_EXPECTED}")
     try:
         url = sa.make_url(word)
         query = dict(url.query)
@@ -156,16 +153,15 @@ def open_database(word: str) -> Database:
         arguments = {"timeout": _CONNECT_SECONDS, "server_settings": settings}
         make_engine = partial(create_async_engine, url, connect_args=arguments, hide_parameters=True)
         return Database(make_engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
-    except (sa.exc.ArgumentError, ValueError, TypeError):  # whose texts may hold parts of the URL
-        msg = f"got a URL of PostgreSQL that is malformed, {_EXPECTED}"
-        raise click.UsageError(msg) from None
+    except (sa.exc.ArgumentError, ValueError, TypeError):  # their messages may show parts of the URL
+        raise click.UsageError(f"got a URL of PostgreSQL that is malformed, {_EXPECTED}") from None
 
 
 def _open_sqlite(name: str) -> Database:
     if not name or name == ":memory:":
         raise click.UsageError(f"got a URL of SQLite without a file, {_EXPECTED}")
     file = Path(name)
-    file.open("rb").close()  # of what stands in the way, SQLite would say no more than that it cannot open it
+    file.open("rb").close()  # raises with the reason; SQLite only says that it cannot open the file
     options = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
 
@@ -184,52 +180,28 @@ def _only_read(connection: Any, _record: Any) -> None:
     connection.run_async(lambda driver: driver.set_authorizer(_authorize))
 
 
-# What is not here, SQLite refuses when it prepares a statement: to attach other files, to vacuum into one, to make
-# tables. Writing to tables that are there is left to query_only, since R*Trees prepare that also to be read.
+# SQLite refuses to prepare a statement with any other action: attach a file, vacuum into one, create a table. Writes to
+# existing tables are prevented by query_only, because R*Trees prepare such statements also for reading.
 _ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-    sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_INSERT,
-    sqlite3.SQLITE_UPDATE,
-    sqlite3.SQLITE_DELETE,
-}
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
+}  # fmt: skip
 
 _ABOUT_NAMES = {
-    "foreign_key_list",
-    "index_info",
-    "index_list",
-    "index_xinfo",
-    "table_info",
-    "table_list",
-    "table_xinfo",
-}
-"""The pragmas that only tell something, also of a name."""
+    "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info", "table_list", "table_xinfo",
+}  # fmt: skip
+"""The pragmas that only read, also with a name as their value."""
 
 _WITHOUT_VALUE = _ABOUT_NAMES | {
-    "application_id",
-    "collation_list",
-    "compile_options",
-    "data_version",
-    "database_list",
-    "encoding",
-    "freelist_count",
-    "function_list",
-    "journal_mode",
-    "page_count",
-    "page_size",
-    "query_only",
-    "read_uncommitted",
-    "schema_version",
-    "user_version",
-}
-"""Those that only tell something where they are given nothing."""
+    "application_id", "collation_list", "compile_options", "data_version", "database_list", "encoding",
+    "freelist_count", "function_list", "journal_mode", "page_count", "page_size", "query_only", "read_uncommitted",
+    "schema_version", "user_version",
+}  # fmt: skip
+"""The pragmas that only read if they have no value."""
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-    """Say to SQLite what a statement may do; see sqlite3_set_authorizer."""
+    """Allow or deny an action of a statement; see sqlite3_set_authorizer."""
     allowed = action in _ALLOWED
     if action == sqlite3.SQLITE_PRAGMA:
         name = (first or "").lower()
@@ -239,34 +211,36 @@ def _authorize(action: int, first: str | None, second: str | None, _database: st
 
 
 def reason(error: BaseException) -> str:
-    """Return what a database says is wrong, in a line, without the statement and its parameters."""
+    """Return the database's own message in one line, without the statement and its parameters."""
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, TimeoutError):
         return f"no answer in {_CONNECT_SECONDS} seconds"
     if isinstance(cause, OSError) and (cause.errno or 0) > 0:
         return os.strerror(cause.errno or 0)
-    lines = str(cause).splitlines()
-    return lines[0] if lines else type(cause).__name__
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
 
 
-def sqlstate(error: BaseException) -> str:
-    """Return the SQLSTATE of a database's error, or an empty text."""
-    cause: Any = getattr(error, "orig", None) or error
-    return str(getattr(cause, "sqlstate", None) or "")
-
-
-def is_unreachable(error: BaseException) -> bool:
-    """Whether an error of `FAILURES` says that the database is not there, and nothing of what was asked of it."""
-    # Of a connection that ended while nobody waited for it, asyncpg only says so, without the state it got, or trips.
-    closed = isinstance(error, asyncpg.InternalClientError) or reason(error).endswith("connection is closed")
-    return closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or sqlstate(error)[:2] in ("08", "53", "57")
-
-
-FAILURES: Sequence[type[Exception]] = (
+_DRIVER_ERRORS = (
     sa.exc.SQLAlchemyError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
 )
-"""What reading from a database may raise."""
+"""The exceptions of SQLAlchemy and the drivers while rows are read."""
+
+
+def failure_of(error: Exception) -> Exception:
+    """Return an exception of `failures` for one that was raised while rows were read; any other unchanged."""
+    if not isinstance(error, _DRIVER_ERRORS):
+        return RowsError(error) if isinstance(error, ValueError) else error
+    cause: Any = getattr(error, "orig", None) or error
+    state, message = str(getattr(cause, "sqlstate", None) or ""), reason(error)
+    # SQLSTATE class 22 is invalid data, which the client sent. The driver checks some data itself.
+    if state.startswith("22") or isinstance(error, asyncpg.DataError):
+        return ParametersError(message)
+    # For a connection that was closed while idle, asyncpg raises errors without a state.
+    closed = isinstance(error, asyncpg.InternalClientError) or message.endswith("connection is closed")
+    if closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or state[:2] in ("08", "53", "57"):
+        return DatabaseUnreachableError(message)
+    return RowsError(message)

@@ -19,13 +19,11 @@ async def demo(host: str, port: int, *, client: bool, interval: float | None) ->
         try:
             await run_clients(base_url(host, port), interval, partial(print, flush=True))
         except ClientConnectorError as error:
-            told = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}"
-            message = f"{told}; start it with: {program()} demo{_options(host, port)}"
-            raise ConnectionError(message) from error
+            reason = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}"
+            raise ConnectionError(f"{reason}; start it with: {program()} demo{_options(host, port)}") from error
         return
     if interval is not None:
-        message = "is for --client: a server is asked for a pace by ?interval=SECONDS"
-        raise click.BadParameter(message, param_hint="--interval")
+        raise click.BadParameter("is for --client: use ?interval=SECONDS with a server", param_hint="--interval")
     await listen(make_app(), host, port, _print_curl_lines)
 
 

@@ -1,7 +1,4 @@
-"""An application -> a server until Ctrl-C or SIGTERM.
-
-Must not know what it serves.
-"""
+"""An application -> a server that runs until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from typing import Any
 
 from aiohttp import web
 
-from chunkwise.errors import StreamError
+from chunkwise import StreamError
 
 
 async def listen(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; failures are told in lines on stderr.
+    """Serve an application until Ctrl-C or SIGTERM, and log failures on stderr.
 
     Args:
         app: the application.
         host: the address to listen on.
-        port: its port; 0 for any that is free.
-        announce: called with the base of its URLs (``http://127.0.0.1:8080``) once it listens.
+        port: the port; 0 for any that is free.
+        announce: called with the base of the URLs (``http://127.0.0.1:8080``) once it listens.
 
     Raises:
-        ConnectionError: the port is taken, or may not be listened on.
+        ConnectionError: the port is taken or not allowed.
     """
     _log_in_lines()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -40,8 +37,7 @@ async def listen(app: web.Application, host: str, port: int, announce: Callable[
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     try:
         await _start(runner, host, port)
-        address = runner.addresses[0]
-        announce(base_url(*address[:2]))
+        announce(base_url(*runner.addresses[0][:2]))
         await stopped.wait()
     finally:
         await runner.cleanup()
@@ -53,7 +49,7 @@ def base_url(host: str, port: int) -> str:
 
 
 def program() -> str:
-    """Return how to call the program that runs."""
+    """Return the command that started this program, for messages."""
     if Path(sys.argv[0]).name == "__main__.py":
         return "python -m chunkwise"
     return "chunkwise" if shutil.which("chunkwise") == sys.argv[0] else sys.argv[0]
@@ -71,7 +67,7 @@ async def _start(runner: web.AppRunner, host: str, port: int) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """A failure that the file or the client caused is told in a line; of all others the traceback is wanted."""
+    """Formats a failure that a file or a client caused in one line, and any other with its traceback."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         error = ei[1]

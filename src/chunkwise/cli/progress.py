@@ -1,7 +1,4 @@
-"""Counters -> a line of progress on stderr, if a person is there to read it.
-
-Must not know the commands: it asks for the counters, nobody pushes them.
-"""
+"""Counters of a stream -> a progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -25,14 +22,10 @@ async def progress(
     *,
     data_on_terminal: bool,
 ) -> AsyncIterator[None]:
-    """Show how far a stream is while the body runs.
+    """Show the progress of a stream during the ``async with`` block, with a percentage if ``total_bytes`` is known.
 
-    Args:
-        what: what is streamed, for people.
-        items_seen: asks for the items so far.
-        bytes_seen: asks for the bytes so far.
-        total_bytes: how many it will be, where that is known: then there is a percentage.
-        data_on_terminal: whether stdout shows the data there: then no progress is shown between them.
+    ``items_seen`` and ``bytes_seen`` return the numbers so far, ten times a second. Nothing is shown if
+    ``data_on_terminal``: then the data itself is written to the terminal.
     """
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
@@ -50,7 +43,7 @@ async def progress(
 
         def update() -> None:
             elapsed, count = bars.tasks[0].elapsed, items_seen()
-            # Of what is passed on as it is, nobody counts the items.
+            # Items are not counted if the bytes are passed on unchanged.
             counted = f"{count:,} items, {count / elapsed:,.0f}/s" if count and elapsed else ""
             bars.update(task, completed=bytes_seen(), counted=counted)
 

@@ -1,4 +1,4 @@
-"""Files and folders -> what ``chunkwise serve`` publishes, and the page that lists it and the tables."""
+"""Files and folders -> the files that ``chunkwise serve`` publishes, and the index page of these and of the tables."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import rich_click as click
 from aiohttp import hdrs, web
 
-from chunkwise.errors import UnknownFormat
-from chunkwise.formats import FORMATS, Format, by_suffix
+from chunkwise import FORMATS, UnknownFormat
+from chunkwise.cli.asked import VARY
+from chunkwise.cli.rows import PublishedRows
+from chunkwise.formats import Format, by_suffix
 from chunkwise.transports.negotiation import negotiate
-
-VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
 
 
 @dataclass(frozen=True)
@@ -29,36 +29,17 @@ class Published:
     route: str
     file: Path
     format: Format
-    folder: Path | None  # that was published, if it was not the file itself
-    regular: bool = True  # else it is a pipe, which was named
+    folder: Path | None  # the published folder that it is in; None if the file itself was named
+    regular: bool = True  # False for a pipe, which must be named itself
 
     def is_there(self) -> bool:
-        """Whether there still is such a file: what has taken its place may be a folder, or a pipe to wait at."""
-        return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - which never raises
-
-
-class Rows(Protocol):
-    """A table or a query and its route; see `tables.PublishedRows`, which needs what may not be installed."""
-
-    @property
-    def route(self) -> str:
-        """The path of its URL."""
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """What the index says of it."""
-
-    @property
-    def example(self) -> str:
-        """A query for its URL, with a value for each parameter."""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request with the rows."""
+        """Whether the file still exists, and has not become a folder, or a pipe that would block."""
+        return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - never raises
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the index is sent as."""
+    """A media type of the index."""
 
     media_types: tuple[str, ...]
 
@@ -68,13 +49,13 @@ _HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
 
 
 def find_files(paths: Sequence[Path]) -> list[Published]:
-    """Return what there is to publish: files by their names, a folder's files by their names below it.
+    """Return the files to publish: named files under their names, a folder's files under their paths in the folder.
 
     Raises:
         FileNotFoundError: a path is not there.
-        PermissionError: a file that was named cannot be read.
-        UnknownFormat: a file that was named has no known suffix, or there is nothing to publish.
-        UsageError: two files would have one route.
+        PermissionError: a named file cannot be read.
+        UnknownFormat: a named file has no known suffix, or there is nothing to publish.
+        UsageError: two files would have the same route.
     """
     found: dict[str, Published] = {}
     for path in paths:
@@ -103,20 +84,19 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
                 raise click.UsageError(msg)
             found[route] = Published(route, file, row, path if path.is_dir() else None, file.is_file())
     if not found:
-        msg = (
+        raise UnknownFormat(
             f"nothing to publish in {', '.join(map(str, paths))}: expected files that end in .json, .ndjson, .csv, ..."
         )
-        raise UnknownFormat(msg)
     return [found[route] for route in sorted(found)]
 
 
 def is_hidden(file: Path, folder: Path) -> bool:
-    """Whether a file, or a folder it stands in, is hidden, or a link leads out of the published folder."""
+    """Whether a file or one of its folders is hidden, or a link leads out of the published folder."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     return hidden or not file.resolve().is_relative_to(folder.resolve())
 
 
-def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.Response:
+def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[PublishedRows]) -> web.Response:
     """Return the list of what is published, as JSON or, for browsers, as a page."""
     page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
     entries = [
@@ -154,20 +134,22 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
     )
 
 
-def _row_of_table(entry: Rows) -> str:
+def _row_of_table(entry: PublishedRows) -> str:
     url = html.escape(url_of(entry.route))
     names = entry.about.get("parameters", [])
     start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)
     what = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
     links = " ".join(f'<a href="{url}{start}format={name}">{name}</a>' for name in FORMATS)
-    cells = (f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return _cells(f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
 
 
 def _row(entry: Mapping[str, Any]) -> str:
     url = html.escape(entry["url"])
     others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
-    cells = (f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
+    return _cells(f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
+
+
+def _cells(*cells: str) -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
@@ -187,6 +169,6 @@ th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
 </style>
 TABLES
 <p>Add <code>?path=item.name</code> to select values in files, <code>?limit=10</code> for the first items,
-<code>?interval=0.2</code> to see items come one by one: <code>curl -N</code> shows them.</p>
+<code>?interval=0.2</code> to see items arrive one by one: <code>curl -N</code> shows them.</p>
 </html>
 """

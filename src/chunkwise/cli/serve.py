@@ -1,4 +1,4 @@
-"""``chunkwise serve``: files, and tables of databases -> routes that stream them in any format."""
+"""``chunkwise serve``: files, folders and databases -> an application with a route for each file, table and query."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from urllib.parse import unquote_to_bytes
 import rich_click as click
 from aiohttp import web
 
-from chunkwise.cli.files import answer_with_file, offer_items
+from chunkwise import Outcome, setup
+from chunkwise.cli.files import not_there, offer_items, respond_with_file
 from chunkwise.cli.listening import listen, program
-from chunkwise.cli.publishing import Published, Rows, find_files, index_page, url_of
-from chunkwise.server.lifecycle import Outcome, setup
-from chunkwise.transports.problems import problem_response
+from chunkwise.cli.publishing import Published, find_files, index_page, url_of
+from chunkwise.cli.rows import PublishedRows
 
 logger: logging.Logger = logging.getLogger("chunkwise")
 
@@ -26,7 +26,7 @@ _PLURALS = {"file": "files", "table": "tables", "query": "queries"}
 _DATABASE = re.compile(r"(?:sqlite|postgres|postgresql)(?:\+\w+)?:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-def make_app(published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.Application:
+def make_app(published: Sequence[Published], rows: Sequence[PublishedRows] = ()) -> web.Application:
     """Return the application with a route for each file, table and query, and the index."""
     app = web.Application()
     files = {entry.route: entry for entry in published}
@@ -36,13 +36,13 @@ def make_app(published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.A
         return index_page(request, published, rows)
 
     async def entry(request: web.Request) -> web.StreamResponse:
-        # As it stands in the address: names of files are bytes, which need not be text.
+        # From the raw path: the names of files are bytes, which may not be valid text.
         route = os.fsdecode(unquote_to_bytes(request.rel_url.raw_path))
         if (table := tables.get(route)) is not None:
-            return await table.answer(request)
+            return await table.respond(request)
         if (file := files.get(route)) is not None:
-            return await answer_with_file(request, file)
-        return problem_response(404, f"there is no {request.path}; / lists what there is")
+            return await respond_with_file(request, file)
+        return not_there(request)
 
     app.on_response_prepare.append(offer_items)
     app.router.add_get("/", index)
@@ -51,7 +51,7 @@ def make_app(published: Sequence[Published], rows: Sequence[Rows] = ()) -> web.A
 
 
 def _is_database(word: str) -> bool:
-    """Whether a word is meant to be a database: it is then no name of a file, which could be told, password and all."""
+    """Whether a word is meant to be a URL of a database. No error message shows it as a file, with its password."""
     return _DATABASE.match(word) is not None
 
 
@@ -69,18 +69,20 @@ async def serve(
         if taken := {entry.route for entry in published} & {entry.route for entry in rows}:
             raise click.UsageError(f"a file and a table would both be {min(taken)}: choose with --table")
         app = make_app(published, rows)
-        setup(app, grace_seconds=1.0, on_outcome=_tell_refusal)
+        setup(app, grace_seconds=1.0, on_outcome=_log_refusal)
         await listen(app, host, port, lambda base: _print_curl_lines(published, rows, base))
 
 
-def _tell_refusal(request: web.Request, outcome: Outcome) -> None:
-    """Log a failure that came before the first item: it is an answer of its own, which only the client would see."""
+def _log_refusal(request: web.Request, outcome: Outcome) -> None:
+    """Log a failure before the first item: it is an error response, which only the client would see."""
     if isinstance(outcome.error, web.HTTPException) and outcome.status >= 500:
         logger.warning("%s %s: %d: %s", request.method, request.rel_url, outcome.status, outcome.error.text)
 
 
 @asynccontextmanager
-async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence[str]) -> AsyncIterator[Sequence[Rows]]:
+async def _rows_of(
+    urls: Sequence[str], tables: Sequence[str], queries: Sequence[str]
+) -> AsyncIterator[Sequence[PublishedRows]]:
     if not urls:
         yield []
         return
@@ -99,11 +101,13 @@ async def _rows_of(urls: Sequence[str], tables: Sequence[str], queries: Sequence
             await database.dispose()
 
 
-def _print_curl_lines(published: Sequence[Published], rows: Sequence[Rows], base: str) -> None:
+def _print_curl_lines(published: Sequence[Published], rows: Sequence[PublishedRows], base: str) -> None:
     queries = sum("query" in entry.about for entry in rows)
     counts = {"file": len(published), "table": len(rows) - queries, "query": queries}
-    told = " and ".join(f"{count} {name if count == 1 else _PLURALS[name]}" for name, count in counts.items() if count)
-    print(f"{told} at {base}/ (Ctrl-C stops). Try, for example:\n")
+    published_counts = " and ".join(
+        f"{count} {name if count == 1 else _PLURALS[name]}" for name, count in counts.items() if count
+    )
+    print(f"{published_counts} at {base}/ (Ctrl-C stops). Try, for example:\n")
     names = {Path(entry.route).name: url_of(entry.route) for entry in published}
     urls = [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()]
     urls = [*urls, *(url_of(entry.route) for entry in rows if not entry.example)][:2]

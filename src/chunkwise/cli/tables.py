@@ -1,136 +1,31 @@
-"""Databases, names of tables and queries -> what ``chunkwise serve`` publishes of them, and its answers.
-
-Must not know files, nor how an engine is made.
-"""
+"""Databases, and the names of tables and queries -> the tables and queries that ``chunkwise serve`` publishes."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Sequence
 
-import asyncpg
 import rich_click as click
 import sqlalchemy as sa
-from aiohttp import hdrs, web
-from multidict import MultiMapping
 
-from chunkwise.cli.asked import check_names, interval_of, limit_of, paced
-from chunkwise.cli.databases import FAILURES, Database, is_unreachable, reason, sqlstate
-from chunkwise.cli.publishing import VARY
-from chunkwise.errors import UnknownFormat
-from chunkwise.formats import FORMATS, by_name
-from chunkwise.server.respond import respond
+from chunkwise import Batches, resumable
+from chunkwise.cli.asked import PARAMETERS
+from chunkwise.cli.databases import Database, failure_of
+from chunkwise.cli.failures import with_http_errors
+from chunkwise.cli.rows import PublishedRows
 from chunkwise.sources import sql
-from chunkwise.sources.batches import Batches
-from chunkwise.sources.resumable import Resumable, first_items, resumable
-from chunkwise.sources.sql.keys import Part
-from chunkwise.transports.negotiation import negotiate
-from chunkwise.transports.problems import problem_response
-from chunkwise.transports.range_headers import RANGE_PARAMETER
-
-_PARAMETERS = {"format", "interval", "limit", RANGE_PARAMETER}
-_EXAMPLES = {  # of what 1 is none
-    bytes: "AQ==",
-    date: "2024-12-31",
-    datetime: "2024-12-31T23:59:59",
-    time: "23:59:59",
-    uuid.UUID: "00000000-0000-0000-0000-000000000001",
-}
-
-
-@dataclass(frozen=True)
-class PublishedRows:
-    """A table or a query and its route.
-
-    Attributes:
-        route: the path of its URL.
-        about: what the index says of it.
-        make: from the values of the parameters to the source.
-        parameters: of the query.
-    """
-
-    route: str
-    about: Mapping[str, Any]
-    make: Callable[[Mapping[str, Any]], Batches | Resumable]
-    parameters: Sequence[Part] = field(default=())
-
-    @property
-    def example(self) -> str:
-        """A query for its URL, with a value for each parameter."""
-        values = [
-            f"{quote(part.name)}={_EXAMPLES.get(part.kind, '1')}{'Z' * bool(part.has_zone)}" for part in self.parameters
-        ]
-        return f"?{'&'.join(values)}" if values else ""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request with the rows."""
-        query = request.query
-        try:
-            check_names(query, _PARAMETERS | {part.name for part in self.parameters})
-            wanted = (
-                by_name(query["format"])
-                if "format" in query
-                else negotiate(request.headers.getall(hdrs.ACCEPT, []), [*FORMATS.values()])
-            )
-            limit, interval = limit_of(query), interval_of(query)
-            values = {part.name: _value(query, part) for part in self.parameters}
-        except (UnknownFormat, ValueError) as error:
-            return problem_response(400, str(error))
-        source: Any = self.make(values)
-        if isinstance(source, Resumable):
-            source = _Limited(source.factory, source.etag, source.total, source.key, limit, interval)
-        else:
-            source = _asked(source, limit, interval)
-        # Without a format the client accepts none: respond() says which there are.
-        return await respond(request, source, wanted or list(FORMATS), headers=VARY)
-
-
-@dataclass(frozen=True, slots=True)
-class _Limited(Resumable):
-    """A source of which a request asks for so many items, counted from its first, also where it gets the rest."""
-
-    limit: int | None
-    interval: float
-
-    def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
-        """Return the source from an item on."""
-        source = Resumable.start(self, index, after)
-        return _asked(source, None if self.limit is None else max(0, self.limit - index), self.interval)
-
-
-def _asked(source: Batches, limit: int | None, interval: float) -> Any:
-    """Return what a request asks for of a source."""
-    if limit is not None:
-        source = first_items(source, limit)
-    return paced(source, interval) if interval else source
-
-
-def _value(query: MultiMapping[str], part: Part) -> Any:
-    texts = query.getall(part.name, [])
-    if len(texts) != 1:
-        how = "is missing" if not texts else "is there twice"
-        msg = f"parameter {part.name!r} {how}: ?{part.name}=..."
-        raise ValueError(msg)
-    return part.convert(texts[0])
 
 
 async def find_rows(
     databases: Sequence[Database], tables: Sequence[str], queries: Sequence[str]
 ) -> list[PublishedRows]:
-    """Return what there is to publish: the tables and queries that are named; if none are, all tables and views.
+    """Return the named tables and queries, or all tables and views if none are named.
 
     Raises:
-        UsageError: a table is not there, a query is wrong, two have one route, or there is nothing to publish.
+        UsageError: a table is not there, a query is wrong, two have the same route, or there is nothing to publish.
         ConnectionError: a database is not there, or refuses.
     """
     if queries and len(databases) != 1:
-        msg = f"is asked of one database, got {len(databases)}"
-        raise click.BadParameter(msg, param_hint="--query")
+        raise click.BadParameter(f"is asked of one database, got {len(databases)}", param_hint="--query")
     found: dict[str, PublishedRows] = {}
     named = set[str]()
     for database in databases:
@@ -140,25 +35,24 @@ async def find_rows(
                 _add(found, table)
     for name in tables:
         if name not in named:
-            msg = f"there is no table {name!r} in {', '.join(database.told for database in databases)}"
+            msg = f"there is no table {name!r} in {', '.join(database.label for database in databases)}"
             raise click.BadParameter(msg, param_hint="--table")
     for text in queries:
         _add(found, await _make_query(databases[0], text))
     if databases and not found:
-        msg = f"nothing to publish in {', '.join(database.told for database in databases)}: there are no tables"
+        msg = f"nothing to publish in {', '.join(database.label for database in databases)}: there are no tables"
         raise click.UsageError(msg)
     return [found[route] for route in sorted(found)]
 
 
 def _add(found: dict[str, PublishedRows], rows: PublishedRows) -> None:
     if rows.route in found:
-        msg = f"two tables or queries would both be {rows.route}: choose with --table"
-        raise click.UsageError(msg)
+        raise click.UsageError(f"two tables or queries would both be {rows.route}: choose with --table")
     found[rows.route] = rows
 
 
 async def _find_table(database: Database, name: str) -> PublishedRows | None:
-    """Return a table by its name, or by that of its schema and its own, joined by a dot."""
+    """Return the table NAME or SCHEMA.NAME."""
     schema: str | None = None
     table = name
     if not await database.has_table(table, schema):
@@ -169,10 +63,10 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
     try:
         async with database.connected():
             source = await sql.table(database.engine, table, schema=schema)
-    except (TypeError, ValueError):  # no key, or one that no client could send back: a view, say
+    except (TypeError, ValueError):  # no key, or a key that no client could send back: a view, for example
         query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
-        return PublishedRows(f"/{name}", about, lambda _: _told(sql.rows(database.queries, query)))
-    pages = resumable(lambda after: _told(source.start(after=after)), key=source.key)
+        return PublishedRows(f"/{name}", about, lambda _: _source(sql.rows(database.queries, query)))
+    pages = resumable(lambda after: _source(source.start(after=after)), key=source.key)
     return PublishedRows(f"/{name}", {**about, "order": list(source.key)}, lambda _: pages)
 
 
@@ -185,30 +79,14 @@ async def _make_query(database: Database, text: str) -> PublishedRows:
         parameters = await database.parameters(query)
     except ValueError as error:
         raise click.BadParameter(f"{name}: {error}", param_hint="--query") from None
-    if taken := sorted(_PARAMETERS & {part.name for part in parameters}):
+    if taken := sorted(PARAMETERS & {part.name for part in parameters}):
         msg = f"{name}: parameter :{taken[0]} is one of serve's own, choose another name"
         raise click.BadParameter(msg, param_hint="--query")
     about = {"query": name, "database": database.name, "parameters": [part.name for part in parameters]}
-    return PublishedRows(f"/{name}", about, lambda values: _told(sql.rows(database.queries, query, values)), parameters)
+    return PublishedRows(
+        f"/{name}", about, lambda values: _source(sql.rows(database.queries, query, values)), parameters
+    )
 
 
-def _told(source: Batches) -> Batches:
-    return Batches(_telling(source))
-
-
-async def _telling(source: Batches) -> AsyncGenerator[list[Any], None]:
-    """Give the batches of rows, the database's errors as answers that say what is wrong."""
-    try:
-        async with aclosing(aiter(source)) as batches:
-            async for batch in batches:
-                yield batch
-    except tuple(FAILURES) as error:
-        told = reason(error)
-        # Class 22 of SQLSTATE is what is wrong with data, and those are the client's; the driver checks some itself.
-        if sqlstate(error).startswith("22") or isinstance(error, asyncpg.DataError):
-            raise web.HTTPBadRequest(text=f"the database does not take the parameters: {told}") from error
-        if is_unreachable(error):
-            raise web.HTTPServiceUnavailable(text=f"the database cannot be reached: {told}") from error
-        raise web.HTTPInternalServerError(text=f"the rows cannot be read: {told}") from error
-    except ValueError as error:
-        raise web.HTTPInternalServerError(text=f"the rows cannot be read: {error}") from error
+def _source(rows: Batches) -> Batches:
+    return Batches(with_http_errors(rows, failure_of))

@@ -1,1 +1,1 @@
-"""Room 4: what people learn streaming from: routes, the page that shows them, and clients that read them."""
+"""The tutorial of ``chunkwise demo``: its routes, the page that shows them, and clients that read them."""

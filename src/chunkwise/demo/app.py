@@ -1,4 +1,4 @@
-"""The tutorial's routes and its page -> the application of ``chunkwise demo``."""
+"""The tutorial's routes and page -> the application that ``chunkwise demo`` serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import chunkwise
 from chunkwise.demo import endpoints, wire
 
 _PAGE = Path(__file__).parent / "page"
-# Nothing from elsewhere may run in the page, nor may it be framed.
+# The page loads nothing from other sites, and cannot be framed.
 _POLICY = "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 

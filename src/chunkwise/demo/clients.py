@@ -1,6 +1,6 @@
-"""The demo's routes -> what the tutorial's clients show of them, each line with the time at which it came.
+"""The demo's URL -> the output of the tutorial's clients, each line with the time at which it was received.
 
-Each client is a few lines, as its library's own documentation would write it.
+Each client is a few lines, as in the documentation of its library.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from aiohttp import ClientSession
 import chunkwise
 
 Show = Callable[[str], None]
-"""Called with each thing that came, the moment that it is there."""
+"""Called with the text of each chunk, item or message as soon as it is received."""
 
 
 async def read_chunks(base: str, query: str, show: Show) -> None:
-    """Chunks of at most 1024 bytes, decoded and in upper case as they come: GET /chunked."""
+    """Chunks of at most 1024 bytes, decoded and in upper case as they arrive: GET /chunked."""
     async with ClientSession() as session, session.get(f"{base}/chunked{query}") as response:
-        # Bytes are cut anywhere, also inside a character, where chunk.decode() would fail: text() waits for the rest.
+        # Chunks may end inside a character, where chunk.decode() would fail: text() waits for the rest.
         async for piece in chunkwise.text(response.content.iter_chunked(1024)):
             show(piece.upper())
 
 
 async def read_items(base: str, query: str, show: Show) -> None:
-    """The elements of a JSON array, each when it is there: GET /json."""
+    """The elements of a JSON array, each as soon as it is received: GET /json."""
     async with ClientSession() as session, chunkwise.open_stream(session, f"{base}/json{query}") as stream:
         async for user in stream:
             show(repr(user))
@@ -34,7 +34,7 @@ async def read_items(base: str, query: str, show: Show) -> None:
 
 
 async def read_inside(base: str, query: str, show: Show) -> None:
-    """Values deep inside of a document that is still being written: GET /nested."""
+    """Values deep inside a document that is still being written: GET /nested."""
     async with (
         ClientSession() as session,
         chunkwise.open_stream(session, f"{base}/nested{query}", "users.item.roles.item") as stream,
@@ -44,16 +44,16 @@ async def read_inside(base: str, query: str, show: Show) -> None:
 
 
 async def read_events(base: str, query: str, show: Show) -> None:
-    """What a document consists of, as ijson tells it: GET /nested."""
+    """The events of a document, as ijson gives them: GET /nested."""
     async with ClientSession() as session, session.get(f"{base}/nested{query}") as response:
         async for prefix, event, value in chunkwise.events(response):
             show(f"{prefix} {event} {value}")
 
 
 async def read_failure(base: str, query: str, show: Show) -> None:
-    """A producer that fails behind its second item: GET /fail."""
+    """A producer that fails after its second item: GET /fail."""
     try:
-        # NDJSON has a place for the reason. In the default, JSON, the failure would be seen as well, but not why.
+        # NDJSON can carry the reason. JSON, the default, would show the failure, but not the reason.
         async with (
             ClientSession() as session,
             chunkwise.open_stream(session, f"{base}/fail{query}", format="ndjson") as stream,
@@ -65,7 +65,7 @@ async def read_failure(base: str, query: str, show: Show) -> None:
 
 
 async def send_and_read(base: str, query: str, show: Show) -> None:
-    """An upload that comes back in upper case while it is sent: POST /upper."""
+    """An upload that is returned in upper case while it is sent: POST /upper."""
 
     async def words() -> AsyncIterator[str]:
         for word in ("grüße", "aus", "dem", "strom"):
@@ -94,28 +94,22 @@ async def read_websocket(base: str, query: str, show: Show) -> None:
 CLIENTS = (read_chunks, read_items, read_inside, read_events, read_failure, send_and_read, read_websocket)
 
 
-async def run_clients(base: str, interval: float | None, tell: Show) -> None:
-    """Run one client after the other.
+async def run_clients(base: str, interval: float | None, write_line: Show) -> None:
+    """Run one client after the other, against the demo at the URL ``base``.
 
-    Args:
-        base: where the demo is: ``http://127.0.0.1:8080``.
-        interval: seconds between two items; None for each route's own.
-        tell: called with each line of text.
-
-    Raises:
-        ClientError: there is nobody.
+    ``interval`` is the time between two items in seconds, None for the default of each route.
     """
     query = "" if interval is None else f"?interval={interval:g}"
     for client in CLIENTS:
-        tell(f"\n{client.__doc__}")
+        write_line(f"\n{client.__doc__}")
         started = monotonic()
 
         def show(text: str, started: float = started) -> None:
-            tell(f"{monotonic() - started:8.3f} s  {text.rstrip()}")
+            write_line(f"{monotonic() - started:8.3f} s  {text.rstrip()}")
 
         try:
             await client(base, query, show)
         except ModuleNotFoundError as error:
             if error.name != "websockets":
                 raise
-            tell("  this client needs the extra 'demo': pip install 'chunkwise[demo]'")
+            write_line("  this client needs the extra 'demo': pip install 'chunkwise[demo]'")

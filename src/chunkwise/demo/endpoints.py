@@ -1,7 +1,7 @@
-"""The tutorial's routes: one handler for each way to stream, with chunkwise as anybody would use it.
+"""A request to one of the tutorial's routes -> a stream: one handler for each way to stream with chunkwise.
 
-A ``Pace`` only makes them slow enough to watch: ``?interval=0.1`` changes that everywhere. ``?items``, ``?size`` and
-``?fail`` how many items there are, how large, and after how many the producer fails.
+A ``Pace`` makes the streams slow enough to watch. ``?interval``, ``?items``, ``?size`` and ``?fail`` change the pace,
+the number of items, their size, and after how many items the producer fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ routes: web.RouteTableDef = web.RouteTableDef()
 @routes.get("/chunked")
 @chunkwise.streaming(format="text")
 async def chunked(request: web.Request) -> AsyncIterator[str]:
-    """Text in chunks: each line leaves as it is made."""
+    """Text in chunks: each line is sent as soon as it is made."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
         yield f"Chunk {n}{pace.padding}\n"
@@ -34,7 +34,7 @@ async def chunked(request: web.Request) -> AsyncIterator[str]:
 
 @routes.get("/non-chunked")
 async def non_chunked(request: web.Request) -> web.Response:
-    """Answer with the same lines without streaming: all at once, when the last is made."""
+    """Send the same lines without streaming: all at once, when the last one is made."""
     pace = Pace(request, items=5, seconds=1)
     lines = []
     async for n in pace:
@@ -46,7 +46,7 @@ async def non_chunked(request: web.Request) -> web.Response:
 @routes.get("/json")
 @chunkwise.streaming
 async def json_array(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """Items as a JSON array, or as whatever else the client asks for: NDJSON, server-sent events, CSV, WebSocket."""
+    """Items as a JSON array, or in any other format that the client asks for, or as WebSocket messages."""
     async for user in users(Pace(request, items=3, seconds=1)):
         yield user
 
@@ -54,13 +54,13 @@ async def json_array(request: web.Request) -> AsyncIterator[dict[str, Any]]:
 @routes.get("/fail")
 @chunkwise.streaming
 async def fail(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """As /json, but the producer fails after the second item: no client can take that for the end."""
+    """Like /json, but the producer fails after the second item: no client can take that for the end."""
     async for user in users(Pace(request, items=3, seconds=1, fail=2)):
         yield user
 
 
 async def users(pace: Pace) -> AsyncIterator[dict[str, Any]]:
-    """Users, as a slow query gives them."""
+    """Yield users, like a slow query."""
     async for n in pace:
         user = {"id": n + 1, "name": NAMES[n % len(NAMES)]}
         yield {**user, "note": pace.padding} if pace.padding else user
@@ -80,11 +80,11 @@ async def nested(request: web.Request) -> web.StreamResponse:
         async for user in users(pace):
             yield {**user, "roles": roles("admin", "user") if user["id"] == 1 else roles("user")}
 
-    # Awaitables start together, with the document; these come behind the users because they take longer.
-    behind_users = pace.seconds * (2 * pace.items + 1)
+    # All awaitables start with the document; these take longer than the users before them.
+    after_users = pace.seconds * (2 * pace.items + 1)
     settings = {
-        "theme": asyncio.sleep(behind_users, "dark"),
-        "notifications": asyncio.sleep(behind_users + pace.seconds, result=True),
+        "theme": asyncio.sleep(after_users, "dark"),
+        "notifications": asyncio.sleep(after_users + pace.seconds, result=True),
     }
     return await chunkwise.respond(request, {"users": with_roles(), "settings": settings})
 
@@ -92,7 +92,7 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Server-sent events, with a last one of our own: a browser's EventSource cannot tell an end from a failure."""
+    """Server-sent events, with an event at the end: to a browser's EventSource, an end looks the same as a failure."""
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user
@@ -102,7 +102,7 @@ async def sse(request: web.Request) -> AsyncIterator[Any]:
 @routes.get("/events")
 @chunkwise.streaming(format="text")
 async def events(request: web.Request) -> AsyncIterator[str]:
-    """What a JSON document consists of, as its bytes come: ``prefix event value`` lines, as ijson gives them."""
+    """The events of a JSON document while its bytes are made: ``prefix event value`` lines, as ijson gives them."""
     pace = Pace(request, items=3, seconds=0.5)
     async for line in event_lines(document(pace.items), pace):
         yield line
@@ -111,7 +111,7 @@ async def events(request: web.Request) -> AsyncIterator[str]:
 @routes.get("/large")
 @chunkwise.streaming(format="text")
 async def large(request: web.Request) -> AsyncIterator[str]:
-    """As /events, of a document of any size: neither it nor its events are ever in memory as a whole."""
+    """Like /events, for a document of any size: neither it nor its events are ever in memory as a whole."""
     pace = Pace(request, items=100_000, seconds=0)
     async for line in event_lines(document(pace.items), pace):
         yield line
@@ -127,7 +127,7 @@ def document(items: int) -> Iterator[bytes]:
 
 
 async def event_lines(pieces: Iterable[bytes], pace: Pace) -> AsyncIterator[str]:
-    """Give the events of a document, a line each."""
+    """Yield one line for each event of a document."""
     async for prefix, event, value in chunkwise.events(pieces):
         await pace.beat()
         yield f"{prefix} {event} {value}\n"
@@ -136,7 +136,7 @@ async def event_lines(pieces: Iterable[bytes], pace: Pace) -> AsyncIterator[str]
 @routes.get("/ws")
 @chunkwise.streaming(format="text")
 async def websocket(request: web.Request) -> AsyncIterator[str]:
-    """WebSocket messages, then a close that says that they are all. The same route answers plain HTTP with lines."""
+    """WebSocket messages, then a close that says that they are all. Over plain HTTP, the same route sends lines."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
         yield f"WebSocket message {n}{pace.padding}\n"
@@ -145,6 +145,6 @@ async def websocket(request: web.Request) -> AsyncIterator[str]:
 @routes.route("*", "/upper")
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
-    """An upload that comes back in upper case while it is sent; a character that was cut in two comes whole."""
+    """An upload that is returned in upper case while it is sent; characters that were split are joined again."""
     async for piece in chunkwise.text(request):
         yield piece.upper()

@@ -1,7 +1,4 @@
-"""A request's query -> how many items to make, how fast, how large, and when to fail.
-
-Must not know what the items are.
-"""
+"""A request's query -> the number of items to make, their pace, their size, and when to fail."""
 
 from __future__ import annotations
 
@@ -18,21 +15,21 @@ MAX_SIZE_BYTES = 1_000_000
 
 
 class Pace:
-    """Numbers by ``async for``, one each so many seconds: 0 at once, and then up to the number of items.
+    """Numbers by ``async for``, with a pause between two: 0 at once, then 1, 2, ...
 
     The query changes the defaults: ``?items=10&interval=0.1&size=100&fail=3``.
 
     Args:
-        request: has the query.
-        items: how many there are to be.
-        seconds: the time between two of them.
-        fail: after how many to fail; None for never.
+        request: the request with the query.
+        items: the number of items.
+        seconds: the time between two items.
+        fail: after how many items to fail; None for never.
 
     Attributes:
-        padding: text of as many bytes as ``size`` says, to make items larger.
+        padding: a text of ``size`` bytes, to make items larger.
 
     Raises:
-        HTTPBadRequest: a parameter is no number, or out of its range.
+        HTTPBadRequest: a parameter is not a number, or out of its range.
     """
 
     def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
@@ -48,15 +45,15 @@ class Pace:
             yield number
 
     async def beat(self) -> None:
-        """Wait until it is time for the next item: not at all for the first.
+        """Wait until it is time for the next item; the first one is not delayed.
 
         Raises:
-            HTTPServiceUnavailable: so many were to be made before the failure.
+            HTTPServiceUnavailable: the failure that ``fail`` asks for.
         """
         if self._beats and self.seconds:
             await asyncio.sleep(self.seconds)
         if self._beats >= self._fail:
-            # Told to the client as the reason, which the text of any other exception is not.
+            # The client gets the text of an HTTP exception; it never gets the text of any other exception.
             raise web.HTTPServiceUnavailable(text=f"the producer fails on purpose after {self._beats} items")
         self._beats += 1
 

@@ -1,7 +1,4 @@
-"""A path of this server -> the bytes of its answer as they stand on the wire, which no browser shows a page.
-
-Must not know what the paths answer.
-"""
+"""A path of this server -> the raw bytes of its response on the wire, which a browser does not show to a page."""
 
 from __future__ import annotations
 
@@ -26,10 +23,10 @@ routes: web.RouteTableDef = web.RouteTableDef()
 @routes.get("/wire/{name}")
 @chunkwise.streaming
 async def wire(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """What one read of a socket gives, and when: ``{"seconds": 0.2, "bytes": "8..."}``; then the end.
+    """Yield the bytes of each read of a socket with its time, ``{"seconds": 0.2, "bytes": "8..."}``; then the end.
 
-    The bytes stand in a string of the characters U+0000 to U+00FF. The last item is ``{"seconds": 1.0, "end":
-    "closed"}``, or ``"reset"``.
+    The bytes are a string of the characters U+0000 to U+00FF. The last item is ``{"seconds": 1.0, "end": "closed"}``,
+    or ``"reset"``.
     """
     path = f"/{request.match_info['name']}"
     address = request.transport.get_extra_info("sockname") if request.transport is not None else None
@@ -65,14 +62,14 @@ def _head(path: str, query: str) -> bytes:
 
 
 class _Frames:
-    """Finds the close among a server's frames (RFC 6455 §5.2), behind the head of its answer."""
+    """Finds the close frame among a server's frames (RFC 6455 §5.2), after the head of its response."""
 
     def __init__(self) -> None:
         self._buffer = b""
         self._head_ended = False
 
     def closed_by(self, data: bytes) -> bool:
-        """Whether these bytes hold the close frame, as far as all those before them tell."""
+        """Return whether these bytes, together with all bytes before them, hold the close frame."""
         self._buffer += data
         if not self._head_ended:
             head, blank, self._buffer = self._buffer.partition(b"\r\n\r\n")

@@ -68,12 +68,10 @@ def open_outbound(
         ValueError: the source is a generator that has ended.
     """
     if isinstance(source, _ROUTINES):
-        msg = f"a source is an iterable of items or one value, got {source!r}: call it"
-        raise TypeError(msg)
+        raise TypeError(f"a source is an iterable of items or one value, got {source!r}: call it")
     given = source.lists if isinstance(source, Batches) else source
     if is_spent(given):  # it would be a whole stream of no items
-        msg = f"the source is a generator that is spent, got {given!r}: make a new one"
-        raise ValueError(msg)
+        raise ValueError(f"the source is a generator that is spent, got {given!r}: make a new one")
     if isinstance(source, Resumable):
         count = source.total
         source = source.start()
@@ -159,8 +157,7 @@ class Outbound:
         await gather(self._source, self._level)
         count = self._level.count + len(self._level.items)
         if self._count not in (None, count):  # told as any failure of the source, behind the items that came
-            msg = f"the source has ended after {count} items, expected {self._count}"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"the source has ended after {count} items, expected {self._count}")
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int

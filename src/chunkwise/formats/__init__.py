@@ -1,14 +1,13 @@
-"""Room 1: bytes <-> items, one file a format, and the table of them.
+"""Bytes <-> items: one file for each format, and `FORMATS`, the table of them all.
 
-Pure: nothing here waits, reads a clock, or knows a socket. Each format is an `Encoder` and a `Decoder` side by side in
-one file and a row in `FORMATS`; `contract` says what they keep, and
-`stream_end` how those that cannot prove their end say it.
+Pure: nothing here awaits, reads a clock or uses a socket. Each format is an `Encoder` and a `Decoder` in one file, and
+a row in `FORMATS`. `contract` has their protocols. `end_record` is for the formats that cannot prove their end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats.contract import Decoder, Encoder, Format, Limits
@@ -19,16 +18,13 @@ from chunkwise.formats.ndjson import NDJSON
 from chunkwise.formats.sse import SSE
 from chunkwise.formats.text import TEXT
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 __all__ = ["FORMATS", "Decoder", "Encoder", "Format", "Limits", "by_media_type", "by_name", "by_suffix"]
 
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in (JSON, NDJSON, JSON_SEQ, SSE, CSV, TEXT)})
-"""Every format by its name. The order counts: a client that takes anything gets the first."""
+"""All formats by name. The order matters: a client that accepts any format gets the first one."""
 
 FORMAT_HINT = "name the format with format="
-"""The end of an error of `by_media_type`: to who writes Python. Who tells it to somebody else says it otherwise."""
+"""The end of an error message of `by_media_type`, for Python code. The command line replaces it."""
 
 _media_types = {media_type: row for row in FORMATS.values() for media_type in row.media_types}
 _suffixes = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
@@ -42,22 +38,20 @@ def by_name(name: str | Format) -> Format:
         name: one of `FORMATS`.
 
     Raises:
-        TypeError: it is no name.
-        UnknownFormat: there is none.
+        TypeError: it is not a string.
+        UnknownFormat: no format has that name.
     """
     if isinstance(name, Format):
         return name
     if not isinstance(name, str):
-        msg = f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}"
-        raise TypeError(msg)
+        raise TypeError(f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}")
     if name not in FORMATS:
-        msg = f"unknown format {name!r}, expected one of {', '.join(FORMATS)}"
-        raise UnknownFormat(msg)
+        raise UnknownFormat(f"unknown format {name!r}, expected one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def by_media_type(content_type: str) -> Format:
-    """Return the format of a ``Content-Type`` header, its parameters and structured suffix (RFC 6839) understood.
+    """Return the format of a ``Content-Type`` header, with parameters or a structured suffix (RFC 6839).
 
     Args:
         content_type: the header's value: ``"application/json; charset=utf-8"``.
@@ -69,22 +63,20 @@ def by_media_type(content_type: str) -> Format:
     for parameter in parameters:
         name, _, charset = parameter.partition("=")
         if name.strip() == "charset" and charset.strip(' "') not in ("utf-8", "utf8", "us-ascii"):
-            msg = f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only"
-            raise UnknownFormat(msg)
+            raise UnknownFormat(f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only")
     _, plus, suffix = essence.rpartition("+")
     structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
         shown = f"content type {content_type!r}" if content_type else "no content type"
-        msg = f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}"
-        raise UnknownFormat(msg)
+        raise UnknownFormat(f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}")
     return found
 
 
 def by_suffix(file_name: str) -> Format:
-    """Return the format of a file's name.
+    """Return the format of a file name.
 
     Args:
-        file_name: with its suffix, of any case: ``"users.csv"``.
+        file_name: the name with its suffix, in upper or lower case: ``"users.csv"``.
 
     Raises:
         UnknownFormat: no format has its suffix.

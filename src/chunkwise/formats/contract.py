@@ -1,31 +1,26 @@
-"""What a format is: the protocols that every format keeps, as data and as calls.
-
-Must not know any one format, and nothing of clocks, sockets or aiohttp.
-"""
+"""The contract of a format: `Format` (plain data), `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Limits`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from chunkwise.formats.paths import PathLike
+from chunkwise.formats.paths import PathLike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a decoder accepts at most.
+    """The limits of a decoder.
 
     Attributes:
-        max_item_bytes: bytes of one item as they stand in the stream.
+        max_item_bytes: bytes of one item in the stream.
         max_depth: arrays and objects inside each other; the root is at depth 1.
-        max_line_bytes: bytes of one line, where the format has lines, without its line end.
+        max_line_bytes: bytes of one line without its line end, in formats with lines.
 
     Raises:
-        TypeError: one of them is no int.
+        TypeError: one of them is not an int.
         ValueError: one of them is less than 1.
     """
 
@@ -37,11 +32,9 @@ class Limits:
         for name in self.__slots__:
             limit = getattr(self, name)
             if not isinstance(limit, int):
-                msg = f"{name} must be an int, got {limit!r}"
-                raise TypeError(msg)
+                raise TypeError(f"{name} must be an int, got {limit!r}")
             if limit < 1:
-                msg = f"{name} must be at least 1, got {limit}"
-                raise ValueError(msg)
+                raise ValueError(f"{name} must be at least 1, got {limit}")
 
 
 DEFAULT_LIMITS = Limits()
@@ -53,14 +46,14 @@ STREAM_END = "stream-end"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecordMarks:
-    """How a format that cannot prove its end writes the record that does (see `stream_end`).
+    """How a format that cannot prove its end writes the record that does (see `end_record`).
 
-    No item may begin, at the start of the stream or behind a line feed, with ``before``, nor end inside it.
+    No item may begin with ``before`` at the start of the stream or after a line feed, or end inside it.
 
     Attributes:
-        before: what stands before the record's JSON, which has no line ends.
-        after: what stands behind it, with at least one line feed.
-        comment: what begins a line that means nothing, where the format has such lines.
+        before: the bytes before the record's JSON, which has no line ends.
+        after: the bytes after it, with at least one line feed.
+        comment: the start of a comment line, in formats that have comments.
     """
 
     before: bytes
@@ -69,15 +62,15 @@ class EndRecordMarks:
 
 
 class Checkpoint(NamedTuple):
-    """A place in a stream at which a new decoder, made with the same path, can begin.
+    """A place in a stream at which a new decoder with the same path can begin.
 
-    Fed with ``before``, and then with the bytes of the stream from ``byte_offset`` on, it gives what a decoder of the
-    whole stream gives from item ``item_index`` on; its offsets count from the first byte of ``before``.
+    Feed it ``before``, and then the bytes of the stream from ``byte_offset`` on. It returns the same items as a decoder
+    of the whole stream returns from item ``item_index`` on. Its offsets count from the first byte of ``before``.
 
     Attributes:
-        byte_offset: in the stream's bytes.
-        item_index: how many items stand before it.
-        before: what leads a decoder there: the header of a table, or the brackets that are open. It holds no item.
+        byte_offset: the offset in the stream.
+        item_index: the number of items before it.
+        before: bytes that prepare the decoder: the header of a table, or the open brackets. They hold no item.
     """
 
     byte_offset: int
@@ -88,7 +81,7 @@ class Checkpoint(NamedTuple):
 class Encoder(Protocol):
     """Items -> bytes. One encoder writes one stream: ``start``, any number of batches, ``finish`` or ``fail``.
 
-    An encoder that raises `EncodeError` has not changed its state: ``item_index`` names the item, and the batch up to
+    When an encoder raises `EncodeError`, its state has not changed: ``item_index`` names the item, and the items before
     it can be encoded again.
     """
 
@@ -99,10 +92,10 @@ class Encoder(Protocol):
         """Return the bytes of a batch of items, with one call of the engine.
 
         Args:
-            batch: any number of items, also none.
+            batch: any number of items, or none.
 
         Raises:
-            EncodeError: an item that the format cannot hold; ``item_index`` counts from the start of the stream.
+            EncodeError: the format cannot hold an item; ``item_index`` counts from the start of the stream.
             LivePart: the item at ``index`` of the batch holds iterators or awaitables, and must be written in parts.
         """
 
@@ -117,16 +110,16 @@ class Encoder(Protocol):
         """Return the bytes after an item whose JSON text was written in parts."""
 
     def finish(self) -> bytes:
-        """Return the bytes that complete the stream, its end record among them if it was made with one."""
+        """Return the bytes that complete the stream, with the end record if the encoder was made with one."""
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
         """Return an end record that says that the stream has failed, instead of `finish`.
 
-        It is ``b""`` if the encoder was not made with ``stream_end``, if the format has no such record, and inside an
-        item that is written in parts, where nothing can stand.
+        It is ``b""`` if the encoder was not made with ``stream_end``, if the format has no end record, and inside an
+        item that is written in parts.
 
         Args:
-            problem: problem details (RFC 9457) for the reader; what is too long or no JSON is left out.
+            problem: problem details (RFC 9457) for the reader; left out if they are too long or not JSON.
         """
 
 
@@ -134,7 +127,7 @@ class Decoder(Protocol):
     """Bytes -> items. One decoder reads one stream, in pieces of any size.
 
     Attributes:
-        items_seen: items handed over so far.
+        items_seen: items returned so far.
         bytes_seen: bytes fed so far.
     """
 
@@ -143,50 +136,49 @@ class Decoder(Protocol):
 
     @property
     def records_seen(self) -> int:
-        """Records that came whole, whatever the path selects inside them; an end record counts them.
+        """The number of complete records, whatever the path selects inside them; an end record counts them.
 
-        It is complete with `finish`, and stays 0 in formats without an end record.
+        It is final after `finish`, and stays 0 in formats without an end record.
         """
 
     @property
     def whole_records(self) -> int | None:
-        """How many records came whole with all their items, if no item of any other came; None if that is not so.
+        """The number of complete records; None if items of an incomplete record were returned.
 
-        It is where a stream that broke goes on if a path selects inside of records.
+        If a path selects inside records, a stream is resumed after these.
         """
 
     @property
     def proves_end(self) -> bool:
-        """Whether the bytes themselves have proven, once `finish` is through, that they are all there."""
+        """Whether, after `finish`, the bytes themselves prove that the stream is complete."""
 
     def feed(self, data: bytes) -> list[Any]:
         """Return every item that the data completes.
 
-        A defect behind those items is kept, and raised by the next call of `feed` (also with ``b""``, which never
-        means the end) or `finish`: so nothing that came whole is lost.
+        A defect after those items is raised by the next call of `feed` (also with ``b""``, which never means the end)
+        or `finish`, so that no complete item is lost.
 
         Args:
             data: the next bytes, cut anywhere.
 
         Raises:
-            DecodeError: the bytes are not the format.
+            DecodeError: the bytes are not in the format.
             LimitError: an item, a depth or a line is over its limit.
         """
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return the last place of what was fed at which a new decoder can begin; None if none is known.
+        """Return the last place in the fed bytes at which a new decoder can begin, or None.
 
-        It costs nothing to speak of, and may be asked for behind any call of `feed`. There is none before the first
-        item, behind a defect, in a format that has no such places, and at moments when none is near.
+        It is cheap, and may be called after any call of `feed`. There is no place before the first item or after a
+        defect, in some formats never, and not after every call.
         """
 
     def finish(self, *, framed: bool = False) -> list[Any]:
-        """Say that no more comes, and return the items which only the end completes.
+        """Return the items that only the end of the bytes completes.
 
         Args:
-            framed: something else proves that the bytes are all there (a last chunk, a Content-Length, a file). Where
-                the format alone cannot tell a whole last record from a cut one (``12`` of ``123`` without a line end),
-                it is then taken as whole, and refused otherwise.
+            framed: whether something else proves that these are all bytes (a last chunk, a Content-Length, a file). If
+                the last record may be cut (``12`` of ``123`` without a line end), it is accepted only then.
 
         Raises:
             TruncatedError: the bytes stopped before the end.
@@ -195,7 +187,7 @@ class Decoder(Protocol):
 
 
 class MakeDecoder(Protocol):
-    """How to make a decoder of a format: the same arguments for all."""
+    """A call that makes a decoder; all formats take the same arguments."""
 
     def __call__(
         self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -204,14 +196,14 @@ class MakeDecoder(Protocol):
 
         Args:
             path: which values of each record (of the document, for JSON) are the items; ``""`` for the records.
-            type: what each item is decoded to: anything that msgspec decodes (Struct, dataclass, TypedDict, ...).
+            type: the type of each item: any type that msgspec decodes (Struct, dataclass, TypedDict, ...).
             required: raise `PathNotFound` at the end of a stream in which the path selected nothing.
-            limits: what is accepted at most.
+            limits: the limits of the decoder.
         """
 
 
 class MakeEncoder(Protocol):
-    """How to make an encoder of a format: the same arguments for all."""
+    """A call that makes an encoder; all formats take the same arguments."""
 
     def __call__(
         self, *, document: bool = False, stream_end: bool = False, first: int = 0, key: Sequence[str] = ()
@@ -219,30 +211,30 @@ class MakeEncoder(Protocol):
         """Return a new encoder.
 
         Args:
-            document: the stream is one value (an object, say), not a sequence of items; only JSON writes it otherwise.
-            stream_end: write an end record; for readers that asked for it, where the format has one.
-            first: the index of the first item, where the stream goes on; counts where items have ids.
-            key: the members of an item that stand in its id as well, behind the index.
+            document: the stream is one value (such as an object), not a sequence of items; this only changes JSON.
+            stream_end: write an end record, if the format has one; for readers that asked for it.
+            first: the index of the first item, if the stream is resumed; for formats with item ids.
+            key: the members of an item that follow the index in its id.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format as plain data: what servers, clients and command lines need to know of it.
+    """A format as plain data, for servers, clients and command lines.
 
     Attributes:
         name: the name in `FORMATS`.
-        media_types: those understood; the first is the one sent.
-        parameters: what follows the media type in ``Content-Type``.
-        suffixes: file suffixes, the first being the usual one.
+        media_types: the media types that it is read from; the first one is sent.
+        parameters: the parameters after the media type in ``Content-Type``.
+        suffixes: file suffixes; the first one is the usual one.
         documents: whether it is offered for one value, which may be written in parts, and not only for items.
-        headers: what the format adds to an answer's headers.
-        keepalive: bytes that are legal between items, or None.
-        keepalive_by_default: whether they are sent in long silences without being asked for.
-        proves_end: whether its grammar proves the end: a stream that was cut is then never taken for a whole one.
-        end_record: how its end record is written and found; None if it needs none (JSON), or cannot hold one.
-        event_ids: whether each item has an id, which a client that goes on sends back as ``Last-Event-ID``.
-        plain_messages: whether, over a transport of messages, a string is one as it is, and not as JSON.
+        headers: the headers that it adds to a response.
+        keepalive: bytes that are allowed between items, or None.
+        keepalive_by_default: whether these are sent in long silences by default.
+        proves_end: whether its grammar proves the end, so that a cut stream never looks complete.
+        end_record: how its end record is written and found; None if it needs none (JSON) or cannot hold one.
+        event_ids: whether each item has an id, which a client that resumes sends back as ``Last-Event-ID``.
+        plain_messages: whether, over a transport of messages, a string is sent as it is, and not as JSON.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
     """

@@ -1,7 +1,7 @@
-"""CSV (RFC 4180) <-> items: a row is a dict, by the names in the header.
+"""CSV (RFC 4180) <-> items: a row is a dict with the names in the header as keys.
 
-Must not know how items arrive or leave. All values read are strings; ``type=`` turns them into what the type says. The
-format cannot prove its end: a stream cut between two rows looks whole.
+All values are read as strings; ``type=`` converts them. The format cannot prove its end: a stream that was cut between
+two rows looks complete.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import io
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,21 +24,18 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # what Python's writer writes as we do, beside finite floats
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # Python's writer writes these, and finite floats, as we do
 _LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
 
 
 class CsvEncoder(RecordEncoder):
-    """Dicts -> rows: the first item's keys are the header, and every item has no others.
+    """Dicts -> rows: the keys of the first item are the header, and no item may have others.
 
-    None is an empty field, True and False are ``true`` and ``false``, what is neither text nor number is its JSON text:
-    our choice, because RFC 4180 knows only text. Structs, dataclasses and attrs objects are rows, too.
+    None is an empty field, True and False are ``true`` and ``false``, and any value but a text or a number is its JSON
+    text. (RFC 4180 only has text.) Structs, dataclasses and attrs objects are rows, too.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -49,7 +47,7 @@ class CsvEncoder(RecordEncoder):
         return self._encode_each(batch) if data is None else data
 
     def _encode_alike(self, batch: Sequence[Any]) -> bytes | None:
-        """Write rows that all have all columns, with no call for each; None if anything is unusual about one."""
+        """Write rows that all have all columns in one call; None if any row is unusual."""
         names = self._columns
         try:
             kinds = set(map(type, batch))
@@ -88,15 +86,13 @@ class CsvEncoder(RecordEncoder):
 
     def _header(self, row: Any) -> list[str]:
         if not isinstance(row, dict) or not row:
-            msg = f"a CSV row is a dict with at least one key, got {type(row).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"a CSV row is a dict with at least one key, got {type(row).__name__}")
         if not all(type(name) is str for name in row):
-            msg = "a CSV row is a dict with names as keys"
-            raise TypeError(msg)
+            raise TypeError("a CSV row is a dict with names as keys")
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
-        """Return the error of the first row whose text has no UTF-8."""
+        """Return the error of the first row whose text cannot be encoded as UTF-8."""
         rows = (item if type(item) is dict else msgspec.to_builtins(item) for item in batch)
         texts = ("".join(map(str, [*columns, *_cells(row, columns)])) for row in rows)
         index = next(index for index, text in enumerate(texts, self._count) if _SURROGATE.search(text))
@@ -109,13 +105,11 @@ class CsvEncoder(RecordEncoder):
 
 def _cells(row: Any, columns: list[str]) -> list[Any]:
     if not isinstance(row, dict):
-        msg = f"a CSV row is a dict, got {type(row).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"a CSV row is a dict, got {type(row).__name__}")
     cells = [_cell(row.get(name)) for name in columns]
     if len(row) > len(columns) or not row.keys() <= set(columns):
         extra = sorted(str(name) for name in row.keys() - set(columns))
-        msg = f"row has columns {', '.join(extra)} which the header (the first row's keys) has not"
-        raise ValueError(msg)
+        raise ValueError(f"row has columns {', '.join(extra)} which the header (the first row's keys) has not")
     return cells
 
 
@@ -134,18 +128,17 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, float):
         if not math.isfinite(value):
-            msg = "NaN and Infinity are no numbers"
-            raise ValueError(msg)
+            raise ValueError("NaN and Infinity are no numbers")
         return repr(float(value))
     try:
         text = encode_value(value).decode()
     except LivePart:
         raise TypeError(_LIVE) from None
-    return msgspec.json.decode(text) if text.startswith('"') else text  # a date is a string in JSON: its text alone
+    return msgspec.json.decode(text) if text.startswith('"') else text  # a date: its text without quotes
 
 
 class CsvDecoder(StreamDecoder):
-    """CSV in pieces -> a dict of strings a row."""
+    """CSV in pieces -> one dict of strings for each row."""
 
     name = "csv"
 
@@ -161,9 +154,9 @@ class CsvDecoder(StreamDecoder):
         self._max_row_bytes = min(limits.max_item_bytes, limits.max_line_bytes)
         self._header: list[str] | None = None
         self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
-        self._offset = 0  # where the pending bytes start in the stream
+        self._offset = 0  # offset of the pending bytes in the stream
         self._quoted = False  # whether they end inside a quoted field
-        self._last = b""  # the byte before those to come
+        self._last = b""  # the last byte so far
 
     def _checkpoint(self) -> Checkpoint:
         names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header or ())
@@ -187,8 +180,8 @@ class CsvDecoder(StreamDecoder):
             raise DecodeError(message, byte_offset=self.bytes_seen - len(data) + stray)
 
     def _last_row_end(self, data: bytes) -> tuple[int, int]:
-        """Return where the last row that is whole ends in the data, or 0; and where a quote is out of place, or -1."""
-        # A line end inside quotes is data. A quote inside quotes is doubled: it ends them, and begins them again.
+        """Return where the last complete row ends in the data, or 0, and where a quote is out of place, or -1."""
+        # A line end inside quotes is data. A quote inside quotes is doubled: it ends them and begins them again.
         stop, start, quoted = 0, 0, self._quoted
         while (quote := data.find(b'"', start)) >= 0:
             if not quoted:
@@ -221,7 +214,7 @@ class CsvDecoder(StreamDecoder):
             position = end
 
     def _take_rows(self, rows: list[list[str]], out: list[Any]) -> bool:
-        """Take rows in one go; or change nothing and return False if anything is unusual about them."""
+        """Take rows in one call; return False, without a change, if any row is unusual."""
         header = self._header
         if header is None or self._parts or any(len(row) != len(header) for row in rows):
             return False

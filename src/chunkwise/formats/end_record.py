@@ -1,12 +1,12 @@
-"""The end record: how a stream whose format cannot prove its end says that it is whole, or that it has failed.
+"""The end of a stream <-> an end record, which says that the stream is complete or has failed, for any format.
 
-Must not know any one format: `EndRecordMarks` says how each writes the record, and by what it is found again. ::
+::
 
     {"status":"complete","items":5}
     {"status":"failed","items":3,"problem":{"title":"Internal Server Error","status":500}}
 
-It counts records, whatever a reader selects inside them. It is sent only to those who asked for it, since for all
-others it would be one more item.
+It counts records, whatever a reader selects inside them. It is sent only to clients that ask for it: to all others it
+would be one more item.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 
 _MAX_BYTES = 64 * 1024
-"""Bytes of a record, from behind its mark to its line end."""
+"""The limit for a record, from the end of its mark to its line end."""
 
 
 class EndRecord(Struct, frozen=True, omit_defaults=True):
-    """What a server says behind the last record.
+    """The end record of a stream.
 
     Attributes:
-        status: whether the source came to its end.
-        items: how many records it gave.
+        status: whether the source ended or failed.
+        items: the number of records before.
         problem: problem details (RFC 9457), if it failed.
     """
 
@@ -43,15 +43,15 @@ _records = ValueDecoder(EndRecord)
 
 
 def complete_record(marks: EndRecordMarks, items: int) -> bytes:
-    """Return the bytes that end a stream which is whole."""
+    """Return the bytes that end a complete stream."""
     return marks.before + encode_value(EndRecord("complete", items)) + marks.after
 
 
 def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any]) -> bytes:
-    """Return the bytes that end a stream whose source has failed."""
+    """Return the bytes that end a failed stream."""
     try:
         text = encode_value(EndRecord("failed", items, dict(problem)))
-    except (EncodeError, LivePart):  # better a failure without its reason than none
+    except (EncodeError, LivePart):  # better without a reason than no record
         text = b""
     if not text or len(text) + len(marks.after) > _MAX_BYTES:
         text = encode_value(EndRecord("failed", items, {"status": _status(problem)}))
@@ -64,13 +64,10 @@ def _status(problem: Mapping[str, Any]) -> int:
 
 
 class StreamEndDecoder(StreamDecoder):
-    """A stream with an end record -> the items before it, and the proof that they are all.
+    """A stream with an end record -> the items before it, and the proof that these are all.
 
-    A defect stays, also where the format itself could go on behind one: what is missing can then not be counted.
-
-    Args:
-        decoder: the format's own decoder, new.
-        marks: `Format.end_record`.
+    Decoding stops at a defect, even if the format could continue after it: the missing records cannot be counted.
+    ``decoder`` is a new one of the format, and ``marks`` its `Format.end_record`.
     """
 
     checks_utf8 = False  # the format's decoder does, and skips a BOM
@@ -82,9 +79,9 @@ class StreamEndDecoder(StreamDecoder):
         self._bom_pending = None
         self._marks = marks
         self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
-        self._line_before = True  # a line feed, or nothing, stands before what comes next
-        self._begin = b""  # maybe the begin of the mark: never part of an item that is whole
-        self._text: bytearray | None = None  # what came behind the mark
+        self._line_before = True  # whether the next byte is at the start of a line
+        self._begin = b""  # maybe the start of the mark, which is never part of a complete item
+        self._text: bytearray | None = None  # the bytes after the mark
         self._record: EndRecord | None = None
         self._in_comment = False
 
@@ -107,7 +104,7 @@ class StreamEndDecoder(StreamDecoder):
             self._take_silence(data)
 
     def _take_items(self, data: bytes, out: list[Any]) -> bytes:
-        """Give the format's decoder what stands before the mark; return what stands behind it."""
+        """Feed the bytes before the mark to the format's decoder; return those after it."""
         data, self._begin = self._begin + data, b""
         mark = self._marks.before
         at_start = self._line_before and data.startswith(mark)
@@ -116,15 +113,15 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-        out += self.decoder.feed(items)  # without any as well: it may still have to tell a defect
+        out += self.decoder.feed(items)  # also no bytes: it may still have to report a defect
         if not found:
             return b""
-        self.decoder.feed(b"")  # raises for a defect behind the items, which comes before all that the record says
+        self.decoder.feed(b"")  # raises for a defect after the items, which is reported first
         self._text = bytearray()
         return data[place + len(mark) :]
 
     def _without_begin(self, data: bytes) -> bytes:
-        """Return the data without the begin of a mark at its end, which is kept."""
+        """Return the data without the start of a mark at its end, which is kept."""
         if not data.endswith(self._starts):  # nearly always
             return data
         for start in reversed(self._starts):
@@ -135,7 +132,7 @@ class StreamEndDecoder(StreamDecoder):
         return data
 
     def _take_record(self, text: bytearray, data: bytes) -> bytes:
-        """Gather the record, and read it once it is whole; return what stands behind it."""
+        """Gather the record, and read it once it is complete; return the bytes after it."""
         searched = max(0, len(text) - len(self._marks.after))
         offset = self.bytes_seen - len(data) - len(text)
         text += data
@@ -162,16 +159,16 @@ class StreamEndDecoder(StreamDecoder):
         return rest
 
     def _take_silence(self, data: bytes) -> None:
-        """Take what keeps a connection alive, and nothing else."""
+        """Accept keepalive bytes; raise for any others."""
         offset = self.bytes_seen - len(data)
         for index, line in enumerate(data.split(b"\n")):
             if index:
                 self._in_comment = False
-            told = b"" if self._in_comment else line.strip(b" \t\r")
-            if told and not (self._marks.comment and told.startswith(self._marks.comment)):
-                place = offset + line.index(told)
-                raise DecodeError(f"got {told[:40]!r} behind the end record, expected nothing", byte_offset=place)
-            self._in_comment = self._in_comment or bool(told)
+            text = b"" if self._in_comment else line.strip(b" \t\r")
+            if text and not (self._marks.comment and text.startswith(self._marks.comment)):
+                place = offset + line.index(text)
+                raise DecodeError(f"got {text[:40]!r} after the end record, expected nothing", byte_offset=place)
+            self._in_comment = self._in_comment or bool(text)
             offset += len(line) + 1
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - the record is the proof
@@ -192,6 +189,6 @@ class StreamEndDecoder(StreamDecoder):
 
 def _failure(record: EndRecord) -> RemoteError:
     problem = record.problem or {}
-    told = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-    message = ": ".join([f"the sender's stream failed after {record.items} items", *told])
+    reasons = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
+    message = ": ".join([f"the sender's stream failed after {record.items} items", *reasons])
     return RemoteError(message, status=_status(problem), problem=problem)

@@ -1,7 +1,7 @@
 """JSON text in pieces -> ``(prefix, event, value)``, as ijson gives them.
 
-Must not know how bytes arrive. The grammar, the depth limit and UTF-8 are checked by our scanner before ijson sees a
-byte: its C backend takes gigabytes of memory for a few ten KB of ``[``, and turns lone surrogates into ``?``.
+Our scanner checks the grammar, the depth limit and UTF-8 before ijson gets a byte: for a few ten KB of ``[``, its C
+backend takes gigabytes of memory, and it turns lone surrogates into ``?``.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Event = tuple[str, str, Any]
 """``(prefix, event, value)``: ``("users.item", "start_map", None)``."""
 
 _MAX_PATH_BYTES = 4 * 1024
-"""Bytes of an event's prefix: ijson keeps one for each depth, and makes one for each member (``"a":0,``, six bytes)."""
+"""The limit of a prefix: ijson keeps one for each depth, and makes one for each member (``"a":0,``, six bytes)."""
 
-_NOTHING = ("\0",)  # no document needs to have this path: all of it is walked, nothing is selected
+_NOTHING = ("\0",)  # a path that no document has: all of it is scanned, and nothing is selected
 
 
 class EventsDecoder(StreamDecoder):
-    """JSON text in pieces -> the events that the data completes. Numbers are as `json.loads` gives them."""
+    """JSON text in pieces -> the events that the data completes. Numbers have the types of `json.loads`."""
 
     name = "json"
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(None, limits=limits)
-        # An int of more digits than Python takes ends ijson's C backend, and the process, with a segmentation fault.
+        # An int with more digits than Python accepts crashes ijson's C backend, and the process.
         digits = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
         self._scanner = Scanner(
             _NOTHING,
@@ -44,8 +44,8 @@ class EventsDecoder(StreamDecoder):
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()
-        self._start = 0  # where the window starts in the stream
-        self._position = 0  # how far the window was checked
+        self._start = 0  # offset of the window in the stream
+        self._position = 0  # the end of the checked part of the window
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)
 
@@ -60,7 +60,7 @@ class EventsDecoder(StreamDecoder):
         except DecodeError as error:
             self._parse(bytes(self._window[: max(0, (error.byte_offset or 0) - start)]), out)
             raise
-        # A number that may go on stays here: of "01", ijson would give the 0.
+        # A number that may continue is held back: of "01", ijson would return the 0.
         ready = self._scanner.keep_from
         ready = self._position if ready < 0 else ready
         self._parse(bytes(self._window[:ready]), out)
@@ -83,15 +83,14 @@ class EventsDecoder(StreamDecoder):
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except ArithmeticError:  # of a Decimal, which ijson makes of each number that is no int
+        except ArithmeticError:  # from a Decimal, which ijson makes of each number that is not an int
             failure = LimitError("a number has an exponent that no Decimal holds, as of more than 18 digits")
         for prefix, event, value in self._events:
             number = value
             if isinstance(value, Decimal):
                 number = float(value)
                 if not isfinite(number):
-                    msg = f"number {value} is out of the range of a float"
-                    raise DecodeError(msg)
+                    raise DecodeError(f"number {value} is out of the range of a float")
             out.append((prefix, event, number))
         del self._events[:]
         if failure is not None:

@@ -1,12 +1,13 @@
 """JSON text (RFC 8259) <-> items: the elements of an array, one whole document, or the values at a path.
 
-Must not know how items arrive or leave. The end of the stream is proven by the grammar: a JSON text that stops early is
-never a JSON text. (Only a bare number at the root is; we send none in a stream of items.)
+The grammar proves the end of the stream: a JSON text that stops early is never a JSON text. (Only a bare number at the
+root is; it is never sent in a stream of items.)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
@@ -14,9 +15,6 @@ from chunkwise.formats.parsing.json_values import ValueDecoder, encode_array, en
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.speedups import Scanner
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class JsonEncoder:
@@ -26,8 +24,8 @@ class JsonEncoder:
         self,
         *,
         document: bool = False,
-        stream_end: bool = False,  # noqa: ARG002 - it needs none
-        first: int = 0,  # noqa: ARG002 - nor ids
+        stream_end: bool = False,  # noqa: ARG002 - not needed
+        first: int = 0,  # noqa: ARG002 - no ids
         key: Sequence[str] = (),  # noqa: ARG002
     ) -> None:
         self._document = document
@@ -60,7 +58,7 @@ class JsonEncoder:
             raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
         return b"" if self._document else b"]"
 
-    def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early says enough
+    def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early is enough
         """See `Encoder.fail`."""
         return b""
 
@@ -80,11 +78,11 @@ class JsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._values = ValueDecoder(type)
-        # The engine refuses what is not JSON, also where it skips members: what it is to decode anyway, it proves.
+        # The values that the engine decodes need no check here: it refuses all that is not JSON.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
-        self._window: bytes | bytearray = b""  # what was not taken yet, and what came last
+        self._window: bytes | bytearray = b""  # the bytes that are not decoded yet
         self._dropped = 0  # bytes of the stream before the window
-        self._position = 0  # how far the window was scanned
+        self._position = 0  # the end of the scanned part of the window
 
     def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
         most = self._limits.max_item_bytes
@@ -103,22 +101,22 @@ class JsonDecoder(StreamDecoder):
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`: here they are the elements of the array at the root."""
+        """See `Decoder.whole_records`: the records are the elements of the array at the root."""
         return self.items_seen if self._parts in (None, ("item",)) else None
 
     @property
     def complete(self) -> bool:
-        """Whether a whole document was seen, and nothing in it was wrong."""
+        """Whether a complete document was seen, without a defect."""
         return self._scanner.complete and self._failure is None
 
     @property
     def bytes_walked(self) -> int:
-        """Bytes that the scanner looked at: its work, as a number that does not depend on the machine."""
+        """Bytes that the scanner looked at: a measure of its work that does not depend on the machine."""
         return self._scanner.bytes_walked
 
     def _checkpoint(self) -> Checkpoint | None:
-        # At a selected value: what it stands in can be opened again in a few bytes, since of all that the document
-        # holds only the names on the path matter.
+        # At a selected value: the arrays and objects around it can be opened again in a few bytes, because only the
+        # names on the path matter.
         offset, openers, is_open = self._scanner.last_begun or (0, b"", False)
         if not openers:  # no value yet, or the document is the value
             return None
@@ -146,13 +144,13 @@ class JsonDecoder(StreamDecoder):
         self._drop(keep if keep >= 0 else self._position)
 
     def _check_held(self) -> None:
-        """Raise if the item that is open has too many bytes."""
+        """Raise if the open item has too many bytes."""
         keep, end = self._scanner.keep_from, len(self._window)
         if keep >= 0 and end - keep > self._limits.max_item_bytes:
             raise self._too_long(keep, end)
 
     def _append(self, data: bytes) -> None:
-        # What came is itself the window as long as nothing waits in front of it: most of it is never copied.
+        # If the window is empty, the data itself is the window, so most bytes are never copied.
         if not self._window:
             self._window = data
         elif isinstance(self._window, bytearray):
@@ -185,7 +183,7 @@ class JsonDecoder(StreamDecoder):
             scanner.clear()
 
     def _take_each(self, out: list[Any]) -> None:
-        """Decode them one by one, up to the first that is wrong."""
+        """Decode them one by one, up to the first defect."""
         for start, end in self._scanner.spans:
             if end - start > self._limits.max_item_bytes:
                 raise self._too_long(start, end)
@@ -197,14 +195,14 @@ class JsonDecoder(StreamDecoder):
                 raise
 
     def _defect(self, start: int, end: int) -> DecodeError | None:
-        """Return what is not JSON in a value, or in how it begins: in the scanner's words, and with its place."""
+        """Return the scanner's error for a value, or for its start, with its place; None if it is JSON."""
         if self._refusal(start, end) is None:
             return None
-        return self._refusal(start, len(self._window))  # what it says of a word shows what stands behind it
+        return self._refusal(start, len(self._window))  # its message shows the bytes after the value
 
     def _refusal(self, start: int, end: int) -> DecodeError | None:
         begun = self._scanner.last_begun
-        around = b"[" * (len(begun[1]) if begun else 0)  # as deep as it stands
+        around = b"[" * (len(begun[1]) if begun else 0)  # the same depth
         scanner = self._new_scanner((), proves_values=True)
         scanner.shift(self._dropped + start - len(around))
         try:
@@ -214,14 +212,14 @@ class JsonDecoder(StreamDecoder):
         return None
 
     def _too_long(self, start: int, end: int) -> DecodeError:
-        """Return that an item has too many bytes, unless something is wrong with it before that.
+        """Return the error for an item with too many bytes, or for a defect within its limit.
 
-        In smaller pieces that would have been seen first, and what comes behind a defect depends on which.
+        In smaller pieces, the defect would have been seen first, and the result must not depend on the pieces.
         """
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:
             return defect
-        size = most + 1 if self._defect(start, end) else end - start  # where what is wrong ends, nobody knows
+        size = most + 1 if self._defect(start, end) else end - start  # after a defect, the end is unknown
         msg = f"item has {size} bytes or more, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)
 

@@ -1,13 +1,14 @@
-"""JSON text sequences (RFC 7464) <-> items: RS (0x1E) before each JSON text, LF behind it.
+"""JSON text sequences (RFC 7464) <-> items: RS (0x1E) before each JSON text, LF after it.
 
-Must not know how items arrive or leave. A text that was cut is told from a whole one, and decoding goes on at the next
-RS; the end of the stream is not proven by the format, but for an end record.
+A text that was cut is detected, and decoding continues at the next RS. The format cannot prove the end of the stream
+without an end record.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
@@ -19,12 +20,9 @@ from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.parsing.utf8 import whole_characters
 from chunkwise.formats.paths import PathLike, parse_path
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"
-# The space: no text of an item begins with one.
+# The space at the start marks the record: no text of an item begins with a space.
 _END_RECORD = EndRecordMarks(before=_RS + f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
@@ -42,16 +40,17 @@ class JsonSeqEncoder(RecordEncoder):
 
 
 class _SequenceText(JsonDecoder):
-    """One text of a sequence: no BOM of its own, and ``true`` may be the start of more until white space is behind it.
+    """Decodes one text of a sequence, without a BOM.
 
-    RFC 7464 §2.4: only white space delimits a number, true, false and null.
+    RFC 7464 §2.4: only white space ends a number, true, false and null. So ``true`` is incomplete until white space
+    follows it.
     """
 
     def __init__(self, parts: tuple[str, ...], type: Any, limits: Limits) -> None:
         super().__init__(parts, type=type, limits=limits)
         self._bom_pending = None
         self._begun = False
-        self._word = b""  # a literal at the root, or its start
+        self._word = b""  # a literal at the root, or the start of one
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._begun:
@@ -66,17 +65,17 @@ class _SequenceText(JsonDecoder):
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         if self._word:
             if not framed:
-                raise TruncatedError("the JSON text stops in a literal at its root, expected white space behind it")
+                raise TruncatedError("the JSON text stops in a literal at its root, expected white space after it")
             super()._decode(self._word, out)
         super()._finish(out, framed=framed)
 
 
 class JsonSeqDecoder(StreamDecoder):
-    """A sequence in pieces -> items. Behind a defective text it can be fed on: it goes on at the next RS."""
+    """A sequence in pieces -> items. After a defective text, decoding continues at the next RS."""
 
     name = "json-seq"
     resynchronises = True
-    checks_utf8 = False  # each text does, so that the next is decoded
+    checks_utf8 = False  # each text does, so that the next one is still decoded
 
     def __init__(
         self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -84,20 +83,20 @@ class JsonSeqDecoder(StreamDecoder):
         super().__init__(parse_path(path), required=required, limits=limits)
         self._type = type
         self._records = JsonRecords(self._parts, type, limits)
-        self._waiting: deque[bytes] = deque()  # texts behind a defect; no RS follows the last
+        self._waiting: deque[bytes] = deque()  # texts after a defect; no RS follows the last
         self._next_offset = 0  # where the first of them starts in the stream
-        self._text: _SequenceText | None = None  # decodes the text that no RS follows yet; None: skip to the next RS
+        self._text: _SequenceText | None = None  # decodes the open text; None: skip to the next RS
         self._offset = 0  # where that text starts in the stream
         self._begun = False
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`: the last text counts once the next RS or the end is there."""
+        """See `Decoder.records_seen`: the last text counts after the next RS or the end."""
         return self._records.seen
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`: items come from inside a text before it is whole."""
+        """See `Decoder.whole_records`: items inside a text may be returned before it is complete."""
         if self._text is None or not self._text.items_seen:
             return self._records.seen
         return self._records.seen + 1 if self._text.complete else None
@@ -105,7 +104,7 @@ class JsonSeqDecoder(StreamDecoder):
     def _checkpoint(self) -> Checkpoint | None:
         if self._text is None or self._waiting:
             return None
-        # At the RS of the text that is open: items of it may have been given already, and will be again.
+        # At the RS of the open text: items of it may have been returned already, and will be returned again.
         return Checkpoint(self._offset - len(_RS), self.items_seen - self._text.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
@@ -122,7 +121,7 @@ class JsonSeqDecoder(StreamDecoder):
                 self._take_run(out)
             while self._waiting:
                 text = self._waiting.popleft()
-                if self._waiting and not text:  # RFC 7464 §2.1: RS after RS is no empty text
+                if self._waiting and not text:  # RFC 7464 §2.1: two RS in a row are not an empty text
                     self._next_offset += 1
                     continue
                 self._text, self._offset = _SequenceText(self._parts or (), self._type, self._limits), self._next_offset
@@ -140,7 +139,7 @@ class JsonSeqDecoder(StreamDecoder):
         self._end_text(out, framed=framed, at_end=True)
 
     def _go_on(self, data: bytes, out: list[Any]) -> None:
-        """Take what belongs to the text that is open."""
+        """Feed the bytes that belong to the open text."""
         garbage = data.strip(_WHITE)
         if not self._begun and garbage:
             self._begun = True
@@ -152,7 +151,7 @@ class JsonSeqDecoder(StreamDecoder):
             self._end_text(out, framed=False)
 
     def _take_run(self, out: list[Any]) -> None:
-        """Decode the texts that are whole in one call, if nothing is wrong with them."""
+        """Decode the complete texts in one call, if they have no defect."""
         ended = list(self._waiting)[:-1]
         values = self._decode_run(ended)
         if values is not None:
@@ -161,13 +160,13 @@ class JsonSeqDecoder(StreamDecoder):
             self._waiting = deque([self._waiting[-1]])
 
     def _decode_run(self, texts: list[bytes]) -> list[Any] | None:
-        """Decode whole texts in one call; None if they must be taken one by one."""
+        """Decode complete texts in one call; None if they must be decoded one by one."""
         run = b"".join(texts)
         if not run or run.count(b"\n") != len(texts) or not all(text.endswith(b"\n") for text in texts):
             return None
         if max(map(len, texts)) > self._limits.max_item_bytes:
             return None
-        if whole_characters(run)[0] != len(run):  # msgspec does not look into a name that a type does not have
+        if whole_characters(run)[0] != len(run):  # msgspec does not check names that the type does not have
             return None
         return self._records.run(run[:-1])
 
@@ -187,11 +186,11 @@ class JsonSeqDecoder(StreamDecoder):
             return
         if not text.items_seen and not text.bytes_seen:
             if at_end and not framed:
-                raise TruncatedError("the bytes stop behind an RS, where a text begins")
-            return  # RFC 7464 §2.1: RS after RS is no empty text
+                raise TruncatedError("the bytes stop after an RS, where a text begins")
+            return  # RFC 7464 §2.1: two RS in a row are not an empty text
         try:
             out += text.finish(framed=framed)
-            text.finish(framed=framed)  # raises for a defect behind the item
+            text.finish(framed=framed)  # raises for a defect after the item
         except TruncatedError as error:
             if at_end:
                 raise

@@ -1,12 +1,12 @@
-r"""Lines of JSON <-> messages: a stream over a transport that keeps messages apart (WebSocket, RFC 6455).
+r"""Lines of JSON <-> messages, for a transport that sends messages (WebSocket, RFC 6455).
 
-Must not know how messages arrive or leave. Inside, the stream is NDJSON, whatever stands in a message:
+The stream inside is always NDJSON; a message holds:
 
-    items   a message is the JSON text of one item
-    text    a message is one string as it is; any other item is JSON
-    lines   a message is any number of items, each in a line (the subprotocol `SUBPROTOCOL`)
+    items   the JSON text of one item
+    text    one string as it is, or the JSON text of any other item
+    lines   any number of items, one JSON text a line (the subprotocol `SUBPROTOCOL`)
 
-A sender that goes on to read ends its half with NDJSON's end record, in a message or a line of its own.
+A sender that ends its half, but still reads, sends NDJSON's end record, in a message or a line of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chunkwise.formats.parsing.json_values import ValueDecoder, encode_value
 
 
 class LinesEncoder(NdjsonEncoder):
-    """Items -> one JSON text a line, none of them like an end record, which a reader would take for one anyway."""
+    """Items -> one JSON text a line; items that look like an end record are refused, because readers accept one."""
 
     def __init__(self, *, stream_end: bool = False, **options: Any) -> None:
         super().__init__(stream_end=True, **options)
@@ -41,28 +41,23 @@ LINES = replace(NDJSON, encoder=LinesEncoder)
 """The format of the stream inside the messages."""
 
 SUBPROTOCOL = "chunkwise.ndjson"
-"""Who offers it gets whole batches of items in a message: much faster for many small ones."""
+"""With this subprotocol, a message holds a whole batch of items: much faster for many small ones."""
 
 START_MARK = b' {"stream-start":'
-"""How a message begins that says where a stream begins: for a client that asked for a range, before all items."""
+"""The start of a start record, which says where a stream begins: sent first to a client that asked for a range."""
 
 Framing = Literal["items", "text", "lines"]
-"""What stands in a message; see above."""
+"""The content of a message; see above."""
 
 
 def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
-    """Return what stands in the messages of a connection.
-
-    Args:
-        subprotocol: what its two sides have agreed on.
-        plain: see `Format.plain_messages`.
-    """
+    """Return the framing for the agreed subprotocol; ``plain`` is `Format.plain_messages`."""
     if subprotocol == SUBPROTOCOL:
         return "lines"
     return "text" if plain else "items"
 
 
-# Between the tokens of JSON a tab is as good as a line end, and inside a string it is as bad.
+# Between the tokens of JSON a tab is as valid as a line end, and inside a string it is as invalid.
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
 
 _strings = ValueDecoder(str)
@@ -80,16 +75,15 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
 
 
 def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
-    """Return the line that tells where a stream over messages begins: HTTP does so in its headers."""
-    told = {"first": first, "etag": etag, "key": key}
-    return START_MARK + encode_value(told) + b"}\n"
+    """Return the start record of a stream over messages; over HTTP, the headers say the same."""
+    return START_MARK + encode_value({"first": first, "etag": etag, "key": key}) + b"}\n"
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Take a start record from the first lines of a stream; return what it tells, if there is one, and the rest.
+    """Split the first lines of a stream into the content of the start record, if there is one, and the rest.
 
     Raises:
-        DecodeError: it is none.
+        DecodeError: the start record is not valid.
     """
     if not lines.startswith(START_MARK):
         return None, lines
@@ -98,7 +92,7 @@ def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def holds_end(lines: bytes) -> bool:
-    """Whether an end record stands in what `unpack` returned."""
+    """Whether the lines that `unpack` returned hold an end record."""
     return lines.startswith(END_RECORD.before) or b"\n" + END_RECORD.before in lines
 
 
@@ -106,9 +100,9 @@ class Packer:
     """Lines in pieces of any size -> messages.
 
     Args:
-        framing: what stands in a message.
-        plain: whether strings lose a line end at their end: it ends a line of text, and a message ends by itself.
-        max_bytes: of one item: it goes into a message as a whole, so that it has to be held.
+        framing: the content of a message.
+        plain: whether a line end at the end of a string is removed: a message needs no line end.
+        max_bytes: the limit for one item, which has to be held until it fits into one message.
     """
 
     def __init__(
@@ -121,10 +115,10 @@ class Packer:
         self._held_bytes = 0
 
     def pack(self, data: bytes) -> Iterator[bytes]:
-        """Give the messages that the data completes; those before an error come before it is raised.
+        """Yield the messages that the data completes, also those before an error.
 
         Raises:
-            EncodeError: a line that is not complete is over max_bytes, or a string holds a lone surrogate.
+            EncodeError: an incomplete line is over ``max_bytes``, or a string holds a lone surrogate.
         """
         end = data.rfind(b"\n") + 1
         if end:
@@ -152,7 +146,7 @@ class Packer:
     def _string(self, line: bytes) -> bytes:
         try:
             text: str = _strings.one(line, 0)
-        except DecodeError as error:  # of a msgspec.Raw, which nobody has looked at yet
-            raise EncodeError(f"a string is none: {error.message}") from None
+        except DecodeError as error:  # of a msgspec.Raw, which is checked here for the first time
+            raise EncodeError(f"a string is invalid: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

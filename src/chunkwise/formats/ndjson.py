@@ -1,12 +1,13 @@
-r"""NDJSON <-> items: one JSON text a line, ``\n`` or ``\r\n`` behind each, blank lines skipped.
+r"""NDJSON <-> items: one JSON text a line, ``\n`` or ``\r\n`` after each, blank lines skipped.
 
-Must not know how items arrive or leave. There is no standard; the NDJSON specification and JSON Lines agree
-on what is here. The format cannot prove its end: a stream cut between two lines looks whole, but for an end record.
+The NDJSON specification and JSON Lines agree on this. The format cannot prove its end: without an end record, a stream
+that was cut between two lines looks complete.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
@@ -17,10 +18,7 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# The space: no line of an item begins with one.
+# The space at the start marks the record: no line of an item begins with a space.
 END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
@@ -43,8 +41,7 @@ class NdjsonDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         self._records = JsonRecords(self._parts, type, limits)
-        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
-        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+        self._lines = LineSplitter.of_items(limits)
 
     @property
     def records_seen(self) -> int:
@@ -84,9 +81,9 @@ class NdjsonDecoder(StreamDecoder):
         last = text.strip(b" \t\r")
         if not last:
             return
-        # A line end is optional behind a value that shows its own end; digits do not: they may be the start of more.
+        # A line end is optional after a value that shows its own end. A number does not: more digits may follow.
         if not framed and last[:1] in b"-0123456789":
-            msg = "the last line stops in a number: end it with a line feed, so that a cut can be told from an end"
+            msg = "the last line stops in a number: end it with a line feed, so that a cut does not look like an end"
             raise TruncatedError(msg)
         try:
             self._decode_each(text, out)

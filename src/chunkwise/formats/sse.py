@@ -1,15 +1,16 @@
 """Server-sent events (WHATWG HTML §9.2) <-> items: the data of each event is one JSON text, its id the item's index.
 
-Must not know how items arrive or leave, nor how a client reconnects. Whole events, with names, ids and data that is
-not JSON, are `ServerSentEvent`: yield them to send them, ask for ``type=ServerSentEvent`` to read them. The format
-cannot prove its end: a stream cut between two events looks whole, but for an end record, an event of its own.
+Events with names, other ids, or data that is not JSON are `ServerSentEvent`: yield them to send them, and read them
+with ``type=ServerSentEvent``. The format cannot prove its end: without an end record, which is an event of its own, a
+stream that was cut between two events looks complete.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,9 +24,6 @@ from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.speedups import event_texts, whole_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 __all__ = ["ServerSentEvent"]
 
 _line_end = re.compile(r"\r\n|\r|\n")
@@ -33,13 +31,13 @@ _END_RECORD = EndRecordMarks(before=f"event: {STREAM_END}\ndata: ".encode(), aft
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event, whole.
+    """One event with all its fields.
 
     Attributes:
         data: its data, any text.
-        event: its type, ``"message"`` if it has none.
-        id: the last event ID as it stands with this event; on sending, None stands for the item's index.
-        retry: time in milliseconds after which to reconnect, if the event's block says one.
+        event: its type, ``"message"`` by default.
+        id: on reading, the last event ID at this event; on sending, None means the item's index.
+        retry: the time in milliseconds after which to reconnect, if the event sets it.
     """
 
     data: str
@@ -49,7 +47,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def value_of(item: Any) -> Any:
-    """Return the item that an event was made of, its data as JSON or else as text; any other item as it is."""
+    """Return the data of an event, decoded if it is JSON; return any other item unchanged."""
     if not isinstance(item, ServerSentEvent):
         return item
     try:
@@ -68,16 +66,16 @@ class SseEncoder(RecordEncoder):
         if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
         texts = encode_lines(batch, self._count).split(b"\n")
-        texts.pop()  # behind the last line end
+        texts.pop()  # after the last line end
         if self._key:
             ids = [self._id(item, place) for place, item in enumerate(batch)]
             return b"id: %b\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(zip(ids, texts, strict=True)))
-        # One call for all takes half the time of a call for each.
+        # One call for all events takes half the time of one call for each.
         numbered = enumerate(texts, self._first + self._count)
         return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(numbered))
 
     def _id(self, item: Any, place: int) -> bytes:
-        """Return where an item stands: its index, and its key where only that tells the place for ever."""
+        """Return the id of an item: its index, and its key if there is one."""
         index = self._first + self._count + place
         if not self._key:
             return b"%d" % index
@@ -120,18 +118,55 @@ class SseEncoder(RecordEncoder):
         return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
 
 
+class _OpenEvent:
+    """The fields of an event before its blank line."""
+
+    __slots__ = ("begun", "data", "data_bytes", "event", "id", "retry")
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.data_bytes = 0
+        self.event = b""
+        self.id: bytes | None = None
+        self.retry: int | None = None
+        self.begun = False  # whether there is any field
+
+    def add(self, line: bytes, max_data_bytes: int) -> None:
+        """Add a field, or ignore a comment."""
+        name, _, value = line.partition(b":")
+        if not name:
+            return  # a comment
+        self.begun = True
+        value = value.removeprefix(b" ")
+        if not value.isascii():
+            value = value.decode("utf-8", "replace").encode()
+        if name == b"data":
+            self.data.append(value)
+            self.data_bytes += len(value) + 1
+            if (size := self.data_bytes - 1) > max_data_bytes:
+                raise LimitError(
+                    f"event has {size} bytes of data or more, expected no more than {max_data_bytes} (max_item_bytes)"
+                )
+        elif name == b"event":
+            self.event = value
+        elif name == b"id" and b"\0" not in value:
+            self.id = value
+        elif name == b"retry" and value.isdigit():
+            self.retry = int(value[:18])
+
+
 class SseDecoder(StreamDecoder):
     """An event stream in pieces -> the JSON values in its data, or whole events with ``type=ServerSentEvent``.
 
     Args:
-        emit_empty: also give events without a data line, which the standard drops and some language-model services
+        emit_empty: also return events without a data line, which the standard drops and some language-model services
             send; only for ``type=ServerSentEvent``.
 
     Attributes:
-        first_event_id: the first that came, with which a server that begins again would begin.
-        last_event_id: what a client that reconnects sends as ``Last-Event-ID``.
-        is_behind_id: whether it is the last event's own: else those behind it would come again.
-        retry: milliseconds to wait before it reconnects, once the stream said so.
+        first_event_id: the first event ID, which a server that starts the stream from its beginning sends again.
+        last_event_id: the ID that a client sends as ``Last-Event-ID`` when it reconnects.
+        is_behind_id: whether that is the ID of the last event. If not, the events after it would be sent again.
+        retry: milliseconds to wait before reconnecting, if the stream has set it.
     """
 
     name = "sse"
@@ -153,13 +188,12 @@ class SseDecoder(StreamDecoder):
         self.retry: int | None = None
         self._whole = type is ServerSentEvent
         if self._whole and self._parts:
-            msg = "a path selects inside JSON data: it does not go with type=ServerSentEvent"
-            raise TypeError(msg)
+            raise TypeError("a path selects inside JSON data: it does not go with type=ServerSentEvent")
         self._records = JsonRecords(self._parts, Any if self._whole else type, limits)
         self._emit_empty = emit_empty
         self._lines = LineSplitter(limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
-        self._reset()
+        self._event = _OpenEvent()
 
     @property
     def records_seen(self) -> int:
@@ -168,19 +202,11 @@ class SseDecoder(StreamDecoder):
 
     @property
     def whole_records(self) -> int:
-        """See `Decoder.whole_records`: a record is decoded when it is whole."""
+        """See `Decoder.whole_records`: a record is decoded when it is complete."""
         return self._records.seen
 
-    def _reset(self) -> None:
-        self._data: list[bytes] = []
-        self._data_bytes = 0
-        self._event = b""
-        self._id: bytes | None = None
-        self._block_retry: int | None = None
-        self._open = False  # a field of an event that is not complete was seen
-
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once; an LF right behind it is part of that end.
+        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once; an LF right after it is part of that end.
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -193,12 +219,12 @@ class SseDecoder(StreamDecoder):
         self._lines.check()
 
     def _take_run(self, run: bytes, out: list[Any]) -> None:
-        """Take whole lines."""
+        """Take complete lines."""
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
-            # The block that is open, the first, for its id, and the one that stays open, line by line; those between
-            # in one call.
-            by_line = self._open or not self.first_event_id
+            # Line by line: the open event, the first one (for its id), and the one that stays open. The events between
+            # them are decoded in one call.
+            by_line = self._event.begun or not self.first_event_id
             start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
             if not self._take_blocks(run, start, last + 2, out):
@@ -207,7 +233,7 @@ class SseDecoder(StreamDecoder):
         self._take_lines(run, out)
 
     def _take_blocks(self, run: bytes, start: int, stop: int, out: list[Any]) -> bool:
-        """Decode whole blocks in one call; False, and nothing done, if they have to be taken line by line."""
+        """Decode complete events in one call; return False, without a change, if they must be taken line by line."""
         taken = event_texts(run, start, stop, self._limits.max_item_bytes)
         if taken is None or whole_bytes(run) < len(run):
             return False
@@ -228,62 +254,41 @@ class SseDecoder(StreamDecoder):
     def _take_lines(self, run: bytes, out: list[Any]) -> None:
         texts: list[bytes] = []
         try:
-            for line in run.splitlines():  # with LF only: bytes know of CR and LF alone, and CR is gone
+            for line in run.splitlines():  # at LF only: bytes split at CR and LF, and CR is gone
                 if line:
-                    self._field(line)
+                    self._add(line)
                 elif self._whole:
                     self._dispatch_whole(out)
-                elif self._data:
-                    texts.append(b"\n".join(self._data))
-                    self._commit()
-                else:
-                    self._commit()
+                elif data := self._commit().data:
+                    texts.append(b"\n".join(data))
         finally:
             self._take(texts, out)
 
-    def _field(self, line: bytes) -> None:
-        name, _, value = line.partition(b":")
-        if not name:
-            return  # a comment
-        self._open = True
-        value = value.removeprefix(b" ")
-        if not value.isascii():
-            value = value.decode("utf-8", "replace").encode()
-        if name == b"data":
-            self._data.append(value)
-            self._data_bytes += len(value) + 1
-            if self._data_bytes > self._limits.max_item_bytes + 1:
-                most = self._limits.max_item_bytes
-                size = self._data_bytes - 1
-                msg = f"event has {size} bytes of data or more, expected no more than {most} (max_item_bytes)"
-                raise LimitError(msg)
-        elif name == b"event":
-            self._event = value
-        elif name == b"id" and b"\0" not in value:
-            self._id = value
-        elif name == b"retry" and value.isdigit():
-            self.retry = self._block_retry = int(value[:18])  # at once: §9.2.6 does not wait for the event's end
+    def _add(self, line: bytes) -> None:
+        self._event.add(line, self._limits.max_item_bytes)
+        if self._event.retry is not None:
+            self.retry = self._event.retry  # at once: §9.2.6 does not wait for the end of the event
 
-    def _commit(self) -> None:
-        """Take over what the block says of the stream, and forget the block."""
-        if self._data:
-            self.is_behind_id = self._id is not None
-        if self._id is not None:
-            self.last_event_id = self._id.decode()
+    def _commit(self) -> _OpenEvent:
+        """End the open event: take over its id, and return it."""
+        event, self._event = self._event, _OpenEvent()
+        if event.data:
+            self.is_behind_id = event.id is not None
+        if event.id is not None:
+            self.last_event_id = event.id.decode()
             self.first_event_id = self.first_event_id or self.last_event_id
-        self._reset()
+        return event
 
     def _dispatch_whole(self, out: list[Any]) -> None:
-        data, event, retry, wanted = self._data, self._event, self._block_retry, self._open and self._emit_empty
-        self._commit()
-        if data or wanted:
+        event = self._commit()
+        if event.data or (event.begun and self._emit_empty):
             self._records.seen += 1
             out.append(
                 ServerSentEvent(
-                    data=b"\n".join(data).decode(),
-                    event=event.decode() or "message",
+                    data=b"\n".join(event.data).decode(),
+                    event=event.event.decode() or "message",
                     id=self.last_event_id,
-                    retry=retry,
+                    retry=event.retry,
                 )
             )
 
@@ -307,9 +312,8 @@ class SseDecoder(StreamDecoder):
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - no event is complete without its blank line
         # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
-        if self._open or self._lines.rest():
-            msg = "the stream stops inside an event, which is dropped: a blank line ends an event"
-            raise TruncatedError(msg)
+        if self._event.begun or self._lines.rest():
+            raise TruncatedError("the stream stops inside an event, which is dropped: a blank line ends an event")
 
 
 SSE = Format(

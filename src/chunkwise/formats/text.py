@@ -1,13 +1,14 @@
 r"""Plain text (UTF-8) <-> items: lines on reading; on writing, strings as they are, other items as a line of JSON.
 
-Must not know how items arrive or leave. Lines end with ``\n`` or ``\r\n``; U+2028 and its kin are data. The format
-cannot prove its end: a stream cut between two lines looks whole.
+Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The format cannot prove its end: a stream
+that was cut between two lines looks complete.
 """
 
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,12 +20,9 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.paths import PathLike, parse_path
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 class TextEncoder(RecordEncoder):
-    """Strings -> their UTF-8, nothing added; other items -> a line of JSON each: our choice, so any source is text."""
+    """Strings -> their UTF-8, with nothing added; other items -> one line of JSON each, so that any source is text."""
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         try:
@@ -43,7 +41,7 @@ class TextEncoder(RecordEncoder):
 
 
 class TextDecoder(StreamDecoder):
-    """UTF-8 in pieces -> its lines, without their line ends."""
+    """UTF-8 in pieces -> its lines without their line ends."""
 
     name = "text"
 
@@ -52,11 +50,9 @@ class TextDecoder(StreamDecoder):
     ) -> None:
         super().__init__(parse_path(path), required=required, limits=limits)
         if self._parts:
-            msg = f"text has no paths, got {path!r}"
-            raise TypeError(msg)
+            raise TypeError(f"text has no paths, got {path!r}")
         self._type = type
-        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
-        self._lines = LineSplitter(min(limits.max_item_bytes, limits.max_line_bytes), name)
+        self._lines = LineSplitter.of_items(limits)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
@@ -87,7 +83,7 @@ class TextDecoder(StreamDecoder):
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 in pieces -> text in pieces, each as soon as it came; a character that was split comes whole."""
+    """UTF-8 in pieces -> text in pieces, each at once; a character that was split is joined first."""
 
     name = "text"
 
@@ -100,7 +96,7 @@ class TextPieces(StreamDecoder):
             out.append(text)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Nothing is held but part of a character, which the frame refuses."""
+        """Return nothing: only part of a character can be left, which `StreamDecoder` refuses."""
 
 
 TEXT = Format(

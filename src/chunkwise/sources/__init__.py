@@ -1,1 +1,1 @@
-"""Room 2: where items start."""
+"""Data -> items: iterables, lists, files and databases as sources for `respond`, `body` and the rest of the library."""

@@ -1,6 +1,6 @@
-"""An async iterable -> its iterator, closed when it is left, if it can be.
+"""An async iterable -> its iterator, which is closed afterwards if it can be.
 
-Must not know what it gives. `contextlib.aclosing` insists on an ``aclose``, which only generators have to have.
+`contextlib.aclosing` requires an ``aclose`` method, which only generators are sure to have.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from typing import Any
 
 
 class closing:  # noqa: N801 - as contextlib's
-    """Gives the iterator of an iterable, and closes it however the body ends.
-
-    Args:
-        iterable: the iterable.
-    """
+    """Return the iterator of an iterable, and close it at the end of the ``async with`` block."""
 
     def __init__(self, iterable: AsyncIterable[Any]) -> None:
         self._iterator = aiter(iterable)

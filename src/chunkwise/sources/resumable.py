@@ -1,7 +1,4 @@
-"""A function that starts a source anywhere -> a source whose stream can go on where it was cut.
-
-Must not know formats or transports.
-"""
+"""A function that starts a source at any item -> a source whose stream can be resumed after a disconnect."""
 
 from __future__ import annotations
 
@@ -20,22 +17,22 @@ _END: Any = object()
 
 
 class WrongKey(ValueError):  # noqa: N818 - it says what is wrong
-    """A client has sent a key that none of the items can have: raised by a factory, its text is told to the client."""
+    """Raised by a factory for a key that no item can have; its text is sent to the client."""
 
 
-_ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, without what is no ASCII
+_ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, ASCII only
 
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """A source that can start at any of its items: see `resumable`, which makes it.
+    """A source that can start at any of its items. `resumable` makes it.
 
     Attributes:
-        factory: gives the source from an item on.
-        etag: names the version of the items, or None.
-        total: how many items there are in all, or None; None where there is a key.
-        key: the members of an item that tell its place; empty where its index does.
-        lines: whether each item is one whole line, with its end. Else nobody can count the items in plain text.
+        factory: returns the source from an item on.
+        etag: the version of the items, or None.
+        total: the number of all items, or None if it is unknown or there is a key.
+        key: the members of an item that give its position; empty if the index does.
+        lines: whether each item is one whole line with its line end, so that plain text can be resumed by item.
     """
 
     factory: Callable[[Any], Any]
@@ -48,7 +45,7 @@ class Resumable:
         """Return the source from an item on.
 
         Args:
-            index: which item, counted from 0; counts only if there is no key.
+            index: the item, counted from 0; only used without a key.
             after: the key of the item before it; None for the beginning.
         """
         if not self.key:
@@ -59,53 +56,48 @@ class Resumable:
 def resumable(
     factory: Callable[[Any], Any], *, etag: str | None = None, total: int | None = None, key: Sequence[str] = ()
 ) -> Resumable:
-    """Return a source whose stream goes on where it was cut: `respond` takes it as any other.
+    """Return a source whose stream can be resumed after a disconnect; use it in `respond` like any other source.
 
-    A client asks for ``Range: items=500-`` and gets the rest; `open_stream` does so by itself. Nothing is kept in the
-    server for it: any process that has the same data can go on with the stream of another.
+    A client asks for ``Range: items=500-`` and gets the rest; `open_stream` does so by itself. The server keeps no
+    state for it: any process with the same data can resume the stream of another.
 
     Args:
-        factory: called with the index of an item, from 0, it returns the source (see `respond`) of that item and all
-            behind it: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the item behind which
-            to go on, a tuple of values, or with None for the beginning. A client sends those values, as JSON has them,
-            or as text if it reads CSV: convert them, ``int(last[0])``, before you compare. What it raises is a failure
-            of the server, as of any source; but a ValueError or TypeError for a client's key, before the first item,
-            says that this is none: 400, without its text, unless it is a `WrongKey`.
-        etag: names the version of the items. A client that goes on says which it has, and is told if it is another, so
-            that no stream is a mixture. Without one, nobody can tell.
-        total: how many items there are in all, if that is known. A stream that has less or more is a failure. Not
-            with a ``key``, which is for items that come and go.
-        key: the members of an item that tell its place in the order, where an index does not, because items are
-            inserted and removed meanwhile: ``("id",)``. Items are dicts then.
+        factory: called with the index of an item, from 0; returns the source (see `respond`) of that item and all
+            later ones: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the last item that
+            the client has, a tuple of values, or with None for the beginning. The values are sent by the client: as
+            JSON values, or as text if it reads CSV. Convert them, ``int(last[0])``, before you compare. An exception
+            is a failure of the server, as in any source. But a ValueError or TypeError for a client's key, before the
+            first item, says that the key is invalid: the client gets 400, with the text only if it is a `WrongKey`.
+        etag: the version of the items. A client that resumes sends the version it has, and gets an error if the items
+            have changed, so that no stream mixes two versions. Without an etag, such a change is not noticed.
+        total: the number of all items, if it is known. A stream with fewer or more items fails. It cannot be combined
+            with a ``key``.
+        key: the members of an item that give its position, ``("id",)``, for items that may be inserted or removed
+            meanwhile, so that an index would be wrong. Items must be dicts.
 
     Raises:
-        TypeError: the factory is none, the key is a string, the etag none, or the total no number.
-        ValueError: the etag holds what an ETag cannot, or the total is negative or stands beside a key.
+        TypeError: the factory is not callable, the key is a string, the etag is not a string, or the total not an int.
+        ValueError: the etag has characters that an ETag cannot have, the total is negative, or both a total and a key
+            are given.
     """
     if not callable(factory):
-        msg = f"factory: got {factory!r}, expected a function that takes the index of the first item"
-        raise TypeError(msg)
+        raise TypeError(f"factory: got {factory!r}, expected a function that takes the index of the first item")
     for name, value, kind in (("etag", etag, str), ("total", total, int)):
         if not isinstance(value, kind | None):
-            msg = f"{name}: got {value!r}, expected {kind.__name__} or None"
-            raise TypeError(msg)
+            raise TypeError(f"{name}: got {value!r}, expected {kind.__name__} or None")
     if isinstance(key, str):
-        msg = f"key: got {key!r}, expected a list of names such as [{key!r}]"
-        raise TypeError(msg)
+        raise TypeError(f"key: got {key!r}, expected a list of names such as [{key!r}]")
     if etag is not None and not _ETAG.fullmatch(etag):
-        msg = f"etag: got {etag!r}, expected printable ASCII without quotes and blanks"
-        raise ValueError(msg)
+        raise ValueError(f"etag: got {etag!r}, expected printable ASCII without quotes and blanks")
     if total is not None and total < 0:
-        msg = f"total: got {total}, expected a number of items from 0 on"
-        raise ValueError(msg)
+        raise ValueError(f"total: got {total}, expected a number of items >= 0")
     if total is not None and key:
-        msg = f"total: got {total} beside the key {list(key)!r}, expected none: how many stand behind a key may change"
-        raise ValueError(msg)
+        raise ValueError(f"total: got {total} beside the key {list(key)!r}, expected none: the number may change")
     return Resumable(factory, etag, total, tuple(key))
 
 
 def first_items(source: Any, count: int) -> Any:
-    """Return the first so many items of a source as a source."""
+    """Return the first ``count`` items of a source as a source."""
     if isinstance(source, Batches):
         return Batches(_first_of_lists(source, count))
     return _first(source, count) if hasattr(source, "__aiter__") else _first_of_sync(source, count)

@@ -1,7 +1,7 @@
-"""A sync iterable -> batches of items, pulled in a thread of its own.
+"""A sync iterable -> batches of its items, pulled in a thread of its own.
 
-Must not know formats or transports. One thread for each source, not a shared pool: a source that blocks holds up nobody
-else's, and what must stay in one thread (a SQLite connection) does.
+Each source has its own thread, not one of a shared pool: a source that blocks does not hold up others, and a SQLite
+connection, for example, stays in one thread.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 class _Thread:
     """A thread that runs calls one after the other.
 
-    An executor's thread would do, but for this: the interpreter waits for it at its exit, and a source that blocks for
-    ever would keep the process.
+    Not an executor's thread: the interpreter waits for those at its exit, so a source that blocks for ever would keep
+    the process alive.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,6 @@ class _Thread:
         return asyncio.wrap_future(future)
 
     def end(self) -> None:
-        """End once the calls are done."""
         self._calls.put(None)
 
     def _run(self) -> None:
@@ -91,20 +90,20 @@ class _Puller:
 
 
 async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncGenerator[list[Any], None]:
-    """Yield what the iterable gives, as soon as it gives it, and never pull far ahead.
+    """Yield items as soon as the iterable has them, and never pull far ahead.
 
     Args:
         iterable: any sync iterable; ``iter``, ``next`` and ``close`` run in its thread.
-        hop_items: how many items may be pulled before the loop has taken the last of them: asked once a hop.
+        hop_items: called before each hop to the thread; returns how many items the hop may pull.
 
     Raises:
-        Exception: what the iterable raised, once the items before were yielded.
+        Exception: what the iterable raised, after the items before it.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()
 
     def wake_up() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(wake.set)
 
     puller = _Puller(iterable, wake_up)
@@ -118,7 +117,7 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
             while not hop.done() or puller.ready:
                 await wake.wait()
                 wake.clear()
-                if batch := _take(puller.ready):
+                if batch := [puller.ready.popleft() for _ in range(len(puller.ready))]:
                     yield batch
             done, hop = hop, None
             ended = done.result()
@@ -129,17 +128,10 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
         for future in (hop, closing):
             if future is not None:
                 future.add_done_callback(_log_failure)
-        # A thread that blocks in next() cannot be interrupted: it closes its iterator when it comes back.
+        # A thread that blocks in next() cannot be interrupted: it closes its iterator afterwards.
         await asyncio.wait({closing}, timeout=1)
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.error("closing a source failed", exc_info=error)
-
-
-def _take(ready: deque[Any]) -> list[Any]:
-    batch = []
-    while ready:
-        batch.append(ready.popleft())
-    return batch

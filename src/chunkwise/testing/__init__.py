@@ -1,7 +1,6 @@
-"""Room 4: what tests of streams need, in chunkwise and in its users' projects.
+"""Tools for your tests of streams: a proxy that breaks responses, and test cases for your formats and servers.
 
-A proxy that breaks answers on purpose, and the promises of formats and of servers as cases. Only the plugin for pytest,
-`chunkwise.testing.fixtures`, needs pytest.
+Only the plugin for pytest, `chunkwise.testing.fixtures`, needs pytest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a conformance case is: a promise with a name, which says in words how it was broken.
-
-Must not know what is promised.
-"""
+"""A name and a check -> a conformance case, whose error says in words which promise is broken and how."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ConformanceCase:
-    """One promise, to be parametrized over: pytest takes its name for the id.
+    """One promise. As a parameter of a test, pytest takes its name for the id.
 
     Attributes:
-        name: of the promise, in words joined by hyphens.
+        name: the promise, in words joined by hyphens.
         check: raises `AssertionError` if the promise is broken.
     """
 
@@ -30,7 +27,7 @@ class ConformanceCase:
         """Check the promise.
 
         Raises:
-            AssertionError: it is broken; the text says how, and a note has the name.
+            AssertionError: the promise is broken; the text says how, and a note has the name.
         """
         try:
             checking = self.check()
@@ -42,13 +39,13 @@ class ConformanceCase:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Return a value as it stands in an error's text: its start and its end, if it is long."""
+    """Return a value as text for a message: only its start and its end, if it is long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two values are the same, also in their types: 1 == 1.0 == True is not enough."""
+    """Return whether two values are equal and have the same types: 1 == 1.0 == True is not enough."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

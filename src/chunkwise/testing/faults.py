@@ -1,6 +1,6 @@
-"""What can be done to an answer on its way: faults as data, and where in the answer they strike.
+"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data, and the bytes of a response that pass before it.
 
-Must not know sockets: `proxy` does what is said here.
+Nothing here uses sockets: `proxy` applies the faults.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ MAX_HEAD_BYTES = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What happens to a connection; ``Fault()`` passes everything on as it is.
+    """A fault of a connection; ``Fault()`` passes everything on unchanged.
 
-    Two faults that say different things are joined by ``|``: ``http10() | cut_at(100)``.
+    Join two faults of different kinds with ``|``: ``http10() | cut_at(100)``.
 
     Attributes:
-        end: how the answer ends too early, or None.
-        at: after how many bytes it does.
-        of: where these are counted from: the first byte of the status line, or of the body.
-        piece_bytes: how many bytes are passed on at once, or None for all that came.
-        every_seconds: the pause between such pieces.
+        end: how the response ends too early, or None.
+        at: after how many bytes it ends.
+        of: where these are counted from: the first byte of the status line (``"answer"``) or of the body.
+        piece_bytes: the size of the pieces that are passed on; None for all bytes at once.
+        every_seconds: the pause between two pieces.
         as_http10: whether the request is sent on as HTTP/1.0.
 
     Raises:
-        ValueError: a number is negative, or a piece has no bytes; or two faults of one kind are joined.
+        ValueError: a number is negative, a piece has no bytes, or two faults of the same kind are joined.
     """
 
     end: End | None = None
@@ -41,24 +41,20 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.at < 0 or self.every_seconds < 0:
-            msg = f"bytes and seconds are at least 0, got {self}"
-            raise ValueError(msg)
+            raise ValueError(f"bytes and seconds are at least 0, got {self}")
         if self.piece_bytes is not None and self.piece_bytes < 1:
-            msg = f"piece_bytes must be at least 1, got {self.piece_bytes}"
-            raise ValueError(msg)
+            raise ValueError(f"piece_bytes must be at least 1, got {self.piece_bytes}")
 
     def __or__(self, other: Fault) -> Fault:
-        twice = (self.end and other.end) or (self.piece_bytes and other.piece_bytes)
-        if twice:
-            msg = f"two faults of one kind cannot be joined: {self} and {other}"
-            raise ValueError(msg)
-        told = {
+        if (self.end and other.end) or (self.piece_bytes and other.piece_bytes):
+            raise ValueError(f"two faults of one kind cannot be joined: {self} and {other}")
+        changed = {
             field.name: getattr(fault, field.name)
             for fault in (self, other)
             for field in fields(fault)
             if getattr(fault, field.name) != field.default
         }
-        return Fault(**told)
+        return Fault(**changed)
 
 
 def none() -> Fault:
@@ -67,48 +63,48 @@ def none() -> Fault:
 
 
 def cut_at(count: int, *, of: Part = "answer") -> Fault:
-    """Close the connection cleanly (FIN) behind that many bytes of the answer.
+    """Close the connection cleanly (FIN) after ``count`` bytes of the response.
 
-    All `at` faults count bytes on the wire, so that sizes of chunks count, too; 0 is before the first byte, once the
-    server has begun to answer. On a connection that is used again the count goes on: it is one for the connection, and
-    ``of="body"`` counts from the body of its first answer.
+    The bytes are counted on the wire, including the sizes of chunks. 0 is before the first byte, once the server has
+    begun to respond. If a connection is used for several requests, the count continues: it belongs to the connection,
+    and ``of="body"`` counts from the body of the first response.
 
     Args:
-        count: after how many bytes.
-        of: where these are counted from: the first byte of the status line, or of the body.
+        count: the number of bytes to pass on first.
+        of: where to count from: the first byte of the status line (``"answer"``) or of the body.
     """
     return Fault(end="cut", at=count, of=of)
 
 
 def reset_at(count: int, *, of: Part = "answer") -> Fault:
-    """Reset the connection (RST) behind that many bytes of the answer, once the client's kernel has those before.
+    """Reset the connection (RST) after ``count`` bytes of the response, once the client's kernel has received them.
 
-    Under Linux that is known; elsewhere the reset waits a tenth of a second. What the client's kernel has is not yet
-    read: Linux gives it before the reset, other systems may forget it, and so do asyncio's own streams.
+    Linux reports that; on other systems the reset waits a tenth of a second. The client may not have read the bytes
+    yet: Linux delivers them before the reset, but other systems and asyncio's own streams may drop them.
 
     Args:
-        count: after how many bytes; see `cut_at`.
+        count: the number of bytes to pass on first.
         of: see `cut_at`.
     """
     return Fault(end="reset", at=count, of=of)
 
 
 def stall_at(count: int, *, of: Part = "answer") -> Fault:
-    """Pass on that many bytes of the answer and then no more; the connection stays open until the client leaves.
+    """Pass on ``count`` bytes of the response and then no more; the connection stays open until the client closes it.
 
     Args:
-        count: how many bytes; see `cut_at`.
+        count: the number of bytes to pass on first.
         of: see `cut_at`.
     """
     return Fault(end="stall", at=count, of=of)
 
 
 def dribble(piece_bytes: int, every_seconds: float) -> Fault:
-    """Pass the answer on in pieces of a few bytes, with a pause behind each.
+    """Pass the response on in small pieces, with a pause after each.
 
     Args:
-        piece_bytes: how many bytes a piece has.
-        every_seconds: how long the pauses are.
+        piece_bytes: the size of a piece.
+        every_seconds: the length of a pause.
     """
     return Fault(piece_bytes=piece_bytes, every_seconds=every_seconds)
 
@@ -116,13 +112,13 @@ def dribble(piece_bytes: int, every_seconds: float) -> Fault:
 def http10() -> Fault:
     """Send the request on as HTTP/1.0, without ``Connection`` and ``TE``: one request a connection.
 
-    A request with a chunked body, which HTTP/1.0 has not, is answered with 411.
+    A request with a chunked body, which HTTP/1.0 does not have, gets the status 411.
     """
     return Fault(as_http10=True)
 
 
 class Countdown:
-    """How many bytes of an answer may pass before its fault strikes."""
+    """Counts the bytes of a response that may pass before its fault."""
 
     def __init__(self, fault: Fault) -> None:
         self._at = fault.at if fault.end is not None and fault.of == "answer" else None
@@ -131,28 +127,27 @@ class Countdown:
         self._passed = 0
 
     def allow(self, data: bytes) -> tuple[bytes, bool]:
-        """Return the bytes that may pass, and whether the fault strikes behind them.
+        """Return the bytes that may pass, and whether the fault follows them.
 
         Raises:
-            ConnectionError: the answer's head is too long to find its body.
+            ConnectionError: the response's head is too long to find its body.
         """
         if self._at_of_body is not None:
             self._head += data
             if (start := body_start(self._head)) >= 0:
                 self._at, self._at_of_body, self._head = start + self._at_of_body, None, b""
             elif len(self._head) > MAX_HEAD_BYTES:
-                msg = f"no body within {MAX_HEAD_BYTES} bytes of the answer"
-                raise ConnectionError(msg)
+                raise ConnectionError(f"no body within {MAX_HEAD_BYTES} bytes of the response")
         allowed = data if self._at is None else data[: self._at - self._passed]
         self._passed += len(allowed)
         return allowed, self._passed == self._at
 
 
-def body_start(answer: bytes) -> int:
-    """Return where the body of an answer starts, behind all interim answers (1xx), or -1 if it has not come yet."""
+def body_start(response: bytes) -> int:
+    """Return the offset of a response's body, after all interim responses (1xx); -1 if it was not received yet."""
     start = 0
-    while (end := answer.find(b"\r\n\r\n", start)) >= 0:
-        interim = answer[start:end].split(b" ", 2)[1:2]
+    while (end := response.find(b"\r\n\r\n", start)) >= 0:
+        interim = response[start:end].split(b" ", 2)[1:2]
         start = end + 4
         if not interim or not interim[0].startswith(b"1") or interim[0] == b"101":
             return start
@@ -163,12 +158,12 @@ _DROPPED = {"connection", "keep-alive", "proxy-connection", "te"}
 
 
 def as_http10(head: bytes) -> tuple[bytes, int] | None:
-    """Return the head of a request as HTTP/1.0 and the length of its body; None if that has no length."""
-    line, *told = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    """Return the head of a request as HTTP/1.0 and the length of its body; None if the body has no known length."""
+    line, *headers = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     line = line.rpartition(" ")[0] + " HTTP/1.0"
     length = 0
     kept = []
-    for header in told:
+    for header in headers:
         name, _, value = header.partition(":")
         if name.lower() == "transfer-encoding":
             return None

@@ -1,7 +1,4 @@
-"""Fixtures for pytest: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. The only file that needs pytest-asyncio.
-
-`fault_proxy` starts proxies that break answers, and closes them when the test ends.
-"""
+"""The pytest fixture `fault_proxy`: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. Needs pytest-asyncio."""
 
 from __future__ import annotations
 
@@ -18,24 +15,24 @@ __all__ = ["StartFaultProxy", "fault_proxy"]
 
 
 class StartFaultProxy(Protocol):
-    """What the fixture `fault_proxy` gives: a call that starts a proxy."""
+    """The type of the fixture `fault_proxy`: a call that starts a proxy."""
 
     async def __call__(
         self, port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None
     ) -> FaultProxy:
-        """Return a proxy before the server at that port, until the test ends.
+        """Start a proxy in front of a server, until the test ends.
 
         Args:
-            port: of the server.
-            fault: what is done to each connection.
-            host: of the server.
-            times: to how many connections it is done; None for all. See `FaultProxy`.
+            port: the port of the server.
+            fault: the fault of each connection.
+            host: the host of the server.
+            times: how many connections get the fault; None for all. See `FaultProxy`.
         """
 
 
 @pytest_asyncio.fixture
 async def fault_proxy() -> AsyncIterator[StartFaultProxy]:
-    """Start proxies that break answers; all are closed when the test ends."""
+    """Start proxies that break responses; all are closed when the test ends."""
     async with AsyncExitStack() as stack:
 
         async def start(

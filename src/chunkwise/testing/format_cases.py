@@ -1,11 +1,9 @@
-"""What every format promises, for formats of any make.
-
-Must not know any one format: what it feeds to the decoder is what the encoder gave, whole, cut or damaged.
-"""
+"""A format and some items -> test cases for it: the decoder reads the encoder's bytes, complete, cut or damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -16,7 +14,7 @@ from chunkwise.testing.pieces import bytewise, damaged, some, splits, strange
 
 
 class _Reading(NamedTuple):
-    """What came of some bytes: the items, the error behind them, and whether `finish` raised it."""
+    """The items of some bytes, the error after them, and whether `finish` raised it."""
 
     items: list[Any]
     error: StreamError | None
@@ -30,19 +28,20 @@ def format_cases(
     decoded: Sequence[Any] | None = None,
     refused: Sequence[Any] = (object(),),
 ) -> list[ConformanceCase]:
-    """Return what a format promises, as cases for some items.
-
-    The same each time: where damage is random, its seed is not.
+    """Return one case for each promise of a format. They test the same bytes in every run.
 
     Args:
-        format: yours, or one of `FORMATS`.
-        items: what is encoded: three or more that differ, and not many, since every cut of their bytes is tried.
-        decoded: what the decoder makes of them, where that is something else.
-        refused: items that the format cannot hold; the encoder raises `EncodeError` for each. Empty if it holds all.
+        format: your format, or one of `FORMATS`.
+        items: the items to encode: three or more different ones, but not many, because every cut of their bytes is
+            tried.
+        decoded: the items that the decoder returns, if they differ.
+        refused: items that the format cannot hold, so that the encoder raises `EncodeError`; empty if it holds all.
 
     Raises:
-        ValueError: there are no items, or ``decoded`` is not as many.
+        ValueError: there are no items, or ``decoded`` has a different length.
     """
+    if not items or (decoded is not None and len(items) != len(decoded)):
+        raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded or ())}")
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
     promises: list[Callable[[], None]] = [
         checks.items_come_back,
@@ -62,15 +61,12 @@ def format_cases(
     return [ConformanceCase(f"{format.name}-{check.__name__.replace('_', '-')}", check) for check in promises]
 
 
+@dataclass(frozen=True)
 class _FormatChecks:
-    def __init__(self, format: Format, items: list[Any], decoded: list[Any], refused: list[Any]) -> None:
-        if not items or len(items) != len(decoded):
-            msg = f"expected some items and as many decoded, got {len(items)} and {len(decoded)}"
-            raise ValueError(msg)
-        self._format = format
-        self._items = items
-        self._decoded = decoded
-        self._refused = refused
+    _format: Format
+    _items: list[Any]
+    _decoded: list[Any]
+    _refused: list[Any]
 
     def items_come_back(self) -> None:
         """A stream gives its items, and counts them and its bytes."""
@@ -81,7 +77,7 @@ class _FormatChecks:
             items += decoder.finish(framed=framed)
             self._same(items, self._decoded, f"the stream {shown(stream)} with framed={framed}")
             _counted(decoder, items, len(stream))
-            assert decoder.finish(framed=framed) == [], "finish() gave items once more when it was called again"
+            assert decoder.finish(framed=framed) == [], "finish() returned items once more when it was called again"
 
     def an_empty_stream_comes_back(self) -> None:
         """A stream of no items ends without an error."""
@@ -91,14 +87,14 @@ class _FormatChecks:
         self._same(got.items, [], f"a stream of no items ({stream!r})")
 
     def batch_boundaries_do_not_show(self) -> None:
-        """The bytes are the same, however the items are batched."""
+        """The bytes are the same for any sizes of batches."""
         whole = self._written(self._items)
         for size in range(1, len(self._items)):
             batched = self._written(self._items, size)
             assert batched == whole, f"in batches of {size} the bytes are {shown(batched)}, in one {shown(whole)}"
 
     def any_split_gives_the_same_items(self) -> None:
-        """Where the bytes are cut into pieces does not matter."""
+        """The items are the same for any pieces of the bytes."""
         stream = self._written(self._items)
         for pieces in splits(stream):
             got = self._read(pieces)
@@ -109,41 +105,41 @@ class _FormatChecks:
         """``feed(b"")`` changes nothing."""
         stream = self._written(self._items)
         got = self._read([b"", b"", *bytewise(stream)], asking=True)
-        assert got.error is None, f'with feed(b"") behind each byte the stream raised {got.error!r}'
-        self._same(got.items, self._decoded, 'feed(b"") behind each byte')
+        assert got.error is None, f'with feed(b"") after each byte the stream raised {got.error!r}'
+        self._same(got.items, self._decoded, 'feed(b"") after each byte')
 
     def a_cut_is_told(self) -> None:
-        """A stream that stops early raises `TruncatedError`, or stops between items that no end mark follows."""
+        """A stream that stops early raises `TruncatedError`, unless it stops between items and has no end mark."""
         stream, ends = self._written(self._items), self._ends()
         proves_end = bool(stream[ends[-1] :].strip())
         for size in some(range(len(stream))):
             got = self._read([stream[:size]])
-            where = f"cut behind {size} of {len(stream)} bytes ({shown(stream[:size])})"
+            where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
             self._same(got.items, self._decoded[: len(got.items)], where)
             if got.error is None:
                 if proves_end:
-                    whole = not stream[size:].strip()  # white space behind the end is not missed
+                    whole = not stream[size:].strip()  # white space after the end may be missing
                 else:
                     whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
                 assert whole, f"{where} the stream ended without an error, as if it were whole"
             else:
-                told = isinstance(got.error, TruncatedError)
-                assert told, f"{where} the stream raised {got.error!r}, expected TruncatedError"
+                is_truncated = isinstance(got.error, TruncatedError)
+                assert is_truncated, f"{where} the stream raised {got.error!r}, expected TruncatedError"
 
     def items_before_a_cut_are_given(self) -> None:
-        """Of a stream that stops early, every item that came whole is given, and counted by the error."""
+        """The items before a cut are returned, and counted by the error."""
         stream, ends = self._written(self._items), self._ends()
         for size in some(range(1, len(stream))):
             got = self._read([stream[:size]])
-            least = sum(end < size for end in ends[1:])  # by the byte behind it at the latest: digits may go on
-            where = f"cut behind {size} of {len(stream)} bytes ({shown(stream[:size])})"
-            assert len(got.items) >= least, f"{where} {len(got.items)} items were given, but {least} came whole"
+            least = sum(end < size for end in ends[1:])  # at the latest by the next byte: digits may go on
+            where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
+            assert len(got.items) >= least, f"{where} {len(got.items)} items were returned, but {least} are complete"
             if isinstance(got.error, TruncatedError):
                 seen = got.error.items_seen
-                assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were given"
+                assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were returned"
 
     def items_before_a_defect_are_given(self) -> None:
-        """A defect is raised behind the items before it, by the next call at the latest."""
+        """A defect is raised after the items before it, by the next call at the latest."""
         for stream in damaged(self._written(self._items)):
             slowly, at_once = self._read(bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"
@@ -154,18 +150,18 @@ class _FormatChecks:
             self._same(at_once.items, slowly.items, f"{where}, compared with byte by byte,")
             alike = bool(at_once.error) == bool(slowly.error) and at_once.at_end == slowly.at_end
             assert alike, (
-                f"{where} in one piece raised {_told(at_once)}, but byte by byte {_told(slowly)}: "
-                f"a defect behind items is raised by the next call, also of feed(b'')"
+                f"{where} in one piece raised {_raised(at_once)}, but byte by byte {_raised(slowly)}: "
+                f"a defect after items is raised by the next call, also of feed(b'')"
             )
 
     def any_bytes_raise_only_stream_errors(self) -> None:
-        """Bytes that are not the format raise a `StreamError`, and nothing else."""
+        """Bytes that are not in the format raise a `StreamError`, and no other exception."""
         for stream in (*strange(), *damaged(self._written(self._items))):
             for framed in (False, True):
                 self._read([stream], framed=framed)
 
     def keepalive_between_items_is_ignored(self) -> None:
-        """What keeps a silent stream alive is no item."""
+        """The bytes that keep a silent stream alive are not an item."""
         keepalive = self._format.keepalive or b""
         encoder = self._format.encoder()
         parts = [encoder.start(), *(encoder.encode([item]) for item in self._items), encoder.finish()]
@@ -177,7 +173,7 @@ class _FormatChecks:
             self._same(got.items, self._decoded, where)
 
     def a_refused_item_leaves_the_encoder_unchanged(self) -> None:
-        """An encoder that raised goes on as if nothing had been, and its error names the item."""
+        """After an error, an encoder continues as if nothing had happened; the error names the item."""
         for count in range(len(self._items)):
             encoder = self._format.encoder()
             first, rest = self._items[:count], self._items[count:]
@@ -190,7 +186,7 @@ class _FormatChecks:
             parts += [encoder.encode(rest), encoder.finish()]
             got, expected = b"".join(parts), self._written(self._items)
             assert got == expected, (
-                f"behind an EncodeError with {count} items before it, the encoder wrote {shown(got)}, "
+                f"after an EncodeError with {count} items before it, the encoder wrote {shown(got)}, "
                 f"expected {shown(expected)}"
             )
 
@@ -201,13 +197,13 @@ class _FormatChecks:
         return b"".join([*batches, encoder.finish()])
 
     def _ends(self) -> list[int]:
-        """Return where each item ends in the stream; the first is where no item has begun."""
+        """Return the offset at which each item ends; the first offset is the start of the first item."""
         encoder = self._format.encoder()
         return list(accumulate([len(encoder.start()), *(len(encoder.encode([item])) for item in self._items)]))
 
     def _goes_on(self, stream: bytes, items: list[Any]) -> bool:
-        """Say whether one more item, behind what may be a cut stream, is read as that item."""
-        # What was cut inside an item cannot be: its rest and the next item would become one, or a defect.
+        """Return whether one more item, after a stream that may be cut, is read as that item."""
+        # After a cut inside an item it is not: the rest of that item and the next one become one item, or a defect.
         encoder = self._format.encoder()
         encoder.start()
         encoder.encode(self._items)
@@ -215,7 +211,7 @@ class _FormatChecks:
         return got.error is None and same(got.items, [*items, self._decoded[0]])
 
     def _read(self, pieces: Iterable[bytes], *, framed: bool = False, asking: bool = False) -> _Reading:
-        """Read up to the first error; if asking, ask for one behind each piece."""
+        """Read up to the first error; if asking, call ``feed(b"")`` after each piece."""
         decoder = self._format.decoder()
         items: list[Any] = []
         at_end = False
@@ -226,7 +222,7 @@ class _FormatChecks:
                     items += decoder.feed(b"")
             at_end = True
             items += decoder.finish(framed=framed)
-            items += decoder.finish(framed=framed)  # raises for a defect behind items that only the end completes
+            items += decoder.finish(framed=framed)  # raises for a defect after items that only the end completes
         except StreamError as error:
             return _Reading(items, error, at_end)
         except Exception as error:
@@ -238,7 +234,7 @@ class _FormatChecks:
         assert same(got, expected), f"{where} gave {shown(got)}, expected {shown(expected)}"
 
 
-def _told(reading: _Reading) -> str:
+def _raised(reading: _Reading) -> str:
     when = "at the end" if reading.at_end else "at once"
     return f"{reading.error!r} {when}" if reading.error else "nothing"
 
@@ -252,11 +248,12 @@ def _refuses(encode: Callable[[Sequence[Any]], bytes], batch: list[Any], index: 
     try:
         data = encode(batch)
     except EncodeError as error:
-        told = error
+        refusal = error
     except Exception as error:
         msg = f"{error!r} was raised for an item that cannot be encoded, expected EncodeError"
         raise AssertionError(msg) from error
     else:
         msg = f"{batch[-1]!r} was encoded ({shown(data)}), expected EncodeError: is it rightly among `refused`?"
         raise AssertionError(msg)
-    assert told.item_index == index, f"EncodeError has item_index {told.item_index}, expected {index}: {told}"
+    found = refusal.item_index
+    assert found == index, f"EncodeError has item_index {found}, expected {index}: {refusal}"

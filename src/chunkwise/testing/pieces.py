@@ -1,7 +1,4 @@
-"""The bytes of a stream in pieces, and damaged: the same each time, since where it is random the seed is not.
-
-Must not know formats.
-"""
+"""The bytes of a stream -> the same bytes in pieces, or damaged. Random choices are the same in every run."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 _MOST_CUTS = 1000
-_BYTES_OF_DAMAGE = 100_000  # of all damaged streams together: they are fed byte by byte
+_BYTES_OF_DAMAGE = 100_000  # of all damaged streams together, because they are fed byte by byte
 _ODD = [
     b"\n", b"\r\n", b"\n\n", b" ", b"\x00", b"\x1e", b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"\xff", b"\xc3",
     b"\xef\xbb\xbf", b"0", b"-",
@@ -23,7 +20,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def splits(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the data whole, byte by byte, in every two pieces, and in random ones."""
+    """Yield the data in one piece, byte by byte, cut in two at every place, and in random pieces."""
     yield [data]
     yield bytewise(data)
     for cut in some(range(1, len(data))):
@@ -35,14 +32,14 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def some(places: range) -> Sequence[int]:
-    """Return all places, or that many of them that time allows."""
+    """Return all places, or a sample if there are too many to test."""
     if len(places) <= _MOST_CUTS:
         return places
     return sorted(random.Random(4).sample(places, _MOST_CUTS))  # noqa: S311
 
 
 def damaged(stream: bytes) -> Iterator[bytes]:
-    """Yield a stream with something put in, taken out or replaced, once or twice."""
+    """Yield a stream with bytes inserted, removed or replaced, once or twice."""
     dice = random.Random(2)  # noqa: S311
     for _ in range(min(400, 10 + _BYTES_OF_DAMAGE // (len(stream) + 1))):
         data = stream
@@ -54,7 +51,7 @@ def damaged(stream: bytes) -> Iterator[bytes]:
 
 
 def strange() -> Iterator[bytes]:
-    """Yield bytes that are no stream of any format, as a rule."""
+    """Yield random bytes, which usually are not a stream of any format."""
     dice = random.Random(1)  # noqa: S311
     for _ in range(300):
         yield dice.randbytes(dice.randint(1, 40))

@@ -1,7 +1,6 @@
-"""A proxy that breaks answers on purpose, over real sockets on the loopback.
+"""A server's address and a fault -> a proxy on the loopback that breaks the server's responses.
 
-Must not know HTTP beyond what `faults` says of it: it passes bytes on. Plain sockets, not asyncio's streams: those
-forget what they hold when a connection is reset, and hide what the kernel holds.
+It uses plain sockets, because asyncio's streams drop their buffers when a connection is reset.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_h
 from chunkwise.testing.sockets import BUFFER_BYTES, connect
 from chunkwise.transports.tcp import reset_when_closed, unsent_bytes
 
-_LINGER_SECONDS = 5.0  # for a client to take what was sent, and to close its side
+_LINGER_SECONDS = 5.0  # for a client to read all bytes and close its side
 
 _REFUSAL = (
     b"HTTP/1.0 411 Length Required\r\nContent-Type: text/plain\r\n\r\n"
@@ -26,26 +25,26 @@ _REFUSAL = (
 
 
 class FaultProxy:
-    """A TCP proxy that does a fault to the answers of a server; an async context manager.
+    """A TCP proxy that applies a fault to the responses of a server; an async context manager.
 
     ::
 
         async with FaultProxy("127.0.0.1", server.port, cut_at(100)) as proxy:
             await session.get(proxy.url("/numbers"))
 
-    If the server cannot be reached, the client's connection is closed. Bytes are passed on as they come, also an end or
-    a reset. Connections that are open when the proxy is left are reset.
+    If the server cannot be reached, the client's connection is closed. Bytes are passed on at once, and so is an end or
+    a reset. Connections that are open at the end of the ``async with`` block are reset.
 
     Args:
-        host: of the server.
-        port: of the server.
-        fault: what is done to each connection; or a list of what is done to the first, the second, ... of them.
-        times: to how many connections it is done, from the first on; those behind are passed on as they are, as are
-            those behind the end of a list. None for all.
+        host: the host of the server.
+        port: the port of the server.
+        fault: the fault of each connection, or a list with the fault of the first connection, the second, and so on.
+            Connections after the end of the list have no fault.
+        times: how many connections get the fault, from the first on; None for all.
 
     Attributes:
-        port: of the proxy, once it is entered.
-        connections: how many came so far.
+        port: the port of the proxy, inside the ``async with`` block.
+        connections: the number of connections so far.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class FaultProxy:
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times
-        self._listener: socket.socket  # from when it is entered
+        self._listener: socket.socket  # inside the ``async with`` block
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
@@ -71,7 +70,7 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0)
         self.port = self._listener.getsockname()[1]
-        # Not `sock_accept`: a task that is cancelled at the wrong moment would lose the connection that it got.
+        # Not `sock_accept`: a task that is cancelled at the wrong moment would lose its connection.
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         return self
 
@@ -86,7 +85,7 @@ class FaultProxy:
             await asyncio.wait(self._talks)
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(BlockingIOError, ConnectionAbortedError):  # it has left already
+        with suppress(BlockingIOError, ConnectionAbortedError):  # the client has left already
             self._begin(listener.accept()[0])
 
     def _begin(self, client: socket.socket) -> None:
@@ -95,7 +94,7 @@ class FaultProxy:
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
-            client.close()  # here, since a task that is cancelled at once never runs
+            client.close()  # not in the task, which never runs if it is cancelled at once
             self._talks.discard(talk)
 
         talk.add_done_callback(end)
@@ -110,28 +109,28 @@ class FaultProxy:
 
 
 async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -> None:
-    """Talk with one client until its connection can be closed."""
+    """Serve one client until its connection can be closed."""
     client.settimeout(0)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces arrive as pieces
     with suppress(OSError):  # the client has left
         try:
             end = await _pass_on(client, server, fault)
         except BaseException:
-            reset_when_closed(client, yes=True)  # what the proxy's own end interrupts must not look whole
+            reset_when_closed(client, yes=True)  # an interrupted response must not look complete
             raise
         if end == "reset":
             await _delivered(client)
             reset_when_closed(client, yes=True)
         else:
             client.shutdown(socket.SHUT_WR)
-            # Closing with unread bytes would reset: so they are read, until the client closes as well.
+            # Closing with unread bytes would reset the connection, so they are read until the client closes it.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_SECONDS):
                     await _discard(client)
 
 
 async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault) -> End:
-    """Pass a connection on, and do the fault to it; return how the client's side is to end."""
+    """Pass a connection on with its fault; return how to end the client's side."""
     loop = asyncio.get_running_loop()
     first, left = b"", None
     if fault.as_http10:
@@ -159,23 +158,22 @@ async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault)
 
 
 async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
-    """Return the head of a request, and what came behind it."""
+    """Return the head of a request, and the bytes received after it."""
     loop = asyncio.get_running_loop()
-    came = b""
-    while b"\r\n\r\n" not in came:
+    received = b""
+    while b"\r\n\r\n" not in received:
         data = await loop.sock_recv(client, BUFFER_BYTES)
-        if not data or len(came) > MAX_HEAD_BYTES:
-            msg = "no whole request came"
-            raise ConnectionError(msg)
-        came += data
-    head, end, rest = came.partition(b"\r\n\r\n")
+        if not data or len(received) > MAX_HEAD_BYTES:
+            raise ConnectionError("no whole request was received")
+        received += data
+    head, end, rest = received.partition(b"\r\n\r\n")
     return head + end, rest
 
 
 async def _upload(
     client: socket.socket, upstream: socket.socket, first: bytes, left: int | None, broken: asyncio.Event
 ) -> None:
-    """Pass on what the client sends: some bytes first, then as many as are left, or all; the rest is dropped."""
+    """Send ``first`` to the server, then the next ``left`` bytes of the client, or all; drop the rest."""
     loop = asyncio.get_running_loop()
     data = first
     try:
@@ -183,7 +181,7 @@ async def _upload(
             try:
                 await loop.sock_sendall(upstream, data)
             except ConnectionResetError:
-                broken.set()  # the kernel says it once: the download would see a clean end
+                broken.set()  # the kernel reports it only once: the download would see a clean end
                 return
             data = await loop.sock_recv(client, BUFFER_BYTES)
             if not data:
@@ -193,14 +191,14 @@ async def _upload(
                 left -= len(data)
         upstream.shutdown(socket.SHUT_WR)
     except BrokenPipeError:
-        return  # the server reads no more: what it answers is still passed on
+        return  # the server reads no more; its response is still passed on
     except OSError:
         with suppress(OSError):
-            upstream.shutdown(socket.SHUT_RDWR)  # the client has left: ends the download as well
+            upstream.shutdown(socket.SHUT_RDWR)  # the client has left; this also ends the download
 
 
 async def _download(client: socket.socket, upstream: socket.socket, fault: Fault, broken: asyncio.Event) -> End:
-    """Pass on what the server sends up to the fault; return how it is to end."""
+    """Pass on the server's bytes up to the fault; return how to end the client's side."""
     loop = asyncio.get_running_loop()
     countdown = Countdown(fault)
     while True:
@@ -227,11 +225,11 @@ async def _discard(client: socket.socket) -> None:
 
 
 async def _delivered(client: socket.socket) -> None:
-    """Wait until the client's kernel has all that was sent, or does not take it for long."""
+    """Wait until the client's kernel has received all bytes, for a limited time."""
     if unsent_bytes(client) is None:
         await asyncio.sleep(0.1)
         return
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            while unsent_bytes(client):  # noqa: ASYNC110 - the kernel calls nobody back
+            while unsent_bytes(client):  # noqa: ASYNC110 - the kernel does not call back
                 await asyncio.sleep(0.001)

@@ -1,7 +1,4 @@
-"""Plain sockets that an event loop can wait for.
-
-Must not know what is sent over them.
-"""
+"""A host and a port -> a connected plain socket for an event loop's ``sock_`` methods."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ BUFFER_BYTES = 65536
 
 
 async def connect(host: str, port: int) -> socket.socket:
-    """Return a connection, which the caller closes."""
+    """Return a connected socket, which the caller closes."""
     loop = asyncio.get_running_loop()
     (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sock = socket.socket(family, kind, protocol)

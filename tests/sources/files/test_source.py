@@ -409,10 +409,7 @@ async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path
     for name in NAMES:
         items, error = await items_and_error(file, name, 1)
         assert items == []
-        assert str(error) == (
-            "the file is compressed with gzip, which is not undone here: decompress it first"
-            f" (format {name}, item 0, byte 0)"
-        )
+        assert str(error) == (f"the file is compressed with gzip: decompress it first (format {name}, item 0, byte 0)")
 
 
 async def test_what_can_not_be_read_again_is_refused(tmp_path: Path) -> None:

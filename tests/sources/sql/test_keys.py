@@ -297,7 +297,7 @@ async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_row
     came, error = await came_and_error(batches_of(source.start()))
     assert len(came) == 1
     assert isinstance(error, ValueError)
-    with pytest.raises(ValueError, match=r"k: got .*, (which cannot be told from infinity|expected a date and time)"):
+    with pytest.raises(ValueError, match=r"k: got .*, (which looks the same as infinity|expected a date and time)"):
         source.start(1, [item["k"] for item in msgspec.to_builtins(came[0])])
 
 

@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py without what it needs."""
+"""sources/sql/__init__.py without what it needs."""
 
 import subprocess
 import sys

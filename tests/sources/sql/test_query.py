@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
+"""sources/sql/query.py: what a query gives, and that its connection goes back however its stream ends."""
 
 import asyncio
 from contextlib import aclosing

@@ -1,1 +1,1 @@
-"""What the formats share to read and write bytes: lines, JSON texts and values, UTF-8, records."""
+"""Bytes -> lines, JSON values, records, and characters; and back: the code that several formats share."""

@@ -1,23 +1,21 @@
-r"""Bytes in pieces -> runs of whole lines, bounded and in linear time.
+r"""Bytes in pieces -> runs of complete lines, with a limit for a line, in linear time.
 
-Must not know what stands in a line. Lines end with ``\n``; a ``\r`` before it is the line's (JSON takes it as white
-space, others strip it).
+Lines end with ``\n``. A ``\r`` before it belongs to the line (in JSON it is white space, other formats remove it).
 """
 
 from __future__ import annotations
 
+from typing import Self
+
 from chunkwise.errors import LimitError
+from chunkwise.formats.contract import Limits
 
 
 class LineSplitter:
-    """Holds what is not yet a line, and hands over the rest.
-
-    Args:
-        max_bytes: bytes of a line without its line end.
-        limit_name: what the user calls that limit.
+    """Returns complete lines, and holds the bytes of the incomplete one.
 
     Attributes:
-        offset: offset in the stream of the first byte of the run handed over last, then of the pending bytes.
+        offset: the offset in the stream of the last run that was returned, and after `rest` of the pending bytes.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
@@ -28,18 +26,19 @@ class LineSplitter:
         self._next_offset = 0
         self._too_long: LimitError | None = None
 
+    @classmethod
+    def of_items(cls, limits: Limits) -> Self:
+        """Return a splitter for lines that are items, with the smaller one of the two limits."""
+        name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
+        return cls(getattr(limits, name), name)
+
     @property
     def pending_offset(self) -> int:
-        """Offset in the stream of the line that is not complete yet."""
+        """Offset in the stream of the incomplete line."""
         return self._next_offset
 
     def feed(self, data: bytes, byte_offset: int) -> bytes:
-        r"""Return the run of whole lines that the data completes, its last ``\n`` included, or ``b""``.
-
-        Args:
-            data: the next bytes.
-            byte_offset: where they stand in the stream.
-        """
+        r"""Return the lines that the data at ``byte_offset`` completes, with the last ``\n``, or ``b""``."""
         if not self._pending:
             self._next_offset = byte_offset
         stop = data.rfind(b"\n") + 1
@@ -55,22 +54,14 @@ class LineSplitter:
         return run
 
     def check(self) -> None:
-        """Raise for a line over the limit, once the lines before it were taken.
-
-        Raises:
-            LimitError: a line, whole or not, has more than max_bytes.
-        """
+        """Raise LimitError for a line over the limit; call it after the lines before it were used."""
         if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # one more for the "\r" of a line end
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long
 
     def rest(self) -> bytes:
-        """Return what came behind the last line end.
-
-        Raises:
-            LimitError: it has more than max_bytes.
-        """
+        """Return the bytes after the last line end; raise LimitError if there are more than ``max_bytes``."""
         self.offset = self._next_offset
         text = bytes(self._pending)
         if len(text.removesuffix(b"\r")) > self._max_bytes:

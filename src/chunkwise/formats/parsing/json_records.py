@@ -1,36 +1,30 @@
-"""JSON texts, one a record -> items at a path: what ndjson, json-seq and sse have in common.
-
-Must not know how records are told apart in the bytes.
-"""
+"""Records, each one JSON text -> the items at a path: shared by ndjson, json-seq and sse."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from chunkwise.errors import DecodeError
+from chunkwise.formats.contract import Limits
 from chunkwise.formats.parsing.json_values import ValueDecoder
 from chunkwise.formats.speedups import Scanner
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from chunkwise.formats.contract import Limits
 
 _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 class JsonRecords:
-    """Decodes records, a run of them in one call where nothing is wrong with them.
+    """Decodes records: many in one call if they have no defect.
 
     Args:
         parts: the path inside each record; None or empty for the record itself.
-        type: what each item is decoded to.
-        limits: ``max_depth`` is kept here.
+        type: the type of each item.
+        limits: only ``max_depth`` is used here.
 
     Attributes:
         found: whether the path selected anything.
-        seen: records decoded, whatever the path selected inside them.
+        seen: the number of decoded records, whatever the path selected inside them.
     """
 
     def __init__(self, parts: tuple[str, ...] | None, type: Any, limits: Limits) -> None:
@@ -39,7 +33,7 @@ class JsonRecords:
         self._parts = parts or ()
         self._values = ValueDecoder(type)
         self._max_depth = limits.max_depth
-        # In a run with all but '[', '{' and line ends deleted, a line with more openers than the depth allows.
+        # For a run of which only '[', '{' and line ends are left: a line with more openers than the depth allows.
         self._deep = re.compile(rb"[\[{]{%d}" % (limits.max_depth + 1))
 
     def run(self, run: bytes, count: int | None = None) -> list[Any] | None:
@@ -47,7 +41,7 @@ class JsonRecords:
 
         Args:
             run: the records.
-            count: how many there are, where the line ends alone do not tell.
+            count: the number of records, if they may have line ends inside.
         """
         if self._parts or self._may_be_deep(run):
             return None
@@ -58,7 +52,7 @@ class JsonRecords:
         return values
 
     def each(self, texts: Sequence[bytes], offsets: Sequence[int], out: list[Any]) -> None:
-        """Decode records one by one into ``out``, up to the first that is wrong, which raises with its place.
+        """Decode records one by one into ``out``, up to the first defect, which is raised with its place.
 
         Raises:
             DecodeError: a record is not JSON, or an item not of the type.

@@ -1,7 +1,4 @@
-"""Python values <-> JSON texts, many in one call: the one place that calls the JSON engine (msgspec).
-
-Must not know where in a stream the texts stand; the formats built on JSON (json, ndjson, json-seq, sse) do.
-"""
+"""Python values <-> JSON texts, many in one call: only this file calls the JSON engine (msgspec)."""
 
 from __future__ import annotations
 
@@ -21,12 +18,8 @@ _BLANK_ARRAY = re.compile(rb"\[\s*\]")
 _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
-class LivePart(Exception):  # noqa: N818 - a signal between our rooms, not an error
-    """An item holds an iterator or an awaitable, so its text must be written in parts.
-
-    Attributes:
-        index: index of the item in the batch.
-    """
+class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
+    """An item, at ``index`` of its batch, holds an iterator or an awaitable: its text must be written in parts."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -34,23 +27,22 @@ class LivePart(Exception):  # noqa: N818 - a signal between our rooms, not an er
 
 
 def is_live(value: object) -> bool:
-    """Say whether a value that the engine cannot encode is a live part of a document."""
-    # What is merely iterable (a model, a row of a database) is not: its elements are not what its owner means.
+    """Return whether a value that the engine cannot encode is a live part of a document."""
+    # Other iterables (a model, a database row) are not: their elements are not what the user means.
     return isinstance(value, (AsyncIterable, Awaitable, Iterator, MappingView, range))
 
 
 def _refuse(value: object) -> Any:
     if is_live(value):
         raise LivePart
-    msg = f"JSON cannot hold {type(value).__name__}"
-    raise TypeError(msg)
+    raise TypeError(f"JSON cannot hold {type(value).__name__}")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_refuse)
 
 
 def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
-    """Return the JSON array of a batch; ``first_index`` is the place of its first item in the stream.
+    """Return the JSON array of a batch; ``first_index`` is the index of its first item in the stream.
 
     Raises:
         EncodeError: JSON cannot hold an item; its ``item_index`` counts from the start of the stream.
@@ -63,7 +55,7 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
 
 
 def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
-    """Return one JSON text a line; see `encode_array`. No text has line ends inside."""
+    """Return one JSON text a line, without line ends inside; see `encode_array`."""
     try:
         data = _encoder.encode_lines(batch)
     except (LivePart, TypeError, ValueError, RecursionError, OverflowError):
@@ -75,12 +67,12 @@ def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
 
 
 def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
-    """Return the text of each item, without the line ends that a `msgspec.Raw` in it may bring."""
-    # The engine itself writes none; with one inside, an item would be two records, and could say what it likes in them.
+    """Return the text of each item, without the line ends that a `msgspec.Raw` in it may have."""
+    # The engine itself writes no line ends. With one inside, an item would be two records with arbitrary content.
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
-        if not text or text.isspace():  # a blank line is no record to most who read lines: the item would be gone
+        if not text or text.isspace():  # most readers skip blank lines, so the item would be lost
             raise EncodeError("an item is a blank msgspec.Raw, which is no JSON", item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
@@ -104,27 +96,24 @@ def _encode(value: Any) -> bytes | None:
 
 
 def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> bytes:
-    """Return the data if all of the batch could be encoded exactly; else raise for the first item that cannot."""
-    # The engine writes NaN and Infinity as null, which RFC 8259 §6 has no numbers for. Looking at each value costs more
-    # than encoding it, so look only if there is a null, and then at the floats of a binary encoding.
+    """Return the data if the whole batch could be encoded exactly; else raise for the first item that cannot."""
+    # The engine writes NaN and Infinity, which JSON does not have (RFC 8259 §6), as null. Checking each value costs
+    # more than encoding it, so check only if there is a null, and then the floats of a binary encoding.
     if data is not None and not (holds_null(data) and _may_hold_non_finite(batch)):
         return data
     for index, item in enumerate(batch):
         try:
             text = _encoder.encode(item)
             if b"null" in text and _has_non_finite(msgspec.to_builtins(item)):
-                msg = "JSON has no NaN or Infinity"
-                raise ValueError(msg)
+                raise ValueError("JSON has no NaN or Infinity")
         except LivePart:
             raise LivePart(index) from None
         except RecursionError:
-            msg = "item is nested too deep, or holds itself"
-            raise EncodeError(msg, item_index=first_index + index) from None
+            raise EncodeError("item is nested too deep, or holds itself", item_index=first_index + index) from None
         except (TypeError, ValueError, OverflowError) as error:
             raise EncodeError(_reason(error), item_index=first_index + index) from error
     if data is None:
-        msg = "the batch could not be encoded, yet each of its items could"
-        raise EncodeError(msg, item_index=first_index)
+        raise EncodeError("the batch could not be encoded, yet each of its items could", item_index=first_index)
     return data
 
 
@@ -137,12 +126,12 @@ def _reason(error: Exception) -> str:
 def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
-    except (TypeError, ValueError, OverflowError, RecursionError):  # an int over 64 bits, say: look at each item
+    except (TypeError, ValueError, OverflowError, RecursionError):  # for example, an int over 64 bits: check each item
         return True
 
 
 def _has_non_finite(value: Any) -> bool:
-    waiting = [value]  # (no recursion: what the engine can write may be deeper than Python can follow)
+    waiting = [value]  # no recursion, because the engine can write deeper values than Python can follow
     while waiting:
         value = waiting.pop()
         if isinstance(value, float):
@@ -156,11 +145,7 @@ def _has_non_finite(value: Any) -> bool:
 
 
 class ValueDecoder:
-    """JSON texts -> values of one type.
-
-    Args:
-        type: anything that msgspec decodes to.
-    """
+    """JSON texts -> values of one type, which may be any type that msgspec can decode."""
 
     def __init__(self, type: Any = Any) -> None:
         self._one = msgspec.json.Decoder(type)
@@ -171,7 +156,7 @@ class ValueDecoder:
         """Decode one text that starts at ``byte_offset`` of the stream.
 
         Raises:
-            DecodeError: it is not JSON, or not of the type.
+            DecodeError: it is not JSON, or does not have the type.
             LimitError: it is nested deeper than the engine can follow.
         """
         try:
@@ -187,16 +172,16 @@ class ValueDecoder:
             raise _located(str(error), byte_offset) from None
 
     def array(self, text: bytes) -> list[Any] | None:
-        """Decode the elements of an array; None if anything is wrong with it."""
+        """Decode the elements of an array; None if it has any defect."""
         return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
-        r"""Decode one text a line (``\n`` behind each but the last); None if any is wrong or blank."""
-        # Each line in brackets of its own: the engine does not mind where lines end, and would take "1 2" for two
-        # items and a value over two lines for one. No JSON text can have "]\n[" inside.
+        r"""Decode one text a line (``\n`` after each but the last); None if any has a defect or is blank."""
+        # Each line gets its own brackets, because the engine ignores line ends: it would read "1 2" as two items, and a
+        # value over two lines as one. No JSON text can have "]\n[" inside.
         inside = run.replace(b"\n", b"]\n[")
         boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
-        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than to count line ends
+        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than counting line ends
             return None
         return list(chain.from_iterable(boxes))
 
@@ -210,10 +195,10 @@ class ValueDecoder:
 
 
 def _located(message: str, byte_offset: int) -> DecodeError:
-    """Turn the engine's place in one text into the place in the stream."""
-    if message == "Input data was truncated":  # the engine's word for a lone surrogate at a string's end, too
+    """Return the engine's error with the offset in the stream instead of that in one text."""
+    if message == "Input data was truncated":  # the engine's message also for a lone surrogate at the end of a string
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
-    if place is None:  # a user's type may raise the engine's error with words of its own
+    if place is None:  # a user's type may raise the engine's error with its own message
         return DecodeError(message, byte_offset=byte_offset)
     return DecodeError(message[: place.start()], byte_offset=byte_offset + int(place.group(1)))

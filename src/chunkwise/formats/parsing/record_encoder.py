@@ -1,7 +1,4 @@
-"""What encoders of records have in common: one record behind the other, and behind all of them maybe an end record.
-
-Must not know any one format.
-"""
+"""Batches of items -> bytes, one record after the other, with an end record if asked for: the base of the encoders."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from chunkwise.formats.end_record import complete_record, failed_record
 
 
 class RecordEncoder(ABC):
-    """Counts the records; a format says how a batch is written, and what stands around one that is written in parts."""
+    """Counts the records. A format adds how it encodes a batch, and the bytes around a record in parts."""
 
     before = b""
-    """What stands before a record that is written in parts."""
+    """The bytes before a record that is written in parts."""
 
     after = b"\n"
-    """What stands behind it."""
+    """The bytes after it."""
 
     end_record: EndRecordMarks | None = None
-    """How the format's end record is written, if it has one."""
+    """The marks of the format's end record, if it has one."""
 
     def __init__(
         self,
@@ -76,7 +73,7 @@ class RecordEncoder(ABC):
         return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
 
     def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:
-        # Only msgspec.Raw, which the engine copies as it is, can begin so.
+        # Only a msgspec.Raw, which the engine copies unchanged, can begin like this.
         index = next(index for index, item in enumerate(batch) if self._encode([item]).startswith(mark))
         message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
         raise EncodeError(message, item_index=self._count + index)

@@ -1,7 +1,4 @@
-"""Bytes in pieces -> checked bytes, counts, and errors that wait: what all decoders have in common.
-
-Must not know any one format.
-"""
+"""Bytes in pieces -> items, counts and errors: the base of all decoders, which checks UTF-8 and delays errors."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ BOM = codecs.BOM_UTF8
 
 
 class StreamDecoder(ABC):
-    """The frame of all decoders: BOM, UTF-8, counting, and errors that wait for the items before them.
+    """Removes the BOM, checks UTF-8, counts, and raises an error after the items before it.
 
-    A format gives `_decode` and `_finish`, which append items to a list and raise at a defect.
+    A format adds `_decode` and `_finish`, which append items to a list and raise at a defect.
     """
 
     name: str
     resynchronises = False
-    """Whether decoding may go on behind a defect once it was raised."""
+    """Whether decoding may continue after a defect was raised."""
     checks_utf8 = True
-    """Whether the frame refuses invalid UTF-8; False where the format itself replaces or refuses it."""
+    """Whether to refuse invalid UTF-8 here; False if the format itself replaces or refuses it."""
 
     def __init__(
         self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -41,10 +38,10 @@ class StreamDecoder(ABC):
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the start of a UTF-8 character
         self._bom_pending: bytes | None = b""
-        self._unread = b""  # came while a defect was waiting behind which decoding goes on
+        self._unread = b""  # bytes after a defect that is not raised yet
         self._finished = False
         self._complete = False
-        self._proven = False  # the format shows where it ends, and the bytes go as far
+        self._proven = False  # the bytes include the end that the format shows
 
     @property
     def records_seen(self) -> int:
@@ -69,8 +66,7 @@ class StreamDecoder(ABC):
                 self._unread += data
             self._raise(self._failure)
         if self._finished:
-            msg = "feed() after finish(): use a new decoder for a new stream"
-            raise ValueError(msg)
+            raise ValueError("feed() after finish(): use a new decoder for a new stream")
         if self._unread:
             data, self._unread = self._unread + data, b""
         try:
@@ -89,11 +85,11 @@ class StreamDecoder(ABC):
         place = self._checkpoint()
         if place is None or not place.item_index:
             return None
-        # The stream's BOM is behind us: what looks like one at this place is part of an item.
+        # The new decoder removes this BOM, so bytes at this place that look like one stay part of an item.
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the same, its ``before`` without a BOM; for formats that have such places."""
+        """Return the same, with ``before`` lacking the BOM; None in formats without such places."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -117,18 +113,17 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         if self._required and not (self._found or self.items_seen):
-            msg = f"path {path_text(self._parts)!r} was not found in the stream"
-            raise PathNotFound(msg, format=self.name)
+            raise PathNotFound(f"path {path_text(self._parts)!r} was not found in the stream", format=self.name)
         self._complete = self._failure is None
         return out
 
     @abstractmethod
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        """Append to ``out`` every item that the data completes; raise at a defect behind them."""
+        """Append to ``out`` every item that the data completes; then raise at a defect."""
 
     @abstractmethod
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Append to ``out`` what only the end completes; raise if the stream is not complete."""
+        """Append to ``out`` the items that only the end completes; raise if the stream is not complete."""
 
     def _without_bom(self, data: bytes) -> bytes:
         # Unicode §23.8: one byte order mark at the start of a stream is not part of the text.
@@ -147,12 +142,12 @@ class StreamDecoder(ABC):
         return start
 
     def _decode_valid(self, data: bytes, out: list[Any]) -> None:
-        """Decode the data, or what stands before its first invalid UTF-8."""
+        """Decode the data up to its first invalid UTF-8."""
         if not self.checks_utf8:
             self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        # A character that is not whole stays here: else a number would end at its first byte, or not, by the split.
+        # An incomplete character is held back, so that the split does not decide whether it ends a number before it.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
@@ -162,7 +157,7 @@ class StreamDecoder(ABC):
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
-            self.bytes_seen = start + whole  # which `_decode` takes its offsets from
+            self.bytes_seen = start + whole  # `_decode` computes offsets from it
             self._decode(data[:whole], out)
         finally:
             self.bytes_seen = end
@@ -170,7 +165,7 @@ class StreamDecoder(ABC):
             raise defect
 
     def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
-        """Complete the error; raise it at once only if no items wait before it."""
+        """Complete the error, and raise it at once if there are no items before it."""
         error.format = self.name
         count = self.items_seen + len(out)
         if isinstance(error, TruncatedError):

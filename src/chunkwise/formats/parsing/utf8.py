@@ -1,7 +1,4 @@
-"""Bytes -> how many of them are whole characters of UTF-8, and what is wrong behind those.
-
-Must not know what stands in the text.
-"""
+"""Bytes -> the number of bytes that are complete UTF-8 characters, and the error after them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from chunkwise.formats.speedups import whole_bytes
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return the bytes of the whole characters at the start, and why the next is none, or ``""`` if it is only cut."""
+    """Return the size of the complete characters at the start, and the error after them, ``""`` if there is none."""
     whole = whole_bytes(data)
     if whole == len(data):
         return whole, ""

@@ -1,4 +1,4 @@
-"""A file of any format -> a source of its items, from any item on."""
+"""A file in any format -> a source of its items, from any item on."""
 
 from chunkwise.sources.files.source import file_source, read_file
 

@@ -1,8 +1,8 @@
 """Indexes of files <-> the cache folder, where they outlive the process.
 
-Must not know what an index holds. They are in ``file-indexes`` in ``$CHUNKWISE_CACHE`` (empty for nowhere), or else
-in ``$XDG_CACHE_HOME/chunkwise``, or else in ``~/.cache/chunkwise`` (XDG Base Directory Specification). Whatever goes
-wrong here costs time, and is no error: an index can be made again.
+They are in ``file-indexes`` in ``$CHUNKWISE_CACHE`` (if that is empty, they are not kept), or else in
+``$XDG_CACHE_HOME/chunkwise``, or else in ``~/.cache/chunkwise`` (XDG Base Directory Specification). A failure here only
+costs time and raises nothing: an index can be made again.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from chunkwise.sources.files.index import FileIndex, FileVersion, IndexKey
 CACHE_VARIABLE = "CHUNKWISE_CACHE"
 """The environment variable that names the folder."""
 
-_OWN = "file-indexes"  # nothing else is in there, so that the oldest in it may be thrown away
+_OWN = "file-indexes"  # only indexes are in there, so the oldest files may be deleted
 _MAX_FILES = 256
 _MAX_BYTES = 4 * 2**20  # more than the largest index has
 
 
 def load(key: IndexKey, version: FileVersion) -> FileIndex:
-    """Return the index of a file's version: the one that is kept, or an empty one."""
+    """Return the index of a file's version: the one in the cache, or an empty one."""
     folder = _folder()
     if folder is not None:
         with suppress(OSError):
             file = folder / key.name
             index = FileIndex.from_bytes(_content(file), key, version)
             if index is not None:
-                os.utime(file)  # it is of use: others go first
+                os.utime(file)  # used last, deleted last
                 return index
     return FileIndex(key, version)
 
 
 def save(index: FileIndex) -> None:
-    """Keep an index, unless there is one that goes further; what was used least lately is thrown away for it."""
+    """Keep an index unless a longer one is kept already; delete the least recently used ones."""
     folder = _folder()
     if folder is None or not len(index) or load(index.key, index.version).end >= index.end:
         return
@@ -48,14 +48,14 @@ def save(index: FileIndex) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(index.to_bytes())
-            written.replace(folder / index.key.name)  # at once: who reads meanwhile has the old one or the new one
+            written.replace(folder / index.key.name)  # atomic: readers see the old one or the new one
         finally:
             written.unlink(missing_ok=True)
         _prune(folder)
 
 
 def _content(file: Path) -> bytes:
-    """Return what is in a file: nothing if it is a pipe or a device, which might have no end, or let one wait."""
+    """Return the bytes of a file; none if it is a pipe or a device, which might block or have no end."""
     waits_not = getattr(os, "O_NONBLOCK", 0)
     with open(file, "rb", opener=lambda name, flags: os.open(name, flags | waits_not)) as opened:
         status = os.fstat(opened.fileno())
@@ -63,9 +63,9 @@ def _content(file: Path) -> bytes:
 
 
 def _folder() -> Path | None:
-    told = os.environ.get(CACHE_VARIABLE)
-    if told is not None:
-        return Path(told) / _OWN if told else None
+    given = os.environ.get(CACHE_VARIABLE)
+    if given is not None:
+        return Path(given) / _OWN if given else None
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not caches.is_absolute():  # "All paths must be absolute ... relative paths should be considered invalid"
         try:
@@ -76,7 +76,7 @@ def _folder() -> Path | None:
 
 
 def _prune(folder: Path) -> None:
-    """Throw away the oldest files above the number that is kept, those that a killed process has left among them."""
+    """Delete the oldest files over the limit, including those that a killed process has left."""
     aged = sorted(((file.stat().st_mtime_ns, file) for file in folder.iterdir()), reverse=True)
     for _, file in aged[_MAX_FILES:]:
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Checkpoints met while a file is read -> where to begin, so that item N need not be looked for from the start.
+"""Checkpoints from reading a file -> the place to start for item N, without reading the file from its beginning.
 
-Must not know where an index is kept, nor which format a file has. An index is sparse and of bounded size: where it has
-too many places, every second one is forgotten, and those to come lie twice as far apart.
+An index is sparse and bounded: when it has too many places, it drops every second one, and new ones are twice as far
+apart.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from chunkwise.formats.paths import PathLike, parse_path
 
 START = Checkpoint(0, 0, b"")
 
-_VERSION = 1  # of what is written: another one is another index
-_SPACING_BYTES = 2**20  # what is read and thrown away on the way from a place to an item, at most, in files up to 4 GiB
+_VERSION = 1  # of the index's format in the cache
+_SPACING_BYTES = 2**20  # the most bytes to read and skip between a place and an item, in files up to 4 GiB
 _MAX_PLACES = 4096
 _MAX_BEFORES = 16
 _MAX_BEFORE_BYTES = 64 * 1024
@@ -30,7 +30,7 @@ _DIGEST_BYTES = 16
 
 
 class FileVersion(NamedTuple):
-    """What tells one content of a file from another, as far as its file system does."""
+    """The size and times of a file, which change with its content."""
 
     size: int
     modified_ns: int
@@ -38,17 +38,17 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Self:
-        """Return the version that a file has."""
+        """Return the version of a file from its status."""
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     @property
     def etag(self) -> str:
-        """What aiohttp's `FileResponse` names it, so that the file itself and its items have one ETag."""
+        """The same ETag as aiohttp's `FileResponse` sends, so that the file and its items have one ETag."""
         return f"{self.modified_ns:x}-{self.size:x}"
 
 
 class IndexKey(NamedTuple):
-    """What an index is of."""
+    """The file, the format and the path that an index is for."""
 
     file: bytes
     format: str
@@ -56,17 +56,17 @@ class IndexKey(NamedTuple):
 
     @classmethod
     def of(cls, file: Path, format: str, select: PathLike) -> Self:
-        """Return the key of a file that is read in a format with a path."""
+        """Return the key of a file, a format and a path."""
         return cls(os.fsencode(file.absolute()), format, parse_path(select))
 
     @property
     def name(self) -> str:
-        """A name for a file that holds the index."""
+        """The name of the file that holds the index in the cache."""
         return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=20).hexdigest()
 
 
 class _Written(msgspec.Struct, array_like=True):
-    """An index as it is written."""
+    """An index as it is in the cache."""
 
     version: int
     key: IndexKey
@@ -84,7 +84,7 @@ class FileIndex:
         self.version = version
         self._spacing_bytes = _SPACING_BYTES
         self._places: list[Checkpoint] = []
-        self._befores: dict[bytes, int] = {}  # almost always one, for all places: held and written once
+        self._befores: dict[bytes, int] = {}  # usually one for all places, so it is held and written once
 
     def __len__(self) -> int:
         return len(self._places)
@@ -95,16 +95,16 @@ class FileIndex:
         return self._places[-1].byte_offset if self._places else 0
 
     def place_before(self, item_index: int) -> Checkpoint:
-        """Return the last place that an item does not stand before."""
+        """Return the last place at or before an item."""
         found = bisect_right(self._places, item_index, key=lambda place: place.item_index)
         return self._places[found - 1] if found else START
 
     def wants(self, byte_offset: int) -> bool:
-        """Whether a place there would be of use."""
+        """Whether a place at that offset is far enough after the last one."""
         return byte_offset - self.end >= self._spacing_bytes
 
     def add(self, place: Checkpoint) -> None:
-        """Take a place, if it lies far enough behind the last one."""
+        """Add a place if it is far enough after the last one."""
         if not self.wants(place.byte_offset):
             return
         if place.before not in self._befores:
@@ -125,15 +125,14 @@ class FileIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, key: IndexKey, version: FileVersion) -> Self | None:
-        """Return the index that bytes hold; None if they are damaged, of another file or version, or never an index."""
+        """Return the index in some bytes; None if they are damaged, or of another file or version."""
         digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if digest != _digest(data):
             return None
         try:
             written = msgspec.msgpack.decode(data, type=_Written)
-            if (written.version, written.key, written.file_version) != (_VERSION, key, version):
-                return None
-            if not _may_be(written):
+            about = (written.version, written.key, written.file_version)
+            if about != (_VERSION, key, version) or not _is_sound(written):
                 return None
             index = cls(key, version)
             index._spacing_bytes = written.spacing_bytes
@@ -146,8 +145,8 @@ class FileIndex:
         return index
 
 
-def _may_be(written: _Written) -> bool:
-    """Whether that can be what an index wrote: its places in order, and within the file."""
+def _is_sound(written: _Written) -> bool:
+    """Whether an index can have written this: its places are in order and within the file."""
     size, befores, places = written.file_version.size, written.befores, written.places
     return (
         1 <= written.spacing_bytes <= max(size, _SPACING_BYTES)
@@ -156,7 +155,7 @@ def _may_be(written: _Written) -> bool:
         and len(places) <= _MAX_PLACES
         and all(0 <= number < len(befores) for _, _, number in places)
         and _rises([offset for offset, _, _ in places], 1, size)
-        # Each item takes a byte at least.
+        # Each item takes at least one byte.
         and _rises([item_index for _, item_index, _ in places], 0, size)
     )
 

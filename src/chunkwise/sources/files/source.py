@@ -1,7 +1,4 @@
-"""A file in any format -> batches of its items, from any item on, read and decoded in a thread.
-
-Must not know transports, nor which format is asked for.
-"""
+"""A file in any format -> batches of its items, from any item on, read and decoded in a thread."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ from chunkwise.sources.threads import batches_in_thread
 __all__ = ["file_source", "read_file"]
 
 _BLOCK_BYTES = 64 * 1024
-_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; no UTF-8 begins so
-_SAVE_BYTES = 256 * 2**20  # read between two times that an index is kept: who is killed has so much to read again
+_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; not the start of any UTF-8
+_SAVE_BYTES = 256 * 2**20  # read between two saves of the index, so that a killed process does not lose all of it
 
 
 def read_file(
@@ -40,11 +37,11 @@ def read_file(
         format: its format.
         select: which values are the items, as the ``path`` of `items`.
         required: see `items`.
-        max_items: how many items to give at most; the rest of the file is then not read.
+        max_items: the most items to return; the rest of the file is then not read.
 
     Raises:
         OSError: when reading begins: the file cannot be read.
-        DecodeError: while reading: the file is not of the format, or stops early.
+        DecodeError: while reading: the file is not in the format, or stops early.
     """
     return _source(_Wanted(path, format, select, required), max_items)
 
@@ -52,30 +49,30 @@ def read_file(
 def file_source(
     path: Path, format: str | Format, select: PathLike = "", *, required: bool = False, max_items: int | None = None
 ) -> Resumable:
-    """Return the items of a file as a source that starts at any of them: `respond` gives its clients the rest.
+    """Return the items of a file as a source that can start at any item, so that `respond` can resume its streams.
 
-    To start at an item, the file is not read from its beginning: places in it are noted while it is read, a MiB apart,
-    and kept in the cache folder (see `index_cache`) for as long as size and times of the file stay what they are. In
-    formats without such places (server-sent events) it is read from its beginning, and what is not wanted thrown away.
+    Starting at an item does not read the file from its beginning. While the file is read, places in it are noted, one
+    MiB apart, and kept in the cache folder (see `chunkwise.sources.files.cache`) until the file's size or times change.
+    A format without such places (server-sent events) is read from its beginning, and the items before are skipped.
 
     Args:
         path: the file.
-        format: its format, or its name.
+        format: its format, or the name of it.
         select: which values are the items, as the ``path`` of `items`.
         required: see `items`.
-        max_items: how many items there are at most, from the first of the file on, wherever it is started.
+        max_items: the most items to return, counted from the first item of the file, wherever the source starts.
 
     Raises:
-        OSError: at once, or when reading begins: the file cannot be read. While reading, with ``ESTALE``: it is not
-            the file any more that it was at the call, whose version the ETag names; no item is of what it is now.
-        ValueError: it is no regular file.
+        OSError: at once, or when reading begins: the file cannot be read. While reading, with ``ESTALE``: the file has
+            changed since the call, so the ETag is no longer true; no item of the changed file is returned.
+        ValueError: it is not a regular file.
         UnknownFormat: there is no such format.
-        DecodeError: while reading: the file is not of the format, or stops early. Offsets and items are the file's.
+        DecodeError: while reading: the file is not in the format, or stops early. Its offset and item index count
+            from the start of the file.
     """
     row = by_name(format)
     if not path.is_file() and path.exists():
-        msg = f"{path}: expected a regular file, which can be read again from anywhere"
-        raise ValueError(msg)
+        raise ValueError(f"{path}: expected a regular file, which can be read again from anywhere")
     version = FileVersion.of(path.stat())
 
     def start(item_index: int) -> Batches:
@@ -86,10 +83,10 @@ def file_source(
 
 
 class _Wanted(NamedTuple):
-    """What is to be read.
+    """Which items of which file to read.
 
     Attributes:
-        version: that the file must have; None if it does not matter, and no index is kept either.
+        version: the version that the file must have; None for any, and then no index is kept.
     """
 
     path: Path
@@ -114,7 +111,7 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
-    """Give the batches of what is wanted; empty ones too, so that whoever leaves is noticed on a long way."""
+    """Yield the batches of the items; also empty ones, so that a reader that stops is noticed during a long skip."""
     with _opened(wanted) as file:
         index = unchanged = None
         if wanted.version is not None:
@@ -130,7 +127,7 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
 
 
 def _opened(wanted: _Wanted) -> BinaryIO:
-    """Open the file; one that must have a version can only be a regular one, and is not waited for if it is a pipe."""
+    """Open the file. If it must have a version, it must be a regular file, and a pipe in its place does not block."""
     if wanted.version is None:
         return wanted.path.open("rb")
     waits_not = getattr(os, "O_NONBLOCK", 0)
@@ -144,23 +141,23 @@ def _opened(wanted: _Wanted) -> BinaryIO:
 def _decoded(
     file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: _Unchanged | None
 ) -> Generator[list[Any], None, None]:
-    """Give the batches of all items behind a place, and note further ones."""
-    # Behind an item there is nothing left that would have to be found.
+    """Yield the batches of all items after a place, and note more places."""
+    # If there is an item before the place, the path has already been found.
     decoder = wanted.format.decoder(wanted.select, required=wanted.required and not place.item_index)
     noting = None if index is None else _Noting(index, place, file)
     try:
         decoder.feed(place.before)
-        if place.byte_offset:  # else it may be a pipe
+        if place.byte_offset:  # otherwise it may be a pipe
             file.seek(place.byte_offset)
         while data := _block(file, unchanged):
             if data.startswith(_GZIP) and not decoder.bytes_seen:
-                msg = "the file is compressed with gzip, which is not undone here: decompress it first"
-                raise DecodeError(msg, format=wanted.format.name, item_index=0, byte_offset=0)
+                message = "the file is compressed with gzip: decompress it first"
+                raise DecodeError(message, format=wanted.format.name, item_index=0, byte_offset=0)
             yield decoder.feed(data)
-            yield decoder.feed(b"")  # raises for a defect behind the items
+            yield decoder.feed(b"")  # raises for a defect after the items
             if noting is not None:
                 noting.note(decoder)
-        yield decoder.finish(framed=True)  # a regular file has a length: what it holds is all
+        yield decoder.finish(framed=True)  # a regular file has a length, so all bytes were read
         decoder.finish()
     except DecodeError as error:
         raise _placed(error, place) from error.__cause__
@@ -170,11 +167,7 @@ def _decoded(
 
 
 def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
-    """Return the next bytes.
-
-    Raises:
-        OSError: the file is not any more what it was, and these bytes may be of what it is now.
-    """
+    """Return the next bytes, or none at the end; raise OSError if the file has changed."""
     data = file.read(_BLOCK_BYTES)
     if unchanged is not None:
         unchanged.check()
@@ -182,16 +175,7 @@ def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
 
 
 class _Unchanged:
-    """Sees to it that a file stays what it was while it is read.
-
-    Args:
-        file: the open file.
-        path: where it was found.
-        asked: the version that its items were asked for of: what its ETag tells of it must be the same.
-
-    Raises:
-        OSError: the file is not any more what it was.
-    """
+    """Raises OSError if an open file is not the version that was asked for, or changes while it is read."""
 
     def __init__(self, file: BinaryIO, path: Path, asked: FileVersion) -> None:
         self._file = file
@@ -203,7 +187,7 @@ class _Unchanged:
             raise _changed(path)
 
     def check(self) -> None:
-        """Raise if it is not any more what it was: as for its size and both its times, of which one can be set back."""
+        """Raise if its size or one of its two times has changed (one of them can be set back)."""
         status = os.fstat(self._file.fileno())
         version = FileVersion.of(status)
         if version == self.version:
@@ -213,7 +197,7 @@ class _Unchanged:
         self.version, self._links = version, status.st_nlink
 
     def _was_renamed(self, status: os.stat_result) -> bool:
-        """Whether it lost or got a name, if only because another file has taken its place: that is a change, too."""
+        """Whether it got or lost a name, for example because another file has replaced it."""
         try:
             return status.st_nlink != self._links or not os.path.samestat(status, self._path.stat())
         except OSError:
@@ -225,7 +209,7 @@ def _changed(path: Path) -> OSError:
 
 
 class _Noting:
-    """Notes places while a decoder reads on from one."""
+    """Adds places to an index while a decoder reads, and saves it from time to time."""
 
     def __init__(self, index: FileIndex, place: Checkpoint, file: BinaryIO) -> None:
         self._index = index
@@ -255,7 +239,7 @@ class _Noting:
 
 
 def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
-    """Let an error of a decoder that began at a place speak of the whole file."""
+    """Change the offsets and counts of an error, from those after a place to those of the whole file."""
     byte_offset = place.byte_offset - len(place.before)
     if isinstance(error, TruncatedError):
         error.items_seen += place.item_index

@@ -1,7 +1,4 @@
-"""The names of a table and of the columns of an order -> a key that is unique, and what its values are.
-
-Must not know how rows are read.
-"""
+"""A table's name and its order -> a unique key, which checks and converts the values that a client sends back."""
 
 from __future__ import annotations
 
@@ -15,8 +12,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-
-from chunkwise.sources.sql.uniqueness import Unique, find_unique
 
 _EXPECTED: dict[Any, str] = {
     int: "a whole number",
@@ -32,9 +27,9 @@ _EXPECTED: dict[Any, str] = {
     uuid.UUID: "a UUID",
     int | float | str: "a number or a text",
 }
-"""The types that a key may have, in Python: there, in JSON and as a text they have the same order and no loss."""
+"""The types that a key may have. In Python, in JSON and as text, their values have the same order, without loss."""
 
-# SQLite has no such types: what it stores for them, and what we get, is a number or a text.
+# SQLite does not have these types: it stores and returns numbers or texts for them.
 _IN_SQLITE: dict[Any, Any] = {
     bool: int,
     Decimal: int | float,
@@ -47,10 +42,42 @@ _ENDS = (date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.repl
 
 _NUMBERS = (int, float, Decimal, int | float)
 
+Unique = Mapping[str, str | None]
+"""Columns that are unique together, except for NULLs -> the collation in which they are; None for the column's own."""
+
+# An invalid index has not been checked: its rows may be equal. An index with another collation than its column allows
+# rows that are equal in the column's collation, unless that is deterministic: then only equal bytes are equal.
+_POSTGRESQL_UNIQUE = """
+select array_agg(a.attname::text order by k.number) as names
+from pg_index i
+cross join lateral unnest(i.indkey::int2[], i.indcollation::oid[]) with ordinality as k(attribute, compared_by, number)
+join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attribute
+left join pg_collation c on c.oid = a.attcollation
+where i.indrelid in (TABLE) and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+  and k.number <= i.indnkeyatts
+group by i.indexrelid
+having bool_and(k.compared_by = a.attcollation or coalesce(c.collisdeterministic, true))
+"""
+
+_POSTGRESQL_HEIRS = """
+select 1 from pg_inherits join pg_class c on c.oid = inhparent where inhparent in (TABLE) and c.relkind <> 'p'
+"""
+
+_POSTGRESQL_TABLE = """
+select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relname = :table and (n.nspname = :schema or cast(:schema as text) is null and pg_table_is_visible(c.oid))
+"""
+
+_SQLITE_UNIQUE = """
+select i.name as index_name, x.name, x.coll
+from pragma_index_list(:table, :schema) as i, pragma_index_xinfo(i.name, :schema) as x
+where i."unique" and not i.partial and x.key
+"""
+
 
 @dataclass(frozen=True)
 class Part:
-    """One column of a key, or one parameter of a query: how to get its value from JSON's, or from a text."""
+    """One column of a key, or one parameter of a query: converts a value from JSON or text."""
 
     name: str
     kind: Any  # of _EXPECTED
@@ -60,11 +87,7 @@ class Part:
     choices: tuple[str, ...]  # of an enum
 
     def convert(self, value: Any) -> Any:
-        """Return the value as the driver takes it.
-
-        Raises:
-            ValueError: it is none of this type.
-        """
+        """Return the value as the driver takes it; raise ValueError if it does not have this type."""
         try:
             converted = self._converted(value)
         except (msgspec.ValidationError, ValueError):
@@ -72,18 +95,16 @@ class Part:
             if self.has_zone is not None:
                 expected += ", with its zone" if self.has_zone else ", without a zone"
             got = value if len(repr(value)) <= 40 else f"{value!s:.40}..."
-            msg = f"{self.name}: got {got!r}, expected {expected}"
-            raise ValueError(msg) from None
+            raise ValueError(f"{self.name}: got {got!r}, expected {expected}") from None
         self.check(converted)
         return converted
 
     def check(self, value: Any) -> None:
-        """Raise for a value that the database would not get as it is."""
-        # asyncpg gives infinity as the last date of Python's, and -infinity as the first, and takes these for those.
+        """Raise for a value that the database would not receive unchanged."""
+        # asyncpg converts infinity to Python's last date and -infinity to its first, and back.
         plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
         if plain in _ENDS:
-            msg = f"{self.name}: got {value}, which cannot be told from infinity: no row can be found behind it"
-            raise ValueError(msg)
+            raise ValueError(f"{self.name}: got {value}, which looks the same as infinity: no row follows it")
 
     def _converted(self, value: Any) -> Any:
         if not isinstance(value, str) and self.kind not in (*_NUMBERS, bool, int | float | str):
@@ -104,88 +125,73 @@ class Part:
         return converted
 
 
+@dataclass(frozen=True)
 class Key:
     """The columns by which a table is ordered.
 
     Attributes:
-        table: the name of the table.
-        schema: where it is; None for where the database looks first.
+        schema: the schema of the table; None for the database's search path.
         columns: all columns of the table.
-        names: those of the key.
-        may_be_null: whether the database lets one of them be NULL, though it should not.
-        told: the key, for messages.
-        collations: by which each of its columns is unique; None for the column's own.
+        parts: the columns of the key.
+        collations: the collation in which each column of the key is unique; None for the column's own.
+        may_be_null: whether the database allows NULL in one of them.
+        is_mixed: whether a value may have another type than its column, as in SQLite.
     """
 
-    def __init__(
-        self,
-        table: str,
-        schema: str | None,
-        columns: Sequence[str],
-        parts: Sequence[Part],
-        unique: Unique,
-        *,
-        may_be_null: bool,
-        is_mixed: bool,
-    ) -> None:
-        self.table = table
-        self.schema = schema
-        self.columns: list[str] = list(columns)
-        self.names: list[str] = [part.name for part in parts]
-        self.may_be_null = may_be_null
-        self.told: str = ", ".join(self.names)
-        self.collations: list[str | None] = [unique.get(name) for name in self.names]
-        self._parts = list(parts)
-        self._is_mixed = is_mixed
+    table: str
+    schema: str | None
+    columns: list[str]
+    parts: list[Part]
+    collations: list[str | None]
+    may_be_null: bool
+    is_mixed: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns of the key."""
+        return [part.name for part in self.parts]
+
+    @property
+    def label(self) -> str:
+        """The key, for messages."""
+        return ", ".join(self.names)
 
     def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the key of a row."""
         return tuple(row[name] for name in self.names)
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError for the key of a row behind which no other could be found."""
-        for part, value in zip(self._parts, values, strict=True):
+        """Raise ValueError for the key of a row after which no other could be found."""
+        for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 
     def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raise ValueError for a row whose key is not of its column's type, as SQLite lets it be."""
-        if not self._is_mixed:
+        """Raise ValueError for a row whose key does not have its column's type, as SQLite allows."""
+        if not self.is_mixed:
             return
-        for part in self._parts:
+        for part in self.parts:
             kinds = {type(row[part.name]) for row in rows}
             if others := [kind for kind in kinds if not issubclass(kind, part.kind)]:
                 expected = "bytes" if part.kind is bytes else _EXPECTED[part.kind]
-                msg = (
+                raise ValueError(
                     f"{part.name}: a row of table {self.table!r} has there a {others[0].__name__}, "
                     f"expected {expected}: no client could send its place back"
                 )
-                raise ValueError(msg)
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return a key as the driver takes it, from one as JSON or CSV have it.
-
-        Raises:
-            ValueError: it is none.
-        """
-        if len(values) != len(self._parts):
-            msg = f"got {len(values)} values, expected {len(self._parts)}: {self.told}"
-            raise ValueError(msg)
-        return tuple(part.convert(value) for part, value in zip(self._parts, values, strict=True))
+        """Return a key from JSON or CSV as the driver takes it; raise ValueError if no row can have it."""
+        if len(values) != len(self.parts):
+            raise ValueError(f"got {len(values)} values, expected {len(self.parts)}: {self.label}")
+        return tuple(part.convert(value) for part, value in zip(self.parts, values, strict=True))
 
 
 def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
     """Return the key of a table.
 
-    Args:
-        connection: to look the table up with.
-        table: its name.
-        schema: where it is.
-        order_by: the names of the columns; None for the primary key.
-
     Raises:
         LookupError: there is no such table or column.
         ValueError: the key is not unique, or may be NULL.
-        TypeError: it has a type that cannot be told a client and taken back.
+        TypeError: it has a type that no client could send back.
     """
     inspector = sa.inspect(connection)
     try:
@@ -194,31 +200,29 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         found = []
     columns: dict[str, Any] = {column["name"]: column for column in found}
     if not columns:
-        msg = f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None)
-        raise LookupError(msg)
+        raise LookupError(f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     names = list(primary) if order_by is None else [order_by] if isinstance(order_by, str) else list(order_by)
     if not names:
-        msg = f"table {table!r} has no primary key: name a unique column with order_by"
-        raise ValueError(msg)
+        raise ValueError(f"table {table!r} has no primary key: name a unique column with order_by")
     for name in names:
         if name not in columns:
-            msg = f"table {table!r} has no column {name!r}; it has {', '.join(columns)}"
-            raise LookupError(msg)
+            raise LookupError(f"table {table!r} has no column {name!r}; it has {', '.join(columns)}")
     unique = next(
         (found for found in find_unique(connection, table, schema) if found and found.keys() <= set(names)), None
     )
     if unique is None:
         more = f": add its primary key, {', '.join(primary)}" if primary else ""
-        msg = f"order_by: {', '.join(names)} of table {table!r} is not unique{more}"
-        raise ValueError(msg)
+        raise ValueError(f"order_by: {', '.join(names)} of table {table!r} is not unique{more}")
     nullable = [name for name in names if columns[name]["nullable"]]
     lax = connection.dialect.name == "sqlite"
     if refused := [name for name in nullable if not (lax and name in primary)]:
-        msg = f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
-        raise ValueError(msg)
+        raise ValueError(
+            f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
+        )
     parts = [_part(name, columns[name]["type"], connection.dialect.name) for name in names]
-    return Key(table, schema, list(columns), parts, unique, may_be_null=bool(nullable), is_mixed=lax)
+    collations = [unique.get(name) for name in names]
+    return Key(table, schema, list(columns), parts, collations, bool(nullable), lax)
 
 
 def _part(name: str, type: Any, dialect: str) -> Part:
@@ -226,8 +230,7 @@ def _part(name: str, type: Any, dialect: str) -> Part:
     if dialect == "sqlite":
         kind = _IN_SQLITE.get(kind, kind)
     if kind not in _EXPECTED:
-        msg = f"order_by: column {name!r} is of type {type}, which no key can be of: choose another"
-        raise TypeError(msg)
+        raise TypeError(f"order_by: column {name!r} is of type {type}, which no key can be of: choose another")
     return Part(
         name,
         kind,
@@ -262,11 +265,45 @@ _PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
 
 
 def part_of_type(name: str, type: str | None) -> Part:
-    """Return a parameter by PostgreSQL's name of its type, of which those that are not known are texts.
+    """Return a parameter by PostgreSQL's name of its type; unknown types are texts.
 
-    Args:
-        name: of the parameter.
-        type: None in SQLite, which takes texts for what it compares them with.
+    In SQLite the type is None: SQLite converts a text to the type of the column that it is compared with.
     """
     kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
     return Part(name, kind, bits, has_zone, nul=type is None, choices=())
+
+
+def find_unique(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
+    """Return every set of columns that is unique in a table; raise ValueError if other tables inherit from it."""
+    if connection.dialect.name == "postgresql":
+        return _in_postgresql(connection, table, schema)
+    inspector = sa.inspect(connection)
+    primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
+    if connection.dialect.name == "sqlite":
+        found = _in_sqlite(connection, table, schema)
+        # An INTEGER PRIMARY KEY is the row's own number and has no index.
+        return found if any(unique.keys() == set(primary) for unique in found) else [dict.fromkeys(primary), *found]
+    names: list[Any] = [primary, *(item["column_names"] for item in inspector.get_unique_constraints(table, schema))]
+    for index in inspector.get_indexes(table, schema):
+        partial = any(name.endswith("_where") for name in index.get("dialect_options", {}))
+        if index["unique"] and not partial and "expressions" not in index:
+            names.append(index["column_names"])
+    return [dict.fromkeys(columns) for columns in names]
+
+
+def _in_postgresql(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
+    heirs, unique = (
+        connection.execute(sa.text(query.replace("TABLE", _POSTGRESQL_TABLE)), {"table": table, "schema": schema}).all()
+        for query in (_POSTGRESQL_HEIRS, _POSTGRESQL_UNIQUE)
+    )
+    if heirs:
+        msg = f"table {table!r} has also the rows of tables that inherit from it, and no key is unique: read a query"
+        raise ValueError(msg)
+    return [dict.fromkeys(row.names) for row in unique]
+
+
+def _in_sqlite(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
+    indexes: dict[str, dict[str, str | None]] = {}
+    for row in connection.execute(sa.text(_SQLITE_UNIQUE), {"table": table, "schema": schema or "main"}):
+        indexes.setdefault(row.index_name, {})[row.name] = row.coll
+    return [columns for columns in indexes.values() if None not in columns]  # None: an expression

@@ -1,7 +1,4 @@
-"""A statement and its parameters -> batches of rows, as dicts, and the connection back.
-
-Must not know tables and their keys, nor what JSON can hold.
-"""
+"""A statement and its parameters -> batches of rows as dicts. The connection is given back, whatever happens."""
 
 from __future__ import annotations
 
@@ -15,6 +12,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncResult
 
+from chunkwise.sources.batches import Batches
+from chunkwise.sources.sql.values import plain_batches
+
+BATCH_ROWS = 2000
 _FIRST_ROWS = 16
 _BATCH_CHARACTERS = 1024 * 1024
 _SAMPLE_ROWS = 16
@@ -23,48 +24,79 @@ _INTERRUPT_SECONDS = 0.05
 _SHARED_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 0.5
 
-_UNWANTED: set[asyncio.Task[None]] = set()  # (a loop itself has only weak references to its tasks)
+_UNWANTED: set[asyncio.Task[None]] = set()  # an event loop has only weak references to its tasks
 
 _CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
 _T = TypeVar("_T")
 
 
-class Sizes:
-    """How many rows to fetch next: few at first, so that they are there at once, and few if they are large.
+def rows(
+    engine: AsyncEngine,
+    query: str | sa.Executable,
+    params: Mapping[str, Any] | None = None,
+    *,
+    batch_rows: int = BATCH_ROWS,
+) -> Batches:
+    """Return the rows of a query as a source: ``respond(request, sql.rows(engine, "select * from users"))``.
+
+    A server-side cursor reads them, so memory use is flat. The connection is given back when the stream ends, for
+    whatever reason. Nothing is written to the database: the transaction is read-only in PostgreSQL, the connection is
+    read-only (``query_only``) in SQLite while the stream lasts, and no transaction is ever committed. Effects outside
+    of a transaction are not prevented: functions with side effects; in SQLite also a PRAGMA that changes the
+    connection, ATTACH, and any write in ``sqlite+aiosqlite://``, an in-memory database with one shared connection.
+
+    A row is a dict of the driver's values. In JSON, a Decimal is a string, since a float would not be exact; dates,
+    times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text; JSON and arrays are sent
+    as they are. PostgreSQL's other types (ranges, addresses, bits) are sent as text, and a composite as a dict. NaN and
+    Infinity fail the stream unless they are Decimals: cast them in the query. SQLite does not enforce column types: a
+    BOOLEAN is 0 or 1, and a date is the stored value.
 
     Args:
-        most: how many at most.
-        first: how many at first.
-
-    Attributes:
-        rows: how many.
+        engine: any engine of SQLAlchemy with an async driver. The stream takes one of its connections.
+        query: SQL text with parameters such as ``:city`` (with a cast, ``CAST(:day AS date)``), or any SQLAlchemy
+            statement that returns rows.
+        params: the values of the parameters, bound by the driver: never put them into the text.
+        batch_rows: the most rows to fetch at once. The first batch has 16, and batches of large rows have fewer.
 
     Raises:
-        ValueError: there would be none.
+        ValueError: a parameter is written ``:day::date``; while reading: two columns have the same name.
+        Exception: while reading: whatever SQLAlchemy and the driver raise, for example for an invalid query.
+    """
+    for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
+        if name in (params or {}):
+            raise ValueError(f"query: parameter {name!r} cannot be seen before '::': {how}")
+    asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
+    return Batches(plain_batches(fetch(engine, asked, params or {}, Sizes(batch_rows))))
+
+
+class Sizes:
+    """How many rows to fetch next: few at first, so that they arrive at once, and few if they are large.
+
+    Args:
+        most: the maximum, at least 1.
+        first: the size of the first batch.
     """
 
     def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
         if most < 1:
-            msg = f"batch_rows: got {most}, expected 1 or more"
-            raise ValueError(msg)
+            raise ValueError(f"batch_rows: got {most}, expected 1 or more")
         self.rows: int = min(first, most)
         self._most = most
 
     def learn(self, batch: Sequence[Any]) -> None:
-        """Take into account how large the rows of a batch are."""
+        """Adapt to the size of a batch's rows."""
         sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        # (a Row's own text is cut short)
+        # tuple(), because SQLAlchemy shortens the text of a Row
         characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
 
 class Query:
-    """A statement, and its text for the driver.
+    """A statement for SQLAlchemy, and its text for the driver.
 
     Attributes:
-        statement: for SQLAlchemy.
-        untyped: whether its columns and parameters have no types of SQLAlchemy's, which would convert their values.
+        untyped: whether no column or parameter has a SQLAlchemy type, which would convert its values.
     """
 
     def __init__(self, statement: Any, *, untyped: bool) -> None:
@@ -81,7 +113,7 @@ class Query:
 
 
 def unseen_parameters(text: str) -> dict[str, str]:
-    """Return the parameters of a text that SQLAlchemy sees none in, since a cast is behind them -> how to write it."""
+    """Return the parameters that SQLAlchemy does not see because a cast follows, each with the way to write it."""
     seen = sa.text(text).compile().params if (casts := _CAST.findall(text)) else {}
     return {name: f"write CAST(:{name} AS {to}) for :{name}::{to}" for name, to in casts if name not in seen}
 
@@ -89,7 +121,7 @@ def unseen_parameters(text: str) -> dict[str, str]:
 async def fetch(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yield the rows of a query, in batches by a server-side cursor."""
+    """Yield the rows of a query in batches, from a server-side cursor."""
     async with _connected(engine) as connection, _only_reading(connection):
         read = _fetch_from_driver if _is_read_by_driver(connection, query) else _fetch_from_result
         async with aclosing(read(connection, query, params, sizes)) as batches:
@@ -100,13 +132,13 @@ async def fetch(
 async def fetch_at_once(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], rows: int
 ) -> list[dict[str, Any]]:
-    """Return the rows of a query that gives so many at most, and writes nothing."""
+    """Return all rows of a query that writes nothing and returns at most ``rows`` of them."""
     async with _connected(engine) as connection:
         if _is_read_by_driver(connection, query):
             async with _driver_of(connection) as driver:
                 text, values = query.for_driver(connection.dialect, params)
-                # A statement is a transaction by itself: to begin and to end one would take three turns to the server
-                # and back, and longer than a page.
+                # A single statement is a transaction by itself. An explicit one costs three more round trips, which
+                # take longer than a page.
                 return list(map(dict, await driver.fetch(text, *values)))
         async with aclosing(_fetch_from_result(connection, query, params, Sizes(rows, first=rows))) as batches:
             return await anext(batches, [])
@@ -117,7 +149,7 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    # A statement that is begun and not closed keeps SQLite's interrupt for whatever comes next, as the rollback.
+    # If a statement is left open, SQLite's interrupt also hits the next one: the rollback, for example.
     result: AsyncResult[Any] = await _to_its_end(
         connection, connection.stream(query.statement, params), undo=AsyncResult.close
     )
@@ -132,7 +164,7 @@ async def _fetch_from_result(
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Give a connection, and take it back."""
+    """Lend a connection, and give it back to the pool."""
     connection = engine.connect()
     if engine.dialect.driver != "aiosqlite":
         async with connection:
@@ -145,10 +177,10 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         unwanted = asyncio.create_task(_give_back(connection, starting))
         _UNWANTED.add(unwanted)
         unwanted.add_done_callback(_UNWANTED.discard)
-        # It may have to wait for its turn in the pool, as long as the pool allows; we do not.
+        # The task may wait for its turn in the pool for as long as the pool allows; we do not.
         latest = time.monotonic() + _GIVE_BACK_SECONDS
         while not unwanted.done() and (left := latest - time.monotonic()) > 0:
-            with suppress(asyncio.CancelledError):  # once more: it is passed on below
+            with suppress(asyncio.CancelledError):  # a second one: the first is raised below
                 await asyncio.wait({unwanted}, timeout=left)
         raise
     try:
@@ -158,23 +190,23 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def _give_back(connection: AsyncConnection, starting: asyncio.Future[AsyncConnection]) -> None:
-    with suppress(Exception):  # it was to be read from, and is not: what stood in its way is nobody's failure
+    with suppress(Exception):  # the connection is no longer needed: its errors do not matter
         await _to_its_end(connection, starting, undo=AsyncConnection.close)
         await connection.close()
 
 
 @asynccontextmanager
 async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Let a connection of SQLite's read and not write, and be afterwards as it was."""
-    # A pool that has one connection for all who ask (SQLite's in memory) has it also for those who write meanwhile.
+    """Make a SQLite connection read-only, and restore it afterwards."""
+    # SQLite's in-memory databases have one connection for all users of the pool, some of which may be writing.
     if connection.dialect.driver != "aiosqlite" or _is_shared(connection):
         yield
         return
     driver: Any = (await connection.get_raw_connection()).driver_connection
     ((before,),) = await _to_its_end(connection, driver.execute_fetchall("pragma query_only"))
     try:
-        # Python begins a transaction only where the text begins with INSERT and the like, and SQLite commits whatever
-        # else writes. In a transaction, VACUUM and a change of the journal fail, too.
+        # Python begins a transaction only before INSERT and the like, and SQLite commits any other write by itself.
+        # In a transaction, VACUUM and changes of the journal mode also fail.
         if not driver.in_transaction:
             await _to_its_end(connection, driver.execute_fetchall("begin"))
         await _to_its_end(connection, driver.execute_fetchall("pragma query_only = on"))
@@ -199,15 +231,15 @@ async def _to_its_end(
     interrupts: bool = True,
     undo: Callable[[_T], Awaitable[object]] | None = None,
 ) -> _T:
-    """Await a call of the driver's; if we are cancelled meanwhile, it ends first, and what it gave is undone.
+    """Await a driver's call; if we are cancelled meanwhile, wait until it ends and undo its result.
 
-    SQLite works in a thread, which knows nothing of that. SQLAlchemy would throw the connection away, and one that it
-    throws away while we are cancelled again (by a server that stops, say) aiosqlite never closes: who waits for it, as
-    an event loop does at its end, waits for ever. So that it takes no time, what SQLite is at is interrupted; but
-    not what takes none and has to be done. Nor at once what others do over the same connection, as they have it in a
-    database in memory: they wait for us meanwhile, and that has an end, too.
+    SQLite works in a thread, which does not see the cancellation. SQLAlchemy would discard the connection, and
+    aiosqlite never closes a connection that is discarded during a second cancellation (by a server that stops, for
+    example): an event loop that waits for its thread at its end would wait for ever. To keep the wait short, SQLite's
+    current work is interrupted, except for short calls that have to finish. On a connection that is shared with others
+    (an in-memory database), the interrupt waits `_SHARED_SECONDS`, so that their work can finish.
     """
-    if connection.engine.dialect.driver != "aiosqlite":  # others undo by themselves what they are cancelled at
+    if connection.engine.dialect.driver != "aiosqlite":  # other drivers handle cancellation themselves
         return await call
     task = asyncio.ensure_future(call)
     try:
@@ -218,8 +250,8 @@ async def _to_its_end(
             spares = _is_shared(connection) and time.monotonic() - begun < _SHARED_SECONDS
             if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
-                await driver.interrupt()  # does not wait, and does nothing to what has still to begin
-            with suppress(asyncio.CancelledError):  # once more: it is passed on below
+                await driver.interrupt()  # does not wait, and does not affect later calls
+            with suppress(asyncio.CancelledError):  # a second one: the first is raised below
                 await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
         if not task.cancelled() and task.exception() is None and undo is not None:
             await _to_its_end(connection, undo(task.result()), interrupts=False)
@@ -233,36 +265,34 @@ def _is_read_by_driver(connection: AsyncConnection, query: Query) -> bool:
 async def _fetch_from_driver(
     connection: AsyncConnection, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Read with asyncpg's own cursor: as rows of SQLAlchemy, they take half as long again."""
+    """Read with asyncpg's own cursor: SQLAlchemy's rows would take half as long again."""
     text, values = query.for_driver(connection.dialect, params)
     async with _driver_of(connection) as driver, _undone(driver):
         cursor = await driver.cursor(text, *values)
-        first = True
+        checked = False
         while batch := await cursor.fetch(sizes.rows):
-            if first:
-                _distinct(list(batch[0].keys()))
-                first = False
+            checked = checked or bool(_distinct(list(batch[0].keys())))
             sizes.learn(batch)
             yield list(map(dict, batch))
 
 
 @asynccontextmanager
 async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
-    """Give asyncpg's connection inside one of SQLAlchemy's."""
+    """Lend the asyncpg connection inside a SQLAlchemy connection."""
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    if driver.is_closed():  # while nobody used it: the next is new
+    if driver.is_closed():  # it was closed while it was idle in the pool
         await connection.invalidate()
         driver = (await connection.get_raw_connection()).driver_connection
     try:
         yield driver
     finally:
-        if driver.is_closed():  # SQLAlchemy has not seen it, and would hand it to the next
+        if driver.is_closed():  # SQLAlchemy has not noticed, and would lend it again
             await connection.invalidate()
 
 
 @asynccontextmanager
 async def _undone(driver: Any) -> AsyncIterator[None]:
-    """Read in a transaction that leaves nothing, not even a setting of the connection."""
+    """Read in a transaction that is rolled back, together with any settings of the connection."""
     transaction = driver.transaction(readonly=True)
     undone = False
     try:
@@ -274,13 +304,12 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
                 await transaction.rollback()
             undone = True
     finally:
-        if not undone:  # we were cancelled meanwhile, and nobody knows how far it came: the next must not get it
+        if not undone:  # we were cancelled, and its state is unknown: it must not be lent again
             driver.terminate()
 
 
 def _distinct(names: list[str]) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            msg = f"the query gives two columns named {name!r}: call one of them otherwise (AS ...)"
-            raise ValueError(msg)
+            raise ValueError(f"the query gives two columns named {name!r}: rename one of them (AS ...)")
     return names

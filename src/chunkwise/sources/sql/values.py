@@ -1,35 +1,45 @@
-"""Values as drivers of databases give them -> values that JSON holds.
-
-Must not know any one driver: what it asks of a value stands in several.
-"""
+"""Batches of rows with a database driver's values -> the same rows with values that JSON can hold."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
+Rows = list[dict[str, Any]]
+
 _KNOWN_BY_TEXT = {"ipaddress", "asyncpg", "psycopg", "sqlalchemy"}
-"""Packages whose values are as good as their texts: addresses, say."""
+"""Packages whose values are sent as their text: addresses, for example."""
+
+
+async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[Rows, None]:
+    """Yield the batches with every value converted to one that JSON can hold."""
+    values = PlainValues()
+    async with aclosing(batches):
+        async for batch in batches:
+            values.convert(batch)
+            yield batch
 
 
 class PlainValues:
-    """Converts what JSON cannot hold, column by column: the first value of a column tells of the others.
+    """Converts values column by column; the first value of a column decides for the whole column.
 
-    Looking at each value would cost as much as encoding it. So a column is looked at until it has shown a value that
-    tells its type; a later one that JSON cannot hold fails the stream.
+    Checking each value would cost as much as encoding it. So a column is checked until one of its values shows its
+    type. If JSON cannot hold a later value, the stream fails.
     """
 
     def __init__(self) -> None:
         self._unknown: list[str] | None = None
         self._odd: list[str] = []
 
-    def convert(self, batch: list[dict[str, Any]]) -> None:
+    def convert(self, batch: Rows) -> None:
         """Convert a batch of rows, all with the same columns, in place."""
         if self._unknown is None:
             self._unknown = list(batch[0])
         for name in list(self._unknown):
-            value = next((row[name] for row in batch if _tells(row[name])), None)
+            value = next((row[name] for row in batch if _shows_type(row[name])), None)
             if value is not None:
                 self._unknown.remove(name)
                 if not _is_plain(value):
@@ -39,8 +49,8 @@ class PlainValues:
                 row[name] = _plain(row[name])
 
 
-def _tells(value: Any) -> bool:
-    return value is not None and not (isinstance(value, list) and all(not _tells(element) for element in value))
+def _shows_type(value: Any) -> bool:
+    return value is not None and not (isinstance(value, list) and not any(map(_shows_type, value)))
 
 
 def _is_plain(value: Any) -> bool:
@@ -48,7 +58,7 @@ def _is_plain(value: Any) -> bool:
         msgspec.json.encode(value)
     except TypeError:
         return False
-    except (ValueError, OverflowError, RecursionError):  # for the encoder to tell, with the place
+    except (ValueError, OverflowError, RecursionError):  # the encoder reports it, with its place
         return True
     return True
 
@@ -66,7 +76,7 @@ def _plain(value: Any) -> Any:
         return [_plain(point) for point in value.points]
     if hasattr(value, "lower_inc"):
         return _range_text(value)
-    # What is nobody's value of a database (an object of a model, say) is left for the encoder to refuse.
+    # The encoder refuses any other object, such as a model's.
     return str(value) if type(value).__module__.partition(".")[0] in _KNOWN_BY_TEXT else value
 
 
@@ -74,11 +84,8 @@ def _range_text(value: Any) -> str:
     """Return a range as PostgreSQL writes it: ``[1,5)``."""
     if value.isempty:
         return "empty"
-    lower, upper = (_bound_text(bound) for bound in (value.lower, value.upper))
+    lower, upper = (
+        "" if bound is None else bound.isoformat() if hasattr(bound, "isoformat") else bound
+        for bound in (value.lower, value.upper)
+    )
     return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"
-
-
-def _bound_text(bound: Any) -> str:
-    if bound is None:
-        return ""
-    return str(bound.isoformat() if hasattr(bound, "isoformat") else bound)

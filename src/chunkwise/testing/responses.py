@@ -1,7 +1,4 @@
-"""An answer as it stands on the wire: its bytes, how its connection ended, and where its framing ends (RFC 9112 §6.3).
-
-Must not know what is promised of answers.
-"""
+"""A request as bytes -> the raw response: its bytes, how the connection ended, and its framing (RFC 9112 §6.3)."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ _chunk_size = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;[^\r\n]*)?")
 
 
 @dataclass(slots=True)
-class Answer:
-    """What came over one connection.
+class RawResponse:
+    """The bytes received over one connection.
 
     Attributes:
         data: all bytes.
-        ending: how the connection ended; "open" if it did not, as long as anybody waited.
-        arrivals: when how many bytes had come, in seconds.
+        ending: how the connection ended; "open" if it did not end in time.
+        arrivals: after each read, the seconds since the request and the number of bytes so far.
     """
 
     data: bytes = b""
@@ -38,19 +35,19 @@ class Answer:
 
     @property
     def status_lines(self) -> int:
-        """How many there are, in content as well; interim ones do not count."""
+        """The number of status lines, also inside the content, without interim responses (1xx)."""
         return len(_status_line.findall(self.data))
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """How the first answer of a connection is framed.
+class Framing:
+    """How the first response on a connection is framed.
 
     Attributes:
         status: its status.
         kind: what ends its body.
-        start: where its body starts.
-        end: where it ends, or None if the end has not come; where the connection's end ends it, nobody can say.
+        start: the offset of its body.
+        end: the offset of its end; None if the end was not received, or if only the connection's end shows it.
     """
 
     status: int
@@ -68,11 +65,11 @@ def request(url: str, headers: Mapping[str, str], *, method: str = "GET", versio
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def ask(url: str, requests: bytes, patience_seconds: float) -> Answer:
-    """Send requests over one connection and read until it ends, or patience does."""
+async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse:
+    """Send requests over one connection, and read until it ends or ``patience_seconds`` have passed."""
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
-    answer = Answer()
+    response = RawResponse()
     start = monotonic()
     with suppress(TimeoutError):
         async with asyncio.timeout(patience_seconds):
@@ -80,53 +77,49 @@ async def ask(url: str, requests: bytes, patience_seconds: float) -> Answer:
                 try:
                     await loop.sock_sendall(sock, requests)
                     while data := await loop.sock_recv(sock, BUFFER_BYTES):
-                        answer.data += data
-                        answer.arrivals.append((monotonic() - start, len(answer.data)))
-                    answer.ending = "closed"
+                        response.data += data
+                        response.arrivals.append((monotonic() - start, len(response.data)))
+                    response.ending = "closed"
                 except ConnectionError:
-                    answer.ending = "reset"
-    answer.arrivals.append((monotonic() - start, len(answer.data)))
-    return answer
+                    response.ending = "reset"
+    response.arrivals.append((monotonic() - start, len(response.data)))
+    return response
 
 
-def frame_of(data: bytes) -> Frame:
-    """Return how an answer is framed.
-
-    Raises:
-        AssertionError: it is not HTTP/1.
-    """
+def framing_of(data: bytes) -> Framing:
+    """Return how a response is framed; raise AssertionError if it is not an HTTP/1 response."""
     start = body_start(data)
-    assert start >= 0, f"no whole head of an answer came, only {shown(data)}"
-    line, *told = data[: start - 4].rpartition(b"\r\n\r\n")[2].split(b"\r\n")
+    assert start >= 0, f"no whole head of a response was received, only {shown(data)}"
+    line, *fields = data[: start - 4].rpartition(b"\r\n\r\n")[2].split(b"\r\n")
     status = _status_line.match(line + b"\r")
-    assert status is not None, f"the answer starts with {shown(line)}, expected a status line"
+    assert status is not None, f"the response starts with {shown(line)}, expected a status line"
     headers = {}
-    for header in told:
-        name, _, value = header.partition(b":")
+    for field_line in fields:
+        name, _, value = field_line.partition(b":")
         headers[name.strip().lower()] = value.strip()
     coding, length = headers.get(b"transfer-encoding"), headers.get(b"content-length")
-    assert not (coding and length), "the answer has Transfer-Encoding and Content-Length: RFC 9112 §6.2 allows one"
+    assert not (coding and length), "the response has Transfer-Encoding and Content-Length: RFC 9112 §6.2 allows one"
     if coding is not None:
         assert coding.lower() == b"chunked", f"Transfer-Encoding is {coding!r}, expected chunked"
-        return Frame(int(status[1]), "chunks", start, _end_of_chunks(data, start))
+        return Framing(int(status[1]), "chunks", start, _end_of_chunks(data, start))
     if length is not None:
         assert length.isdigit(), f"Content-Length is {length!r}"
         end = start + int(length)
-        return Frame(int(status[1]), "length", start, end if len(data) >= end else None)
-    return Frame(int(status[1]), "close", start, None)
+        return Framing(int(status[1]), "length", start, end if len(data) >= end else None)
+    return Framing(int(status[1]), "close", start, None)
 
 
 def _end_of_chunks(data: bytes, position: int) -> int | None:
-    """Return where chunks end (RFC 9112 §7.1), or None if the last has not come."""
+    """Return where chunks end (RFC 9112 §7.1), or None if the last one was not received."""
     while (end := data.find(b"\r\n", position)) >= 0:
         size = _chunk_size.fullmatch(data, position, end)
         line = data[position:end]
-        assert size is not None, f"{shown(line)} stands where the size of a chunk is expected"
+        assert size is not None, f"got {shown(line)} where the size of a chunk is expected"
         if int(size[1], 16) == 0:
             trailers = data.find(b"\r\n\r\n", end)
             return trailers + 4 if trailers >= 0 else None
         position = end + 2 + int(size[1], 16)
-        behind = data[position : position + 2]
-        assert b"\r\n".startswith(behind), f"{behind!r} stands behind a chunk, expected its line end"
+        after = data[position : position + 2]
+        assert b"\r\n".startswith(after), f"got {after!r} after a chunk, expected its line end"
         position += 2
     return None
