@@ -1,7 +1,4 @@
-"""What went wrong -> one line for stderr, and an exit code.
-
-Must not know the commands.
-"""
+"""An exception -> one line for stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from aiohttp import (
     NonHttpUrlClientError,
 )
 
-from chunkwise.client.connect_errors import why_no_connection
 from chunkwise.errors import (
     DecodeError,
     EncodeError,
@@ -27,8 +23,9 @@ from chunkwise.errors import (
     TruncatedError,
     UnknownFormat,
 )
+from chunkwise.transports.connect_errors import why_no_connection
 
-_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # to who writes Python: no command has such an option
+_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no command has such an option
 
 
 class Exit(IntEnum):
@@ -51,18 +48,18 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.DONE: "done, and whole",
-    Exit.UNEXPECTED: "something that should not happen: please report it",
-    Exit.USAGE: "the command's words are off",
-    Exit.NETWORK: "no connection: nobody there, or let in; or the port is taken",
+    Exit.UNEXPECTED: "an unexpected error: please report it",
+    Exit.USAGE: "an option or an argument is wrong",
+    Exit.NETWORK: "no connection: no server there, or access denied; or the port is taken",
     Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
     Exit.TRUNCATED: "the stream stopped before its end",
-    Exit.BAD_DATA: "the data are not what their format allows, or cannot be written in the format asked for",
+    Exit.BAD_DATA: "the data do not fit their format, or cannot be written in the requested format",
     Exit.OVER_LIMIT: "an item, a depth or a line is over its limit",
     Exit.PATH_NOT_FOUND: "the path selected nothing",
     Exit.UNKNOWN_FORMAT: "no format has that name, media type or suffix",
     Exit.FILE: "a file cannot be read or written",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
-    Exit.PIPE_CLOSED: "the reader of stdout has left",
+    Exit.PIPE_CLOSED: "the reader of stdout has closed it",
 }
 
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
@@ -92,14 +89,12 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what to tell, in one line of what can be printed: a server's words may hold commands to a terminal."""
-    return "".join(
-        char if char.isprintable() else repr(char)[1:-1]
-        for char in " ".join(_ARGUMENT_HINT.sub("", _told(error)).split())
-    )
+    """Return a message of one printable line: a server's words may hold commands for the terminal."""
+    words = _ARGUMENT_HINT.sub("", _message(error)).split()
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(words))
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
@@ -109,7 +104,7 @@ def _told(error: BaseException) -> str:
     if (why := why_no_connection(error)) is not None:
         return why
     if isinstance(error, TimeoutError):
-        return f"{str(error) or 'nothing came in time'}: --timeout says how long to wait"
+        return f"{str(error) or 'nothing arrived in time'}: --timeout says how long to wait"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ClientConnectionError):

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from typing import Protocol
 
 from chunkwise.errors import StalledError
 from chunkwise.transports.periodic_checks import ROUND_SECONDS, Rounds
@@ -24,6 +25,19 @@ if sys.platform == "linux":
 POLL_SECONDS = 0.02
 LOOKS = 8
 """How often a connection is looked at in the time that it may stall."""
+
+
+class Connection(Protocol):
+    """What of a transport is needed here."""
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio.WriteTransport`."""
+
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport`."""
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
@@ -52,7 +66,7 @@ def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
 
 
-def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
+def drop(transport: Connection, connection: socket.socket | None) -> None:
     """Reset a connection, whatever still waits: what the kernel holds for a client that takes nothing, too."""
     reset_when_closed(connection, yes=True)
     with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
@@ -77,7 +91,7 @@ class StallWatch:
 
     def __init__(
         self,
-        transport: asyncio.Transport,
+        transport: Connection,
         connection: socket.socket | None,
         stall_seconds: float,
         written: Callable[[], int],
