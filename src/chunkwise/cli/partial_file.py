@@ -45,7 +45,7 @@ class PartialFile:
         resumes: whether its items are the records that a server counts; otherwise each run begins with an empty file.
 
     Attributes:
-        why_again: why the existing file is not continued; None if it is, or if there is none.
+        why_again: why the existing file is not continued; None if it is, or if there is no file.
     """
 
     def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:

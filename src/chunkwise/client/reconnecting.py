@@ -229,7 +229,9 @@ class Reconnecting:
             return
         info, count = self.response.range_info or RangeInfo(), self.items_seen
         if count and rest.info.etag not in (None, info.etag):
-            raise _CannotContinueError(f"the items have changed: the ETag was {rest.info.etag}, now it is {info.etag}")
+            raise _CannotContinueError(
+                f"the items have changed meanwhile: the ETag was {rest.info.etag}, now it is {info.etag}"
+            )
         starts_over = rest.by_event and self.response.first_event_id == rest.first_event_id != ""
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
@@ -303,7 +305,7 @@ class Reconnecting:
                 return self._use(response, rest)
 
     def _rest_request(self, failure: StreamError) -> RestRequest:
-        """Return the request for the rest; raise the failure if there is none."""
+        """Return the request for the rest, or raise the failure."""
         if not self._outage.may_try:
             raise failure
         info, by_event = self._known_info(), self._policy.max_reconnects is not None

@@ -40,7 +40,7 @@ class RestRequest(NamedTuple):
 
 
 class Received:
-    """What has arrived of a stream.
+    """Counts the items, records and bytes that have arrived of a stream.
 
     Args:
         path: which values are the items; see `items`.

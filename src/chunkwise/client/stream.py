@@ -44,7 +44,7 @@ class Stream(ItemStream):
 
     @property
     def range_info(self) -> RangeInfo | None:
-        """What the current response says about its position; None until the first message of a WebSocket."""
+        """The position of the current response; None until the first message of a WebSocket."""
         return self._source.range_info
 
     @property

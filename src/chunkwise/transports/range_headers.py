@@ -44,7 +44,7 @@ _names = msgspec.json.Decoder(list[str])
 
 
 class RangeInfo(NamedTuple):
-    """What a response says about its position: which items it holds, and how the rest can be requested.
+    """The position of a response: which items it holds, and how the rest can be requested.
 
     Attributes:
         first: the index of its first item.
