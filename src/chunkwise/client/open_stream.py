@@ -12,9 +12,8 @@ from aiohttp import ClientResponse, ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
 
 from chunkwise.client.http import open_http
-from chunkwise.client.reconnecting import Policy, Reconnecting, open_reconnecting
+from chunkwise.client.reconnecting import Connect, Policy, open_reconnecting
 from chunkwise.client.request import Request
-from chunkwise.client.response_items import ResponseItems
 from chunkwise.client.stream import Stream
 from chunkwise.client.websocket import open_websocket
 from chunkwise.errors import StreamError
@@ -129,18 +128,23 @@ async def open_stream(
     if resume_from is not None:
         _check_resume_from(path, restart=restart, can_be_continued=can_be_continued)
     connect = partial(open_websocket if request.is_websocket else open_http, request)
-    opened: AbstractAsyncContextManager[ResponseItems | Reconnecting]
+    opened: AbstractAsyncContextManager[Stream]
     if can_be_continued and (max_reconnects != 0 or resume_from is not None):
         policy = Policy(max_reconnects, max_reconnect_seconds, restart, resume_from, on_reconnect)
         opened = open_reconnecting(connect, path, policy)
     else:
-        opened = connect({})
-    async with opened as source:
-        stream = Stream(source, counts_records=can_be_continued and parse_path(path) is None)
+        opened = _open_once(connect, counts_records=can_be_continued and parse_path(path) is None)
+    async with opened as stream:
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # the response may look good, but the server does not have all items
+
+
+@asynccontextmanager
+async def _open_once(connect: Connect, *, counts_records: bool) -> AsyncIterator[Stream]:
+    async with connect({}) as response:
+        yield Stream(response, counts_records=counts_records)
 
 
 def _check_resume_from(path: PathLike, *, restart: bool, can_be_continued: bool) -> None:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from aiohttp import ClientError
 
-from chunkwise.client.response_items import Over, ResponseItems
-from chunkwise.client.resume_point import Received, Replay, RestRequest
+from chunkwise.client.response_items import ResponseItems
+from chunkwise.client.resume_point import Received, Replay, RestRequest, key_of
+from chunkwise.client.stream import Stream
 from chunkwise.errors import PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import EndProof
 from chunkwise.formats.paths import PathLike
@@ -43,31 +44,32 @@ class Policy(NamedTuple):
 
 
 @asynccontextmanager
-async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[Reconnecting]:
+async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[ReconnectingStream]:
     """Request a stream, or the rest of one, and continue it until the ``async with`` ends."""
     received = Received(path, policy.resume_from)
     first_request = received.first_request()
     async with AsyncExitStack() as responses:  # each is closed before the next is requested
         first = await responses.enter_async_context(connect(first_request.headers))
-        source = Reconnecting(first, first_request, received, responses, connect, policy)
+        stream = ReconnectingStream(first, first_request, received, responses, connect, policy)
         try:
-            yield source
+            yield stream
         finally:
-            source.leave()
+            stream.leave()
 
 
 class Outage:
     """Counts the tries since the last new item, and the time since the stream broke.
 
     Attributes:
-        reconnects: how many tries there were in all.
+        tries: how many.
+        may_try: whether there may be one.
     """
 
     def __init__(self, policy: Policy) -> None:
-        self.reconnects = 0
+        self.tries: int = 0
         self._max_tries = _TRIES if policy.max_reconnects is None else policy.max_reconnects
         self._max_seconds = policy.max_reconnect_seconds
-        self._tries = 0
+        self.may_try: bool = self._max_tries > 0
         self._since: float | None = None
 
     def begin(self) -> bool:
@@ -79,17 +81,7 @@ class Outage:
 
     def end(self) -> None:
         """Note a new item."""
-        self._tries, self._since = 0, None
-
-    def begin_try(self) -> None:
-        """Count a try."""
-        self._tries += 1
-        self.reconnects += 1
-
-    @property
-    def may_try(self) -> bool:
-        """Whether there is any try at all."""
-        return self._max_tries > 0
+        self.tries, self._since = 0, None
 
     @property
     def seconds(self) -> float:
@@ -103,16 +95,16 @@ class Outage:
             first_pause: what the server asked for in the stream, if anything.
             retry_after: what it asked for in its last response, if anything.
         """
-        longest = (first_pause or _FIRST_PAUSE_SECONDS) * 2 ** min(self._tries, 16)
+        longest = (first_pause or _FIRST_PAUSE_SECONDS) * 2 ** min(self.tries, 16)
         # Full jitter: clients that lost their connections together must not return together.
         pause = max(random.uniform(0, min(_MAX_PAUSE_SECONDS, longest)), retry_after or 0.0)  # noqa: S311
-        return None if self._tries >= self._max_tries or self.seconds + pause > self._max_seconds else pause
+        return None if self.tries >= self._max_tries or self.seconds + pause > self._max_seconds else pause
 
     def __str__(self) -> str:
-        return f"{self._tries} {'try' if self._tries == 1 else 'tries'} in {self.seconds:.1f} s"
+        return f"{self.tries} {'try' if self.tries == 1 else 'tries'} in {self.seconds:.1f} s"
 
 
-class Reconnecting:
+class ReconnectingStream(Stream):
     """The items of a response and, where it breaks, of the responses that continue it.
 
     Args:
@@ -122,11 +114,9 @@ class Reconnecting:
         responses: closes the current response.
         connect: requests the next one.
         policy: when to give up.
-
-    Attributes:
-        response: the current response.
-        end: see `ItemStream.end`.
     """
+
+    end: EndProof | None
 
     def __init__(
         self,
@@ -137,16 +127,16 @@ class Reconnecting:
         connect: Connect,
         policy: Policy,
     ) -> None:
-        self.response = first
-        self.end: EndProof | None = None
-        self._rest: RestRequest | None = rest  # until it is checked that the response is that rest
+        super().__init__(first, counts_records=received.counts_records)
         self._received = received
         self._responses = responses
         self._connect = connect
         self._policy = policy
         self._outage = Outage(policy)
         self._replay = Replay() if policy.restart else None
+        self._rest: RestRequest | None = rest  # until it is checked that the response is that rest
         self._format_name: str | None = None
+        self._is_first_batch = True  # of a response
         self._has_left = False
 
     @property
@@ -157,34 +147,18 @@ class Reconnecting:
     @property
     def bytes_seen(self) -> int:
         """See `Stream.bytes_seen`."""
-        return self._received.bytes_seen(self.response)
-
-    @property
-    def reconnects(self) -> int:
-        """See `Stream.reconnects`."""
-        return self._outage.reconnects
-
-    @property
-    def over(self) -> Over:
-        """See `Stream.over`."""
-        return self.response.over
-
-    @property
-    def range_info(self) -> RangeInfo | None:
-        """See `Stream.range_info`."""
-        return self.response.range_info
+        return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:
         """Send no more requests: nothing would close their responses."""
         self._has_left = True
 
-    async def batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the new items, in lists."""
+    async def _batches(self) -> AsyncIterator[list[Any]]:
         goes_on = True
         try:
             while goes_on:
                 try:
-                    async for batch in self.response.batches():
+                    async for batch in self._response.batches():
                         if new := self._take(batch):
                             yield new
                     self._check_end()
@@ -194,45 +168,49 @@ class Reconnecting:
                         raise
                     goes_on = False
                 except StreamError as error:
-                    self._received.locate(error, self.response)
+                    self._received.locate(error, self._response)
                     if not _is_break(error):
                         raise
                     goes_on = await self._reconnect(error)
         except _CannotContinueError as error:
             raise self._truncated(str(error)) from error.__cause__
-        self.end = self.response.end or "framed"
+        self.end = self._response.end or "framed"
 
     def _take(self, batch: list[Any]) -> list[Any]:
         """Count the new items, and skip those that had arrived before."""
-        self._check_start()
-        name = self.response.format_name
+        if self._is_first_batch:
+            self._is_first_batch = False
+            self._check_start()
+            self._check_format()
+        if self._replay is not None:
+            batch, same = self._replay.skip(batch)
+            if not same:
+                count = self.items_seen
+                raise _CannotContinueError(f"the first {count} items have changed: the rest would not continue them")
+        if batch:
+            self._received.items += len(batch)
+            self._outage.end()
+            if names := self._known_info().key:
+                self._received.key = key_of(batch[-1], names)
+        return batch
+
+    def _check_format(self) -> None:
+        name = self._response.format_name
         if self._format_name not in (None, name):
             raise _CannotContinueError(f"the rest is of another format: {name}, not {self._format_name}")
         self._format_name = name
-        if self._replay is not None and self._replay.remaining:
-            again, batch = batch[: self._replay.remaining], batch[self._replay.remaining :]
-            if not self._replay.skip(again):
-                raise _CannotContinueError(
-                    f"the first {self.items_seen} items have changed: the rest would not continue them"
-                )
-        if batch:
-            self._received.add(batch, self._known_info())
-            self._outage.end()
-            if self._replay is not None:
-                self._replay.add(batch)
-        return batch
 
     def _check_start(self) -> None:
         """Check once that the response begins with the item that was requested."""
         rest, self._rest = self._rest, None
         if rest is None:
             return
-        info, count = self.response.range_info or RangeInfo(), self.items_seen
+        info, count = self._response.range_info or RangeInfo(), self.items_seen
         if count and rest.info.etag not in (None, info.etag):
             raise _CannotContinueError(
                 f"the items have changed meanwhile: the ETag was {rest.info.etag}, now it is {info.etag}"
             )
-        starts_over = rest.by_event and self.response.first_event_id == rest.first_event_id != ""
+        starts_over = rest.by_event and self._response.first_event_id == rest.first_event_id != ""
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
         if info.first != 0 or self._replay is None:
@@ -256,7 +234,7 @@ class Reconnecting:
             raise _CannotContinueError(
                 f"the source has changed: there are only {count - self._replay.remaining} items now, not {count}"
             )
-        info, records = self._known_info(), self._received.records(self.response)
+        info, records = self._known_info(), self._received.records(self._response)
         if info.last is None or records is None:
             return
         sent = f"the server sent items {info.first} to {records - 1}, and its Content-Range ends with item {info.last}"
@@ -275,7 +253,7 @@ class Reconnecting:
         trouble: Exception = failure
         while True:
             retry_after = getattr(trouble, "retry_after_seconds", None)
-            pause = self._outage.next_pause(self.response.retry_seconds, retry_after)
+            pause = self._outage.next_pause(self._response.retry_seconds, retry_after)
             if pause is None:
                 raise self._given_up(failure, trouble)
             if is_new and self._policy.on_reconnect is not None:
@@ -283,7 +261,8 @@ class Reconnecting:
             is_new = False
             await asyncio.sleep(pause)
             self._check_left(failure)
-            self._outage.begin_try()
+            self._outage.tries += 1
+            self.reconnects += 1
             await self._responses.aclose()
             try:
                 response = await self._responses.enter_async_context(self._connect(rest.headers))
@@ -310,7 +289,7 @@ class Reconnecting:
             raise failure
         info, by_event = self._known_info(), self._policy.max_reconnects is not None
         rest = self._received.rest_request(
-            self.response,
+            self._response,
             info,
             replaying=self._replay is not None and self._replay.remaining > 0,
             restart=self._replay is not None,
@@ -318,14 +297,14 @@ class Reconnecting:
         )
         if rest is None:
             if isinstance(failure, TruncatedError) and (by_event or info.ranges):
-                failure.message += f"; it cannot go on: {self._received.why_no_request(self.response, info)}"
+                failure.message += f"; it cannot go on: {self._received.why_no_request(self._response, info)}"
             raise failure
         return rest
 
     def _use(self, response: ResponseItems, rest: RestRequest) -> bool:
         """Continue with a response; return whether it has content."""
-        self._received.begin_response(self.response, rest.record)
-        self.response, self._rest = response, rest
+        self._received.begin_response(self._response, rest.record)
+        self._response, self._rest, self._is_first_batch = response, rest, True
         status = response.empty_status
         if status is not None:
             if self.items_seen and not (status == 204 and rest.by_event):  # WHATWG HTML §9.2.3
@@ -339,14 +318,14 @@ class Reconnecting:
 
     def _known_info(self) -> RangeInfo:
         # A WebSocket that broke before its first message has said nothing.
-        return self.response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
+        return self._response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
 
     def _check_left(self, failure: StreamError) -> None:
         if self._has_left:
             raise self._truncated("its `async with` has closed the stream: read it inside of that") from failure
 
     def _truncated(self, message: str) -> TruncatedError:
-        name = self.response.format_name or self._format_name
+        name = self._response.format_name or self._format_name
         return TruncatedError(message, items_seen=self.items_seen, bytes_seen=self.bytes_seen, format=name)
 
     def _given_up(self, failure: StreamError, trouble: Exception) -> StreamError:

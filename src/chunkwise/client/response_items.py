@@ -35,10 +35,7 @@ class ResponseItems(Inbound):
     Attributes:
         over: see above.
         range_info: what the response says about its position; None until the first message of a WebSocket.
-        reconnects: 0, see `Stream.reconnects`.
     """
-
-    reconnects = 0
 
     def __init__(
         self,

@@ -48,21 +48,19 @@ class Received:
 
     Attributes:
         items: how many items have arrived, none of them counted twice.
+        key: the `key_of` the last one.
+        counts_records: whether the items are the records that a server counts: there is no path.
     """
 
     def __init__(self, path: PathLike, resume_from: ResumePoint | None) -> None:
         self.items: int = resume_from.items if resume_from is not None else 0
+        self.key: dict[str, Any] | None = {}
         self._parts = parse_path(path)
+        self.counts_records = self._parts is None
         self._resume_from = resume_from
-        self._key: dict[str, Any] | None = None  # of the last item
         self._items_before = self._records_before = self.items  # the current response
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
-
-    def add(self, items: list[Any], info: RangeInfo) -> None:
-        """Count new items."""
-        self.items += len(items)
-        self._key = key_of(items[-1], info.key) if info.key else {}
 
     def bytes_seen(self, response: ResponseItems) -> int:
         """Return how many bytes have arrived, including those of the current response."""
@@ -113,7 +111,7 @@ class Received:
         if info.ranges and record is not None and not replaying and not (info.key and self._parts):
             point = self._resume_from
             if point is None or point.items != record:
-                point = resume_point_after(record, self._key, info)
+                point = resume_point_after(record, self.key, info)
             if point is not None:
                 return RestRequest(point.to_headers(), record, info)
         elif not info.ranges and by_event and (last_id := self._last_event_id(response)):
@@ -159,20 +157,21 @@ class Replay:
         self._received = hashlib.blake2b()
         self._again = hashlib.blake2b()
 
-    def add(self, items: Sequence[Any]) -> None:
-        """Remember new items."""
-        self._received.update(_encoder.encode_lines(items))
-
     def start(self, items: int) -> None:
         """Expect so many items again: all that were received."""
         self.remaining = items
         self._again = hashlib.blake2b()
 
-    def skip(self, items: Sequence[Any]) -> bool:
-        """Skip items that are expected again; return False if the last of them is there, and they are not the same."""
-        self.remaining -= len(items)
-        self._again.update(_encoder.encode_lines(items))
-        return self.remaining > 0 or self._again.digest() == self._received.digest()
+    def skip(self, items: list[Any]) -> tuple[list[Any], bool]:
+        """Skip items that are expected again; return the others, and whether those that were skipped are the same."""
+        again, new = items[: self.remaining], items[self.remaining :]
+        same = True
+        if again:
+            self.remaining -= len(again)
+            self._again.update(_encoder.encode_lines(again))
+            same = self.remaining > 0 or self._again.digest() == self._received.digest()
+        self._received.update(_encoder.encode_lines(new))
+        return new, same
 
 
 def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInfo) -> ResumePoint | None:

@@ -1,4 +1,4 @@
-"""The items of one response, or of several that continue each other -> the `Stream` that `open_stream` yields."""
+"""The items of one response -> the `Stream` that `open_stream` yields."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientWebSocketResponse
 
-from chunkwise.client.reconnecting import Reconnecting
 from chunkwise.client.response_items import Over, ResponseItems
 from chunkwise.client.resume_point import key_of, resume_point_after
 from chunkwise.flow.inbound import ItemStream
@@ -18,39 +17,38 @@ class Stream(ItemStream):
     """The items that `open_stream` yields: read them with ``async for``, or in lists with `batches`.
 
     Args:
-        source: the responses.
+        response: the response.
         counts_records: whether its items are the records that a server counts: the whole stream, without a path.
+
+    Attributes:
+        reconnects: how often the rest was requested because the stream broke; each try counts.
     """
 
-    def __init__(self, source: ResponseItems | Reconnecting, *, counts_records: bool) -> None:
+    def __init__(self, response: ResponseItems, *, counts_records: bool) -> None:
         super().__init__()
-        self._source = source
+        self.reconnects: int = 0
+        self._response = response
         self._counts_records = counts_records
 
     @property
     def items_seen(self) -> int:
         """How many items have arrived whole, including those before ``resume_from``; none counts twice."""
-        return self._source.items_seen
+        return self._response.items_seen
 
     @property
     def bytes_seen(self) -> int:
         """How many bytes have arrived, after decompression, including items that were sent again."""
-        return self._source.bytes_seen
-
-    @property
-    def reconnects(self) -> int:
-        """How often the rest was requested because the stream broke; each try counts."""
-        return self._source.reconnects
+        return self._response.bytes_seen
 
     @property
     def range_info(self) -> RangeInfo | None:
         """The position of the current response; None until the first message of a WebSocket."""
-        return self._source.range_info
+        return self._response.range_info
 
     @property
     def over(self) -> Over:
         """The current response, or the WebSocket. Only the stream may read from it."""
-        return self._source.over
+        return self._response.over
 
     @property
     def response(self) -> ClientResponse:
@@ -92,6 +90,6 @@ class Stream(ItemStream):
         return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
-        async for batch in self._source.batches():
+        async for batch in self._response.batches():
             yield batch
-        self.end = self._source.end
+        self.end = self._response.end
