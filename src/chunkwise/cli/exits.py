@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from typing import Self
 
 import rich_click as click
 from aiohttp import (
@@ -29,38 +30,34 @@ _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no c
 
 
 class Exit(IntEnum):
-    """Exit codes: one for each kind of failure."""
+    """Exit codes: one for each kind of failure.
 
-    DONE = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    NETWORK = 3
-    REMOTE = 4
-    TRUNCATED = 5
-    BAD_DATA = 6
-    OVER_LIMIT = 7
-    PATH_NOT_FOUND = 8
-    UNKNOWN_FORMAT = 9
-    FILE = 10
-    INTERRUPTED = 130
-    PIPE_CLOSED = 141
+    Attributes:
+        meaning: the kind.
+    """
+
+    def __new__(cls, code: int, meaning: str) -> Self:  # noqa: D102 - see `enum`
+        self = int.__new__(cls, code)
+        self._value_, self.meaning = code, meaning
+        return self
+
+    meaning: str
+    DONE = 0, "done, and whole"
+    UNEXPECTED = 1, "an unexpected error: please report it"
+    USAGE = 2, "an option or an argument is wrong"
+    NETWORK = 3, "no connection: no server there, or access denied; or the port is taken"
+    REMOTE = 4, "the server answered with an error status, or said that its stream failed"
+    TRUNCATED = 5, "the stream stopped before its end"
+    BAD_DATA = 6, "the data do not fit their format, or cannot be written in the requested format"
+    OVER_LIMIT = 7, "an item, a depth or a line is over its limit"
+    PATH_NOT_FOUND = 8, "the path selected nothing"
+    UNKNOWN_FORMAT = 9, "no format has that name, media type or suffix"
+    FILE = 10, "a file cannot be read or written"
+    INTERRUPTED = 130, "interrupted by Ctrl-C"
+    PIPE_CLOSED = 141, "the reader of stdout has closed it"
 
 
-MEANINGS = {
-    Exit.DONE: "done, and whole",
-    Exit.UNEXPECTED: "an unexpected error: please report it",
-    Exit.USAGE: "an option or an argument is wrong",
-    Exit.NETWORK: "no connection: no server there, or access denied; or the port is taken",
-    Exit.REMOTE: "the server answered with an error status, or said that its stream failed",
-    Exit.TRUNCATED: "the stream stopped before its end",
-    Exit.BAD_DATA: "the data do not fit their format, or cannot be written in the requested format",
-    Exit.OVER_LIMIT: "an item, a depth or a line is over its limit",
-    Exit.PATH_NOT_FOUND: "the path selected nothing",
-    Exit.UNKNOWN_FORMAT: "no format has that name, media type or suffix",
-    Exit.FILE: "a file cannot be read or written",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C",
-    Exit.PIPE_CLOSED: "the reader of stdout has closed it",
-}
+MEANINGS = {code: code.meaning for code in Exit}
 
 _KINDS: tuple[tuple[type[BaseException], Exit], ...] = (
     (TruncatedError, Exit.TRUNCATED),

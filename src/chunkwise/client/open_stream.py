@@ -12,8 +12,9 @@ from aiohttp import ClientResponse, ClientSession, hdrs
 from aiohttp.typedefs import StrOrURL
 
 from chunkwise.client.http import open_http
-from chunkwise.client.reconnecting import Connect, Policy, open_reconnecting
+from chunkwise.client.reconnecting import Connect, open_reconnecting
 from chunkwise.client.request import Request
+from chunkwise.client.resume_point import Policy
 from chunkwise.client.stream import Stream
 from chunkwise.client.websocket import open_websocket
 from chunkwise.errors import StreamError
@@ -123,39 +124,35 @@ async def open_stream(
         max_ratio=max_ratio,
         limits=limits_of(limits),
     )
-    request.check()
-    can_be_continued = request.can_be_continued
-    if resume_from is not None:
-        _check_resume_from(path, restart=restart, can_be_continued=can_be_continued)
-    connect = partial(open_websocket if request.is_websocket else open_http, request)
-    opened: AbstractAsyncContextManager[Stream]
-    if can_be_continued and (max_reconnects != 0 or resume_from is not None):
-        policy = Policy(max_reconnects, max_reconnect_seconds, restart, resume_from, on_reconnect)
-        opened = open_reconnecting(connect, path, policy)
-    else:
-        opened = _open_once(connect, counts_records=can_be_continued and parse_path(path) is None)
-    async with opened as stream:
+    policy = Policy(max_reconnects, max_reconnect_seconds, restart, resume_from, on_reconnect)
+    async with _opened(request, policy) as stream:
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
         raise upload.failure  # the response may look good, but the server does not have all items
 
 
-@asynccontextmanager
-async def _open_once(connect: Connect, *, counts_records: bool) -> AsyncIterator[Stream]:
-    async with connect({}) as response:
-        yield Stream(response, counts_records=counts_records)
-
-
-def _check_resume_from(path: PathLike, *, restart: bool, can_be_continued: bool) -> None:
-    """Refuse options that do not go together with resume_from.
+def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Stream]:
+    """Return the stream of a request that is sent once, or again where the stream breaks.
 
     Raises:
-        ValueError: see `open_stream`.
+        ValueError: resume_from does not go together with other arguments; see `open_stream`.
     """
-    if not can_be_continued:
-        raise ValueError("resume_from needs a GET without a body, and without a Range or Last-Event-ID of your own")
-    if parse_path(path) is not None:
-        raise ValueError(f"resume_from counts whole items, got path={path!r}, which selects inside of them")
-    if restart:
-        raise ValueError("restart=True compares with items that have arrived, and resume_from does not have them")
+    can_be_continued, has_path = request.can_be_continued, parse_path(request.path) is not None
+    if policy.resume_from is not None:
+        if not can_be_continued:
+            raise ValueError("resume_from needs a GET without a body, and without a Range or Last-Event-ID of your own")
+        if has_path:
+            raise ValueError(f"resume_from counts whole items, got path={request.path!r}, which selects inside of them")
+        if policy.restart:
+            raise ValueError("restart=True compares with items that have arrived, and resume_from does not have them")
+    connect = partial(open_websocket if request.is_websocket else open_http, request)
+    if can_be_continued and (policy.max_reconnects != 0 or policy.resume_from is not None):
+        return open_reconnecting(connect, request.path, policy)
+    return _opened_once(connect, counts_records=can_be_continued and not has_path)
+
+
+@asynccontextmanager
+async def _opened_once(connect: Connect, *, counts_records: bool) -> AsyncIterator[Stream]:
+    async with connect({}) as response:
+        yield Stream(response, counts_records=counts_records)

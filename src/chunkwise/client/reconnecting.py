@@ -7,18 +7,18 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import ClientError
 
 from chunkwise.client.response_items import ResponseItems
-from chunkwise.client.resume_point import Received, Replay, RestRequest, key_of
+from chunkwise.client.resume_point import Policy, Received, Replay, RestRequest, key_of
 from chunkwise.client.stream import Stream
 from chunkwise.errors import PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import EndProof
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.connect_errors import why_no_connection
-from chunkwise.transports.range_headers import RangeInfo, ResumePoint
+from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10
 _FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings no new item
@@ -33,20 +33,10 @@ class _CannotContinueError(Exception):
     """The rest of the stream cannot be had, and another request does not help. Users get a TruncatedError."""
 
 
-class Policy(NamedTuple):
-    """How a stream is continued; see `open_stream`."""
-
-    max_reconnects: int | None
-    max_reconnect_seconds: float
-    restart: bool
-    resume_from: ResumePoint | None
-    on_reconnect: Callable[[StreamError], None] | None
-
-
 @asynccontextmanager
 async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[ReconnectingStream]:
     """Request a stream, or the rest of one, and continue it until the ``async with`` ends."""
-    received = Received(path, policy.resume_from)
+    received = Received(path, policy)
     first_request = received.first_request()
     async with AsyncExitStack() as responses:  # each is closed before the next is requested
         first = await responses.enter_async_context(connect(first_request.headers))
@@ -89,12 +79,7 @@ class Outage:
         return 0.0 if self._since is None else monotonic() - self._since
 
     def next_pause(self, first_pause: float | None, retry_after: float | None) -> float | None:
-        """Return how many seconds to wait before the next try; None to give up.
-
-        Args:
-            first_pause: what the server asked for in the stream, if anything.
-            retry_after: what it asked for in its last response, if anything.
-        """
+        """Return how many seconds to wait before the next try, at least what the server asks for; None to give up."""
         longest = (first_pause or _FIRST_PAUSE_SECONDS) * 2 ** min(self.tries, 16)
         # Full jitter: clients that lost their connections together must not return together.
         pause = max(random.uniform(0, min(_MAX_PAUSE_SECONDS, longest)), retry_after or 0.0)  # noqa: S311
@@ -181,7 +166,10 @@ class ReconnectingStream(Stream):
         if self._is_first_batch:
             self._is_first_batch = False
             self._check_start()
-            self._check_format()
+            name = self._response.format_name
+            if self._format_name not in (None, name):
+                raise _CannotContinueError(f"the rest is of another format: {name}, not {self._format_name}")
+            self._format_name = name
         if self._replay is not None:
             batch, same = self._replay.skip(batch)
             if not same:
@@ -193,12 +181,6 @@ class ReconnectingStream(Stream):
             if names := self._known_info().key:
                 self._received.key = key_of(batch[-1], names)
         return batch
-
-    def _check_format(self) -> None:
-        name = self._response.format_name
-        if self._format_name not in (None, name):
-            raise _CannotContinueError(f"the rest is of another format: {name}, not {self._format_name}")
-        self._format_name = name
 
     def _check_start(self) -> None:
         """Check once that the response begins with the item that was requested."""
@@ -268,9 +250,8 @@ class ReconnectingStream(Stream):
                 response = await self._responses.enter_async_context(self._connect(rest.headers))
             except RemoteError as error:
                 if error.status == 416:
-                    raise _CannotContinueError(
-                        f"the source has less than {self.items_seen} items now: {error}"
-                    ) from error
+                    message = f"the source has less than {self.items_seen} items now: {error}"
+                    raise _CannotContinueError(message) from error
                 if error.status not in _TRY_LATER:
                     error.message += f", asked to go on after {self.items_seen} items"
                     raise
@@ -287,16 +268,11 @@ class ReconnectingStream(Stream):
         """Return the request for the rest, or raise the failure."""
         if not self._outage.may_try:
             raise failure
-        info, by_event = self._known_info(), self._policy.max_reconnects is not None
-        rest = self._received.rest_request(
-            self._response,
-            info,
-            replaying=self._replay is not None and self._replay.remaining > 0,
-            restart=self._replay is not None,
-            by_event=by_event,
-        )
+        info = self._known_info()
+        replaying = self._replay is not None and self._replay.remaining > 0
+        rest = self._received.rest_request(self._response, info, replaying=replaying)
         if rest is None:
-            if isinstance(failure, TruncatedError) and (by_event or info.ranges):
+            if isinstance(failure, TruncatedError) and (info.ranges or self._policy.max_reconnects is not None):
                 failure.message += f"; it cannot go on: {self._received.why_no_request(self._response, info)}"
             raise failure
         return rest

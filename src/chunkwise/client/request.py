@@ -22,7 +22,11 @@ ChooseFormat = Callable[[ClientResponse], Format]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request, and how to read its response; for the attributes see `open_stream`."""
+    """A request, and how to read its response; for the attributes see `open_stream`.
+
+    Raises:
+        TypeError: a WebSocket cannot send it: the method is not GET, or the body is not from `body`.
+    """
 
     session: ClientSession
     method: str
@@ -60,12 +64,7 @@ class Request:
         has_body = self.data is not None or self.json is not None
         return self.method == hdrs.METH_GET and not has_body and not self.asks_for_range
 
-    def check(self) -> None:
-        """Refuse what cannot be sent over a WebSocket.
-
-        Raises:
-            TypeError: the method is not GET, or the body is not from `body`.
-        """
+    def __post_init__(self) -> None:
         if not self.is_websocket:
             return
         if self.method != hdrs.METH_GET:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -19,6 +19,16 @@ _ABSENT = object()
 _EXACT_FLOATS = 2.0**53
 
 _encoder = msgspec.json.Encoder()
+
+
+class Policy(NamedTuple):
+    """How a stream is continued; see `open_stream`."""
+
+    max_reconnects: int | None
+    max_reconnect_seconds: float
+    restart: bool
+    resume_from: ResumePoint | None
+    on_reconnect: Callable[[StreamError], None] | None
 
 
 class RestRequest(NamedTuple):
@@ -44,7 +54,7 @@ class Received:
 
     Args:
         path: which values are the items; see `items`.
-        resume_from: what had arrived before; see `open_stream`.
+        policy: how to continue it.
 
     Attributes:
         items: how many items have arrived, none of them counted twice.
@@ -52,12 +62,12 @@ class Received:
         counts_records: whether the items are the records that a server counts: there is no path.
     """
 
-    def __init__(self, path: PathLike, resume_from: ResumePoint | None) -> None:
-        self.items: int = resume_from.items if resume_from is not None else 0
+    def __init__(self, path: PathLike, policy: Policy) -> None:
+        self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
         self.key: dict[str, Any] | None = {}
         self._parts = parse_path(path)
         self.counts_records = self._parts is None
-        self._resume_from = resume_from
+        self._policy = policy
         self._items_before = self._records_before = self.items  # the current response
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
@@ -84,32 +94,29 @@ class Received:
 
     def first_request(self) -> RestRequest:
         """Return what the first response has to begin with."""
-        point = self._resume_from
+        point = self._policy.resume_from
         if point is None:
             return RestRequest({}, 0, RangeInfo())
         info = RangeInfo(ranges=True, etag=point.etag, key=tuple(point.key))
         return RestRequest(point.to_headers(), point.items, info)
 
-    def rest_request(
-        self, response: ResponseItems, info: RangeInfo, *, replaying: bool, restart: bool, by_event: bool
-    ) -> RestRequest | None:
+    def rest_request(self, response: ResponseItems, info: RangeInfo, *, replaying: bool) -> RestRequest | None:
         """Return the request for the rest.
 
         Args:
             response: the response that broke.
             info: what is known about its position.
             replaying: whether it has not yet sent all items again that had arrived before.
-            restart: whether all items may be requested again.
-            by_event: whether to continue after the id of an event.
 
         Returns:
             None if the rest cannot be requested.
         """
+        restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
         if not self.items and (info.ranges or restart):
             return RestRequest({}, 0, info)
         record = self.records(response)
         if info.ranges and record is not None and not replaying and not (info.key and self._parts):
-            point = self._resume_from
+            point = self._policy.resume_from
             if point is None or point.items != record:
                 point = resume_point_after(record, self.key, info)
             if point is not None:
