@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from chunkwise.client.resume_point import key_of, position_behind
+from chunkwise.client.resume_point import key_of, resume_point_after
 from chunkwise.errors import DecodeError, UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_media_type
 from chunkwise.formats.parsing.json_values import encode_value
@@ -144,7 +144,7 @@ def fuzz_answer(raw: bytes) -> None:
     assert start.first >= 0
     assert all(isinstance(name, str) for name in start.key), start
     for last in (_ITEMS[3], {}, None, 3):
-        position = position_behind(start.first + 1, key_of(last, start.key), start)
+        position = resume_point_after(start.first + 1, key_of(last, start.key), start)
         if position is not None:
             URL("http://x/").with_query(range=position.to_headers()[hdrs.RANGE])
             assert not start.key or position.key, position

@@ -1,12 +1,15 @@
 """chunkwise: the streaming layer for aiohttp. A stream that ends is whole.
 
-The house, in the order in which data meets its rooms; each imports only what stands above it here:
+Server and client are apart; both use the same packages. Each package imports only those above it:
 
-    errors       the tree of errors
-    formats      bytes <-> items; pure, one file a format, one table (`FORMATS`)
-    sources      where items start: lists of them, threads, files, SQL
+    errors       the exception tree
+    formats      bytes <-> items; one file per format, one table (`FORMATS`)
+    sources      where items start: batches, threads, files, SQL
     flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
-    transports   HTTP and WebSocket, server and client; the only room that imports aiohttp
+    transports   what server and client share of HTTP and WebSocket
+    server       a request -> its streamed response: `respond`, `streaming`, `setup`
+    client       a URL -> the items of its response: `open_stream`, and `body`
+    testing      checks for formats and servers, and a proxy that breaks connections
     demo         the tutorial: routes, a page, clients
     cli          ``python -m chunkwise``
 """
@@ -14,6 +17,7 @@ The house, in the order in which data meets its rooms; each imports only what st
 from __future__ import annotations
 
 from chunkwise.client.open_stream import open_stream
+from chunkwise.client.stream import Stream
 from chunkwise.client.upload import body
 from chunkwise.errors import (
     DecodeError,
@@ -31,6 +35,7 @@ from chunkwise.server.lifecycle import Outcome, setup
 from chunkwise.server.respond import respond, streaming
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
+from chunkwise.transports.range_headers import ResumePoint
 from chunkwise.transports.reading import events, items, text
 
 __all__ = [
@@ -42,7 +47,9 @@ __all__ = [
     "Outcome",
     "PathNotFound",
     "RemoteError",
+    "ResumePoint",
     "StalledError",
+    "Stream",
     "StreamError",
     "TruncatedError",
     "UnknownFormat",

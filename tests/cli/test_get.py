@@ -203,7 +203,7 @@ def test_a_file_that_failed_keeps_what_came_beside_the_older_one(tmp_path: Path,
     with answering(chunked("application/x-ndjson", b"1\n2\n")) as url:
         done = run("get", url, "--format", "json", "-o", tmp_path / "out.json")
     assert (done.code, done.out) == (5, b"")
-    assert f"; what came is in {tmp_path / 'out.json.part'}" in done.told
+    assert f"; the items so far are in {tmp_path / 'out.json.part'}" in done.told
     there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert there == {"out.json.part": b"[1,2"} | ({"out.json": older} if older else {})
 

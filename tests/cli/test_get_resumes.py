@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chunkwise.cli.partial_file import PartialFile, Tracked
-from chunkwise.transports.range_headers import RangeInfo, ResumePoint
+from chunkwise.transports.range_headers import ResumePoint
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
 from tests.needs import needs_linux
@@ -61,7 +61,7 @@ def test_five_kills_leave_no_trace_in_the_file(base: str, tmp_path: Path, name: 
     interrupted(url, output, "--format", name, times=5)
     done = run("get", url, "--format", name, "-o", output)
     assert done.code == 0
-    assert "going on behind the " in done.err
+    assert "going on after the " in done.err
     assert output.read_bytes() == whole.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([output.name, "whole"])
 
@@ -83,7 +83,7 @@ def test_a_download_that_ends_by_itself_has_noted_all_that_came(tmp_path: Path) 
         state = json.loads((tmp_path / "out.part.state").read_text())
         assert (state["position"][0], state["bytes"]) == (3, (tmp_path / "out.part").stat().st_size)
         again = run("get", url + "/failing", "-o", output)
-    assert "going on behind the 3 items of out.part" in again.err
+    assert "going on after the 3 items of out.part" in again.err
 
 
 @needs_linux
@@ -132,7 +132,7 @@ BEGUN_AGAIN = "chunkwise: beginning again: {}\n"
         ("/indexed?limit=1", ("--format", "csv"), "out.part is of another URL"),
         ("/indexed", ("--format", "csv"), "out.part is of another --format"),
         ("/indexed", ("--from", "json", "-H", "X-A: b"), "out.part is of another --from and --header"),
-        ("/indexed", ("--path", "item.n"), "it cannot go on with what --path or a Range selects"),
+        ("/indexed", ("--path", "item.n"), "it cannot go on with items that --path or a Range selects"),
     ],
 )
 def test_a_part_of_another_request_is_begun_again_and_that_is_told(
@@ -161,7 +161,7 @@ def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: b
     (tmp_path / "out.part").write_bytes(b"left over")
     (tmp_path / "out.part.state").write_bytes(state)
     done = run("get", base + "/plain", "-o", tmp_path / "out")
-    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("nothing tells how far out.part came"))
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("out.part has no state that fits it"))
     assert len((tmp_path / "out").read_bytes().splitlines()) == 2000
 
 
@@ -184,7 +184,7 @@ def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) 
         reading.end()
     assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
     done = run("get", base + "/plain", "-o", tmp_path / "out")
-    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("nothing tells how far out.part came"))
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("out.part has no state that fits it"))
 
 
 @pytest.mark.parametrize(("route", "path"), [("/tagged", "item.tags.item"), ("/indexed", "item.n")])
@@ -201,7 +201,7 @@ def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
         reading.end()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.part", "whole"]
     done = run(*words, output)
-    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("it cannot go on with what --path or a Range selects"))
+    assert (done.code, done.err) == (0, BEGUN_AGAIN.format("it cannot go on with items that --path or a Range selects"))
     assert output.read_bytes() == whole.read_bytes()
 
 
@@ -214,7 +214,7 @@ def test_a_state_of_selected_items_that_an_older_version_has_left_is_not_gone_on
     request = hashlib.sha256(json.dumps([url, "item.tags.item", "ndjson", None, []], separators=(",", ":")).encode())
     part.write_bytes(b'"0a"\n')
     state.write_text(json.dumps({"request": request.hexdigest(), "position": [1, '"v1"', {}], "bytes": 5}))
-    told = BEGUN_AGAIN.format("it cannot go on with what --path or a Range selects")
+    told = BEGUN_AGAIN.format("it cannot go on with items that --path or a Range selects")
     assert run("get", url, *words, "-o", tmp_path / "out").err == told
     assert (tmp_path / "out").read_bytes().splitlines()[:3] == [b'"0a"', b'"0b"', b'"1a"']
 
@@ -298,11 +298,15 @@ async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
     async def lists() -> AsyncIterator[list[int]]:
         yield [1, 2]
 
-    tracked, start = Tracked(lists(), 0), RangeInfo(ranges=True)
-    assert tracked.position(0, start) is None
+    def point(items: int, last_item: int) -> ResumePoint:
+        return ResumePoint(items, None, {"n": last_item})
+
+    tracked = Tracked(lists(), 0)
+    assert tracked.position(0, point) is None
     async for _ in tracked.lists():
-        assert tracked.position(1, None) is None
-        assert tracked.position(1, start) == ResumePoint(1, None, {})
+        assert tracked.position(1, lambda *_: None) is None
+        assert tracked.position(1, point) == ResumePoint(1, None, {"n": 1})
+        assert tracked.position(2, point) == ResumePoint(2, None, {"n": 2})
 
 
 def test_a_part_that_somebody_takes_away_meanwhile_is_not_missed(tmp_path: Path) -> None:

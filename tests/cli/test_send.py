@@ -217,7 +217,7 @@ def test_an_answer_that_is_cut_is_told_behind_what_came(tmp_path: Path) -> None:
     with answering(answer) as url:
         done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", url)
     assert (done.code, done.out) == (5, b"all is w")
-    assert done.told == "the answer was cut (0 items and 8 bytes came)"
+    assert done.told == "the response was cut (0 items and 8 bytes came)"
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,11 @@ async def test_what_comes_again_is_compared_with_what_came() -> None:
         for index in range(FEW):
             yield item(index + first)
 
-    for second, why in ((1, "are others than before"), (FEW - 5, "are others"), (None, "there are only 2 items now")):
+    for second, why in (
+        (1, "items have changed"),
+        (FEW - 5, "have changed"),
+        (None, "there are only 2 items now"),
+    ):
         numbers = iter([0, second])
 
         def source(numbers: Iterator[int | None] = numbers) -> Any:
@@ -222,7 +226,7 @@ async def test_statuses_that_no_later_try_mends_are_raised() -> None:
     assert isinstance(error, chunkwise.RemoteError)
     assert (error.status, stream.reconnects) == (403, 1)
     assert items == FEW_ROWS[: len(items)]
-    assert f"asked to go on behind {len(items)} items" in str(error)
+    assert f"asked to go on after {len(items)} items" in str(error)
 
 
 async def test_it_gives_up_after_so_many_tries_that_bring_nothing() -> None:

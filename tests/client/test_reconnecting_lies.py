@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +12,8 @@ from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise.client import reconnecting
-from chunkwise.client.answer import Answer
-from chunkwise.client.http import open_response, stream_of
 from chunkwise.errors import StreamError
-from chunkwise.transports.range_headers import RangeInfo, ResumePoint
+from chunkwise.transports.range_headers import RangeInfo
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
 
@@ -120,7 +118,7 @@ async def test_a_part_that_is_less_than_it_says_is_followed_by_the_rest() -> Non
 @pytest.mark.parametrize(
     ("second", "told"),
     [
-        (answer(lines(5, 9), part="5-6/10"), "gave 4 items, and had told of those up to 6"),
+        (answer(lines(5, 9), part="5-6/10"), "the server sent items 5 to 8, and its Content-Range ends with item 6"),
         (answer(lines(5, 7), part="5-6/3"), "the server began with item 0"),
         (answer(lines(5, 7), part="5-4/30"), "the server began with item 0"),
         (answer(lines(5, 7), part="5-6/7", headers={"Accept-Ranges": "items"}), 'the ETag was "v1", now it is None'),
@@ -227,23 +225,16 @@ async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -
 
 
 @pytest.mark.parametrize("cut", [False, True])
-async def test_what_was_begun_by_another_is_gone_on_with(cut: bool) -> None:
-    position = ResumePoint(5, '"v1"', {})
+async def test_a_stream_that_was_begun_earlier_is_continued(cut: bool) -> None:
     rest = [answer(lines(5, 7), part="5-9/10", whole=False)] * cut + [parts(9, 10)]
     async with (
         asyncio.timeout(GUARD_SECONDS),
         serving(*rest) as (server, url),
         ClientSession() as session,
+        chunkwise.open_stream(session, url, resume_from=chunkwise.ResumePoint(5, '"v1"', {})) as stream,
     ):
-
-        @asynccontextmanager
-        async def connect(more: Mapping[str, str]) -> AsyncIterator[Answer]:
-            async with open_response(session, "GET", url, idle_seconds=GUARD_SECONDS, headers=more) as response:
-                yield stream_of(response)
-
-        policy = reconnecting.Policy(3, 30.0, restart=False)
-        async with reconnecting.open_resuming(connect, "", policy, position) as stream:
-            assert stream.start == RangeInfo(5, True, '"v1"', (), total=10, last=9)
-            assert await read(stream) == ([*range(5, 10)], None)
-            assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
+        assert stream.range_info == RangeInfo(5, True, '"v1"', (), total=10, last=9)
+        assert await read(stream) == ([*range(5, 10)], None)
+        assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
+        assert stream.items_seen == 10
     assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]

@@ -1,4 +1,4 @@
-"""client/resume_point.py: what an answer says of its beginning is believed only where it is what it should be."""
+"""client/resume_point.py and transports/range_headers.py: where a response begins, and where to continue after it."""
 
 from dataclasses import dataclass, make_dataclass
 from datetime import datetime
@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from chunkwise.client.resume_point import asks_for_part, key_of, position_behind
+from chunkwise.client.resume_point import key_of, resume_point_after
 from chunkwise.errors import DecodeError
-from chunkwise.transports.range_headers import RangeInfo, ResumePoint
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint, asks_for_range
 
 
 def test_headers_tell_where_an_answer_begins() -> None:
@@ -75,11 +75,11 @@ def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> Non
 
 def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
     start = RangeInfo(0, ranges=True, etag='"v1"', key=("id",))
-    assert position_behind(3, key_of({"id": 7, "a": 1}, ["id"]), start) == ResumePoint(3, '"v1"', {"id": 7})
-    assert position_behind(3, {"id": 7}, start._replace(ranges=False)) is None
+    assert resume_point_after(3, key_of({"id": 7, "a": 1}, ["id"]), start) == ResumePoint(3, '"v1"', {"id": 7})
+    assert resume_point_after(3, {"id": 7}, start._replace(ranges=False)) is None
     for last in ({}, None, 3, "id", [1], object()):
-        assert position_behind(3, key_of(last, ["id"]), start) is None
-    assert position_behind(3, key_of(object(), []), start._replace(key=())) == ResumePoint(3, '"v1"', {})
+        assert resume_point_after(3, key_of(last, ["id"]), start) is None
+    assert resume_point_after(3, key_of(object(), []), start._replace(key=())) == ResumePoint(3, '"v1"', {})
 
 
 def test_a_position_asks_for_the_rest_in_headers() -> None:
@@ -92,8 +92,8 @@ def test_a_position_asks_for_the_rest_in_headers() -> None:
 
 
 def test_a_url_that_is_none_asks_for_no_part() -> None:
-    assert asks_for_part({}, "http://127.0.0.1/", {"range": "items=5-"})
-    assert not asks_for_part({}, "http://127.0.0.1:99999/?range=items=5-")
+    assert asks_for_range({}, "http://127.0.0.1/", {"range": "items=5-"})
+    assert not asks_for_range({}, "http://127.0.0.1:99999/?range=items=5-")
 
 
 @pytest.mark.parametrize(

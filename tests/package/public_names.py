@@ -1,4 +1,4 @@
-"""What users import: each public module, and its names. Whoever adds one here says so to all users, for good."""
+"""What users import: each public module, and its names. A name that is added here is a promise to all users."""
 
 PUBLIC: dict[str, list[str]] = {
     "chunkwise": [
@@ -10,7 +10,9 @@ PUBLIC: dict[str, list[str]] = {
         "Outcome",
         "PathNotFound",
         "RemoteError",
+        "ResumePoint",
         "StalledError",
+        "Stream",
         "StreamError",
         "TruncatedError",
         "UnknownFormat",
@@ -72,6 +74,6 @@ GIVEN = [
     "chunkwise.formats.contract.EndRecordMarks",
     "chunkwise.formats.contract.MakeDecoder",
     "chunkwise.formats.contract.MakeEncoder",
-    "chunkwise.client.stream.Stream",
+    "chunkwise.transports.range_headers.RangeInfo",
 ]
-"""Classes that nobody imports, but whose objects public calls give or take: documented like the public ones."""
+"""Classes that users do not import, but whose objects public calls return or take: documented like the public ones."""

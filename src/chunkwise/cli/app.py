@@ -1,7 +1,4 @@
-"""The words of the command line -> a command's run, and its exit code.
-
-Must not know how commands do their work.
-"""
+"""The arguments of the command line -> a command that runs, and its exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +24,9 @@ from chunkwise.formats.speedups import KIND
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
-_PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is no wrong word: it has its own exit code
+_PATH = click.Path(
+    path_type=Path, readable=False
+)  # an unreadable file is not a wrong argument: it has its own exit code
 _HEADER = click.option(
     "-H",
     "--header",
@@ -42,23 +41,26 @@ _TIMEOUT = click.option(
     type=click.FloatRange(0, 1e9, min_open=True),
     default=60.0,
     show_default=True,
-    help="Seconds to wait for what comes next.",
+    help="Seconds to wait for the next bytes.",
 )
 _HOST = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is everybody's."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 accepts connections from other hosts.",
 )
 _PORT = click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
 )
 _FROM = click.option(
-    "--from", "input_format", type=_FORMAT, help="Format of what is read, if its type or name is wrong."
+    "--from", "input_format", type=_FORMAT, help="Format of the input, if its content type or file name is wrong."
 )
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("chunkwise"), prog_name="chunkwise", message=f"%(prog)s %(version)s ({KIND} scanner)")
 def app() -> None:
-    """Stream items over HTTP: publish files and tables, read any stream, upload one, and see how it works.
+    """Stream items over HTTP: publish files and tables, read any stream, upload one, and learn how it works.
 
     Data goes to stdout, progress and errors go to stderr.
     """
@@ -73,7 +75,7 @@ def app() -> None:
     "tables",
     multiple=True,
     metavar="NAME",
-    help="Publish this table or view, or SCHEMA.NAME; may be repeated. All that are found by default.",
+    help="Publish this table or view, or SCHEMA.NAME; may be repeated. All of them by default.",
 )
 @click.option(
     "--query",
@@ -91,11 +93,11 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
     so many seconds.
 
     A database is sqlite:///FILE or postgresql://USER@HOST/DATABASE (a password is better in PGPASSWORD, or in
-    ~/.pgpass, than in the URL). It is only read. Each table has a route of its name; its rows come in the order of its
-    primary key, so that a client that was cut off can go on. A parameter of a query, such as :city, is bound from
-    ?city=...: as the type that PostgreSQL finds for it; in SQLite as text, which compares with a column as the
-    column's type does, and elsewhere wants a CAST(:low AS REAL). A text that is no number is there greater than every
-    number, and 0 in a CAST. A colon in a text of the query is written \:.
+    ~/.pgpass, than in the URL). It is only read. Each table has a route of its name; its rows are in the order of its
+    primary key, so that a client that was cut off can continue. A parameter of a query, such as :city, is bound from
+    ?city=...: as the type that PostgreSQL finds for it; in SQLite as text, which is compared with a column as the
+    column's type, and elsewhere needs a CAST(:low AS REAL). Text that is not a number is greater than every number
+    there, and 0 in a CAST. Write a colon in a text of the query as \:.
     """
     return serve(**options)
 
@@ -109,30 +111,30 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
     type=click.Choice(["ndjson", "json", "csv"]),
     default="ndjson",
     show_default=True,
-    help="Format of what is written.",
+    help="Output format.",
 )
 @_FROM
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
-    help="File, there only when whole.",
+    help="Output file, which gets its name only when it is whole.",
 )
 @_HEADER
 @_TIMEOUT
 def get_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Read the stream at URL, item by item, in whatever format it comes.
+    """Read the stream at URL, item by item, in any format.
 
-    What came before a failure is on stdout, and the exit code tells the failure. A JSON array has no place to say that
-    its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for a format that has.
+    Items that arrived before a failure are on stdout, and the exit code says what failed. A JSON array cannot say that
+    its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for a format that can.
 
-    Where the server can give the rest of a stream that broke, it is asked for: up to 10 times, or for 300 seconds,
+    If a stream breaks and the server can send the rest, the rest is requested: up to 10 times, or for 300 seconds,
     without a new item.
 
-    With --output, a file that is not whole has .part behind its name, and beside it stands what is known of it, in
-    .part.state. Run again with the same words, it goes on with that file, unless --path selects what is in it. Else
-    it begins again, and says why. Where the items have changed meanwhile (another ETag), it fails, and says which file
-    to delete.
+    With --output, the file has the suffix .part until it is whole, and a file .part.state says which items are in it.
+    The same command, run again, continues that file, unless --path selects its items. Otherwise it starts from the
+    first item, and says why. If the items have changed meanwhile (another ETag), it fails, and says which file to
+    delete.
     """
     return get(**options)
 
@@ -146,10 +148,10 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 @_HEADER
 @_TIMEOUT
 def send_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Upload FILE to URL as a chunked body, and write the answer to stdout.
+    """Upload FILE to URL as a chunked body, and write the response to stdout.
 
-    Without --format the bytes are sent as they are. FILE may be - for stdin: --from then says its format.
-    A server that answers before it has all of FILE has not taken it: its answer is written, and the exit code is 5.
+    Without --format the bytes are sent unchanged. FILE may be - for stdin: --from then says its format.
+    A server that responds before it has all of FILE has not read it: the response is written, and the exit code is 5.
     """
     return send(**options)
 
@@ -164,7 +166,7 @@ def send_command(**options: Any) -> Coroutine[Any, Any, None]:
     help="With --client: seconds between two items. Each route has its own by default.",
 )
 def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Learn streaming: a page that shows what it does, and the routes behind it, for curl and for clients.
+    """Learn streaming: a page that shows what it does, and its routes, for curl and for clients.
 
     The page is at /. The routes are /chunked, /non-chunked, /json, /nested, /sse, /events, /large, /ws, /upper and
     /fail; ?interval=SECONDS changes the pace of each, ?items=N how many items it makes, ?size=BYTES how large they
@@ -174,19 +176,28 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit code, having told on stderr what went wrong."""
-    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # a failure is told once, below
+    """Run a command, report a failure on stderr, and return the exit code."""
+    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # a failure is reported once, below
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
         if asyncio.iscoroutine(work):
             asyncio.run(work)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
-        return Exit.PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a user never sees a bare traceback
+        _flush_or_discard()
         code = exit_code(error)
-        kind = f"{type(error).__name__}: " if code is Exit.UNEXPECTED else ""
-        print(f"chunkwise: {kind}{one_line(error)}", file=sys.stderr)
+        if code is not Exit.PIPE_CLOSED:
+            kind = f"{type(error).__name__}: " if code is Exit.UNEXPECTED else ""
+            print(f"chunkwise: {kind}{one_line(error)}", file=sys.stderr)
         return code
     return Exit.DONE
+
+
+def _flush_or_discard() -> None:
+    """Flush stdout; if it cannot be written, discard its buffer: Python would try again, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

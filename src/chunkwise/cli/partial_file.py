@@ -1,9 +1,7 @@
-"""The file of a download that is not whole yet, and beside it what is needed to go on with it after a crash.
+"""The bytes of a download -> a file that gets its name when it is whole, and can be continued after a crash.
 
-Must not know how items come.
-
-``out.ndjson.part`` holds what came, ``out.ndjson.part.state`` how many bytes of it are which items. It is written
-behind the bytes, so that after a crash the file may have more than it says: what is more is cut off, and comes again.
+``out.ndjson.part`` has the bytes, ``out.ndjson.part.state`` says how many of them are which items. The state is written
+after the bytes, so after a crash the file may have more of them: these are cut off, and requested again.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import hashlib
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -22,17 +20,16 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from chunkwise.client.resume_point import key_of, position_behind
+from chunkwise import ResumePoint
 from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
-from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
-_WRITE_STATE_SECONDS = 0.1  # of what came since, a crash lets no more come twice
+_WRITE_STATE_SECONDS = 0.1  # after a crash, the items of so many seconds are requested again
 
 
 class _State(msgspec.Struct):
-    """What stands in the state file: of which request, and how far it came."""
+    """The content of the state file: the request, and which bytes are which items."""
 
     request: dict[str, str]
     position: ResumePoint
@@ -40,23 +37,22 @@ class _State(msgspec.Struct):
 
 
 class PartialFile:
-    """A file with the name that it has only when it is whole.
+    """A file that gets its name only when it is whole.
 
     Args:
         output: that name.
-        request: what it is the answer to, by the names that its user has for that: a file of another request is not
-            gone on with.
-        resumes: whether its items are the records that a server counts; otherwise it is begun again each time.
+        request: the words of the command: the file of another request is not continued.
+        resumes: whether its items are the records that a server counts; otherwise each run begins with an empty file.
 
     Attributes:
-        why_again: why what is there is not gone on with; None if it is, or nothing is there.
+        why_again: why the existing file is not continued; None if it is, or if there is no file.
     """
 
     def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:
         self.why_again: str | None = None
         self._output = output
         self._resumes = resumes
-        # Not as it is: its headers may hold a password.
+        # Digests only: its headers may hold a password.
         self._request = {
             name: hashlib.sha256(msgspec.json.encode((name, value))).hexdigest() for name, value in request.items()
         }
@@ -66,30 +62,28 @@ class PartialFile:
         self._file: BinaryIO  # while it is locked
         self._written = monotonic()
         self._grown = False
-        self._unwritten: _State | None = None  # what stands in the file, and not yet in its state
+        self._unwritten: _State | None = None  # in the file, and not yet in its state
 
     @property
     def name(self) -> str:
-        """The name of what is not whole yet."""
+        """The name of the file until it is whole."""
         return self._part.name
 
     @property
     def position(self) -> ResumePoint | None:
-        """Where the download goes on; None for the beginning."""
+        """Where the download continues; None for the beginning."""
         return self._state.position if self._state is not None else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep all others that ask for the lock from the file, and see what is in it.
-
-        A file that nothing was written to is taken away at the end.
+        """Lock the file, and read its state. A file that is still empty at the end is removed.
 
         Raises:
             OSError: it cannot be written, or another process writes it.
         """
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(number, "r+b") as file:  # not emptied: it may be another's
-            # Its lock may be free, and yet another may have renamed it before it was locked.
+        with os.fdopen(number, "r+b") as file:  # not emptied: another process may write it
+            # Another process may have renamed it before it was locked here.
             if not (_locks(file) and self._is_named(file)):
                 raise BlockingIOError(errno.EWOULDBLOCK, "another chunkwise get writes this file", str(self._part))
             self._state, self.why_again = self._look(os.fstat(number).st_size)
@@ -98,23 +92,23 @@ class PartialFile:
                 yield
             finally:
                 if not file.closed and self._is_named(file):
-                    with suppress(OSError):  # a disk that is full has ended the download as well
+                    with suppress(OSError):  # a full disk, which has ended the download already
                         self._write_state()
                     if not os.fstat(number).st_size:
                         self._part.unlink()
 
     def _look(self, size: int) -> tuple[_State | None, str | None]:
-        """Return the state if the file can be gone on with, or why it cannot."""
+        """Return the state if the file can be continued, or why it cannot."""
         if not size:
             return None, None
         if not self._resumes:
-            return None, "it cannot go on with what --path or a Range selects"
+            return None, "it cannot go on with items that --path or a Range selects"
         try:
             state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
         except (OSError, msgspec.DecodeError):
             state = None
         if state is None or size < state.bytes:
-            return None, f"nothing tells how far {self.name} came"
+            return None, f"{self.name} has no state that fits it"
         others = [name for name, digest in self._request.items() if state.request.get(name) != digest]
         if others:
             return None, f"{self.name} is of another {others[0] if 'URL' in others else ' and '.join(others)}"
@@ -122,7 +116,7 @@ class PartialFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Give the file that is locked, at the place where to go on; name it as a whole one when the body ended well.
+        """Yield the locked file, at the position where to continue, and give it its name if the body ends well.
 
         Raises:
             OSError: it cannot be written.
@@ -136,7 +130,9 @@ class PartialFile:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        if sys.platform == "win32":  # where what is open cannot be renamed; else the lock is held until it is done
+        if (
+            sys.platform == "win32"
+        ):  # where an open file cannot be renamed; elsewhere the lock is kept until it is renamed
             file.close()
         self._part.replace(self._output)
         self._unwritten = None
@@ -149,7 +145,7 @@ class PartialFile:
             return False
 
     def goes_on(self, encoder: Encoder) -> Encoder:
-        """Let an encoder go on with what another has begun in the file."""
+        """Return an encoder that continues the file."""
         like: Any = 0
         if isinstance(encoder, CsvEncoder):
             with self._part.open(encoding="utf-8", newline="") as file:
@@ -158,18 +154,18 @@ class PartialFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say where is what came, or where it cannot be gone on with, how to begin again."""
+        """Add to an error where the items are, or, if the file cannot be continued, how to begin again."""
         try:
             yield
         except StreamError as error:
             if self._grown:
-                error.message += f"; what came is in {self._part}"
+                error.message += f"; the items so far are in {self._part}"
             elif self._state is not None and (isinstance(error, TruncatedError) or getattr(error, "status", 0) == 416):
                 error.message += f"; to begin again, delete {self._part}"
             raise
 
     def note(self, size: int, position: ResumePoint | None) -> None:
-        """Note that so many bytes of the file, which are written, are the items up to a position."""
+        """Note that so many bytes, which are written, are the items up to a position."""
         self._grown = True
         if not self._resumes or position is None:
             return
@@ -192,19 +188,19 @@ class PartialFile:
 
 
 def _locks(file: BinaryIO) -> bool:
-    """Lock a file for as long as it is open, where that can be done at all; return whether no other process has it."""
+    """Lock a file as long as it is open, where the system can do that; return False if another process has the lock."""
     if sys.platform != "win32":
         import fcntl
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # any other is of a network's file system without locks
+        except OSError as error:  # other errors are from network file systems without locks
             return not isinstance(error, BlockingIOError)
     return True
 
 
 class Tracked:
-    """Batches on their way, each with the index behind its last item: so that the item before any place is known.
+    """Batches that are being written: the item before any position is known.
 
     Args:
         batches: the batches.
@@ -217,28 +213,28 @@ class Tracked:
         self._index = first
 
     async def lists(self) -> AsyncIterator[list[Any]]:
-        """Give the batches."""
+        """Yield the batches."""
         async for batch in self._batches:
             self._index += len(batch)
             self._passed.append((self._index, batch))
             yield batch
 
-    def position(self, items: int, start: RangeInfo | None) -> ResumePoint | None:
-        """Return where a stream goes on behind so many items, which never get fewer; see `position_behind`."""
+    def position(self, items: int, resume_point: Callable[[int, Any], ResumePoint | None]) -> ResumePoint | None:
+        """Return where to continue after so many items, which must not become fewer; see `Stream.resume_point`."""
         while self._passed and self._passed[0][0] < items:
             self._passed.popleft()
-        if start is None or not self._passed:
+        if not self._passed:
             return None
         end, batch = self._passed[0]
-        return position_behind(items, key_of(batch[items - end - 1], start.key), start)
+        return resume_point(items, batch[items - end - 1])
 
 
 class _GoingOn:
-    """An encoder that goes on with what another has begun.
+    """An encoder that continues the output of another one.
 
     Args:
         encoder: a new one.
-        like: an item such as the other has written, if how items are written depends on the first.
+        like: an item like those of the other, for formats in which the first item decides how all are written.
     """
 
     def __init__(self, encoder: Encoder, like: Any) -> None:
@@ -251,5 +247,5 @@ class _GoingOn:
         self.fail = encoder.fail
 
     def start(self) -> bytes:
-        """Return nothing: it has begun."""
+        """Return nothing: the other encoder has returned it."""
         return b""

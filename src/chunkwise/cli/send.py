@@ -1,4 +1,4 @@
-"""``chunkwise send``: a file -> a chunked upload."""
+"""``chunkwise send``: a file -> a chunked upload, or the messages of a WebSocket; the response -> stdout."""
 
 from __future__ import annotations
 
@@ -9,49 +9,62 @@ import stat
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from aiohttp import ClientError, ClientResponse, ClientSession, hdrs
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, SocketTimeoutError, hdrs
 
+from chunkwise import Batches, body, open_stream
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
-from chunkwise.client.http import begun, sending, stream_timeout
-from chunkwise.client.open_stream import is_websocket, open_stream
-from chunkwise.client.upload import ClosingPayload, body
-from chunkwise.errors import TruncatedError
+from chunkwise.errors import StalledError, TruncatedError
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
-from chunkwise.sources.batches import Batches
 from chunkwise.sources.files import read_file
 from chunkwise.transports.problems import remote_error
+from chunkwise.transports.websocket_handshake import is_websocket_url
 
 _BLOCK_BYTES = 256 * 1024
 
 
 class _Upload:
-    """The body of the request, counted."""
+    """The items of a file, or its blocks of bytes; counted."""
 
-    def __init__(self, file: Path, own: Format, wanted: Format) -> None:
-        self.bytes_sent = 0
+    def __init__(self, file: Path, format: Format | None) -> None:
         self.items_sent = 0
-        self.whole = False
+        self.is_whole = False
         self._file = file
-        self._converted = Outbound(read_file(file, own), wanted.encoder()) if wanted is not own else None
+        self._format = format  # None for blocks
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._converted.pieces() if self._converted else self._blocks()) as pieces:
-            async for data in pieces:
-                yield data
-                self.bytes_sent += len(data)
-                self.items_sent = self._converted.items_sent if self._converted else 0
-        self.whole = True
+    async def lists(self) -> AsyncGenerator[list[Any], None]:
+        """Yield the items or blocks in lists."""
+        lists = self._blocks() if self._format is None else aiter(read_file(self._file, self._format))
+        async with aclosing(lists):
+            async for batch in lists:
+                yield batch
+                self.items_sent += 0 if self._format is None else len(batch)
+        self.is_whole = True
 
-    async def _blocks(self) -> AsyncGenerator[bytes, None]:
+    async def _blocks(self) -> AsyncGenerator[list[Any], None]:
         with self._file.open("rb") as file:
             while data := await asyncio.to_thread(file.read, _BLOCK_BYTES):
-                yield data
+                yield [data]
+
+
+class _Unchanged:
+    """An encoder of blocks of bytes, which it does not change."""
+
+    def __init__(self, **_options: object) -> None:
+        self.start = self.finish = self.open_item = self.close_item = bytes
+
+    def encode(self, batch: Sequence[Any]) -> bytes:
+        return b"".join(batch)
+
+    def fail(self, problem: Mapping[str, Any]) -> bytes:
+        del problem
+        return b""
 
 
 async def send(
@@ -63,7 +76,7 @@ async def send(
     headers: Sequence[str],
     idle_seconds: float,
 ) -> None:
-    """Upload a file and write the answer to stdout; see the command's help."""
+    """Upload a file and write the response to stdout; see the command's help."""
     if not is_token(method):
         raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
     if file == Path("-"):
@@ -76,69 +89,80 @@ async def send(
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
-    if is_websocket(url):
-        await _send_messages(file, url, own, wanted, method, own_headers, idle_seconds)
-        return
-    total = found.st_size if wanted is own else None
-    upload = _Upload(file, own, wanted)
-    payload = ClosingPayload(upload.pieces(), wanted)
-    counters = (lambda: upload.items_sent, lambda: upload.bytes_sent)
-    async with (
-        ClientSession(timeout=stream_timeout(idle_seconds)) as session,
-        sending(payload, idle_seconds),
-        progress(f"{file.name} to {url}", *counters, total, data_on_terminal=False),
-        await begun(session.request(method, url, data=payload, headers=own_headers)) as response,
-    ):
-        if response.status >= 400:
-            raise await remote_error(response)
-        await _write_answer(response)
-    if payload.failure is not None:  # whatever a server has answered that did not wait for the end
+    if is_websocket_url(url):
+        if method not in ("POST", "GET"):  # the default, and how a WebSocket begins
+            raise click.BadParameter(f"got {method}, a WebSocket begins with GET", param_hint="--method")
+        await _send_messages(file, url, own, wanted, own_headers, idle_seconds)
+    elif wanted is own:
+        unchanged = replace(own, encoder=_Unchanged)
+        await _send_body(_Upload(file, None), file, url, unchanged, method, own_headers, idle_seconds, found.st_size)
+    else:
+        await _send_body(_Upload(file, own), file, url, wanted, method, own_headers, idle_seconds, None)
+
+
+async def _send_body(
+    upload: _Upload,
+    file: Path,
+    url: str,
+    format: Format,
+    method: str,
+    headers: Mapping[str, str],
+    idle_seconds: float,
+    total_bytes: int | None,
+) -> None:
+    """Send a file as the body of a request, and write the body of the response."""
+    payload = body(Batches(upload.lists()), format, stall_seconds=idle_seconds)
+    counters = (lambda: upload.items_sent, lambda: payload.bytes_sent)
+    timeout = ClientTimeout(total=None, connect=idle_seconds, sock_read=idle_seconds)
+    try:
+        async with (
+            ClientSession(timeout=timeout) as session,
+            progress(f"{file.name} to {url}", *counters, total_bytes, data_on_terminal=False),
+            session.request(method, url, data=payload, headers=headers) as response,
+        ):
+            if response.status >= 400:
+                raise await remote_error(response)
+            await _write_response(response)
+    except (ClientError, TruncatedError) as error:
+        if payload.failure is None and isinstance(error, SocketTimeoutError):
+            raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+        if payload.failure is None:
+            raise
+    finally:
+        await payload.wait_closed()
+    if payload.failure is not None:  # the reason of any error, and more important than an early response
         raise payload.failure
-    if not upload.whole:
-        raise _not_taken(file, upload.items_sent, upload.bytes_sent)
+    if not upload.is_whole:
+        raise _not_read(file, upload.items_sent, payload.bytes_sent)
 
 
 async def _send_messages(
-    file: Path, url: str, own: Format, wanted: Format, method: str, headers: Mapping[str, str], idle_seconds: float
+    file: Path, url: str, own: Format, wanted: Format, headers: Mapping[str, str], idle_seconds: float
 ) -> None:
-    """Send the items of a file over a WebSocket, and write those of the answer, a JSON text in each line."""
-    if method not in ("POST", "GET"):  # the default, and what a WebSocket begins with
-        raise click.BadParameter(f"got {method}, a WebSocket begins with GET", param_hint="--method")
-    sent, whole = 0, False
-
-    async def counted() -> AsyncGenerator[list[Any], None]:
-        nonlocal sent, whole
-        async with aclosing(aiter(read_file(file, own))) as batches:
-            async for batch in batches:
-                yield batch
-                sent += len(batch)
-        whole = True
-
+    """Send the items of a file over a WebSocket, and write those of the response, a JSON text in each line."""
+    upload = _Upload(file, own)
+    shows = sys.stdout.isatty()
     async with (
         ClientSession() as session,
-        progress(f"{file.name} to {url}", lambda: sent, lambda: 0, None, data_on_terminal=sys.stdout.isatty()),
+        progress(f"{file.name} to {url}", lambda: upload.items_sent, lambda: 0, None, data_on_terminal=shows),
         open_stream(
-            session,
-            url,
-            data=body(Batches(counted()), wanted),
-            headers=headers,
-            idle_seconds=idle_seconds,
+            session, url, data=body(Batches(upload.lists()), wanted), headers=headers, idle_seconds=idle_seconds
         ) as stream,
         aclosing(Outbound(Batches(stream.batches()), FORMATS["ndjson"].encoder()).pieces()) as pieces,
     ):
         async for data in pieces:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-    if not whole:
-        raise _not_taken(file, sent, 0)
+    if not upload.is_whole:
+        raise _not_read(file, upload.items_sent, 0)
 
 
-def _not_taken(file: Path, items: int, size: int) -> TruncatedError:
-    """Return the error of a server that was content before the end."""
+def _not_read(file: Path, items: int, size: int) -> TruncatedError:
+    """Return the error of a server whose response did not wait for the end of the file."""
     return TruncatedError(f"the server answered before it had all of {file.name}", items_seen=items, bytes_seen=size)
 
 
-async def _write_answer(response: ClientResponse) -> None:
+async def _write_response(response: ClientResponse) -> None:
     count = 0
     try:
         async for data in response.content.iter_any():
@@ -146,4 +170,4 @@ async def _write_answer(response: ClientResponse) -> None:
             sys.stdout.buffer.flush()
             count += len(data)
     except (ClientError, TimeoutError) as error:
-        raise TruncatedError("the answer was cut", bytes_seen=count) from error
+        raise TruncatedError("the response was cut", bytes_seen=count) from error

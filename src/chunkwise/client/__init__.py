@@ -1,1 +1,1 @@
-"""The client's half: a URL in, the items of its response out; and a source of items in, a request's body out."""
+"""A URL -> the items of its response; a source of items -> the body of a request."""

@@ -1,64 +1,209 @@
-"""What an answer says of its beginning, and what came of it -> the headers that ask for the rest (RFC 9110 §14).
-
-Must not know when they are sent, nor over what wire.
-"""
+"""The items received -> where to continue after them, and whether items that are sent again are the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple
 
 import msgspec
-from aiohttp import hdrs
-from aiohttp.typedefs import StrOrURL
-from yarl import URL
 
+from chunkwise.client.response_items import ResponseItems
+from chunkwise.errors import DecodeError, StalledError, StreamError, TruncatedError
+from chunkwise.formats.paths import PathLike, parse_path
 from chunkwise.formats.sse import value_of
-from chunkwise.transports.range_headers import LAST_EVENT_ID, RANGE_PARAMETER, UNIT, RangeInfo, ResumePoint
+from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo, ResumePoint
 
 _ABSENT = object()
 _EXACT_FLOATS = 2.0**53
 
+_encoder = msgspec.json.Encoder()
 
-class Place(NamedTuple):
-    """What a stream was asked to go on with.
+
+class Policy(NamedTuple):
+    """How a stream is continued; see `open_stream`."""
+
+    max_reconnects: int | None
+    max_reconnect_seconds: float
+    restart: bool
+    resume_from: ResumePoint | None
+    on_reconnect: Callable[[StreamError], None] | None
+
+
+class RestRequest(NamedTuple):
+    """A request for the rest of a stream, and how the right response begins.
 
     Attributes:
-        headers: that ask for it.
-        record: the index of the record that is wanted next.
-        start: what was known of the stream that broke.
-        by_event: whether an event's id says where, which tells nobody its index.
-        first_event_id: what a server that begins again would begin with.
+        headers: the headers that request it.
+        record: the index of its first record.
+        info: what the response before it said about its position.
+        by_event: whether it continues after the id of an event, which has no index.
+        first_event_id: the first id of a server that starts over.
     """
 
     headers: Mapping[str, str]
     record: int
-    start: RangeInfo
+    info: RangeInfo
     by_event: bool = False
     first_event_id: str = ""
 
 
-def position_behind(items: int, key: Mapping[str, Any] | None, start: RangeInfo) -> ResumePoint | None:
-    """Return where a stream goes on behind so many items.
+class Received:
+    """Counts the items, records and bytes that have arrived of a stream.
 
     Args:
-        items: how many came.
-        key: see `key_of` the last of them.
-        start: what is known of the stream.
+        path: which values are the items; see `items`.
+        policy: how to continue it.
+
+    Attributes:
+        items: how many items have arrived, none of them counted twice.
+        key: the `key_of` the last one.
+        counts_records: whether the items are the records that a server counts: there is no path.
+    """
+
+    def __init__(self, path: PathLike, policy: Policy) -> None:
+        self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
+        self.key: dict[str, Any] | None = {}
+        self._parts = parse_path(path)
+        self.counts_records = self._parts is None
+        self._policy = policy
+        self._items_before = self._records_before = self.items  # the current response
+        self._bytes_before = 0
+        self._first_event_id = self._event_id = ""
+
+    def bytes_seen(self, response: ResponseItems) -> int:
+        """Return how many bytes have arrived, including those of the current response."""
+        return self._bytes_before + response.bytes_seen
+
+    def records(self, response: ResponseItems) -> int | None:
+        """Return how many records arrived with all items selected in them; None if that is not known."""
+        if self._parts is None:
+            return self.items
+        whole = response.whole_records
+        return None if whole is None else self._records_before + whole
+
+    def begin_response(self, last: ResponseItems, record: int) -> None:
+        """Count from now on for a response that begins with that record."""
+        self._bytes_before = self.bytes_seen(last)
+        self._items_before, self._records_before = self.items, record
+
+    def start_over(self) -> None:
+        """Count for a response that begins with the first item again."""
+        self._items_before = self._records_before = 0
+
+    def first_request(self) -> RestRequest:
+        """Return what the first response has to begin with."""
+        point = self._policy.resume_from
+        if point is None:
+            return RestRequest({}, 0, RangeInfo())
+        info = RangeInfo(ranges=True, etag=point.etag, key=tuple(point.key))
+        return RestRequest(point.to_headers(), point.items, info)
+
+    def rest_request(self, response: ResponseItems, info: RangeInfo, *, replaying: bool) -> RestRequest | None:
+        """Return the request for the rest.
+
+        Args:
+            response: the response that broke.
+            info: what is known about its position.
+            replaying: whether it has not yet sent all items again that had arrived before.
+
+        Returns:
+            None if the rest cannot be requested.
+        """
+        restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
+        if not self.items and (info.ranges or restart):
+            return RestRequest({}, 0, info)
+        record = self.records(response)
+        if info.ranges and record is not None and not replaying and not (info.key and self._parts):
+            point = self._policy.resume_from
+            if point is None or point.items != record:
+                point = resume_point_after(record, self.key, info)
+            if point is not None:
+                return RestRequest(point.to_headers(), record, info)
+        elif not info.ranges and by_event and (last_id := self._last_event_id(response)):
+            first_id = self._first_event_id = self._first_event_id or response.first_event_id
+            return RestRequest({LAST_EVENT_ID: last_id}, record or 0, info, by_event=True, first_event_id=first_id)
+        return RestRequest({}, self.items, info) if restart else None
+
+    def why_no_request(self, response: ResponseItems, info: RangeInfo) -> str:
+        """Return why `rest_request` returned None."""
+        if not info.ranges:
+            return "the server offers no ranges of items (restart=True lets it begin again)"
+        if self.records(response) is None or (info.key and self._parts):
+            return "the path selects inside of items, so the number of whole items is not known"
+        names = ", ".join(info.key)
+        return f"its items have no {names} as the server sent it (type= must leave it a string or a number)"
+
+    def locate(self, error: StreamError, response: ResponseItems) -> None:
+        """Let an error of the current response count the items and bytes of the whole stream."""
+        if isinstance(error, TruncatedError):
+            error.items_seen, error.bytes_seen = self.items, self.bytes_seen(response)
+        elif isinstance(error, StalledError):
+            error.item_index, error.byte_offset = self.items, self.bytes_seen(response)
+        elif isinstance(error, DecodeError) and error.item_index is not None:
+            error.item_index += self._items_before
+
+    def _last_event_id(self, response: ResponseItems) -> str:
+        """Return the id of the last event, ``""`` if it has none; that of earlier responses if none has arrived."""
+        if response.whole_records:
+            self._event_id = ""
+        self._event_id = response.last_event_id or self._event_id
+        return self._event_id
+
+
+class Replay:
+    """Skips the items that a server sends again, and compares them by a digest: no item has to be kept.
+
+    Attributes:
+        remaining: how many items are still expected again.
+    """
+
+    def __init__(self) -> None:
+        self.remaining: int = 0
+        self._received = hashlib.blake2b()
+        self._again = hashlib.blake2b()
+
+    def start(self, items: int) -> None:
+        """Expect so many items again: all that were received."""
+        self.remaining = items
+        self._again = hashlib.blake2b()
+
+    def skip(self, items: list[Any]) -> tuple[list[Any], bool]:
+        """Skip items that are expected again; return the others, and whether those that were skipped are the same."""
+        again, new = items[: self.remaining], items[self.remaining :]
+        same = True
+        if again:
+            self.remaining -= len(again)
+            self._again.update(_encoder.encode_lines(again))
+            same = self.remaining > 0 or self._again.digest() == self._received.digest()
+        self._received.update(_encoder.encode_lines(new))
+        return new, same
+
+
+def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInfo) -> ResumePoint | None:
+    """Return where to continue a stream after so many items.
+
+    Args:
+        items: how many have arrived.
+        key: the `key_of` the last one.
+        info: what the response says about its position.
 
     Returns:
-        None if the stream cannot go on, as far as is known.
+        None if the server sends no ranges of items, or the key is not known.
     """
-    return ResumePoint(items, start.etag, dict(key)) if start.ranges and key is not None else None
+    return ResumePoint(items, info.etag, dict(key)) if info.ranges and key is not None else None
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the members of an item that tell its place, as the server sent them; None if it has them not, or not so.
+    """Return the members of an item that make its key, as the server sent them.
 
-    It has to be asked before anybody else has the item, who may change it.
+    Call it before anybody can change the item.
+
+    Returns:
+        None if the item does not have all of them, or its type has converted one of them.
     """
-    value = value_of(item) if names else {}  # the fields of an event are none of the item's
+    value = value_of(item) if names else {}  # not the fields of an event: the members of its data
     if isinstance(value, msgspec.Struct):
         members = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
         key = {name: getattr(value, members.get(name, ""), _ABSENT) for name in names}
@@ -66,23 +211,12 @@ def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
         key = {name: value.get(name, _ABSENT) for name in names}
     else:
         key = {name: getattr(value, name, _ABSENT) for name in names}
-    changes = hasattr(value, "__post_init__")  # whatever that does
-    return key if not changes and all(map(_is_as_sent, key.values())) else None
+    may_change = hasattr(value, "__post_init__")
+    return key if not may_change and all(map(_is_as_sent, key.values())) else None
 
 
 def _is_as_sent(value: Any) -> bool:
-    """Whether a type has left a member what the server sent, which alone tells it the place."""
-    if type(value) is float:  # of an int, where the type asks for that
+    """Whether the item's type has left a member as the server sent it: the server can find only that."""
+    if type(value) is float:  # the type may ask for a float where the server sent an int
         return abs(value) < _EXACT_FLOATS
     return type(value) in (str, int, bool, NoneType)
-
-
-def asks_for_part(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
-    """Whether a caller wants a part, of which nobody but he knows what stands before it."""
-    try:
-        query = URL(url).extend_query(params or {}).query
-    except ValueError:  # it is none, as aiohttp will say
-        return False
-    names = {name.lower() for name in headers}
-    part = any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))
-    return part or not names.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()})

@@ -1,56 +1,95 @@
-"""What `open_stream` gives: items, and the answer that they came in.
-
-Must not know where they come from.
-"""
+"""The items of one response -> the `Stream` that `open_stream` yields."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import ClientResponse, ClientWebSocketResponse
 
+from chunkwise.client.response_items import Over, ResponseItems
+from chunkwise.client.resume_point import key_of, resume_point_after
 from chunkwise.flow.inbound import ItemStream
-
-Over = ClientResponse | ClientWebSocketResponse
-"""What a stream comes over."""
+from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
 
 class Stream(ItemStream):
-    """The items of an answer, by ``async for``; see `ItemStream`.
+    """The items that `open_stream` yields: read them with ``async for``, or in lists with `batches`.
+
+    Args:
+        response: the response.
+        counts_records: whether its items are the records that a server counts: the whole stream, without a path.
 
     Attributes:
-        reconnects: how often the rest was asked for, because the stream broke: each try counts.
+        reconnects: how often the rest was requested because the stream broke; each try counts.
     """
 
-    reconnects = 0
+    def __init__(self, response: ResponseItems, *, counts_records: bool) -> None:
+        super().__init__()
+        self.reconnects: int = 0
+        self._response = response
+        self._counts_records = counts_records
 
     @property
-    @abstractmethod
+    def items_seen(self) -> int:
+        """How many items have arrived whole, including those before ``resume_from``; none counts twice."""
+        return self._response.items_seen
+
+    @property
+    def bytes_seen(self) -> int:
+        """How many bytes have arrived, after decompression, including items that were sent again."""
+        return self._response.bytes_seen
+
+    @property
+    def range_info(self) -> RangeInfo | None:
+        """The position of the current response; None until the first message of a WebSocket."""
+        return self._response.range_info
+
+    @property
     def over(self) -> Over:
-        """The answer, or the WebSocket that was opened; what comes over it is the stream's to read."""
+        """The current response, or the WebSocket. Only the stream may read from it."""
+        return self._response.over
 
     @property
     def response(self) -> ClientResponse:
-        """The answer.
+        """The current response.
 
         Raises:
-            TypeError: it is a WebSocket.
+            TypeError: the stream uses a WebSocket.
         """
         over = self.over
         if not isinstance(over, ClientResponse):
-            msg = "this stream came over a WebSocket, which is in .websocket: there is no response"
-            raise TypeError(msg)
+            raise TypeError("this stream uses a WebSocket, which is in .websocket: there is no response")
         return over
 
     @property
     def websocket(self) -> ClientWebSocketResponse:
-        """The WebSocket.
+        """The current WebSocket.
 
         Raises:
-            TypeError: it is an answer of HTTP.
+            TypeError: the stream uses HTTP.
         """
         over = self.over
         if isinstance(over, ClientResponse):
-            msg = "this stream came over HTTP: its answer is in .response"
-            raise TypeError(msg)
+            raise TypeError("this stream uses HTTP: its response is in .response")
         return over
+
+    def resume_point(self, items: int, last_item: Any) -> ResumePoint | None:
+        """Return where to continue after an item; store it, and pass it to `open_stream` as ``resume_from`` later.
+
+        Args:
+            items: how many items of the stream you have, counted from its first one; with ``resume_from``, start
+                counting at its ``items``.
+            last_item: the last of these items. Call this before you change it: the server may need its key.
+
+        Returns:
+            None if the stream cannot be continued there: the server sends no ranges of items, the item does not
+            have the key as the server sent it, or you requested a range or a path.
+        """
+        info = self.range_info if self._counts_records else None
+        return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)
+
+    async def _batches(self) -> AsyncIterator[list[Any]]:
+        async for batch in self._response.batches():
+            yield batch
+        self.end = self._response.end

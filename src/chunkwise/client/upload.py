@@ -1,70 +1,88 @@
-"""A source of items -> the body of a client's request.
-
-Must not know any one format.
-"""
+"""A source of items -> the body of a client's request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from aiohttp import AsyncIterablePayload
+from aiohttp import AsyncIterablePayload, ClientError
 from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise.client.upload_connection import UploadConnection
-from chunkwise.errors import StreamError
+from chunkwise.errors import StalledError, StreamError, TruncatedError
 from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, by_name
 
-_CLEAN_UP_SECONDS = 1.0  # for a source, where somebody insists that the request ends
-_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to go with it
+_CLEAN_UP_SECONDS = 1.0  # for a source, when the request is cancelled more than once
+_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to be sent together
 
 
 def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> ClosingPayload:
     """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
 
-    It is sent as chunks while the source gives items, with the format's content type. A source that fails never sends
-    the last chunk: the connection is closed without it, also if the answer has begun. An answer that comes before the
-    end of the source ends the upload when it is whole; the source is closed. The request's head waits for the first
+    It is sent in chunks while the source yields items, with the format's content type. If the source fails, the last
+    chunk is never sent: the connection is closed without it, even if the response has begun. A response that is whole
+    before the source ends also ends the upload, and the source is closed. The head of the request waits for the first
     item for 250 ms.
 
     Args:
         source: see `respond`.
         format: a name from `FORMATS`.
-        stall_seconds: how long the server may take nothing while something waits for it, before the connection is
-            dropped and the request raises `StalledError`; 0 for ever. A source may be as slow as it likes.
-            `open_stream` puts its ``idle_seconds`` here.
+        stall_seconds: how long the server may read nothing while bytes wait for it. Then the connection is dropped,
+            and the request raises `StalledError`; 0 for no limit. The source may be as slow as it likes. `open_stream`
+            sets this to its ``idle_seconds``.
 
     Raises:
         UnknownFormat: there is no such format.
         TypeError: the source is a function.
-        ValueError: the limit is negative, or the source is a generator that is spent.
+        ValueError: stall_seconds is negative, or the source is a generator that has ended.
     """
     chosen = by_name(format)
     if stall_seconds < 0:
-        msg = f"stall_seconds are seconds from 0 on, got {stall_seconds}"
-        raise ValueError(msg)
+        raise ValueError(f"stall_seconds must be >= 0 seconds, got {stall_seconds}")
     outbound = open_outbound(source, chosen)
     outbound.quiet_seconds = _HEAD_SECONDS
     return ClosingPayload(outbound.pieces(), chosen, stall_seconds=stall_seconds, source=source)
 
 
+@asynccontextmanager
+async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIterator[None]:
+    """Send a request in the ``async with``; a failure of its upload is raised instead of the error that it caused."""
+    if upload is None:
+        yield
+        return
+    upload.stall_seconds = idle_seconds
+    failure: Exception | None = None
+    try:
+        yield
+    except (ClientError, TruncatedError, StalledError) as error:
+        failure = upload.failure
+        if failure is None or failure is error:
+            raise
+    finally:
+        await upload.wait_closed()
+    if failure is not None:
+        raise failure
+
+
 class ClosingPayload(AsyncIterablePayload):
-    """A request's body that closes its source however sending ends, and breaks the connection where that is not well.
+    """A request's body that always closes its source, and breaks the connection if sending fails.
 
     Args:
         pieces: its bytes.
-        format: what they are in.
+        format: their format.
         stall_seconds: see `body`; may be changed before it is sent.
-        source: what the pieces are made of, to be closed if they are never asked for.
+        source: the source of the pieces, which is closed if they are never requested.
 
     Attributes:
         format: see above.
-        failure: what the source has raised, or the `StalledError` of a server that took nothing; None as long as
-            nothing failed here. aiohttp raises errors of its own for it, and none if the answer has begun.
+        failure: the exception of the source, or the `StalledError` of a server that read nothing; None if nothing
+            failed here. aiohttp raises its own errors instead, and none if the response has begun.
+        stall_seconds: see above.
+        bytes_sent: how many bytes were written to the connection.
     """
 
     def __init__(
@@ -78,6 +96,7 @@ class ClosingPayload(AsyncIterablePayload):
         self.failure: Exception | None = None
         self.format = format
         self.stall_seconds = stall_seconds
+        self.bytes_sent = 0
         self._source = source
         self._connection: UploadConnection | None = None
         self._writer: AbstractStreamWriter | None = None
@@ -95,7 +114,7 @@ class ClosingPayload(AsyncIterablePayload):
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            # aiohttp may cancel us for an answer that comes early, and again while the source still cleans up.
+            # aiohttp may cancel us for an early response, and again while the source still cleans up.
             await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
             if connection is not None:
                 await connection.finish(writer)
@@ -120,7 +139,7 @@ class ClosingPayload(AsyncIterablePayload):
         await discard(self._source)
 
     def take_source(self) -> Any:
-        """Return the source, to be sent otherwise than as a body, and closed by who does that.
+        """Return the source, to be sent as messages; the caller closes it.
 
         Raises:
             StreamError: it was sent before.
@@ -130,20 +149,20 @@ class ClosingPayload(AsyncIterablePayload):
         return self._source
 
     def _refuse_again(self) -> None:
-        if self.consumed or self._begun:  # nothing more would be sent, which looks like a whole stream of no items
+        if self.consumed or self._begun:  # nothing would be sent, which looks like a whole stream without items
             self.failure = StreamError("a source can be sent once: make a new body of a new source")
             raise self.failure
         self._begun = True
 
     async def wait_closed(self) -> None:
-        """Wait until the source is closed, once the request is over; close it, if it was never asked for items."""
+        """Wait until the source is closed after the request; close it if no items were requested from it."""
         if self._begun:
             await self._ended.wait()
         else:
             await self._leave_source()
 
     async def _keeping(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """Give the pieces, and keep what goes wrong in them."""
+        """Yield the pieces, and keep the exception of their source."""
         given = 0
         async with aclosing(pieces):
             while True:
@@ -159,26 +178,27 @@ class ClosingPayload(AsyncIterablePayload):
                 if piece is None:
                     return
                 if not piece and self._writer is not None:
-                    self._writer.send_headers()  # the server may have something to say before the first item
+                    self._writer.send_headers()  # the server may answer before the first item
                     continue
                 yield piece
+                self.bytes_sent += len(piece)
                 if self._connection is not None:
                     await self._connection.look()
 
     async def _check(self, given: int, pieces: AsyncGenerator[bytes, None], *, whole: bool) -> None:
-        """Compare with a Content-Length of the caller's: aiohttp would cut off what is more, and send what is less."""
-        told = self._length
-        if told is not None and given == told and not whole:
-            async for more in pieces:  # before the last byte is sent, behind which all looks whole
+        """Compare with a Content-Length that the caller has set: aiohttp would cut a longer body."""
+        length = self._length
+        if length is not None and given == length and not whole:
+            async for more in pieces:  # before the last byte is sent: after it, the body looks whole
                 given += len(more)
                 if more:
                     break
-        if told is not None and (given > told or (whole and given < told)):
-            raise ValueError(f"headers name Content-Length: {told}, but the source gave {given} bytes")
+        if length is not None and (given > length or (whole and given < length)):
+            raise ValueError(f"headers name Content-Length: {length}, but the source gave {given} bytes")
 
 
 def failure_of(error: BaseException) -> Exception | None:
-    """Return what a source has failed with; None if it was we who were cancelled."""
+    """Return the failure of a source; None if our own task was cancelled."""
     if isinstance(error, Exception):
         return error
     if not isinstance(error, asyncio.CancelledError):
@@ -186,11 +206,11 @@ def failure_of(error: BaseException) -> Exception | None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return None
-    return StreamError("what the source waited for was cancelled")
+    return StreamError("a task that the source waited for was cancelled")
 
 
 class _CancelledOnce(asyncio.Future[None]):
-    """Ends as a task does, which is cancelled at once with us; once more only when it had time to clean up."""
+    """Waits for a task: the first cancel goes to the task at once, the second after it had time to clean up."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         super().__init__()

@@ -1,14 +1,10 @@
-"""The connection of an upload, as long as something is sent: what aiohttp would not see of its loss.
-
-Must not know what is sent.
-"""
+"""The connection of an upload -> the reason of its loss, and the response that arrived before it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from contextlib import suppress
-from time import monotonic
 from typing import Protocol
 
 from aiohttp import ClientConnectionResetError
@@ -16,32 +12,27 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 
-from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop, stalled_upload
+from chunkwise.transports.tcp import StallWatch, drop, stalled_upload
 
 _MAX_RESCUED_BYTES = 64 * 1024
 _MAX_REST_BYTES = 64 * 1024
 _FLUSH_SECONDS = 1.0
-_TURNS = 3  # of the loop, from bytes of an answer to the cancellation of what sends the request
+_TURNS = 3  # of the loop, from the first bytes of a response until aiohttp cancels the upload
 
 
 class Upload(Protocol):
-    """What is sent.
-
-    Attributes:
-        failure: what its source has raised; a `StalledError` is put here.
-        stall_seconds: how long the server may take nothing; 0 for ever.
-    """
+    """The body that is sent; see `ClosingPayload`."""
 
     failure: Exception | None
     stall_seconds: float
 
 
 class UploadConnection(asyncio.Protocol):
-    """The connection of an upload: stands between it and aiohttp as long as something is sent.
+    """The protocol between a connection and aiohttp, as long as something is sent.
 
-    asyncio gives up a connection at the first write that a server refuses, though that server's answer may lie in the
-    kernel, unread; and aiohttp does not learn why a connection was dropped. Both can be mended only before aiohttp
-    hears of the loss.
+    asyncio closes a connection at the first write that the server refuses, although the server's response may still be
+    unread in the kernel; and aiohttp does not learn why a connection was dropped. Both can be corrected only before
+    aiohttp learns that the connection is lost.
     """
 
     def __init__(
@@ -53,7 +44,7 @@ class UploadConnection(asyncio.Protocol):
         self._socket = transport.get_extra_info("socket")
         self._is_tls = transport.get_extra_info("sslcontext") is not None
         self._watch = StallWatch(transport, self._socket, upload.stall_seconds, lambda: writer.output_size)
-        self._came = False
+        self._has_data = False
         self._lost = asyncio.Event()
         transport.set_protocol(self)
 
@@ -65,42 +56,33 @@ class UploadConnection(asyncio.Protocol):
         return None if writer.transport is None else cls(writer.transport, writer.protocol, writer, upload)
 
     async def look(self) -> None:
-        """Look up between two pieces.
+        """Let aiohttp read an early response, between two pieces, and check the connection.
 
         Raises:
             ClientConnectionResetError: the server has closed the connection.
-            StalledError: it has taken nothing for too long.
         """
-        # Before the source is asked for more, whoever waits for the answer hears of it, and may cancel us.
-        turns = _TURNS if self._came else 1 if self._is_tls else 0
-        self._came = False
+        # aiohttp may cancel us for it, before the source is asked for more.
+        turns = _TURNS if self._has_data else 1 if self._is_tls else 0
+        self._has_data = False
         for _ in range(turns):
             await asyncio.sleep(0)
         if self._transport.is_closing():
             raise ClientConnectionResetError("the server has closed the connection before the upload was whole")
 
     async def finish(self, writer: AbstractStreamWriter) -> None:
-        """Wait until the server has nearly all, then send the last chunk.
+        """Wait until the server has nearly everything, then send the last chunk.
 
-        aiohttp limits the silence of the server from then on: it must not be still busy with what it has not got.
+        From then on aiohttp limits the server's silence, which must not include the time to read the body.
         """
-        pause = 0.001
-        while not self._transport.is_closing() and (
-            self._transport.get_write_buffer_size() or self._watch.waiting() > _MAX_REST_BYTES
-        ):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, POLL_SECONDS)
+        await self._watch.taken(most_bytes=_MAX_REST_BYTES)
         await writer.write_eof()
 
     async def break_off(self, error: BaseException) -> None:
-        """Close the connection behind what was written, if the source has failed; else drop it."""
+        """Close the connection: after what was written if the source has failed, else at once."""
         transport = self._transport
         if error is self._upload.failure:
-            stop = monotonic() + _FLUSH_SECONDS
             try:
-                # Nobody tells when the buffer is empty: only asking helps.
-                while transport.get_write_buffer_size() and not transport.is_closing() and monotonic() < stop:  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)
+                await self._watch.taken(seconds=_FLUSH_SECONDS)
             finally:
                 if transport.get_write_buffer_size():
                     drop(transport, self._socket)
@@ -109,13 +91,13 @@ class UploadConnection(asyncio.Protocol):
             return
         drop(transport, self._socket)
         if isinstance(error, ConnectionError):
-            await self._lost.wait()  # before aiohttp hears of the error: the answer may still be found
+            await self._lost.wait()  # `connection_lost` may find the response before aiohttp gets the error
 
     def leave(self) -> None:
-        """Let aiohttp have the connection for itself."""
+        """Give the connection back to aiohttp."""
         self._watch.end()
         if self._transport.is_closing():
-            return  # what is lost is still heard of
+            return  # `connection_lost` will be called here
         self._transport.set_protocol(self._protocol)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,7 +107,7 @@ class UploadConnection(asyncio.Protocol):
             upload.failure = stalled_upload(upload.stall_seconds)
             self._protocol.set_exception(upload.failure)
         if upload.failure is not None and exc is None:
-            # Where only the close ends the answer, it must not look whole.
+            # A response that only the close ends must not look whole.
             exc = ConnectionAbortedError("the upload has failed")
         elif isinstance(exc, ConnectionError):
             self._rescue()
@@ -133,8 +115,8 @@ class UploadConnection(asyncio.Protocol):
         self._protocol.connection_lost(exc)
 
     def _rescue(self) -> None:
-        """Give aiohttp what the server has sent before it closed, and asyncio has not read."""
-        # Other loops may have closed the socket by now, and its number may be another's.
+        """Give aiohttp the bytes that the server sent before it closed, and that asyncio has not read."""
+        # Other loops may have closed the socket already, and its file number may be in use again.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return
         rescued = b""
@@ -148,7 +130,7 @@ class UploadConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        self._came = True
+        self._has_data = True
         self._protocol.data_received(data)
 
     def eof_received(self) -> None:

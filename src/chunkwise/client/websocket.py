@@ -1,7 +1,4 @@
-"""A ws:// URL -> its WebSocket, and a source of items -> its messages.
-
-Must not know any one format.
-"""
+"""A ws:// URL -> the items of its messages; a source of items -> the messages that are sent."""
 
 from __future__ import annotations
 
@@ -14,138 +11,113 @@ from typing import Any
 
 from aiohttp import (
     ClientResponseError,
-    ClientSession,
     ClientWebSocketResponse,
     ClientWSTimeout,
     WSCloseCode,
     WSMsgType,
     hdrs,
 )
-from aiohttp.typedefs import StrOrURL
 
-from chunkwise.client.answer import Answer
-from chunkwise.client.http import no_answer, sending
-from chunkwise.client.resume_point import asks_for_part
-from chunkwise.client.upload import ClosingPayload, failure_of
+from chunkwise.client.http import no_response
+from chunkwise.client.request import Request
+from chunkwise.client.response_items import ResponseItems
+from chunkwise.client.upload import ClosingPayload, failure_of, sending
 from chunkwise.errors import DecodeError, RemoteError, TruncatedError
 from chunkwise.flow.outbound import open_outbound
-from chunkwise.formats.contract import Decoder
+from chunkwise.formats import Format
 from chunkwise.formats.messages import LINES, SUBPROTOCOL, Packer, framing_of, take_start
 from chunkwise.transports.problems import retry_after_seconds
 from chunkwise.transports.range_headers import UNIT, RangeInfo
-from chunkwise.transports.tcp import CHECKS, reset_when_closed, stalled_upload, unsent_bytes
-from chunkwise.transports.websocket_messages import SocketReceiver, lines_of, max_message_bytes, refusing
+from chunkwise.transports.tcp import StallWatch, reset_when_closed, stalled_upload
+from chunkwise.transports.websocket_messages import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
 
-_CLOSE_SECONDS = 2.0  # for a server that we leave to answer our close
-
+_CLOSE_SECONDS = 2.0  # for the server to answer our close
 
 _FAILED = WSCloseCode.INTERNAL_ERROR.to_bytes(2) + b"the source failed"
 
 
 @asynccontextmanager
-async def open_websocket_stream(
-    session: ClientSession,
-    url: StrOrURL,
-    headers: Mapping[str, str],
-    params: Mapping[str, str] | None,
-    make_decoder: Callable[[], Decoder],
-    upload: ClosingPayload | None,
-    *,
-    plain: bool,
-    idle_seconds: float,
-    max_item_bytes: int,
-) -> AsyncIterator[Answer]:
-    """Open a WebSocket, send an upload over it, and give the stream of what comes; see `open_stream`.
-
-    Args:
-        session: see `open_stream`.
-        url: see `open_stream`.
-        headers: of the handshake.
-        params: the URL's query.
-        make_decoder: see `line_decoder`.
-        upload: what is sent, if anything.
-        plain: see `Format.plain_messages`.
-        idle_seconds: how long nothing may come, or be taken.
-        max_item_bytes: see `Limits`.
-    """
+async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ResponseItems]:
+    """Open a WebSocket, send the upload over it, and yield the items of its messages."""
+    upload = request.upload
+    make_decoder = line_decoder(request.path, type=request.type, required=request.required, limits=request.limits)
 
     def has_failed() -> bool:
         return upload is not None and upload.failure is not None
 
-    max_bytes = max_message_bytes(max_item_bytes)
-    asked = dict(headers)
-    if upload is None and not asks_for_part({**session.headers, **headers}, url, params):
-        asked[hdrs.RANGE] = f"{UNIT}=0-"  # so that it tells where it begins
-    opened = _open_websocket(session, url, asked, params, idle_seconds=idle_seconds, max_message_bytes=max_bytes)
-    async with sending(upload, idle_seconds), opened as websocket, _sending_items(websocket, upload):
-        # A source that fails has sent a close of our own, which the server's answers.
-        receiver = SocketReceiver(websocket, idle_seconds, answers=lambda: not has_failed())
-        lines = lines_of(receiver, plain=plain)
-        stream = Answer(websocket, _begun(lines, lambda: stream), make_decoder, lambda: False, upload=upload)
+    async with (
+        sending(upload, request.idle_seconds),
+        _connected(request, more_headers) as websocket,
+        _sending_items(websocket, upload),
+    ):
+        # A source that fails has sent our own close, and the server's close answers it.
+        receiver = SocketReceiver(websocket, request.idle_seconds, answers=lambda: not has_failed())
+        lines = lines_of(receiver, plain=isinstance(request.format, Format) and request.format.plain_messages)
+        items = ResponseItems(websocket, _after_start(lines, lambda: items), make_decoder, lambda: False, upload=upload)
         try:
-            yield stream
+            yield items
         finally:
             if has_failed():
                 _hang_up(websocket)
-            elif isinstance(stream.failure, DecodeError) and not isinstance(stream.failure, TruncatedError):
-                await _leave(websocket, *refusing(stream.failure))
+            elif isinstance(items.failure, DecodeError) and not isinstance(items.failure, TruncatedError):
+                await _leave(websocket, *refusing(items.failure))
 
 
-async def _begun(lines: AsyncIterator[bytes], answer: Callable[[], Answer]) -> AsyncIterator[bytes]:
-    """Give the lines but for the record of where they start, which the answer is told."""
-    first = True
+async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], ResponseItems]) -> AsyncIterator[bytes]:
+    """Take the start record from the first message, if there is one, and yield all other lines."""
+    is_first = True
     async for data in lines:
         rest = data
-        if first:
-            told, rest = take_start(data)
-            answer().start = RangeInfo.from_record(told) if told is not None else RangeInfo()
-            first = False
+        if is_first:
+            record, rest = take_start(data)
+            items().range_info = RangeInfo() if record is None else RangeInfo.from_record(record)
+            is_first = False
         yield rest
 
 
 @asynccontextmanager
-async def _open_websocket(
-    session: ClientSession,
-    url: StrOrURL,
-    headers: Mapping[str, str],
-    params: Mapping[str, str] | None,
-    *,
-    idle_seconds: float,
-    max_message_bytes: int,
-) -> AsyncIterator[ClientWebSocketResponse]:
+async def _connected(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ClientWebSocketResponse]:
     """Open a WebSocket for a stream of any length.
 
     Raises:
         RemoteError: the server has refused the handshake.
         StalledError: it has not answered for idle_seconds.
     """
+    headers = {**request.headers, **more_headers}
+    if request.upload is None and not request.asks_for_range:
+        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # so that the server sends a start record
+    seconds = request.idle_seconds or None
     try:
-        async with asyncio.timeout(idle_seconds or None):
-            websocket = await session.ws_connect(
-                url,
+        async with asyncio.timeout(seconds):
+            websocket = await request.session.ws_connect(
+                request.url,
                 protocols=[SUBPROTOCOL],
                 headers=headers,
-                params=params,
-                timeout=ClientWSTimeout(ws_receive=idle_seconds or None),
-                max_msg_size=max_message_bytes,
-                autoclose=False,  # a close that answers ours is not answered
+                params=request.params,
+                timeout=ClientWSTimeout(ws_receive=seconds),
+                max_msg_size=max_message_bytes(request.limits.max_item_bytes),
+                autoclose=False,  # aiohttp would answer also a close that answers ours
             )
     except TimeoutError as error:
-        raise no_answer() from error
-    except ClientResponseError as error:  # of the handshake, or of a session that raises for each status
-        phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
-        told = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
-        if error.status < 400:
-            told += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
-        refused = RemoteError(told, status=error.status)
-        refused.retry_after_seconds = retry_after_seconds(
-            error.headers.get(hdrs.RETRY_AFTER, "") if error.headers else ""
-        )
-        raise refused from error
+        raise no_response() from error
+    except ClientResponseError as error:  # from the handshake, or from a session that raises for each status
+        raise _refused(error) from error
     try:
         yield websocket
     finally:
-        await _leave(websocket, WSCloseCode.OK, b"")  # without a count: if it is still open, that was not the end
+        # Without a count: if it is still open, the end was not reached.
+        await _leave(websocket, WSCloseCode.OK, b"")
+
+
+def _refused(error: ClientResponseError) -> RemoteError:
+    phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
+    message = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
+    if error.status < 400:
+        message += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
+    refused = RemoteError(message, status=error.status)
+    retry_after = error.headers.get(hdrs.RETRY_AFTER, "") if error.headers else ""
+    refused.retry_after_seconds = retry_after_seconds(retry_after)
+    return refused
 
 
 async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
@@ -156,23 +128,26 @@ async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -
         async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code=code, message=reason)
     if connection is not None and websocket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-        reset_when_closed(connection, yes=True)  # what it has not taken would wait for ever
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        reset_when_closed(connection, yes=True)  # the server may never read the bytes that still wait
+        _shut_down(connection, socket.SHUT_RDWR)
 
 
 def _hang_up(websocket: ClientWebSocketResponse) -> None:
-    """Say by the connection's end that nothing follows on the close that was sent."""
-    with suppress(OSError, AttributeError):  # it may have no connection any more
-        websocket.get_extra_info("socket").shutdown(socket.SHUT_WR)
+    """Show by the end of the connection that nothing follows the close that was sent."""
+    _shut_down(websocket.get_extra_info("socket"), socket.SHUT_WR)
+
+
+def _shut_down(connection: Any, how: int) -> None:
+    with suppress(OSError, AttributeError):  # it may be closed, or None
+        connection.shutdown(how)
 
 
 @asynccontextmanager
 async def _sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayload | None) -> AsyncIterator[None]:
-    """Send the items of an upload while the body runs, and behind them the record of their end.
+    """Send the items of an upload while the body runs, and after them the record of their end.
 
-    A source that fails closes the WebSocket with 1011, so that the server does not take them for all; `failure` of the
-    upload has the reason.
+    If the source fails, the WebSocket is closed with 1011, so that the server does not take the items for all of them;
+    the upload's `failure` has the reason.
     """
     if upload is None:
         yield
@@ -188,51 +163,56 @@ async def _sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayl
 async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> None:
     plain = upload.format.plain_messages
     packer = Packer(framing_of(websocket.protocol, plain=plain), plain=plain)
+    connection = _UploadSocket(websocket, upload)
     try:
         async with aclosing(open_outbound(upload.take_source(), LINES, stream_end=True).pieces()) as pieces:
             async for piece in pieces:
-                async with _stall_limit(websocket, upload.stall_seconds):
-                    for message in packer.pack(piece):
-                        try:
-                            await websocket.send_frame(message, WSMsgType.TEXT)
-                        except ConnectionError:
-                            return  # whoever reads hears why
+                for message in packer.pack(piece):
+                    try:
+                        await connection.send(message)
+                    except ConnectionError:
+                        return  # the reader of the response gets an error that says why
     except BaseException as error:
         upload.failure = failure_of(error)
         if upload.failure is None:
             raise
-        # Not websocket.close(), which throws away what has come, and may still be read.
+        # Not websocket.close(): it discards messages that have arrived, and may still be read.
         with suppress(ConnectionError):
             await websocket.send_frame(_FAILED, WSMsgType.CLOSE)
         await asyncio.sleep(_CLOSE_SECONDS)
         _hang_up(websocket)
+    finally:
+        connection.watch.end()
 
 
-@asynccontextmanager
-async def _stall_limit(websocket: ClientWebSocketResponse, stall_seconds: float) -> AsyncIterator[None]:
-    """Raise StalledError in the body once the server has taken nothing for so long."""
-    if not stall_seconds:
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    connection: Any = websocket.get_extra_info("socket")
+class _UploadSocket:
+    """The connection of a WebSocket, as a `StallWatch` sees it: aiohttp shows its socket, and not its transport."""
 
-    timer: asyncio.Handle
+    def __init__(self, websocket: ClientWebSocketResponse, upload: ClosingPayload) -> None:
+        self._websocket = websocket
+        self._upload = upload
+        self._socket: Any = websocket.get_extra_info("socket")
+        self._written = 0
+        self._sending = 0  # bytes of the message that is being sent: some of them may be in the transport's buffer
+        self.watch = StallWatch(self, self._socket, upload.stall_seconds, lambda: self._written)
 
-    def look(before: int | None) -> None:
-        nonlocal timer
-        # The event loop hears of room in the kernel's queue only when a third of it is free.
-        unsent = unsent_bytes(connection) if connection is not None else None
-        if unsent != before and not limit.expired():
-            limit.reschedule(loop.time() + stall_seconds)
-        timer = loop.call_later(stall_seconds / CHECKS, look, unsent)
+    async def send(self, message: bytes) -> None:
+        """Send a message, and wait until the transport's buffer has space for the next one."""
+        self._written += len(message)
+        self._sending = len(message)
+        await self._websocket.send_frame(message, WSMsgType.TEXT)
+        self._sending = 0
 
-    try:
-        async with asyncio.timeout(stall_seconds) as limit:
-            timer = loop.call_soon(look, None)
-            try:
-                yield
-            finally:
-                timer.cancel()
-    except TimeoutError as error:
-        raise stalled_upload(stall_seconds) from error
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio.WriteTransport`."""
+        return self._sending
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        return self._socket is None or self._socket.fileno() < 0
+
+    def abort(self) -> None:
+        """Drop the connection of a server that has taken nothing for too long."""
+        if self.watch.stalled:
+            self._upload.failure = stalled_upload(self._upload.stall_seconds)
+        _shut_down(self._socket, socket.SHUT_RDWR)

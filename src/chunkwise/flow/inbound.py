@@ -28,7 +28,8 @@ class Silent(Broken):
     """The transport gave up, because nothing came for too long: users see StalledError."""
 
 
-End = Literal["proven", "framed", "unknown"]
+EndProof = Literal["proven", "framed", "unknown"]
+"""How certain it is that a stream that ended without an error is whole."""
 
 
 class ItemStream(ABC):
@@ -41,7 +42,7 @@ class ItemStream(ABC):
     """
 
     def __init__(self) -> None:
-        self.end: End | None = None
+        self.end: EndProof | None = None
         self._items: Items | None = None
         self._reader: AsyncIterator[list[Any]] | None = None
         self._failure: StreamError | None = None
@@ -112,7 +113,7 @@ class Inbound(ItemStream):
         PathNotFound: see `Decoder.finish`.
     """
 
-    end: End | None
+    end: EndProof | None
 
     def __init__(
         self,

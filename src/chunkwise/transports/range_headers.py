@@ -1,4 +1,6 @@
-"""The headers and records by which a server says which items a response holds, and a client asks for the rest.
+"""Headers and start records -> `RangeInfo` and `ResumePoint`, and back.
+
+A server says with them which items a response holds, and a client requests the rest.
 
 RFC 9110 §14 has the headers; the range unit ``items`` and its keys are ours::
 
@@ -17,6 +19,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import hdrs
+from aiohttp.typedefs import StrOrURL
+from yarl import URL
 
 from chunkwise.errors import DecodeError
 from chunkwise.formats.messages import start_record
@@ -40,7 +44,7 @@ _names = msgspec.json.Decoder(list[str])
 
 
 class RangeInfo(NamedTuple):
-    """What a response says about its position: which items it holds, and how the rest can be requested.
+    """The position of a response: which items it holds, and how the rest can be requested.
 
     Attributes:
         first: the index of its first item.
@@ -60,7 +64,11 @@ class RangeInfo(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> RangeInfo:
-        """Read it from the headers of a response; malformed headers count as absent (RFC 9110 §14.4)."""
+        """Read it from the headers of a response; malformed headers count as absent (RFC 9110 §14.4).
+
+        Args:
+            headers: the headers.
+        """
         found = _CONTENT_RANGE.fullmatch(headers.get(hdrs.CONTENT_RANGE, ""))
         first, last, total = (
             (None if text == "*" else int(text) for text in found.groups()) if found else (0, None, None)
@@ -78,6 +86,9 @@ class RangeInfo(NamedTuple):
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RangeInfo:
         """Read it from the start record of a WebSocket, whose client sees no headers.
+
+        Args:
+            record: the record's members.
 
         Raises:
             DecodeError: the record is not a start record.
@@ -134,3 +145,14 @@ class ResumePoint(NamedTuple):
         if self.key:
             headers[ITEMS_AFTER] = json.dumps(list(self.key.values()))
         return headers
+
+
+def asks_for_range(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
+    """Whether a caller requests a range: only the caller knows which items are before it."""
+    if not {name.lower() for name in headers}.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()}):
+        return True
+    try:
+        query = URL(url).extend_query(params or {}).query
+    except ValueError:  # not a URL: aiohttp raises an error that says so
+        return False
+    return any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))

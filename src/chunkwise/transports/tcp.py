@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from typing import Protocol
 
 from chunkwise.errors import StalledError
 from chunkwise.transports.periodic_checks import CHECK_SECONDS, PeriodicChecks
@@ -21,6 +22,19 @@ if sys.platform == "linux":
 POLL_SECONDS = 0.02
 CHECKS = 8
 """How often a connection is checked in the time that it may stall."""
+
+
+class Connection(Protocol):
+    """The methods of a transport that are needed here."""
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio.WriteTransport`."""
+
+    def abort(self) -> None:
+        """See `asyncio.WriteTransport`."""
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
@@ -49,7 +63,7 @@ def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
 
 
-def drop(transport: asyncio.Transport, connection: socket.socket | None) -> None:
+def drop(transport: Connection, connection: socket.socket | None) -> None:
     """Reset a connection, and discard the bytes that wait for its other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
     with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
@@ -74,7 +88,7 @@ class StallWatch:
 
     def __init__(
         self,
-        transport: asyncio.Transport,
+        transport: Connection,
         connection: socket.socket | None,
         stall_seconds: float,
         written: Callable[[], int],

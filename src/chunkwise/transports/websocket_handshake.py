@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import StrOrURL
 
 from chunkwise.formats.messages import SUBPROTOCOL
 
@@ -47,3 +48,8 @@ def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
         return True
     # The scheme is not compared: a proxy may have removed TLS.
     return origin.partition("://")[2].lower() == request.host.lower()
+
+
+def is_websocket_url(url: StrOrURL) -> bool:
+    """Whether a URL opens a WebSocket: its scheme is ``ws`` or ``wss``."""
+    return str(url).lower().startswith(("ws:", "wss:"))

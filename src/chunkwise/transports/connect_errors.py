@@ -1,7 +1,4 @@
-"""aiohttp's error that there is no connection -> a line for people.
-
-Must not know what was to come over it.
-"""
+"""An aiohttp error -> one line that says which server cannot be reached, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from aiohttp import ClientConnectorCertificateError, ClientConnectorError, Clien
 
 
 def why_no_connection(error: BaseException) -> str | None:
-    """Return who cannot be connected to, and why; None for an error of any other kind."""
+    """Return which server cannot be reached, and why; None for any other kind of error."""
     if isinstance(error, ClientConnectorCertificateError):
         return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
     if isinstance(error, ClientConnectorSSLError):
