@@ -20,6 +20,7 @@ from benchmarks.questions import CONTENDERS, QUESTIONS, SUBJECTS, Question, Subj
 from benchmarks.report import text
 from benchmarks.results import Measured, Results, Row
 from benchmarks.rows import row_text
+from tests.tables import check_rows
 
 NOT_PINNED = Cores(None, None)
 
@@ -40,12 +41,14 @@ def test_every_question_of_the_field_is_asked_with_its_bound() -> None:
     assert [f"{signs[asked.direction]} {asked.bound:g}{asked.unit}" for asked in QUESTIONS] == ASKED
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.text)
-def test_a_question_compares_ours_with_a_rival_of_the_same_subject(question: Question) -> None:
-    [subject] = [subject for subject in SUBJECTS if question.ours in {one.name for one in subject.contenders}]
-    assert question.ours.startswith("chunkwise")
-    assert question.rival is None or question.rival in {one.name for one in subject.contenders}
-    assert question.rival != question.ours
+def test_a_question_compares_ours_with_a_rival_of_the_same_subject() -> None:
+    def check(question: Question) -> None:
+        [subject] = [subject for subject in SUBJECTS if question.ours in {one.name for one in subject.contenders}]
+        assert question.ours.startswith("chunkwise")
+        assert question.rival is None or question.rival in {one.name for one in subject.contenders}
+        assert question.rival != question.ours
+
+    check_rows({question.text: question for question in QUESTIONS}, check)
 
 
 def test_no_two_contenders_have_one_name_and_no_subject_is_ours_alone() -> None:

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 import chunkwise
 from tests.cli.running import Serving, curl, run, serving
 from tests.needs import DATA, needs_curl, needs_data
+from tests.tables import check_rows, check_rows_async, cross, named
 
 MEDIA_TYPES = {
     "json": "application/json",
@@ -23,9 +24,10 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "text": "text/plain",
 }
-FILES = [pytest.param(name, marks=needs_data(name)) for name in ("movies.json", "airports.csv")]
+FILES = ["movies.json", "airports.csv"]
 
-every_file = pytest.mark.parametrize("file", FILES)
+every_file = pytest.mark.parametrize("file", [pytest.param(name, marks=needs_data(name)) for name in FILES])
+
 every_format = pytest.mark.parametrize("format", MEDIA_TYPES)
 
 
@@ -73,31 +75,40 @@ FOREIGN: dict[str, Callable[[str], list[Any]]] = {
 
 
 @needs_curl
-@every_file
-@every_format
-def test_curl_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    got = curl(server.url(f"/{file}"), "-H", f"Accept: {MEDIA_TYPES[format]}", "-w", "%{stderr}%{content_type}")
-    assert got.code == 0
-    assert got.err.partition(";")[0] == MEDIA_TYPES[format]
-    assert FOREIGN[format](got.out.decode()) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+def test_curl_gets_every_item_in_every_format(server: Serving) -> None:
+    def check(file: str, format: str) -> None:
+        got = curl(server.url(f"/{file}"), "-H", f"Accept: {MEDIA_TYPES[format]}", "-w", "%{stderr}%{content_type}")
+        assert got.code == 0
+        assert got.err.partition(";")[0] == MEDIA_TYPES[format]
+        assert FOREIGN[format](got.out.decode()) == expected(file, format)
+
+    check_rows(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
-@every_file
-@every_format
-async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
-        got = [item async for item in chunkwise.items(response)]
-    # Text is its lines, whatever they hold.
-    assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving) -> None:
+    async def check(file: str, format: str) -> None:
+        async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
+            got = [item async for item in chunkwise.items(response)]
+        # Text is its lines, whatever they hold.
+        assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
+
+    await check_rows_async(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
-@every_file
-@every_format
-def test_the_command_line_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    got = run("get", server.url(f"/{file}?format={format}"))
-    assert (got.code, got.err) == (0, "")
-    items = lines_of_json(got.out.decode())
-    assert ([json.loads(line) for line in items] if format == "text" else items) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+def test_the_command_line_gets_every_item_in_every_format(server: Serving) -> None:
+    def check(file: str, format: str) -> None:
+        got = run("get", server.url(f"/{file}?format={format}"))
+        assert (got.code, got.err) == (0, "")
+        items = lines_of_json(got.out.decode())
+        assert ([json.loads(line) for line in items] if format == "text" else items) == expected(file, format)
+
+    check_rows(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
 @needs_data("airports.csv")

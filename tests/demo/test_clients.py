@@ -13,6 +13,7 @@ from chunkwise.demo.clients import CLIENTS, read_chunks
 from tests.cli.running import run, run_any
 from tests.cli.test_app import WITHOUT
 from tests.demo.tutorial import LINES, MESSAGES, running_demo
+from tests.tables import check_rows
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +43,25 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
-def test_each_client_shows_what_came_and_when(told: list[str], client: Callable[..., object]) -> None:
-    shown = part(told, client)
-    times = [seconds for seconds, _ in shown]
-    assert times == sorted(times)
-    assert len(set(times)) > 2
-    texts = [text for _, text in shown]
-    if client.__name__ == "read_failure":
-        assert len(texts) == 3
-        assert texts[2].startswith("RemoteError: ")
-        assert "the producer fails on purpose after 2 items" in texts[2]
-    elif client.__name__ == "read_events":
-        assert texts[0] == " start_map None"
-        assert "users.item.roles.item string admin" in texts
-        assert texts[-1] == " end_map None"
-    else:
-        assert texts == SHOWN[client.__name__]
+def test_each_client_shows_what_came_and_when(told: list[str]) -> None:
+    def check(client: Callable[..., object]) -> None:
+        shown = part(told, client)
+        times = [seconds for seconds, _ in shown]
+        assert times == sorted(times)
+        assert len(set(times)) > 2
+        texts = [text for _, text in shown]
+        if client.__name__ == "read_failure":
+            assert len(texts) == 3
+            assert texts[2].startswith("RemoteError: ")
+            assert "the producer fails on purpose after 2 items" in texts[2]
+        elif client.__name__ == "read_events":
+            assert texts[0] == " start_map None"
+            assert "users.item.roles.item string admin" in texts
+            assert texts[-1] == " end_map None"
+        else:
+            assert texts == SHOWN[client.__name__]
+
+    check_rows({client.__name__: client for client in CLIENTS}, check)
 
 
 async def test_characters_that_any_chunk_cuts_are_whole() -> None:

@@ -18,6 +18,7 @@ from chunkwise.client.stream import Stream
 from tests.cli.running import Serving, curl, started
 from tests.demo.tutorial import EVENTS, LINES, NESTED, ROUTES, USERS, Route, encoded, read_exactly, running_demo
 from tests.needs import needs_curl
+from tests.tables import check_rows, cross, named
 
 FAST = "?interval=0.01"
 HELD = "?interval=60"
@@ -35,25 +36,33 @@ def demo() -> Iterator[Serving]:
 
 
 @needs_curl
-@each_route
-def test_curl_gets_these_bytes(demo: Serving, route: Route) -> None:
-    # Nobody answers the close of a WebSocket: curl is through with it when it has the last frame.
-    with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
-        if route.options:
-            assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
-        else:
-            done = reading.end()
-            assert (done.out, done.code) == (encoded(route.whole), route.code)
+def test_curl_gets_these_bytes(demo: Serving) -> None:
+    def check(route: Route) -> None:
+        # Nobody answers the close of a WebSocket: curl is through with it when it has the last frame.
+        with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
+            if route.options:
+                assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
+            else:
+                done = reading.end()
+                assert (done.out, done.code) == (encoded(route.whole), route.code)
+
+    check_rows(
+        dict(zip([f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES], ROUTES, strict=True)), check
+    )
 
 
 @needs_curl
-@each_route
-def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving, route: Route) -> None:
-    with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
-        assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
-        assert reading.is_running()
-        reading.process.terminate()
-        assert not reading.end().out
+def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving) -> None:
+    def check(route: Route) -> None:
+        with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
+            assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
+            assert reading.is_running()
+            reading.process.terminate()
+            assert not reading.end().out
+
+    check_rows(
+        dict(zip([f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES], ROUTES, strict=True)), check
+    )
 
 
 @needs_curl
@@ -107,30 +116,36 @@ def test_a_client_that_leaves_a_document_of_millions_ends_its_making(demo: Servi
     assert curl(demo.url("/chunked?interval=0")).out.decode() == "".join(LINES)
 
 
-@pytest.mark.parametrize("path", [*{route.path for route in ROUTES}, "/non-chunked", "/large"])
-@pytest.mark.parametrize(
-    "query",
-    [
-        "interval=-1",
-        "interval=61",
-        "interval=nan",
-        "interval=x",
-        "items=-1",
-        "items=1.5",
-        "items=1_0",
-        "items=%202",
-        "items=100000001",
-        "size=1e9",
-        "fail=x",
-        "items=%D9%A3",
-    ],
-)
 @needs_curl
-def test_a_parameter_that_is_none_is_refused(demo: Serving, path: str, query: str) -> None:
-    got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
-    assert got.err == "400"
-    name = query.partition("=")[0]
-    assert re.search(rf"{name}: got '.*', expected .* from 0 to [\d,]+", got.out.decode())
+def test_a_parameter_that_is_none_is_refused(demo: Serving) -> None:
+    def check(path: str, query: str) -> None:
+        got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
+        assert got.err == "400"
+        name = query.partition("=")[0]
+        assert re.search(rf"{name}: got '.*', expected .* from 0 to [\d,]+", got.out.decode())
+
+    check_rows(
+        cross(
+            named([*{route.path for route in ROUTES}, "/non-chunked", "/large"]),
+            named(
+                [
+                    "interval=-1",
+                    "interval=61",
+                    "interval=nan",
+                    "interval=x",
+                    "items=-1",
+                    "items=1.5",
+                    "items=1_0",
+                    "items=%202",
+                    "items=100000001",
+                    "size=1e9",
+                    "fail=x",
+                    "items=%D9%A3",
+                ]
+            ),
+        ),
+        check,
+    )
 
 
 @needs_curl

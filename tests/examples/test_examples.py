@@ -14,6 +14,7 @@ import pytest
 from tests.cli.running import Done, run, run_any, started
 from tests.demo.tutorial import EVENTS, LINES, MESSAGES, ROUTES, USERS, encoded
 from tests.needs import needs_curl
+from tests.tables import check_rows, named
 from tests.transports.proxying import answers, free_port
 
 THIS = Path(__file__)
@@ -107,20 +108,22 @@ OF_THE_DEMO = {route.path: route for route in ROUTES if not route.options}
 
 
 @needs_curl
-@pytest.mark.parametrize("name", SERVER_OF)
-def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Read], name: str) -> None:
-    got = found[name]
-    route = OF_THE_DEMO.get(SERVER_OF[name].path)
-    if route is not None:
-        assert (got.text, got.done.code) == (encoded(route.whole).decode(), route.code)
-    else:
-        whole = {"non_chunked": "".join(LINES), "large": EVENTS, "upper": (ROOT / "LICENSE").read_text().upper()}
-        assert (got.text, got.done.code) == (whole[name], 0)
-    if name == "non_chunked":
-        assert len(got.pieces) == 1
-    elif route is not None:  # the last is made seconds later
-        assert encoded(route.first).startswith(got.pieces[0])
-        assert len(got.pieces) > 2 - (name == "failure")
+def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Read]) -> None:
+    def check(name: str) -> None:
+        got = found[name]
+        route = OF_THE_DEMO.get(SERVER_OF[name].path)
+        if route is not None:
+            assert (got.text, got.done.code) == (encoded(route.whole).decode(), route.code)
+        else:
+            whole = {"non_chunked": "".join(LINES), "large": EVENTS, "upper": (ROOT / "LICENSE").read_text().upper()}
+            assert (got.text, got.done.code) == (whole[name], 0)
+        if name == "non_chunked":
+            assert len(got.pieces) == 1
+        elif route is not None:  # the last is made seconds later
+            assert encoded(route.first).startswith(got.pieces[0])
+            assert len(got.pieces) > 2 - (name == "failure")
+
+    check_rows(named(SERVER_OF), check)
 
 
 READ = {
@@ -133,21 +136,23 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("name", CLIENT_OF)
-def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read], name: str) -> None:
-    got = found[f"client {name}"]
-    assert (got.done.code, got.done.err) == (0, "")
-    assert len(got.pieces) > 1
-    if name == "failure":
-        *items, error = got.text.splitlines()
-        assert items == ["{'id': 1, 'name': 'Tom'}", "{'id': 2, 'name': 'Adam'}"]
-        assert re.match("RemoteError: .*the database has gone away", error)
-    elif name == "events":
-        assert got.text.startswith(" start_map None\n map_key users\nusers start_array None\n")
-        assert got.text.endswith("settings end_map None\n end_map None\n")
-        assert "users.item.roles.item string admin\n" in got.text
-    else:
-        assert got.text == READ[name]
+def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read]) -> None:
+    def check(name: str) -> None:
+        got = found[f"client {name}"]
+        assert (got.done.code, got.done.err) == (0, "")
+        assert len(got.pieces) > 1
+        if name == "failure":
+            *items, error = got.text.splitlines()
+            assert items == ["{'id': 1, 'name': 'Tom'}", "{'id': 2, 'name': 'Adam'}"]
+            assert re.match("RemoteError: .*the database has gone away", error)
+        elif name == "events":
+            assert got.text.startswith(" start_map None\n map_key users\nusers start_array None\n")
+            assert got.text.endswith("settings end_map None\n end_map None\n")
+            assert "users.item.roles.item string admin\n" in got.text
+        else:
+            assert got.text == READ[name]
+
+    check_rows(named(CLIENT_OF), check)
 
 
 def test_every_example_is_run_and_told() -> None:

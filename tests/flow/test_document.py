@@ -19,6 +19,7 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, Held, document, read_so_far, run, run_to_failure
+from tests.tables import check_rows_async, named
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -82,10 +83,12 @@ CASES: dict[str, tuple[Callable[[], Any], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
-async def test_live_parts_are_written_where_they_stand(case: str) -> None:
-    make, expected = CASES[case]
-    assert await document(make()) == expected
+async def test_live_parts_are_written_where_they_stand() -> None:
+    async def check(case: str) -> None:
+        make, expected = CASES[case]
+        assert await document(make()) == expected
+
+    await check_rows_async(named(CASES), check)
 
 
 @pytest.mark.parametrize("name", LIVE_NAMES)

@@ -14,6 +14,7 @@ from chunkwise.flow.gathering_pure import ENOUGH
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS
+from tests.tables import check_rows, check_rows_async, cross, named
 
 
 def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, since: float = inf) -> Box:
@@ -32,24 +33,25 @@ def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> 
     return made, into
 
 
-@pytest.mark.parametrize(
-    ("ready", "keeps_up", "stalled", "failed"),
-    [
-        (box(), False, False, False),
-        (box(worth_writing=True, half_made=True, since=-inf), False, False, False),
-        (box(WRITE_BYTES), True, True, True),
-        (box(WRITE_BYTES - 1), False, False, False),
-        (box(5, since=-inf), False, False, False),
-        (box(5, half_made=True), False, True, False),
-        (box(5, worth_writing=True), False, True, True),
-        (box(5, worth_writing=True, since=-inf), True, True, True),
-    ],
-    ids=["nothing", "nothing for long", "a write", "a byte less", "a head", "part of an item", "an item", "an old one"],
-)
-def test_when_what_is_ready_is_due(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
-    assert ready.is_due(stalled=False, failed=False) is keeps_up
-    assert ready.is_due(stalled=True, failed=False) is stalled
-    assert ready.is_due(stalled=False, failed=True) is failed
+def test_when_what_is_ready_is_due() -> None:
+    def check(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
+        assert ready.is_due(stalled=False, failed=False) is keeps_up
+        assert ready.is_due(stalled=True, failed=False) is stalled
+        assert ready.is_due(stalled=False, failed=True) is failed
+
+    check_rows(
+        {
+            "nothing": (box(), False, False, False),
+            "nothing for long": (box(worth_writing=True, half_made=True, since=-inf), False, False, False),
+            "a write": (box(WRITE_BYTES), True, True, True),
+            "a byte less": (box(WRITE_BYTES - 1), False, False, False),
+            "a head": (box(5, since=-inf), False, False, False),
+            "part of an item": (box(5, half_made=True), False, True, False),
+            "an item": (box(5, worth_writing=True), False, True, True),
+            "an old one": (box(5, worth_writing=True, since=-inf), True, True, True),
+        },
+        check,
+    )
 
 
 def test_what_was_taken_is_gone_and_behind_the_first_write_all_is_worth_one() -> None:
@@ -165,16 +167,17 @@ SOURCES: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("kind", SOURCES)
-async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is_room_for(kind: str, size: int) -> None:
-    into, _ = level(size)
-    async with asyncio.timeout(GUARD_SECONDS):
-        batches = await gathered(SOURCES[kind](), into)
-    whole = 5 // size * size
-    assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
-    there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
-    assert into.made is not there_before, "what was there before is no news"
+async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is_room_for() -> None:
+    async def check(size: int, kind: str) -> None:
+        into, _ = level(size)
+        async with asyncio.timeout(GUARD_SECONDS):
+            batches = await gathered(SOURCES[kind](), into)
+        whole = 5 // size * size
+        assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
+        there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
+        assert into.made is not there_before, "what was there before is no news"
+
+    await check_rows_async(cross(named([1, 2, 3, 5, 100]), named(SOURCES)), check)
 
 
 @pytest.mark.parametrize(("since", "expected"), [(inf, [[0, 1, 2, 3, 4]]), (-inf, [[0, 1, 2, 3], [4], []])])

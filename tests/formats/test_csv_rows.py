@@ -17,6 +17,7 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.csv_rows import CsvDecoder, CsvEncoder
 from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
 from tests.formats.samples import rows, texts, values
+from tests.tables import check_rows
 
 
 class User(msgspec.Struct):
@@ -65,21 +66,23 @@ REFUSED: dict[str, tuple[bytes, list[dict[str, str]], str]] = {
 
 
 class TestDecoder:
-    @pytest.mark.parametrize(("data", "expected"), READ.values(), ids=READ)
-    def test_rows_are_dicts_by_the_names_in_the_header(self, data: bytes, expected: list[dict[str, str]]) -> None:
-        for pieces in (*every_split(data), [data]):
-            assert read(CsvDecoder, pieces) == (expected, None)
+    def test_rows_are_dicts_by_the_names_in_the_header(self) -> None:
+        def check(data: bytes, expected: list[dict[str, str]]) -> None:
+            for pieces in (*every_split(data), [data]):
+                assert read(CsvDecoder, pieces) == (expected, None)
 
-    @pytest.mark.parametrize(("data", "before", "why"), REFUSED.values(), ids=REFUSED)
-    def test_what_is_no_csv_is_refused_behind_the_rows_before_it(
-        self, data: bytes, before: list[dict[str, str]], why: str
-    ) -> None:
-        for pieces in every_split(data):
-            got = read(CsvDecoder, pieces)
-            assert got.items == before
-            assert type(got.error) is DecodeError
-            assert why in str(got.error)
-            assert got.error.item_index == len(before)
+        check_rows(READ, check)
+
+    def test_what_is_no_csv_is_refused_behind_the_rows_before_it(self) -> None:
+        def check(data: bytes, before: list[dict[str, str]], why: str) -> None:
+            for pieces in every_split(data):
+                got = read(CsvDecoder, pieces)
+                assert got.items == before
+                assert type(got.error) is DecodeError
+                assert why in str(got.error)
+                assert got.error.item_index == len(before)
+
+        check_rows(REFUSED, check)
 
     def test_an_odd_quote_never_ends_well(self) -> None:
         for framed in (False, True):
@@ -254,28 +257,50 @@ class TestEncoder:
         users = [User("A", 5, 1.5), User('B "x",\r\n', 6, 0.0)]
         assert read(lambda: CsvDecoder(type=User), [CsvEncoder().encode(users)]).items == users
 
-    @pytest.mark.parametrize(
-        "bad",
-        [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}, ENDLESS, {"b": "\ud800"}, Pair("\udfff", 1)],
-        ids=ascii,
-    )
-    def test_what_is_no_row_of_this_header_is_refused(self, bad: Any) -> None:
-        encoder = CsvEncoder()
-        assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([{"a": 1}, bad, {"a": 2}])
-        assert caught.value.item_index == 2
-        assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
+    def test_what_is_no_row_of_this_header_is_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = CsvEncoder()
+            assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([{"a": 1}, bad, {"a": 2}])
+            assert caught.value.item_index == 2
+            assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
 
-    @pytest.mark.parametrize(
-        "bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS, {"\ud800": 1}, {"a": ["\ud800"]}], ids=ascii
-    )
-    def test_what_gives_no_header_is_refused(self, bad: Any) -> None:
-        encoder = CsvEncoder()
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([bad])
-        assert caught.value.item_index == 0
-        assert encoder.encode([{"a": 3}]) == b"a\r\n3\r\n"
+        check_rows(
+            {
+                ascii(value): value
+                for value in [
+                    1,
+                    "x",
+                    None,
+                    [1],
+                    [],
+                    {"c": 1},
+                    {"a": 1, "c": 2},
+                    {1: 2},
+                    ENDLESS,
+                    {"b": "\ud800"},
+                    Pair("\udfff", 1),
+                ]
+            },
+            check,
+        )
+
+    def test_what_gives_no_header_is_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = CsvEncoder()
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([bad])
+            assert caught.value.item_index == 0
+            assert encoder.encode([{"a": 3}]) == b"a\r\n3\r\n"
+
+        check_rows(
+            {
+                ascii(value): value
+                for value in [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS, {"\ud800": 1}, {"a": ["\ud800"]}]
+            },
+            check,
+        )
 
 
 def test_a_new_decoder_can_begin_at_each_row_and_knows_the_columns() -> None:

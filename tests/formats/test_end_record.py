@@ -16,6 +16,7 @@ from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.end_records import COMPLETE_2, PROBLEM, WITH, decoder, maker, marks, new_encoder, sent, with_record
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read
 from tests.formats.samples import ITEMS, NAMES, values
+from tests.tables import check_rows, cross, named
 
 
 @with_record
@@ -69,17 +70,20 @@ def test_any_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, 
         assert type(got.error) is type(expected.error)
 
 
-@with_record
-@pytest.mark.parametrize("told", [0, 1, 3, 10**30])
-def test_another_count_is_truncated(name: str, told: int) -> None:
-    stream = sent(name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": told}]))
-    for pieces in every_split(stream):
-        made = decoder(name)
-        got = read(lambda: made, pieces, framed=True)  # noqa: B023
-        assert got.items == ["a", "b"]
-        assert type(got.error) is TruncatedError
-        assert got.error.message == f"the end record counts {told} items, 2 came"
-        assert not made.proves_end
+def test_another_count_is_truncated() -> None:
+    def check(name: str, told: int) -> None:
+        stream = sent(
+            name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": told}])
+        )
+        for pieces in every_split(stream):
+            made = decoder(name)
+            got = read(lambda: made, pieces, framed=True)  # noqa: B023
+            assert got.items == ["a", "b"]
+            assert type(got.error) is TruncatedError
+            assert got.error.message == f"the end record counts {told} items, 2 came"
+            assert not made.proves_end
+
+    check_rows(cross(named(WITH), named([0, 1, 3, 10**30])), check)
 
 
 @with_record
@@ -110,22 +114,27 @@ def test_a_failure_before_the_first_item_outranks_a_path_that_was_not_found(name
     assert (got.error.status, got.error.message) == (404, "the sender's stream failed after 0 items")
 
 
-@pytest.mark.parametrize(
-    ("problem", "left"),
-    [
-        ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
-        ({"status": 503, "detail": object()}, {"status": 503}),
-        ({"status": True, "detail": iter(())}, {"status": 500}),
-    ],
-)
-@with_record
-def test_a_problem_that_cannot_be_told_is_a_failure_all_the_same(
-    name: str, problem: dict[str, Any], left: dict[str, Any]
-) -> None:
-    got = read(maker(name), [sent(name, [1], problem=problem)])
-    assert got.items == [1]
-    assert type(got.error) is RemoteError
-    assert (got.error.status, got.error.problem) == (left["status"], left)
+def test_a_problem_that_cannot_be_told_is_a_failure_all_the_same() -> None:
+    def check(case: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+        problem, left = case
+        got = read(maker(name), [sent(name, [1], problem=problem)])
+        assert got.items == [1]
+        assert type(got.error) is RemoteError
+        assert (got.error.status, got.error.problem) == (left["status"], left)
+
+    check_rows(
+        cross(
+            named(
+                [
+                    ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
+                    ({"status": 503, "detail": object()}, {"status": 503}),
+                    ({"status": True, "detail": iter(())}, {"status": 500}),
+                ]
+            ),
+            named(WITH),
+        ),
+        check,
+    )
 
 
 LOOK_ALIKES: list[Any] = [
@@ -146,17 +155,18 @@ def test_items_that_look_like_the_record_are_items(name: str) -> None:
         assert read(maker(name), pieces) == (LOOK_ALIKES, None)
 
 
-@with_record
-@pytest.mark.parametrize("silence", [b"", b"\t", b"\t\t"])
-def test_items_in_parts_count_and_look_like_no_record_behind_what_fills_a_silence(name: str, silence: bytes) -> None:
-    encoder = new_encoder(name)
-    stream = encoder.start()
-    for item in LOOK_ALIKES[:2]:
-        text = FORMATS["json"].encoder(document=True).encode([item])
-        stream += encoder.open_item() + silence + text + encoder.close_item() + encoder.encode([0])
-    stream += encoder.finish()
-    for pieces in (bytewise(stream), [stream]):
-        assert read(maker(name), pieces) == ([LOOK_ALIKES[0], 0, LOOK_ALIKES[1], 0], None)
+def test_items_in_parts_count_and_look_like_no_record_behind_what_fills_a_silence() -> None:
+    def check(name: str, silence: bytes) -> None:
+        encoder = new_encoder(name)
+        stream = encoder.start()
+        for item in LOOK_ALIKES[:2]:
+            text = FORMATS["json"].encoder(document=True).encode([item])
+            stream += encoder.open_item() + silence + text + encoder.close_item() + encoder.encode([0])
+        stream += encoder.finish()
+        for pieces in (bytewise(stream), [stream]):
+            assert read(maker(name), pieces) == ([LOOK_ALIKES[0], 0, LOOK_ALIKES[1], 0], None)
+
+    check_rows(cross(named(WITH), named([b"", b"\t", b"\t\t"])), check)
 
 
 @with_record
@@ -172,25 +182,26 @@ def test_nothing_can_stand_inside_an_item_in_parts(name: str) -> None:
 RAW = [b' {"stream-end":{"status":"complete","items":0}}', b' {"stream-end":1}', b'[1,\n {"stream-end":2}]']
 
 
-@pytest.mark.parametrize("text", RAW)
-@with_record
-def test_raw_json_cannot_fake_the_record(name: str, text: bytes) -> None:
-    encoder = new_encoder(name)
-    raw, value = msgspec.Raw(text), msgspec.json.decode(text)
-    if name == "sse" or b"\n" in text:  # an event's data never looks like the record; line ends are taken out
-        stream = encoder.encode([1, raw, {"a": raw}])
-        assert read(maker(name), [stream + encoder.finish()]) == ([1, value, {"a": value}], None)
-        return
-    batches: list[list[Any]] = [[raw], [1, raw, {"a": raw}]]
-    for count, batch in enumerate(batches):
+def test_raw_json_cannot_fake_the_record() -> None:
+    def check(text: bytes, name: str) -> None:
         encoder = new_encoder(name)
-        first = encoder.encode([0] * count)
-        with pytest.raises(EncodeError, match="stream-end") as caught:
-            encoder.encode(batch)
-        assert caught.value.item_index == count + batch.index(raw)
-    stream = first + encoder.encode([1, {"a": raw}])
-    assert read(maker(name), [stream + encoder.finish()]) == ([0, 1, {"a": value}], None)
-    assert FORMATS[name].encoder().encode([raw]), "without a record there is nothing to fake"
+        raw, value = msgspec.Raw(text), msgspec.json.decode(text)
+        if name == "sse" or b"\n" in text:  # an event's data never looks like the record; line ends are taken out
+            stream = encoder.encode([1, raw, {"a": raw}])
+            assert read(maker(name), [stream + encoder.finish()]) == ([1, value, {"a": value}], None)
+            return
+        batches: list[list[Any]] = [[raw], [1, raw, {"a": raw}]]
+        for count, batch in enumerate(batches):
+            encoder = new_encoder(name)
+            first = encoder.encode([0] * count)
+            with pytest.raises(EncodeError, match="stream-end") as caught:
+                encoder.encode(batch)
+            assert caught.value.item_index == count + batch.index(raw)
+        stream = first + encoder.encode([1, {"a": raw}])
+        assert read(maker(name), [stream + encoder.finish()]) == ([0, 1, {"a": value}], None)
+        assert FORMATS[name].encoder().encode([raw]), "without a record there is nothing to fake"
+
+    check_rows(cross(named(RAW), named(WITH)), check)
 
 
 @with_record
@@ -214,17 +225,18 @@ def test_raw_that_is_no_json_and_has_lines_is_refused(name: str) -> None:
 RECORDS = [[], [5], [5, 6], [[7]]]
 
 
-@pytest.mark.parametrize("path", ["a.item", "a", "b", "*"])
-@with_record
-def test_records_count_whatever_a_path_selects_in_them(name: str, path: str) -> None:
-    records = [{"a": each} for each in RECORDS] + [{}, 1]
-    stream = sent(name, records)
-    plain = read(lambda: FORMATS[name].decoder(path), [FORMATS[name].encoder().encode(records)])
-    for pieces in every_split(stream):
-        made = decoder(name, path)
-        assert read(lambda: made, pieces) == plain  # noqa: B023
-        assert made.records_seen == len(records)
-    assert len(plain.items) == {"a.item": 4, "a": 4, "b": 0, "*": 4}[path]
+def test_records_count_whatever_a_path_selects_in_them() -> None:
+    def check(path: str, name: str) -> None:
+        records = [{"a": each} for each in RECORDS] + [{}, 1]
+        stream = sent(name, records)
+        plain = read(lambda: FORMATS[name].decoder(path), [FORMATS[name].encoder().encode(records)])
+        for pieces in every_split(stream):
+            made = decoder(name, path)
+            assert read(lambda: made, pieces) == plain  # noqa: B023
+            assert made.records_seen == len(records)
+        assert len(plain.items) == {"a.item": 4, "a": 4, "b": 0, "*": 4}[path]
+
+    check_rows(cross(named(["a.item", "a", "b", "*"]), named(WITH)), check)
 
 
 @with_record
@@ -339,15 +351,17 @@ PROVES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "framed", "proven"), PROVES)
-def test_what_proves_its_own_end(name: str, data: bytes, framed: bool, proven: bool) -> None:
-    for pieces in every_split(data):
-        made = EventsDecoder() if name == "events" else FORMATS[name].decoder()
-        for piece in pieces:
-            made.feed(piece)
-        assert not made.proves_end
-        made.finish(framed=framed)
-        assert made.proves_end is proven
+def test_what_proves_its_own_end() -> None:
+    def check(name: str, data: bytes, framed: bool, proven: bool) -> None:
+        for pieces in every_split(data):
+            made = EventsDecoder() if name == "events" else FORMATS[name].decoder()
+            for piece in pieces:
+                made.feed(piece)
+            assert not made.proves_end
+            made.finish(framed=framed)
+            assert made.proves_end is proven
+
+    check_rows(named(PROVES), check)
 
 
 def test_what_is_cut_proves_nothing() -> None:

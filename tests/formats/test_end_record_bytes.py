@@ -4,8 +4,9 @@ import pytest
 
 from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
 from chunkwise.formats import FORMATS
-from tests.formats.end_records import COMPLETE_2, decoder, maker, marks, new_encoder, sent, with_record
+from tests.formats.end_records import COMPLETE_2, WITH, decoder, maker, marks, new_encoder, sent, with_record
 from tests.formats.reading import every_split, read
+from tests.tables import check_rows, cross, named
 
 
 @with_record
@@ -53,32 +54,37 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("record", MALFORMED, ids=lambda record: repr(record[:40]))
-@with_record
-def test_a_malformed_record_is_a_defect(name: str, record: bytes) -> None:
-    stream = sent(name, [1, 2], record=record)
-    for pieces in every_split(stream) if len(stream) < 1000 else ([stream],):
-        got = read(maker(name), pieces)
-        assert got.items == [1, 2]
-        assert isinstance(got.error, DecodeError)
-        assert not isinstance(got.error, TruncatedError)
+def test_a_malformed_record_is_a_defect() -> None:
+    def check(record: bytes, name: str) -> None:
+        stream = sent(name, [1, 2], record=record)
+        for pieces in every_split(stream) if len(stream) < 1000 else ([stream],):
+            got = read(maker(name), pieces)
+            assert got.items == [1, 2]
+            assert isinstance(got.error, DecodeError)
+            assert not isinstance(got.error, TruncatedError)
+
+    check_rows(cross({repr(record[:40]): record for record in MALFORMED}, named(WITH)), check)
 
 
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        *((name, end) for name in ("ndjson", "json-seq") for end in (b"}\n", b"\n}\n", b"}} \n", b"}}}\n")),
-        *(("sse", end) for end in (b"}\ndata: \n\n", b"}\n \n", b"}\r\n\r\n", b"\n\n", b"}}\n\n")),
-    ],
-)
-def test_the_record_ends_as_it_must(name: str, end: bytes) -> None:
-    before = sent(name, [1])[: -len(sent(name, [], record=b'{"status":"complete","items":1}'))]
-    stream = before + marks(name).before + b'{"status":"complete","items":1' + end
-    for pieces in every_split(stream):
-        got = read(maker(name), pieces)
-        assert got.items == [1]
-        assert type(got.error) is DecodeError
-        assert "end record" in got.error.message
+def test_the_record_ends_as_it_must() -> None:
+    def check(name: str, end: bytes) -> None:
+        before = sent(name, [1])[: -len(sent(name, [], record=b'{"status":"complete","items":1}'))]
+        stream = before + marks(name).before + b'{"status":"complete","items":1' + end
+        for pieces in every_split(stream):
+            got = read(maker(name), pieces)
+            assert got.items == [1]
+            assert type(got.error) is DecodeError
+            assert "end record" in got.error.message
+
+    check_rows(
+        named(
+            [
+                *((name, end) for name in ("ndjson", "json-seq") for end in (b"}\n", b"\n}\n", b"}} \n", b"}}}\n")),
+                *(("sse", end) for end in (b"}\ndata: \n\n", b"}\n \n", b"}\r\n\r\n", b"\n\n", b"}}\n\n")),
+            ]
+        ),
+        check,
+    )
 
 
 @with_record

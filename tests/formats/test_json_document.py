@@ -15,6 +15,7 @@ from chunkwise.formats.json_document import JsonDecoder, JsonEncoder
 from chunkwise.formats.paths import PathLike
 from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
 from tests.formats.reading import Reading, bytewise, checked_places, cut_at, cuts, every_split, random_split, read
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -36,42 +37,48 @@ class TestGrammar:
         assert len(BAD) >= 80
         assert BAD.keys() >= LENIENT
 
-    @pytest.mark.parametrize("data", [data for name, data in BAD.items() if name not in LENIENT])
-    def test_the_bad_cases_are_bad_to_json_loads_too(self, data: bytes) -> None:
-        with pytest.raises(ValueError):
-            json.loads(data.decode(), parse_constant=no_constant)
+    def test_the_bad_cases_are_bad_to_json_loads_too(self) -> None:
+        def check(data: bytes) -> None:
+            with pytest.raises(ValueError):
+                json.loads(data.decode(), parse_constant=no_constant)
 
-    @both_ways
-    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-    def test_good_text_is_what_json_loads_says(self, data: bytes, byte_by_byte: bool) -> None:
-        value = json.loads(data)
-        assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
-        elements = value if isinstance(value, list) else [value]
-        assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
+        check_rows(named([data for name, data in BAD.items() if name not in LENIENT]), check)
 
-    @both_ways
-    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-    def test_good_text_may_be_skipped(self, data: bytes, byte_by_byte: bool) -> None:
-        around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
-        assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
+    def test_good_text_is_what_json_loads_says(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            value = json.loads(data)
+            assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
+            elements = value if isinstance(value, list) else [value]
+            assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
 
-    @both_ways
-    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-    def test_bad_text_is_refused(self, data: bytes, byte_by_byte: bool) -> None:
-        for path in ("", ()):
-            got = read_json(data, path, byte_by_byte=byte_by_byte)
+        check_rows(cross({"whole": False, "bytes": True}, GOOD), check)
+
+    def test_good_text_may_be_skipped(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
+            assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
+
+        check_rows(cross({"whole": False, "bytes": True}, GOOD), check)
+
+    def test_bad_text_is_refused(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            for path in ("", ()):
+                got = read_json(data, path, byte_by_byte=byte_by_byte)
+                assert isinstance(got.error, DecodeError)
+                assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
+
+        check_rows(cross({"whole": False, "bytes": True}, BAD), check)
+
+    def test_bad_text_is_refused_where_it_is_skipped(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
+            assert got.items == []
             assert isinstance(got.error, DecodeError)
-            assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
+            got = read_json(b'{"a":7,"x":[[[%b]]]}' % (data.strip() or b","), "a", byte_by_byte=byte_by_byte)
+            assert got.items == [7]
+            assert isinstance(got.error, DecodeError)
 
-    @both_ways
-    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-    def test_bad_text_is_refused_where_it_is_skipped(self, data: bytes, byte_by_byte: bool) -> None:
-        got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
-        assert got.items == []
-        assert isinstance(got.error, DecodeError)
-        got = read_json(b'{"a":7,"x":[[[%b]]]}' % (data.strip() or b","), "a", byte_by_byte=byte_by_byte)
-        assert got.items == [7]
-        assert isinstance(got.error, DecodeError)
+        check_rows(cross({"whole": False, "bytes": True}, BAD), check)
 
     @given(text=documents, drawn=cuts)
     def test_made_documents_are_what_json_loads_says(self, text: str, drawn: list[int]) -> None:
@@ -92,15 +99,22 @@ class TestGrammar:
         assert got.items == [1]
         assert isinstance(got.error, DecodeError)
 
-    @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-    @both_ways
-    def test_an_error_says_where(self, bom: bytes, byte_by_byte: bool) -> None:
-        cases: dict[bytes, int] = {b"[1, x]": 4, b'[1,\n"\xff"]': 5, b'[1,"\x01"]': 4, b'[1,"\\x"]': 4, b"[1,02]": 3}
-        for data, offset in cases.items():
-            error = read_json(bom + data, byte_by_byte=byte_by_byte).error
-            assert error is not None
-            assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
-            assert error.format == "json"
+    def test_an_error_says_where(self) -> None:
+        def check(bom: bytes, byte_by_byte: bool) -> None:
+            cases: dict[bytes, int] = {
+                b"[1, x]": 4,
+                b'[1,\n"\xff"]': 5,
+                b'[1,"\x01"]': 4,
+                b'[1,"\\x"]': 4,
+                b"[1,02]": 3,
+            }
+            for data, offset in cases.items():
+                error = read_json(bom + data, byte_by_byte=byte_by_byte).error
+                assert error is not None
+                assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
+                assert error.format == "json"
+
+        check_rows(cross(named([b"", b"\xef\xbb\xbf"]), {"whole": False, "bytes": True}), check)
 
 
 def shown_ends(data: bytes) -> Iterator[int]:
@@ -139,19 +153,27 @@ class TestLimits:
         got = read_json(data, "a", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=10))
         assert got == ([5], None)
 
-    @both_ways
-    @pytest.mark.parametrize("path", ["", (), "item", "no.such.path"])
-    @pytest.mark.parametrize(("opener", "closer"), [(b"[", b"]"), (b'{"a":', b"}")])
-    def test_depth_is_limited(self, path: PathLike, opener: bytes, closer: bytes, byte_by_byte: bool) -> None:
-        for most in (1, 2, 3, 5, 512):
-            inside = b"1" if opener != b"[" else b""
-            deep = opener * most + inside + closer * most
-            limits = Limits(max_depth=most)
-            assert read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits).error is None
-            deep = opener * (most + 1) + inside + closer * (most + 1)
-            got = read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits)
-            assert got.items == []
-            assert type(got.error) is LimitError
+    def test_depth_is_limited(self) -> None:
+        def check(byte_by_byte: bool, path: PathLike, case: tuple[bytes, bytes]) -> None:
+            opener, closer = case
+            for most in (1, 2, 3, 5, 512):
+                inside = b"1" if opener != b"[" else b""
+                deep = opener * most + inside + closer * most
+                limits = Limits(max_depth=most)
+                assert read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits).error is None
+                deep = opener * (most + 1) + inside + closer * (most + 1)
+                got = read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits)
+                assert got.items == []
+                assert type(got.error) is LimitError
+
+        check_rows(
+            cross(
+                {"whole": False, "bytes": True},
+                named(["", (), "item", "no.such.path"]),
+                named([(b"[", b"]"), (b'{"a":', b"}")]),
+            ),
+            check,
+        )
 
     @both_ways
     def test_items_before_a_deep_one_are_delivered(self, byte_by_byte: bool) -> None:
@@ -242,28 +264,32 @@ ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TREE = {"other": [1, {"item": 2}], "item": {"item": 5, "a": 6, "x": ROWS}, "users": ROWS, "a": {"b": [[1], 2, []]}}
 
 
-@pytest.mark.parametrize(
-    ("path", "count"),
-    [
-        ("users.item", 20),
-        ("users.item.name", 20),
-        ("users.item.*", 40),
-        ("*.item", 23),
-        ("item.item", 1),
-        ("item.*", 3),
-        ("*.*.item", 23),
-        ("*", 4),
-        ((), 1),
-        ("a.b.item.item", 1),
-        (("item", "x", "item", "n"), 20),
-    ],
-)
-def test_a_place_inside_a_document_is_led_to_by_the_brackets_that_are_open(path: PathLike, count: int) -> None:
-    stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
-    assert len(read_json(stream, path).items) == count
-    places = checked_places(lambda: JsonDecoder(path), bytewise(stream))
-    if path != ():
-        assert {place.item_index for place in places} == set(range(1, count))
+def test_a_place_inside_a_document_is_led_to_by_the_brackets_that_are_open() -> None:
+    def check(path: PathLike, count: int) -> None:
+        stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
+        assert len(read_json(stream, path).items) == count
+        places = checked_places(lambda: JsonDecoder(path), bytewise(stream))
+        if path != ():
+            assert {place.item_index for place in places} == set(range(1, count))
+
+    check_rows(
+        named(
+            [
+                ("users.item", 20),
+                ("users.item.name", 20),
+                ("users.item.*", 40),
+                ("*.item", 23),
+                ("item.item", 1),
+                ("item.*", 3),
+                ("*.*.item", 23),
+                ("*", 4),
+                ((), 1),
+                ("a.b.item.item", 1),
+                (("item", "x", "item", "n"), 20),
+            ]
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,12 +320,14 @@ def test_a_path_is_found_with_what_would_hold_its_value(before: bytes, path: str
     assert decoder.finish() == []
 
 
-@pytest.mark.parametrize(("path", "told"), [("", True), ("item", True), ((), False), ("item.a", False), ("*", False)])
-def test_whole_records_are_the_elements_of_the_array_at_the_root(path: PathLike, told: bool) -> None:
-    decoder = JsonDecoder(path)
-    for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
-        decoder.feed(data)
-        assert decoder.whole_records == (count if told else None)
+def test_whole_records_are_the_elements_of_the_array_at_the_root() -> None:
+    def check(path: PathLike, told: bool) -> None:
+        decoder = JsonDecoder(path)
+        for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
+            decoder.feed(data)
+            assert decoder.whole_records == (count if told else None)
+
+    check_rows(named([("", True), ("item", True), ((), False), ("item.a", False), ("*", False)]), check)
 
 
 def test_a_document_is_complete_with_its_last_bracket_unless_something_behind_it_is_wrong() -> None:

@@ -14,6 +14,7 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_seq import JsonSeqDecoder, JsonSeqEncoder
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import values
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -47,10 +48,12 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("data", "expected"), THROUGH.values(), ids=THROUGH)
-def test_it_goes_on_at_the_next_rs(data: bytes, expected: list[Any]) -> None:
-    for pieces in (*every_split(data), [data]):
-        assert read_on(JsonSeqDecoder, pieces) == expected
+def test_it_goes_on_at_the_next_rs() -> None:
+    def check(data: bytes, expected: list[Any]) -> None:
+        for pieces in (*every_split(data), [data]):
+            assert read_on(JsonSeqDecoder, pieces) == expected
+
+    check_rows(THROUGH, check)
 
 
 def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_split() -> None:
@@ -111,12 +114,14 @@ def test_a_limit_is_not_gone_beyond() -> None:
             decoder.feed(b"\x1e3\n")
 
 
-@pytest.mark.parametrize("rest", [b"[1", b'"a', b"12", b"true", b"tru", b'{"a":'])
-def test_a_cut_in_the_last_text_is_told(rest: bytes) -> None:
-    for pieces in every_split(b"\x1e1\n\x1e" + rest):
-        got = read(JsonSeqDecoder, pieces)
-        assert got.items == [1]
-        assert type(got.error) is TruncatedError
+def test_a_cut_in_the_last_text_is_told() -> None:
+    def check(rest: bytes) -> None:
+        for pieces in every_split(b"\x1e1\n\x1e" + rest):
+            got = read(JsonSeqDecoder, pieces)
+            assert got.items == [1]
+            assert type(got.error) is TruncatedError
+
+    check_rows(named([b"[1", b'"a', b"12", b"true", b"tru", b'{"a":']), check)
 
 
 def test_a_path_selects_inside_each_text() -> None:
@@ -179,20 +184,22 @@ def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split()
             assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("text", ["[0,nu3]", "[0,12.,3]", r'["\ud83dx"]', '["a" "b",123456]', "falsey", "[[[[[0,nu3]"])
-def test_whether_a_text_is_too_large_or_wrong_first_is_the_same_in_any_split(text: str) -> None:
-    stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
-    seen = set()
-    for size in range(1, len(text) + 1):
-        limits = Limits(max_item_bytes=size, max_depth=3)
-        each = [
-            repr(read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces))  # type: ignore[misc]
-            for pieces in every_split(stream)
-        ]
-        assert each == each[:1] * len(each)
-        seen.add(each[0])
-    assert repr([LimitError]) in seen
-    assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
+def test_whether_a_text_is_too_large_or_wrong_first_is_the_same_in_any_split() -> None:
+    def check(text: str) -> None:
+        stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
+        seen = set()
+        for size in range(1, len(text) + 1):
+            limits = Limits(max_item_bytes=size, max_depth=3)
+            each = [
+                repr(read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces))  # type: ignore[misc]
+                for pieces in every_split(stream)
+            ]
+            assert each == each[:1] * len(each)
+            seen.add(each[0])
+        assert repr([LimitError]) in seen
+        assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
+
+    check_rows(named(["[0,nu3]", "[0,12.,3]", r'["\ud83dx"]', '["a" "b",123456]', "falsey", "[[[[[0,nu3]"]), check)
 
 
 @pytest.mark.parametrize(("path", "text"), [("item", "[1,]"), ("*", '{"a":1,"b":]')])
@@ -226,12 +233,14 @@ def test_a_number_that_only_the_end_completes_is_refused_with_its_place() -> Non
     assert (caught.value.byte_offset, caught.value.item_index) == (7, 1)
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("null", None), (" \n true", True)])
-def test_a_literal_that_only_the_end_completes_counts_if_the_end_is_proven(text: str, value: object) -> None:
-    for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
-        assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
-        assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
-        assert type(read(JsonSeqDecoder, [*pieces, b"x"], framed=True).error) is DecodeError
+def test_a_literal_that_only_the_end_completes_counts_if_the_end_is_proven() -> None:
+    def check(text: str, value: object) -> None:
+        for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
+            assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
+            assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
+            assert type(read(JsonSeqDecoder, [*pieces, b"x"], framed=True).error) is DecodeError
+
+    check_rows(named([("true", True), ("false", False), ("null", None), (" \n true", True)]), check)
 
 
 def test_a_text_is_a_record_with_the_next_rs_or_the_end_and_whole_with_its_last_bracket() -> None:

@@ -25,6 +25,7 @@ from chunkwise.formats.messages import (
 from chunkwise.formats.ndjson import END_RECORD, NdjsonDecoder, NdjsonEncoder
 from tests.formats.reading import cuts, every_split, random_split, read
 from tests.formats.samples import texts, values
+from tests.tables import check_rows, named
 
 FRAMINGS: list[Framing] = ["items", "text", "lines"]
 every_framing = pytest.mark.parametrize("framing", FRAMINGS)
@@ -139,29 +140,37 @@ def test_an_empty_message_is_no_item_but_in_text(text: str) -> None:
     assert read(NdjsonDecoder, [unpack(text, "text")]) == ([text], None)
 
 
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ("a\n", "a"),
-        ("a\r\n", "a"),
-        ("a\r", "a"),
-        ("a\n\n", "a\n"),
-        ("\n", ""),
-        ("", ""),
-        ("\na", "\na"),
-        ("a\nb", "a\nb"),
-    ],
-)
-def test_a_text_loses_one_line_end_at_its_end(item: str, message: str) -> None:
-    lines = NdjsonEncoder().encode([item, 1, item])
-    for pieces in every_split(lines):
-        packer = Packer("text", plain=True)
-        assert [each for piece in pieces for each in packer.pack(piece)] == [message.encode(), b"1", message.encode()]
-        packer = Packer("lines", plain=True)
-        batches = [each for piece in pieces for each in packer.pack(piece)]
-        assert [json.loads(line) for line in b"".join(batches).splitlines()] == [message, 1, message]
-        packer = Packer("items")
-        assert [json.loads(each) for piece in pieces for each in packer.pack(piece)] == [item, 1, item]
+def test_a_text_loses_one_line_end_at_its_end() -> None:
+    def check(item: str, message: str) -> None:
+        lines = NdjsonEncoder().encode([item, 1, item])
+        for pieces in every_split(lines):
+            packer = Packer("text", plain=True)
+            assert [each for piece in pieces for each in packer.pack(piece)] == [
+                message.encode(),
+                b"1",
+                message.encode(),
+            ]
+            packer = Packer("lines", plain=True)
+            batches = [each for piece in pieces for each in packer.pack(piece)]
+            assert [json.loads(line) for line in b"".join(batches).splitlines()] == [message, 1, message]
+            packer = Packer("items")
+            assert [json.loads(each) for piece in pieces for each in packer.pack(piece)] == [item, 1, item]
+
+    check_rows(
+        named(
+            [
+                ("a\n", "a"),
+                ("a\r\n", "a"),
+                ("a\r", "a"),
+                ("a\n\n", "a\n"),
+                ("\n", ""),
+                ("", ""),
+                ("\na", "\na"),
+                ("a\nb", "a\nb"),
+            ]
+        ),
+        check,
+    )
 
 
 @every_framing

@@ -13,6 +13,7 @@ from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.paths import PathLike, parse_path, path_text
 from tests.formats.json_grammar import NAMES, Members, documents, plain
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -85,55 +86,63 @@ def test_no_path_is_the_elements_of_an_array_or_else_the_one_value(text: str) ->
         assert repr(got) == repr(Reading(expected, None))
 
 
-@pytest.mark.parametrize(
-    ("data", "path", "items"),
-    [
-        (b'{"users":[]}', "users.item", []),
-        (b'{"users":[{"name":"a"},{},{"name":"b"}]}', "users.item.name", ["a", "b"]),
-        (b'{"users":{"item":5}}', "users.item", [5]),
-        (b'{"a":{"x":1},"b":{"x":2}}', "*.x", [1, 2]),
-        (b"{}", "*", []),
-        (b'{"first.name":1,"first":{"name":2}}', ("first.name",), [1]),
-        (b'{"first.name":1,"first":{"name":2}}', "first.name", [2]),
-        (rb'{"\u0075sers":[1]}', "users.item", [1]),
-        (rb'{"a\"b\\c":1}', ('a"b\\c',), [1]),
-        ('{"é":1,"\\u00e9":2}'.encode(), "é", [1, 2]),
-        (rb'{"\ud83d\ude00":1}', "😀", [1]),
-        (b'{"a":1,"a":2}', "a", [1, 2]),
-        (b'{"":{"":3}}', ".", [3]),
-        (b"[[1,2],[],[3]]", "item.item", [1, 2, 3]),
-        (b"[[1],2,{}]", "item", [[1], 2, {}]),
-        (b'[[1,{"x":[[]]}],2]', (), [[[1, {"x": [[]]}], 2]]),
-        (b'"text"', "", ["text"]),
-        (b"[]", "", []),
-    ],
-)
-def test_found(data: bytes, path: PathLike, items: list[Any]) -> None:
-    for pieces in every_split(data):
-        assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
+def test_found() -> None:
+    def check(data: bytes, path: PathLike, items: list[Any]) -> None:
+        for pieces in every_split(data):
+            assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
+
+    check_rows(
+        named(
+            [
+                (b'{"users":[]}', "users.item", []),
+                (b'{"users":[{"name":"a"},{},{"name":"b"}]}', "users.item.name", ["a", "b"]),
+                (b'{"users":{"item":5}}', "users.item", [5]),
+                (b'{"a":{"x":1},"b":{"x":2}}', "*.x", [1, 2]),
+                (b"{}", "*", []),
+                (b'{"first.name":1,"first":{"name":2}}', ("first.name",), [1]),
+                (b'{"first.name":1,"first":{"name":2}}', "first.name", [2]),
+                (rb'{"\u0075sers":[1]}', "users.item", [1]),
+                (rb'{"a\"b\\c":1}', ('a"b\\c',), [1]),
+                ('{"é":1,"\\u00e9":2}'.encode(), "é", [1, 2]),
+                (rb'{"\ud83d\ude00":1}', "😀", [1]),
+                (b'{"a":1,"a":2}', "a", [1, 2]),
+                (b'{"":{"":3}}', ".", [3]),
+                (b"[[1,2],[],[3]]", "item.item", [1, 2, 3]),
+                (b"[[1],2,{}]", "item", [[1], 2, {}]),
+                (b'[[1,{"x":[[]]}],2]', (), [[[1, {"x": [[]]}], 2]]),
+                (b'"text"', "", ["text"]),
+                (b"[]", "", []),
+            ]
+        ),
+        check,
+    )
 
 
-@pytest.mark.parametrize(
-    ("data", "path"),
-    [
-        (b'{"users":[]}', "users.item.name"),
-        (b'{"users":{}}', "users.item"),
-        (b'{"users":[1]}', "users.*"),
-        (b'{"users":1}', "users.item"),
-        (b'{"user":[1]}', "users.item"),
-        (b'{"users":[1]}', "item"),
-        (b"[]", "a"),
-        (b"1 ", "item"),
-        (b'{"a":{"users":[1]}}', "users.item"),
-    ],
-)
-def test_not_found(data: bytes, path: str) -> None:
-    for pieces in every_split(data):
-        got = read(lambda: JsonDecoder(path, required=True), pieces)
-        assert got.items == []
-        assert isinstance(got.error, PathNotFound)
-        assert path in str(got.error)
-        assert read(lambda: JsonDecoder(path), pieces) == ([], None)
+def test_not_found() -> None:
+    def check(data: bytes, path: str) -> None:
+        for pieces in every_split(data):
+            got = read(lambda: JsonDecoder(path, required=True), pieces)
+            assert got.items == []
+            assert isinstance(got.error, PathNotFound)
+            assert path in str(got.error)
+            assert read(lambda: JsonDecoder(path), pieces) == ([], None)
+
+    check_rows(
+        named(
+            [
+                (b'{"users":[]}', "users.item.name"),
+                (b'{"users":{}}', "users.item"),
+                (b'{"users":[1]}', "users.*"),
+                (b'{"users":1}', "users.item"),
+                (b'{"user":[1]}', "users.item"),
+                (b'{"users":[1]}', "item"),
+                (b"[]", "a"),
+                (b"1 ", "item"),
+                (b'{"a":{"users":[1]}}', "users.item"),
+            ]
+        ),
+        check,
+    )
 
 
 def test_a_cut_is_told_from_a_path_that_is_not_there() -> None:

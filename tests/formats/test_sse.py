@@ -11,6 +11,7 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder, value_of
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("twin")
 
@@ -81,9 +82,11 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES)
-def test_as_the_standard_says(text: str, expected: list[ServerSentEvent]) -> None:
-    assert events(text.encode()) == (expected, None)
+def test_as_the_standard_says() -> None:
+    def check(text: str, expected: list[ServerSentEvent]) -> None:
+        assert events(text.encode()) == (expected, None)
+
+    check_rows(CASES, check)
 
 
 @pytest.mark.parametrize("field", ["data", "event", "id"])
@@ -103,15 +106,17 @@ def test_invalid_utf8_elsewhere_does_no_harm() -> None:
     assert events(b": \xff\n\xff: x\ndata\xff: x\ndata: a\n\n") == ([event("a")], None)
 
 
-@pytest.mark.parametrize(
-    "rest", ["data: b", "data: b\n", "data: b\r", "id: 1\n", "event: x\n", ":", "dat", "\ufeffdata: b\n"]
-)
-def test_an_event_without_its_blank_line_is_dropped_and_told(rest: str) -> None:
-    for framed in (False, True):
-        for pieces in every_split(f"data: a\n\n{rest}".encode()):
-            got = read(lambda: SseDecoder(type=ServerSentEvent), pieces, framed=framed)
-            assert got.items == [event("a")]
-            assert type(got.error) is TruncatedError
+def test_an_event_without_its_blank_line_is_dropped_and_told() -> None:
+    def check(rest: str) -> None:
+        for framed in (False, True):
+            for pieces in every_split(f"data: a\n\n{rest}".encode()):
+                got = read(lambda: SseDecoder(type=ServerSentEvent), pieces, framed=framed)
+                assert got.items == [event("a")]
+                assert type(got.error) is TruncatedError
+
+    check_rows(
+        named(["data: b", "data: b\n", "data: b\r", "id: 1\n", "event: x\n", ":", "dat", "\ufeffdata: b\n"]), check
+    )
 
 
 def test_a_comment_between_events_is_no_unfinished_event() -> None:
@@ -147,15 +152,17 @@ def test_items_are_the_json_in_the_data() -> None:
         assert read(SseDecoder, pieces) == ([{"a": [1, 2]}, None, "\u2028"], None)
 
 
-@pytest.mark.parametrize("bad", ["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"])
-def test_data_that_is_not_json_is_an_error_that_names_the_way_out(bad: str) -> None:
-    data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
-    for pieces in every_split(data):
-        got = read(SseDecoder, pieces)
-        assert got.items == [1, 2]
-        assert type(got.error) is DecodeError
-        assert got.error.item_index == 2
-        assert "type=ServerSentEvent" in got.error.message
+def test_data_that_is_not_json_is_an_error_that_names_the_way_out() -> None:
+    def check(bad: str) -> None:
+        data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
+        for pieces in every_split(data):
+            got = read(SseDecoder, pieces)
+            assert got.items == [1, 2]
+            assert type(got.error) is DecodeError
+            assert got.error.item_index == 2
+            assert "type=ServerSentEvent" in got.error.message
+
+    check_rows(named(["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"]), check)
 
 
 def test_a_path_selects_inside_the_data() -> None:
@@ -215,31 +222,34 @@ class TestEncoder:
     def test_each_line_end_in_data_is_a_new_line_of_data(self, text: str) -> None:
         assert SseEncoder().encode([ServerSentEvent(data=text)]) == b"id: 0\ndata: a\ndata: b\n\n"
 
-    @pytest.mark.parametrize(
-        "bad",
-        [
-            ServerSentEvent(data="x", id="a\nb"),
-            ServerSentEvent(data="x", id="a\r"),
-            ServerSentEvent(data="x", id="a\0"),
-            ServerSentEvent(data="x", event="a\nb"),
-            ServerSentEvent(data="x", event="\ud800"),
-            ServerSentEvent(data="\ud800"),
-            ServerSentEvent(data="x", retry=-1),
-            ServerSentEvent(data="x", retry=1.5),  # type: ignore[arg-type]
-            ServerSentEvent(data={"a": 1}),  # type: ignore[arg-type]
-            ServerSentEvent(data="x", id=5),  # type: ignore[arg-type]
-            ServerSentEvent(data="x", event=None),  # type: ignore[arg-type]
-            float("nan"),
-        ],
-        ids=repr,
-    )
-    def test_events_that_the_format_cannot_hold_are_refused(self, bad: Any) -> None:
-        encoder = SseEncoder()
-        encoder.encode([1])
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([ServerSentEvent(data="a"), bad])
-        assert caught.value.item_index == 2
-        assert encoder.encode([ServerSentEvent(data="a")]) == b"id: 1\ndata: a\n\n"
+    def test_events_that_the_format_cannot_hold_are_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = SseEncoder()
+            encoder.encode([1])
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([ServerSentEvent(data="a"), bad])
+            assert caught.value.item_index == 2
+            assert encoder.encode([ServerSentEvent(data="a")]) == b"id: 1\ndata: a\n\n"
+
+        check_rows(
+            named(
+                [
+                    ServerSentEvent(data="x", id="a\nb"),
+                    ServerSentEvent(data="x", id="a\r"),
+                    ServerSentEvent(data="x", id="a\0"),
+                    ServerSentEvent(data="x", event="a\nb"),
+                    ServerSentEvent(data="x", event="\ud800"),
+                    ServerSentEvent(data="\ud800"),
+                    ServerSentEvent(data="x", retry=-1),
+                    ServerSentEvent(data="x", retry=1.5),  # type: ignore[arg-type]
+                    ServerSentEvent(data={"a": 1}),  # type: ignore[arg-type]
+                    ServerSentEvent(data="x", id=5),  # type: ignore[arg-type]
+                    ServerSentEvent(data="x", event=None),  # type: ignore[arg-type]
+                    float("nan"),
+                ]
+            ),
+            check,
+        )
 
 
 def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> None:
@@ -259,14 +269,16 @@ def test_the_item_of_an_event_is_its_data_as_json_or_else_as_text() -> None:
     assert value_of({"id": 1}) == {"id": 1}
 
 
-@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")])
-def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place(bad: Any) -> None:
-    encoder = SseEncoder(key=("id",))
-    encoder.encode([{"id": 0}])
-    with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
-        encoder.encode([{"id": 1}, bad])
-    assert caught.value.item_index == 2
-    assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
+def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place() -> None:
+    def check(bad: Any) -> None:
+        encoder = SseEncoder(key=("id",))
+        encoder.encode([{"id": 0}])
+        with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
+            encoder.encode([{"id": 1}, bad])
+        assert caught.value.item_index == 2
+        assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
+
+    check_rows(named([{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")]), check)
 
 
 def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> None:

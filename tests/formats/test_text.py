@@ -11,24 +11,29 @@ from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.text import TextDecoder, TextEncoder, TextPieces
 from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        ("a\nb\r\nc\n", ["a", "b", "c"]),
-        ("\n\r\n\n", ["", "", ""]),
-        ("a\rb\n", ["a\rb"]),
-        ("a\r\r\n", ["a\r"]),
-        ("\u2028x\u2029\x85\x0b\x0c\x1c\n", ["\u2028x\u2029\x85\x0b\x0c\x1c"]),
-        ("é€😀\n", ["é€😀"]),
-        ("\0\n", ["\0"]),
-        ("", []),
-    ],
-)
-def test_lines(data: str, lines: list[str]) -> None:
-    for pieces in (*every_split(data.encode()), [data.encode()]):
-        assert read(TextDecoder, pieces) == (lines, None)
+def test_lines() -> None:
+    def check(data: str, lines: list[str]) -> None:
+        for pieces in (*every_split(data.encode()), [data.encode()]):
+            assert read(TextDecoder, pieces) == (lines, None)
+
+    check_rows(
+        named(
+            [
+                ("a\nb\r\nc\n", ["a", "b", "c"]),
+                ("\n\r\n\n", ["", "", ""]),
+                ("a\rb\n", ["a\rb"]),
+                ("a\r\r\n", ["a\r"]),
+                ("\u2028x\u2029\x85\x0b\x0c\x1c\n", ["\u2028x\u2029\x85\x0b\x0c\x1c"]),
+                ("é€😀\n", ["é€😀"]),
+                ("\0\n", ["\0"]),
+                ("", []),
+            ]
+        ),
+        check,
+    )
 
 
 def test_a_type_is_made_of_each_line() -> None:

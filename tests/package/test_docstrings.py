@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import aiohttp
-import pytest
 
 from tests.package.docstrings import Sections, lacking_of_class, lacking_of_function, sections_of
 from tests.package.public_names import GIVEN, PUBLIC
+from tests.tables import check_rows, named
 
 NAMES = sorted({f"{module}.{name}" for module, names in PUBLIC.items() for name in names} | set(GIVEN))
 
@@ -58,13 +58,15 @@ def lacking(thing: Any) -> list[str]:
     return [*lacking_of_function(node, seen, file=file)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_is_documented_whole(name: str) -> None:
-    thing = public(name)
-    if callable(thing) and not name.endswith(".fault_proxy"):
-        assert lacking(thing) == []
-    else:  # a table, or a fixture
-        assert name.rpartition(".")[2] in (importlib.import_module(name.rpartition(".")[0]).__doc__ or "")
+def test_a_public_name_is_documented_whole() -> None:
+    def check(name: str) -> None:
+        thing = public(name)
+        if callable(thing) and not name.endswith(".fault_proxy"):
+            assert lacking(thing) == []
+        else:  # a table, or a fixture
+            assert name.rpartition(".")[2] in (importlib.import_module(name.rpartition(".")[0]).__doc__ or "")
+
+    check_rows(named(NAMES), check)
 
 
 ARGS = "\n\n    Args:\n        {}\n    "
@@ -115,9 +117,11 @@ def lacking_in(code: str) -> list[str]:
     return [*lacking_of_function(node, {}, file=file)]
 
 
-@pytest.mark.parametrize(("code", "complaint"), COMPLAINTS)
-def test_what_is_left_out_is_said(code: str, complaint: str) -> None:
-    assert lacking_in(code)[0] == complaint
+def test_what_is_left_out_is_said() -> None:
+    def check(code: str, complaint: str) -> None:
+        assert lacking_in(code)[0] == complaint
+
+    check_rows(named(COMPLAINTS), check)
 
 
 def test_what_a_private_method_raises_is_said_of_the_public_one() -> None:

@@ -6,19 +6,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.package.public_names import PUBLIC
+from tests.tables import check_rows, named
 
 ROOT = Path(__file__).parents[2]
 SHOWN = [ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "deploy"]
 
 
-@pytest.mark.parametrize("module", PUBLIC)
-def test_all_of_a_public_module_is_what_the_table_says(module: str) -> None:
-    face = importlib.import_module(module)
-    assert face.__all__ == PUBLIC[module]
-    assert [name for name in face.__all__ if not hasattr(face, name)] == []
+def test_all_of_a_public_module_is_what_the_table_says() -> None:
+    def check(module: str) -> None:
+        face = importlib.import_module(module)
+        assert face.__all__ == PUBLIC[module]
+        assert [name for name in face.__all__ if not hasattr(face, name)] == []
+
+    check_rows(named(PUBLIC), check)
 
 
 def test_there_are_some_twenty_public_names() -> None:
@@ -60,20 +61,24 @@ def test_what_the_examples_show_is_public() -> None:
     assert [found for found in sorted(imports) if not is_public(*found)] == []
 
 
-@pytest.mark.parametrize(
-    ("code", "public"),
-    [
-        ("import chunkwise\n", True),
-        ("from chunkwise import items, body\n", True),
-        ("from chunkwise.sources import sql\n", True),
-        ("if x:\n    from chunkwise.testing import (\n        Fault,\n        cut_at,\n    )\n", True),
-        ("import chunkwise.transports\n", False),
-        ("from chunkwise.transports.reading import items\n", False),
-        ("from chunkwise.formats import JSON\n", False),
-        ("from chunkwise import (\n    items,\n    noitems,\n)\n", False),
-    ],
-)
-def test_what_is_not_public_is_seen(code: str, public: bool) -> None:
-    found = [*imported_of_chunkwise(code)]
-    assert found
-    assert all(is_public(*each) for each in found) == public
+def test_what_is_not_public_is_seen() -> None:
+    def check(code: str, public: bool) -> None:
+        found = [*imported_of_chunkwise(code)]
+        assert found
+        assert all(is_public(*each) for each in found) == public
+
+    check_rows(
+        named(
+            [
+                ("import chunkwise\n", True),
+                ("from chunkwise import items, body\n", True),
+                ("from chunkwise.sources import sql\n", True),
+                ("if x:\n    from chunkwise.testing import (\n        Fault,\n        cut_at,\n    )\n", True),
+                ("import chunkwise.transports\n", False),
+                ("from chunkwise.transports.reading import items\n", False),
+                ("from chunkwise.formats import JSON\n", False),
+                ("from chunkwise import (\n    items,\n    noitems,\n)\n", False),
+            ]
+        ),
+        check,
+    )

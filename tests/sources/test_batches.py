@@ -12,6 +12,7 @@ from chunkwise import Batches, EncodeError
 from chunkwise.flow.outbound import Outbound, open_outbound
 from chunkwise.formats import FORMATS
 from tests.flow.producing import GUARD_SECONDS, NAMES, document, read_all, read_so_far, row, run, run_to_failure, until
+from tests.tables import check_rows_async, cross, named
 
 LISTS: list[list[dict[str, str]]] = [[row(0)], [], [row(1), row(2)], [row(index) for index in range(3, 2000)], []]
 ROWS = [item for batch in LISTS for item in batch]
@@ -53,15 +54,16 @@ class Probe:
             yield batch
 
 
-@every_format
-@every_kind
-async def test_the_bytes_are_those_of_the_items_one_by_one(name: str, kind: str) -> None:
-    probe = Probe(LISTS)
-    data = await run(probe.of(kind), name)
-    assert read_all(name, data) == ROWS
-    assert data == await run(ROWS, name)
-    assert probe.closed
-    assert (probe.thread == threading.get_ident()) == (kind == "async")
+async def test_the_bytes_are_those_of_the_items_one_by_one() -> None:
+    async def check(name: str, kind: str) -> None:
+        probe = Probe(LISTS)
+        data = await run(probe.of(kind), name)
+        assert read_all(name, data) == ROWS
+        assert data == await run(ROWS, name)
+        assert probe.closed
+        assert (probe.thread == threading.get_ident()) == (kind == "async")
+
+    await check_rows_async(cross(named(NAMES), named(["async", "in a thread"])), check)
 
 
 @every_kind
@@ -101,15 +103,28 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     assert probe.closed
 
 
-@every_kind
-@pytest.mark.parametrize("bad", [row(0), ({"n": "0"},), "ab", None, 5], ids=["dict", "tuple", "str", "NoneType", "int"])
-async def test_what_is_no_list_is_refused_behind_the_items_before_it(kind: str, bad: Any) -> None:
-    probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
-    data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
-    assert isinstance(error, EncodeError)
-    assert f"got {type(bad).__name__} at place 2, expected list" in str(error)
-    assert read_so_far("ndjson", data) == [row(0), row(1), row(2)]
-    assert probe.closed
+async def test_what_is_no_list_is_refused_behind_the_items_before_it() -> None:
+    async def check(kind: str, bad: Any) -> None:
+        probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
+        data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
+        assert isinstance(error, EncodeError)
+        assert f"got {type(bad).__name__} at place 2, expected list" in str(error)
+        assert read_so_far("ndjson", data) == [row(0), row(1), row(2)]
+        assert probe.closed
+
+    await check_rows_async(
+        cross(
+            named(["async", "in a thread"]),
+            {
+                "dict": row(0),
+                "tuple": ({"n": "0"},),
+                "str": "ab",
+                "NoneType": None,
+                "int": 5,
+            },
+        ),
+        check,
+    )
 
 
 @every_kind

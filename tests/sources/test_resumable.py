@@ -7,6 +7,7 @@ import pytest
 
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import first_items, resumable
+from tests.tables import check_rows, check_rows_async, cross, named
 
 
 @pytest.mark.parametrize("start", [0, 3])
@@ -25,23 +26,27 @@ def test_with_a_key_a_source_starts_behind_that() -> None:
     assert source.key == ("day", "id")
 
 
-@pytest.mark.parametrize(
-    ("factory", "options", "told"),
-    [
-        ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
-        (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
-        (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
-        (list, {"etag": 1}, "etag: got 1, expected str or None"),
-        (list, {"total": "5"}, "total: got '5', expected int or None"),
-        (list, {"etag": "a b"}, "etag: got 'a b'"),
-        (list, {"etag": "\u00e9"}, "etag: got"),
-        (list, {"total": -1}, "total: got -1, expected a number of items"),
-        (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
-    ],
-)
-def test_what_cannot_be_is_refused(factory: Any, options: dict[str, Any], told: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=told):
-        resumable(factory, **options)
+def test_what_cannot_be_is_refused() -> None:
+    def check(factory: Any, options: dict[str, Any], told: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=told):
+            resumable(factory, **options)
+
+    check_rows(
+        named(
+            [
+                ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
+                (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
+                (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
+                (list, {"etag": 1}, "etag: got 1, expected str or None"),
+                (list, {"total": "5"}, "total: got '5', expected int or None"),
+                (list, {"etag": "a b"}, "etag: got 'a b'"),
+                (list, {"etag": "\u00e9"}, "etag: got"),
+                (list, {"total": -1}, "total: got -1, expected a number of items"),
+                (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
+            ]
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize("etag", ["", "v1", "!#~[]", None])
@@ -98,15 +103,16 @@ KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 5])
-@pytest.mark.parametrize("kind", KINDS)
-async def test_the_first_items_of_a_source_are_a_source_that_closes_it(kind: str, count: int) -> None:
-    make, told = KINDS[kind]
-    closed.clear()
-    first = first_items(make(), count)
-    assert isinstance(first, Batches) == kind.startswith("lists")
-    assert await all_of(first) == [0, 1, 2, 3][:count]
-    assert closed == told
+async def test_the_first_items_of_a_source_are_a_source_that_closes_it() -> None:
+    async def check(count: int, kind: str) -> None:
+        make, told = KINDS[kind]
+        closed.clear()
+        first = first_items(make(), count)
+        assert isinstance(first, Batches) == kind.startswith("lists")
+        assert await all_of(first) == [0, 1, 2, 3][:count]
+        assert closed == told
+
+    await check_rows_async(cross(named([1, 2, 4, 5]), named(KINDS)), check, at_once=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chunkwise.sources.threads import _Thread, batches_in_thread
+from tests.tables import check_rows_async, cross, named
 
 GUARD_SECONDS = 30
 
@@ -31,10 +32,11 @@ async def until_set(event: threading.Event) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 256])
-@pytest.mark.parametrize("items", [0, 1, 16, 17, 1000])
-async def test_all_items_come_in_order(items: int, count: int) -> None:
-    assert await everything(iter(range(items)), count) == list(range(items))
+async def test_all_items_come_in_order() -> None:
+    async def check(count: int, items: int) -> None:
+        assert await everything(iter(range(items)), count) == list(range(items))
+
+    await check_rows_async(cross(named([1, 2, 16, 256]), named([0, 1, 16, 17, 1000])), check)
 
 
 async def test_a_source_is_pulled_and_closed_in_one_thread_that_is_not_the_loops() -> None:

@@ -11,12 +11,15 @@ from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats import FORMATS, Format
 from chunkwise.testing import ConformanceCase, format_cases
 from tests.formats.samples import NAMES
+from tests.tables import check_rows_async, named
 from tests.testing.samples import cases_of
 
 
-@pytest.mark.parametrize("case", [case for name in NAMES for case in cases_of(name)])
-async def test_our_formats_keep_their_promises(case: ConformanceCase) -> None:
-    await case.run()
+async def test_our_formats_keep_their_promises() -> None:
+    async def check(case: ConformanceCase) -> None:
+        await case.run()
+
+    await check_rows_async(named([case for name in NAMES for case in cases_of(name)]), check)
 
 
 def test_a_case_gives_pytest_its_id() -> None:
@@ -319,14 +322,13 @@ BROKEN: list[tuple[Format, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("format", "name", "text"),
-    BROKEN,
-    ids=[f"{row.encoder.__name__}-{row.decoder.__name__}" for row, *_ in BROKEN],  # type: ignore[attr-defined]
-)
-async def test_a_broken_format_is_caught_by_the_case_of_its_promise(format: Format, name: str, text: str) -> None:
-    said = await verdicts(format)
-    assert text in said[name]
+async def test_a_broken_format_is_caught_by_the_case_of_its_promise() -> None:
+    async def check(format: Format, name: str, text: str) -> None:
+        said = await verdicts(format)
+        assert text in said[name]
+
+    names = [f"{row.encoder.__name__}-{row.decoder.__name__}" for row, *_ in BROKEN]  # type: ignore[attr-defined]
+    await check_rows_async(dict(zip(names, BROKEN, strict=True)), check)
 
 
 async def test_an_error_has_the_name_of_its_case() -> None:

@@ -16,6 +16,7 @@ from chunkwise import TruncatedError
 from chunkwise.testing import Fault, FaultProxy, cut_at, dribble, http10, none, reset_at, stall_at
 from chunkwise.testing.proxy import _upload
 from tests.flow.producing import GUARD_SECONDS, row, until
+from tests.tables import check_rows_async, cross, named
 from tests.transports.reading import read
 from tests.transports.wire import chunked, head, serving, streams, talking
 
@@ -91,12 +92,20 @@ async def test_without_a_fault_everything_passes_and_the_connection_is_used_agai
         assert proxy.connections == 1
 
 
-@pytest.mark.parametrize("count", [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)])
-@pytest.mark.parametrize(("fault", "ending"), [(cut_at, "closed"), (reset_at, "reset")])
-async def test_an_answer_ends_behind_exactly_so_many_bytes(count: int, fault: type, ending: str) -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
-        await client.ask(proxy.port)
-        assert await client.read_to_end() == (ANSWER[:count], ending)
+async def test_an_answer_ends_behind_exactly_so_many_bytes() -> None:
+    async def check(count: int, case: tuple[type, str]) -> None:
+        fault, ending = case
+        async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
+            await client.ask(proxy.port)
+            assert await client.read_to_end() == (ANSWER[:count], ending)
+
+    await check_rows_async(
+        cross(
+            named([0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)]),
+            named([(cut_at, "closed"), (reset_at, "reset")]),
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])

@@ -9,6 +9,7 @@ import pytest
 
 from chunkwise.testing import ConformanceCase, FaultProxy, server_cases
 from tests.flow.producing import NAMES, row
+from tests.tables import check_rows_async
 from tests.transports.wire import chunked, head, serving, streams, talking, url_of
 
 PATIENCE_SECONDS = 0.6  # for servers that leave a connection open
@@ -295,10 +296,12 @@ BROKEN: list[tuple[type[Server], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "name", "text"), BROKEN)
-async def test_a_broken_server_is_caught_by_the_case_of_its_promise(make: type[Server], name: str, text: str) -> None:
-    said = await verdicts(make, name)
-    assert text in said[name]
+async def test_a_broken_server_is_caught_by_the_case_of_its_promise() -> None:
+    async def check(make: type[Server], name: str, text: str) -> None:
+        said = await verdicts(make, name)
+        assert text in said[name]
+
+    await check_rows_async({f"{row[0].__name__}: {row[1]}": row for row in BROKEN}, check)
 
 
 def test_every_case_is_seen_to_fail() -> None:

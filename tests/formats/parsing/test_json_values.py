@@ -15,6 +15,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError
 from chunkwise.formats import FORMATS
 from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode_array, encode_lines, encode_value
 from tests.formats.samples import NAMES, values
+from tests.tables import check_rows, cross, named
 
 
 class Point(msgspec.Struct):
@@ -82,34 +83,36 @@ def in_row(name: str, value: Any) -> Any:
     return {"a": value} if name == "csv" else value
 
 
-@every_format
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_held_is_refused_with_its_place_and_the_stream_goes_on(name: str, case: str) -> None:
-    bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    assert encoder.start() == untouched.start()
-    assert encoder.encode(good[:1]) == untouched.encode(good[:1])
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([good[1], good[2], bad, good[3]])
-    assert caught.value.item_index == 3
-    assert str(caught.value).count("(item") == 1
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([bad])
-    assert caught.value.item_index == 1
-    for batch in (good[1:3], good[3:]):
-        assert encoder.encode(batch) == untouched.encode(batch)
-    assert encoder.finish() == untouched.finish()
+def test_what_cannot_be_held_is_refused_with_its_place_and_the_stream_goes_on() -> None:
+    def check(name: str, case: str) -> None:
+        bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        assert encoder.start() == untouched.start()
+        assert encoder.encode(good[:1]) == untouched.encode(good[:1])
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([good[1], good[2], bad, good[3]])
+        assert caught.value.item_index == 3
+        assert str(caught.value).count("(item") == 1
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([bad])
+        assert caught.value.item_index == 1
+        for batch in (good[1:3], good[3:]):
+            assert encoder.encode(batch) == untouched.encode(batch)
+        assert encoder.finish() == untouched.finish()
+
+    check_rows(cross(named(NAMES), named(REFUSED)), check)
 
 
-@every_format
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_first_item_that_is_refused_leaves_nothing_behind(name: str, case: str) -> None:
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([in_row(name, REFUSED[case])])
-    assert caught.value.item_index == 0
-    other = [{"b": 1}]
-    assert encoder.start() + encoder.encode(other) == untouched.start() + untouched.encode(other)
+def test_a_first_item_that_is_refused_leaves_nothing_behind() -> None:
+    def check(name: str, case: str) -> None:
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([in_row(name, REFUSED[case])])
+        assert caught.value.item_index == 0
+        other = [{"b": 1}]
+        assert encoder.start() + encoder.encode(other) == untouched.start() + untouched.encode(other)
+
+    check_rows(cross(named(NAMES), named(REFUSED)), check)
 
 
 @given(item=values, bad=st.sampled_from([math.nan, math.inf, -math.inf]), where=st.lists(st.booleans(), max_size=5))
@@ -121,10 +124,12 @@ def test_no_number_that_json_has_not_is_ever_written(item: Any, bad: float, wher
         encode_value(holder)
 
 
-@pytest.mark.parametrize("value", [None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]])
-def test_what_only_looks_like_it_is_written(value: Any) -> None:
-    data = encode_value(value)
-    assert msgspec.json.decode(data) == value
+def test_what_only_looks_like_it_is_written() -> None:
+    def check(value: Any) -> None:
+        data = encode_value(value)
+        assert msgspec.json.decode(data) == value
+
+    check_rows(named([None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]]), check)
 
 
 def test_the_depth_that_decoders_take_is_written_also_beside_none_and_big_ints() -> None:
@@ -162,19 +167,20 @@ def live(request: pytest.FixtureRequest) -> Iterator[Any]:
         ]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "csv"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_a_live_part_is_told_by_its_index_in_the_batch(name: str, inside: bool, live: Any) -> None:
-    item = {"a": [1, {"b": live}]} if inside else live
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    assert encoder.encode([7, 8]) == untouched.encode([7, 8])
-    for batch in ([item], ["x", 1, item, 2], [None, item, item], (0, item)):
-        with pytest.raises(LivePart) as caught:
-            encoder.encode(batch)
-        assert caught.value.index == next(index for index, each in enumerate(batch) if each is item)
-    assert encoder.encode([9]) == untouched.encode([9])
-    for step in ("open_item", "close_item"):
-        assert getattr(encoder, step)() == getattr(untouched, step)()
+def test_a_live_part_is_told_by_its_index_in_the_batch(live: Any) -> None:
+    def check(name: str, inside: bool) -> None:
+        item = {"a": [1, {"b": live}]} if inside else live
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        assert encoder.encode([7, 8]) == untouched.encode([7, 8])
+        for batch in ([item], ["x", 1, item, 2], [None, item, item], (0, item)):
+            with pytest.raises(LivePart) as caught:
+                encoder.encode(batch)
+            assert caught.value.index == next(index for index, each in enumerate(batch) if each is item)
+        assert encoder.encode([9]) == untouched.encode([9])
+        for step in ("open_item", "close_item"):
+            assert getattr(encoder, step)() == getattr(untouched, step)()
+
+    check_rows(cross(named([name for name in NAMES if name != "csv"]), named([False, True])), check)
 
 
 def test_a_defect_before_a_live_part_is_told_first() -> None:
@@ -279,12 +285,15 @@ class TestValueDecoder:
         assert ValueDecoder().lines(b'1\n"a"\r\n [2] ') == [1, "a", [2]]
         assert ValueDecoder(Place).array(b'[{"x":1}]') == ValueDecoder(Place).lines(b'{"x":1}') == [Place(1)]
 
-    @pytest.mark.parametrize(
-        "wrong", [b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"', b"[" * 100_000 + b"]" * 100_000]
-    )
-    def test_where_anything_is_wrong_they_have_to_be_decoded_one_by_one(self, wrong: bytes) -> None:
-        for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
-            assert ValueDecoder().lines(run) is None
-        if wrong not in (b"", b" ", b"1,2", b"1],[2"):
-            assert ValueDecoder().array(b"[%b]" % wrong) is None
-        assert ValueDecoder(int).lines(b'1\n"a"') is ValueDecoder(int).array(b'[1,"a"]') is None
+    def test_where_anything_is_wrong_they_have_to_be_decoded_one_by_one(self) -> None:
+        def check(wrong: bytes) -> None:
+            for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
+                assert ValueDecoder().lines(run) is None
+            if wrong not in (b"", b" ", b"1,2", b"1],[2"):
+                assert ValueDecoder().array(b"[%b]" % wrong) is None
+            assert ValueDecoder(int).lines(b'1\n"a"') is ValueDecoder(int).array(b'[1,"a"]') is None
+
+        check_rows(
+            named([b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"', b"[" * 100_000 + b"]" * 100_000]),
+            check,
+        )

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from chunkwise.sources.resumable import Resumable
 from tests.formats.samples import ITEMS, NAMES, written
 from tests.needs import needs_linux
 from tests.sources.reading import items_from, written_file
+from tests.tables import check_rows_async, cross, named
 
 MEBIBYTE = 2**20
 
@@ -70,23 +72,22 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("bom", ["", "\ufeff"])
-@pytest.mark.parametrize("block_bytes", [1, 7, 64])
-@pytest.mark.parametrize("what", TEXTS)
-async def test_any_item_begins_the_rest(
-    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, what: str, block_bytes: int, bom: str
-) -> None:
-    monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
-    name, path, text = TEXTS[what]
-    file = written_file(tmp_path, bom + text)
-    whole = await items_from(file, name, 0, path)
-    assert len(whole) >= 18
-    assert small.exists() == (name != "sse")
-    version = FileVersion.of(file.stat())
-    for start in range(len(whole) + 3):
-        # As a source does in its thread, and once more there: a hop for every few bytes takes most of the time.
-        assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
-    assert await items_from(file, name, 3, path) == whole[3:]
+async def test_any_item_begins_the_rest(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(bom: str, block_bytes: int, what: str) -> None:
+        shutil.rmtree(small, ignore_errors=True)
+        monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
+        name, path, text = TEXTS[what]
+        file = written_file(tmp_path, bom + text)
+        whole = await items_from(file, name, 0, path)
+        assert len(whole) >= 18
+        assert small.exists() == (name != "sse")
+        version = FileVersion.of(file.stat())
+        for start in range(len(whole) + 3):
+            # As a source does in its thread, and once more there: a hop for every few bytes takes most of the time.
+            assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
+        assert await items_from(file, name, 3, path) == whole[3:]
+
+    await check_rows_async(cross(named(["", "\ufeff"]), named([1, 7, 64]), named(TEXTS)), check, at_once=1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,35 +180,42 @@ def number_in(item: Any) -> int:
     return int(row["n"] if isinstance(row, dict) else row)
 
 
-@pytest.mark.parametrize(
-    ("format", "path"),
-    [
-        ("json", "users.item"),
-        ("json", "users.item.n"),
-        ("ndjson", ""),
-        ("ndjson", "n"),
-        ("json-seq", ""),
-        ("csv", ""),
-        ("text", ""),
-    ],
-)
 async def test_an_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
-    tmp_path: Path, cache: Path, counted: type[Counted], format: str, path: str
+    tmp_path: Path, cache: Path, counted: type[Counted]
 ) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)  # noqa: T201 - shown where the test fails
-    file = tmp_path / "file"
-    file.write_text("".join(big(format)), newline="")
-    size = file.stat().st_size
-    assert size > BIG * 0.9
-    assert len(await items_from(file, format, COUNT - 2, path)) == 2
-    assert counted.bytes_read >= size  # nobody knew where it stands: the file was read, and places were noted
-    for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
+    async def check(format: str, path: str) -> None:
+        seed = random.randrange(10**6)
+        print("seed", seed)  # noqa: T201 - shown where the test fails
+        shutil.rmtree(cache, ignore_errors=True)
         counted.bytes_read = 0
-        got = await items_from(file, format, start, path, max_items=start + 2)
-        assert [number_in(item) for item in got] == [start, start + 1]
-        assert counted.bytes_read < 1.5 * MEBIBYTE
-    assert sum(kept.stat().st_size for kept in cache.iterdir()) < 4096
+        file = tmp_path / "file"
+        file.write_text("".join(big(format)), newline="")
+        size = file.stat().st_size
+        assert size > BIG * 0.9
+        assert len(await items_from(file, format, COUNT - 2, path)) == 2
+        assert counted.bytes_read >= size  # nobody knew where it stands: the file was read, and places were noted
+        for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
+            counted.bytes_read = 0
+            got = await items_from(file, format, start, path, max_items=start + 2)
+            assert [number_in(item) for item in got] == [start, start + 1]
+            assert counted.bytes_read < 1.5 * MEBIBYTE
+        assert sum(kept.stat().st_size for kept in cache.iterdir()) < 4096
+
+    await check_rows_async(
+        named(
+            [
+                ("json", "users.item"),
+                ("json", "users.item.n"),
+                ("ndjson", ""),
+                ("ndjson", "n"),
+                ("json-seq", ""),
+                ("csv", ""),
+                ("text", ""),
+            ]
+        ),
+        check,
+        at_once=1,
+    )
 
 
 async def test_who_leaves_half_way_has_noted_the_way_that_was_read(
@@ -241,31 +249,35 @@ async def test_places_are_kept_while_a_file_is_being_read(
 # --- errors speak of the whole file
 
 
-@pytest.mark.parametrize(
-    ("format", "path", "good", "bad", "kind"),
-    [
-        ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
-        ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
-        ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
-        ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
-        ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
-        ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
-        ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
-        ("text", "", "é\n" * 30, b"\xff", DecodeError),
-    ],
-)
-async def test_an_error_says_where_in_the_file_it_is(
-    tmp_path: Path, small: Path, format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]
-) -> None:
-    file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
-    items, error = await items_and_error(file, format, 0, path)
-    assert type(error) is kind
-    for start in range(0, len(items) + 1, 3):
-        rest, again = await items_and_error(file, format, start, path)
-        assert rest == items[start:]
-        assert type(again) is kind
-        assert str(again) == str(error)
-        assert vars(again) == vars(error)
+async def test_an_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
+    async def check(format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]) -> None:
+        shutil.rmtree(small, ignore_errors=True)
+        file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
+        items, error = await items_and_error(file, format, 0, path)
+        assert type(error) is kind
+        for start in range(0, len(items) + 1, 3):
+            rest, again = await items_and_error(file, format, start, path)
+            assert rest == items[start:]
+            assert type(again) is kind
+            assert str(again) == str(error)
+            assert vars(again) == vars(error)
+
+    await check_rows_async(
+        named(
+            [
+                ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
+                ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
+                ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
+                ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
+                ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
+                ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
+                ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
+                ("text", "", "é\n" * 30, b"\xff", DecodeError),
+            ]
+        ),
+        check,
+        at_once=1,
+    )
 
 
 async def test_a_defect_before_the_item_is_told_to_who_asks_for_what_stands_behind_it(

@@ -78,6 +78,12 @@ async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> 
             await asyncio.sleep(0.01)
 
 
+async def without_table(database: Database, name: str) -> None:
+    """Drop a table that another row of a test has made, and close the connections whose statements know it."""
+    await database.run(f"drop table if exists {name}")
+    await database.dispose()
+
+
 def series(database: Database, count: int) -> str:
     """A query that makes the numbers from 1 to so many."""
     if database.kind == "postgresql":

@@ -20,7 +20,9 @@ from tests.sources.sql.querying import (
     in_sqlite,
     items_of,
     resumed_everywhere,
+    without_table,
 )
+from tests.tables import check_rows_async, cross, named
 
 ODD_TEXTS = [
     "",
@@ -49,74 +51,70 @@ ODD_TEXTS = [
 # --- keys of every type
 
 
-def of_type(declared: str, values: list[str]) -> Any:
-    return pytest.param(declared, values, id=declared)
+POSTGRESQL_VALUES: dict[str, list[str]] = {
+    "smallint": ["-32768", "0", "32767"],
+    "integer": ["-2147483648", "2147483647"],
+    "bigint": ["-9223372036854775808", "9007199254740993", "9223372036854775807"],
+    "numeric": ["-1e30", "0.1", "0.10000000000000000001", "12345678901234567890.5", "'NaN'"],
+    "double precision": ["-1e300", "0.1", "0.30000000000000004", "5e-324"],
+    "real": ["0.1", "0.2", "16777217"],
+    "boolean": ["false", "true"],
+    "date": ["'0001-01-02'", "'2024-02-29'", "'9999-12-30'"],
+    "timestamp": ["'2024-02-29 12:00:00.000001'", "'2024-02-29 12:00:00.000002'", "'9999-12-31'"],
+    "timestamptz": ["'2024-02-29 12:00:00.1+02'", "'2024-02-29 12:00:00.2+02'"],
+    "time": ["'00:00'", "'23:59:59.999999'"],
+    "uuid": ["gen_random_uuid()"] * 9,
+    "bytea": [r"'\x'", r"'\x00'", r"'\xff00'", "'abc'"],
+    "color": ["'red'", "'blue'", "'green'"],
+    "varchar(9)": ["'a'", "'b'"],
+    "char(3)": ["'a'", "'b'"],
+    'text collate "C"': ["'a'", "'B'"],
+}
 
 
 @in_postgres
-@pytest.mark.parametrize(
-    ("declared", "values"),
-    [
-        of_type("smallint", ["-32768", "0", "32767"]),
-        of_type("integer", ["-2147483648", "2147483647"]),
-        of_type("bigint", ["-9223372036854775808", "9007199254740993", "9223372036854775807"]),
-        of_type("numeric", ["-1e30", "0.1", "0.10000000000000000001", "12345678901234567890.5", "'NaN'"]),
-        of_type("double precision", ["-1e300", "0.1", "0.30000000000000004", "5e-324"]),
-        of_type("real", ["0.1", "0.2", "16777217"]),
-        of_type("boolean", ["false", "true"]),
-        of_type("date", ["'0001-01-02'", "'2024-02-29'", "'9999-12-30'"]),
-        of_type("timestamp", ["'2024-02-29 12:00:00.000001'", "'2024-02-29 12:00:00.000002'", "'9999-12-31'"]),
-        of_type("timestamptz", ["'2024-02-29 12:00:00.1+02'", "'2024-02-29 12:00:00.2+02'"]),
-        of_type("time", ["'00:00'", "'23:59:59.999999'"]),
-        of_type("uuid", ["gen_random_uuid()"] * 9),
-        of_type("bytea", [r"'\x'", r"'\x00'", r"'\xff00'", "'abc'"]),
-        of_type("color", ["'red'", "'blue'", "'green'"]),
-        of_type("varchar(9)", ["'a'", "'b'"]),
-        of_type("char(3)", ["'a'", "'b'"]),
-        of_type('text collate "C"', ["'a'", "'B'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_keys_of_all_these_types_in_postgresql(
-    database: Database, declared: str, values: list[str], descending: bool
-) -> None:
-    await database.run(
-        "create type color as enum ('red', 'green', 'blue')", f"create table t (k {declared} primary key)"
-    )
-    async with database.engine.begin() as connection:
-        for value in values:
-            await connection.exec_driver_sql(f"insert into t values ({value})")
-    rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+async def test_keys_of_all_these_types_in_postgresql(database: Database) -> None:
+    await database.run("create type color as enum ('red', 'green', 'blue')")
+
+    async def check(declared: str, descending: bool) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        async with database.engine.begin() as connection:
+            for value in POSTGRESQL_VALUES[declared]:
+                await connection.exec_driver_sql(f"insert into t values ({value})")
+        rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+
+    await check_rows_async(cross(named(POSTGRESQL_VALUES), named([False, True])), check, at_once=1)
+
+
+SQLITE_VALUES: dict[str, list[str]] = {
+    "integer": ["-9223372036854775808", "9007199254740993", "9223372036854775807"],
+    "int": ["1", "2"],
+    "boolean": ["false", "true"],
+    "real": ["1", "0.1", "0.30000000000000004"],
+    "numeric": ["1", "0.1", "0.30000000000000004", "9007199254740993"],
+    "decimal(10, 2)": ["0.1", "0.125", "0.3"],
+    "date": ["'2024-02-29'", "'2024-12-31'", "20240101"],
+    "datetime": ["'2024-02-29T12:00:00Z'", "'yesterday'", "1700000000", "1700000000.5"],
+    "text": ["'a'", "'A'", "''", "'1'", "'01'"],
+    "varchar(9) collate nocase": ["'a'", "'B'"],
+}
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    ("declared", "values"),
-    [
-        of_type("integer", ["-9223372036854775808", "9007199254740993", "9223372036854775807"]),
-        of_type("int", ["1", "2"]),
-        of_type("boolean", ["false", "true"]),
-        of_type("real", ["1", "0.1", "0.30000000000000004"]),
-        of_type("numeric", ["1", "0.1", "0.30000000000000004", "9007199254740993"]),
-        of_type("decimal(10, 2)", ["0.1", "0.125", "0.3"]),
-        of_type("date", ["'2024-02-29'", "'2024-12-31'", "20240101"]),
-        of_type("datetime", ["'2024-02-29T12:00:00Z'", "'yesterday'", "1700000000", "1700000000.5"]),
-        of_type("text", ["'a'", "'A'", "''", "'1'", "'01'"]),
-        of_type("varchar(9) collate nocase", ["'a'", "'B'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_keys_of_all_these_types_in_sqlite(
-    database: Database, declared: str, values: list[str], descending: bool
-) -> None:
-    await database.run(f"create table t (k {declared} primary key)")
-    for value in values:
-        await database.run(f"insert into t values ({value})".replace(":", "\\:"))
-    rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+async def test_keys_of_all_these_types_in_sqlite(database: Database) -> None:
+    async def check(declared: str, descending: bool) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        for value in SQLITE_VALUES[declared]:
+            await database.run(f"insert into t values ({value})".replace(":", "\\:"))
+        rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+
+    await check_rows_async(cross(named(SQLITE_VALUES), named([False, True])), check, at_once=1)
 
 
 @everywhere
@@ -266,39 +264,50 @@ async def test_a_key_that_is_none_is_refused_with_what_it_should_be(database: Da
 
 
 @in_postgres
-@pytest.mark.parametrize("declared", ONLY_POSTGRESQL)
-async def test_a_key_that_is_none_in_postgresql_is_refused_with_what_it_should_be(
-    database: Database, declared: str
-) -> None:
+async def test_a_key_that_is_none_in_postgresql_is_refused_with_what_it_should_be(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')")
-    await check_keys(database, declared, *ONLY_POSTGRESQL[declared])
+
+    async def check(declared: str) -> None:
+        await without_table(database, "t")
+        await check_keys(database, declared, *ONLY_POSTGRESQL[declared])
+
+    await check_rows_async(named(ONLY_POSTGRESQL), check, at_once=1)
 
 
 @in_postgres
-@pytest.mark.parametrize(
-    ("declared", "ends"),
-    [
-        ("date", ["'9999-12-31'", "'infinity'"]),
-        ("date", ["'-infinity'", "'0001-01-01'"]),
-        ("timestamp", ["'9999-12-31 23:59:59.999999'", "'infinity'"]),
-        ("timestamptz", ["'9999-12-31 23:59:59.999999Z'", "'infinity'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_rows_left_out(
-    database: Database, declared: str, ends: list[str], descending: bool
-) -> None:
-    await database.run(f"create table t (k {declared} primary key)")
-    async with database.engine.begin() as connection:
-        for value in ends:
-            await connection.exec_driver_sql(f"insert into t values ({value})")
-    assert len(await items_of((await sql.table(database.engine, "t", descending=descending)).start())) == 2
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    came, error = await came_and_error(batches_of(source.start()))
-    assert len(came) == 1
-    assert isinstance(error, ValueError)
-    with pytest.raises(ValueError, match=r"k: got .*, (which cannot be told from infinity|expected a date and time)"):
-        source.start(1, [item["k"] for item in msgspec.to_builtins(came[0])])
+async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_rows_left_out(database: Database) -> None:
+    async def check(case: tuple[str, list[str]], descending: bool) -> None:
+        declared, ends = case
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        async with database.engine.begin() as connection:
+            for value in ends:
+                await connection.exec_driver_sql(f"insert into t values ({value})")
+        assert len(await items_of((await sql.table(database.engine, "t", descending=descending)).start())) == 2
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        came, error = await came_and_error(batches_of(source.start()))
+        assert len(came) == 1
+        assert isinstance(error, ValueError)
+        with pytest.raises(
+            ValueError, match=r"k: got .*, (which cannot be told from infinity|expected a date and time)"
+        ):
+            source.start(1, [item["k"] for item in msgspec.to_builtins(came[0])])
+
+    await check_rows_async(
+        cross(
+            named(
+                [
+                    ("date", ["'9999-12-31'", "'infinity'"]),
+                    ("date", ["'-infinity'", "'0001-01-01'"]),
+                    ("timestamp", ["'9999-12-31 23:59:59.999999'", "'infinity'"]),
+                    ("timestamptz", ["'9999-12-31 23:59:59.999999Z'", "'infinity'"]),
+                ]
+            ),
+            named([False, True]),
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_postgres
@@ -366,35 +375,42 @@ class OtherDialect(SQLiteDialect_aiosqlite):
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    ("declared", "order_by", "refused"),
-    [
-        ("k int not null primary key, a int", None, False),
-        ("k int not null primary key, a int not null unique", "a", False),
-        ("k int not null primary key, a int not null, unique (a, k)", ["k", "a"], False),
-        ("k int not null primary key, a int not null, unique (a, k)", "a", True),
-        ("k int not null primary key, a int not null; create unique index i on t (a)", "a", False),
-        ("k int not null primary key, a int not null; create index i on t (a)", "a", True),
-        ("k int not null primary key, a int not null; create unique index i on t (a) where a > 1", "a", True),
-        ("k int, a int not null unique", "a", False),
-        ("k int, a int not null", "a", True),
-    ],
-)
 async def test_what_is_unique_in_other_databases_is_as_sqlalchemy_finds_it(
-    database: Database, declared: str, order_by: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, *index = declared.split("; ")
-    await database.run(f"create table t ({table})", *index, "insert into t values (2, 3), (1, 4)")
     monkeypatch.setitem(registry.impls, "other.driver", lambda: OtherDialect)
-    url = database.engine.url.set(drivername="other+driver")
-    engine = create_async_engine(url)
-    try:
-        if refused:
-            with pytest.raises(ValueError, match="is not unique"):
-                await sql.table(engine, "t", order_by=order_by)
-        else:
-            source = await sql.table(engine, "t", order_by=order_by, columns=["k", "a"])
-            rows = [{"k": 1, "a": 4}, {"k": 2, "a": 3}]
-            assert await items_of(source.start()) == (rows[::-1] if order_by == "a" else rows)
-    finally:
-        await engine.dispose()
+
+    async def check(declared: str, order_by: Any, refused: bool) -> None:
+        table, *index = declared.split("; ")
+        await without_table(database, "t")
+        await database.run(f"create table t ({table})", *index, "insert into t values (2, 3), (1, 4)")
+        url = database.engine.url.set(drivername="other+driver")
+        engine = create_async_engine(url)
+        try:
+            if refused:
+                with pytest.raises(ValueError, match="is not unique"):
+                    await sql.table(engine, "t", order_by=order_by)
+            else:
+                source = await sql.table(engine, "t", order_by=order_by, columns=["k", "a"])
+                rows = [{"k": 1, "a": 4}, {"k": 2, "a": 3}]
+                assert await items_of(source.start()) == (rows[::-1] if order_by == "a" else rows)
+        finally:
+            await engine.dispose()
+
+    await check_rows_async(
+        named(
+            [
+                ("k int not null primary key, a int", None, False),
+                ("k int not null primary key, a int not null unique", "a", False),
+                ("k int not null primary key, a int not null, unique (a, k)", ["k", "a"], False),
+                ("k int not null primary key, a int not null, unique (a, k)", "a", True),
+                ("k int not null primary key, a int not null; create unique index i on t (a)", "a", False),
+                ("k int not null primary key, a int not null; create index i on t (a)", "a", True),
+                ("k int not null primary key, a int not null; create unique index i on t (a) where a > 1", "a", True),
+                ("k int, a int not null unique", "a", False),
+                ("k int, a int not null", "a", True),
+            ]
+        ),
+        check,
+        at_once=1,
+    )

@@ -25,7 +25,9 @@ from tests.sources.sql.querying import (
     items_of,
     read_and_cancel,
     series,
+    without_table,
 )
+from tests.tables import check_rows_async, named
 
 USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
 
@@ -62,14 +64,21 @@ async def test_parameters_are_bound_wherever_they_stand_and_however_often(databa
 
 
 @everywhere
-@pytest.mark.parametrize("value", ["' or ''='", "Tom'; drop table users; --", 'x" or "1"="1', ":low", "\\", "%s", "$1"])
-async def test_a_value_that_looks_like_sql_is_a_value(database: Database, value: str) -> None:
-    await fill(database)
-    assert await items_of(sql.rows(database.engine, "select id from users where name = :name", {"name": value})) == []
-    await database.run("insert into users values (4, :name)", name=value)
-    found = await items_of(sql.rows(database.engine, "select * from users where name = :name", {"name": value}))
-    assert found == [{"id": 4, "name": value}]
-    assert len(await database.run("select * from users")) == 4
+async def test_a_value_that_looks_like_sql_is_a_value(database: Database) -> None:
+    async def check(value: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        assert (
+            await items_of(sql.rows(database.engine, "select id from users where name = :name", {"name": value})) == []
+        )
+        await database.run("insert into users values (4, :name)", name=value)
+        found = await items_of(sql.rows(database.engine, "select * from users where name = :name", {"name": value}))
+        assert found == [{"id": 4, "name": value}]
+        assert len(await database.run("select * from users")) == 4
+
+    await check_rows_async(
+        named(["' or ''='", "Tom'; drop table users; --", 'x" or "1"="1', ":low", "\\", "%s", "$1"]), check, at_once=1
+    )
 
 
 @everywhere
@@ -99,15 +108,17 @@ async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database
 
 
 @everywhere
-@pytest.mark.parametrize("batch_rows", [1, 2, 15, 16, 17, 100, 5000])
-async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Database, batch_rows: int) -> None:
-    lists = [
-        batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
-    ]
-    assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
-    assert len(lists[0]) == min(16, batch_rows)
-    assert max(map(len, lists)) <= batch_rows
-    assert len(lists) >= 999 / batch_rows
+async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Database) -> None:
+    async def check(batch_rows: int) -> None:
+        lists = [
+            batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
+        ]
+        assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
+        assert len(lists[0]) == min(16, batch_rows)
+        assert max(map(len, lists)) <= batch_rows
+        assert len(lists) >= 999 / batch_rows
+
+    await check_rows_async(named([1, 2, 15, 16, 17, 100, 5000]), check, at_once=1)
 
 
 @everywhere

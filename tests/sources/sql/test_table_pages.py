@@ -21,7 +21,9 @@ from tests.sources.sql.querying import (
     read_and_cancel,
     resumed_everywhere,
     series,
+    without_table,
 )
+from tests.tables import check_rows_async, cross, named
 
 ODD_NAMES = [
     "select",
@@ -60,16 +62,18 @@ async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database)
 
 
 @everywhere
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
-async def test_a_composite_key_is_one_place(database: Database, descending: bool, batch_rows: int) -> None:
-    await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
-    await database.run("insert into t values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (2, 'c', 4), (3, 'b', 5)")
-    source = await sql.table(database.engine, "t", descending=descending, batch_rows=batch_rows)
-    assert source.key == ("a", "b")
-    rows = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (2, "c", 4), (3, "b", 5)]
-    items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
-    await resumed_everywhere(source, items[::-1] if descending else items)
+async def test_a_composite_key_is_one_place(database: Database) -> None:
+    async def check(descending: bool, batch_rows: int) -> None:
+        await without_table(database, "t")
+        await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
+        await database.run("insert into t values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (2, 'c', 4), (3, 'b', 5)")
+        source = await sql.table(database.engine, "t", descending=descending, batch_rows=batch_rows)
+        assert source.key == ("a", "b")
+        rows = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (2, "c", 4), (3, "b", 5)]
+        items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
+        await resumed_everywhere(source, items[::-1] if descending else items)
+
+    await check_rows_async(cross(named([False, True]), named([1, 2, 3, 100])), check, at_once=1)
 
 
 @everywhere
@@ -118,17 +122,19 @@ async def test_columns_are_chosen_and_a_condition_is_bound(database: Database) -
 
 
 @everywhere
-@pytest.mark.parametrize("name", ODD_NAMES)
-async def test_names_are_quoted(database: Database, name: str) -> None:
-    quoted = '"' + name.replace('"', '""') + '"'
-    async with database.engine.begin() as connection:
-        for statement in (
-            f"create table {quoted} ({quoted} integer primary key)",
-            f"insert into {quoted} values (1), (2)",
-        ):
-            await connection.exec_driver_sql(statement)
-    source = await sql.table(database.engine, name, name, batch_rows=1)
-    await resumed_everywhere(source, [{name: 1}, {name: 2}])
+async def test_names_are_quoted(database: Database) -> None:
+    async def check(name: str) -> None:
+        quoted = '"' + name.replace('"', '""') + '"'
+        async with database.engine.begin() as connection:
+            for statement in (
+                f"create table {quoted} ({quoted} integer primary key)",
+                f"insert into {quoted} values (1), (2)",
+            ):
+                await connection.exec_driver_sql(statement)
+        source = await sql.table(database.engine, name, name, batch_rows=1)
+        await resumed_everywhere(source, [{name: 1}, {name: 2}])
+
+    await check_rows_async(named(ODD_NAMES), check, at_once=1)
 
 
 @in_postgres
@@ -159,41 +165,41 @@ async def move(database: Database, key: int) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(
-    database: Database, seed: int, descending: bool
-) -> None:
-    chance = random.Random(seed)
-    await fill(database, 300)
-    there = set(range(10, 3001, 10))
-    wanted = set(there)
-    source = await sql.table(database.engine, "points", batch_rows=chance.choice([1, 7, 30]), descending=descending)
-    seen: list[int] = []
+async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(database: Database) -> None:
+    async def check(descending: bool, seed: int) -> None:
+        chance = random.Random(seed)
+        await without_table(database, "points")
+        await fill(database, 300)
+        there = set(range(10, 3001, 10))
+        wanted = set(there)
+        source = await sql.table(database.engine, "points", batch_rows=chance.choice([1, 7, 30]), descending=descending)
+        seen: list[int] = []
 
-    async def change() -> None:
-        key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
-        behind = key < seen[-1] if descending else key > seen[-1]
-        await (delete if key in there else insert)(database, key)
-        there.symmetric_difference_update({key})
-        if behind:
-            wanted.symmetric_difference_update({key})
+        async def change() -> None:
+            key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
+            behind = key < seen[-1] if descending else key > seen[-1]
+            await (delete if key in there else insert)(database, key)
+            there.symmetric_difference_update({key})
+            if behind:
+                wanted.symmetric_difference_update({key})
 
-    async def read(after: list[int] | None) -> bool:
-        """Read on to the end, or up to a cut; say whether it is the end."""
-        async with aclosing(batches_of(source.start(len(seen), after))) as batches:
-            async for batch in batches:
-                seen.extend(item["id"] for item in batch)
-                for _ in range(chance.randrange(4)):
-                    await change()
-                if chance.random() < 0.1:
-                    return False
-        return True
+        async def read(after: list[int] | None) -> bool:
+            """Read on to the end, or up to a cut; say whether it is the end."""
+            async with aclosing(batches_of(source.start(len(seen), after))) as batches:
+                async for batch in batches:
+                    seen.extend(item["id"] for item in batch)
+                    for _ in range(chance.randrange(4)):
+                        await change()
+                    if chance.random() < 0.1:
+                        return False
+            return True
 
-    while not await read(seen[-1:] or None):  # as another process would go on
-        pass
-    assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
-    assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+        while not await read(seen[-1:] or None):  # as another process would go on
+            pass
+        assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
+        assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+
+    await check_rows_async(cross(named([False, True]), named(range(3))), check, at_once=1)
 
 
 @everywhere
@@ -288,26 +294,32 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
 
 
 @in_sqlite
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize(
-    "declared",
-    [
-        "(k text collate nocase not null, primary key (k collate binary))",
-        "(k text collate nocase primary key not null)",
-        "(k text not null, unique (k collate rtrim))",
-        "(k text collate nocase primary key not null) without rowid",
-    ],
-)
-async def test_a_key_of_sqlite_is_compared_as_its_index_does(
-    database: Database, declared: str, descending: bool
-) -> None:
-    await database.run(f"create table t {declared}")
-    texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
-    for text in texts:
-        await database.run("insert into t values (:text)", text=text)
-    source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
-    order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
-    await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+async def test_a_key_of_sqlite_is_compared_as_its_index_does(database: Database) -> None:
+    async def check(descending: bool, declared: str) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t {declared}")
+        texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
+        for text in texts:
+            await database.run("insert into t values (:text)", text=text)
+        source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
+        order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
+        await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+
+    await check_rows_async(
+        cross(
+            named([False, True]),
+            named(
+                [
+                    "(k text collate nocase not null, primary key (k collate binary))",
+                    "(k text collate nocase primary key not null)",
+                    "(k text not null, unique (k collate rtrim))",
+                    "(k text collate nocase primary key not null) without rowid",
+                ]
+            ),
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_postgres
