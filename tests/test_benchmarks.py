@@ -36,12 +36,12 @@ ASKED = [
 ]
 
 
-def test_every_question_of_the_field_is_asked_with_its_bound() -> None:
+def test_every_benchmark_question_has_its_bound() -> None:
     signs = {"at least": ">=", "at most": "<="}
     assert [f"{signs[asked.direction]} {asked.bound:g}{asked.unit}" for asked in QUESTIONS] == ASKED
 
 
-def test_a_question_compares_ours_with_a_rival_of_the_same_subject() -> None:
+def test_question_compares_ours_with_a_rival_of_the_same_subject() -> None:
     def check(question: Question) -> None:
         [subject] = [subject for subject in SUBJECTS if question.ours in {one.name for one in subject.contenders}]
         assert question.ours.startswith("chunkwise")
@@ -51,7 +51,7 @@ def test_a_question_compares_ours_with_a_rival_of_the_same_subject() -> None:
     check_rows({question.text: question for question in QUESTIONS}, check)
 
 
-def test_no_two_contenders_have_one_name_and_no_subject_is_ours_alone() -> None:
+def test_contenders_have_unique_names_and_every_subject_has_a_rival() -> None:
     assert sum(len(subject.contenders) for subject in SUBJECTS) == len(CONTENDERS)
     for subject in SUBJECTS:
         ours = [one for one in subject.contenders if one.name.startswith("chunkwise")]
@@ -63,7 +63,7 @@ EACH = [pytest.param(subject, one, id=one.name) for subject in SUBJECTS for one 
 
 
 @pytest.mark.parametrize(("subject", "contender"), EACH)
-def test_a_contender_gives_what_is_asked_for(
+def test_contender_measures_the_required_figures(
     subject: Subject, contender: Contender, request: pytest.FixtureRequest
 ) -> None:
     if missing := contender.missing():
@@ -106,32 +106,32 @@ def chunked(*parts: bytes) -> bytes:
 TWO_ROWS = [b"[" + row_text(0).encode(), b",", row_text(1).encode() + b"]"]
 
 
-def test_an_answer_of_the_right_rows_is_taken() -> None:
+def test_response_with_the_right_rows_is_accepted() -> None:
     with answering(chunked(*TWO_ROWS) + b"0\r\n\r\n") as port:
         told = read_rows(Task(count=2, port=port, check=True))
     assert told["items"] == 2
     assert told["bytes"] > len(b"".join(TWO_ROWS))
 
 
-def test_rows_that_are_wrong_or_too_few_are_no_measurement() -> None:
+def test_wrong_or_missing_rows_fail_the_measurement() -> None:
     for parts in ([b"[" + row_text(1).encode() + b"]"], [*TWO_ROWS[:1], b"]"]):
         with answering(chunked(*parts) + b"0\r\n\r\n") as port, pytest.raises(WrongContent, match="not the 2"):
             read_rows(Task(count=2, port=port, check=True))
 
 
 @pytest.mark.parametrize("end", [b"", b"0\r\n", b"0\r\n\r"])
-def test_an_answer_without_its_last_chunk_is_no_measurement(end: bytes) -> None:
+def test_response_without_its_last_chunk_fails_the_measurement(end: bytes) -> None:
     with answering(chunked(*TWO_ROWS) + end) as port, pytest.raises(Cut, match="before the body's end"):
         read_rows(Task(count=2, port=port))
 
 
-def test_an_error_page_is_no_measurement() -> None:
+def test_error_page_fails_the_measurement() -> None:
     with answering(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n") as port, pytest.raises(Cut, match="500"):
         read_rows(Task(count=2, port=port))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 200_000])
-def test_frames_are_counted_however_they_are_cut(step: int) -> None:
+def test_frames_are_counted_for_any_cut(step: int) -> None:
     sizes = [0, 1, 125, 126, 65_535, 65_536]
     heads = [b"\x81\x00", b"\x81\x01", b"\x82\x7d", b"\x81\x7e\x00\x7e", b"\x81\x7e\xff\xff"]
     heads.append(b"\x81\x7f" + (65_536).to_bytes(8))
@@ -144,7 +144,7 @@ def test_frames_are_counted_however_they_are_cut(step: int) -> None:
     assert (frames.count, frames.size, frames.close_code) == (6, sum(sizes), 1000)
 
 
-def test_a_process_that_fails_says_why() -> None:
+def test_process_that_fails_says_why() -> None:
     with pytest.raises(Failed, match="KeyError: 'nobody'"):
         measure(Contender(name="nobody", client=read_rows), 1, cores=NOT_PINNED)
 
@@ -189,7 +189,7 @@ def verdict_of(found: Results, rival: str) -> tuple[list[float], str]:
     return verdict.values, verdict.word
 
 
-def test_a_ratio_is_of_two_runs_of_one_round_and_its_median_is_judged() -> None:
+def test_ratios_compare_runs_of_one_round_and_their_median_is_judged() -> None:
     ours, limit = [run_of(2), run_of(4), run_of(1)], [run_of(1), run_of(3), run_of(3)]
     found = results(Row(name=OURS, runs=ours), Row(name=BARE_LOOP, runs=limit))
     assert verdict_of(found, BARE_LOOP) == ([0.5, 0.75, 3.0], "reached")
@@ -197,7 +197,7 @@ def test_a_ratio_is_of_two_runs_of_one_round_and_its_median_is_judged() -> None:
     assert verdict_of(found, BARE_LOOP) == ([0.5, 0.75], "NOT REACHED")
 
 
-def test_a_missing_rival_is_told_and_a_missed_bound_too() -> None:
+def test_missing_rivals_and_missed_bounds_are_reported() -> None:
     good = results(Row(name=OURS, runs=[run_of(1)]), Row(name=BARE_LOOP, runs=[run_of(1)]))
     bad = results(Row(name=OURS, runs=[run_of(1)]), Row(name=BARE_LOOP, runs=[run_of(0.5)]))
     quick = results(*bad.subjects[0].rows, quick=True)
@@ -214,13 +214,13 @@ def test_a_missing_rival_is_told_and_a_missed_bound_too() -> None:
 
 
 @pytest.mark.parametrize("pair", memory.MEASURED, ids=lambda pair: pair.names[1])
-def test_both_sides_of_a_large_stream_tell_their_memory(pair: memory.Pair) -> None:
+def test_both_sides_of_a_large_stream_report_their_memory(pair: memory.Pair) -> None:
     for told in memory.measure(pair, 1, seconds=50):
         assert told["peak_mib"] > 1
         assert told["items"] >= memory.BLOCK_ROWS
 
 
-def test_memory_that_grows_is_a_bound_that_is_missed() -> None:
+def test_growing_memory_misses_its_bound() -> None:
     found = results()
     for growth, failed, status, word in ((31.9, "", 0, "reached"), (32.0, "", 1, "NOT REACHED"), (None, "x", 2, "")):
         found.memory_growth_mib, found.memory_failed = growth, failed
@@ -228,7 +228,7 @@ def test_memory_that_grows_is_a_bound_that_is_missed() -> None:
         assert word in text(found, markdown=False)
 
 
-def test_results_come_back_from_their_file_as_they_were(tmp_path: Path) -> None:
+def test_results_are_loaded_as_saved(tmp_path: Path) -> None:
     found = results(Row(name=OURS, runs=[run_of(1), run_of(2)]), Row(name=BARE_LOOP, failed="no"))
     found.save(tmp_path / "new" / "full.json")
     assert Results.load(tmp_path / "new" / "full.json") == found

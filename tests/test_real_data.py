@@ -101,7 +101,7 @@ async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving)
 
 @needs_data("movies.json")
 @needs_data("airports.csv")
-def test_the_command_line_gets_every_item_in_every_format(server: Serving) -> None:
+def test_command_line_gets_every_item_in_every_format(server: Serving) -> None:
     def check(file: str, format: str) -> None:
         got = run("get", server.url(f"/{file}?format={format}"))
         assert (got.code, got.err) == (0, "")
@@ -113,7 +113,7 @@ def test_the_command_line_gets_every_item_in_every_format(server: Serving) -> No
 
 @needs_data("airports.csv")
 @pytest.mark.parametrize("output", ["json", "csv"])
-def test_the_command_line_writes_every_item_in_every_format_it_can_write(
+def test_command_line_writes_every_item_in_every_format_it_can_write(
     server: Serving, output: str, tmp_path: Any
 ) -> None:
     got = run("get", server.url("/airports.csv?format=sse"), "--format", output, "-o", tmp_path / "airports")
@@ -123,7 +123,7 @@ def test_the_command_line_writes_every_item_in_every_format_it_can_write(
 
 @needs_curl
 @every_file
-def test_a_file_that_is_not_converted_comes_byte_for_byte_with_its_length_and_etag(server: Serving, file: str) -> None:
+def test_unconverted_file_is_sent_unchanged_with_its_length_and_etag(server: Serving, file: str) -> None:
     content = (DATA / file).read_bytes()
     got = curl(server.url(f"/{file}"), "-w", "%{stderr}%header{content-length} %header{etag}")
     assert got.out == content
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_converted_comes_byte_for_byte_with_its_length_and_et
 
 @needs_curl
 @every_file
-def test_whoever_has_the_file_is_told_that_it_has_not_changed(server: Serving, file: str) -> None:
+def test_unchanged_file_is_not_sent_again(server: Serving, file: str) -> None:
     etag = curl(server.url(f"/{file}"), "-I", "-w", "%{stderr}%header{etag}").err
     got = curl(server.url(f"/{file}"), "-H", f"If-None-Match: {etag}", "-w", "%{stderr}%{http_code}")
     assert (got.out, got.err) == (b"", "304")
@@ -144,7 +144,7 @@ def test_whoever_has_the_file_is_told_that_it_has_not_changed(server: Serving, f
 @needs_curl
 @every_file
 @pytest.mark.parametrize(("bytes_asked", "start", "stop"), [("0-0", 0, 1), ("100-1999", 100, 2000), ("-7", -7, None)])
-def test_a_range_of_the_files_bytes_can_be_had(
+def test_byte_ranges_of_a_file_are_sent(
     server: Serving, file: str, bytes_asked: str, start: int, stop: int | None
 ) -> None:
     content = (DATA / file).read_bytes()
@@ -156,7 +156,7 @@ def test_a_range_of_the_files_bytes_can_be_had(
 
 @needs_curl
 @every_file
-def test_a_range_behind_the_end_is_refused(server: Serving, file: str) -> None:
+def test_range_after_the_end_is_refused(server: Serving, file: str) -> None:
     got = curl(server.url(f"/{file}"), "-r", "99999999-", "-w", "%{stderr}%{http_code}")
     assert got.err == "416"
 

@@ -43,7 +43,7 @@ SHOWN = {
 }
 
 
-def test_each_client_shows_what_came_and_when(told: list[str]) -> None:
+def test_each_client_shows_its_items_and_times(told: list[str]) -> None:
     def check(client: Callable[..., object]) -> None:
         shown = part(told, client)
         times = [seconds for seconds, _ in shown]
@@ -64,7 +64,7 @@ def test_each_client_shows_what_came_and_when(told: list[str]) -> None:
     check_rows({client.__name__: client for client in CLIENTS}, check)
 
 
-async def test_characters_that_any_chunk_cuts_are_whole() -> None:
+async def test_characters_cut_by_chunks_are_decoded() -> None:
     text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside of some
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -94,7 +94,7 @@ def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> N
     assert b"STROM" in done.out
 
 
-def test_another_module_that_is_missing_is_not_told_to_be_the_extra() -> None:
+def test_other_missing_modules_are_not_reported_as_the_extra() -> None:
     with running_demo() as demo:
         words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
         done = run_any(sys.executable, "-c", WITHOUT.format("websockets.asyncio.client"), *words)

@@ -52,7 +52,7 @@ def test_curl_gets_these_bytes(demo: Serving) -> None:
 
 
 @needs_curl
-def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving) -> None:
+def test_curl_gets_the_first_part_before_the_rest_is_produced(demo: Serving) -> None:
     def check(route: Route) -> None:
         with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
             assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
@@ -66,7 +66,7 @@ def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving) ->
 
 
 @needs_curl
-def test_the_buffered_answer_comes_at_once_with_its_length_when_the_last_line_is_made(demo: Serving) -> None:
+def test_buffered_response_is_sent_with_its_length_after_the_last_line(demo: Serving) -> None:
     got = curl(demo.url("/non-chunked" + FAST), "-i")
     head, _, body = got.out.partition(b"\r\n\r\n")
     assert body.decode() == "".join(LINES)
@@ -78,7 +78,7 @@ def test_the_buffered_answer_comes_at_once_with_its_length_when_the_last_line_is
 
 
 @needs_curl
-def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characters(demo: Serving) -> None:
+def test_upload_is_returned_in_upper_case_while_it_is_sent(demo: Serving) -> None:
     with started("curl", "-sN", "-T", ".", demo.url("/upper"), stdin=subprocess.PIPE) as talking:
         assert talking.process.stdin is not None
         for sent, came in ((b"h\xc3", b"H"), (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()), (b"\x8e\x89\n", "🎉\n".encode())):
@@ -92,14 +92,14 @@ def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characte
 
 
 @needs_curl
-def test_an_upload_that_is_no_text_is_told_so(demo: Serving) -> None:
+def test_upload_that_is_not_text_is_refused(demo: Serving) -> None:
     got = curl(demo.url("/upper"), "--data-binary", "@-", "-w", "%{stderr}%{http_code}", input=b"\xff")
     assert got.err == "422"
     assert "invalid UTF-8" in json.loads(got.out)["detail"]
 
 
 @needs_curl
-def test_a_large_document_is_told_event_by_event(demo: Serving) -> None:
+def test_large_document_is_sent_event_by_event(demo: Serving) -> None:
     items = 20_001  # more than one block
     document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
     expected = "".join(f"{prefix} {event} {value}\n" for prefix, event, value in ijson.parse(document))
@@ -110,14 +110,14 @@ def test_a_large_document_is_told_event_by_event(demo: Serving) -> None:
 
 
 @needs_curl
-def test_a_client_that_leaves_a_document_of_millions_ends_its_making(demo: Serving) -> None:
+def test_disconnected_client_stops_a_large_document(demo: Serving) -> None:
     with started("curl", "-sN", demo.url("/large?items=100000000")) as reading:
         assert read_exactly(reading, 100_000).startswith(b" start_map None\n")
     assert curl(demo.url("/chunked?interval=0")).out.decode() == "".join(LINES)
 
 
 @needs_curl
-def test_a_parameter_that_is_none_is_refused(demo: Serving) -> None:
+def test_invalid_parameters_are_refused(demo: Serving) -> None:
     def check(path: str, query: str) -> None:
         got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
         assert got.err == "400"
@@ -150,7 +150,7 @@ def test_a_parameter_that_is_none_is_refused(demo: Serving) -> None:
 
 @needs_curl
 @pytest.mark.parametrize("path", ["/chunked", "/json", "/sse", "/ws"])
-def test_items_and_their_size_are_asked_for(demo: Serving, path: str) -> None:
+def test_number_and_size_of_items_are_parameters(demo: Serving, path: str) -> None:
     few = curl(demo.url(f"{path}?interval=0&items=1")).out
     many = curl(demo.url(f"{path}?interval=0&items=8&size=100")).out
     assert many.count(b"x" * 100) == 8
@@ -205,7 +205,7 @@ async def test_our_client_reads_the_nested_document_whole_and_inside(demo: Servi
             assert [item async for item in stream] == ["admin", "user", "user"]
 
 
-async def test_our_client_tells_why_a_stream_failed(demo: Serving) -> None:
+async def test_our_client_reports_why_a_stream_failed(demo: Serving) -> None:
     url = demo.url("/fail" + FAST)
     reason = "the producer fails on purpose after 2 items"
     async with ClientSession() as session:

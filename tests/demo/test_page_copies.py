@@ -76,7 +76,7 @@ async def output_of(*command: str, given: str = "") -> tuple[str, int | None]:
 
 @needs_curl
 @pytest.mark.parametrize("lane", LANES)
-async def test_the_copied_command_prints_the_answer(lane: str, demo: tuple[Browser, str]) -> None:
+async def test_copied_command_prints_the_response(lane: str, demo: tuple[Browser, str]) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
         await shown.set(items=2, interval=0.05)
         command = await copied(shown, lane, "curl")
@@ -86,7 +86,7 @@ async def test_the_copied_command_prints_the_answer(lane: str, demo: tuple[Brows
 
 
 @pytest.mark.parametrize("lane", LANES)
-async def test_the_copied_script_prints_the_items_and_whether_they_are_all(
+async def test_copied_script_prints_the_items_and_whether_they_are_complete(
     lane: str, demo: tuple[Browser, str]
 ) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
@@ -99,7 +99,7 @@ async def test_the_copied_script_prints_the_items_and_whether_they_are_all(
 
 @needs_curl
 @pytest.mark.parametrize("what", ["curl", "Python"])
-async def test_what_is_copied_prints_each_item_as_it_comes(what: str, demo: tuple[Browser, str]) -> None:
+async def test_copied_script_prints_each_item_as_it_arrives(what: str, demo: tuple[Browser, str]) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
         await shown.set(items=200, interval=5)  # more seconds than anybody waits here
         text = await copied(shown, "chunked", what)

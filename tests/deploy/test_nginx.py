@@ -39,9 +39,7 @@ def both(deployed: Replicas) -> Iterator[Replicas]:
 
 
 @pytest.mark.parametrize("name", ["csv", "sse", "ws"])
-async def test_a_stream_goes_on_when_all_that_serve_it_were_gone_for_a_while(
-    both: Replicas, tmp_path: Path, name: str
-) -> None:
+async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp_path: Path, name: str) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     url, asked = (base.replace("http", "ws"), None) if name == "ws" else (base, name)
     wanted = 0
@@ -63,7 +61,7 @@ async def test_a_stream_goes_on_when_all_that_serve_it_were_gone_for_a_while(
     assert stream.reconnects >= 1
 
 
-async def test_a_replica_that_is_gone_costs_a_request_nothing_but_time(both: Replicas, tmp_path: Path) -> None:
+async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path: Path) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     async with ClientSession() as session:
         async with session.head(f"{base}/things") as answer:
@@ -87,7 +85,7 @@ def with_gzip_of_nginx(config: str) -> str:
 
 
 @pytest.mark.parametrize("change", [str, over_http_1_0, with_gzip_of_nginx])
-def test_an_answer_that_is_cut_behind_nginx_has_no_last_chunk(
+def test_response_cut_behind_nginx_has_no_last_chunk(
     both: Replicas, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
     request = b"GET /things HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nAccept-Encoding: gzip\r\n\r\n"
@@ -106,7 +104,7 @@ def test_an_answer_that_is_cut_behind_nginx_has_no_last_chunk(
     assert not came.endswith(LAST)
 
 
-def test_an_answer_that_nobody_cuts_has_one(both: Replicas, tmp_path: Path) -> None:
+def test_complete_response_has_a_last_chunk(both: Replicas, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{both.nginx(tmp_path)}/things"
     done = curl(url, "--raw", "-H", "Accept: application/x-ndjson")
     assert done.code == 0

@@ -26,7 +26,7 @@ WITH_EXAMPLES = [
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_its_examples_run_and_print_what_is_said(page: Path, tmp_path: Path) -> None:
+def test_examples_of_each_page_run_and_print_their_output(page: Path, tmp_path: Path) -> None:
     reader = Reader(page)
     with chdir(tmp_path):
         reader.read()

@@ -136,7 +136,7 @@ READ = {
 }
 
 
-def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read]) -> None:
+def test_clients_show_items_as_they_arrive(found: dict[str, Read]) -> None:
     def check(name: str) -> None:
         got = found[f"client {name}"]
         assert (got.done.code, got.done.err) == (0, "")
@@ -155,7 +155,7 @@ def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read]
     check_rows(named(CLIENT_OF), check)
 
 
-def test_every_example_is_run_and_told() -> None:
+def test_every_example_is_run_and_listed() -> None:
     readme = (ROOT / "examples" / "README.md").read_text()
     files = {file.relative_to(ROOT / "examples").as_posix() for file in (ROOT / "examples").rglob("*.py")}
     assert files == {
@@ -170,7 +170,7 @@ def test_every_example_is_run_and_told() -> None:
 
 
 @needs_curl
-def test_what_the_docstrings_ask_to_type_is_answered() -> None:
+def test_commands_in_the_docstrings_work() -> None:
     port = free_port()
     with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
         assert answers(port, server.is_running), server.err

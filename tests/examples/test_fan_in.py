@@ -29,7 +29,7 @@ def numbers(items: list[dict[str, Any]], name: str) -> list[int]:
 
 
 @needs_curl
-def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
+def test_items_of_all_streams_arrive_in_the_order_produced() -> None:
     with using("fan_in", failing_with=["HTTPServiceUnavailable", "RemoteError", "HTTPBadGateway"]) as server:
         asked = [server.url(f"/merged{query}") for query in ("", "?fail=2", "?fail=2&failures=told")]
         with ExitStack() as stack:  # all at the same time, since each takes its seconds
@@ -59,7 +59,7 @@ def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
 
 
 @needs_curl
-def test_a_stream_that_cannot_be_had_is_an_ordinary_error() -> None:
+def test_unreachable_stream_is_an_ordinary_error() -> None:
     with using("fan_in", f"nobody=http://127.0.0.1:{free_port()}/") as server:
         refused = curl(server.url("/merged"), "-i")
         assert refused.out.startswith(b"HTTP/1.1 502 ")
@@ -70,7 +70,7 @@ ITEMS = 100_000
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-async def test_a_slow_reader_slows_the_streams_and_one_that_leaves_ends_them(*, leaves: bool) -> None:
+async def test_slow_reader_slows_the_streams_and_a_disconnect_ends_them(*, leaves: bool) -> None:
     made = {"a": 0, "b": 0}
     ends: dict[str, str] = {}
 

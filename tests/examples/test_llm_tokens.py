@@ -52,7 +52,7 @@ def tokens(came: list[ServerSentEvent]) -> list[str]:
     return told
 
 
-async def test_the_model_stops_when_its_reader_leaves_and_goes_on_when_he_is_back(server: Serving) -> None:
+async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         name = path.rpartition("/")[2]
@@ -76,7 +76,7 @@ async def test_the_model_stops_when_its_reader_leaves_and_goes_on_when_he_is_bac
             assert response.status == 204
 
 
-async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server: Serving) -> None:
+async def test_two_readers_get_every_token_despite_a_disconnect(server: Serving) -> None:
     async with ClientSession() as session, FaultProxy("127.0.0.1", int(server.base.rpartition(":")[2]), [
         cut_at(700), cut_at(900),
     ]) as proxy:  # fmt: skip
@@ -97,7 +97,7 @@ async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server
         assert made == [f"{name} token {n}" for n in range(len(one))]
 
 
-async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> None:
+async def test_unknown_completion_is_not_found(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         async with session.get(server.url(path), headers={"Last-Event-ID": "500"}) as response:
@@ -107,7 +107,7 @@ async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> N
 
 
 @needs_curl
-def test_what_the_docstring_asks_to_type_is_answered(server: Serving) -> None:
+def test_command_in_the_docstring_works(server: Serving) -> None:
     path = curl(server.url("/answers"), "-d", "prompt=What do you promise?").out.decode().strip()
     with started("curl", "-sSN", server.url(path)) as reading:
         head = reading.stdout.readline()
@@ -122,7 +122,7 @@ def test_what_the_docstring_asks_to_type_is_answered(server: Serving) -> None:
 
 
 @needs_chromium
-async def test_the_page_shows_tokens_and_stops_them(server: Serving) -> None:
+async def test_page_shows_tokens_and_stops_them(server: Serving) -> None:
     async with browser_page() as page:
         await page.goto(server.url("/"))
         await page.click("text=Ask")

@@ -33,7 +33,7 @@ def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> 
     return made, into
 
 
-def test_when_what_is_ready_is_due() -> None:
+def test_when_a_write_is_due() -> None:
     def check(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
         assert ready.is_due(stalled=False, failed=False) is keeps_up
         assert ready.is_due(stalled=True, failed=False) is stalled
@@ -54,7 +54,7 @@ def test_when_what_is_ready_is_due() -> None:
     )
 
 
-def test_what_was_taken_is_gone_and_behind_the_first_write_all_is_worth_one() -> None:
+def test_taken_bytes_are_gone_and_after_the_first_write_any_bytes_are_worth_one() -> None:
     ready = box(5, since=-inf)
     assert ready.take() == b"x" * 5
     assert (bytes(ready.buffer), ready.worth_writing) == (b"", True)
@@ -85,7 +85,7 @@ def test_items_that_come_to_no_bytes_do_no_harm() -> None:
     assert (gathering.count, bytes(into.buffer), gathering.batch_items) == (2, b"", 2)
 
 
-def test_there_is_room_for_what_is_missing_in_a_batch_until_the_oldest_item_is_too_old() -> None:
+def test_batch_takes_more_items_until_the_oldest_is_too_old() -> None:
     gathering, into = level(5, since=100)
     gathering.items += [1, 2]
     assert gathering.room() == (3, 100 + OLDEST_SECONDS)
@@ -94,7 +94,7 @@ def test_there_is_room_for_what_is_missing_in_a_batch_until_the_oldest_item_is_t
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_an_item_with_live_parts_is_handed_over_behind_those_before_it(before: int) -> None:
+def test_item_with_live_parts_is_handed_over_after_earlier_items(before: int) -> None:
     gathering, into = level()
     live = {"rows": iter([1])}
     gathering.items += [*range(before), live, 8, 9]
@@ -105,7 +105,7 @@ def test_an_item_with_live_parts_is_handed_over_behind_those_before_it(before: i
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_an_item_that_cannot_be_encoded_is_told_behind_those_before_it_as_often_as_it_is_met(before: int) -> None:
+def test_encode_error_is_raised_after_earlier_items_each_time(before: int) -> None:
     gathering, into = level()
     gathering.items += [5, 6]
     gathering.encode()
@@ -167,7 +167,7 @@ SOURCES: dict[str, Callable[[], Any]] = {
 }
 
 
-async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is_room_for() -> None:
+async def test_items_of_any_source_keep_their_order_in_full_batches() -> None:
     async def check(size: int, kind: str) -> None:
         into, _ = level(size)
         async with asyncio.timeout(GUARD_SECONDS):
@@ -181,12 +181,12 @@ async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is
 
 
 @pytest.mark.parametrize(("since", "expected"), [(inf, [[0, 1, 2, 3, 4]]), (-inf, [[0, 1, 2, 3], [4], []])])
-async def test_a_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
+async def test_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
     into, _ = level(100, since=since)
     assert await gathered(Batches(lists()), into) == expected
 
 
-def test_a_source_of_lists_that_is_given_up_is_closed() -> None:
+def test_abandoned_source_of_lists_is_closed() -> None:
     ended: list[str] = []
 
     async def endless() -> AsyncIterator[list[int]]:

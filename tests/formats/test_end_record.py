@@ -20,7 +20,7 @@ from tests.tables import check_rows, cross, named
 
 
 @with_record
-def test_the_record_on_the_wire(name: str) -> None:
+def test_record_on_the_wire(name: str) -> None:
     assert sent(name, [1, 2]).removeprefix(FORMATS[name].encoder().encode([1, 2])) == COMPLETE_2[name]
     failed = sent(name, [], problem={"title": "Gone", "status": 410})
     told = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
@@ -29,7 +29,7 @@ def test_the_record_on_the_wire(name: str) -> None:
 
 @with_record
 @given(data=st.data())
-def test_any_items_in_any_split_come_back_and_their_end_is_proven(name: str, data: st.DataObject) -> None:
+def test_any_items_in_any_split_are_decoded_and_their_end_is_proven(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     for pieces in (*every_split(stream), random_split(stream, data.draw(cuts))):
@@ -42,7 +42,7 @@ def test_any_items_in_any_split_come_back_and_their_end_is_proven(name: str, dat
 
 @with_record
 @given(data=st.data())
-def test_every_prefix_is_truncated_and_gives_the_items_that_came(name: str, data: st.DataObject) -> None:
+def test_every_prefix_is_truncated_and_gives_its_complete_items(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     framed = data.draw(st.booleans())
@@ -57,7 +57,7 @@ def test_every_prefix_is_truncated_and_gives_the_items_that_came(name: str, data
 
 @with_record
 @given(data=st.data())
-def test_any_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, data: st.DataObject) -> None:
+def test_any_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataObject) -> None:
     whole = sent(name, data.draw(ITEMS[name]), problem=data.draw(st.none() | st.just(PROBLEM)))
     odd = [b"\n", b"\n\n", b" ", b":", b"\x1e", b"}", b"x", b"\xff", marks(name).before, COMPLETE_2[name], b""]
     start = data.draw(st.integers(0, len(whole)))
@@ -70,7 +70,7 @@ def test_any_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, 
         assert type(got.error) is type(expected.error)
 
 
-def test_another_count_is_truncated() -> None:
+def test_different_count_is_truncated() -> None:
     def check(name: str, told: int) -> None:
         stream = sent(
             name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": told}])
@@ -87,7 +87,7 @@ def test_another_count_is_truncated() -> None:
 
 
 @with_record
-def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
+def test_failure_is_raised_after_the_items_and_again(name: str) -> None:
     stream = sent(name, [1, 2, 3], problem=PROBLEM)
     made = decoder(name)
     assert made.feed(stream) == [1, 2, 3]
@@ -108,13 +108,13 @@ def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
 
 
 @with_record
-def test_a_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
+def test_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
     got = read(maker(name, "a", required=True), [sent(name, [], problem={"status": 404})])
     assert type(got.error) is RemoteError
     assert (got.error.status, got.error.message) == (404, "the sender's stream failed after 0 items")
 
 
-def test_a_problem_that_cannot_be_told_is_a_failure_all_the_same() -> None:
+def test_problem_that_cannot_be_encoded_is_still_a_failure() -> None:
     def check(case: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
         problem, left = case
         got = read(maker(name), [sent(name, [1], problem=problem)])
@@ -155,7 +155,7 @@ def test_items_that_look_like_the_record_are_items(name: str) -> None:
         assert read(maker(name), pieces) == (LOOK_ALIKES, None)
 
 
-def test_items_in_parts_count_and_look_like_no_record_behind_what_fills_a_silence() -> None:
+def test_items_in_parts_count_and_never_look_like_a_record_after_keepalive() -> None:
     def check(name: str, silence: bytes) -> None:
         encoder = new_encoder(name)
         stream = encoder.start()
@@ -170,7 +170,7 @@ def test_items_in_parts_count_and_look_like_no_record_behind_what_fills_a_silenc
 
 
 @with_record
-def test_nothing_can_stand_inside_an_item_in_parts(name: str) -> None:
+def test_keepalive_is_not_written_inside_an_item_in_parts(name: str) -> None:
     encoder = new_encoder(name)
     stream = encoder.open_item() + b"[1,"
     assert encoder.fail(PROBLEM) == b""
@@ -215,7 +215,7 @@ def test_raw_json_over_many_lines_is_one_record(name: str) -> None:
 
 
 @with_record
-def test_raw_that_is_no_json_and_has_lines_is_refused(name: str) -> None:
+def test_raw_with_lines_that_is_not_json_is_refused(name: str) -> None:
     for raw in (b'1\n {"stream-end":{"status":"complete","items":1}}', b"1\n2", b"[\r"):
         with pytest.raises(EncodeError, match=r"msgspec\.Raw") as caught:
             new_encoder(name).encode([1, msgspec.Raw(raw)])
@@ -240,7 +240,7 @@ def test_records_count_whatever_a_path_selects_in_them() -> None:
 
 
 @with_record
-def test_a_path_that_was_not_found_is_told_only_of_a_whole_stream(name: str) -> None:
+def test_missing_path_is_an_error_only_in_a_complete_stream(name: str) -> None:
     stream = sent(name, [{}, {"a": 1}])
     for pieces in every_split(stream):
         assert type(read(maker(name, "b", required=True), pieces).error) is PathNotFound
@@ -252,7 +252,7 @@ def test_a_path_that_was_not_found_is_told_only_of_a_whole_stream(name: str) -> 
 
 @with_record
 @given(item=values)
-def test_an_item_comes_with_its_last_byte_whatever_follows(name: str, item: Any) -> None:
+def test_item_is_delivered_with_its_last_byte_before_any_end_record(name: str, item: Any) -> None:
     encoder = new_encoder(name)
     first = encoder.encode([item])
     end = encoder.finish()
@@ -265,7 +265,7 @@ def test_an_item_comes_with_its_last_byte_whatever_follows(name: str, item: Any)
 
 
 @with_record
-def test_a_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
+def test_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
     encoder = FORMATS[name].encoder()
     defect = {"ndjson": b"]\n", "json-seq": b"\x1e]\n", "sse": b"data: ]\n\n"}[name]
     for problem in (None, PROBLEM):
@@ -292,7 +292,7 @@ def test_types_and_limits_are_the_formats_own(name: str) -> None:
 
 
 @with_record
-def test_a_byte_order_mark_is_the_formats_business(name: str) -> None:
+def test_byte_order_mark_is_left_to_the_format(name: str) -> None:
     for stream in (BOM + sent(name, [1, 2]), BOM + BOM + sent(name, [1, 2]), BOM):
         plain = read(FORMATS[name].decoder, [stream.removesuffix(COMPLETE_2[name])])
         for pieces in every_split(stream):
@@ -301,7 +301,7 @@ def test_a_byte_order_mark_is_the_formats_business(name: str) -> None:
             assert got.failed == (plain.failed or stream == BOM)
 
 
-def test_whole_events_come_one_for_one() -> None:
+def test_whole_events_are_delivered_one_for_one() -> None:
     sent_events = [
         ServerSentEvent(data=data, event=event, id="7", retry=retry)
         for data in ("", "\n", "\n\n", "a\r\nb", "a\r", " ", "\0", "{}", "event: stream-end")
@@ -317,7 +317,7 @@ def test_whole_events_come_one_for_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_being_asked_or_without_a_record_nothing_is_written(name: str) -> None:
+def test_end_record_is_written_only_on_request_and_only_in_formats_that_have_one(name: str) -> None:
     item: Any = "x" if name == "text" else {"a": "1"}
     plain = FORMATS[name].encoder()
     stream = plain.start() + plain.encode([item])
@@ -351,7 +351,7 @@ PROVES = [
 ]
 
 
-def test_what_proves_its_own_end() -> None:
+def test_which_streams_prove_their_own_end() -> None:
     def check(name: str, data: bytes, framed: bool, proven: bool) -> None:
         for pieces in every_split(data):
             made = EventsDecoder() if name == "events" else FORMATS[name].decoder()
@@ -364,7 +364,7 @@ def test_what_proves_its_own_end() -> None:
     check_rows(named(PROVES), check)
 
 
-def test_what_is_cut_proves_nothing() -> None:
+def test_truncated_stream_proves_nothing() -> None:
     made = FORMATS["json"].decoder()
     made.feed(b"[1")
     with pytest.raises(TruncatedError):

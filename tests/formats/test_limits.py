@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from chunkwise.errors import DecodeError, LimitError
+from chunkwise.errors import LimitError
 from chunkwise.formats import FORMATS, Decoder
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.events import EventsDecoder
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, NAMES, written
 from tests.tables import check_rows, cross, named
@@ -19,12 +18,12 @@ pytestmark = pytest.mark.usefixtures("twin")
 
 
 @pytest.mark.parametrize("name", ["max_item_bytes", "max_depth", "max_line_bytes"])
-def test_a_limit_is_at_least_one(name: str) -> None:
+def test_limit_is_at_least_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         Limits(**{name: 0})
 
 
-def test_a_limit_is_an_int() -> None:
+def test_limit_is_an_int() -> None:
     def check(limit: Any) -> None:
         with pytest.raises(TypeError, match="max_depth must be an int, got "):
             Limits(max_depth=limit)
@@ -47,7 +46,7 @@ LINE_LIMITS = [
 ]
 
 
-def test_what_is_over_its_limit_is_refused_behind_the_items_before_it() -> None:
+def test_item_over_limit_is_refused_after_earlier_items() -> None:
     def check(name: str, limits: Limits, items: list[Any], before: bytes, over: bytes) -> None:
         for pieces in every_split(before + over):
             got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
@@ -62,7 +61,7 @@ def test_what_is_over_its_limit_is_refused_behind_the_items_before_it() -> None:
     check_rows(named(LINE_LIMITS), check)
 
 
-def test_what_never_ends_is_refused_too() -> None:
+def test_item_that_never_ends_is_refused() -> None:
     def check(name: str, limits: Limits, items: list[Any], before: bytes, over: bytes) -> None:
         start = (before + over).rstrip(b'\r\n"]')
         endless = start + (b"x" * 20 if b'"' in over or name == "text" else b"8" * 20)
@@ -77,7 +76,7 @@ def test_what_never_ends_is_refused_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["ndjson", "text", "csv"])
-def test_a_last_line_without_its_end_has_the_same_limit(name: str) -> None:
+def test_last_line_without_its_end_has_the_same_limit(name: str) -> None:
     limits = Limits(max_item_bytes=4)
     for framed in (False, True):
         for pieces in every_split(b"1234\n12345"):
@@ -145,7 +144,7 @@ def test_200_000_openers_are_refused_in_little_memory() -> None:
 
 
 @pytest.mark.parametrize("name", ["ndjson", "sse"])
-def test_a_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> None:
+def test_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> None:
     data = (b"data: " if name == "sse" else b"") + b"[" * 200_000 + b"\n\n"
 
     def refuse() -> None:
@@ -155,7 +154,7 @@ def test_a_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> N
     assert peak_of(refuse) < 4_000_000
 
 
-def test_what_the_engine_cannot_follow_is_our_error() -> None:
+def test_nesting_too_deep_for_the_engine_is_our_error() -> None:
     def check(depth: int, name: str) -> None:
         text = b"[" * depth + b"]" * depth
         record = {"json": b"%b", "ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
@@ -166,7 +165,7 @@ def test_what_the_engine_cannot_follow_is_our_error() -> None:
     check_rows(cross(named([600, 5_000, 100_000]), named(JSON_BASED)), check)
 
 
-def test_a_long_stream_is_read_in_flat_memory() -> None:
+def test_long_stream_is_read_in_flat_memory() -> None:
     def check(name: str) -> None:
         rows = 20_000
         item: Any = "x" * 50 if name == "text" else {"a": "x" * 50}
@@ -193,7 +192,7 @@ def test_a_long_stream_is_read_in_flat_memory() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_one_long_item_is_held_no_more_than_a_few_times() -> None:
+def test_long_item_is_held_in_memory_only_a_few_times() -> None:
     def check(name: str) -> None:
         size = 2**20
         item: Any = "x" * size if name == "text" else {"a": "x" * size}
@@ -208,32 +207,3 @@ def test_one_long_item_is_held_no_more_than_a_few_times() -> None:
         assert peak_of(run) < 6 * size
 
     check_rows(named(NAMES), check)
-
-
-class TestLineSplitter:
-    def test_runs_are_whole_lines(self) -> None:
-        lines = LineSplitter(10, "max_line_bytes")
-        assert lines.feed(b"ab", 0) == b""
-        assert lines.rest() == b"ab"
-        assert lines.feed(b"c\nd\ne", 2) == b"abc\nd\n"
-        assert lines.offset == 0
-        assert lines.feed(b"\n", 7) == b"e\n"
-        assert lines.offset == 6
-        assert lines.rest() == b""
-
-    def test_lines_before_one_that_is_too_long_come_first(self) -> None:
-        lines = LineSplitter(3, "max_line_bytes")
-        assert lines.feed(b"abc\r\nabcd\nx\n", 5) == b"abc\r\n"
-        for _ in range(2):
-            with pytest.raises(LimitError, match="4 bytes or more, expected no more than 3") as caught:
-                lines.check()
-            assert caught.value.byte_offset == 10
-
-    def test_a_rest_has_the_limit_of_a_line(self) -> None:
-        lines = LineSplitter(3, "max_line_bytes")
-        lines.feed(b"a\nabc\r", 0)
-        lines.check()
-        assert lines.rest() == b"abc\r"
-        lines.feed(b"d", 6)
-        with pytest.raises(DecodeError):
-            lines.rest()

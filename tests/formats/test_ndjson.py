@@ -39,7 +39,7 @@ def test_lines() -> None:
     )
 
 
-def test_a_line_that_is_no_text_is_refused_behind_those_before_it() -> None:
+def test_invalid_line_is_refused_after_earlier_lines() -> None:
     def check(bad: bytes) -> None:
         data = b'{"a":1}\n\n2\n%b\n3\n' % bad
         for pieces in every_split(data):
@@ -56,7 +56,7 @@ def test_a_line_that_is_no_text_is_refused_behind_those_before_it() -> None:
     check_rows(named(rows), check)
 
 
-def test_no_text_goes_over_two_lines() -> None:
+def test_value_over_two_lines_is_refused() -> None:
     def check(first: str, second: str) -> None:
         for pieces in every_split(f"0\n{first}\n{second}\n".encode()):
             got = read(NdjsonDecoder, pieces)
@@ -80,7 +80,7 @@ def test_bad_text_is_refused() -> None:
     check_rows(cross(no_line_ends(BAD), named(["", "no.such"])), check)
 
 
-def test_good_text_is_taken() -> None:
+def test_good_text_is_decoded() -> None:
     def check(data: bytes) -> None:
         alone = read(NdjsonDecoder, [data + b"\n"])
         assert (len(alone.items), alone.error) == (1, None)
@@ -91,7 +91,7 @@ def test_good_text_is_taken() -> None:
     check_rows(no_line_ends(GOOD), check)
 
 
-def test_a_cut_last_line_is_told() -> None:
+def test_cut_last_line_is_truncated() -> None:
     def check(last: bytes) -> None:
         for pieces in every_split(b"0\n" + last):
             got = read(NdjsonDecoder, pieces)
@@ -101,14 +101,14 @@ def test_a_cut_last_line_is_told() -> None:
     check_rows(named([b"[1", b'{"a":1', b'"a', b"tru", b"1", b"-1.5e3", b'{"a":1}x', b"1 "]), check)
 
 
-def test_a_last_line_that_is_too_deep_is_not_taken_for_a_cut_one() -> None:
+def test_last_line_that_is_too_deep_is_over_a_limit_and_not_truncated() -> None:
     for pieces in every_split(b"1\n[[[]]]"):
         got = read(lambda: NdjsonDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]
         assert type(got.error) is LimitError
 
 
-def test_a_path_selects_inside_each_line() -> None:
+def test_path_selects_inside_each_line() -> None:
     data = b'{"a":[1,2]}\n{"b":[3]}\n{"a":[4]}\n'
     for pieces in every_split(data):
         assert read(lambda: NdjsonDecoder("a.item", required=True), pieces) == ([1, 2, 4], None)
@@ -121,7 +121,7 @@ def test_a_path_selects_inside_each_line() -> None:
     assert got.failed
 
 
-def test_the_encoder_writes_a_line_an_item() -> None:
+def test_encoder_writes_one_line_per_item() -> None:
     encoder = NdjsonEncoder()
     assert encoder.start() + encoder.encode([{"a": "\n"}, 1]) + encoder.finish() == b'{"a":"\\n"}\n1\n'
     assert encoder.encode([]) == b""
@@ -135,7 +135,7 @@ def test_each_line_is_one_record_whatever_the_path_selects_in_it() -> None:
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_a_new_decoder_can_begin_at_each_line() -> None:
+def test_new_decoder_can_start_at_each_line() -> None:
     lines = [b'{"n":0}\n', b' {"n":"\xc3\xa9"}\r\n', b"[2]\n", b"3\n"]
     places = checked_places(NdjsonDecoder, lines)
     assert [(place.byte_offset, place.item_index) for place in places] == [(8, 1), (21, 2), (25, 3), (27, 4)]

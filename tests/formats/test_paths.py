@@ -18,7 +18,7 @@ from tests.tables import check_rows, named
 pytestmark = pytest.mark.usefixtures("twin")
 
 
-def test_text_is_split_at_dots_and_a_tuple_is_taken_as_it_is() -> None:
+def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
     assert parse_path("users.item.name") == ("users", "item", "name")
     assert parse_path("") is None
     assert parse_path(()) == ()
@@ -62,7 +62,7 @@ def is_found(value: Any, parts: tuple[str, ...]) -> bool:
 
 
 @given(text=documents, parts=st.lists(st.sampled_from([*NAMES, "item", "*"]), max_size=4), drawn=cuts)
-def test_a_path_selects_what_a_naive_reader_would(text: str, parts: list[str], drawn: list[int]) -> None:
+def test_path_selects_what_a_naive_reader_would(text: str, parts: list[str], drawn: list[int]) -> None:
     data, path = text.encode(), tuple(parts)
     document = json.loads(text, object_pairs_hook=Members)
     expected = repr(list(select(document, path)))
@@ -78,7 +78,7 @@ def test_a_path_selects_what_a_naive_reader_would(text: str, parts: list[str], d
 
 
 @given(text=documents)
-def test_no_path_is_the_elements_of_an_array_or_else_the_one_value(text: str) -> None:
+def test_empty_path_selects_the_elements_of_an_array_or_the_single_value(text: str) -> None:
     value = json.loads(text)
     expected = value if isinstance(value, list) else [value]
     for pieces in every_split(text.encode()):
@@ -86,7 +86,7 @@ def test_no_path_is_the_elements_of_an_array_or_else_the_one_value(text: str) ->
         assert repr(got) == repr(Reading(expected, None))
 
 
-def test_found() -> None:
+def test_paths_that_select_items() -> None:
     def check(data: bytes, path: PathLike, items: list[Any]) -> None:
         for pieces in every_split(data):
             assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
@@ -118,7 +118,7 @@ def test_found() -> None:
     )
 
 
-def test_not_found() -> None:
+def test_paths_that_select_nothing() -> None:
     def check(data: bytes, path: str) -> None:
         for pieces in every_split(data):
             got = read(lambda: JsonDecoder(path, required=True), pieces)
@@ -145,10 +145,10 @@ def test_not_found() -> None:
     )
 
 
-def test_a_cut_is_told_from_a_path_that_is_not_there() -> None:
+def test_truncation_differs_from_a_missing_path() -> None:
     assert type(read(lambda: JsonDecoder("a", required=True), [b'{"b":[1]']).error) is TruncatedError
 
 
-def test_a_path_is_text_or_a_tuple_of_text() -> None:
+def test_path_is_text_or_a_tuple_of_text() -> None:
     with pytest.raises(TypeError, match="tuple of names"):
         JsonDecoder(("a", 1))  # type: ignore[arg-type]

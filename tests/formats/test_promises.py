@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("twin")
 every_format = pytest.mark.parametrize("name", NAMES)
 
 
-def test_any_items_in_any_split_come_back_as_they_were_sent() -> None:
+def test_any_items_in_any_split_are_decoded_as_they_were_sent() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         items = data.draw(ITEMS[name])
@@ -33,7 +33,7 @@ def test_any_items_in_any_split_come_back_as_they_were_sent() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_the_size_of_batches_does_not_show_in_the_bytes() -> None:
+def test_bytes_do_not_depend_on_the_size_of_batches() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         items = data.draw(ITEMS[name])
@@ -42,7 +42,7 @@ def test_the_size_of_batches_does_not_show_in_the_bytes() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_an_encoder_that_is_asked_for_an_end_record_writes_the_same_items() -> None:
+def test_encoder_that_is_asked_for_an_end_record_writes_the_same_items() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         items = data.draw(ITEMS[name])
@@ -71,7 +71,7 @@ def test_records_are_counted_where_an_end_record_counts_them() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_a_stream_cut_anywhere_gives_its_whole_items_and_never_a_part_of_one() -> None:
+def test_cut_stream_gives_complete_items_and_never_a_part_of_one() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         items = data.draw(ITEMS[name])
@@ -97,14 +97,14 @@ def test_a_stream_cut_anywhere_gives_its_whole_items_and_never_a_part_of_one() -
 
 @pytest.mark.parametrize("name", ["csv", "text"])
 @given(data=st.data())
-def test_a_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
+def test_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
     stream = written(name, data.draw(ITEMS[name].filter(bool)))
     for size in range(1, len(stream)):
         got = read(FORMATS[name].decoder, bytewise(stream[:size]))
         assert got.failed or stream[:size].endswith(b"\n")
 
 
-def test_broken_bytes_raise_only_our_errors_and_the_split_does_not_show() -> None:
+def test_broken_bytes_raise_only_our_errors_for_any_split() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         stream = data.draw(broken(FORMATS[name]))
@@ -118,7 +118,7 @@ def test_broken_bytes_raise_only_our_errors_and_the_split_does_not_show() -> Non
 
 
 @given(data=st.data())
-def test_json_seq_goes_on_behind_defects_to_the_same_items_in_any_split(data: st.DataObject) -> None:
+def test_json_seq_continues_after_defects_with_the_same_items_for_any_split(data: st.DataObject) -> None:
     make = FORMATS["json-seq"].decoder
     stream = b"".join(data.draw(st.lists(broken(FORMATS["json-seq"]), min_size=1, max_size=3)))
     framed = data.draw(st.booleans())
@@ -127,7 +127,7 @@ def test_json_seq_goes_on_behind_defects_to_the_same_items_in_any_split(data: st
         assert repr(read_on(make, pieces, framed=framed)) == whole
 
 
-def test_an_item_comes_with_the_byte_that_completes_it() -> None:
+def test_item_is_delivered_with_the_byte_that_completes_it() -> None:
     @given(data=st.data())
     def check(name: str, data: st.DataObject) -> None:
         items = data.draw(ITEMS[name])
@@ -154,7 +154,7 @@ def test_one_byte_order_mark_at_the_start_is_skipped() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_a_second_byte_order_mark_is_data_or_an_error() -> None:
+def test_second_byte_order_mark_is_data_or_an_error() -> None:
     def check(name: str) -> None:
         items: list[Any] = [{"a": "1"}]
         stream = BOM + BOM + (b"a\n" if name == "text" else written(name, items))
@@ -169,7 +169,7 @@ def test_a_second_byte_order_mark_is_data_or_an_error() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_a_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
+def test_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
     def check(name: str, stop: int) -> None:
         for framed in (False, True):
             got = read(FORMATS[name].decoder, [BOM[:stop]], framed=framed)
@@ -183,7 +183,7 @@ def test_a_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
     check_rows(cross(named(NAMES), named([1, 2])), check)
 
 
-def test_a_defect_waits_behind_the_items_before_it_and_is_raised_by_the_next_call() -> None:
+def test_defect_is_raised_by_the_call_after_earlier_items() -> None:
     def check(name: str) -> None:
         good: list[Any] = [{"a": "1"}, {"a": "2"}]
         if name == "text":
@@ -211,7 +211,7 @@ def test_a_defect_waits_behind_the_items_before_it_and_is_raised_by_the_next_cal
     check_rows(named(NAMES), check)
 
 
-def test_an_error_stays() -> None:
+def test_error_stays() -> None:
     def check(name: str) -> None:
         decoder = FORMATS[name].decoder()
         steps: list[Callable[[], list[Any]]] = [
@@ -227,7 +227,7 @@ def test_an_error_stays() -> None:
     check_rows(named([name for name in NAMES if name not in ("sse", "json-seq")]), check)
 
 
-def test_feeding_behind_the_end_is_a_mistake_and_ending_twice_is_none() -> None:
+def test_feeding_after_the_end_is_an_error_and_finishing_twice_is_not() -> None:
     def check(name: str) -> None:
         items = ["x"] if name == "text" else [{"a": "1"}]
         decoder = FORMATS[name].decoder()
@@ -288,7 +288,7 @@ FRAMED = [
 ]
 
 
-def test_a_frame_proves_what_the_format_cannot() -> None:
+def test_framing_proves_the_end_that_the_format_cannot() -> None:
     def check(name: str, data: bytes, unproven: list[Any], proven: list[Any]) -> None:
         for framed, expected in ((False, unproven), (True, proven)):
             for pieces in every_split(data) if data else [[]]:

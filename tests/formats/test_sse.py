@@ -82,7 +82,7 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
 }
 
 
-def test_as_the_standard_says() -> None:
+def test_events_are_parsed_as_the_standard_says() -> None:
     def check(text: str, expected: list[ServerSentEvent]) -> None:
         assert events(text.encode()) == (expected, None)
 
@@ -102,11 +102,11 @@ def test_invalid_utf8_becomes_replacement_characters(field: str) -> None:
         assert getattr(got.items[0], field) == (f"{shown}\nx" if field == "data" else shown)
 
 
-def test_invalid_utf8_elsewhere_does_no_harm() -> None:
+def test_invalid_utf8_outside_data_is_harmless() -> None:
     assert events(b": \xff\n\xff: x\ndata\xff: x\ndata: a\n\n") == ([event("a")], None)
 
 
-def test_an_event_without_its_blank_line_is_dropped_and_told() -> None:
+def test_event_without_its_blank_line_is_truncated() -> None:
     def check(rest: str) -> None:
         for framed in (False, True):
             for pieces in every_split(f"data: a\n\n{rest}".encode()):
@@ -119,7 +119,7 @@ def test_an_event_without_its_blank_line_is_dropped_and_told() -> None:
     )
 
 
-def test_a_comment_between_events_is_no_unfinished_event() -> None:
+def test_comment_between_events_is_not_an_unfinished_event() -> None:
     assert events(b"data: a\n\n: keepalive\n") == ([event("a")], None)
 
 
@@ -152,7 +152,7 @@ def test_items_are_the_json_in_the_data() -> None:
         assert read(SseDecoder, pieces) == ([{"a": [1, 2]}, None, "\u2028"], None)
 
 
-def test_data_that_is_not_json_is_an_error_that_names_the_way_out() -> None:
+def test_data_that_is_not_json_is_an_error_that_names_the_alternative() -> None:
     def check(bad: str) -> None:
         data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
         for pieces in every_split(data):
@@ -165,7 +165,7 @@ def test_data_that_is_not_json_is_an_error_that_names_the_way_out() -> None:
     check_rows(named(["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"]), check)
 
 
-def test_a_path_selects_inside_the_data() -> None:
+def test_path_selects_inside_the_data() -> None:
     data = b'data: {"choices":[{"text":"a"},{"text":"b"}]}\n\ndata: {}\n\ndata: {"choices":[{"text":"c"}]}\n\n'
     for pieces in every_split(data):
         assert read(lambda: SseDecoder("choices.item.text", required=True), pieces) == (["a", "b", "c"], None)
@@ -193,7 +193,7 @@ class TestEncoder:
         assert encoder.open_item() + b"[1]" + encoder.close_item() == b"id: 2\ndata: [1]\n\n"
         assert encoder.encode([None]) == b"id: 3\ndata: null\n\n"
 
-    def test_items_beside_whole_events_are_written_alike(self) -> None:
+    def test_items_next_to_whole_events_are_written_the_same(self) -> None:
         mixed = SseEncoder().encode([1, ServerSentEvent(data="x"), 2])
         assert mixed == b"id: 0\ndata: 1\n\nid: 1\ndata: x\n\nid: 2\ndata: 2\n\n"
 
@@ -213,13 +213,13 @@ class TestEncoder:
         ),
         drawn=cuts,
     )
-    def test_whole_events_come_back_as_they_were_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
+    def test_whole_events_are_decoded_as_they_were_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
         data = SseEncoder().encode(sent)
         for pieces in ([data], bytewise(data), random_split(data, drawn)):
             assert read(lambda: SseDecoder(type=ServerSentEvent), pieces) == (sent, None)
 
     @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb"])
-    def test_each_line_end_in_data_is_a_new_line_of_data(self, text: str) -> None:
+    def test_each_line_end_in_data_starts_a_new_data_line(self, text: str) -> None:
         assert SseEncoder().encode([ServerSentEvent(data=text)]) == b"id: 0\ndata: a\ndata: b\n\n"
 
     def test_events_that_the_format_cannot_hold_are_refused(self) -> None:
@@ -252,7 +252,7 @@ class TestEncoder:
         )
 
 
-def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> None:
+def test_event_id_holds_the_key_after_the_index() -> None:
     encoder = SseEncoder(first=5, key=("day", "id"))
     data = encoder.encode([{"id": 1, "day": "é", "more": 2}]) + encoder.encode([{"id": None, "day": [3]}])
     got = events(data)
@@ -262,14 +262,14 @@ def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> N
     assert [each.id for each in events(whole).items] == ["7 [3,2]", "own"]
 
 
-def test_the_item_of_an_event_is_its_data_as_json_or_else_as_text() -> None:
+def test_item_of_an_event_is_its_data_as_json_or_as_text() -> None:
     assert value_of(ServerSentEvent(data='{"id":1}')) == {"id": 1}
     assert value_of(ServerSentEvent(data="{oops")) == "{oops"
     assert value_of(ServerSentEvent(data="[" * 100_000)) == "[" * 100_000
     assert value_of({"id": 1}) == {"id": 1}
 
 
-def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place() -> None:
+def test_item_without_the_key_of_its_source_is_refused_with_its_index() -> None:
     def check(bad: Any) -> None:
         encoder = SseEncoder(key=("id",))
         encoder.encode([{"id": 0}])
@@ -281,7 +281,7 @@ def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place
     check_rows(named([{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")]), check)
 
 
-def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> None:
+def test_live_part_next_to_whole_events_is_reported_with_its_index() -> None:
     encoder = SseEncoder()
     encoder.encode([1, 2])
     with pytest.raises(LivePart) as caught:
@@ -289,7 +289,7 @@ def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> 
     assert caught.value.index == 2
 
 
-def test_an_event_with_the_name_of_the_record_is_refused_only_where_there_is_one() -> None:
+def test_event_named_like_the_end_record_is_refused_only_in_streams_with_one() -> None:
     for retry in (None, 5):
         event = ServerSentEvent(data="{}", event="stream-end", retry=retry)
         encoder = SseEncoder(stream_end=True)
@@ -310,7 +310,7 @@ def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> N
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_the_last_id_of_many_events_that_came_at_once_is_the_last_event_id() -> None:
+def test_last_event_id_is_that_of_the_last_event_in_a_chunk() -> None:
     decoder = SseDecoder()
     for data, last, behind in (
         (b"id: 1\ndata: 1\n\n", "1", True),
@@ -323,7 +323,7 @@ def test_the_last_id_of_many_events_that_came_at_once_is_the_last_event_id() -> 
     assert decoder.first_event_id == "1"
 
 
-def test_data_that_are_too_deep_are_over_a_limit_and_not_what_is_no_json() -> None:
+def test_data_that_is_too_deep_is_over_a_limit_and_not_invalid_json() -> None:
     for pieces in every_split(b"data: 1\n\ndata: [[[]]]\n\ndata: 2\n\n"):
         got = read(lambda: SseDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]

@@ -71,7 +71,7 @@ def test_items_at_any_cut_are_those_of_the_whole_records() -> None:
 
 
 @pytest.mark.parametrize("name", ["csv", "text"])
-def test_what_has_no_records_tells_none(name: str) -> None:
+def test_formats_without_records_count_none(name: str) -> None:
     decoder = FORMATS[name].decoder()
     assert decoder.feed(b"a\n1\n") != []
     assert decoder.whole_records is None

@@ -58,7 +58,7 @@ def lacking(thing: Any) -> list[str]:
     return [*lacking_of_function(node, seen, file=file)]
 
 
-def test_a_public_name_is_documented_whole() -> None:
+def test_public_names_are_documented_completely() -> None:
     def check(name: str) -> None:
         thing = public(name)
         if callable(thing) and not name.endswith(".fault_proxy"):
@@ -117,14 +117,14 @@ def lacking_in(code: str) -> list[str]:
     return [*lacking_of_function(node, {}, file=file)]
 
 
-def test_what_is_left_out_is_said() -> None:
+def test_missing_parts_of_a_docstring_are_reported() -> None:
     def check(code: str, complaint: str) -> None:
         assert lacking_in(code)[0] == complaint
 
     check_rows(named(COMPLAINTS), check)
 
 
-def test_what_a_private_method_raises_is_said_of_the_public_one() -> None:
+def test_exceptions_of_private_methods_belong_to_the_public_docstring() -> None:
     calls = 'def do(self):\n        "Do."\n        self._no()\n\n    def _no(self): raise KeyError'
     assert lacking_in(class_("", calls)) == [f"do {UNTOLD}KeyError"]
 
@@ -164,5 +164,5 @@ class C:
 '''
 
 
-def test_what_is_whole_passes() -> None:
+def test_complete_docstring_passes() -> None:
     assert lacking_in(WHOLE) == []

@@ -48,7 +48,7 @@ def parents(tree: list[Drawn]) -> dict[str, str]:
     return above
 
 
-def test_the_drawn_tree_is_that_of_the_classes() -> None:
+def test_drawn_error_tree_matches_the_classes() -> None:
     tree = drawn(errors.__doc__ or "")
     classes = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and name != "Any"}
     assert [each.name for each in tree] == [*classes], "the order counts, too"
@@ -62,7 +62,7 @@ def test_the_drawn_tree_is_that_of_the_classes() -> None:
         assert each.told or each.depth == 0, f"{each.name}: what is it?"
 
 
-def test_a_drawing_is_read_as_it_is_drawn() -> None:
+def test_drawing_is_parsed_correctly() -> None:
     text = """Words.
 
     ::

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SHOWN = [ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "deploy"]
 
 
-def test_all_of_a_public_module_is_what_the_table_says() -> None:
+def test_all_of_each_public_module_matches_the_table() -> None:
     def check(module: str) -> None:
         face = importlib.import_module(module)
         assert face.__all__ == PUBLIC[module]
@@ -22,11 +22,11 @@ def test_all_of_a_public_module_is_what_the_table_says() -> None:
     check_rows(named(PUBLIC), check)
 
 
-def test_there_are_some_twenty_public_names() -> None:
+def test_there_are_about_twenty_public_names() -> None:
     assert len(PUBLIC["chunkwise"]) <= 21, "it is small: something else should go"
 
 
-def test_the_errors_of_the_root_are_all_errors() -> None:
+def test_errors_of_the_root_are_all_errors() -> None:
     assert set(PUBLIC["chunkwise.errors"]) < set(PUBLIC["chunkwise"])
 
 
@@ -53,7 +53,7 @@ def is_public(module: str, name: str) -> bool:
     return name in PUBLIC.get(module, ()) or f"{module}.{name}" in PUBLIC
 
 
-def test_what_the_examples_show_is_public() -> None:
+def test_examples_use_only_public_names() -> None:
     pages = [path for shown in SHOWN for path in (shown.rglob("*") if shown.is_dir() else [shown])]
     pages = [path for path in pages if path.suffix in (".py", ".md")]
     imports = {found for path in pages for found in imported_of_chunkwise(python_in(path))}
@@ -61,7 +61,7 @@ def test_what_the_examples_show_is_public() -> None:
     assert [found for found in sorted(imports) if not is_public(*found)] == []
 
 
-def test_what_is_not_public_is_seen() -> None:
+def test_private_imports_are_found() -> None:
     def check(code: str, public: bool) -> None:
         found = [*imported_of_chunkwise(code)]
         assert found

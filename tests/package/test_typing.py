@@ -35,7 +35,7 @@ def mypy(file: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.timeout(180)
-def test_a_users_program_passes_and_misuses_do_not(tmp_path: Path) -> None:
+def test_type_checker_accepts_correct_use_and_rejects_misuse(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
     file.write_text(USER.read_text())
     done = mypy(file)

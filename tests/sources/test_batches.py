@@ -54,7 +54,7 @@ class Probe:
             yield batch
 
 
-async def test_the_bytes_are_those_of_the_items_one_by_one() -> None:
+async def test_batches_give_the_same_bytes_as_single_items() -> None:
     async def check(name: str, kind: str) -> None:
         probe = Probe(LISTS)
         data = await run(probe.of(kind), name)
@@ -67,14 +67,14 @@ async def test_the_bytes_are_those_of_the_items_one_by_one() -> None:
 
 
 @every_kind
-async def test_a_long_list_is_encoded_in_parts(kind: str) -> None:
+async def test_long_list_is_encoded_in_parts(kind: str) -> None:
     rows = [row(index, 1000) for index in range(1000)]
     pieces = [data async for data in Outbound(Probe([rows]).of(kind), FORMATS["ndjson"].encoder()).pieces()]
     assert max(map(len, pieces)) < 64 * 1024
     assert read_all("ndjson", b"".join(pieces)) == rows
 
 
-async def test_a_list_is_sent_before_the_next_is_waited_for() -> None:
+async def test_list_is_sent_before_the_next_is_waited_for() -> None:
     go = asyncio.Event()
 
     async def lists() -> AsyncIterator[list[dict[str, str]]]:
@@ -103,7 +103,7 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     assert probe.closed
 
 
-async def test_what_is_no_list_is_refused_behind_the_items_before_it() -> None:
+async def test_batch_that_is_not_a_list_is_refused_after_earlier_items() -> None:
     async def check(kind: str, bad: Any) -> None:
         probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
         data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
@@ -128,7 +128,7 @@ async def test_what_is_no_list_is_refused_behind_the_items_before_it() -> None:
 
 
 @every_kind
-async def test_a_failure_comes_behind_the_lists_before_it(kind: str) -> None:
+async def test_failure_is_raised_after_earlier_batches(kind: str) -> None:
     probe = Probe([[row(0)], [row(1)]], LookupError("gone"))
     data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["json"].encoder()))
     assert repr(error) == "LookupError('gone')"
@@ -136,7 +136,7 @@ async def test_a_failure_comes_behind_the_lists_before_it(kind: str) -> None:
 
 
 @every_kind
-async def test_lists_that_are_left_are_closed(kind: str) -> None:
+async def test_abandoned_batches_are_closed(kind: str) -> None:
     probe = Probe(LISTS)
     pieces = Outbound(probe.of(kind), FORMATS["json"].encoder()).pieces()
     await anext(pieces)
@@ -145,21 +145,21 @@ async def test_lists_that_are_left_are_closed(kind: str) -> None:
 
 
 @every_kind
-async def test_they_stand_in_documents(kind: str) -> None:
+async def test_batches_may_be_part_of_a_document(kind: str) -> None:
     probe = Probe(LISTS)
     told = {"rows": probe.of(kind), "inside": [{"more": Batches([[1], [2, 3]])}], "last": 1}
     assert await document(told) == {"rows": ROWS, "inside": [{"more": [1, 2, 3]}], "last": 1}
     assert probe.closed
 
 
-async def test_the_same_lists_in_two_places_of_a_document_are_refused() -> None:
+async def test_same_batches_twice_in_one_document_are_refused() -> None:
     lists = iter([[1], [2]])
     with pytest.raises(EncodeError, match="two places"):
         await document({"a": Batches(lists), "b": Batches(lists)})
 
 
 @every_kind
-def test_a_document_that_is_not_sent_closes_them(kind: str) -> None:
+def test_document_that_is_not_sent_closes_its_batches(kind: str) -> None:
     probe = Probe([[1]])
     batches = probe.of(kind)
     lists: Any = batches.lists
@@ -176,13 +176,13 @@ def test_a_document_that_is_not_sent_closes_them(kind: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [5, None, "ab", b"ab", {"a": [1]}, Probe([]).of], ids=repr_of)
-def test_what_gives_no_lists_is_refused_at_once(bad: Any) -> None:
+def test_source_that_gives_no_lists_is_refused_at_once(bad: Any) -> None:
     with pytest.raises(TypeError, match="iterable of lists, got"):
         Batches(bad)
 
 
 @every_kind
-async def test_lists_that_are_spent_are_refused(kind: str) -> None:
+async def test_exhausted_batches_are_refused(kind: str) -> None:
     batches = Probe(LISTS).of(kind)
     await run(batches)
     with pytest.raises(ValueError, match="spent"):

@@ -11,7 +11,7 @@ from tests.tables import check_rows, check_rows_async, cross, named
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_without_a_key_a_source_starts_at_an_index(start: int) -> None:
+def test_source_without_a_key_starts_at_an_index(start: int) -> None:
     source = resumable(lambda first: ["from", first], etag="v1", total=5)
     assert source.start(start) == ["from", start]
     assert source.start(start, ["what nobody asked for"]) == ["from", start]
@@ -19,14 +19,14 @@ def test_without_a_key_a_source_starts_at_an_index(start: int) -> None:
     assert (source.etag, source.total, source.key) == ("v1", 5, ())
 
 
-def test_with_a_key_a_source_starts_behind_that() -> None:
+def test_source_with_a_key_starts_after_that_key() -> None:
     source = resumable(lambda after: ["behind", after], key=["day", "id"])
     assert source.start(7, ["2024-02-29", 5]) == ["behind", ("2024-02-29", 5)]
     assert source.start() == ["behind", None]
     assert source.key == ("day", "id")
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     def check(factory: Any, options: dict[str, Any], told: str) -> None:
         with pytest.raises((TypeError, ValueError), match=told):
             resumable(factory, **options)
@@ -50,7 +50,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 @pytest.mark.parametrize("etag", ["", "v1", "!#~[]", None])
-def test_any_etag_of_printable_characters_is_one_and_an_empty_stream_has_a_total(etag: str | None) -> None:
+def test_any_printable_etag_and_a_total_of_zero_are_accepted(etag: str | None) -> None:
     assert resumable(list, etag=etag, total=0).etag == etag
 
 
@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
-async def test_the_first_items_of_a_source_are_a_source_that_closes_it() -> None:
+async def test_first_items_of_a_source_close_it() -> None:
     async def check(count: int, kind: str) -> None:
         make, told = KINDS[kind]
         closed.clear()
@@ -116,11 +116,11 @@ async def test_the_first_items_of_a_source_are_a_source_that_closes_it() -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_first_none_are_none(kind: str) -> None:
+async def test_first_zero_items_are_none(kind: str) -> None:
     assert await all_of(first_items(KINDS[kind][0](), 0)) == []
 
 
-async def test_no_more_is_asked_of_a_source_than_its_first_items() -> None:
+async def test_source_is_not_pulled_beyond_its_first_items() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 0
         yield 1

@@ -12,7 +12,7 @@ from tests.transports.wire import talking
 __all__ = ["fault_proxy"]  # a project has it by pytest_plugins: see test_docs.py
 
 
-async def test_it_starts_as_many_proxies_as_are_asked_for(fault_proxy: StartFaultProxy) -> None:
+async def test_fixture_starts_as_many_proxies_as_requested(fault_proxy: StartFaultProxy) -> None:
     async with talking(answers) as port:
         proxies = [await fault_proxy(port, cut_at(5), times=1), await fault_proxy(port)]
         came: list[bytes] = []
@@ -35,5 +35,5 @@ async def ports() -> AsyncIterator[list[int]]:
                 await client.connect(port)
 
 
-async def test_it_closes_them_at_the_end(ports: list[int], fault_proxy: StartFaultProxy) -> None:
+async def test_fixture_closes_its_proxies(ports: list[int], fault_proxy: StartFaultProxy) -> None:
     ports += [(await fault_proxy(1)).port, (await fault_proxy(1)).port]

@@ -22,7 +22,7 @@ async def test_our_formats_keep_their_promises() -> None:
     await check_rows_async(named([case for name in NAMES for case in cases_of(name)]), check)
 
 
-def test_a_case_gives_pytest_its_id() -> None:
+def test_case_gives_pytest_its_id() -> None:
     names = [case.name for name in NAMES for case in cases_of(name)]
     assert "ndjson-any-split-gives-the-same-items" in names
     assert len({*names}) == len(names)
@@ -293,7 +293,7 @@ async def verdicts(format: Format) -> dict[str, str]:
     return said
 
 
-async def test_a_correct_format_of_another_make_keeps_its_promises() -> None:
+async def test_correct_foreign_format_keeps_its_promises() -> None:
     assert await verdicts(LINES) == {}
 
 
@@ -322,7 +322,7 @@ BROKEN: list[tuple[Format, str, str]] = [
 ]
 
 
-async def test_a_broken_format_is_caught_by_the_case_of_its_promise() -> None:
+async def test_broken_format_is_caught_by_the_case_of_its_promise() -> None:
     async def check(format: Format, name: str, text: str) -> None:
         said = await verdicts(format)
         assert text in said[name]
@@ -331,7 +331,7 @@ async def test_a_broken_format_is_caught_by_the_case_of_its_promise() -> None:
     await check_rows_async(dict(zip(names, BROKEN, strict=True)), check)
 
 
-async def test_an_error_has_the_name_of_its_case() -> None:
+async def test_error_has_the_name_of_its_case() -> None:
     case = format_cases(broken(decoder=MakesFloats), ITEMS)[0]
     with pytest.raises(AssertionError) as caught:
         await case.run()
@@ -354,6 +354,6 @@ def test_items_that_prove_nothing_are_refused(items: list[Any], decoded: list[An
         format_cases(FORMATS["json"], items, decoded=decoded)
 
 
-async def test_a_long_stream_is_checked_in_bounded_time() -> None:
+async def test_long_stream_is_checked_in_bounded_time() -> None:
     for case in format_cases(FORMATS["ndjson"], [{"n": index, "pad": "x" * 100} for index in range(100)]):
         await case.run()

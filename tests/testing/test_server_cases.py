@@ -266,7 +266,7 @@ async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("make", [Server, WithALength])
-async def test_a_correct_server_of_another_make_keeps_its_promises(make: type[Server]) -> None:
+async def test_correct_foreign_server_keeps_its_promises(make: type[Server]) -> None:
     assert await verdicts(make) == {}
 
 
@@ -296,7 +296,7 @@ BROKEN: list[tuple[type[Server], str, str]] = [
 ]
 
 
-async def test_a_broken_server_is_caught_by_the_case_of_its_promise() -> None:
+async def test_broken_server_is_caught_by_the_case_of_its_promise() -> None:
     async def check(make: type[Server], name: str, text: str) -> None:
         said = await verdicts(make, name)
         assert text in said[name]
@@ -304,11 +304,11 @@ async def test_a_broken_server_is_caught_by_the_case_of_its_promise() -> None:
     await check_rows_async({f"{row[0].__name__}: {row[1]}": row for row in BROKEN}, check)
 
 
-def test_every_case_is_seen_to_fail() -> None:
+def test_every_case_fails_for_some_server() -> None:
     assert {name for _, name, _ in BROKEN} == {case.name for case in cases_for(1, 1)}
 
 
-async def test_a_server_that_says_nothing_is_caught() -> None:
+async def test_silent_server_is_caught() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -320,7 +320,7 @@ async def test_a_server_that_says_nothing_is_caught() -> None:
         await asyncio.gather(*map(run, cases_for(port, PATIENCE_SECONDS)))
 
 
-async def test_the_headers_are_sent_and_the_query_is_asked_for() -> None:
+async def test_headers_are_sent_and_the_query_is_asked_for() -> None:
     asked: list[bytes] = []
     server = Server()
 
@@ -339,12 +339,12 @@ async def test_the_headers_are_sent_and_the_query_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "/path", "http://"])
-def test_only_plain_http_can_be_judged(url: str) -> None:
+def test_only_plain_http_can_be_tested(url: str) -> None:
     with pytest.raises(ValueError, match="http://"):
         server_cases(url, "http://127.0.0.1/")
 
 
-async def test_without_a_slow_url_its_case_is_left_out() -> None:
+async def test_case_for_slow_urls_needs_a_slow_url() -> None:
     names = [case.name for case in server_cases("http://127.0.0.1:1/", "http://127.0.0.1:1/")]
     assert len(names) == 8
     assert not [name for name in names if "first-item" in name]

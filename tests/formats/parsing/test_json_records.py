@@ -56,7 +56,7 @@ def test_items_are_of_the_type() -> None:
     check_rows(cross(named(JSON_BASED), named(TYPES)), check)
 
 
-def test_an_error_names_index_and_field_behind_the_items_before_it() -> None:
+def test_error_names_index_and_field_after_earlier_items() -> None:
     def check(name: str, kind: str, case: tuple[dict[str, Any], str]) -> None:
         bad, field = case
         type_ = TYPES[kind]
@@ -77,7 +77,7 @@ def test_an_error_names_index_and_field_behind_the_items_before_it() -> None:
     )
 
 
-def test_an_error_deep_inside_names_its_place() -> None:
+def test_error_deep_inside_names_its_path() -> None:
     def check(name: str) -> None:
         stream = written(name, [{"name": "A", "age": 1, "addresses": [{"city": "X"}, {"city": None}]}])
         for type_ in (User, Person):
@@ -86,7 +86,7 @@ def test_an_error_deep_inside_names_its_place() -> None:
     check_rows(named(JSON_BASED), check)
 
 
-def test_a_type_goes_with_a_path() -> None:
+def test_type_goes_with_a_path() -> None:
     def check(name: str) -> None:
         path = "item.user" if name == "json" else "user"
         for pieces in every_split(written(name, [{"user": GOOD[0]}, {"x": 1}, {"user": GOOD[1]}, {"user": {}}])):
@@ -108,7 +108,7 @@ def test_builtin_types_are_strict() -> None:
     check_rows(named(JSON_BASED), check)
 
 
-def test_a_record_that_stops_early_is_refused_though_the_path_has_found_its_items() -> None:
+def test_record_that_stops_early_is_refused_after_the_path_found_its_items() -> None:
     def check(case: tuple[str, str], cut: str) -> None:
         name, around = case
         data = "".join(around % text for text in ('{"a":1}', cut, '{"a":2}')).encode()

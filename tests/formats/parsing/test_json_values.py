@@ -83,7 +83,7 @@ def in_row(name: str, value: Any) -> Any:
     return {"a": value} if name == "csv" else value
 
 
-def test_what_cannot_be_held_is_refused_with_its_place_and_the_stream_goes_on() -> None:
+def test_value_that_json_cannot_hold_is_refused_with_its_index_and_encoding_continues() -> None:
     def check(name: str, case: str) -> None:
         bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
         encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
@@ -103,7 +103,7 @@ def test_what_cannot_be_held_is_refused_with_its_place_and_the_stream_goes_on() 
     check_rows(cross(named(NAMES), named(REFUSED)), check)
 
 
-def test_a_first_item_that_is_refused_leaves_nothing_behind() -> None:
+def test_refused_first_item_writes_nothing() -> None:
     def check(name: str, case: str) -> None:
         encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
         with pytest.raises(EncodeError) as caught:
@@ -116,7 +116,7 @@ def test_a_first_item_that_is_refused_leaves_nothing_behind() -> None:
 
 
 @given(item=values, bad=st.sampled_from([math.nan, math.inf, -math.inf]), where=st.lists(st.booleans(), max_size=5))
-def test_no_number_that_json_has_not_is_ever_written(item: Any, bad: float, where: list[bool]) -> None:
+def test_nan_and_infinity_are_never_written(item: Any, bad: float, where: list[bool]) -> None:
     holder: Any = bad
     for in_list in where:
         holder = [item, holder] if in_list else {"a": holder, "b": item}
@@ -124,7 +124,7 @@ def test_no_number_that_json_has_not_is_ever_written(item: Any, bad: float, wher
         encode_value(holder)
 
 
-def test_what_only_looks_like_it_is_written() -> None:
+def test_values_similar_to_refused_ones_are_written() -> None:
     def check(value: Any) -> None:
         data = encode_value(value)
         assert msgspec.json.decode(data) == value
@@ -132,7 +132,7 @@ def test_what_only_looks_like_it_is_written() -> None:
     check_rows(named([None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]]), check)
 
 
-def test_the_depth_that_decoders_take_is_written_also_beside_none_and_big_ints() -> None:
+def test_depth_that_decoders_accept_is_written_next_to_none_and_big_ints() -> None:
     item: Any = [None, 2**70]
     for _ in range(511):
         item = [item]
@@ -167,7 +167,7 @@ def live(request: pytest.FixtureRequest) -> Iterator[Any]:
         ]
 
 
-def test_a_live_part_is_told_by_its_index_in_the_batch(live: Any) -> None:
+def test_live_part_is_reported_with_its_index_in_the_batch(live: Any) -> None:
     def check(name: str, inside: bool) -> None:
         item = {"a": [1, {"b": live}]} if inside else live
         encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
@@ -183,7 +183,7 @@ def test_a_live_part_is_told_by_its_index_in_the_batch(live: Any) -> None:
     check_rows(cross(named([name for name in NAMES if name != "csv"]), named([False, True])), check)
 
 
-def test_a_defect_before_a_live_part_is_told_first() -> None:
+def test_defect_before_a_live_part_is_raised_first() -> None:
     encoder = FORMATS["json"].encoder()
     with pytest.raises(EncodeError) as caught:
         encoder.encode([1, math.nan, gen()])
@@ -193,7 +193,7 @@ def test_a_defect_before_a_live_part_is_told_first() -> None:
     assert live_part.value.index == 1
 
 
-def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
+def test_raw_json_is_put_on_one_line_and_otherwise_unchanged() -> None:
     raw, line = msgspec.Raw(b'{\n "a":\r\n 1.50}\n'), b'{"a":1.50}'
     assert encode_lines([raw, 1, {"b": raw}], 0) == line + b'\n1\n{"b":' + line + b"}\n"
     assert encode_array([raw, 1, {"b": raw}], 0) == b"[" + line + b',1,{"b":' + line + b"}]"
@@ -206,7 +206,7 @@ def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t", b"\n", b"\r\n ", b" " * 40])
-def test_a_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
+def test_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
     for before in range(20):
         with pytest.raises(EncodeError, match="blank") as caught:
             encode_lines([*range(before), msgspec.Raw(blank), 1], 5)
@@ -218,7 +218,7 @@ def test_a_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> Non
         encode_value(msgspec.Raw(blank))
 
 
-def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_place_too() -> None:
+def test_item_too_deep_only_inside_an_array_is_refused_with_its_index() -> None:
     taken, refused = 1, 100_000
     message = ""
     while refused - taken > 1:  # to the least depth that is refused
@@ -231,14 +231,14 @@ def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_pl
     assert message == "the batch could not be encoded, yet each of its items could (item 5)"
 
 
-def test_an_item_that_is_too_deep_by_itself_is_told_so() -> None:
+def test_item_too_deep_by_itself_is_refused() -> None:
     for encode in (encode_array, encode_lines):
         with pytest.raises(EncodeError, match="too deep") as caught:
             encode([1, nested(100_000)], 5)
         assert caught.value.item_index == 6
 
 
-def test_the_place_of_a_defect_is_that_in_the_stream() -> None:
+def test_index_of_a_defect_counts_from_the_start_of_the_stream() -> None:
     for text, place in ((b"[1,}", 103), (b"[1", 100), (b"nul", 100)):
         with pytest.raises(DecodeError) as caught:
             ValueDecoder().one(text, 100)
@@ -254,7 +254,7 @@ class Picky(msgspec.Struct):
         raise msgspec.DecodeError(msg)
 
 
-def test_what_a_users_type_says_is_taken_as_it_is() -> None:
+def test_json_of_a_users_type_is_written_unchanged() -> None:
     with pytest.raises(DecodeError) as caught:
         ValueDecoder(Picky).one(b'{"a":"x"}', 100)
     assert (caught.value.message, caught.value.byte_offset) == ("x (byte 3) is no base64", 100)
@@ -271,9 +271,7 @@ class TestValueDecoder:
         ],
         ids=["of another type", "UTF-8", "depth", "two"],
     )
-    def test_what_is_wrong_with_one_text_is_told_with_its_place(
-        self, text: bytes, error: type[DecodeError], message: str
-    ) -> None:
+    def test_error_in_one_text_names_its_offset(self, text: bytes, error: type[DecodeError], message: str) -> None:
         kind: Any = str if b"\xff" in text else Any if b"[" in text else int
         with pytest.raises(error, match=message) as caught:
             ValueDecoder(kind).one(text, 100)
@@ -285,7 +283,7 @@ class TestValueDecoder:
         assert ValueDecoder().lines(b'1\n"a"\r\n [2] ') == [1, "a", [2]]
         assert ValueDecoder(Place).array(b'[{"x":1}]') == ValueDecoder(Place).lines(b'{"x":1}') == [Place(1)]
 
-    def test_where_anything_is_wrong_they_have_to_be_decoded_one_by_one(self) -> None:
+    def test_texts_with_a_defect_are_decoded_one_by_one(self) -> None:
         def check(wrong: bytes) -> None:
             for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
                 assert ValueDecoder().lines(run) is None
@@ -297,3 +295,13 @@ class TestValueDecoder:
             named([b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"', b"[" * 100_000 + b"]" * 100_000]),
             check,
         )
+
+
+@pytest.mark.usefixtures("twin")
+def test_arbitrary_iterable_is_refused_instead_of_written_as_an_array() -> None:
+    class Model:
+        def __iter__(self) -> object:
+            return iter([("id", 1)])
+
+    with pytest.raises(TypeError, match="JSON cannot hold Model"):
+        encode_array([Model()], 0)

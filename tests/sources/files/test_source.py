@@ -72,7 +72,9 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-async def test_any_item_begins_the_rest(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_from_any_item_gives_the_rest(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def check(bom: str, block_bytes: int, what: str) -> None:
         shutil.rmtree(small, ignore_errors=True)
         monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
@@ -92,7 +94,7 @@ async def test_any_item_begins_the_rest(tmp_path: Path, small: Path, monkeypatch
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-def test_any_file_from_any_item_on_is_the_rest_of_it(name: str, data: st.DataObject) -> None:
+def test_any_file_from_any_item_gives_the_rest(name: str, data: st.DataObject) -> None:
     """An index that is made on the way to one item leads to the others."""
     stream = "\ufeff".encode() * data.draw(st.integers(0, 1)) + written(name, data.draw(ITEMS[name]))
     order = data.draw(st.permutations(range(6)))
@@ -109,13 +111,13 @@ def test_any_file_from_any_item_on_is_the_rest_of_it(name: str, data: st.DataObj
             assert repr(got) == repr(whole[start:])
 
 
-async def test_the_most_that_is_given_counts_from_the_first_item_of_the_file(tmp_path: Path, small: Path) -> None:
+async def test_max_items_counts_from_the_first_item_of_the_file(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(100)))
     for start, rest in ((0, list(range(50))), (48, [48, 49]), (50, []), (51, []), (200, [])):
         assert await items_from(file, "ndjson", start, max_items=50) == rest
 
 
-async def test_a_path_that_was_found_before_need_not_be_found_again(tmp_path: Path, small: Path) -> None:
+async def test_required_path_found_before_the_start_is_enough(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, json.dumps({"users": [{"a": n} for n in range(20)] + [{"b": 1}] * 20}))
     whole = await items_from(file, "json", 0, "users.item.a", required=True)
     assert len(whole) == 20
@@ -180,7 +182,7 @@ def number_in(item: Any) -> int:
     return int(row["n"] if isinstance(row, dict) else row)
 
 
-async def test_an_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
+async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
     tmp_path: Path, cache: Path, counted: type[Counted]
 ) -> None:
     async def check(format: str, path: str) -> None:
@@ -218,9 +220,7 @@ async def test_an_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
     )
 
 
-async def test_who_leaves_half_way_has_noted_the_way_that_was_read(
-    tmp_path: Path, cache: Path, counted: type[Counted]
-) -> None:
+async def test_abandoned_reading_saves_its_index(tmp_path: Path, cache: Path, counted: type[Counted]) -> None:
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = file_source(file, "ndjson").start(0).lists
     came = 0
@@ -234,7 +234,7 @@ async def test_who_leaves_half_way_has_noted_the_way_that_was_read(
     assert counted.bytes_read < 1.5 * MEBIBYTE
 
 
-async def test_places_are_kept_while_a_file_is_being_read(
+async def test_index_is_saved_while_a_file_is_read(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is killed leaves what it knew a while before."""
@@ -249,7 +249,7 @@ async def test_places_are_kept_while_a_file_is_being_read(
 # --- errors speak of the whole file
 
 
-async def test_an_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
+async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
     async def check(format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]) -> None:
         shutil.rmtree(small, ignore_errors=True)
         file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
@@ -280,9 +280,7 @@ async def test_an_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path
     )
 
 
-async def test_a_defect_before_the_item_is_told_to_who_asks_for_what_stands_behind_it(
-    tmp_path: Path, small: Path
-) -> None:
+async def test_defect_before_the_first_requested_item_is_an_error(tmp_path: Path, small: Path) -> None:
     items, error = await items_and_error(written_file(tmp_path, "1\n2\n3\noops\n5\n"), "ndjson", 4)
     assert items == []
     assert isinstance(error, DecodeError)
@@ -292,7 +290,7 @@ async def test_a_defect_before_the_item_is_told_to_who_asks_for_what_stands_behi
 # --- versions
 
 
-async def test_a_file_that_has_another_content_has_another_etag_and_another_index(tmp_path: Path, small: Path) -> None:
+async def test_changed_file_has_a_new_etag_and_a_new_index(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "10\n20\n30\n40\n50\n60\n")
     old = file_source(file, "ndjson")
     stat = file.stat()
@@ -336,7 +334,7 @@ def it_is_written_over_and_its_time_set_back(file: Path) -> None:
         lambda file: os.truncate(file, 599),
     ],
 )
-async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
+async def test_file_that_changes_while_read_is_an_error_and_never_a_mixture(
     tmp_path: Path, small: Path, change: Callable[[Path], object]
 ) -> None:
     content = [1, 2, 3] * 100
@@ -358,7 +356,7 @@ async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
         written_file(tmp_path, "".join(f"{number}\n" for number in content))
 
 
-async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
+async def test_replaced_file_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
     """As it was: whoever opened it has it, and what is put in its place is another file."""
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
     other = tmp_path / "other"
@@ -380,7 +378,7 @@ async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_pat
         lambda file: file.unlink(),
     ],
 )
-async def test_another_name_or_none_is_no_other_content(
+async def test_renamed_or_deleted_file_is_read_to_its_end(
     tmp_path: Path, small: Path, rename: Callable[[Path], object]
 ) -> None:
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
@@ -392,9 +390,7 @@ async def test_another_name_or_none_is_no_other_content(
     assert items == [1, 2, 3] * 100
 
 
-async def test_an_index_is_not_of_a_content_that_was_written_over_with_its_time_set_back(
-    tmp_path: Path, small: Path
-) -> None:
+async def test_index_is_not_used_for_overwritten_content_with_its_time_set_back(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n2\n3\n4\n5\n6\n")
     source = file_source(file, "ndjson")
     assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which makes an index
@@ -406,7 +402,7 @@ async def test_an_index_is_not_of_a_content_that_was_written_over_with_its_time_
 
 
 @needs_linux
-async def test_a_pipe_that_took_the_files_place_is_told_and_not_waited_for(tmp_path: Path, small: Path) -> None:
+async def test_pipe_in_place_of_the_file_is_an_error_without_waiting(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n")
     lists = file_source(file, "ndjson").start(0)
     file.unlink()
@@ -416,7 +412,7 @@ async def test_a_pipe_that_took_the_files_place_is_told_and_not_waited_for(tmp_p
     assert raised.value.errno == errno.ESTALE
 
 
-async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path) -> None:
+async def test_compressed_file_is_recognized_by_its_name(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, gzip.compress(b"1\n2\n"))
     for name in NAMES:
         items, error = await items_and_error(file, name, 1)
@@ -427,7 +423,7 @@ async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path
         )
 
 
-async def test_what_can_not_be_read_again_is_refused(tmp_path: Path) -> None:
+async def test_source_that_cannot_be_read_again_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="regular file"):
         file_source(tmp_path, "json")
     with pytest.raises(FileNotFoundError):

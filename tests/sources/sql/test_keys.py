@@ -73,7 +73,7 @@ POSTGRESQL_VALUES: dict[str, list[str]] = {
 
 
 @in_postgres
-async def test_keys_of_all_these_types_in_postgresql(database: Database) -> None:
+async def test_keys_of_all_types_in_postgresql(database: Database) -> None:
     await database.run("create type color as enum ('red', 'green', 'blue')")
 
     async def check(declared: str, descending: bool) -> None:
@@ -104,7 +104,7 @@ SQLITE_VALUES: dict[str, list[str]] = {
 
 
 @in_sqlite
-async def test_keys_of_all_these_types_in_sqlite(database: Database) -> None:
+async def test_keys_of_all_types_in_sqlite(database: Database) -> None:
     async def check(declared: str, descending: bool) -> None:
         await without_table(database, "t")
         await database.run(f"create table t (k {declared} primary key)")
@@ -130,9 +130,7 @@ async def test_texts_with_odd_characters_are_keys(database: Database, descending
 
 @in_sqlite
 @pytest.mark.parametrize("descending", [False, True])
-async def test_a_key_that_is_null_in_sqlite_fails_rather_than_leave_rows_out(
-    database: Database, descending: bool
-) -> None:
+async def test_null_key_in_sqlite_is_an_error(database: Database, descending: bool) -> None:
     await database.run("create table t (k text primary key)", "insert into t values ('a'), (null), (null)")
     source = await sql.table(database.engine, "t", descending=descending)
     for after in (None, ["a"]):
@@ -142,7 +140,7 @@ async def test_a_key_that_is_null_in_sqlite_fails_rather_than_leave_rows_out(
 
 
 @in_sqlite
-async def test_a_column_without_a_type_is_no_key(database: Database) -> None:
+async def test_column_without_a_type_is_refused_as_key(database: Database) -> None:
     await database.run("create table t (k primary key)")
     with pytest.raises(TypeError, match="column 'k' is of type NULL"):
         await sql.table(database.engine, "t")
@@ -152,7 +150,7 @@ async def test_a_column_without_a_type_is_no_key(database: Database) -> None:
 
 
 @everywhere
-async def test_what_is_not_there_is_refused(database: Database) -> None:
+async def test_missing_tables_and_columns_are_refused(database: Database) -> None:
     await database.run("create table points (id integer primary key, name text)", "insert into points values (1, 'x')")
     for name in ("nothing", "points; drop table points", 'points"', "", "points.id", "POINTS\0", "*"):
         with pytest.raises(LookupError, match="there is no table"):
@@ -169,7 +167,7 @@ async def test_what_is_not_there_is_refused(database: Database) -> None:
 
 @everywhere
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: Database) -> None:
+async def test_order_that_is_not_unique_or_may_be_null_is_refused(database: Database) -> None:
     await database.run(
         "create table t (id integer primary key, a integer not null, b integer unique, c integer not null)",
         "create unique index partial on t (a) where a > 5",
@@ -193,7 +191,7 @@ async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: D
 
 @in_postgres
 @pytest.mark.parametrize("declared", ["interval", "inet", "int4range", "integer[]", "jsonb", "timestamptz[]"])
-async def test_types_that_no_client_could_send_back_are_no_keys(database: Database, declared: str) -> None:
+async def test_types_that_no_client_could_send_back_are_refused_as_keys(database: Database, declared: str) -> None:
     await database.run(f"create table t (k {declared} primary key)")
     with pytest.raises(TypeError, match="column 'k' is of type"):
         await sql.table(database.engine, "t")
@@ -208,7 +206,7 @@ async def test_types_that_no_client_could_send_back_are_no_keys(database: Databa
         ("int", "'x'", "has there a str, expected a whole number"),
     ],
 )
-async def test_a_key_of_sqlite_that_is_none_of_its_columns_type_fails_rather_than_leave_rows_out(
+async def test_sqlite_key_of_another_type_than_its_column_is_an_error(
     database: Database, declared: str, stored: str, told: str
 ) -> None:
     await database.run(f"create table t (k {declared} primary key not null)", f"insert into t values ({stored})")
@@ -259,12 +257,12 @@ async def check_keys(database: Database, declared: str, told: str, good: list[An
 
 @everywhere
 @pytest.mark.parametrize("declared", TYPES)
-async def test_a_key_that_is_none_is_refused_with_what_it_should_be(database: Database, declared: str) -> None:
+async def test_invalid_key_is_refused_with_the_expected_type(database: Database, declared: str) -> None:
     await check_keys(database, declared, *TYPES[declared])
 
 
 @in_postgres
-async def test_a_key_that_is_none_in_postgresql_is_refused_with_what_it_should_be(database: Database) -> None:
+async def test_invalid_key_in_postgresql_is_refused_with_the_expected_type(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')")
 
     async def check(declared: str) -> None:
@@ -275,7 +273,7 @@ async def test_a_key_that_is_none_in_postgresql_is_refused_with_what_it_should_b
 
 
 @in_postgres
-async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_rows_left_out(database: Database) -> None:
+async def test_dates_that_the_driver_reads_as_infinity_are_an_error(database: Database) -> None:
     async def check(case: tuple[str, list[str]], descending: bool) -> None:
         declared, ends = case
         await without_table(database, "t")
@@ -311,7 +309,7 @@ async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_row
 
 
 @in_postgres
-async def test_a_key_that_changes_on_its_way_ends_the_stream_rather_than_repeat_a_row_for_ever(
+async def test_key_changed_by_the_driver_ends_the_stream_with_an_error(
     database: Database,
 ) -> None:
     def change(connection: Any, _record: Any) -> None:
@@ -328,7 +326,7 @@ async def test_a_key_that_changes_on_its_way_ends_the_stream_rather_than_repeat_
 
 
 @in_postgres
-async def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database) -> None:
+async def test_text_that_postgresql_cannot_hold_is_refused(database: Database) -> None:
     await database.run("create table t (k text primary key)")
     source = await sql.table(database.engine, "t")
     with pytest.raises(ValueError, match=r"k: got .*, expected a text"):
@@ -336,7 +334,7 @@ async def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database)
 
 
 @everywhere
-async def test_keys_that_look_like_sql_find_what_is_behind_them_and_change_nothing(database: Database) -> None:
+async def test_keys_that_look_like_sql_find_the_rows_after_them_and_change_nothing(database: Database) -> None:
     await database.run("create table t (k text primary key)", "insert into t values ('a'), ('b')")
     source = await sql.table(database.engine, "t")
     for text in ("' or ''='", "z' or ''='", "'; drop table t; --", "a') or 1=1 --", ":k", "$1", "?", "%s"):
@@ -345,7 +343,7 @@ async def test_keys_that_look_like_sql_find_what_is_behind_them_and_change_nothi
     assert len(await database.run("select * from t")) == 2
 
 
-def test_a_long_value_is_told_in_short() -> None:
+def test_long_value_is_shortened_in_the_error() -> None:
     part = Part("k", int, 64, has_zone=None, nul=False, choices=())
     with pytest.raises(ValueError, match=r"^k: got 'a{40}\.\.\.', expected a whole number$"):
         part.convert("a" * 1000)
@@ -355,11 +353,11 @@ def test_a_long_value_is_told_in_short() -> None:
     ("type", "text", "value"),
     [("int4", "5", 5), ("bool", "true", True), ("text", "5", "5"), ("no such type", "5", "5"), (None, "a\0b", "a\0b")],
 )
-def test_a_parameter_of_a_query_is_of_the_type_that_the_database_says(type: str | None, text: str, value: Any) -> None:
+def test_parameter_is_converted_to_its_database_type(type: str | None, text: str, value: Any) -> None:
     assert part_of_type("n", type).convert(text) == value
 
 
-def test_only_sqlite_takes_a_nul_in_a_parameter() -> None:
+def test_only_sqlite_accepts_a_nul_in_a_parameter() -> None:
     with pytest.raises(ValueError, match="n: got"):
         part_of_type("n", "text").convert("a\0b")
 
@@ -375,7 +373,7 @@ class OtherDialect(SQLiteDialect_aiosqlite):
 
 
 @in_sqlite
-async def test_what_is_unique_in_other_databases_is_as_sqlalchemy_finds_it(
+async def test_unique_keys_of_other_databases_are_those_of_sqlalchemy(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry.impls, "other.driver", lambda: OtherDialect)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_without_sqlalchemy_a_sentence_names_the_extra() -> None:
+def test_error_without_sqlalchemy_names_the_extra() -> None:
     code = "import sys; sys.modules['sqlalchemy'] = None\nfrom chunkwise.sources import sql"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (

@@ -52,7 +52,7 @@ async def fill(database: Database, count: int) -> None:
 
 
 @everywhere
-async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database) -> None:
+async def test_table_is_read_in_the_order_of_its_primary_key(database: Database) -> None:
     await database.run(
         "create table t (b integer, a integer primary key)", "insert into t values (1, 3), (2, 1), (3, 2)"
     )
@@ -62,7 +62,7 @@ async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database)
 
 
 @everywhere
-async def test_a_composite_key_is_one_place(database: Database) -> None:
+async def test_composite_key_is_one_resume_point(database: Database) -> None:
     async def check(descending: bool, batch_rows: int) -> None:
         await without_table(database, "t")
         await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
@@ -77,7 +77,7 @@ async def test_a_composite_key_is_one_place(database: Database) -> None:
 
 
 @everywhere
-async def test_an_order_with_the_primary_key_behind_it_is_unique(database: Database) -> None:
+async def test_order_followed_by_the_primary_key_is_unique(database: Database) -> None:
     await database.run("create table t (id integer primary key, day text not null)")
     await database.run("insert into t values (1, 'b'), (2, 'a'), (3, 'b'), (4, 'a')")
     source = await sql.table(database.engine, "t", ["day", "id"], batch_rows=1)
@@ -86,7 +86,7 @@ async def test_an_order_with_the_primary_key_behind_it_is_unique(database: Datab
 
 @everywhere
 @pytest.mark.parametrize("declared", ["unique", "index"])
-async def test_a_unique_column_is_an_order(database: Database, declared: str) -> None:
+async def test_unique_column_is_an_order(database: Database, declared: str) -> None:
     unique = "unique" * (declared == "unique")
     await database.run(f"create table t (id integer primary key, code text not null {unique})")
     if declared == "index":
@@ -98,7 +98,7 @@ async def test_a_unique_column_is_an_order(database: Database, declared: str) ->
 
 
 @everywhere
-async def test_an_empty_table_is_an_empty_stream(database: Database) -> None:
+async def test_empty_table_is_an_empty_stream(database: Database) -> None:
     await database.run("create table t (id integer primary key)")
     source = await sql.table(database.engine, "t")
     assert await encoded(source.start(), "json") == "[]"
@@ -138,7 +138,7 @@ async def test_names_are_quoted(database: Database) -> None:
 
 
 @in_postgres
-async def test_a_table_in_another_schema(database: Database) -> None:
+async def test_table_in_another_schema(database: Database) -> None:
     await database.run(
         "create schema other", "create table other.t (id integer primary key)", "insert into other.t values (5)"
     )
@@ -165,7 +165,7 @@ async def move(database: Database, key: int) -> None:
 
 
 @everywhere
-async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(database: Database) -> None:
+async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database: Database) -> None:
     async def check(descending: bool, seed: int) -> None:
         chance = random.Random(seed)
         await without_table(database, "points")
@@ -203,7 +203,7 @@ async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(database: Da
 
 
 @everywhere
-async def test_rows_before_the_place_shift_nothing(database: Database) -> None:
+async def test_changes_before_the_current_row_shift_nothing(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points", batch_rows=10)
     seen: list[int] = []
@@ -239,7 +239,7 @@ async def test_no_connection_is_held_between_two_pages(database: Database) -> No
 
 
 @everywhere
-async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database) -> None:
+async def test_reader_cancelled_repeatedly_releases_everything(database: Database) -> None:
     await fill(database, 1000)
     source = await sql.table(database.engine, "points", batch_rows=50)
     await read_and_cancel(database, source.start)
@@ -247,7 +247,7 @@ async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(
 
 
 @everywhere
-async def test_a_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
+async def test_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points")
     batches = batches_of(source.start())
@@ -259,7 +259,7 @@ async def test_a_table_that_is_gone_gives_the_connection_back(database: Database
 
 
 @everywhere
-async def test_a_large_table_comes_whole_and_in_pages_that_stay_small(database: Database) -> None:
+async def test_large_table_is_read_completely_in_small_pages(database: Database) -> None:
     await fill(database, 100_000)
     source = await sql.table(database.engine, "points")
     sizes, last = [], 0
@@ -294,7 +294,7 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
 
 
 @in_sqlite
-async def test_a_key_of_sqlite_is_compared_as_its_index_does(database: Database) -> None:
+async def test_sqlite_key_is_compared_like_its_index(database: Database) -> None:
     async def check(descending: bool, declared: str) -> None:
         await without_table(database, "t")
         await database.run(f"create table t {declared}")
@@ -323,7 +323,7 @@ async def test_a_key_of_sqlite_is_compared_as_its_index_does(database: Database)
 
 
 @in_postgres
-async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -> None:
+async def test_table_with_inheriting_tables_is_refused(database: Database) -> None:
     await database.run(
         "create table t (id integer primary key)",
         "create table heir () inherits (t)",
@@ -338,7 +338,7 @@ async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -
 
 
 @in_postgres
-async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Database) -> None:
+async def test_invalid_index_does_not_make_a_key_unique(database: Database) -> None:
     await database.run("create table t (k integer not null)", "insert into t values (1), (1)")
     async with database.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -349,14 +349,14 @@ async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Databas
 
 
 @in_postgres
-async def test_an_index_of_another_collation_that_tells_the_same_texts_apart_is_an_order(database: Database) -> None:
+async def test_index_of_an_equivalent_collation_is_an_order(database: Database) -> None:
     await database.run("create table t (k text not null, n integer)", "insert into t values ('B', 1), ('a', 2)")
     await database.run('create unique index keys on t (k collate "POSIX") include (n)')
     await resumed_everywhere(await sql.table(database.engine, "t", "k"), [{"k": "B", "n": 1}, {"k": "a", "n": 2}])
 
 
 @everywhere
-async def test_columns_without_the_key_and_conditions_that_are_texts_are_refused(database: Database) -> None:
+async def test_columns_without_the_key_and_text_conditions_are_refused(database: Database) -> None:
     await fill(database, 1)
     with pytest.raises(ValueError, match="columns: got name, expected also 'id'"):
         await sql.table(database.engine, "points", columns=["name"])
