@@ -1,4 +1,4 @@
-"""The benchmarks ask all that they should, and each contender gives what is asked for. Nothing is timed here."""
+"""The benchmarks have all their questions, and each contender measures the figures required. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ASKED = [
     *[">= 2.5x", ">= 6x", ">= 3.5x", ">= 6x", ">= 6x", ">= 9x", ">= 25x", ">= 2.5x", ">= 0.8x"],  # reading JSON
     ">= 0.5x",  # a large event
     *["<= 20 ms", "<= 2x", "<= 1.5x"],  # pings, idle streams, first byte
-    *["<= 64 MiB", "<= 64 MiB", ">= 2x", ">= 0.4x"],  # rows of PostgreSQL (our choice: nobody asks for a ratio)
+    *["<= 64 MiB", "<= 64 MiB", ">= 2x", ">= 0.4x"],  # rows of PostgreSQL (our choice: no requirement has a ratio)
 ]
 
 
@@ -83,7 +83,7 @@ def test_contender_measures_the_required_figures(
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """A server that gives one connection one answer, whatever it asks; its port."""
+    """Serve one connection one response, whatever the request; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -136,7 +136,7 @@ def test_frames_are_counted_for_any_cut(step: int) -> None:
     heads = [b"\x81\x00", b"\x81\x01", b"\x82\x7d", b"\x81\x7e\x00\x7e", b"\x81\x7e\xff\xff"]
     heads.append(b"\x81\x7f" + (65_536).to_bytes(8))
     data = b"".join(head + b"x" * size for head, size in zip(heads, sizes, strict=True))
-    data = b"\x89\x00" + data + b"\x88\x02" + (1000).to_bytes(2)  # a ping before, the close behind
+    data = b"\x89\x00" + data + b"\x88\x02" + (1000).to_bytes(2)  # a ping before, the close after
     frames = Frames(keep=True)
     for start in range(0, len(data), step):
         frames.feed(data[start : start + step])
@@ -151,7 +151,7 @@ def test_process_that_fails_says_why() -> None:
 
 def test_rivals_that_crash_or_are_missing_do_not_end_the_run() -> None:
     rivals = [
-        Contender(name="crashes", client=read_rows),  # a child knows nobody of that name
+        Contender(name="crashes", client=read_rows),  # a child process knows no contender of that name
         Contender(name="not installed", client=read_rows, needs=("no_such_module",)),
         Contender(name="no program", client=read_rows, program="no-such-program"),
         CONTENDERS[BARE_LOOP],
@@ -206,10 +206,10 @@ def test_missing_rivals_and_missed_bounds_are_reported() -> None:
     assert [command.status(found) for found in (good, bad, quick, none, node)] == [0, 1, 0, 2, 0]
     assert "the server ended with 1: no word" in text(none, markdown=False)
     assert "Node: node is not on the PATH" in text(node, markdown=False)
-    assert text(good, markdown=False).startswith("chunkwise 1.\n")  # and no word of what is not installed
+    assert text(good, markdown=False).startswith("chunkwise 1.\n")  # and no mention of packages not installed
     page = text(good, markdown=True)
     assert " >= 0.7x |" in page
-    assert page.count("\n- ") > 20  # what is unfair, point by point
+    assert page.count("\n- ") > 20  # unfair aspects, one by one
     assert "- FastAPI writes JSON Lines, not an array" in page
 
 

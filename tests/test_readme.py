@@ -1,4 +1,4 @@
-"""The README's examples do what is said; that they run, and print what is said, is in tests/docs."""
+"""The README's examples do what the text says; tests/docs runs them and checks their output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEBSOCKET = ROOT / "docs" / "guides" / "websocket.md"
 @asynccontextmanager
 async def server() -> AsyncIterator[TestServer]:
     names: dict[str, Any] = {}
-    # Those that serve, and the line that the page gives in place of one of theirs.
+    # Blocks with servers, and the line that the page gives to replace one of theirs.
     code = "\n".join(
         block.code
         for block in as_a_program(blocks(README))

@@ -1,4 +1,4 @@
-"""Real files, through real servers and clients, come back as they are in the file."""
+"""Real files, served and read by real servers and clients, give the items in the file."""
 
 import csv
 import io
@@ -28,8 +28,6 @@ FILES = ["movies.json", "airports.csv"]
 
 every_file = pytest.mark.parametrize("file", [pytest.param(name, marks=needs_data(name)) for name in FILES])
 
-every_format = pytest.mark.parametrize("format", MEDIA_TYPES)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
@@ -40,20 +38,20 @@ def server() -> Iterator[Serving]:
 
 @cache
 def items_of(file: str) -> list[Any]:
-    """The file's items as Python's standard library reads them."""
+    """Return the file's items as Python's standard library reads them."""
     text = (DATA / file).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text, newline=""))) if file.endswith(".csv") else json.loads(text)
 
 
 def as_cell(value: Any) -> str:
-    """The text that stands in a CSV cell for a value (see CsvEncoder)."""
+    """Return the text of a value in a CSV cell (see CsvEncoder)."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def expected(file: str, format: str) -> list[Any]:
-    """What a client reads: the items; where the format knows only text, their texts."""
+    """Return the items that a client reads: their texts in formats that hold only text."""
     if format == "csv":
         return [{name: as_cell(value) for name, value in item.items()} for item in items_of(file)]
     return items_of(file)
@@ -63,7 +61,7 @@ def lines_of_json(body: str) -> list[Any]:
     return [json.loads(line) for line in body.splitlines()]
 
 
-# How somebody else reads the formats, with nothing of ours.
+# Readers of the formats without chunkwise.
 FOREIGN: dict[str, Callable[[str], list[Any]]] = {
     "json": json.loads,
     "ndjson": lines_of_json,
@@ -93,7 +91,7 @@ async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving)
     async def check(file: str, format: str) -> None:
         async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
             got = [item async for item in chunkwise.items(response)]
-        # Text is its lines, whatever they hold.
+        # Text is decoded as lines.
         assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
 
     await check_rows_async(cross(named(FILES), named(MEDIA_TYPES)), check)
@@ -166,7 +164,7 @@ def test_range_after_the_end_is_refused(server: Serving, file: str) -> None:
 @pytest.mark.parametrize("query", ["", "?format=sse"])
 def test_head_has_the_fields_of_get_and_no_body(server: Serving, file: str, query: str) -> None:
     def fields(head: bytes) -> list[str]:
-        # What only becomes known while the content is generated may be left out (RFC 9110 §9.3.2).
+        # Fields known only after the content is generated may be left out (RFC 9110 §9.3.2).
         left_out = ("Date:", "Transfer-Encoding:")
         return sorted(line for line in head.decode().splitlines() if not line.startswith(left_out))
 

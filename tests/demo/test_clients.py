@@ -1,4 +1,4 @@
-"""`chunkwise demo --client`: the tutorial's clients, each line with the time at which it came."""
+"""`chunkwise demo --client`: the tutorial's clients, each line with its time of arrival."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ def told() -> list[str]:
 
 
 def part(told: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
-    """What a client has shown: when, and what."""
+    """Return the times and texts that a client has shown."""
     start = told.index(str(client.__doc__)) + 1
     stop = told.index("", start) if "" in told[start:] else len(told)
     found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in told[start:stop]]
@@ -65,7 +65,7 @@ def test_each_client_shows_its_items_and_times(told: list[str]) -> None:
 
 
 async def test_characters_cut_by_chunks_are_decoded() -> None:
-    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside of some
+    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside some
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

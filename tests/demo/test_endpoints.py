@@ -1,4 +1,4 @@
-"""The tutorial's routes, served by `chunkwise demo`, as curl and as clients see them."""
+"""demo/endpoints.py: the tutorial's routes, served by `chunkwise demo`, read by curl and by clients."""
 
 import asyncio
 import hashlib
@@ -23,9 +23,7 @@ from tests.tables import check_rows, cross, named
 FAST = "?interval=0.01"
 HELD = "?interval=60"
 
-each_route = pytest.mark.parametrize(
-    "route", ROUTES, ids=[f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES]
-)
+EACH_ROUTE = {f"{route.path}{' ws' * bool(route.options)}": route for route in ROUTES}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def demo() -> Iterator[Serving]:
 @needs_curl
 def test_curl_gets_these_bytes(demo: Serving) -> None:
     def check(route: Route) -> None:
-        # Nobody answers the close of a WebSocket: curl is through with it when it has the last frame.
+        # No client answers the close of the WebSocket: curl has finished when it has the last frame.
         with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
             if route.options:
                 assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
@@ -46,9 +44,7 @@ def test_curl_gets_these_bytes(demo: Serving) -> None:
                 done = reading.end()
                 assert (done.out, done.code) == (encoded(route.whole), route.code)
 
-    check_rows(
-        dict(zip([f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES], ROUTES, strict=True)), check
-    )
+    check_rows(EACH_ROUTE, check)
 
 
 @needs_curl
@@ -60,9 +56,7 @@ def test_curl_gets_the_first_part_before_the_rest_is_produced(demo: Serving) -> 
             reading.process.terminate()
             assert not reading.end().out
 
-    check_rows(
-        dict(zip([f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES], ROUTES, strict=True)), check
-    )
+    check_rows(EACH_ROUTE, check)
 
 
 @needs_curl
@@ -168,7 +162,7 @@ def test_any_route_fails_after_as_many_items_as_are_asked_for(demo: Serving, pat
 
 
 async def read(demo: Serving, path: str, format: str | None = None, scheme: str = "http") -> tuple[list[Any], Any]:
-    """All items by our client, and how sure their end is; the first is there before the second is made."""
+    """Read all items with our client and return their end proof; the first arrives before the second is produced."""
     url = demo.url(path).replace("http", scheme, 1)
     async with ClientSession() as session:
         async with asyncio.timeout(30), chunkwise.open_stream(session, url + HELD, format=format) as stream:

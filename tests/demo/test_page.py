@@ -1,4 +1,4 @@
-"""The demo's page, in a browser: what a run shows of each lane, whole and failing, and that everybody can use it."""
+"""The demo's page in a browser: the lanes of complete and failed runs, and accessibility."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_chromium]
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 LONG_SECONDS = 5
-"""A pace at which a test has looked before the second item is made."""
+"""A pace slow enough for a test to look before the second item is produced."""
 
 KNOWN_WHOLE = {
     "non-chunked": r"All 24 bytes of its Content-Length came\.",
@@ -39,7 +39,8 @@ KNOWN_REFUSED = {
     "non-chunked": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
     "chunked": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
     "json": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
-    "nested": NO_LAST_CHUNK + r" And the text is no JSON: “.+”\.",  # it has more to make than a user, and has begun
+    "nested": NO_LAST_CHUNK
+    + r" And the text is no JSON: “.+”\.",  # it has more to produce than a user, and has started
     "sse": r"EventSource reported an error before the first event: the answer was refused\. .+",
     "ws": r"Close 1006, without a reason, behind 0 messages\.",
 }
@@ -49,7 +50,7 @@ USERS = [
     {"id": 3, "name": "Sam", "roles": ["user"]},
 ]
 
-# Each element with text of its own -> how much that stands out from the ground behind it (WCAG 2.2).
+# Each element with its own text -> the contrast of the text (WCAG 2.2).
 CONTRASTS = """
 () => {
     const light = (color) => color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
@@ -202,7 +203,7 @@ async def test_keyboard_alone_is_enough(demo: tuple[Browser, str]) -> None:
         await keyboard.press("Enter")
         lanes = await shown.over()
         assert {lane.state for lane in lanes.values()} == {"told"}
-        for _ in range(3):  # behind the two copies of the first lane
+        for _ in range(3):  # after the two copies of the first lane
             await keyboard.press("Tab")
         await keyboard.press("Enter")
         await shown.card("non-chunked").locator("details[open] .note", has_text="the connection was").wait_for()

@@ -1,4 +1,4 @@
-"""The wire below each lane of the demo's page: what the bytes mean, and the readers of bytes and JSON behind it."""
+"""The wire below each lane of the demo's page: the meaning of the bytes, and its parsers of bytes and JSON."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ async def demo() -> AsyncIterator[tuple[Browser, str]]:
 
 
 async def parts_of(shown: Tab, lane: str) -> list[tuple[str, str]]:
-    """The parts of a lane's wire behind its head, when all have come."""
+    """Return the parts of a lane's wire after its head, when all have arrived."""
     details = shown.card(lane).locator("details")
     await details.locator(".note", has_text="the connection was").wait_for()
     parts = [(kind, text) for kind, text in await details.locator("ol").evaluate(PARTS)]
@@ -62,7 +62,7 @@ async def test_wire_shows_a_missing_last_chunk(demo: tuple[Browser, str]) -> Non
             "json",
             "nested",
             "sse",
-        ):  # opened behind the run: the wire of its settings all the same
+        ):  # opened after the run: still the wire of its settings
             await shown.card(lane).locator("summary").click()
             parts = await parts_of(shown, lane)
             assert [text for kind, text in parts if kind == "missing"] == ["the last chunk (0 CRLF CRLF) never came"]
@@ -103,7 +103,7 @@ async def test_wire_shown_is_bounded_and_includes_its_end(demo: tuple[Browser, s
         await shown.card("json").locator("details .note", has_text="the connection was").wait_for()
         text = await shown.card("json").locator("details ol").inner_text()
         parts = await shown.card("json").locator("details ol").evaluate(PARTS)
-    assert len(text) < 25_000  # 20,000 of the wire's, and what is said of it
+    assert len(text) < 25_000  # 20,000 of the wire, and the note about it
     assert "rows not shown" in text
     assert "more bytes" in text
     assert [tuple(part) for part in parts[-3:]] == LAST_OF_HTTP
@@ -137,7 +137,7 @@ WIRES = [
     + "\x89\x00\x88\x02\x03\xe8",
     "HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x7f\0\0\0\0\0\0\0\x03abc\x88\x05\x03\xf3b",
 ]
-# Each wire in two pieces, for each cut, and byte by byte -> what of it is not as it is in one piece.
+# Each wire cut in two at every offset, and byte by byte -> differences from parsing it in one piece.
 CUT_WIRES = """
 async (wires) => {
     const {WireReader} = await import("/page/wire.js");

@@ -1,4 +1,4 @@
-"""/wire: the bytes of the demo's own answers as they stand in the socket."""
+"""demo/wire.py: /wire shows the bytes of the demo's own responses as received from the socket."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[BaseTestServer]:
 
 
 async def wire(server: BaseTestServer, path: str | URL) -> tuple[bytes, bytes, str]:
-    """The head, the bytes behind it, and how the connection ended."""
+    """Return the head, the bytes after it, and how the connection ended."""
     url = server.make_url(f"/wire{path}") if isinstance(path, str) else path
     async with ClientSession() as session, chunkwise.open_stream(session, url) as stream:
         *reads, end = [item async for item in stream]

@@ -1,4 +1,4 @@
-"""deploy/compose.yaml, without Docker: what its text names is there. Nothing here runs it."""
+"""deploy/compose.yaml, without Docker: the files and names it mentions exist. It is not run."""
 
 import re
 

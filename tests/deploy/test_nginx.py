@@ -1,4 +1,4 @@
-"""deploy/nginx.conf in a real nginx: replicas that are gone, and answers that are cut."""
+"""deploy/nginx.conf in a real nginx: stopped replicas, and truncated responses."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from tests.transports.watched import LAST
 pytestmark = [needs_nginx, needs_postgres, needs_curl]
 
 ROWS = 300_000
-"""More than all buffers between a replica and a client hold."""
+"""More than all buffers between a replica and a client can hold."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def deployed(postgres: Postgres) -> Iterator[Replicas]:
 
 @pytest.fixture
 def both(deployed: Replicas) -> Iterator[Replicas]:
-    """The replicas, both of them running; afterwards, too."""
+    """Return the replicas, both running before and after the test."""
     yield deployed
     deployed.start_again()
     deployed.wait()
@@ -74,7 +74,7 @@ async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path
 
 
 def over_http_1_0(config: str) -> str:
-    """As nginx speaks by default."""
+    """The default of nginx."""
     config = replaced(config, "proxy_http_version 1.1;", "proxy_http_version 1.0;")
     return replaced(config, "proxy_set_header Connection $connection_upgrade;", "")
 

@@ -1,4 +1,4 @@
-"""The page of the command line is what the command line says."""
+"""The page of the command line matches its help."""
 
 from __future__ import annotations
 

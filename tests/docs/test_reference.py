@@ -1,4 +1,4 @@
-"""The pages of reference leave nothing out."""
+"""The reference pages are complete."""
 
 from __future__ import annotations
 

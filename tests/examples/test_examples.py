@@ -1,4 +1,4 @@
-"""The examples, run as they stand: each server as a process of its own, read by curl and by the examples' clients."""
+"""The examples run unchanged: each server as its own process, read by curl and by the examples' clients."""
 
 import os
 import re
@@ -24,7 +24,7 @@ CLIENTS = ROOT / "examples" / "clients"
 
 
 class Read(NamedTuple):
-    """What one reader of an example's server has got: the whole, and in which pieces."""
+    """Output that one reader got from an example's server, and its pieces."""
 
     pieces: list[bytes]
     done: Done
@@ -35,7 +35,7 @@ class Read(NamedTuple):
 
 
 class Server(NamedTuple):
-    """An example's server, the path of its route, and what curl needs to be told."""
+    """An example's server, the path of its route, and options for curl."""
 
     path: str
     options: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def read(command: list[str], found: dict[str, Read], name: str) -> None:
 
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[str, Read]]:
-    """What curl and the clients have read, all at the same time: the examples take their seconds."""
+    """Outputs of curl and of the clients, all run at the same time, because each example takes seconds."""
     with ExitStack() as stack:
         ports = {name: free_port() for name in SERVER_OF}
         servers = {
@@ -119,7 +119,7 @@ def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Rea
             assert (got.text, got.done.code) == (whole[name], 0)
         if name == "non_chunked":
             assert len(got.pieces) == 1
-        elif route is not None:  # the last is made seconds later
+        elif route is not None:  # the last is produced seconds later
             assert encoded(route.first).startswith(got.pieces[0])
             assert len(got.pieces) > 2 - (name == "failure")
 

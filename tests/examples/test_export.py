@@ -1,4 +1,4 @@
-"""A table as a download: its name, its format, and that it goes on."""
+"""A table as a download: its name, its format, and resuming it."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from tests.needs import needs_chromium, needs_curl
 from tests.transports.browsing import browser_page
 
 ROWS = 20_000
-PLAIN = {"Accept-Encoding": "identity"}  # so that it is known where a break strikes
+PLAIN = {"Accept-Encoding": "identity"}  # so that the position of a disconnect is known
 pytestmark = needs_curl
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[Serving]:
     with using("export", environment={"ROWS": str(ROWS)}, cwd=folder):
         pass
-    with using("export", environment={"ROWS": "1"}, cwd=folder) as serving:  # which finds the table
+    with using("export", environment={"ROWS": "1"}, cwd=folder) as serving:  # finds the table
         with closing(sqlite3.connect(folder / "readings.sqlite")) as connection:
             assert connection.execute("select count(*) from readings").fetchone() == (ROWS,)
         yield serving

@@ -1,4 +1,4 @@
-"""Streams merged into one: as they come, bounded, and never whole where one of them is not."""
+"""Streams merged into one: in order of arrival, bounded, and never complete if one of them is not."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def numbers(items: list[dict[str, Any]], name: str) -> list[int]:
 def test_items_of_all_streams_arrive_in_the_order_produced() -> None:
     with using("fan_in", failing_with=["HTTPServiceUnavailable", "RemoteError", "HTTPBadGateway"]) as server:
         asked = [server.url(f"/merged{query}") for query in ("", "?fail=2", "?fail=2&failures=told")]
-        with ExitStack() as stack:  # all at the same time, since each takes its seconds
+        with ExitStack() as stack:  # all at the same time, because each takes seconds
             reading = [stack.enter_context(started("curl", "-sSN", url)) for url in asked]
             whole, cut, told = [reader.end() for reader in reading]
         assert whole.code == 0
@@ -92,7 +92,7 @@ async def test_slow_reader_slows_the_streams_and_a_disconnect_ends_them(*, leave
             async with session.get(server.url("/merged"), headers={"Accept-Encoding": "identity"}) as response:
                 await response.content.readexactly(100)
                 before, quiet = -1, 0
-                while quiet < 10:  # the sources wait, or all is made
+                while quiet < 10:  # the sources wait, or everything is produced
                     await asyncio.sleep(0.1)
                     quiet = quiet + 1 if sum(made.values()) == before else 0
                     before = sum(made.values())

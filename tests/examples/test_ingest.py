@@ -1,4 +1,4 @@
-"""An upload into a database: stored while it comes, and what is bad is told with its place."""
+"""An upload into a database: stored while it is received; bad rows are reported with their line."""
 
 import asyncio
 import csv
@@ -70,7 +70,7 @@ def test_upload_is_stored_and_its_progress_is_reported(
     server: Serving, database: Path, tmp_path: Path, name: str
 ) -> None:
     file = written(tmp_path / f"rows.{name}", [row(n) for n in range(ROWS)])
-    for _ in range(2):  # the rows of the second take the places of those of the first
+    for _ in range(2):  # the rows of the second replace those of the first
         done = upload(server, file)
         *progress, last = records(done)
         assert (done.code, last) == (0, {"stored": ROWS, "done": True})

@@ -1,4 +1,4 @@
-"""Tokens of a model: stopped by who leaves, and gone on with by who comes back."""
+"""Tokens of a model: stopped by a disconnect, continued when the client resumes."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def ask(session: ClientSession, server: Serving) -> str:
 async def events(
     session: ClientSession, url: str, at_most: int | None = None, behind: str | None = None
 ) -> list[ServerSentEvent]:
-    """Read events as an EventSource asks for them; leave behind so many."""
+    """Read events as an EventSource requests them; disconnect after ``count``."""
     headers = {"Last-Event-ID": behind} if behind is not None else {}
     async with session.get(url, headers=headers) as response:
         assert response.content_type == "text/event-stream"
@@ -59,7 +59,7 @@ async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) ->
         url = server.url(path)
         first = await events(session, url, at_most=3)
         printed = await asyncio.to_thread(lines_to, server, f"{name} client_gone")
-        # While it makes two tokens for somebody else, it makes none for who has left.
+        # While it makes two tokens for another client, it makes none for the disconnected one.
         other = await ask(session, server)
         await events(session, server.url(other), at_most=2)
         meanwhile = await asyncio.to_thread(lines_to, server, f"{other.rpartition('/')[2]} client_gone")
@@ -68,7 +68,7 @@ async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) ->
         printed += await asyncio.to_thread(lines_to, server, f"{name} complete")
         whole = tokens(first + rest)
         assert [event.id for event in first + rest] == [str(n) for n in range(len(whole) + 1)]
-        # Each was made once, as was the end.
+        # Each token and the end were made once.
         made = [line for line in printed if line.startswith(f"{name} token")]
         assert made == [f"{name} token {n}" for n in range(len(whole) + 1)]
         assert tokens(await events(session, url)) == whole

@@ -1,4 +1,4 @@
-"""A log that is followed: what is written comes, what happens to the file is told, and who was cut goes on."""
+"""A log that is followed: new lines are sent, changes of the file are reported, disconnected clients resume."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from tests.cli.running import Serving, curl, started, wait_until
 from tests.examples.using import using
 from tests.needs import needs_curl, needs_linux
 
-PLAIN = {"Accept-Encoding": "identity"}  # so that it is known where a break strikes
+PLAIN = {"Accept-Encoding": "identity"}  # so that the position of a disconnect is known
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def write(log: Path, text: str) -> None:
 
 
 async def test_line_is_sent_when_complete_and_file_when_created(log: Path, server: Serving) -> None:
-    async with followed(server.url("/log")) as stream:  # which began, though there is no file yet
+    async with followed(server.url("/log")) as stream:  # which started, though there is no file yet
         write(log, "one\ntwo\u2028still two\nthr")
         assert [(await anext(stream))["line"] for _ in "ab"] == ["one", "two\u2028still two"]
         write(log, "ee\n")
@@ -54,7 +54,7 @@ async def test_rotated_file_is_reported_after_the_last_line_of_the_old_one(log: 
     async with followed(server.url("/log")) as stream:
         assert (await anext(stream))["line"] == "old"
         moved = log.rename(log.with_suffix(".1"))
-        write(moved, "late\n")  # by who has it open still
+        write(moved, "late\n")  # by the process that still has it open
         assert (await anext(stream))["line"] == "late"
         write(moved, "unfinished")
         write(log, "new\n")

@@ -1,4 +1,4 @@
-"""A job's feed: the last state at once for who comes late, and an end that is that of the job."""
+"""A job's feed: late clients get the last state at once, and the feed ends as the job does."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ def state(done: int, word: str = "running", error: str | None = None) -> dict[st
 
 
 def test_each_watcher_sees_the_job_from_its_current_state_to_its_end(server: Serving) -> None:
-    url = begin(server, steps=2 * STEPS)  # a machine that is busy starts curl late
+    url = begin(server, steps=2 * STEPS)  # a busy machine starts curl late
     finished = state(STEPS, "finished") | {"done": 2 * STEPS, "of": 2 * STEPS}
     with started("curl", "-sSN", url) as early, started("curl", "-sSN", url) as beside:
         for _ in range(4):
@@ -52,7 +52,7 @@ def test_each_watcher_sees_the_job_from_its_current_state_to_its_end(server: Ser
         done = [news["done"] for news in states]
         assert done == sorted(done)
         assert all(news["state"] == "running" for news in states[:-1])
-    assert json.loads(feeds[2].lines[0])["done"] >= seen["done"] >= 3  # what is now, and nothing of what was
+    assert json.loads(feeds[2].lines[0])["done"] >= seen["done"] >= 3  # the current state, and none of the earlier ones
     after = curl(url)
     assert (after.code, [json.loads(line) for line in after.lines]) == (0, [finished])
 

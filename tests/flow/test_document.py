@@ -1,4 +1,4 @@
-"""What a document with live parts promises: document order, at any depth, its awaitables started together."""
+"""flow/document.py: live parts are written in document order at any depth; awaitables start together."""
 
 import asyncio
 import gc
@@ -223,7 +223,7 @@ async def test_part_that_fails_fails_the_stream_and_cancels_the_others() -> None
 
     with pytest.raises(LookupError, match="gone"):
         await run({"a": failing(), "b": other(), "c": [other(), later(1)], "d": failing()}, document=True)
-    gc.collect()  # what was never awaited, or never looked at, would warn here
+    gc.collect()  # coroutines never awaited would warn here
     assert others == ["cancelled", "cancelled"]
 
 
@@ -444,6 +444,6 @@ async def test_unused_source_is_closed_only_if_running_would_close_it() -> None:
 
 @dataclass
 class One:
-    """Its class is no object, and has no members to look at."""
+    """Its class is not a struct and has no members."""
 
     n: int = 0

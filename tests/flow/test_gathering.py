@@ -1,4 +1,4 @@
-"""flow/gathering.py: what is gathered of each kind of source, what of it is encoded at once, and when it is due."""
+"""flow/gathering.py: items gathered from each kind of source, batches encoded at once, and when a write is due."""
 
 import asyncio
 import types
@@ -18,7 +18,7 @@ from tests.tables import check_rows, check_rows_async, cross, named
 
 
 def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, since: float = inf) -> Box:
-    """A box with so many bytes; what is in it never grows old, unless it did."""
+    """Return a box of that many bytes, whose content never grows old unless ``since`` says so."""
     made = Box()
     made.buffer += b"x" * size
     made.worth_writing, made.half_made, made.since = worth_writing, half_made, since
@@ -26,7 +26,7 @@ def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, 
 
 
 def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> tuple[Level, Box]:
-    """A level that takes so many items at once."""
+    """A level that takes that many items at once."""
     into = box(since=since)
     made = Level(FORMATS[name].encoder(), into)
     made.batch_items = batch_items
@@ -120,7 +120,7 @@ def test_encode_error_is_raised_after_earlier_items_each_time(before: int) -> No
 
 @types.coroutine
 def gathered(source: Any, into: Level) -> Generator[Any, None, list[list[Any]]]:
-    """Run `gather` as `outbound` does, and return what was there each time that it was enough."""
+    """Run `gather` as `outbound` does, and return the content each time that a write was due."""
     producer = gather(source, into)
     batches: list[list[Any]] = []
     try:

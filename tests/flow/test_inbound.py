@@ -1,4 +1,4 @@
-"""What `Inbound` promises: items as their bytes come, in lists if wanted, and every one of them before an error."""
+"""flow/inbound.py: items as their bytes arrive, single or in lists, all of them before an error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -34,7 +34,7 @@ def inbound(
 async def read(stream: Inbound, items: list[Any]) -> None:
     async with asyncio.timeout(GUARD_SECONDS):
         async for item in stream:
-            items.append(item)  # noqa: PERF401 - what came before an error is the point
+            items.append(item)  # noqa: PERF401 - the items before an error matter
 
 
 async def read_lists(stream: Inbound, items: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What `Outbound` promises of when it writes: nothing ready waits, and what is hot goes in large pieces."""
+"""flow/outbound.py, when it writes: ready items never wait, and fast producers are written in large pieces."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ every_format = pytest.mark.parametrize("name", NAMES)
 
 
 def counting(name: str) -> tuple[Format, list[int]]:
-    """A format of a user's own, around one of ours, and the sizes of the batches that it was given."""
+    """A user's format around one of ours; records the sizes of its batches."""
     batches: list[int] = []
 
     class Counting:
@@ -39,7 +39,7 @@ def counting(name: str) -> tuple[Format, list[int]]:
 
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No item grows old: a machine that is busy with other work would make more pieces of a hot stream."""
+    """Stop the clock: on a busy machine a fast stream would be split into more pieces."""
     monkeypatch.setattr(gathering, "OLDEST_SECONDS", 3600.0)
 
 
@@ -112,7 +112,7 @@ async def test_producer_that_computes_without_waiting_is_written_before_its_end(
     async def computing() -> AsyncIterator[dict[str, str]]:
         nonlocal made
         for index in range(8):
-            time.sleep(0.06)  # longer than what is ready may wait
+            time.sleep(0.06)  # longer than ready items may wait
             made += 1
             yield row(index)
 

@@ -1,4 +1,4 @@
-"""What `Outbound` promises of how a source ends before its time: as in plain code, to the end of its `finally`."""
+"""flow/outbound.py, early ends: a cancelled or closed source runs its `finally` as in plain code."""
 
 import asyncio
 import contextlib
@@ -375,7 +375,7 @@ async def test_encode_error_outranks_a_missing_item(live: bool) -> None:
 async def test_encode_error_outranks_a_later_error_of_the_source() -> None:
     async def rows() -> AsyncIterator[object]:
         yield 1
-        yield object()  # gathered, while the first is on its way
+        yield object()  # gathered, while the first is being written
         raise LookupError
 
     with pytest.raises(EncodeError, match="JSON cannot hold object"):
@@ -391,7 +391,7 @@ async def test_cancellation_reaches_the_source_with_its_message() -> None:
         waits.set()
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError as error:  # as anyio tells its own cancellations
+        except asyncio.CancelledError as error:  # as anyio recognizes its own cancellations
             seen.append(error.args)
             raise
 

@@ -1,4 +1,4 @@
-"""flow/outbound.py, how a stream is opened: what is a stream and what a document, and what is told of it on the way."""
+"""flow/outbound.py, opening: which sources are streams and which are documents, and what encoders get to know."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""Places at which a new decoder can begin: from each, the rest of the stream is what the whole one gave."""
+"""Checkpoints: a new decoder that starts at one gives the rest of the items."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_there_is_a_checkpoint_before_almost_every_item(name: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_PLACES)
 def test_byte_order_mark_after_a_checkpoint_is_data(name: str) -> None:
-    """It is text in text, and a defect in JSON: from a place as from the start."""
+    """It is a character of a text and a defect of JSON, whether decoding starts at a checkpoint or at the start."""
     lines = TEXTS[name].encode().splitlines(keepends=True)
     stream = b"".join(lines[:6]) + b"\xef\xbb\xbf" + b"".join(lines[6:])
     decoder = FORMATS[name].decoder()

@@ -1,4 +1,4 @@
-"""formats/csv_rows.py: RFC 4180, read and written, against Python's csv module as the foreign side."""
+"""formats/csv_rows.py: RFC 4180, read and written, compared with Python's csv module."""
 
 import asyncio
 import csv
@@ -54,8 +54,8 @@ READ: dict[str, tuple[bytes, list[dict[str, str]]]] = {
 
 REFUSED: dict[str, tuple[bytes, list[dict[str, str]], str]] = {
     "a quote inside an unquoted field": (b'a\n1\nx"y"\n2\n', [{"a": "1"}], "quotes"),
-    "text behind a quoted field": (b'a\n1\n"x"y\n2\n', [{"a": "1"}], "quotes"),
-    "a space behind a quoted field": (b'a\n1\n"x" \n', [{"a": "1"}], "quotes"),
+    "text after a quoted field": (b'a\n1\n"x"y\n2\n', [{"a": "1"}], "quotes"),
+    "a space after a quoted field": (b'a\n1\n"x" \n', [{"a": "1"}], "quotes"),
     "a space before a quoted field": (b'a\n1\n "x"\n', [{"a": "1"}], "quotes"),
     "CR alone": (b"a\n1\nx\ry\n2\n", [{"a": "1"}], "line"),
     "a field too many": (b"a,b\n1,2\n1,2,3\n4,5\n", [{"a": "1", "b": "2"}], "3 fields, expected 2"),

@@ -1,4 +1,4 @@
-"""formats/end_record.py: the record that proves the end where the format cannot, and what it must not be taken for."""
+"""formats/end_record.py: the record that proves the end of formats that cannot, and items that look like it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -124,13 +124,11 @@ def test_problem_that_cannot_be_encoded_is_still_a_failure() -> None:
 
     check_rows(
         cross(
-            named(
-                [
-                    ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
-                    ({"status": 503, "detail": object()}, {"status": 503}),
-                    ({"status": True, "detail": iter(())}, {"status": 500}),
-                ]
-            ),
+            {
+                "too long": ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
+                "not JSON": ({"status": 503, "detail": object()}, {"status": 503}),
+                "no status": ({"status": True, "detail": iter(())}, {"status": 500}),
+            },
             named(WITH),
         ),
         check,

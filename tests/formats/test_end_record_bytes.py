@@ -1,4 +1,4 @@
-"""formats/end_record.py: the record's own bytes, what stands behind them, and how many of them are held."""
+"""formats/end_record.py: the bytes of the record and after it, and how many are held in memory."""
 
 import pytest
 

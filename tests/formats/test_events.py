@@ -1,4 +1,4 @@
-"""formats/events.py: ijson's events, in any split, guarded against what ends ijson's C backend."""
+"""formats/events.py: ijson's events for any split, and limits on input that crashes ijson's C backend."""
 
 import itertools
 import json
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.usefixtures("twin")
 
 Event = tuple[str, str, Any]
 
-# (The backends of ijson disagree on the prefix of what stands under an empty name.)
+# (The backends of ijson disagree on the prefix of values under an empty name.)
 named = documents.map(lambda text: re.sub(r'""(\s*):', r'"n"\1:', text))
 
 
 def naive_events(value: Any, *path: str) -> list[Event]:
-    """The events of a value, by the naive way. Objects are pairs in a tuple."""
+    """Return the events of a value by a naive walk; objects are tuples of pairs."""
     prefix = ".".join(path)
     if isinstance(value, tuple):
         members = [[(prefix, "map_key", name), *naive_events(member, *path, name)] for name, member in value]

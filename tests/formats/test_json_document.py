@@ -1,4 +1,4 @@
-"""formats/json_document.py: grammar, limits, encoder, places. (Paths are in test_paths.py, work in test_scanner.py.)"""
+"""formats/json_document.py: grammar, limits, encoder and checkpoints. (For paths see test_paths.py.)"""
 
 import json
 import math
@@ -31,7 +31,8 @@ def no_constant(text: str) -> None:
     raise ValueError(text)
 
 
-both_ways = pytest.mark.parametrize("byte_by_byte", [False, True], ids=["whole", "bytes"])
+BOTH_WAYS = {"whole": False, "bytes": True}
+both_ways = pytest.mark.parametrize("byte_by_byte", BOTH_WAYS.values(), ids=BOTH_WAYS)
 
 
 class TestGrammar:
@@ -54,14 +55,14 @@ class TestGrammar:
             elements = value if isinstance(value, list) else [value]
             assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
 
-        check_rows(cross({"whole": False, "bytes": True}, GOOD), check)
+        check_rows(cross(BOTH_WAYS, GOOD), check)
 
     def test_good_text_is_skipped(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
             around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
             assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
 
-        check_rows(cross({"whole": False, "bytes": True}, GOOD), check)
+        check_rows(cross(BOTH_WAYS, GOOD), check)
 
     def test_bad_text_is_refused(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
@@ -70,7 +71,7 @@ class TestGrammar:
                 assert isinstance(got.error, DecodeError)
                 assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
 
-        check_rows(cross({"whole": False, "bytes": True}, BAD), check)
+        check_rows(cross(BOTH_WAYS, BAD), check)
 
     def test_bad_text_is_refused_where_it_is_skipped(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
@@ -81,7 +82,7 @@ class TestGrammar:
             assert got.items == [7]
             assert isinstance(got.error, DecodeError)
 
-        check_rows(cross({"whole": False, "bytes": True}, BAD), check)
+        check_rows(cross(BOTH_WAYS, BAD), check)
 
     @given(text=documents, drawn=cuts)
     def test_generated_documents_are_decoded_like_json_loads(self, text: str, drawn: list[int]) -> None:
@@ -117,11 +118,11 @@ class TestGrammar:
                 assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
                 assert error.format == "json"
 
-        check_rows(cross(named([b"", b"\xef\xbb\xbf"]), {"whole": False, "bytes": True}), check)
+        check_rows(cross(named([b"", b"\xef\xbb\xbf"]), BOTH_WAYS), check)
 
 
 def shown_ends(data: bytes) -> Iterator[int]:
-    """Sizes at which the bytes start with a whole document."""
+    """Yield the sizes at which the bytes start with a complete document."""
     for size in range(1, len(data)):
         try:
             json.loads(data[:size].decode(), parse_constant=no_constant)
@@ -171,7 +172,7 @@ class TestLimits:
 
         check_rows(
             cross(
-                {"whole": False, "bytes": True},
+                BOTH_WAYS,
                 named(["", (), "item", "no.such.path"]),
                 named([(b"[", b"]"), (b'{"a":', b"}")]),
             ),
@@ -248,9 +249,9 @@ def test_token_split_anywhere_is_whole() -> None:
 
 
 def test_values_too_deep_for_one_call_are_decoded_one_by_one() -> None:
-    # In an array, as many values are decoded in one call, they stand one deeper.
+    # Many values are decoded in one call as an array, one level deeper.
     taken, refused = 1, 100_000
-    while refused - taken > 1:  # to the greatest depth that is taken
+    while refused - taken > 1:  # to the greatest depth accepted
         depth = (taken + refused) // 2
         text = b"[" * depth + b"]" * depth
         reading = read_json(b"[%b,%b,1]" % (text, text), "item", limits=Limits(max_depth=200_000))
@@ -299,7 +300,7 @@ def test_checkpoint_inside_a_document_holds_its_open_brackets() -> None:
     ("row", "path"), [("   7  ,", "item"), ('{"a": "7" } , ', "item.a"), ('{"b":1,"a":[7]},', "item.*.item")]
 )
 def test_rows_as_long_as_the_pieces_still_have_checkpoints(row: str, path: str) -> None:
-    """Though each piece ends in the same place of a row, which may be one between the values."""
+    """Each piece ends at the same offset of a row, which may lie between the values."""
     stream = f"[{row * 50} {{}}]".encode()
     for phase in range(1, len(row) + 1):
         pieces = [stream[:phase], *(stream[at : at + len(row)] for at in range(phase, len(stream), len(row)))]
@@ -380,6 +381,6 @@ def test_pairs_of_surrogates_are_whole_however_they_are_cut() -> None:
 
 
 def test_engine_probe_finds_what_it_looks_for() -> None:
-    # gh-106052: a possessive group that fails half-way is to be undone.
+    # gh-106052: a possessive group that fails half-way must be undone.
     sound = re.fullmatch(rb"(?:ab?c)*+a", b"aca") is not None
     assert (scanner._TURNS == b"*+") is sound

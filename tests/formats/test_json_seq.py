@@ -1,4 +1,4 @@
-"""formats/json_seq.py: RFC 7464, and how it goes on behind a defect."""
+"""formats/json_seq.py: RFC 7464, and how decoding continues after a defect."""
 
 import sys
 from collections.abc import Callable
@@ -146,7 +146,7 @@ def test_defective_text_does_not_affect_others(items: list[Any], bad: int, drawn
 
 
 def calls_of(step: Callable[[], object]) -> int:
-    """Calls of functions, ours and built in: work, as a number that does not depend on the machine."""
+    """Count calls of functions, ours and built in: a measure of work that does not depend on the machine."""
     count = 0
 
     def note(*_: object) -> None:
@@ -177,7 +177,7 @@ def test_encoder_frames_each_text() -> None:
 
 
 def test_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -> None:
-    # Behind what is wrong decoding goes on, behind what is too large it does not: so the split must not choose.
+    # Decoding continues after an invalid text but not after one over limit, so the split must not decide which it is.
     stream = b'\x1e{"aaaa";1}\n\x1e2\n'
     for size, expected in ((5, [LimitError]), (6, [LimitError]), (7, [DecodeError, 2]), (9, [DecodeError, 2])):
         limits = Limits(max_item_bytes=size)

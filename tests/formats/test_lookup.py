@@ -1,4 +1,4 @@
-"""formats/__init__.py: the table of formats, and how a row is found."""
+"""formats/__init__.py: FORMATS, and lookup by name, media type and suffix."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and however the lines are cut."""
+"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and for any cut of the lines."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ def packed(lines: bytes, framing: Framing, cut: list[int], *, plain: bool = Fals
 
 
 def as_sent(item: Any) -> Any:
-    """A string as it is, and any other item as its JSON: what a message of plain text says."""
+    """Return the text of an item in a plain text message: a string unchanged, any other item as JSON."""
     return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -51,7 +51,7 @@ def test_items_are_decoded_from_messages(framing: Framing, items: list[Any], cut
     if framing == "items":
         assert len(messages) == len(items)
         assert not any(b"\n" in message for message in messages)
-    assert all(message.decode() for message in messages)  # UTF-8, and none is empty
+    assert all(message.decode() for message in messages)  # UTF-8, never empty
     came = b"".join(unpack(message.decode(), framing) for message in messages)
     assert came == lines
     assert repr(read(NdjsonDecoder, random_split(came, split))) == repr(read(NdjsonDecoder, [lines]))
@@ -180,7 +180,7 @@ def test_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> 
     assert list(packer.pack(b"")) == []
     (message,) = packer.pack(b'9"\n')
     assert unpack(message, framing) == b'"123456789"\n'
-    # The limit is that of each line.
+    # The limit applies to each line.
     assert list(packer.pack(b'1\n"23456789')) == [b"1\n" if framing == "lines" else b"1"]
     assert list(packer.pack(b'"')) == []
     with pytest.raises(EncodeError, match="more than 10 bytes"):

@@ -1,4 +1,4 @@
-"""formats/ndjson.py: a JSON text a line."""
+"""formats/ndjson.py: lines of JSON -> items, and items -> lines."""
 
 from typing import Any
 

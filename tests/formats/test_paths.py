@@ -1,4 +1,4 @@
-"""formats/paths.py, and what a path selects of a JSON document, against a naive reader of json.loads."""
+"""formats/paths.py, and the values that a path selects in a JSON document, compared with a naive search."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
 
 
 def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """The values at a path, by the naive way."""
+    """Return the values at a path by a naive search."""
     if not parts:
         yield plain(value)
     elif isinstance(value, Members):
@@ -42,7 +42,7 @@ def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
 
 
 def containers(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """The same, objects with their names in order."""
+    """Search a value whose objects keep repeated names in order."""
     if not parts:
         yield value
     elif isinstance(value, list):

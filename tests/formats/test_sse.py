@@ -1,4 +1,4 @@
-"""formats/sse.py, by the letter of WHATWG HTML §9.2.5 and §9.2.6."""
+"""formats/sse.py: server-sent events as in WHATWG HTML §9.2.5 and §9.2.6."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ END = "\n\n"
 
 
 def events(data: bytes, **options: Any) -> Reading:
-    """Read whole events; every split gives the same."""
+    """Decode whole events; check that every split gives the same."""
     readings = [
         read(lambda: SseDecoder(type=ServerSentEvent, **options), pieces) for pieces in (*every_split(data), [data])
     ]
@@ -52,10 +52,10 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
     # Fields.
     "comments": (":\n: x\n:data: no\ndata: a\n:x\ndata: b" + END, [event("a\nb")]),
     "a comment alone": (": keepalive" + END, []),
-    "fields that nobody knows": ("date: x\ndatas: y\nDATA: z\n data: w\ndata : v\ndata: a" + END, [event("a")]),
+    "unknown fields": ("date: x\ndatas: y\nDATA: z\n data: w\ndata : v\ndata: a" + END, [event("a")]),
     "a colon in the value": ("data: a:b: c" + END, [event("a:b: c")]),
     "tabs are kept": ("data:\ta\t" + END, [event("\ta\t")]),
-    "spaces behind are kept": ("data: a  " + END, [event("a  ")]),
+    "trailing spaces are kept": ("data: a  " + END, [event("a  ")]),
     "event names": ("event: add\ndata: 1\n\ndata: 2\n\n", [event("1", "add"), event("2")]),
     "the last event name counts": ("event: a\nevent: b\ndata: 1" + END, [event("1", "b")]),
     "an empty event name is message": ("event: a\nevent:\ndata: 1" + END, [event("1")]),

@@ -1,4 +1,4 @@
-"""formats/text.py: lines of UTF-8, and text as it comes."""
+"""formats/text.py: UTF-8 -> lines, and texts -> UTF-8."""
 
 import math
 from typing import Any

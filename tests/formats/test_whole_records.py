@@ -1,4 +1,4 @@
-"""Where a stream that broke goes on: `whole_records`, at any cut, in any format, whatever the path selects."""
+"""`whole_records`, the position where a disconnected stream resumes, at any cut, in any format, for any path."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ PATHS: list[Any] = ["", (), "item", "tags", "tags.item", "n", "*", "item.item", 
 
 
 def items_of(name: str, path: Any, records: list[Any]) -> list[Any]:
-    """All items of some records."""
+    """Return the items of some records."""
     row = FORMATS[name]
     encoder = row.encoder()
     data = encoder.start() + encoder.encode(records) + encoder.finish()

@@ -1,4 +1,4 @@
-"""Every public name says what its arguments are, in which unit, and what it raises."""
+"""Docstrings of public names describe arguments, units and exceptions."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ def public(dotted: str) -> Any:
 
 
 def definition(thing: Any) -> tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ast.Module]:
-    """Where a function or a class is defined, and the file of that; of overloads the last one."""
+    """Return the definition of a function or class, and its file; of overloads the last one."""
     module = inspect.getmodule(inspect.unwrap(thing))
     assert module is not None
     file = ast.parse(inspect.getsource(module))
@@ -34,7 +34,7 @@ def definition(thing: Any) -> tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFu
 
 
 def bases_of(kind: type) -> Sections:
-    """What the docstrings of our own bases name."""
+    """Return the sections of the docstrings of our own bases."""
     found: Sections = {}
     for base in kind.__mro__[1:]:
         if base.__module__.startswith("chunkwise"):
@@ -44,7 +44,7 @@ def bases_of(kind: type) -> Sections:
 
 
 def exceptions() -> dict[str, Any]:
-    """Those that a docstring may name: aiohttp's and ours. Protocols do not import what they speak of."""
+    """Exceptions that a docstring may name: aiohttp's and ours. Protocols do not import them."""
     ours = [module for name, module in sys.modules.items() if name.startswith("chunkwise")]
     named = {name: kind for module in (aiohttp, *ours) for name, kind in vars(module).items()}
     return {name: kind for name, kind in named.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
@@ -108,7 +108,7 @@ COMPLAINTS = [
 
 
 def lacking_in(code: str) -> list[str]:
-    """What is wrong with the first definition of a piece of code."""
+    """Return the parts missing in the first definition of a piece of code."""
     file = ast.parse(code)
     node = file.body[0]
     if isinstance(node, ast.ClassDef):
@@ -137,7 +137,7 @@ class C:
         a: it, in seconds.
 
     Attributes:
-        b: how many items came.
+        b: how many items arrived.
 
     Raises:
         LookupError: no.

@@ -11,10 +11,10 @@ class Drawn(NamedTuple):
     """One class in the drawing.
 
     Attributes:
-        name: of the class.
-        depth: how many classes stand above it.
-        builtin: the exception of Python's that it is as well, or "".
-        told: what it means, in words.
+        name: name of the class.
+        depth: how many classes are above it.
+        builtin: the built-in exception that it also is, or "".
+        told: its meaning in words.
     """
 
     name: str
@@ -27,7 +27,7 @@ _LINE = re.compile(r"^((?:│   |    )*(?:├── |└── )?)(\w+)(?:\((\w+
 
 
 def drawn(docstring: str) -> list[Drawn]:
-    """The classes of the drawing behind "::", each behind the one above it."""
+    """Return the classes of the drawing after "::", each after the one above it."""
     block = docstring.split("::\n\n")[1]
     found = []
     for line in block.splitlines():
@@ -38,7 +38,7 @@ def drawn(docstring: str) -> list[Drawn]:
 
 
 def parents(tree: list[Drawn]) -> dict[str, str]:
-    """The class above each: the last one before it that is less deep."""
+    """Return the class above each: the last one before it with less depth."""
     above: dict[str, str] = {}
     path: list[str] = []
     for each in tree:

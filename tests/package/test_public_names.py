@@ -1,4 +1,4 @@
-"""The public face: what `__all__` says is what the table says, and nothing else is shown to users."""
+"""Public names: `__all__` matches the table, and examples use only public names."""
 
 import ast
 import importlib
@@ -31,13 +31,13 @@ def test_errors_of_the_root_are_all_errors() -> None:
 
 
 def python_in(path: Path) -> str:
-    """The Python code of a file; of a page, that of its examples, less what is none."""
+    """Return the Python code of a file, or of the examples of a page."""
     text = path.read_text(encoding="utf-8")
     return text if path.suffix == ".py" else "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
 def imported_of_chunkwise(code: str) -> Iterator[tuple[str, str]]:
-    """Each (module, name) of chunkwise that a piece of code imports; the name is "" where it is the module itself."""
+    """Yield each (module, name) of chunkwise that a piece of code imports; the name is "" for the module itself."""
     lines = re.findall(r"^[ \t]*((?:from|import) chunkwise\b(?:[^(\n]*\([^)]*\)|[^\n]*))", code, re.MULTILINE)
     for statement in (ast.parse(line).body[0] for line in lines):
         if isinstance(statement, ast.Import):
@@ -47,7 +47,7 @@ def imported_of_chunkwise(code: str) -> Iterator[tuple[str, str]]:
 
 
 def is_public(module: str, name: str) -> bool:
-    """Say whether users may import that."""
+    """Return whether users may import that name."""
     if not name:
         return module in PUBLIC
     return name in PUBLIC.get(module, ()) or f"{module}.{name}" in PUBLIC

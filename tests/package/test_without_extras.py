@@ -1,4 +1,4 @@
-"""chunkwise without its extras: it works, and each that is missing is told in one sentence."""
+"""chunkwise works without its extras, and names each missing one in one sentence."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ DEMO = ["websockets"]
 
 
 def run_without(missing: list[str], folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python where these modules are not found."""
+    """Run Python without these modules."""
     for name in missing:
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name={name!r})\n")
     environment = {**os.environ, "PYTHONPATH": str(folder)}

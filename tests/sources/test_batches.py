@@ -1,4 +1,4 @@
-"""sources/batches.py: lists of items as a source, wherever a source may stand."""
+"""sources/batches.py: lists of items as a source, wherever a source is accepted."""
 
 import asyncio
 import threading
@@ -17,7 +17,6 @@ from tests.tables import check_rows_async, cross, named
 LISTS: list[list[dict[str, str]]] = [[row(0)], [], [row(1), row(2)], [row(index) for index in range(3, 2000)], []]
 ROWS = [item for batch in LISTS for item in batch]
 
-every_format = pytest.mark.parametrize("name", NAMES)
 every_kind = pytest.mark.parametrize("kind", ["async", "in a thread"])
 
 
@@ -26,7 +25,7 @@ def repr_of(bad: Any) -> str:
 
 
 class Probe:
-    """Lists that tell where they were made, and whether they were closed."""
+    """Lists that record the thread that made them, and whether they were closed."""
 
     def __init__(self, lists: list[Any], failure: Exception | None = None) -> None:
         self.lists = lists
@@ -95,7 +94,7 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     pieces = Outbound(probe.of("in a thread"), FORMATS["ndjson"].encoder()).pieces()
     await anext(pieces)
     made = -1
-    while made != probe.made:  # it has come to rest
+    while made != probe.made:  # it is idle
         made = probe.made
         await asyncio.sleep(0.05)
     assert made <= most

@@ -1,4 +1,4 @@
-"""sources/resumable.py: a source from any item on, and the first items of any source, which is closed behind them."""
+"""sources/resumable.py: a source from any item on, and the first items of any source, which is then closed."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
@@ -14,7 +14,7 @@ from tests.tables import check_rows, check_rows_async, cross, named
 def test_source_without_a_key_starts_at_an_index(start: int) -> None:
     source = resumable(lambda first: ["from", first], etag="v1", total=5)
     assert source.start(start) == ["from", start]
-    assert source.start(start, ["what nobody asked for"]) == ["from", start]
+    assert source.start(start, ["items not requested"]) == ["from", start]
     assert source.start() == ["from", 0]
     assert (source.etag, source.total, source.key) == ("v1", 5, ())
 
@@ -124,7 +124,7 @@ async def test_source_is_not_pulled_beyond_its_first_items() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 0
         yield 1
-        raise AssertionError("nobody wants a third")
+        raise AssertionError("a third is not wanted")
 
     assert await all_of(first_items(failing(), 2)) == [0, 1]
     assert await all_of(first_items((n if n < 2 else 1 // 0 for n in range(3)), 2)) == [0, 1]

@@ -1,4 +1,4 @@
-"""What pulling a sync iterable promises: one thread of its own, many items a hop, never far ahead, always closed."""
+"""sources/threads.py: a sync iterable is pulled in its own thread, in batches, never far ahead, always closed."""
 
 import asyncio
 import gc
@@ -113,7 +113,7 @@ async def test_source_is_never_pulled_more_than_one_call_ahead() -> None:
     batches = pulled(endless(), 10)
     await anext(batches)
     await until_set(hop_is_full)
-    await batches.aclose()  # closes in the source's thread, behind the hop that runs
+    await batches.aclose()  # closes in the source's thread, after the running call
     assert made == 10
 
 
@@ -131,7 +131,7 @@ async def test_slow_consumer_gets_all_items() -> None:
     release.set()
     await until_set(ended)
     for _ in range(5):
-        await asyncio.sleep(0.001)  # the loop hears that the hop is done
+        await asyncio.sleep(0.001)  # the loop is notified that the call is done
     assert came + [item async for batch in batches for item in batch] == [1, 2, 3]
 
 
@@ -165,7 +165,7 @@ async def test_cancelled_consumer_closes_a_blocked_source_once_it_returns(
             blocking.set()
             assert release.wait(GUARD_SECONDS)
             yield 1
-            raise AssertionError("pulled behind the cancellation")
+            raise AssertionError("pulled after the cancellation")
         finally:
             threads.add(threading.get_ident())
             closed.set()
@@ -280,7 +280,7 @@ async def test_call_cancelled_while_waiting_is_not_made() -> None:
         waiting = thread.call(made.append, "cancelled")
         last = thread.call(made.append, "last")
         waiting.cancel()
-        await asyncio.sleep(0)  # which tells the thread's side
+        await asyncio.sleep(0)  # which is seen by the thread
         go.set()
         async with asyncio.timeout(GUARD_SECONDS):
             await first

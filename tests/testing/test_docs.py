@@ -1,4 +1,4 @@
-"""The page about testing is a project whose tests pass, and the room needs no pytest."""
+"""The page about testing is a project whose tests pass; chunkwise.testing needs no pytest."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The fixture that starts proxies."""
+"""testing/fixtures.py: the fixture that starts proxies."""
 
 from collections.abc import AsyncIterator
 
@@ -26,7 +26,7 @@ async def test_fixture_starts_as_many_proxies_as_requested(fault_proxy: StartFau
 
 @pytest.fixture
 async def ports() -> AsyncIterator[list[int]]:
-    """Ports to which nobody listens any more once the fixtures behind this one have ended."""
+    """Ports that must be closed once the fixtures after this one have ended."""
     told: list[int] = []
     yield told
     for port in told:

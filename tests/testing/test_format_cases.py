@@ -1,4 +1,4 @@
-"""The cases of formats: ours keep them, and each case catches a format that was broken on purpose."""
+"""testing/format_cases.py: our formats pass, and each case catches a format broken on purpose."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def test_case_gives_pytest_its_id() -> None:
 
 
 class LineEncoder:
-    """A line of JSON for each item: a plain, correct format of another make, for the broken ones to inherit."""
+    """One line of JSON per item: a correct foreign format that the broken ones inherit from."""
 
     def __init__(self, **_: Any) -> None:
         self.count = 0
@@ -113,7 +113,7 @@ LINES = Format(
     name="lines",
     media_types=("text/x-lines",),
     suffixes=(".lines",),
-    encoder=cast("Any", LineEncoder),  # it has what the cases call, and no more
+    encoder=cast("Any", LineEncoder),  # it has only the methods that the cases call
     decoder=cast("Any", LineDecoder),
     keepalive=b"\n",
 )
@@ -189,7 +189,7 @@ class CallsACutADefect(LineDecoder):
 
 
 class GivesNoItemsBeforeACut(LineDecoder):
-    """Holds what it has decoded until the end."""
+    """Holds decoded items until the end."""
 
     def feed(self, data: bytes) -> list[Any]:
         self.held = [*getattr(self, "held", []), *super().feed(data)]
@@ -264,7 +264,7 @@ class Bracketed(LineEncoder):
 
 
 class DoesNotWantItsEnd(LineDecoder):
-    """...whose decoder does not miss it."""
+    """...whose decoder does not notice that it is missing."""
 
     def item(self, line: bytes) -> Any:
         return json.loads(line)
@@ -283,7 +283,7 @@ ITEMS: list[Any] = [{"a": 1, "b": "x y"}, {"a": 12, "b": "z"}, [1, "two"], 123]
 
 
 async def verdicts(format: Format) -> dict[str, str]:
-    """The cases that a format breaks, and what they say."""
+    """Return the cases that a format fails, with their messages."""
     said = {}
     for case in format_cases(format, ITEMS):
         try:

@@ -1,4 +1,4 @@
-"""The proxy breaks answers where it says, and as it says: seen by plain sockets on both sides."""
+"""testing/proxy.py: faults happen exactly where configured, as seen by plain sockets on both sides."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 class Plain:
-    """A client that is a socket, and no more: it tells a clean end from a reset."""
+    """A plain socket as client: distinguishes a clean end from a reset."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
@@ -64,7 +64,7 @@ class Plain:
         return b"".join(self.pieces)
 
     async def read_to_end(self) -> tuple[bytes, str]:
-        """Read until the connection ends; give the bytes and how it did."""
+        """Read until the connection ends; return the bytes and how it ended."""
         async with asyncio.timeout(GUARD_SECONDS):
             try:
                 while data := await asyncio.get_running_loop().sock_recv(self.socket, 65536):
@@ -74,7 +74,7 @@ class Plain:
         return b"".join(self.pieces), "closed"
 
     async def is_silent(self) -> bool:
-        """Whether nothing comes, not even an end, for a while."""
+        """Return whether nothing arrives for a while, not even an end."""
         try:
             async with asyncio.timeout(0.1):
                 await asyncio.get_running_loop().sock_recv(self.socket, 1)
@@ -102,7 +102,7 @@ async def test_response_ends_after_exactly_that_many_bytes() -> None:
     await check_rows_async(
         cross(
             named([0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)]),
-            named([(cut_at, "closed"), (reset_at, "reset")]),
+            {"cut": (cut_at, "closed"), "reset": (reset_at, "reset")},
         ),
         check,
     )
@@ -308,7 +308,7 @@ async def test_server_that_resets_an_upload_resets_the_client() -> None:
 
 @pytest.mark.parametrize("is_heard", [False, True])
 async def test_reset_of_the_server_is_reported_once(*, is_heard: bool) -> None:
-    """The kernel says it to a download that waits, or to an upload: who comes later sees a closed connection."""
+    """The kernel reports it to a waiting download or upload; later calls see a closed connection."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as upstream:
         upstream.connect(listening.getsockname())

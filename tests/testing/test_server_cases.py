@@ -1,4 +1,4 @@
-"""The cases of servers: ours keeps them, and each case catches a server that was broken on purpose."""
+"""testing/server_cases.py: our server passes, and each case catches a server broken on purpose."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from tests.transports.wire import chunked, head, serving, streams, talking, url_
 
 PATIENCE_SECONDS = 0.6  # for servers that leave a connection open
 LAST = b"0\r\n\r\n"
-SLOW_SECONDS = 0.4  # twice what the cases are told, who want to see half of that
+SLOW_SECONDS = 0.4  # twice the time given to the cases, which want to see half of it
 
 
 async def whole() -> AsyncIterator[dict[str, str]]:
@@ -53,14 +53,14 @@ async def test_our_server_keeps_its_promises_through_a_proxy() -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Make its close a reset: `abort` alone is one only if something was not read."""
+    """Make its close a reset: `abort` alone resets only if received bytes were not read."""
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 class Server:
-    """A correct server of another make, on plain bytes, which the broken ones inherit."""
+    """A correct foreign server on plain bytes, which the broken ones inherit from."""
 
     items = (b"one\n", b"two\n")
     patience_seconds = 10.0
@@ -102,7 +102,7 @@ class Server:
         return LAST if version == "HTTP/1.1" else b""
 
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
-        """Say whether the connection goes on."""
+        """Return whether the connection stays open."""
         writer.write(self.head(version) + self.piece(self.items[0], version))
         await asyncio.sleep(0.01)
         if version == "HTTP/1.0":
@@ -111,7 +111,7 @@ class Server:
 
 
 class WithALength(Server):
-    """Correct as well."""
+    """Also correct."""
 
     def head(self, version: str) -> bytes:
         return head("Content-Length: 8").replace(b"1.1", version[-3:].encode())
@@ -250,7 +250,7 @@ def cases_for(port: int, patience_seconds: float) -> list[ConformanceCase]:
 
 
 async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
-    """Those of some cases, or of all, that a server breaks, and what they say."""
+    """Return the cases that a server fails, of some or of all, with their messages."""
 
     async def verdict(case: ConformanceCase) -> tuple[str, str]:
         try:

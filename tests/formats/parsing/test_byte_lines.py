@@ -48,7 +48,7 @@ def test_line_in_tiny_pieces_takes_no_more_than_its_bytes() -> None:
         try:
             for _ in range(2**16):
                 decoder.feed(b"xx")
-            assert tracemalloc.get_traced_memory()[1] < 2**18  # the places alone of a list of pieces would take 2**19
+            assert tracemalloc.get_traced_memory()[1] < 2**18  # the pointers of a list of pieces would take 2**19
         finally:
             tracemalloc.stop()
 

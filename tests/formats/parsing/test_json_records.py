@@ -1,4 +1,4 @@
-"""formats/parsing/json_records.py: typed items in every format that has JSON; an error names index and field."""
+"""formats/parsing/json_records.py: typed items in every format that has JSON; errors name index and field."""
 
 import dataclasses
 from typing import Any, TypedDict
@@ -39,9 +39,6 @@ class Entry(TypedDict):
 
 TYPES: dict[str, Any] = {"Struct": User, "dataclass": Person, "TypedDict": Entry}
 GOOD: list[dict[str, Any]] = [{"name": "A", "age": 5}, {"name": "é", "age": 6}]
-
-every_kind = pytest.mark.parametrize("kind", TYPES)
-every_json = pytest.mark.parametrize("name", JSON_BASED)
 
 
 def test_items_are_of_the_type() -> None:

@@ -1,4 +1,4 @@
-"""Where indexes of files are kept: damaged, stale, unwritable, too many; nothing of that is an error."""
+"""sources/files/cache.py: damaged, stale, unwritable or too many indexes are never an error."""
 
 import os
 import subprocess
@@ -89,7 +89,7 @@ async def test_cache_keeps_only_the_last_used_indexes(
         for age, kept in enumerate(sorted(small.iterdir(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)):
             os.utime(kept, (1000 - age, 1000 - age))
         assert (small / file_index.IndexKey.of(tmp_path / "a", "ndjson", "").name).exists()
-        await items_from(tmp_path / "a", "ndjson", 5)  # used: the others go first
+        await items_from(tmp_path / "a", "ndjson", 5)  # used: the others are removed first
     assert len(list(small.iterdir())) == 3
 
 
@@ -125,7 +125,7 @@ asyncio.run(read())
 
 
 def test_processes_may_build_one_index_at_the_same_time(tmp_path: Path, cache: Path) -> None:
-    """Each writes it some hundred times, over what the others have written."""
+    """Each writes it several hundred times, over the writes of the others."""
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(20_000)))
     with ExitStack() as started:
         readers = [

@@ -1,4 +1,4 @@
-"""The index itself: sparse, bounded, and the same after it was written."""
+"""sources/files/index.py: indexes are sparse, bounded, and loaded as they were saved."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_index_holds_no_more_than_its_limit(tmp_path: Path) -> None:
     assert len(index) == 16
 
 
-# --- what is none
+# --- invalid indexes
 
 
 VERSION = FileVersion(10**9, 1, 1)
@@ -97,7 +97,7 @@ async def test_invalid_index_with_a_right_checksum_is_rebuilt(tmp_path: Path, sm
 
 
 async def test_impossible_checkpoints_with_a_right_checksum_are_rebuilt(tmp_path: Path, small: Path) -> None:
-    """The file has 290 bytes and 100 items."""
+    """Of a file with 290 bytes and 100 items."""
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)

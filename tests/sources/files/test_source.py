@@ -1,4 +1,4 @@
-"""A file from any item on: what a whole reading gives from there, without reading what stands before."""
+"""sources/files/source.py: a file from any item on gives the rest of its items without reading the start."""
 
 import errno
 import gzip
@@ -48,7 +48,7 @@ def joined(lists: Iterator[list[Any]]) -> list[Any]:
     return list(itertools.chain.from_iterable(lists))
 
 
-# --- the items are those of a whole reading
+# --- the same items as from the start
 
 ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TEXTS: dict[str, tuple[str, str, str]] = {
@@ -85,7 +85,7 @@ async def test_reading_from_any_item_gives_the_rest(
         assert small.exists() == (name != "sse")
         version = FileVersion.of(file.stat())
         for start in range(len(whole) + 3):
-            # As a source does in its thread, and once more there: a hop for every few bytes takes most of the time.
+            # As a source does in its thread, without a call to the thread for every few bytes.
             assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
         assert await items_from(file, name, 3, path) == whole[3:]
 
@@ -95,7 +95,7 @@ async def test_reading_from_any_item_gives_the_rest(
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 def test_any_file_from_any_item_gives_the_rest(name: str, data: st.DataObject) -> None:
-    """An index that is made on the way to one item leads to the others."""
+    """An index built on the way to one item leads to the others."""
     stream = "\ufeff".encode() * data.draw(st.integers(0, 1)) + written(name, data.draw(ITEMS[name]))
     order = data.draw(st.permutations(range(6)))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -130,11 +130,11 @@ async def test_required_path_found_before_the_start_is_enough(tmp_path: Path, sm
     assert await items_from(lines, "ndjson", 20, "a", required=True) == []
 
 
-# --- without reading what stands before
+# --- without reading the start
 
 
 class Counted(io.FileIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read."""
 
     bytes_read = 0
 
@@ -156,7 +156,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     return Counted
 
 
-BIG = 16 * MEBIBYTE  # places are noted a MiB apart
+BIG = 16 * MEBIBYTE  # checkpoints are a MiB apart
 COUNT = BIG // 860
 PAD = "é" * 400
 
@@ -177,7 +177,7 @@ def big(format: str) -> Iterator[str]:
 
 
 def number_in(item: Any) -> int:
-    """The number that a row of a big file has, whatever its format makes of it."""
+    """Return the number of a row of a big file in any format."""
     row = json.loads(item) if isinstance(item, str) else item
     return int(row["n"] if isinstance(row, dict) else row)
 
@@ -195,7 +195,7 @@ async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
         size = file.stat().st_size
         assert size > BIG * 0.9
         assert len(await items_from(file, format, COUNT - 2, path)) == 2
-        assert counted.bytes_read >= size  # nobody knew where it stands: the file was read, and places were noted
+        assert counted.bytes_read >= size  # without an index the whole file is read, and its checkpoints are saved
         for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
             counted.bytes_read = 0
             got = await items_from(file, format, start, path, max_items=start + 2)
@@ -237,7 +237,7 @@ async def test_abandoned_reading_saves_its_index(tmp_path: Path, cache: Path, co
 async def test_index_is_saved_while_a_file_is_read(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is killed leaves what it knew a while before."""
+    """A killed process leaves the index that it saved last."""
     monkeypatch.setattr(files, "_SAVE_BYTES", MEBIBYTE)
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = aiter(file_source(file, "ndjson").start(0).lists)
@@ -246,7 +246,7 @@ async def test_index_is_saved_while_a_file_is_read(
     await lists.aclose()
 
 
-# --- errors speak of the whole file
+# --- errors count from the start of the file
 
 
 async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
@@ -263,18 +263,16 @@ async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -
             assert vars(again) == vars(error)
 
     await check_rows_async(
-        named(
-            [
-                ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
-                ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
-                ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
-                ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
-                ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
-                ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
-                ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
-                ("text", "", "é\n" * 30, b"\xff", DecodeError),
-            ]
-        ),
+        {
+            "invalid line": ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
+            "line too deep": ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
+            "invalid JSON": ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
+            "truncated JSON": ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
+            "row with too many cells": ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
+            "open quote": ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
+            "invalid record": ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
+            "invalid UTF-8": ("text", "", "é\n" * 30, b"\xff", DecodeError),
+        },
         check,
         at_once=1,
     )
@@ -313,7 +311,7 @@ def more_is_written(file: Path) -> None:
 
 def it_is_written_over(file: Path) -> None:
     file.write_text("4\n5\n6\n" * 100)
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may lie within one tick of the clock
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may be within one tick of the clock
 
 
 def it_is_written_over_and_its_time_set_back(file: Path) -> None:
@@ -352,12 +350,12 @@ async def test_file_that_changes_while_read_is_an_error_and_never_a_mixture(
         with pytest.raises(OSError, match="has changed"):
             await read()
         assert items == content[: len(items)]
-        assert not small.exists()  # places of nobody knows which version
+        assert not small.exists()  # checkpoints of an unknown version
         written_file(tmp_path, "".join(f"{number}\n" for number in content))
 
 
 async def test_replaced_file_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
-    """As it was: whoever opened it has it, and what is put in its place is another file."""
+    """An open file stays readable; its replacement is another file."""
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
     other = tmp_path / "other"
     other.write_text("4\n")
@@ -393,7 +391,7 @@ async def test_renamed_or_deleted_file_is_read_to_its_end(
 async def test_index_is_not_used_for_overwritten_content_with_its_time_set_back(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n2\n3\n4\n5\n6\n")
     source = file_source(file, "ndjson")
-    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which makes an index
+    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which builds an index
     before = file.stat()
     with file.open("r+b") as writing:
         writing.write(b"10\n20\n30\n40\n"[:12])

@@ -1,4 +1,4 @@
-"""Reading a file: the items of it, in batches, and what stands in its way."""
+"""sources/files/source.py, `read_file`: a file -> batches of its items, and the errors on the way."""
 
 import json
 import threading

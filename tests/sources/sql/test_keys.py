@@ -1,4 +1,4 @@
-"""sources/sql/keys.py: keys of every type as a client has them, what is refused, and what would leave rows out."""
+"""sources/sql/keys.py: keys of every type as clients send them; keys that would skip rows are refused."""
 
 from typing import Any
 
@@ -146,7 +146,7 @@ async def test_column_without_a_type_is_refused_as_key(database: Database) -> No
         await sql.table(database.engine, "t")
 
 
-# --- what is no key
+# --- columns refused as keys
 
 
 @everywhere
@@ -362,11 +362,11 @@ def test_only_sqlite_accepts_a_nul_in_a_parameter() -> None:
         part_of_type("n", "text").convert("a\0b")
 
 
-# --- databases that we have nothing of our own for
+# --- databases without special support
 
 
 class OtherDialect(SQLiteDialect_aiosqlite):
-    """SQLite, with nothing that tells us so: what SQLAlchemy says of any database has to do."""
+    """SQLite under another name, so that only SQLAlchemy's own reflection is used."""
 
     name = "other"
     supports_statement_cache = True

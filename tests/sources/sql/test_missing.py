@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py without what it needs."""
+"""sources/sql without SQLAlchemy."""
 
 import subprocess
 import sys

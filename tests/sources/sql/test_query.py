@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py, `rows`: what a query gives, and that its connection goes back however its stream ends."""
+"""sources/sql/table_pages.py, `rows`: rows of a query; its connection is released however the stream ends."""
 
 import asyncio
 from contextlib import aclosing
@@ -39,7 +39,7 @@ async def fill(database: Database) -> None:
     )
 
 
-# --- what it gives
+# --- rows
 
 
 @everywhere
@@ -263,7 +263,7 @@ async def test_connection_can_write_again_for_others(database: Database) -> None
             await connection.execute(sa.text("update users set name = name"))
 
 
-# --- the connection goes back
+# --- the connection is released
 
 
 @everywhere
@@ -326,7 +326,7 @@ async def test_connection_ended_by_the_server_is_not_used_again_after_an_abandon
     async with aclosing(batches_of(sql.rows(database.engine, "select pg_backend_pid() as pid"))) as batches:
         [row] = await anext(batches)
         await database.run("select pg_terminate_backend(:pid)", pid=row["pid"])
-        await asyncio.sleep(0.2)  # until it is heard of
+        await asyncio.sleep(0.2)  # until it is noticed
     assert database.taken == 0
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 

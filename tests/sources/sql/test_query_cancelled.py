@@ -1,4 +1,4 @@
-"""A query whose reader is cancelled, at any place, gives its connection back and waits for nothing."""
+"""sources/sql/query.py: a reader cancelled at any point releases its connection without waiting."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py, `table`: pages by key, whatever happens to the table meanwhile, and from any key on."""
+"""sources/sql/table_pages.py, `table`: pages by key, while the table changes, and from any key on."""
 
 import random
 from collections.abc import Callable
@@ -44,11 +44,11 @@ ODD_NAMES = [
 
 async def fill(database: Database, count: int) -> None:
     await database.run("create table points (id integer primary key, name text)")
-    # Ten apart: others may come between them.
+    # Ten apart, to leave gaps for others.
     await database.run(f"insert into points select n * 10, 'p' || n from ({series(database, count)}) as series")
 
 
-# --- what it gives
+# --- rows
 
 
 @everywhere
@@ -160,7 +160,7 @@ async def delete(database: Database, key: int) -> None:
 
 
 async def move(database: Database, key: int) -> None:
-    """Give a row another key, both before the place."""
+    """Change the key of a row; both keys are before the current row."""
     await database.run("update points set id = -id where id = :key", key=key)
 
 
@@ -184,7 +184,7 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
                 wanted.symmetric_difference_update({key})
 
         async def read(after: list[int] | None) -> bool:
-            """Read on to the end, or up to a cut; say whether it is the end."""
+            """Read to the end, or up to a cut; return whether it is the end."""
             async with aclosing(batches_of(source.start(len(seen), after))) as batches:
                 async for batch in batches:
                     seen.extend(item["id"] for item in batch)
@@ -194,7 +194,7 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
                         return False
             return True
 
-        while not await read(seen[-1:] or None):  # as another process would go on
+        while not await read(seen[-1:] or None):  # as another process would resume
             pass
         assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
         assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
@@ -212,7 +212,7 @@ async def test_changes_before_the_current_row_shift_nothing(database: Database) 
         lambda: delete(database, 10),
         lambda: move(database, 20),
         lambda: insert(database, seen[-1] - 1),
-        lambda: delete(database, seen[-1]),  # the very row whose key is the place
+        lambda: delete(database, seen[-1]),  # the row whose key is the current one
     ]
     async for batch in batches_of(source.start()):
         seen += [item["id"] for item in batch]
@@ -279,7 +279,7 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
     await database.run("insert into t select n / 100, n from generate_series(1, 50000) g(n)", "analyze t")
     source = await sql.table(database.engine, "t", batch_rows=100)
     assert len(await items_of(source.start(1, [400, 40050]))) == 9950
-    async with database.engine.connect() as connection:  # the same, which still has it prepared
+    async with database.engine.connect() as connection:  # the same connection, which has it prepared
         prepared = "select statement from pg_prepared_statements where statement like 'SELECT t.a%'"
         ((page,),) = await connection.exec_driver_sql(prepared)
         query = "explain " + page.replace("$1", "400").replace("$2", "40050").replace("$3", "100")

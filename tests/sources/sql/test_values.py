@@ -1,4 +1,4 @@
-"""sources/sql/values.py: what JSON cannot hold is converted, and what is wrong is left for the encoder to tell."""
+"""sources/sql/values.py: values that JSON cannot hold are converted; the encoder refuses invalid ones."""
 
 import ipaddress
 from typing import Any
@@ -16,7 +16,7 @@ from tests.sources.sql.querying import came_and_error, encoded, in_postgres, in_
 
 
 def converted(*values: Any) -> list[Any]:
-    """What becomes of the values of one column."""
+    """Return the converted values of one column."""
     batch = [{"n": value} for value in values]
     PlainValues().convert(batch)
     return [row["n"] for row in batch]
@@ -93,7 +93,7 @@ POSTGRES_VALUES = [
 async def test_postgresql_values_in_json(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')", "create type place as (n int, address inet)")
     for text, expected in POSTGRES_VALUES:
-        # Behind rows that tell nothing of the type.
+        # After rows that do not show the type.
         query = f"select null as n, {text} as v union all select null, {text} where true"
         assert await encoded(sql.rows(database.engine, query)) == f'{{"n":null,"v":{expected}}}\n' * 2, text
 
