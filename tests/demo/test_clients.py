@@ -17,7 +17,7 @@ from tests.tables import check_rows
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def output() -> list[str]:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
         done = run("demo", "--client", "--port", port, "--interval", "0.2")
@@ -25,11 +25,11 @@ def told() -> list[str]:
     return done.out.decode().splitlines()
 
 
-def part(told: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
+def part(output: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
     """Return the times and texts that a client has shown."""
-    start = told.index(str(client.__doc__)) + 1
-    stop = told.index("", start) if "" in told[start:] else len(told)
-    found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in told[start:stop]]
+    start = output.index(str(client.__doc__)) + 1
+    stop = output.index("", start) if "" in output[start:] else len(output)
+    found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in output[start:stop]]
     return [(float(line[1]), line[2]) for line in found if line]
 
 
@@ -43,9 +43,9 @@ SHOWN = {
 }
 
 
-def test_each_client_shows_its_items_and_times(told: list[str]) -> None:
+def test_each_client_shows_its_items_and_times(output: list[str]) -> None:
     def check(client: Callable[..., object]) -> None:
-        shown = part(told, client)
+        shown = part(output, client)
         times = [seconds for seconds, _ in shown]
         assert times == sorted(times)
         assert len(set(times)) > 2

@@ -75,10 +75,14 @@ def test_buffered_response_is_sent_with_its_length_after_the_last_line(demo: Ser
 def test_upload_is_returned_in_upper_case_while_it_is_sent(demo: Serving) -> None:
     with started("curl", "-sN", "-T", ".", demo.url("/upper"), stdin=subprocess.PIPE) as talking:
         assert talking.process.stdin is not None
-        for sent, came in ((b"h\xc3", b"H"), (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()), (b"\x8e\x89\n", "🎉\n".encode())):
+        for sent, received in (
+            (b"h\xc3", b"H"),
+            (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()),
+            (b"\x8e\x89\n", "🎉\n".encode()),
+        ):
             talking.process.stdin.write(sent)
             talking.process.stdin.flush()
-            assert read_exactly(talking, len(came)) == came
+            assert read_exactly(talking, len(received)) == received
         talking.process.stdin.close()
         talking.process.stdin = None
         done = talking.end()
@@ -97,8 +101,8 @@ def test_large_document_is_sent_event_by_event(demo: Serving) -> None:
     items = 20_001  # more than one block
     document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
     expected = "".join(f"{prefix} {event} {value}\n" for prefix, event, value in ijson.parse(document))
-    came = curl(demo.url(f"/large?items={items}")).out
-    assert hashlib.md5(came).hexdigest() == hashlib.md5(expected.encode()).hexdigest()
+    received = curl(demo.url(f"/large?items={items}")).out
+    assert hashlib.md5(received).hexdigest() == hashlib.md5(expected.encode()).hexdigest()
     assert curl(demo.url("/large?items=3")).out.decode() == EVENTS
     assert curl(demo.url("/large?items=0")).out.decode().count("\n") == 5
 
@@ -209,10 +213,10 @@ async def test_our_client_reports_why_a_stream_failed(demo: Serving) -> None:
             ("json", chunkwise.TruncatedError),
         ):
             failing = chunkwise.open_stream(session, url, format=name)
-            came: list[Any] = []
+            received: list[Any] = []
             with pytest.raises(kind) as caught:
-                await collect(failing, came)
-            assert came == [json.loads(user) for user in USERS[:2]]
+                await collect(failing, received)
+            assert received == [json.loads(user) for user in USERS[:2]]
             assert (reason in str(caught.value)) == (kind is chunkwise.RemoteError)
 
 

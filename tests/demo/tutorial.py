@@ -85,7 +85,7 @@ def running_demo() -> AbstractContextManager[Serving]:
 
 def read_exactly(reading: Running, count: int) -> bytes:
     """Read that many bytes of a process's output, or up to its end."""
-    came = b""
-    while len(came) < count and (data := os.read(reading.stdout.fileno(), count - len(came))):
-        came += data
-    return came
+    received = b""
+    while len(received) < count and (data := os.read(reading.stdout.fileno(), count - len(received))):
+        received += data
+    return received

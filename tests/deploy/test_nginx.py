@@ -54,8 +54,8 @@ async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp
                 assert int(row["id"]) == wanted * STEP
             if not both.gone and not stream.reconnects:
                 both.kill()
-                async with session.get(f"{base}/things") as answer:
-                    assert answer.status == 502
+                async with session.get(f"{base}/things") as response:
+                    assert response.status == 502
                 both.start_again()
     assert wanted == ROWS
     assert stream.reconnects >= 1
@@ -64,13 +64,13 @@ async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp
 async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path: Path) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     async with ClientSession() as session:
-        async with session.head(f"{base}/things") as answer:
-            gone = answer.headers["X-Replica"]
+        async with session.head(f"{base}/things") as response:
+            gone = response.headers["X-Replica"]
         both.kill(gone)
         for _ in range(6):
-            async with session.head(f"{base}/things") as answer:
-                assert answer.status == 200
-                assert answer.headers["X-Replica"] != gone
+            async with session.head(f"{base}/things") as response:
+                assert response.status == 200
+                assert response.headers["X-Replica"] != gone
 
 
 def over_http_1_0(config: str) -> str:
@@ -89,19 +89,19 @@ def test_response_cut_behind_nginx_has_no_last_chunk(
     both: Replicas, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
     request = b"GET /things HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nAccept-Encoding: gzip\r\n\r\n"
-    came = b""
+    received = b""
     with closing(socket.create_connection(("127.0.0.1", both.nginx(tmp_path, change)), GUARD_SECONDS)) as client:
         client.sendall(request)
         while data := client.recv(4096):
-            came += data
-            if len(came) > 20_000 and not both.gone:
+            received += data
+            if len(received) > 20_000 and not both.gone:
                 both.kill()
-    head, _, _ = came.partition(b"\r\n\r\n")
+    head, _, _ = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nTransfer-Encoding: chunked" in head
     assert b"\r\nContent-Encoding: gzip" in head
     assert both.gone
-    assert not came.endswith(LAST)
+    assert not received.endswith(LAST)
 
 
 def test_complete_response_has_a_last_chunk(both: Replicas, tmp_path: Path) -> None:

@@ -85,23 +85,23 @@ def found() -> Iterator[dict[str, Read]]:
         }
         for name, port in ports.items():
             assert answers(port, servers[name].is_running), servers[name].err
-        came: dict[str, Read] = {}
+        received: dict[str, Read] = {}
         readers = []
         for name, (path, options) in SERVER_OF.items():
             command = ["curl", "-sSN", *options, f"http://127.0.0.1:{ports[name]}{path}"]
-            readers.append(threading.Thread(target=read, args=(command, came, name)))
+            readers.append(threading.Thread(target=read, args=(command, received, name)))
         for name, server in CLIENT_OF.items():
             scheme = "ws" if name == "websocket" else "http"
             url = f"{scheme}://127.0.0.1:{ports[server]}{SERVER_OF[server].path}"
             command = [sys.executable, str(CLIENTS / f"{name}.py"), url]
-            readers.append(threading.Thread(target=read, args=(command, came, f"client {name}")))
+            readers.append(threading.Thread(target=read, args=(command, received, f"client {name}")))
         for reader in readers:
             reader.start()
         for reader in readers:
             reader.join()
         for name, running in servers.items():
             assert "Traceback" not in running.err or name == "failure", running.err
-        yield came
+        yield received
 
 
 OF_THE_DEMO = {route.path: route for route in ROUTES if not route.options}
@@ -165,8 +165,8 @@ def test_every_example_is_run_and_listed() -> None:
     }
     for file in files:
         assert f"[{file}]({file})" in readme
-        told = (ROOT / "examples" / file).read_text()
-        assert f"python examples/{file}" in told
+        source = (ROOT / "examples" / file).read_text()
+        assert f"python examples/{file}" in source
 
 
 @needs_curl

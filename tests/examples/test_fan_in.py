@@ -34,7 +34,7 @@ def test_items_of_all_streams_arrive_in_the_order_produced() -> None:
         asked = [server.url(f"/merged{query}") for query in ("", "?fail=2", "?fail=2&failures=told")]
         with ExitStack() as stack:  # all at the same time, because each takes seconds
             reading = [stack.enter_context(started("curl", "-sSN", url)) for url in asked]
-            whole, cut, told = [reader.end() for reader in reading]
+            whole, cut, reported = [reader.end() for reader in reading]
         assert whole.code == 0
         items = merged(whole)
         assert {name: numbers(items, name) for name in NAMES} == dict.fromkeys(NAMES, NUMBERS)
@@ -50,8 +50,8 @@ def test_items_of_all_streams_arrive_in_the_order_produced() -> None:
         assert "the stream middling has failed" in done.told
         assert "the sensor has been unplugged" in done.told
 
-        assert told.code == 0
-        items = merged(told)
+        assert reported.code == 0
+        items = merged(reported)
         assert {name: numbers(items, name) for name in NAMES} == {"quick": NUMBERS, "middling": [1, 2], "slow": NUMBERS}
         ends = {item["stream"]: item for item in items if "item" not in item}
         assert "the sensor has been unplugged" in ends.pop("middling")["failed"]

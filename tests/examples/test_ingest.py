@@ -74,7 +74,7 @@ def test_upload_is_stored_and_its_progress_is_reported(
         done = upload(server, file)
         *progress, last = records(done)
         assert (done.code, last) == (0, {"stored": ROWS, "done": True})
-        counts = [told["stored"] for told in progress]
+        counts = [event["stored"] for event in progress]
         assert counts == sorted(counts)
         assert 0 < counts[0] < 10_000 < counts[-1] < ROWS
         assert len(counts) == 3
@@ -125,7 +125,7 @@ async def test_rows_are_stored_before_others_are_sent(server: Serving, database:
         assert await anext(stream) == {"stored": 2}
         assert [number for number, *_ in stored(database)] == [1, 2]
         more.set()
-        assert [told async for told in stream] == [{"stored": 3, "done": True}]
+        assert [event async for event in stream] == [{"stored": 3, "done": True}]
         assert stream.end == "proven"
 
 

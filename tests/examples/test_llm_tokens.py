@@ -31,25 +31,25 @@ async def ask(session: ClientSession, server: Serving) -> str:
 
 
 async def events(
-    session: ClientSession, url: str, at_most: int | None = None, behind: str | None = None
+    session: ClientSession, url: str, at_most: int | None = None, last_id: str | None = None
 ) -> list[ServerSentEvent]:
     """Read events as an EventSource requests them; disconnect after ``count``."""
-    headers = {"Last-Event-ID": behind} if behind is not None else {}
+    headers = {"Last-Event-ID": last_id} if last_id is not None else {}
     async with session.get(url, headers=headers) as response:
         assert response.content_type == "text/event-stream"
-        came = []
+        received = []
         async for event in chunkwise.items(response, type=ServerSentEvent):
-            came.append(event)
-            if len(came) == at_most:
+            received.append(event)
+            if len(received) == at_most:
                 break
-        return came
+        return received
 
 
-def tokens(came: list[ServerSentEvent]) -> list[str]:
-    assert [event.event for event in came] == ["message"] * (len(came) - 1) + ["done"]
-    told = [json.loads(event.data)["token"] for event in came[:-1]]
-    assert json.loads(came[-1].data) == {"tokens": len(told)}
-    return told
+def tokens(received: list[ServerSentEvent]) -> list[str]:
+    assert [event.event for event in received] == ["message"] * (len(received) - 1) + ["done"]
+    texts = [json.loads(event.data)["token"] for event in received[:-1]]
+    assert json.loads(received[-1].data) == {"tokens": len(texts)}
+    return texts
 
 
 async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) -> None:
@@ -64,7 +64,7 @@ async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) ->
         await events(session, server.url(other), at_most=2)
         meanwhile = await asyncio.to_thread(lines_to, server, f"{other.rpartition('/')[2]} client_gone")
         assert not [line for line in meanwhile if line.startswith(f"{name} ")]
-        rest = await events(session, url, behind=first[-1].id)
+        rest = await events(session, url, last_id=first[-1].id)
         printed += await asyncio.to_thread(lines_to, server, f"{name} complete")
         whole = tokens(first + rest)
         assert [event.id for event in first + rest] == [str(n) for n in range(len(whole) + 1)]
@@ -84,9 +84,9 @@ async def test_two_readers_get_every_token_despite_a_disconnect(server: Serving)
 
         async def through_breaks() -> list[ServerSentEvent]:
             async with chunkwise.open_stream(session, proxy.url(path), type=ServerSentEvent) as stream:
-                came = [event async for event in stream]
+                received = [event async for event in stream]
                 assert (stream.end, stream.reconnects > 0) == ("proven", True)
-                return came
+                return received
 
         one, other = await asyncio.gather(through_breaks(), events(session, server.url(path)))
         assert tokens(one) == tokens(other)

@@ -85,8 +85,8 @@ async def test_slow_watcher_may_miss_states_but_never_the_last() -> None:
 
 @needs_chromium
 async def test_browser_script_shows_a_job_and_disconnects(server: Serving) -> None:
-    told = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
-    script = told.split("In a browser:")[1].split("The feed ends")[0]
+    docstring = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
+    script = docstring.split("In a browser:")[1].split("The feed ends")[0]
     async with browser_page() as page:
         await page.goto(server.url("/jobs/0"))  # a page of the same origin
         for given, last in (({}, STEPS), ({"fail": 4}, 3)):

@@ -175,10 +175,10 @@ async def test_silence_is_reported_after_each_quiet_period() -> None:
 
 @pytest.mark.parametrize("wakes_up_after", [0, 0.0001])
 async def test_silence_of_a_producer_that_keeps_waking_up_is_reported(wakes_up_after: float) -> None:
-    told = asyncio.Event()
+    noticed = asyncio.Event()
 
     async def polling() -> AsyncIterator[dict[str, str]]:
-        while not told.is_set():
+        while not noticed.is_set():
             await asyncio.sleep(wakes_up_after)
         yield row(0)
 
@@ -186,7 +186,7 @@ async def test_silence_of_a_producer_that_keeps_waking_up_is_reported(wakes_up_a
     pieces = stream.pieces()
     async with asyncio.timeout(GUARD_SECONDS):
         assert await anext(pieces) == b""
-        told.set()
+        noticed.set()
         assert read_all("json", b"".join([data async for data in pieces])) == [row(0)]
 
 

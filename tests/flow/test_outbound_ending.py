@@ -148,7 +148,7 @@ async def test_timeout_inside_a_producer_is_handled_by_the_producer() -> None:
 
 async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() -> None:
     loop = asyncio.get_running_loop()
-    answer = loop.create_future()
+    future = loop.create_future()
     timeouts: list[asyncio.Timeout] = []
     waiting = asyncio.Event()
 
@@ -158,7 +158,7 @@ async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() 
             async with asyncio.timeout(None) as timeout:
                 timeouts.append(timeout)
                 waiting.set()
-                await answer
+                await future
         except TimeoutError:
             pass
         yield row(1)
@@ -166,7 +166,7 @@ async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() 
     reading = asyncio.create_task(read(outbound(patient())))
     await waiting.wait()
     await asyncio.sleep(0)
-    answer.set_result(None)
+    future.set_result(None)
     timeouts[0].reschedule(loop.time())
     async with asyncio.timeout(GUARD_SECONDS):
         assert read_all("json", await reading) == [row(0), row(1)]
@@ -205,20 +205,20 @@ async def test_timeout_around_the_reader_ends_the_producer() -> None:
 
 
 async def test_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
-    answer = asyncio.get_running_loop().create_future()
+    future = asyncio.get_running_loop().create_future()
     waiting = asyncio.Event()
 
     async def asking() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         waiting.set()
         try:
-            await answer
+            await future
         except asyncio.CancelledError:
             yield row(1)
 
     reading = asyncio.create_task(read(outbound(asking())))
     await waiting.wait()
-    answer.cancel()
+    future.cancel()
     assert read_all("json", await reading) == [row(0), row(1)]
 
 

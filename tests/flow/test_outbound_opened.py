@@ -111,10 +111,10 @@ async def test_nothing_can_be_written_inside_an_item_in_parts() -> None:
     stream = open_outbound([{"before": "x", "rows": held.rows()}], FORMATS["ndjson"], stream_end=True)
     pieces = stream.pieces()
     async with asyncio.timeout(GUARD_SECONDS):
-        came = await anext(pieces)
+        received = await anext(pieces)
         await held.waiting.wait()
-        came += stream.take_rest()
-        assert came.startswith(b'{"before":"x","rows":[')
+        received += stream.take_rest()
+        assert received.startswith(b'{"before":"x","rows":[')
         assert stream.in_item
         assert stream.fail({"status": 500}) == b""
         await pieces.aclose()

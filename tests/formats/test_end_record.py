@@ -23,8 +23,8 @@ from tests.tables import check_rows, cross, named
 def test_record_on_the_wire(name: str) -> None:
     assert sent(name, [1, 2]).removeprefix(FORMATS[name].encoder().encode([1, 2])) == COMPLETE_2[name]
     failed = sent(name, [], problem={"title": "Gone", "status": 410})
-    told = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
-    assert failed == marks(name).before + told + marks(name).after
+    recorded = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
+    assert failed == marks(name).before + recorded + marks(name).after
 
 
 @with_record
@@ -71,16 +71,16 @@ def test_any_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataO
 
 
 def test_different_count_is_truncated() -> None:
-    def check(name: str, told: int) -> None:
+    def check(name: str, recorded: int) -> None:
         stream = sent(
-            name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": told}])
+            name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": recorded}])
         )
         for pieces in every_split(stream):
             made = decoder(name)
             got = read(lambda: made, pieces, framed=True)  # noqa: B023
             assert got.items == ["a", "b"]
             assert type(got.error) is TruncatedError
-            assert got.error.message == f"the end record counts {told} items, 2 came"
+            assert got.error.message == f"the end record counts {recorded} items, 2 came"
             assert not made.proves_end
 
     check_rows(cross(named(WITH), named([0, 1, 3, 10**30])), check)

@@ -325,11 +325,11 @@ def test_path_is_found_with_the_container_of_its_value(before: bytes, path: str)
 
 
 def test_whole_records_are_the_elements_of_the_array_at_the_root() -> None:
-    def check(path: PathLike, told: bool) -> None:
+    def check(path: PathLike, counted: bool) -> None:
         decoder = JsonDecoder(path)
         for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
             decoder.feed(data)
-            assert decoder.whole_records == (count if told else None)
+            assert decoder.whole_records == (count if counted else None)
 
     check_rows(named([("", True), ("item", True), ((), False), ("item.a", False), ("*", False)]), check)
 

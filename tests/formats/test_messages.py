@@ -52,11 +52,11 @@ def test_items_are_decoded_from_messages(framing: Framing, items: list[Any], cut
         assert len(messages) == len(items)
         assert not any(b"\n" in message for message in messages)
     assert all(message.decode() for message in messages)  # UTF-8, never empty
-    came = b"".join(unpack(message.decode(), framing) for message in messages)
-    assert came == lines
-    assert repr(read(NdjsonDecoder, random_split(came, split))) == repr(read(NdjsonDecoder, [lines]))
-    assert read(NdjsonDecoder, [came]).error is None
-    assert len(read(NdjsonDecoder, [came]).items) == len(items)
+    received = b"".join(unpack(message.decode(), framing) for message in messages)
+    assert received == lines
+    assert repr(read(NdjsonDecoder, random_split(received, split))) == repr(read(NdjsonDecoder, [lines]))
+    assert read(NdjsonDecoder, [received]).error is None
+    assert len(read(NdjsonDecoder, [received]).items) == len(items)
 
 
 @given(items=st.lists(texts, max_size=6), cut=cuts)
@@ -73,8 +73,8 @@ def test_items_other_than_strings_are_json_in_text(items: list[Any], cut: list[i
     lines = NdjsonEncoder().encode(items)
     messages = packed(lines, "text", cut, plain=True)
     assert b"".join(message + b"\n" for message in messages) == lines
-    came = read(NdjsonDecoder, [b"".join(unpack(message, "text") for message in messages)])
-    assert came == ([line.decode() for line in lines.splitlines()] if items else [], None)
+    received = read(NdjsonDecoder, [b"".join(unpack(message, "text") for message in messages)])
+    assert received == ([line.decode() for line in lines.splitlines()] if items else [], None)
 
 
 @given(items=items_of_any_kind, cut=cuts)
@@ -83,10 +83,10 @@ def test_end_record_arrives_after_the_items(framing: Framing, items: list[Any], 
     lines = NdjsonEncoder().encode(items)
     assert not any(holds_end(unpack(message, framing)) for message in packed(lines, framing, cut))
     for count in (len(items), len(items) + 1):
-        told = unpack(complete_record(END_RECORD, count).removesuffix(b"\n"), framing)
-        assert holds_end(told)
-        assert holds_end(lines + told)
-        got = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [*random_split(lines, cut), told])
+        end_message = unpack(complete_record(END_RECORD, count).removesuffix(b"\n"), framing)
+        assert holds_end(end_message)
+        assert holds_end(lines + end_message)
+        got = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [*random_split(lines, cut), end_message])
         assert repr(got.items) == repr(read(NdjsonDecoder, [lines]).items)
         assert (got.error is None) == (count == len(items))
         assert got.error is None or isinstance(got.error, TruncatedError)
@@ -98,9 +98,9 @@ def test_end_record_arrives_after_the_items(framing: Framing, items: list[Any], 
 
 
 def test_end_record_in_text_is_an_ordinary_string() -> None:
-    told = complete_record(END_RECORD, 0).decode()
-    assert not holds_end(unpack(told, "text"))
-    assert read(NdjsonDecoder, [unpack(told, "text")]) == ([told], None)
+    end_message = complete_record(END_RECORD, 0).decode()
+    assert not holds_end(unpack(end_message, "text"))
+    assert read(NdjsonDecoder, [unpack(end_message, "text")]) == ([end_message], None)
 
 
 @pytest.mark.parametrize(

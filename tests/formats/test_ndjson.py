@@ -77,7 +77,7 @@ def test_bad_text_is_refused() -> None:
             assert got.items == ([1] if len(pieces[0]) > len(data) + 1 and not path else [])
             assert isinstance(got.error, DecodeError)
 
-    check_rows(cross(no_line_ends(BAD), named(["", "no.such"])), check)
+    check_rows(cross(no_line_ends(BAD), {"decoded": "", "skipped": "no.such"}), check)
 
 
 def test_good_text_is_decoded() -> None:

@@ -312,14 +312,14 @@ def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> N
 
 def test_last_event_id_is_that_of_the_last_event_in_a_chunk() -> None:
     decoder = SseDecoder()
-    for data, last, behind in (
+    for data, last, after in (
         (b"id: 1\ndata: 1\n\n", "1", True),
         (b"id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n", "3", True),
         (b"data: 4\n\ndata: 5\n\n", "3", False),
         (b"data: 6\n\nid\ndata: 7\n\n", "", True),
     ):
         assert len(decoder.feed(data)) == data.count(b"data")
-        assert (decoder.last_event_id, decoder.is_behind_id) == (last, behind)
+        assert (decoder.last_event_id, decoder.is_behind_id) == (last, after)
     assert decoder.first_event_id == "1"
 
 

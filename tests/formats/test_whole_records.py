@@ -65,7 +65,9 @@ def test_items_at_any_cut_are_those_of_the_whole_records() -> None:
             assert counted == 3 * (len(data) + 1)  # at every cut
 
     rows = cross(
-        {str(path): path for path in PATHS}, named([False, True]), named(["json", "ndjson", "json-seq", "sse"])
+        {str(path): path for path in PATHS},
+        {"plain": False, "end record": True},
+        named(["json", "ndjson", "json-seq", "sse"]),
     )
     check_rows({name: row for name, row in rows.items() if FORMATS[row[2]].end_record or not row[1]}, check)
 

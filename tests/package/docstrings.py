@@ -167,10 +167,10 @@ def _without_unit(parameters: Mapping[str, str], listed: Mapping[str, str]) -> I
 
 
 def _lacking_raises(raising: set[str], sections: Sections, names: Mapping[str, Any]) -> Iterator[str]:
-    told = {name: exception(name, names) for name in sections.get("Raises", {})}
-    if odd := [name for name, kind in told.items() if kind is None]:
+    raised = {name: exception(name, names) for name in sections.get("Raises", {})}
+    if odd := [name for name, kind in raised.items() if kind is None]:
         yield f"says that it raises {', '.join(odd)}, which is no exception"
-    kinds = tuple(kind for kind in told.values() if kind is not None and kind not in TOO_WIDE)
+    kinds = tuple(kind for kind in raised.values() if kind is not None and kind not in TOO_WIDE)
     for name in sorted(raising):
         kind = exception(name, names)
         if kind is not None and not issubclass(kind, kinds):

@@ -146,8 +146,8 @@ async def test_abandoned_batches_are_closed(kind: str) -> None:
 @every_kind
 async def test_batches_may_be_part_of_a_document(kind: str) -> None:
     probe = Probe(LISTS)
-    told = {"rows": probe.of(kind), "inside": [{"more": Batches([[1], [2, 3]])}], "last": 1}
-    assert await document(told) == {"rows": ROWS, "inside": [{"more": [1, 2, 3]}], "last": 1}
+    value = {"rows": probe.of(kind), "inside": [{"more": Batches([[1], [2, 3]])}], "last": 1}
+    assert await document(value) == {"rows": ROWS, "inside": [{"more": [1, 2, 3]}], "last": 1}
     assert probe.closed
 
 

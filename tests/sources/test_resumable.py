@@ -20,15 +20,15 @@ def test_source_without_a_key_starts_at_an_index(start: int) -> None:
 
 
 def test_source_with_a_key_starts_after_that_key() -> None:
-    source = resumable(lambda after: ["behind", after], key=["day", "id"])
-    assert source.start(7, ["2024-02-29", 5]) == ["behind", ("2024-02-29", 5)]
-    assert source.start() == ["behind", None]
+    source = resumable(lambda after: ["after", after], key=["day", "id"])
+    assert source.start(7, ["2024-02-29", 5]) == ["after", ("2024-02-29", 5)]
+    assert source.start() == ["after", None]
     assert source.key == ("day", "id")
 
 
 def test_invalid_arguments_are_refused() -> None:
-    def check(factory: Any, options: dict[str, Any], told: str) -> None:
-        with pytest.raises((TypeError, ValueError), match=told):
+    def check(factory: Any, options: dict[str, Any], expected: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=expected):
             resumable(factory, **options)
 
     check_rows(
@@ -105,12 +105,12 @@ KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 
 async def test_first_items_of_a_source_close_it() -> None:
     async def check(count: int, kind: str) -> None:
-        make, told = KINDS[kind]
+        make, expected = KINDS[kind]
         closed.clear()
         first = first_items(make(), count)
         assert isinstance(first, Batches) == kind.startswith("lists")
         assert await all_of(first) == [0, 1, 2, 3][:count]
-        assert closed == told
+        assert closed == expected
 
     await check_rows_async(cross(named([1, 2, 4, 5]), named(KINDS)), check, at_once=1)
 

@@ -127,12 +127,12 @@ async def test_slow_consumer_gets_all_items() -> None:
         ended.set()
 
     batches = pulled(source(), 100)
-    came = await anext(batches)
+    received = await anext(batches)
     release.set()
     await until_set(ended)
     for _ in range(5):
         await asyncio.sleep(0.001)  # the loop is notified that the call is done
-    assert came + [item async for batch in batches for item in batch] == [1, 2, 3]
+    assert received + [item async for batch in batches for item in batch] == [1, 2, 3]
 
 
 async def test_consumer_that_stops_closes_the_source_in_its_thread() -> None:
@@ -188,15 +188,15 @@ async def test_error_of_a_source_is_raised_after_its_items() -> None:
         yield from range(40)
         raise LookupError("gone")
 
-    came: list[int] = []
+    received: list[int] = []
 
     async def take() -> None:
         async for batch in pulled(failing()):
-            came.extend(batch)
+            received.extend(batch)
 
     with pytest.raises(LookupError, match="gone"):
         await take()
-    assert came == list(range(40))
+    assert received == list(range(40))
 
 
 async def test_source_that_gives_no_iterator_fails_like_iter() -> None:

@@ -15,21 +15,21 @@ __all__ = ["fault_proxy"]  # a project has it by pytest_plugins: see test_docs.p
 async def test_fixture_starts_as_many_proxies_as_requested(fault_proxy: StartFaultProxy) -> None:
     async with talking(answers) as port:
         proxies = [await fault_proxy(port, cut_at(5), times=1), await fault_proxy(port)]
-        came: list[bytes] = []
+        received: list[bytes] = []
         for proxy in (*proxies, proxies[0]):
             async with Plain() as client:
                 await client.ask(proxy.port)
-                came.append(await client.read(5 if not came else len(ANSWER)))
-        assert came == [ANSWER[:5], ANSWER, ANSWER]
+                received.append(await client.read(5 if not received else len(ANSWER)))
+        assert received == [ANSWER[:5], ANSWER, ANSWER]
         assert [proxy.connections for proxy in proxies] == [2, 1]
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[list[int]]:
     """Ports that must be closed once the fixtures after this one have ended."""
-    told: list[int] = []
-    yield told
-    for port in told:
+    expected_closed: list[int] = []
+    yield expected_closed
+    for port in expected_closed:
         async with Plain() as client:
             with pytest.raises(ConnectionRefusedError):
                 await client.connect(port)

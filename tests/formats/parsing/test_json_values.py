@@ -145,14 +145,14 @@ def gen() -> Iterator[int]:
     yield 1
 
 
-async def answer() -> int:
+async def later() -> int:
     return 1
 
 
 @pytest.fixture(params=["generator", "async generator", "coroutine", "future", "map", "iterator"])
 def live(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "coroutine":
-        coroutine = answer()
+        coroutine = later()
         yield coroutine
         coroutine.close()
     elif request.param == "future":
@@ -178,7 +178,7 @@ def test_live_part_is_reported_with_its_index_in_the_batch(live: Any) -> None:
         for step in ("open_item", "close_item"):
             assert getattr(encoder, step)() == getattr(untouched, step)()
 
-    check_rows(cross(named([name for name in NAMES if name != "csv"]), named([False, True])), check)
+    check_rows(cross(named([name for name in NAMES if name != "csv"]), {"itself": False, "inside": True}), check)
 
 
 def test_defect_before_a_live_part_is_raised_first() -> None:

@@ -135,10 +135,10 @@ async def test_impossible_checkpoints_with_a_right_checksum_are_rebuilt(tmp_path
 async def test_file_has_the_etag_that_aiohttp_sends(tmp_path: Path) -> None:
     file = written_file(tmp_path, LINES)
 
-    async def answer(_: web.Request) -> web.FileResponse:
+    async def send_file(_: web.Request) -> web.FileResponse:
         return web.FileResponse(file)
 
     app = web.Application()
-    app.router.add_get("/", answer)
+    app.router.add_get("/", send_file)
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert response.headers["ETag"] == f'"{FileVersion.of(file.stat()).etag}"'

@@ -130,8 +130,8 @@ async def test_defect_before_the_limit_is_an_error(tmp_path: Path) -> None:
 async def test_items_before_a_defect_are_read_before_its_error(
     tmp_path: Path, content: str | bytes, items: list[Any], kind: type[DecodeError], offset: int | None
 ) -> None:
-    came, error = await items_and_error(written(tmp_path, content), "json")
-    assert came == items
+    received, error = await items_and_error(written(tmp_path, content), "json")
+    assert received == items
     assert type(error) is kind
     assert error.byte_offset == offset
 

@@ -17,6 +17,7 @@ from tests.flow.producing import GUARD_SECONDS
 everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
 in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
+ORDERS = {"ascending": False, "descending": True}
 
 
 def batches_of(source: Any) -> AsyncGenerator[list[Any], None]:
@@ -29,14 +30,14 @@ async def items_of(source: Any) -> list[Any]:
     return [item async for batch in batches_of(source) for item in batch]
 
 
-async def came_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
-    came = []
+async def items_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
+    received = []
     try:
         async for part in source:
-            came.append(part)  # noqa: PERF401 - those before the error
+            received.append(part)  # noqa: PERF401 - those before the error
     except Exception as error:
-        return came, error
-    return came, None
+        return received, error
+    return received, None
 
 
 async def encoded(source: Any, name: str = "ndjson") -> str:

@@ -13,11 +13,12 @@ from chunkwise.sources import sql
 from chunkwise.sources.sql.keys import Part, part_of_type
 from tests.databases import Database
 from tests.sources.sql.querying import (
+    ORDERS,
     batches_of,
-    came_and_error,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     resumed_everywhere,
     without_table,
@@ -86,7 +87,7 @@ async def test_keys_of_all_types_in_postgresql(database: Database) -> None:
         source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
         await resumed_everywhere(source, [{"k": row[0]} for row in rows])
 
-    await check_rows_async(cross(named(POSTGRESQL_VALUES), named([False, True])), check, at_once=1)
+    await check_rows_async(cross(named(POSTGRESQL_VALUES), ORDERS), check, at_once=1)
 
 
 SQLITE_VALUES: dict[str, list[str]] = {
@@ -114,7 +115,7 @@ async def test_keys_of_all_types_in_sqlite(database: Database) -> None:
         source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
         await resumed_everywhere(source, [{"k": row[0]} for row in rows])
 
-    await check_rows_async(cross(named(SQLITE_VALUES), named([False, True])), check, at_once=1)
+    await check_rows_async(cross(named(SQLITE_VALUES), ORDERS), check, at_once=1)
 
 
 @everywhere
@@ -199,7 +200,7 @@ async def test_types_that_no_client_could_send_back_are_refused_as_keys(database
 
 @in_sqlite
 @pytest.mark.parametrize(
-    ("declared", "stored", "told"),
+    ("declared", "stored", "expected"),
     [
         ("text", "x'00'", "has there a bytes, expected a text"),
         ("blob", "'abcd'", "has there a str, expected bytes"),
@@ -207,11 +208,11 @@ async def test_types_that_no_client_could_send_back_are_refused_as_keys(database
     ],
 )
 async def test_sqlite_key_of_another_type_than_its_column_is_an_error(
-    database: Database, declared: str, stored: str, told: str
+    database: Database, declared: str, stored: str, expected: str
 ) -> None:
     await database.run(f"create table t (k {declared} primary key not null)", f"insert into t values ({stored})")
     source = await sql.table(database.engine, "t")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=expected):
         await items_of(source.start())
 
 
@@ -242,13 +243,13 @@ ONLY_POSTGRESQL: dict[str, tuple[str, list[Any], list[Any]]] = {
 }
 
 
-async def check_keys(database: Database, declared: str, told: str, good: list[Any], bad: list[Any]) -> None:
+async def check_keys(database: Database, declared: str, expected: str, good: list[Any], bad: list[Any]) -> None:
     await database.run(f"create table t (k {declared} primary key)")
     source = await sql.table(database.engine, "t")
     for value in good:
         assert await items_of(source.start(1, [value])) == []
     for value in bad:
-        with pytest.raises(ValueError, match=f"k: got .*, expected .*{told}"):
+        with pytest.raises(ValueError, match=f"k: got .*, expected .*{expected}"):
             source.start(1, [value])
     for values in ([], [good[0], good[0]]):
         with pytest.raises(ValueError, match=f"got {len(values)} values, expected 1: k"):
@@ -283,13 +284,13 @@ async def test_dates_that_the_driver_reads_as_infinity_are_an_error(database: Da
                 await connection.exec_driver_sql(f"insert into t values ({value})")
         assert len(await items_of((await sql.table(database.engine, "t", descending=descending)).start())) == 2
         source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-        came, error = await came_and_error(batches_of(source.start()))
-        assert len(came) == 1
+        received, error = await items_and_error(batches_of(source.start()))
+        assert len(received) == 1
         assert isinstance(error, ValueError)
         with pytest.raises(
             ValueError, match=r"k: got .*, (which cannot be told from infinity|expected a date and time)"
         ):
-            source.start(1, [item["k"] for item in msgspec.to_builtins(came[0])])
+            source.start(1, [item["k"] for item in msgspec.to_builtins(received[0])])
 
     await check_rows_async(
         cross(
@@ -301,7 +302,7 @@ async def test_dates_that_the_driver_reads_as_infinity_are_an_error(database: Da
                     ("timestamptz", ["'9999-12-31 23:59:59.999999Z'", "'infinity'"]),
                 ]
             ),
-            named([False, True]),
+            ORDERS,
         ),
         check,
         at_once=1,

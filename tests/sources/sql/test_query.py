@@ -17,11 +17,11 @@ from tests.databases import Database
 from tests.flow.producing import GUARD_SECONDS
 from tests.sources.sql.querying import (
     batches_of,
-    came_and_error,
     encoded,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     read_and_cancel,
     series,
@@ -194,7 +194,7 @@ async def test_write_inside_a_query_is_refused(database: Database) -> None:
 async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database, query: str) -> None:
     await fill(database)
     before = database.file.read_bytes()
-    _, error = await came_and_error(batches_of(sql.rows(database.engine, query)))
+    _, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
     assert error is not None or query.startswith("pragma")
     assert database.file.read_bytes() == before
     assert await database.run("pragma journal_mode") == [("delete",)]
@@ -219,7 +219,7 @@ async def test_sqlite_connection_is_restored_after_a_query(database: Database, q
         await anext(batches)
         await batches.aclose()
     else:
-        _, error = await came_and_error(batches)
+        _, error = await items_and_error(batches)
         assert (error is not None) == (end != "complete")
     for connection in await connections_of(database):
         assert (await connection.execute(sa.text("pragma query_only"))).scalar() == query_only
@@ -300,9 +300,9 @@ async def test_query_that_is_wrong_gives_the_connection_back(database: Database,
 async def test_query_that_fails_half_way_gives_its_rows_and_the_connection_back(database: Database) -> None:
     for _ in range(5):
         query = "select 1 / (500 - n) as x from generate_series(1, 999) g(n)"
-        came, error = await came_and_error(batches_of(sql.rows(database.engine, query)))
+        received, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
         assert "division by zero" in str(error)
-        assert len(came[0]) == 16
+        assert len(received[0]) == 16
         assert database.taken == 0
     assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
 
@@ -313,7 +313,7 @@ async def test_connection_that_the_server_has_ended_is_not_used_again(database: 
     async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
         first = await anext(batches)
         await database.run("select pg_terminate_backend(:pid)", pid=first[0]["pid"])
-        _, error = await came_and_error(batches)
+        _, error = await items_and_error(batches)
         assert error is not None
     assert database.taken == 0
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1

@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from chunkwise.sources import sql
 from tests.databases import Database
 from tests.sources.sql.querying import (
+    ORDERS,
     batches_of,
-    came_and_error,
     encoded,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     read_and_cancel,
     resumed_everywhere,
@@ -73,7 +74,7 @@ async def test_composite_key_is_one_resume_point(database: Database) -> None:
         items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
         await resumed_everywhere(source, items[::-1] if descending else items)
 
-    await check_rows_async(cross(named([False, True]), named([1, 2, 3, 100])), check, at_once=1)
+    await check_rows_async(cross(ORDERS, named([1, 2, 3, 100])), check, at_once=1)
 
 
 @everywhere
@@ -177,10 +178,10 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
 
         async def change() -> None:
             key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
-            behind = key < seen[-1] if descending else key > seen[-1]
+            ahead = key < seen[-1] if descending else key > seen[-1]
             await (delete if key in there else insert)(database, key)
             there.symmetric_difference_update({key})
-            if behind:
+            if ahead:
                 wanted.symmetric_difference_update({key})
 
         async def read(after: list[int] | None) -> bool:
@@ -199,7 +200,7 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
         assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
         assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
 
-    await check_rows_async(cross(named([False, True]), named(range(3))), check, at_once=1)
+    await check_rows_async(cross(ORDERS, named(range(3))), check, at_once=1)
 
 
 @everywhere
@@ -253,7 +254,7 @@ async def test_table_that_is_gone_gives_the_connection_back(database: Database) 
     batches = batches_of(source.start())
     await anext(batches)
     await database.run("drop table points")
-    _, error = await came_and_error(batches)
+    _, error = await items_and_error(batches)
     assert "points" in str(error)
     assert database.taken == 0
 
@@ -307,7 +308,7 @@ async def test_sqlite_key_is_compared_like_its_index(database: Database) -> None
 
     await check_rows_async(
         cross(
-            named([False, True]),
+            ORDERS,
             named(
                 [
                     "(k text collate nocase not null, primary key (k collate binary))",

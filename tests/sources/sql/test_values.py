@@ -12,7 +12,7 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.sources import sql
 from chunkwise.sources.sql.values import PlainValues
 from tests.databases import Database
-from tests.sources.sql.querying import came_and_error, encoded, in_postgres, in_sqlite
+from tests.sources.sql.querying import encoded, in_postgres, in_sqlite, items_and_error
 
 
 def converted(*values: Any) -> list[Any]:
@@ -112,8 +112,8 @@ async def test_odd_value_after_insignificant_ones_is_found(database: Database, e
 async def test_nan_fails_the_stream_after_earlier_rows(database: Database, value: str) -> None:
     query = f"select 1 as n, null as v union all select 2, {value}"
     outbound = Outbound(sql.rows(database.engine, query), FORMATS["ndjson"].encoder())
-    came, error = await came_and_error(outbound.pieces())
-    assert came == [b'{"n":1,"v":null}\n']
+    received, error = await items_and_error(outbound.pieces())
+    assert received == [b'{"n":1,"v":null}\n']
     assert isinstance(error, EncodeError)
     assert "NaN or Infinity" in str(error)
 
