@@ -27,7 +27,7 @@ from tests.sources.sql.querying import (
     series,
     without_table,
 )
-from tests.tables import check_rows_async, named
+from tests.tables import check_rows_async, cross, named
 
 USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
 
@@ -178,54 +178,63 @@ async def test_write_inside_a_query_is_refused(database: Database) -> None:
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    "query",
-    [
-        "with x as (select 4 as a) insert into users select a, 'x' from x returning id",
-        "; insert into users values (4, 'x') returning id",
-        "/* */ insert into users values (4, 'x') returning id",
-        "create table users2 as select 1 as a",
-        "create temp table users2 as select 1 as a",
-        "pragma user_version = 7",
-        "pragma journal_mode = wal",
-        "vacuum",
-    ],
-)
-async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database, query: str) -> None:
-    await fill(database)
-    before = database.file.read_bytes()
-    _, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
-    assert error is not None or query.startswith("pragma")
-    assert database.file.read_bytes() == before
-    assert await database.run("pragma journal_mode") == [("delete",)]
-    assert (await items_of(sql.rows(database.engine, "select count(*) as n from sqlite_temp_schema"))) == [{"n": 0}]
+async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database) -> None:
+    async def check(query: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        before = database.file.read_bytes()
+        _, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
+        assert error is not None or query.startswith("pragma")
+        assert database.file.read_bytes() == before
+        assert await database.run("pragma journal_mode") == [("delete",)]
+        assert (await items_of(sql.rows(database.engine, "select count(*) as n from sqlite_temp_schema"))) == [{"n": 0}]
+
+    await check_rows_async(
+        named(
+            [
+                "with x as (select 4 as a) insert into users select a, 'x' from x returning id",
+                "; insert into users values (4, 'x') returning id",
+                "/* */ insert into users values (4, 'x') returning id",
+                "create table users2 as select 1 as a",
+                "create temp table users2 as select 1 as a",
+                "pragma user_version = 7",
+                "pragma journal_mode = wal",
+                "vacuum",
+            ]
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_sqlite
-@pytest.mark.parametrize("query_only", [0, 1])
-@pytest.mark.parametrize("end", ["complete", "left", "error", "wrong", "switched"])
-async def test_sqlite_connection_is_restored_after_a_query(database: Database, query_only: int, end: str) -> None:
-    await fill(database)
-    for connection in await connections_of(database):
-        await connection.execute(sa.text(f"pragma query_only = {query_only}"))
-        await connection.close()
-    queries = {
-        "error": "select * from users join (select abs(-9223372036854775808))",
-        "wrong": "select from",
-        "switched": "pragma query_only = off",
-    }
-    batches = batches_of(sql.rows(database.engine, queries.get(end, "select * from users"), batch_rows=1))
-    if end == "left":
-        await anext(batches)
-        await batches.aclose()
-    else:
-        _, error = await items_and_error(batches)
-        assert (error is not None) == (end != "complete")
-    for connection in await connections_of(database):
-        assert (await connection.execute(sa.text("pragma query_only"))).scalar() == query_only
-        await connection.execute(sa.text("pragma query_only = off"))
-        await connection.execute(sa.text("update users set name = name"))
-        await connection.close()
+async def test_sqlite_connection_is_restored_after_a_query(database: Database) -> None:
+    async def check(query_only: int, end: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        for connection in await connections_of(database):
+            await connection.execute(sa.text(f"pragma query_only = {query_only}"))
+            await connection.close()
+        queries = {
+            "error": "select * from users join (select abs(-9223372036854775808))",
+            "wrong": "select from",
+            "switched": "pragma query_only = off",
+        }
+        batches = batches_of(sql.rows(database.engine, queries.get(end, "select * from users"), batch_rows=1))
+        if end == "left":
+            await anext(batches)
+            await batches.aclose()
+        else:
+            _, error = await items_and_error(batches)
+            assert (error is not None) == (end != "complete")
+        for connection in await connections_of(database):
+            assert (await connection.execute(sa.text("pragma query_only"))).scalar() == query_only
+            await connection.execute(sa.text("pragma query_only = off"))
+            await connection.execute(sa.text("update users set name = name"))
+            await connection.close()
+
+    ends = named(["complete", "left", "error", "wrong", "switched"])
+    await check_rows_async(cross({"writable": 0, "read-only": 1}, ends), check, at_once=1)
 
 
 async def connections_of(database: Database) -> list[AsyncConnection]:
