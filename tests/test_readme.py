@@ -1,4 +1,4 @@
-"""The README's examples do what is said; that they run, and print what is said, is in tests/docs."""
+"""The README's examples do what the text says; tests/docs runs them and checks their output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEBSOCKET = ROOT / "docs" / "guides" / "websocket.md"
 @asynccontextmanager
 async def server() -> AsyncIterator[TestServer]:
     names: dict[str, Any] = {}
-    # Those that serve, and the line that the page gives in place of one of theirs.
+    # Blocks with servers, and the line that the page gives to replace one of theirs.
     code = "\n".join(
         block.code
         for block in as_a_program(blocks(README))
@@ -39,7 +39,7 @@ async def server() -> AsyncIterator[TestServer]:
         yield serving
 
 
-async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -> None:
+async def test_server_streams_a_generator_a_document_and_reads_an_upload() -> None:
     async with server() as serving, ClientSession() as session:
         async with session.get(serving.make_url("/numbers")) as response:
             count = 0
@@ -62,7 +62,7 @@ async def test_the_server_streams_a_generator_a_document_and_reads_an_upload() -
             assert response.status == 400
 
 
-async def test_its_first_block_is_a_whole_program() -> None:
+async def test_first_block_is_a_complete_program() -> None:
     names: dict[str, Any] = {}
     run(examples(README, "A server")[0].replace("web.run_app(app, port=8081)", ""), names, README)
     async with (
@@ -73,13 +73,13 @@ async def test_its_first_block_is_a_whole_program() -> None:
         assert await anext(stream) == {"n": 0, "square": 0}
 
 
-def test_no_path_has_two_handlers_of_which_the_second_would_lose() -> None:
+def test_no_path_has_two_handlers() -> None:
     paths = re.findall(r"^@routes\..*\"(/.*?)\"\)$", README.read_text(), re.MULTILINE)
     assert len(paths) > 5
     assert len(paths) == len(set(paths))
 
 
-async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_client_reads_and_reports_truncation(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     run("\n".join(examples(README, "A client")).replace("asyncio.run(main())", ""), names, README)
     async with server() as serving, ClientSession() as session, session.get(serving.make_url("/report")) as response:
@@ -89,7 +89,7 @@ async def test_the_client_reads_and_tells_a_cut(capsys: pytest.CaptureFixture[st
     assert printed[2].startswith("complete /report 1 ")
 
 
-async def test_words_come_back_in_upper_case_as_they_are_sent(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_words_are_returned_in_upper_case_as_they_are_sent(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     async with server() as serving, ClientSession() as session:
         url = str(serving.make_url("")).rstrip("/")
@@ -103,7 +103,7 @@ async def test_words_come_back_in_upper_case_as_they_are_sent(capsys: pytest.Cap
     assert [line for line in capsys.readouterr().out.splitlines() if " " not in line] == ["A", "ÉTÉ", "HOW", "WHY", "B"]
 
 
-async def test_a_websocket_sends_and_closes_as_the_table_says() -> None:
+async def test_websocket_sends_and_closes_as_the_table_says() -> None:
     page = WEBSOCKET.read_text()
     (record,) = re.findall(r"```\n( \{.*\})\n```", page)
     async with server() as serving, ClientSession() as session:
@@ -119,7 +119,7 @@ async def test_a_websocket_sends_and_closes_as_the_table_says() -> None:
             assert (await ws.receive()).data == 1007
 
 
-async def test_a_stream_goes_on_behind_a_break() -> None:
+async def test_stream_resumes_after_a_disconnect() -> None:
     (code,) = examples(README, "Going on behind a break")
     names: dict[str, Any] = {"routes": web.RouteTableDef(), "chunkwise": chunkwise}
     run(code, names, README)
@@ -139,7 +139,7 @@ async def test_a_stream_goes_on_behind_a_break() -> None:
         assert stream.reconnects > 0
 
 
-async def test_a_query_and_a_table_are_sources(tmp_path: Path) -> None:
+async def test_query_and_a_table_are_sources(tmp_path: Path) -> None:
     shop, code = examples(README, "SQL")
     (query,) = re.findall(r"under=(.*?)'", README.read_text())
     with chdir(tmp_path):

@@ -1,4 +1,4 @@
-"""Real files, through real servers and clients, come back as they are in the file."""
+"""Real files, served and read by real servers and clients, give the items in the file."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 import chunkwise
 from tests.cli.running import Serving, curl, run, serving
 from tests.needs import DATA, needs_curl, needs_data
+from tests.tables import check_rows, check_rows_async, cross, named
 
 MEDIA_TYPES = {
     "json": "application/json",
@@ -23,10 +24,9 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "text": "text/plain",
 }
-FILES = [pytest.param(name, marks=needs_data(name)) for name in ("movies.json", "airports.csv")]
+FILES = ["movies.json", "airports.csv"]
 
-every_file = pytest.mark.parametrize("file", FILES)
-every_format = pytest.mark.parametrize("format", MEDIA_TYPES)
+every_file = pytest.mark.parametrize("file", [pytest.param(name, marks=needs_data(name)) for name in FILES])
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +38,20 @@ def server() -> Iterator[Serving]:
 
 @cache
 def items_of(file: str) -> list[Any]:
-    """The file's items as Python's standard library reads them."""
+    """Return the file's items as Python's standard library reads them."""
     text = (DATA / file).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text, newline=""))) if file.endswith(".csv") else json.loads(text)
 
 
 def as_cell(value: Any) -> str:
-    """The text that stands in a CSV cell for a value (see CsvEncoder)."""
+    """Return the text of a value in a CSV cell (see CsvEncoder)."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def expected(file: str, format: str) -> list[Any]:
-    """What a client reads: the items; where the format knows only text, their texts."""
+    """Return the items that a client reads: their texts in formats that hold only text."""
     if format == "csv":
         return [{name: as_cell(value) for name, value in item.items()} for item in items_of(file)]
     return items_of(file)
@@ -61,7 +61,7 @@ def lines_of_json(body: str) -> list[Any]:
     return [json.loads(line) for line in body.splitlines()]
 
 
-# How somebody else reads the formats, with nothing of ours.
+# Readers of the formats without chunkwise.
 FOREIGN: dict[str, Callable[[str], list[Any]]] = {
     "json": json.loads,
     "ndjson": lines_of_json,
@@ -73,36 +73,45 @@ FOREIGN: dict[str, Callable[[str], list[Any]]] = {
 
 
 @needs_curl
-@every_file
-@every_format
-def test_curl_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    got = curl(server.url(f"/{file}"), "-H", f"Accept: {MEDIA_TYPES[format]}", "-w", "%{stderr}%{content_type}")
-    assert got.code == 0
-    assert got.err.partition(";")[0] == MEDIA_TYPES[format]
-    assert FOREIGN[format](got.out.decode()) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+def test_curl_gets_every_item_in_every_format(server: Serving) -> None:
+    def check(file: str, format: str) -> None:
+        got = curl(server.url(f"/{file}"), "-H", f"Accept: {MEDIA_TYPES[format]}", "-w", "%{stderr}%{content_type}")
+        assert got.code == 0
+        assert got.err.partition(";")[0] == MEDIA_TYPES[format]
+        assert FOREIGN[format](got.out.decode()) == expected(file, format)
+
+    check_rows(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
-@every_file
-@every_format
-async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
-        got = [item async for item in chunkwise.items(response)]
-    # Text is its lines, whatever they hold.
-    assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving) -> None:
+    async def check(file: str, format: str) -> None:
+        async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
+            got = [item async for item in chunkwise.items(response)]
+        # Text is decoded as lines.
+        assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
+
+    await check_rows_async(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
-@every_file
-@every_format
-def test_the_command_line_gets_every_item_in_every_format(server: Serving, file: str, format: str) -> None:
-    got = run("get", server.url(f"/{file}?format={format}"))
-    assert (got.code, got.err) == (0, "")
-    items = lines_of_json(got.out.decode())
-    assert ([json.loads(line) for line in items] if format == "text" else items) == expected(file, format)
+@needs_data("movies.json")
+@needs_data("airports.csv")
+def test_command_line_gets_every_item_in_every_format(server: Serving) -> None:
+    def check(file: str, format: str) -> None:
+        got = run("get", server.url(f"/{file}?format={format}"))
+        assert (got.code, got.err) == (0, "")
+        items = lines_of_json(got.out.decode())
+        assert ([json.loads(line) for line in items] if format == "text" else items) == expected(file, format)
+
+    check_rows(cross(named(FILES), named(MEDIA_TYPES)), check)
 
 
 @needs_data("airports.csv")
 @pytest.mark.parametrize("output", ["json", "csv"])
-def test_the_command_line_writes_every_item_in_every_format_it_can_write(
+def test_command_line_writes_every_item_in_every_format_it_can_write(
     server: Serving, output: str, tmp_path: Any
 ) -> None:
     got = run("get", server.url("/airports.csv?format=sse"), "--format", output, "-o", tmp_path / "airports")
@@ -112,7 +121,7 @@ def test_the_command_line_writes_every_item_in_every_format_it_can_write(
 
 @needs_curl
 @every_file
-def test_a_file_that_is_not_converted_comes_byte_for_byte_with_its_length_and_etag(server: Serving, file: str) -> None:
+def test_unconverted_file_is_sent_unchanged_with_its_length_and_etag(server: Serving, file: str) -> None:
     content = (DATA / file).read_bytes()
     got = curl(server.url(f"/{file}"), "-w", "%{stderr}%header{content-length} %header{etag}")
     assert got.out == content
@@ -123,7 +132,7 @@ def test_a_file_that_is_not_converted_comes_byte_for_byte_with_its_length_and_et
 
 @needs_curl
 @every_file
-def test_whoever_has_the_file_is_told_that_it_has_not_changed(server: Serving, file: str) -> None:
+def test_unchanged_file_is_not_sent_again(server: Serving, file: str) -> None:
     etag = curl(server.url(f"/{file}"), "-I", "-w", "%{stderr}%header{etag}").err
     got = curl(server.url(f"/{file}"), "-H", f"If-None-Match: {etag}", "-w", "%{stderr}%{http_code}")
     assert (got.out, got.err) == (b"", "304")
@@ -133,7 +142,7 @@ def test_whoever_has_the_file_is_told_that_it_has_not_changed(server: Serving, f
 @needs_curl
 @every_file
 @pytest.mark.parametrize(("bytes_asked", "start", "stop"), [("0-0", 0, 1), ("100-1999", 100, 2000), ("-7", -7, None)])
-def test_a_range_of_the_files_bytes_can_be_had(
+def test_byte_ranges_of_a_file_are_sent(
     server: Serving, file: str, bytes_asked: str, start: int, stop: int | None
 ) -> None:
     content = (DATA / file).read_bytes()
@@ -145,7 +154,7 @@ def test_a_range_of_the_files_bytes_can_be_had(
 
 @needs_curl
 @every_file
-def test_a_range_behind_the_end_is_refused(server: Serving, file: str) -> None:
+def test_range_after_the_end_is_refused(server: Serving, file: str) -> None:
     got = curl(server.url(f"/{file}"), "-r", "99999999-", "-w", "%{stderr}%{http_code}")
     assert got.err == "416"
 
@@ -155,7 +164,7 @@ def test_a_range_behind_the_end_is_refused(server: Serving, file: str) -> None:
 @pytest.mark.parametrize("query", ["", "?format=sse"])
 def test_head_has_the_fields_of_get_and_no_body(server: Serving, file: str, query: str) -> None:
     def fields(head: bytes) -> list[str]:
-        # What only becomes known while the content is generated may be left out (RFC 9110 §9.3.2).
+        # Fields known only after the content is generated may be left out (RFC 9110 §9.3.2).
         left_out = ("Date:", "Transfer-Encoding:")
         return sorted(line for line in head.decode().splitlines() if not line.startswith(left_out))
 

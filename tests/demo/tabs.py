@@ -1,7 +1,7 @@
-"""The demo's page in a browser, served on a real socket: what a person does with it, and what it shows.
+"""The demo's page in a browser, served on a real socket: actions of a user, and the content shown.
 
-A tab that is left must have been quiet: nothing but the network's own words for failures that were asked for may stand
-in its console, and nothing may have been asked of another host.
+When a tab is closed, its console may hold only the browser's network messages for requested
+failures, and the page must not have requested anything from another host.
 """
 
 import re
@@ -26,7 +26,7 @@ _FAILURES = re.compile(
     r"|WebSocket connection to '\S*' failed: Error during WebSocket handshake: Unexpected response code: 503"
 )
 
-# What each lane shows, by its name.
+# Content of each lane, by its name.
 _SHOWN = """
 () => Object.fromEntries(Array.from(document.querySelectorAll("article"), (card) => {
     const row = document.querySelector(`.row[data-lane="${card.dataset.lane}"]`);
@@ -40,7 +40,7 @@ _SHOWN = """
 }))
 """
 
-# The tree as a value again; what is still open is marked.
+# The tree as a value; objects and arrays still open are marked.
 _TREE = """
 () => {
     const valueOf = (item) => {
@@ -58,7 +58,7 @@ _TREE = """
 
 
 class Shown(NamedTuple):
-    """What a lane shows."""
+    """Content of a lane."""
 
     state: str
     first: str
@@ -78,7 +78,7 @@ class Tab(NamedTuple):
     page: Page
     base: str
     failures: set[bool]
-    """Whether a failure was asked for, at any time."""
+    """Whether a failure was requested, at any time."""
 
     async def set(self, *, fail: bool = False, **numbers: float) -> None:
         """Set the controls."""
@@ -88,7 +88,7 @@ class Tab(NamedTuple):
         self.failures.add(fail)
 
     async def run(self, *, fail: bool = False, **numbers: float) -> dict[str, Shown]:
-        """Run, and give what each lane shows when all is over."""
+        """Run, and return the content of each lane after the run."""
         await self.set(fail=fail, **numbers)
         await self.page.click("#run")
         assert await self.page.evaluate("document.querySelector('form').checkValidity()")
@@ -110,7 +110,7 @@ class Tab(NamedTuple):
         return self.page.locator(f'article[data-lane="{lane}"]')
 
     async def wait_for_states(self, state: str, lanes: int) -> None:
-        """Wait until so many lanes are in a state."""
+        """Wait until that many lanes are in a state."""
         await self.page.locator(f'article[data-state="{state}"]').nth(lanes - 1).wait_for()
 
 
@@ -125,7 +125,7 @@ async def demo_browser() -> AsyncIterator[tuple[Browser, str]]:
 async def tab(
     demo: tuple[Browser, str], *, width: int = 1200, height: int = 900, before: str = "", **options: Any
 ) -> AsyncIterator[Tab]:
-    """The page, opened anew; left, it must have been quiet.
+    """Open the page in a new tab; check on closing that it was quiet.
 
     Args:
         demo: a browser, and where the demo is served.

@@ -1,4 +1,4 @@
-"""`chunkwise demo --client`: the tutorial's clients, each line with the time at which it came."""
+"""`chunkwise demo --client`: the tutorial's clients, each line with its time of arrival."""
 
 import asyncio
 import re
@@ -13,10 +13,11 @@ from chunkwise.demo.clients import CLIENTS, read_chunks
 from tests.cli.running import run, run_any
 from tests.cli.test_app import WITHOUT
 from tests.demo.tutorial import LINES, MESSAGES, running_demo
+from tests.tables import check_rows
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def output() -> list[str]:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
         done = run("demo", "--client", "--port", port, "--interval", "0.2")
@@ -24,11 +25,11 @@ def told() -> list[str]:
     return done.out.decode().splitlines()
 
 
-def part(told: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
-    """What a client has shown: when, and what."""
-    start = told.index(str(client.__doc__)) + 1
-    stop = told.index("", start) if "" in told[start:] else len(told)
-    found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in told[start:stop]]
+def part(output: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
+    """Return the times and texts that a client has shown."""
+    start = output.index(str(client.__doc__)) + 1
+    stop = output.index("", start) if "" in output[start:] else len(output)
+    found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in output[start:stop]]
     return [(float(line[1]), line[2]) for line in found if line]
 
 
@@ -42,27 +43,29 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
-def test_each_client_shows_what_came_and_when(told: list[str], client: Callable[..., object]) -> None:
-    shown = part(told, client)
-    times = [seconds for seconds, _ in shown]
-    assert times == sorted(times)
-    assert len(set(times)) > 2
-    texts = [text for _, text in shown]
-    if client.__name__ == "read_failure":
-        assert len(texts) == 3
-        assert texts[2].startswith("RemoteError: ")
-        assert "the producer fails on purpose after 2 items" in texts[2]
-    elif client.__name__ == "read_events":
-        assert texts[0] == " start_map None"
-        assert "users.item.roles.item string admin" in texts
-        assert texts[-1] == " end_map None"
-    else:
-        assert texts == SHOWN[client.__name__]
+def test_each_client_shows_its_items_and_times(output: list[str]) -> None:
+    def check(client: Callable[..., object]) -> None:
+        shown = part(output, client)
+        times = [seconds for seconds, _ in shown]
+        assert times == sorted(times)
+        assert len(set(times)) > 2
+        texts = [text for _, text in shown]
+        if client.__name__ == "read_failure":
+            assert len(texts) == 3
+            assert texts[2].startswith("RemoteError: ")
+            assert "the producer fails on purpose after 2 items" in texts[2]
+        elif client.__name__ == "read_events":
+            assert texts[0] == " start_map None"
+            assert "users.item.roles.item string admin" in texts
+            assert texts[-1] == " end_map None"
+        else:
+            assert texts == SHOWN[client.__name__]
+
+    check_rows({client.__name__: client for client in CLIENTS}, check)
 
 
-async def test_characters_that_any_chunk_cuts_are_whole() -> None:
-    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside of some
+async def test_characters_cut_by_chunks_are_decoded() -> None:
+    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside some
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -91,7 +94,7 @@ def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> N
     assert b"STROM" in done.out
 
 
-def test_another_module_that_is_missing_is_not_told_to_be_the_extra() -> None:
+def test_other_missing_modules_are_not_reported_as_the_extra() -> None:
     with running_demo() as demo:
         words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
         done = run_any(sys.executable, "-c", WITHOUT.format("websockets.asyncio.client"), *words)

@@ -1,4 +1,4 @@
-"""The tutorial's routes, served by `chunkwise demo`, as curl and as clients see them."""
+"""demo/endpoints.py: the tutorial's routes, served by `chunkwise demo`, read by curl and by clients."""
 
 import asyncio
 import hashlib
@@ -18,13 +18,12 @@ from chunkwise.client.stream import Stream
 from tests.cli.running import Serving, curl, started
 from tests.demo.tutorial import EVENTS, LINES, NESTED, ROUTES, USERS, Route, encoded, read_exactly, running_demo
 from tests.needs import needs_curl
+from tests.tables import check_rows, cross, named
 
 FAST = "?interval=0.01"
 HELD = "?interval=60"
 
-each_route = pytest.mark.parametrize(
-    "route", ROUTES, ids=[f"{route.path}{' ws' * bool(route.options)}" for route in ROUTES]
-)
+EACH_ROUTE = {f"{route.path}{' ws' * bool(route.options)}": route for route in ROUTES}
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +34,33 @@ def demo() -> Iterator[Serving]:
 
 
 @needs_curl
-@each_route
-def test_curl_gets_these_bytes(demo: Serving, route: Route) -> None:
-    # Nobody answers the close of a WebSocket: curl is through with it when it has the last frame.
-    with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
-        if route.options:
-            assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
-        else:
-            done = reading.end()
-            assert (done.out, done.code) == (encoded(route.whole), route.code)
+def test_curl_gets_these_bytes(demo: Serving) -> None:
+    def check(route: Route) -> None:
+        # No client answers the close of the WebSocket: curl has finished when it has the last frame.
+        with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
+            if route.options:
+                assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
+            else:
+                done = reading.end()
+                assert (done.out, done.code) == (encoded(route.whole), route.code)
+
+    check_rows(EACH_ROUTE, check)
 
 
 @needs_curl
-@each_route
-def test_what_is_made_first_is_at_curl_before_the_rest_is_made(demo: Serving, route: Route) -> None:
-    with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
-        assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
-        assert reading.is_running()
-        reading.process.terminate()
-        assert not reading.end().out
+def test_curl_gets_the_first_part_before_the_rest_is_produced(demo: Serving) -> None:
+    def check(route: Route) -> None:
+        with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
+            assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
+            assert reading.is_running()
+            reading.process.terminate()
+            assert not reading.end().out
+
+    check_rows(EACH_ROUTE, check)
 
 
 @needs_curl
-def test_the_buffered_answer_comes_at_once_with_its_length_when_the_last_line_is_made(demo: Serving) -> None:
+def test_buffered_response_is_sent_with_its_length_after_the_last_line(demo: Serving) -> None:
     got = curl(demo.url("/non-chunked" + FAST), "-i")
     head, _, body = got.out.partition(b"\r\n\r\n")
     assert body.decode() == "".join(LINES)
@@ -69,13 +72,17 @@ def test_the_buffered_answer_comes_at_once_with_its_length_when_the_last_line_is
 
 
 @needs_curl
-def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characters(demo: Serving) -> None:
+def test_upload_is_returned_in_upper_case_while_it_is_sent(demo: Serving) -> None:
     with started("curl", "-sN", "-T", ".", demo.url("/upper"), stdin=subprocess.PIPE) as talking:
         assert talking.process.stdin is not None
-        for sent, came in ((b"h\xc3", b"H"), (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()), (b"\x8e\x89\n", "🎉\n".encode())):
+        for sent, received in (
+            (b"h\xc3", b"H"),
+            (b"\xa4llo \xf0\x9f", "ÄLLO ".encode()),
+            (b"\x8e\x89\n", "🎉\n".encode()),
+        ):
             talking.process.stdin.write(sent)
             talking.process.stdin.flush()
-            assert read_exactly(talking, len(came)) == came
+            assert read_exactly(talking, len(received)) == received
         talking.process.stdin.close()
         talking.process.stdin = None
         done = talking.end()
@@ -83,59 +90,65 @@ def test_an_upload_comes_back_in_upper_case_while_it_is_sent_with_split_characte
 
 
 @needs_curl
-def test_an_upload_that_is_no_text_is_told_so(demo: Serving) -> None:
+def test_upload_that_is_not_text_is_refused(demo: Serving) -> None:
     got = curl(demo.url("/upper"), "--data-binary", "@-", "-w", "%{stderr}%{http_code}", input=b"\xff")
     assert got.err == "422"
     assert "invalid UTF-8" in json.loads(got.out)["detail"]
 
 
 @needs_curl
-def test_a_large_document_is_told_event_by_event(demo: Serving) -> None:
+def test_large_document_is_sent_event_by_event(demo: Serving) -> None:
     items = 20_001  # more than one block
     document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
     expected = "".join(f"{prefix} {event} {value}\n" for prefix, event, value in ijson.parse(document))
-    came = curl(demo.url(f"/large?items={items}")).out
-    assert hashlib.md5(came).hexdigest() == hashlib.md5(expected.encode()).hexdigest()
+    received = curl(demo.url(f"/large?items={items}")).out
+    assert hashlib.md5(received).hexdigest() == hashlib.md5(expected.encode()).hexdigest()
     assert curl(demo.url("/large?items=3")).out.decode() == EVENTS
     assert curl(demo.url("/large?items=0")).out.decode().count("\n") == 5
 
 
 @needs_curl
-def test_a_client_that_leaves_a_document_of_millions_ends_its_making(demo: Serving) -> None:
+def test_disconnected_client_stops_a_large_document(demo: Serving) -> None:
     with started("curl", "-sN", demo.url("/large?items=100000000")) as reading:
         assert read_exactly(reading, 100_000).startswith(b" start_map None\n")
     assert curl(demo.url("/chunked?interval=0")).out.decode() == "".join(LINES)
 
 
-@pytest.mark.parametrize("path", [*{route.path for route in ROUTES}, "/non-chunked", "/large"])
-@pytest.mark.parametrize(
-    "query",
-    [
-        "interval=-1",
-        "interval=61",
-        "interval=nan",
-        "interval=x",
-        "items=-1",
-        "items=1.5",
-        "items=1_0",
-        "items=%202",
-        "items=100000001",
-        "size=1e9",
-        "fail=x",
-        "items=%D9%A3",
-    ],
-)
 @needs_curl
-def test_a_parameter_that_is_none_is_refused(demo: Serving, path: str, query: str) -> None:
-    got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
-    assert got.err == "400"
-    name = query.partition("=")[0]
-    assert re.search(rf"{name}: got '.*', expected .* from 0 to [\d,]+", got.out.decode())
+def test_invalid_parameters_are_refused(demo: Serving) -> None:
+    def check(path: str, query: str) -> None:
+        got = curl(demo.url(f"{path}?{query}"), "-w", "%{stderr}%{http_code}")
+        assert got.err == "400"
+        name = query.partition("=")[0]
+        assert re.search(rf"{name}: got '.*', expected .* from 0 to [\d,]+", got.out.decode())
+
+    check_rows(
+        cross(
+            named([*{route.path for route in ROUTES}, "/non-chunked", "/large"]),
+            named(
+                [
+                    "interval=-1",
+                    "interval=61",
+                    "interval=nan",
+                    "interval=x",
+                    "items=-1",
+                    "items=1.5",
+                    "items=1_0",
+                    "items=%202",
+                    "items=100000001",
+                    "size=1e9",
+                    "fail=x",
+                    "items=%D9%A3",
+                ]
+            ),
+        ),
+        check,
+    )
 
 
 @needs_curl
 @pytest.mark.parametrize("path", ["/chunked", "/json", "/sse", "/ws"])
-def test_items_and_their_size_are_asked_for(demo: Serving, path: str) -> None:
+def test_number_and_size_of_items_are_parameters(demo: Serving, path: str) -> None:
     few = curl(demo.url(f"{path}?interval=0&items=1")).out
     many = curl(demo.url(f"{path}?interval=0&items=8&size=100")).out
     assert many.count(b"x" * 100) == 8
@@ -153,7 +166,7 @@ def test_any_route_fails_after_as_many_items_as_are_asked_for(demo: Serving, pat
 
 
 async def read(demo: Serving, path: str, format: str | None = None, scheme: str = "http") -> tuple[list[Any], Any]:
-    """All items by our client, and how sure their end is; the first is there before the second is made."""
+    """Read all items with our client and return their end proof; the first arrives before the second is produced."""
     url = demo.url(path).replace("http", scheme, 1)
     async with ClientSession() as session:
         async with asyncio.timeout(30), chunkwise.open_stream(session, url + HELD, format=format) as stream:
@@ -190,7 +203,7 @@ async def test_our_client_reads_the_nested_document_whole_and_inside(demo: Servi
             assert [item async for item in stream] == ["admin", "user", "user"]
 
 
-async def test_our_client_tells_why_a_stream_failed(demo: Serving) -> None:
+async def test_our_client_reports_why_a_stream_failed(demo: Serving) -> None:
     url = demo.url("/fail" + FAST)
     reason = "the producer fails on purpose after 2 items"
     async with ClientSession() as session:
@@ -200,10 +213,10 @@ async def test_our_client_tells_why_a_stream_failed(demo: Serving) -> None:
             ("json", chunkwise.TruncatedError),
         ):
             failing = chunkwise.open_stream(session, url, format=name)
-            came: list[Any] = []
+            received: list[Any] = []
             with pytest.raises(kind) as caught:
-                await collect(failing, came)
-            assert came == [json.loads(user) for user in USERS[:2]]
+                await collect(failing, received)
+            assert received == [json.loads(user) for user in USERS[:2]]
             assert (reason in str(caught.value)) == (kind is chunkwise.RemoteError)
 
 

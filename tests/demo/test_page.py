@@ -1,4 +1,4 @@
-"""The demo's page, in a browser: what a run shows of each lane, whole and failing, and that everybody can use it."""
+"""The demo's page in a browser: the lanes of complete and failed runs, and accessibility."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_chromium]
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 LONG_SECONDS = 5
-"""A pace at which a test has looked before the second item is made."""
+"""A pace slow enough for a test to look before the second item is produced."""
 
 KNOWN_WHOLE = {
     "non-chunked": r"All 24 bytes of its Content-Length came\.",
@@ -39,7 +39,8 @@ KNOWN_REFUSED = {
     "non-chunked": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
     "chunked": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
     "json": r"Status 503 instead of an answer: “the producer fails on purpose after 0 items”\.",
-    "nested": NO_LAST_CHUNK + r" And the text is no JSON: “.+”\.",  # it has more to make than a user, and has begun
+    "nested": NO_LAST_CHUNK
+    + r" And the text is no JSON: “.+”\.",  # it has more to produce than a user, and has started
     "sse": r"EventSource reported an error before the first event: the answer was refused\. .+",
     "ws": r"Close 1006, without a reason, behind 0 messages\.",
 }
@@ -49,7 +50,7 @@ USERS = [
     {"id": 3, "name": "Sam", "roles": ["user"]},
 ]
 
-# Each element with text of its own -> how much that stands out from the ground behind it (WCAG 2.2).
+# Each element with its own text -> the contrast of the text (WCAG 2.2).
 CONTRASTS = """
 () => {
     const light = (color) => color.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
@@ -78,7 +79,7 @@ async def demo() -> AsyncIterator[tuple[Browser, str]]:
         yield started
 
 
-async def test_a_run_fills_every_lane_and_says_how_its_client_knows_that_it_is_whole(
+async def test_run_fills_every_lane_and_shows_how_its_end_is_proven(
     demo: tuple[Browser, str],
 ) -> None:
     async with tab(demo) as shown:
@@ -100,7 +101,7 @@ async def test_a_run_fills_every_lane_and_says_how_its_client_knows_that_it_is_w
     assert status.endswith("6 of 6 came whole.")
 
 
-async def test_streams_show_their_first_item_before_the_second_is_made_and_the_buffered_answer_shows_nothing(
+async def test_streams_show_the_first_item_early_and_the_buffered_response_shows_nothing(
     demo: tuple[Browser, str],
 ) -> None:
     async with tab(demo) as shown:
@@ -118,7 +119,7 @@ async def test_streams_show_their_first_item_before_the_second_is_made_and_the_b
         assert {lane.state for lane in (await shown.over()).values()} == {"stopped"}
 
 
-async def test_a_failure_is_shown_by_every_lane_with_what_its_client_knows_it_by(demo: tuple[Browser, str]) -> None:
+async def test_failure_is_shown_in_every_lane_with_its_sign(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         lanes = await shown.run(items=4, interval=0.05, fail=True)
         assert await shown.page.text_content("#status") == "The producer failed half-way: 6 of 6 clients could tell."
@@ -130,7 +131,7 @@ async def test_a_failure_is_shown_by_every_lane_with_what_its_client_knows_it_by
     assert tree == {"open": {"users": {"open": USERS[:2]}}}
 
 
-async def test_a_producer_that_fails_at_once_is_a_refusal_in_every_lane(demo: tuple[Browser, str]) -> None:
+async def test_producer_that_fails_at_once_is_a_refusal_in_every_lane(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         lanes = await shown.run(items=1, interval=0.05, fail=True)
     for name, lane in lanes.items():
@@ -139,9 +140,7 @@ async def test_a_producer_that_fails_at_once_is_a_refusal_in_every_lane(demo: tu
 
 
 @pytest.mark.parametrize("fail", [True, False])
-async def test_a_lane_that_cannot_tell_or_that_should_not_have_failed_says_so_in_red(
-    fail: bool, demo: tuple[Browser, str]
-) -> None:
+async def test_lane_with_an_unknown_or_unexpected_end_is_red(fail: bool, demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         lie = "Chunk 0\n" if fail else '[{"id": 1}'
         await shown.page.route("**/chunked?*" if fail else "**/json?*", lambda route: route.fulfill(body=lie))
@@ -156,16 +155,14 @@ async def test_a_lane_that_cannot_tell_or_that_should_not_have_failed_says_so_in
         assert not await shown.card("ws").locator("[data-part=headline]").evaluate(red)
 
 
-async def test_the_tree_holds_the_document(demo: tuple[Browser, str]) -> None:
+async def test_tree_holds_the_document(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         await shown.run(items=3, interval=0.05)
         tree = await shown.tree()
     assert tree == {"users": USERS, "settings": {"theme": "dark", "notifications": True}}
 
 
-async def test_run_pressed_again_ends_what_was_running_and_begins_anew(
-    demo: tuple[Browser, str], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_second_run_stops_the_first(demo: tuple[Browser, str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "chunkwise.access")
     async with tab(demo) as shown:
         await shown.set(items=9, interval=LONG_SECONDS)
@@ -186,7 +183,7 @@ def _ended(caplog: pytest.LogCaptureFixture, end: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "number"), [("items", 0), ("items", 201), ("interval", 5.05), ("size", 100_001)])
-async def test_what_is_out_of_range_is_not_run(name: str, number: float, demo: tuple[Browser, str]) -> None:
+async def test_settings_out_of_range_are_not_run(name: str, number: float, demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         await shown.page.fill(f"[name={name}]", str(number))
         await shown.page.click("#run")
@@ -194,7 +191,7 @@ async def test_what_is_out_of_range_is_not_run(name: str, number: float, demo: t
         assert {lane.state for lane in (await shown.shown()).values()} == {"idle"}
 
 
-async def test_the_keyboard_alone_is_enough(demo: tuple[Browser, str]) -> None:
+async def test_keyboard_alone_is_enough(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         keyboard, reached = shown.page.keyboard, []
         for keys in (["2"], ["0"], ["0"], ["Space"], []):
@@ -206,14 +203,14 @@ async def test_the_keyboard_alone_is_enough(demo: tuple[Browser, str]) -> None:
         await keyboard.press("Enter")
         lanes = await shown.over()
         assert {lane.state for lane in lanes.values()} == {"told"}
-        for _ in range(3):  # behind the two copies of the first lane
+        for _ in range(3):  # after the two copies of the first lane
             await keyboard.press("Tab")
         await keyboard.press("Enter")
         await shown.card("non-chunked").locator("details[open] .note", has_text="the connection was").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_text_stands_out_from_its_ground_in_both_schemes(scheme: str, demo: tuple[Browser, str]) -> None:
+async def test_text_has_enough_contrast_in_both_color_schemes(scheme: str, demo: tuple[Browser, str]) -> None:
     async with tab(demo, color_scheme=scheme) as shown:
         await shown.page.locator("details").nth(1).locator("summary").click()
         await shown.run(items=2, interval=0.05, fail=True)
@@ -246,7 +243,7 @@ async def test_nothing_overflows_at_360_pixels(fail: bool, demo: tuple[Browser, 
         ("failing", 1200, "light", True),
     ],
 )
-async def test_a_screenshot_is_kept(name: str, width: int, scheme: str, fail: bool, demo: tuple[Browser, str]) -> None:
+async def test_screenshot_is_kept(name: str, width: int, scheme: str, fail: bool, demo: tuple[Browser, str]) -> None:
     path = SCREENSHOTS / f"{name}.png"
     path.unlink(missing_ok=True)
     async with tab(demo, width=width, color_scheme=scheme) as shown:

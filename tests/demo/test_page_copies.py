@@ -1,4 +1,4 @@
-"""What the demo's page puts on the clipboard: texts that are really run, by a shell and by Python."""
+"""The texts that the demo's page copies to the clipboard, run by a shell and by Python."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ async def demo() -> AsyncIterator[tuple[Browser, str]]:
 
 
 async def copied(shown: Tab, lane: str, what: str) -> str:
-    """Copy, and give what is on the clipboard when the page says so."""
+    """Copy, and return the content of the clipboard when the page reports it."""
     title = await shown.card(lane).locator("h2").inner_text()
     await shown.card(lane).get_by_role("button", name=f"Copy as {what}: {title}").click()
     await shown.page.get_by_role("status").filter(has_text=f"Copied: {title} as {what}.").wait_for()
@@ -65,7 +65,7 @@ async def copied(shown: Tab, lane: str, what: str) -> str:
 
 
 async def output_of(*command: str, given: str = "") -> tuple[str, int | None]:
-    """What a program prints, and its status."""
+    """Return the output of a program, and its status."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     async with asyncio.timeout(GUARD_SECONDS):
@@ -76,7 +76,7 @@ async def output_of(*command: str, given: str = "") -> tuple[str, int | None]:
 
 @needs_curl
 @pytest.mark.parametrize("lane", LANES)
-async def test_the_copied_command_prints_the_answer(lane: str, demo: tuple[Browser, str]) -> None:
+async def test_copied_command_prints_the_response(lane: str, demo: tuple[Browser, str]) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
         await shown.set(items=2, interval=0.05)
         command = await copied(shown, lane, "curl")
@@ -86,22 +86,22 @@ async def test_the_copied_command_prints_the_answer(lane: str, demo: tuple[Brows
 
 
 @pytest.mark.parametrize("lane", LANES)
-async def test_the_copied_script_prints_the_items_and_whether_they_are_all(
+async def test_copied_script_prints_the_items_and_whether_they_are_complete(
     lane: str, demo: tuple[Browser, str]
 ) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
         await shown.set(items=2, interval=0.05)
         assert await output_of(sys.executable, "-", given=await copied(shown, lane, "Python")) == (PYTHON[lane], 0)
-        await shown.set(fail=True, interval=0.3)  # slow enough for an answer that has begun
+        await shown.set(fail=True, interval=0.3)  # slow enough for a response to have started
         out, status = await output_of(sys.executable, "-", given=await copied(shown, lane, "Python"))
         assert (out.startswith(FAILED[lane]), status) == (True, 0), out
 
 
 @needs_curl
 @pytest.mark.parametrize("what", ["curl", "Python"])
-async def test_what_is_copied_prints_each_item_as_it_comes(what: str, demo: tuple[Browser, str]) -> None:
+async def test_copied_script_prints_each_item_as_it_arrives(what: str, demo: tuple[Browser, str]) -> None:
     async with tab(demo, permissions=CLIPBOARD) as shown:
-        await shown.set(items=200, interval=5)  # more seconds than anybody waits here
+        await shown.set(items=200, interval=5)  # more seconds than any test waits
         text = await copied(shown, "chunked", what)
     command = [sys.executable, "-c"] if what == "Python" else ["sh", "-c"]
     command.append(text if what == "Python" else f"exec {text}")

@@ -1,4 +1,4 @@
-"""The wire below each lane of the demo's page: what the bytes mean, and the readers of bytes and JSON behind it."""
+"""The wire below each lane of the demo's page: the meaning of the bytes, and its parsers of bytes and JSON."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ async def demo() -> AsyncIterator[tuple[Browser, str]]:
 
 
 async def parts_of(shown: Tab, lane: str) -> list[tuple[str, str]]:
-    """The parts of a lane's wire behind its head, when all have come."""
+    """Return the parts of a lane's wire after its head, when all have arrived."""
     details = shown.card(lane).locator("details")
     await details.locator(".note", has_text="the connection was").wait_for()
     parts = [(kind, text) for kind, text in await details.locator("ol").evaluate(PARTS)]
@@ -53,7 +53,7 @@ async def test_chunks_have_their_sizes_in_hex_and_their_line_ends_and_the_last_i
         assert await shown.card("json").locator("details .note", has_text="= 22 bytes").is_visible()
 
 
-async def test_without_the_terminator_the_wire_says_that_it_never_came(demo: tuple[Browser, str]) -> None:
+async def test_wire_shows_a_missing_last_chunk(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         await shown.run(items=2, interval=0.05, fail=True)
         await shown.set(fail=False)
@@ -62,7 +62,7 @@ async def test_without_the_terminator_the_wire_says_that_it_never_came(demo: tup
             "json",
             "nested",
             "sse",
-        ):  # opened behind the run: the wire of its settings all the same
+        ):  # opened after the run: still the wire of its settings
             await shown.card(lane).locator("summary").click()
             parts = await parts_of(shown, lane)
             assert [text for kind, text in parts if kind == "missing"] == ["the last chunk (0 CRLF CRLF) never came"]
@@ -87,7 +87,7 @@ async def test_frames_have_their_heads_in_hex_and_the_close_has_its_code(demo: t
         assert await shown.card("ws").locator(".note", has_text="its code: 1011").is_visible()
 
 
-async def test_the_buffered_answer_has_a_length_and_no_chunks(demo: tuple[Browser, str]) -> None:
+async def test_buffered_response_has_a_length_and_no_chunks(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         await shown.card("non-chunked").locator("summary").click()
         await shown.run(items=2, interval=0.05)
@@ -95,7 +95,7 @@ async def test_the_buffered_answer_has_a_length_and_no_chunks(demo: tuple[Browse
         assert await shown.card("non-chunked").locator("details .note", has_text="= 16 bytes").is_visible()
 
 
-async def test_what_is_shown_is_bounded_and_its_end_is_in_it(demo: tuple[Browser, str]) -> None:
+async def test_wire_shown_is_bounded_and_includes_its_end(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         await shown.card("json").locator("summary").click()
         await shown.set(items=60, interval=0.05, size=2000)
@@ -103,13 +103,13 @@ async def test_what_is_shown_is_bounded_and_its_end_is_in_it(demo: tuple[Browser
         await shown.card("json").locator("details .note", has_text="the connection was").wait_for()
         text = await shown.card("json").locator("details ol").inner_text()
         parts = await shown.card("json").locator("details ol").evaluate(PARTS)
-    assert len(text) < 25_000  # 20,000 of the wire's, and what is said of it
+    assert len(text) < 25_000  # 20,000 of the wire, and the note about it
     assert "rows not shown" in text
     assert "more bytes" in text
     assert [tuple(part) for part in parts[-3:]] == LAST_OF_HTTP
 
 
-async def test_a_wire_that_is_closed_asks_no_more_and_begins_again_when_it_is_opened(demo: tuple[Browser, str]) -> None:
+async def test_closed_wire_stops_requesting_and_restarts_when_opened(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         summary = shown.card("chunked").locator("summary")
         await summary.click()
@@ -137,7 +137,7 @@ WIRES = [
     + "\x89\x00\x88\x02\x03\xe8",
     "HTTP/1.1 101 Switching Protocols\r\n\r\n\x82\x7f\0\0\0\0\0\0\0\x03abc\x88\x05\x03\xf3b",
 ]
-# Each wire in two pieces, for each cut, and byte by byte -> what of it is not as it is in one piece.
+# Each wire cut in two at every offset, and byte by byte -> differences from parsing it in one piece.
 CUT_WIRES = """
 async (wires) => {
     const {WireReader} = await import("/page/wire.js");
@@ -160,7 +160,7 @@ async (wires) => {
 """
 
 
-async def test_a_wire_is_read_the_same_however_it_is_cut(demo: tuple[Browser, str]) -> None:
+async def test_wire_is_parsed_the_same_for_any_cut(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         results = await shown.page.evaluate(CUT_WIRES, WIRES)
     assert [result["odd"] for result in results] == [[]] * len(WIRES)
@@ -215,7 +215,7 @@ async (texts) => {
 """
 
 
-async def test_the_tree_of_a_document_is_the_document_however_it_is_cut(demo: tuple[Browser, str]) -> None:
+async def test_tree_of_a_document_is_the_same_for_any_cut(demo: tuple[Browser, str]) -> None:
     texts = [text for value in TEXTS for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=2))]
     async with tab(demo) as shown:
         assert await shown.page.evaluate(CUT_TEXTS, texts) == []

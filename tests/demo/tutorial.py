@@ -1,4 +1,4 @@
-"""What the tutorial's routes answer, byte for byte, and the demo that answers them."""
+"""The responses of the tutorial's routes, byte for byte, and a running demo."""
 
 import os
 from contextlib import AbstractContextManager
@@ -39,10 +39,10 @@ class Route(NamedTuple):
     """A route, as curl sees it.
 
     Attributes:
-        first: what is there when the first item is made, and no more.
-        whole: all that comes.
+        first: the bytes sent with the first item.
+        whole: the complete response.
         code: curl's exit code.
-        options: those that curl needs.
+        options: options for curl.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Route(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-# By hand, for curl speaks no WebSocket: the bytes are the frames (RFC 6455 §5), which nobody answers.
+# By hand, because curl has no WebSocket here: the bytes are frames (RFC 6455 §5) that stay unanswered.
 UPGRADE = (
     "--http1.1", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13",
     "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
@@ -71,7 +71,7 @@ ROUTES = [
     Route("/ws", FRAMES[0], b"".join(FRAMES) + CLOSE, options=UPGRADE),
     Route("/fail", f"[{USERS[0]}", f"[{','.join(USERS[:2])}", code=18),  # "partial file"
 ]
-"""Those that stream. The others are /non-chunked, /large and /upper."""
+"""Routes that stream. The others are /non-chunked, /large and /upper."""
 
 
 def encoded(text: str | bytes) -> bytes:
@@ -84,8 +84,8 @@ def running_demo() -> AbstractContextManager[Serving]:
 
 
 def read_exactly(reading: Running, count: int) -> bytes:
-    """So many bytes of a process's output, or those up to its end."""
-    came = b""
-    while len(came) < count and (data := os.read(reading.stdout.fileno(), count - len(came))):
-        came += data
-    return came
+    """Read that many bytes of a process's output, or up to its end."""
+    received = b""
+    while len(received) < count and (data := os.read(reading.stdout.fileno(), count - len(received))):
+        received += data
+    return received

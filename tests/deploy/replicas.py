@@ -1,4 +1,4 @@
-"""What deploy/ describes, on this machine: the table, two replicas as processes, and nginx with its configuration."""
+"""The deployment of deploy/ on this machine: the table, two replicas as processes, and nginx with its configuration."""
 
 import os
 import signal
@@ -13,23 +13,23 @@ from tests.transports.proxying import answers, free_port, running_nginx_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 STEP = 10
-"""Between two keys of the table: there is room for others."""
+"""Distance between two keys of the table: a gap for new rows."""
 
 CONFIG = (DEPLOY / "nginx.conf").read_text()
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """Replace what has to be there, once."""
+    """Replace a text that must occur exactly once."""
     assert text.count(old) == 1, old
     return text.replace(old, new)
 
 
 class Replicas:
-    """Two processes of deploy/app.py, each at a port of its own, where another one can take its place.
+    """Two processes of deploy/app.py, each with its own port, at which it can be restarted.
 
     Attributes:
-        ports: where they listen.
-        killed: the pids of those that were.
+        ports: ports on which they listen.
+        killed: pids of the killed processes.
     """
 
     def __init__(self, url: str, opened: ExitStack) -> None:
@@ -45,39 +45,39 @@ class Replicas:
         return self._opened.enter_context(started(sys.executable, DEPLOY / "app.py", env=environment))
 
     def wait(self) -> None:
-        """Wait until each of them answers."""
+        """Wait until each of them responds."""
         for port, running in zip(self.ports, self._running, strict=True):
             assert answers(port, running.is_running), running.err
 
     @property
     def gone(self) -> bool:
-        """Whether none of them runs."""
+        """Return whether all of them have ended."""
         return not any(running.is_running() for running in self._running)
 
     def _named(self, name: str) -> Running:
-        """The one that calls itself so in its answers."""
+        """Return the replica with that name in its responses."""
         [found] = [running for running in self._running if name.endswith(f"-{running.process.pid}")]
         return found
 
     def stop(self, name: str) -> None:
-        """Tell a replica to end."""
+        """Ask a replica to shut down."""
         self._named(name).signal(signal.SIGTERM)
 
     def kill(self, name: str = "") -> None:
-        """End a replica, or all, with no time for any word."""
+        """Kill one replica, or all."""
         for running in [self._named(name)] if name else self._running:
             running.signal(signal.SIGKILL)
             running.process.wait()
             self.killed.append(running.process.pid)
 
     def start_again(self) -> None:
-        """Start others in the places of those that have ended; do not wait for them."""
+        """Restart the replicas that have ended; do not wait for them."""
         for place, running in enumerate(self._running):
             if not running.is_running():
                 self._running[place] = self._start(self.ports[place])
 
     def nginx(self, folder: Path, change: Callable[[str], str] = str) -> int:
-        """Run nginx before them, with deploy/nginx.conf but for the addresses; return its port."""
+        """Run nginx in front of them, with the addresses in deploy/nginx.conf replaced; return its port."""
 
         def servers(port: int) -> str:
             text = replaced(CONFIG, "listen 80;", f"listen 127.0.0.1:{port};")
@@ -91,7 +91,7 @@ class Replicas:
 
 @contextmanager
 def replicas(postgres: Postgres, rows: int) -> Iterator[Replicas]:
-    """Run two replicas over a table of so many rows; afterwards all of it is gone."""
+    """Run two replicas over a table with that many rows; remove everything afterwards."""
     postgres.psql("create database deployed")
     try:
         environment = {"READER_PASSWORD": "it's s3cret"}

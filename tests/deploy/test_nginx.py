@@ -1,4 +1,4 @@
-"""deploy/nginx.conf in a real nginx: replicas that are gone, and answers that are cut."""
+"""deploy/nginx.conf in a real nginx: stopped replicas, and truncated responses."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from tests.transports.watched import LAST
 pytestmark = [needs_nginx, needs_postgres, needs_curl]
 
 ROWS = 300_000
-"""More than all buffers between a replica and a client hold."""
+"""More than all buffers between a replica and a client can hold."""
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,14 @@ def deployed(postgres: Postgres) -> Iterator[Replicas]:
 
 @pytest.fixture
 def both(deployed: Replicas) -> Iterator[Replicas]:
-    """The replicas, both of them running; afterwards, too."""
+    """Return the replicas, both running before and after the test."""
     yield deployed
     deployed.start_again()
     deployed.wait()
 
 
 @pytest.mark.parametrize("name", ["csv", "sse", "ws"])
-async def test_a_stream_goes_on_when_all_that_serve_it_were_gone_for_a_while(
-    both: Replicas, tmp_path: Path, name: str
-) -> None:
+async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp_path: Path, name: str) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     url, asked = (base.replace("http", "ws"), None) if name == "ws" else (base, name)
     wanted = 0
@@ -56,27 +54,27 @@ async def test_a_stream_goes_on_when_all_that_serve_it_were_gone_for_a_while(
                 assert int(row["id"]) == wanted * STEP
             if not both.gone and not stream.reconnects:
                 both.kill()
-                async with session.get(f"{base}/things") as answer:
-                    assert answer.status == 502
+                async with session.get(f"{base}/things") as response:
+                    assert response.status == 502
                 both.start_again()
     assert wanted == ROWS
     assert stream.reconnects >= 1
 
 
-async def test_a_replica_that_is_gone_costs_a_request_nothing_but_time(both: Replicas, tmp_path: Path) -> None:
+async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path: Path) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     async with ClientSession() as session:
-        async with session.head(f"{base}/things") as answer:
-            gone = answer.headers["X-Replica"]
+        async with session.head(f"{base}/things") as response:
+            gone = response.headers["X-Replica"]
         both.kill(gone)
         for _ in range(6):
-            async with session.head(f"{base}/things") as answer:
-                assert answer.status == 200
-                assert answer.headers["X-Replica"] != gone
+            async with session.head(f"{base}/things") as response:
+                assert response.status == 200
+                assert response.headers["X-Replica"] != gone
 
 
 def over_http_1_0(config: str) -> str:
-    """As nginx speaks by default."""
+    """The default of nginx."""
     config = replaced(config, "proxy_http_version 1.1;", "proxy_http_version 1.0;")
     return replaced(config, "proxy_set_header Connection $connection_upgrade;", "")
 
@@ -87,26 +85,26 @@ def with_gzip_of_nginx(config: str) -> str:
 
 
 @pytest.mark.parametrize("change", [str, over_http_1_0, with_gzip_of_nginx])
-def test_an_answer_that_is_cut_behind_nginx_has_no_last_chunk(
+def test_response_cut_behind_nginx_has_no_last_chunk(
     both: Replicas, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
     request = b"GET /things HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nAccept-Encoding: gzip\r\n\r\n"
-    came = b""
+    received = b""
     with closing(socket.create_connection(("127.0.0.1", both.nginx(tmp_path, change)), GUARD_SECONDS)) as client:
         client.sendall(request)
         while data := client.recv(4096):
-            came += data
-            if len(came) > 20_000 and not both.gone:
+            received += data
+            if len(received) > 20_000 and not both.gone:
                 both.kill()
-    head, _, _ = came.partition(b"\r\n\r\n")
+    head, _, _ = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"\r\nTransfer-Encoding: chunked" in head
     assert b"\r\nContent-Encoding: gzip" in head
     assert both.gone
-    assert not came.endswith(LAST)
+    assert not received.endswith(LAST)
 
 
-def test_an_answer_that_nobody_cuts_has_one(both: Replicas, tmp_path: Path) -> None:
+def test_complete_response_has_a_last_chunk(both: Replicas, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{both.nginx(tmp_path)}/things"
     done = curl(url, "--raw", "-H", "Accept: application/x-ndjson")
     assert done.code == 0

@@ -1,4 +1,4 @@
-"""The page of the command line is what the command line says."""
+"""The page of the command line matches its help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import runpy
 from tests.pages import ROOT
 
 
-def test_the_page_is_what_help_says() -> None:
+def test_page_matches_help() -> None:
     tool = runpy.run_path(str(ROOT / "tools" / "command_line_page.py"))
     assert tool["PAGE"].read_text() == tool["page"](), "run: python tools/command_line_page.py"

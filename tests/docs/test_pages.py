@@ -1,4 +1,4 @@
-"""Every example of the pages runs as it stands there, and prints what is said."""
+"""Every example of the pages runs unchanged and prints the output shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.needs import needs_curl, needs_node
 from tests.pages import ROOT, Reader, blocks, expected
 
 DOCS = ROOT / "docs"
-OWN_PROJECT = DOCS / "testing.md"  # whose blocks are the files of a project: tests/testing/test_docs.py
+OWN_PROJECT = DOCS / "testing.md"  # its blocks are the files of a project: tests/testing/test_docs.py
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)]
 TOOLS = {"\n$ curl ": needs_curl, "\n$ node ": needs_node}
 WITH_EXAMPLES = [
@@ -26,7 +26,7 @@ WITH_EXAMPLES = [
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_its_examples_run_and_print_what_is_said(page: Path, tmp_path: Path) -> None:
+def test_examples_of_each_page_run_and_print_their_output(page: Path, tmp_path: Path) -> None:
     reader = Reader(page)
     with chdir(tmp_path):
         reader.read()

@@ -1,4 +1,4 @@
-"""The pages of reference leave nothing out."""
+"""The reference pages are complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def errors(root: type[StreamError]) -> Iterator[type[StreamError]]:
             yield from errors(error)
 
 
-def test_there_is_something_to_do_about_every_error() -> None:
+def test_page_of_errors_says_what_to_do_about_each() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section(DOCS / "errors.md", "What to do about each"), re.MULTILINE)
     kinds = {error.__name__ for error in errors(StreamError)}
     assert sorted(rows) == sorted(kinds - {"StreamError"})
@@ -46,7 +46,7 @@ def test_every_format_has_a_page_and_a_row_that_names_its_media_type() -> None:
         assert media_type in (DOCS / "formats" / page).read_text()
 
 
-def test_every_limit_of_reading_stands_in_the_table_with_its_default() -> None:
+def test_table_lists_every_limit_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+(?: MiB)?)", (DOCS / "limits.md").read_text(), re.MULTILINE))
     for name in Limits.__slots__:
         value = getattr(Limits(), name)

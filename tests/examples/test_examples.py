@@ -1,4 +1,4 @@
-"""The examples, run as they stand: each server as a process of its own, read by curl and by the examples' clients."""
+"""The examples run unchanged: each server as its own process, read by curl and by the examples' clients."""
 
 import os
 import re
@@ -14,6 +14,7 @@ import pytest
 from tests.cli.running import Done, run, run_any, started
 from tests.demo.tutorial import EVENTS, LINES, MESSAGES, ROUTES, USERS, encoded
 from tests.needs import needs_curl
+from tests.tables import check_rows, named
 from tests.transports.proxying import answers, free_port
 
 THIS = Path(__file__)
@@ -23,7 +24,7 @@ CLIENTS = ROOT / "examples" / "clients"
 
 
 class Read(NamedTuple):
-    """What one reader of an example's server has got: the whole, and in which pieces."""
+    """Output that one reader got from an example's server, and its pieces."""
 
     pieces: list[bytes]
     done: Done
@@ -34,7 +35,7 @@ class Read(NamedTuple):
 
 
 class Server(NamedTuple):
-    """An example's server, the path of its route, and what curl needs to be told."""
+    """An example's server, the path of its route, and options for curl."""
 
     path: str
     options: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ def read(command: list[str], found: dict[str, Read], name: str) -> None:
 
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[str, Read]]:
-    """What curl and the clients have read, all at the same time: the examples take their seconds."""
+    """Outputs of curl and of the clients, all run at the same time, because each example takes seconds."""
     with ExitStack() as stack:
         ports = {name: free_port() for name in SERVER_OF}
         servers = {
@@ -84,43 +85,45 @@ def found() -> Iterator[dict[str, Read]]:
         }
         for name, port in ports.items():
             assert answers(port, servers[name].is_running), servers[name].err
-        came: dict[str, Read] = {}
+        received: dict[str, Read] = {}
         readers = []
         for name, (path, options) in SERVER_OF.items():
             command = ["curl", "-sSN", *options, f"http://127.0.0.1:{ports[name]}{path}"]
-            readers.append(threading.Thread(target=read, args=(command, came, name)))
+            readers.append(threading.Thread(target=read, args=(command, received, name)))
         for name, server in CLIENT_OF.items():
             scheme = "ws" if name == "websocket" else "http"
             url = f"{scheme}://127.0.0.1:{ports[server]}{SERVER_OF[server].path}"
             command = [sys.executable, str(CLIENTS / f"{name}.py"), url]
-            readers.append(threading.Thread(target=read, args=(command, came, f"client {name}")))
+            readers.append(threading.Thread(target=read, args=(command, received, f"client {name}")))
         for reader in readers:
             reader.start()
         for reader in readers:
             reader.join()
         for name, running in servers.items():
             assert "Traceback" not in running.err or name == "failure", running.err
-        yield came
+        yield received
 
 
 OF_THE_DEMO = {route.path: route for route in ROUTES if not route.options}
 
 
 @needs_curl
-@pytest.mark.parametrize("name", SERVER_OF)
-def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Read], name: str) -> None:
-    got = found[name]
-    route = OF_THE_DEMO.get(SERVER_OF[name].path)
-    if route is not None:
-        assert (got.text, got.done.code) == (encoded(route.whole).decode(), route.code)
-    else:
-        whole = {"non_chunked": "".join(LINES), "large": EVENTS, "upper": (ROOT / "LICENSE").read_text().upper()}
-        assert (got.text, got.done.code) == (whole[name], 0)
-    if name == "non_chunked":
-        assert len(got.pieces) == 1
-    elif route is not None:  # the last is made seconds later
-        assert encoded(route.first).startswith(got.pieces[0])
-        assert len(got.pieces) > 2 - (name == "failure")
+def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Read]) -> None:
+    def check(name: str) -> None:
+        got = found[name]
+        route = OF_THE_DEMO.get(SERVER_OF[name].path)
+        if route is not None:
+            assert (got.text, got.done.code) == (encoded(route.whole).decode(), route.code)
+        else:
+            whole = {"non_chunked": "".join(LINES), "large": EVENTS, "upper": (ROOT / "LICENSE").read_text().upper()}
+            assert (got.text, got.done.code) == (whole[name], 0)
+        if name == "non_chunked":
+            assert len(got.pieces) == 1
+        elif route is not None:  # the last is produced seconds later
+            assert encoded(route.first).startswith(got.pieces[0])
+            assert len(got.pieces) > 2 - (name == "failure")
+
+    check_rows(named(SERVER_OF), check)
 
 
 READ = {
@@ -133,24 +136,26 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("name", CLIENT_OF)
-def test_a_client_shows_what_its_server_makes_as_it_comes(found: dict[str, Read], name: str) -> None:
-    got = found[f"client {name}"]
-    assert (got.done.code, got.done.err) == (0, "")
-    assert len(got.pieces) > 1
-    if name == "failure":
-        *items, error = got.text.splitlines()
-        assert items == ["{'id': 1, 'name': 'Tom'}", "{'id': 2, 'name': 'Adam'}"]
-        assert re.match("RemoteError: .*the database has gone away", error)
-    elif name == "events":
-        assert got.text.startswith(" start_map None\n map_key users\nusers start_array None\n")
-        assert got.text.endswith("settings end_map None\n end_map None\n")
-        assert "users.item.roles.item string admin\n" in got.text
-    else:
-        assert got.text == READ[name]
+def test_clients_show_items_as_they_arrive(found: dict[str, Read]) -> None:
+    def check(name: str) -> None:
+        got = found[f"client {name}"]
+        assert (got.done.code, got.done.err) == (0, "")
+        assert len(got.pieces) > 1
+        if name == "failure":
+            *items, error = got.text.splitlines()
+            assert items == ["{'id': 1, 'name': 'Tom'}", "{'id': 2, 'name': 'Adam'}"]
+            assert re.match("RemoteError: .*the database has gone away", error)
+        elif name == "events":
+            assert got.text.startswith(" start_map None\n map_key users\nusers start_array None\n")
+            assert got.text.endswith("settings end_map None\n end_map None\n")
+            assert "users.item.roles.item string admin\n" in got.text
+        else:
+            assert got.text == READ[name]
+
+    check_rows(named(CLIENT_OF), check)
 
 
-def test_every_example_is_run_and_told() -> None:
+def test_every_example_is_run_and_listed() -> None:
     readme = (ROOT / "examples" / "README.md").read_text()
     files = {file.relative_to(ROOT / "examples").as_posix() for file in (ROOT / "examples").rglob("*.py")}
     assert files == {
@@ -160,12 +165,12 @@ def test_every_example_is_run_and_told() -> None:
     }
     for file in files:
         assert f"[{file}]({file})" in readme
-        told = (ROOT / "examples" / file).read_text()
-        assert f"python examples/{file}" in told
+        source = (ROOT / "examples" / file).read_text()
+        assert f"python examples/{file}" in source
 
 
 @needs_curl
-def test_what_the_docstrings_ask_to_type_is_answered() -> None:
+def test_commands_in_the_docstrings_work() -> None:
     port = free_port()
     with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
         assert answers(port, server.is_running), server.err

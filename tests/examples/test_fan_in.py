@@ -1,4 +1,4 @@
-"""Streams merged into one: as they come, bounded, and never whole where one of them is not."""
+"""Streams merged into one: in order of arrival, bounded, and never complete if one of them is not."""
 
 import asyncio
 import json
@@ -29,12 +29,12 @@ def numbers(items: list[dict[str, Any]], name: str) -> list[int]:
 
 
 @needs_curl
-def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
+def test_items_of_all_streams_arrive_in_the_order_produced() -> None:
     with using("fan_in", failing_with=["HTTPServiceUnavailable", "RemoteError", "HTTPBadGateway"]) as server:
         asked = [server.url(f"/merged{query}") for query in ("", "?fail=2", "?fail=2&failures=told")]
-        with ExitStack() as stack:  # all at the same time, since each takes its seconds
+        with ExitStack() as stack:  # all at the same time, because each takes seconds
             reading = [stack.enter_context(started("curl", "-sSN", url)) for url in asked]
-            whole, cut, told = [reader.end() for reader in reading]
+            whole, cut, reported = [reader.end() for reader in reading]
         assert whole.code == 0
         items = merged(whole)
         assert {name: numbers(items, name) for name in NAMES} == dict.fromkeys(NAMES, NUMBERS)
@@ -50,8 +50,8 @@ def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
         assert "the stream middling has failed" in done.told
         assert "the sensor has been unplugged" in done.told
 
-        assert told.code == 0
-        items = merged(told)
+        assert reported.code == 0
+        items = merged(reported)
         assert {name: numbers(items, name) for name in NAMES} == {"quick": NUMBERS, "middling": [1, 2], "slow": NUMBERS}
         ends = {item["stream"]: item for item in items if "item" not in item}
         assert "the sensor has been unplugged" in ends.pop("middling")["failed"]
@@ -59,7 +59,7 @@ def test_all_items_come_in_the_order_in_which_they_were_made() -> None:
 
 
 @needs_curl
-def test_a_stream_that_cannot_be_had_is_an_ordinary_error() -> None:
+def test_unreachable_stream_is_an_ordinary_error() -> None:
     with using("fan_in", f"nobody=http://127.0.0.1:{free_port()}/") as server:
         refused = curl(server.url("/merged"), "-i")
         assert refused.out.startswith(b"HTTP/1.1 502 ")
@@ -70,7 +70,7 @@ ITEMS = 100_000
 
 
 @pytest.mark.parametrize("leaves", [True, False])
-async def test_a_slow_reader_slows_the_streams_and_one_that_leaves_ends_them(*, leaves: bool) -> None:
+async def test_slow_reader_slows_the_streams_and_a_disconnect_ends_them(*, leaves: bool) -> None:
     made = {"a": 0, "b": 0}
     ends: dict[str, str] = {}
 
@@ -92,7 +92,7 @@ async def test_a_slow_reader_slows_the_streams_and_one_that_leaves_ends_them(*, 
             async with session.get(server.url("/merged"), headers={"Accept-Encoding": "identity"}) as response:
                 await response.content.readexactly(100)
                 before, quiet = -1, 0
-                while quiet < 10:  # the sources wait, or all is made
+                while quiet < 10:  # the sources wait, or everything is produced
                     await asyncio.sleep(0.1)
                     quiet = quiet + 1 if sum(made.values()) == before else 0
                     before = sum(made.values())

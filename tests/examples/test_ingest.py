@@ -1,4 +1,4 @@
-"""An upload into a database: stored while it comes, and what is bad is told with its place."""
+"""An upload into a database: stored while it is received; bad rows are reported with their line."""
 
 import asyncio
 import csv
@@ -66,13 +66,15 @@ def upload(server: Serving, file: Path) -> Done:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_an_upload_is_stored_and_its_progress_told(server: Serving, database: Path, tmp_path: Path, name: str) -> None:
+def test_upload_is_stored_and_its_progress_is_reported(
+    server: Serving, database: Path, tmp_path: Path, name: str
+) -> None:
     file = written(tmp_path / f"rows.{name}", [row(n) for n in range(ROWS)])
-    for _ in range(2):  # the rows of the second take the places of those of the first
+    for _ in range(2):  # the rows of the second replace those of the first
         done = upload(server, file)
         *progress, last = records(done)
         assert (done.code, last) == (0, {"stored": ROWS, "done": True})
-        counts = [told["stored"] for told in progress]
+        counts = [event["stored"] for event in progress]
         assert counts == sorted(counts)
         assert 0 < counts[0] < 10_000 < counts[-1] < ROWS
         assert len(counts) == 3
@@ -81,7 +83,7 @@ def test_an_upload_is_stored_and_its_progress_told(server: Serving, database: Pa
 
 
 @pytest.mark.parametrize(("name", "line"), [("ndjson", 20_001), ("json", None), ("csv", 20_002)])
-def test_a_bad_row_is_told_with_its_line(
+def test_bad_row_is_reported_with_its_line(
     server: Serving, database: Path, tmp_path: Path, name: str, line: int | None
 ) -> None:
     rows = [row(n, "warm" if n == 20_000 else 1) for n in range(ROWS)]
@@ -97,7 +99,7 @@ def test_a_bad_row_is_told_with_its_line(
 
 
 @pytest.mark.parametrize("number", [-1, 2**63, 10**30])
-def test_a_first_row_that_is_bad_is_a_problem(server: Serving, database: Path, tmp_path: Path, number: int) -> None:
+def test_first_row_that_is_bad_is_a_problem(server: Serving, database: Path, tmp_path: Path, number: int) -> None:
     done = upload(server, written(tmp_path / "rows.ndjson", [row(number)]))
     (problem,) = records(done)
     assert (done.code, problem["status"], problem["item"]) == (0, 422, 0)
@@ -123,11 +125,11 @@ async def test_rows_are_stored_before_others_are_sent(server: Serving, database:
         assert await anext(stream) == {"stored": 2}
         assert [number for number, *_ in stored(database)] == [1, 2]
         more.set()
-        assert [told async for told in stream] == [{"stored": 3, "done": True}]
+        assert [event async for event in stream] == [{"stored": 3, "done": True}]
         assert stream.end == "proven"
 
 
-async def test_of_an_upload_that_stops_early_what_came_is_stored(server: Serving, database: Path) -> None:
+async def test_rows_received_of_an_interrupted_upload_are_stored(server: Serving, database: Path) -> None:
     async def rows() -> AsyncIterator[dict[str, object]]:
         for n in range(5):
             yield row(n)

@@ -1,4 +1,4 @@
-"""Tokens of a model: stopped by who leaves, and gone on with by who comes back."""
+"""Tokens of a model: stopped by a disconnect, continued when the client resumes."""
 
 import asyncio
 import json
@@ -31,44 +31,44 @@ async def ask(session: ClientSession, server: Serving) -> str:
 
 
 async def events(
-    session: ClientSession, url: str, at_most: int | None = None, behind: str | None = None
+    session: ClientSession, url: str, at_most: int | None = None, last_id: str | None = None
 ) -> list[ServerSentEvent]:
-    """Read events as an EventSource asks for them; leave behind so many."""
-    headers = {"Last-Event-ID": behind} if behind is not None else {}
+    """Read events as an EventSource requests them; disconnect after ``count``."""
+    headers = {"Last-Event-ID": last_id} if last_id is not None else {}
     async with session.get(url, headers=headers) as response:
         assert response.content_type == "text/event-stream"
-        came = []
+        received = []
         async for event in chunkwise.items(response, type=ServerSentEvent):
-            came.append(event)
-            if len(came) == at_most:
+            received.append(event)
+            if len(received) == at_most:
                 break
-        return came
+        return received
 
 
-def tokens(came: list[ServerSentEvent]) -> list[str]:
-    assert [event.event for event in came] == ["message"] * (len(came) - 1) + ["done"]
-    told = [json.loads(event.data)["token"] for event in came[:-1]]
-    assert json.loads(came[-1].data) == {"tokens": len(told)}
-    return told
+def tokens(received: list[ServerSentEvent]) -> list[str]:
+    assert [event.event for event in received] == ["message"] * (len(received) - 1) + ["done"]
+    texts = [json.loads(event.data)["token"] for event in received[:-1]]
+    assert json.loads(received[-1].data) == {"tokens": len(texts)}
+    return texts
 
 
-async def test_the_model_stops_when_its_reader_leaves_and_goes_on_when_he_is_back(server: Serving) -> None:
+async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         name = path.rpartition("/")[2]
         url = server.url(path)
         first = await events(session, url, at_most=3)
         printed = await asyncio.to_thread(lines_to, server, f"{name} client_gone")
-        # While it makes two tokens for somebody else, it makes none for who has left.
+        # While it makes two tokens for another client, it makes none for the disconnected one.
         other = await ask(session, server)
         await events(session, server.url(other), at_most=2)
         meanwhile = await asyncio.to_thread(lines_to, server, f"{other.rpartition('/')[2]} client_gone")
         assert not [line for line in meanwhile if line.startswith(f"{name} ")]
-        rest = await events(session, url, behind=first[-1].id)
+        rest = await events(session, url, last_id=first[-1].id)
         printed += await asyncio.to_thread(lines_to, server, f"{name} complete")
         whole = tokens(first + rest)
         assert [event.id for event in first + rest] == [str(n) for n in range(len(whole) + 1)]
-        # Each was made once, as was the end.
+        # Each token and the end were made once.
         made = [line for line in printed if line.startswith(f"{name} token")]
         assert made == [f"{name} token {n}" for n in range(len(whole) + 1)]
         assert tokens(await events(session, url)) == whole
@@ -76,7 +76,7 @@ async def test_the_model_stops_when_its_reader_leaves_and_goes_on_when_he_is_bac
             assert response.status == 204
 
 
-async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server: Serving) -> None:
+async def test_two_readers_get_every_token_despite_a_disconnect(server: Serving) -> None:
     async with ClientSession() as session, FaultProxy("127.0.0.1", int(server.base.rpartition(":")[2]), [
         cut_at(700), cut_at(900),
     ]) as proxy:  # fmt: skip
@@ -84,9 +84,9 @@ async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server
 
         async def through_breaks() -> list[ServerSentEvent]:
             async with chunkwise.open_stream(session, proxy.url(path), type=ServerSentEvent) as stream:
-                came = [event async for event in stream]
+                received = [event async for event in stream]
                 assert (stream.end, stream.reconnects > 0) == ("proven", True)
-                return came
+                return received
 
         one, other = await asyncio.gather(through_breaks(), events(session, server.url(path)))
         assert tokens(one) == tokens(other)
@@ -97,7 +97,7 @@ async def test_two_readers_hear_the_same_and_a_break_costs_nobody_a_token(server
         assert made == [f"{name} token {n}" for n in range(len(one))]
 
 
-async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> None:
+async def test_unknown_completion_is_not_found(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         async with session.get(server.url(path), headers={"Last-Event-ID": "500"}) as response:
@@ -107,7 +107,7 @@ async def test_an_answer_that_is_not_there_is_not_invented(server: Serving) -> N
 
 
 @needs_curl
-def test_what_the_docstring_asks_to_type_is_answered(server: Serving) -> None:
+def test_command_in_the_docstring_works(server: Serving) -> None:
     path = curl(server.url("/answers"), "-d", "prompt=What do you promise?").out.decode().strip()
     with started("curl", "-sSN", server.url(path)) as reading:
         head = reading.stdout.readline()
@@ -122,7 +122,7 @@ def test_what_the_docstring_asks_to_type_is_answered(server: Serving) -> None:
 
 
 @needs_chromium
-async def test_the_page_shows_tokens_and_stops_them(server: Serving) -> None:
+async def test_page_shows_tokens_and_stops_them(server: Serving) -> None:
     async with browser_page() as page:
         await page.goto(server.url("/"))
         await page.click("text=Ask")

@@ -1,4 +1,4 @@
-"""A log that is followed: what is written comes, what happens to the file is told, and who was cut goes on."""
+"""A log that is followed: new lines are sent, changes of the file are reported, disconnected clients resume."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from tests.cli.running import Serving, curl, started, wait_until
 from tests.examples.using import using
 from tests.needs import needs_curl, needs_linux
 
-PLAIN = {"Accept-Encoding": "identity"}  # so that it is known where a break strikes
+PLAIN = {"Accept-Encoding": "identity"}  # so that the position of a disconnect is known
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def write(log: Path, text: str) -> None:
         file.write(text)
 
 
-async def test_a_line_comes_when_it_is_whole_and_a_file_when_it_is_there(log: Path, server: Serving) -> None:
-    async with followed(server.url("/log")) as stream:  # which began, though there is no file yet
+async def test_line_is_sent_when_complete_and_file_when_created(log: Path, server: Serving) -> None:
+    async with followed(server.url("/log")) as stream:  # which started, though there is no file yet
         write(log, "one\ntwo\u2028still two\nthr")
         assert [(await anext(stream))["line"] for _ in "ab"] == ["one", "two\u2028still two"]
         write(log, "ee\n")
@@ -49,12 +49,12 @@ async def test_a_line_comes_when_it_is_whole_and_a_file_when_it_is_there(log: Pa
         assert item == {"line": "three", "file": log.stat().st_ino, "byte": log.stat().st_size}
 
 
-async def test_another_file_of_the_name_is_told_behind_the_last_line_of_the_old_one(log: Path, server: Serving) -> None:
+async def test_rotated_file_is_reported_after_the_last_line_of_the_old_one(log: Path, server: Serving) -> None:
     write(log, "old\n")
     async with followed(server.url("/log")) as stream:
         assert (await anext(stream))["line"] == "old"
         moved = log.rename(log.with_suffix(".1"))
-        write(moved, "late\n")  # by who has it open still
+        write(moved, "late\n")  # by the process that still has it open
         assert (await anext(stream))["line"] == "late"
         write(moved, "unfinished")
         write(log, "new\n")
@@ -63,7 +63,7 @@ async def test_another_file_of_the_name_is_told_behind_the_last_line_of_the_old_
         assert (await anext(stream))["line"] == "new"
 
 
-async def test_a_file_that_was_emptied_is_told(log: Path, server: Serving) -> None:
+async def test_emptied_file_is_reported(log: Path, server: Serving) -> None:
     write(log, "something long\nand unfinis")
     async with followed(server.url("/log")) as stream:
         assert (await anext(stream))["line"] == "something long"
@@ -73,7 +73,7 @@ async def test_a_file_that_was_emptied_is_told(log: Path, server: Serving) -> No
         assert (await anext(stream))["line"] == "more"
 
 
-async def test_a_client_that_was_cut_goes_on_where_it_was(log: Path, server: Serving) -> None:
+async def test_disconnected_client_resumes(log: Path, server: Serving) -> None:
     lines = [f"line {n}" for n in range(300)]
     write(log, "".join(f"{line}\n" for line in lines))
     faults = [cut_at(count) for count in (2_000, 5_000, 300, 7_000)]
@@ -85,7 +85,7 @@ async def test_a_client_that_was_cut_goes_on_where_it_was(log: Path, server: Ser
         assert stream.reconnects >= len(faults) - 1
 
 
-async def test_who_comes_back_to_another_file_is_told(log: Path, server: Serving) -> None:
+async def test_client_that_resumes_with_another_file_gets_an_error(log: Path, server: Serving) -> None:
     write(log, "new\n")
     number = log.stat().st_ino
     elsewhere = {"Range": "items=7-", "Items-After": f"[{number + 1}, 4]"}
@@ -103,7 +103,7 @@ async def test_who_comes_back_to_another_file_is_told(log: Path, server: Serving
         assert refused.value.status == 400
 
 
-async def test_of_a_long_past_the_last_part_is_shown_in_whole_lines(log: Path, server: Serving) -> None:
+async def test_end_of_a_long_log_is_shown_in_whole_lines(log: Path, server: Serving) -> None:
     lines = [f"{n:06} {'x' * 93}" for n in range(10_000)]
     write(log, "".join(f"{line}\n" for line in lines))
     async with followed(server.url("/log")) as stream:
@@ -113,7 +113,7 @@ async def test_of_a_long_past_the_last_part_is_shown_in_whole_lines(log: Path, s
         assert [(await anext(stream))["line"] for _ in lines[start + 1 :]] == lines[start + 1 :]
 
 
-async def test_a_line_without_an_end_comes_in_pieces(log: Path, server: Serving) -> None:
+async def test_line_without_end_is_sent_in_pieces(log: Path, server: Serving) -> None:
     async with followed(server.url("/log")) as stream:
         log.write_bytes(b"x" * 1_000_000 + b"\nshort\n")
         pieces = []
@@ -126,7 +126,7 @@ async def test_a_line_without_an_end_comes_in_pieces(log: Path, server: Serving)
 @needs_linux
 @needs_curl
 @pytest.mark.parametrize("there", [True, False])
-def test_who_leaves_a_silent_log_leaves_nothing_behind(log: Path, server: Serving, *, there: bool) -> None:
+def test_disconnect_from_a_silent_log_releases_everything(log: Path, server: Serving, *, there: bool) -> None:
     if there:
         write(log, "one\n")
     tasks = Path(f"/proc/{server.running.process.pid}/task")
@@ -143,5 +143,5 @@ def test_who_leaves_a_silent_log_leaves_nothing_behind(log: Path, server: Servin
 
 
 @needs_curl
-def test_what_has_no_place_for_an_event_is_not_offered(server: Serving) -> None:
+def test_formats_without_events_are_not_offered(server: Serving) -> None:
     assert curl(server.url("/log"), "-H", "Accept: text/csv").out.startswith(b'{"title":"Not Acceptable"')

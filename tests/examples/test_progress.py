@@ -1,4 +1,4 @@
-"""A job's feed: the last state at once for who comes late, and an end that is that of the job."""
+"""A job's feed: late clients get the last state at once, and the feed ends as the job does."""
 
 import ast
 import json
@@ -36,8 +36,8 @@ def state(done: int, word: str = "running", error: str | None = None) -> dict[st
     return {"state": word, "done": done, "of": STEPS, "error": error}
 
 
-def test_each_watcher_sees_the_job_from_where_it_is_to_its_end(server: Serving) -> None:
-    url = begin(server, steps=2 * STEPS)  # a machine that is busy starts curl late
+def test_each_watcher_sees_the_job_from_its_current_state_to_its_end(server: Serving) -> None:
+    url = begin(server, steps=2 * STEPS)  # a busy machine starts curl late
     finished = state(STEPS, "finished") | {"done": 2 * STEPS, "of": 2 * STEPS}
     with started("curl", "-sSN", url) as early, started("curl", "-sSN", url) as beside:
         for _ in range(4):
@@ -52,12 +52,12 @@ def test_each_watcher_sees_the_job_from_where_it_is_to_its_end(server: Serving) 
         done = [news["done"] for news in states]
         assert done == sorted(done)
         assert all(news["state"] == "running" for news in states[:-1])
-    assert json.loads(feeds[2].lines[0])["done"] >= seen["done"] >= 3  # what is now, and nothing of what was
+    assert json.loads(feeds[2].lines[0])["done"] >= seen["done"] >= 3  # the current state, and none of the earlier ones
     after = curl(url)
     assert (after.code, [json.loads(line) for line in after.lines]) == (0, [finished])
 
 
-async def test_a_job_that_fails_fails_its_feed(server: Serving) -> None:
+async def test_job_that_fails_fails_its_feed(server: Serving) -> None:
     url = begin(server, steps=STEPS, fail=4)
     watching = curl(url, "-N")
     failed = state(3, "failed", "step 4 went wrong")
@@ -72,7 +72,7 @@ async def test_a_job_that_fails_fails_its_feed(server: Serving) -> None:
                 assert [news async for news in stream] == [failed]
 
 
-async def test_a_slow_watcher_misses_states_but_not_the_last() -> None:
+async def test_slow_watcher_may_miss_states_but_never_the_last() -> None:
     names: dict[str, Any] = {"__name__": "progress"}
     code = (USES / "progress.py").read_text()
     exec(compile(code, "progress.py", "exec"), names)
@@ -84,9 +84,9 @@ async def test_a_slow_watcher_misses_states_but_not_the_last() -> None:
 
 
 @needs_chromium
-async def test_the_script_for_a_browser_shows_a_job_and_lets_go_of_it(server: Serving) -> None:
-    told = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
-    script = told.split("In a browser:")[1].split("The feed ends")[0]
+async def test_browser_script_shows_a_job_and_disconnects(server: Serving) -> None:
+    docstring = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
+    script = docstring.split("In a browser:")[1].split("The feed ends")[0]
     async with browser_page() as page:
         await page.goto(server.url("/jobs/0"))  # a page of the same origin
         for given, last in (({}, STEPS), ({"fail": 4}, 3)):
@@ -97,6 +97,6 @@ async def test_the_script_for_a_browser_shows_a_job_and_lets_go_of_it(server: Se
             assert await page.evaluate("progress") == {"max": STEPS, "value": last}
 
 
-def test_what_is_no_job_is_refused(server: Serving) -> None:
+def test_unknown_job_is_refused(server: Serving) -> None:
     assert curl(server.url("/jobs/0")).out == b"there is no such job (any more)"
     assert curl(server.url("/jobs"), "-f", "-d", "steps=many").code == 22

@@ -1,4 +1,4 @@
-"""The examples of uses, each as a process of its own, as a person runs it."""
+"""The examples of uses, each run as its own process, as a user runs it."""
 
 import os
 import re
@@ -27,9 +27,9 @@ def using(
 
     Args:
         name: of the example.
-        words: what stands behind it on the command line.
-        environment: more of it.
-        failing_with: names of exceptions that are logged; no others may be.
+        words: further words of its command line.
+        environment: further variables.
+        failing_with: names of the only exceptions that may be logged.
         options: of the process.
     """
     port = free_port()
@@ -43,7 +43,7 @@ def using(
 
 
 def lines_to(server: Serving, last: str) -> list[str]:
-    """What an example has printed up to a line."""
+    """Return the output of an example up to a line."""
     lines: list[str] = []
     while (line := server.running.stdout.readline().decode()) and line.rstrip() != last:
         lines.append(line.rstrip())

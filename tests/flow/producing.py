@@ -1,4 +1,4 @@
-"""Sources that tests hold in their hands, and rows that every format carries."""
+"""Sources that tests control, and rows that every format can hold."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -14,39 +14,39 @@ LIVE_NAMES = [name for name in NAMES if name != "csv"]
 """The formats whose items may have live parts."""
 
 GUARD_SECONDS = 30
-"""Ends a test that hangs; no test waits so long otherwise."""
+"""Time after which a hanging test fails; no other test waits that long."""
 
 
 def row(index: int, size: int = 0) -> dict[str, str]:
-    """An item that all formats give back as it was: only text, as CSV knows it."""
+    """Return an item that every format decodes unchanged: text only, because of CSV."""
     return {"n": str(index), "pad": "x" * size}
 
 
 def decoded(name: str, items: Iterable[Any]) -> list[Any]:
-    """What came of rows: the text format gives the lines in which they were sent."""
+    """Return rows as decoded by a format: the text format gives the lines that were sent."""
     return [msgspec.json.decode(item) if name == "text" else item for item in items]
 
 
 def read_all(name: str, data: bytes) -> list[Any]:
-    """The items of a whole stream."""
+    """Decode a complete stream."""
     decoder = FORMATS[name].decoder()
     return decoded(name, [*decoder.feed(data), *decoder.finish(framed=True)])
 
 
 def read_so_far(name: str, data: bytes) -> list[Any]:
-    """The items of a stream that goes on."""
+    """Decode a stream that has not ended."""
     return decoded(name, FORMATS[name].decoder().feed(data))
 
 
 async def run(source: Any, name: str = "json", *, document: bool = False) -> bytes:
-    """All bytes of a source."""
+    """Return all bytes of a source."""
     stream = Outbound([source] if document else source, FORMATS[name].encoder(document=document))
     async with asyncio.timeout(GUARD_SECONDS):
         return b"".join([data async for data in stream.pieces()])
 
 
 async def run_to_failure(stream: Outbound) -> tuple[bytes, BaseException]:
-    """The bytes of a stream that must fail, and how it failed."""
+    """Return the bytes of a stream that must fail, and its error."""
     data = b""
     try:
         async with asyncio.timeout(GUARD_SECONDS):
@@ -58,25 +58,25 @@ async def run_to_failure(stream: Outbound) -> tuple[bytes, BaseException]:
 
 
 async def document(value: Any) -> Any:
-    """A value with live parts, written as a JSON document and read back."""
+    """Write a value with live parts as a JSON document and decode it."""
     return msgspec.json.decode(await run(value, document=True))
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Give the loop turns until something is true."""
+    """Yield to the loop until a condition is true."""
     async with asyncio.timeout(GUARD_SECONDS):
         while not true():
             await asyncio.sleep(0)
 
 
 class Held:
-    """An async generator of rows that goes on only when it is let go, and tells how it ended.
+    """An async generator of rows that continues only when released, and records how it ended.
 
     Attributes:
-        waiting: set while it waits to be let go.
-        go: let it go.
-        ended: what it saw at its end: "whole", or the class of the exception.
-        cleaned: whether its cleaning up, which takes some turns of the loop, came to its end.
+        waiting: set while it waits to be released.
+        go: releases it.
+        ended: "whole", or the class of the exception that ended it.
+        cleaned: whether its cleanup, which takes several steps of the loop, has finished.
     """
 
     def __init__(self, ready: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What a document with live parts promises: document order, at any depth, its awaitables started together."""
+"""flow/document.py: live parts are written in document order at any depth; awaitables start together."""
 
 import asyncio
 import gc
@@ -19,6 +19,7 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, Held, document, read_so_far, run, run_to_failure
+from tests.tables import check_rows_async, named
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -82,10 +83,12 @@ CASES: dict[str, tuple[Callable[[], Any], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
-async def test_live_parts_are_written_where_they_stand(case: str) -> None:
-    make, expected = CASES[case]
-    assert await document(make()) == expected
+async def test_live_parts_are_written_in_their_place() -> None:
+    async def check(case: str) -> None:
+        make, expected = CASES[case]
+        assert await document(make()) == expected
+
+    await check_rows_async(named(CASES), check)
 
 
 @pytest.mark.parametrize("name", LIVE_NAMES)
@@ -101,7 +104,7 @@ async def test_items_of_a_stream_may_have_live_parts(name: str) -> None:
     assert read_so_far(name, data) == [{"plain": 0}, {"live": [0, 1]}, {"plain": 1}, {"plain": 2}, {"wait": "x"}]
 
 
-async def test_csv_says_that_its_rows_have_no_live_parts() -> None:
+async def test_csv_refuses_live_parts() -> None:
     async def items() -> AsyncIterator[Any]:
         yield {"a": 1}
         yield {"a": numbers(2)}
@@ -112,7 +115,7 @@ async def test_csv_says_that_its_rows_have_no_live_parts() -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda live: {"a": live}, lambda live: [{"a": (1, live)}], lambda live: (live,)])
-async def test_an_item_deep_inside_leaves_before_its_producer_goes_on(wrap: Callable[[Any], Any]) -> None:
+async def test_nested_item_is_written_before_its_producer_continues(wrap: Callable[[Any], Any]) -> None:
     held = Held(ready=1)
     pieces = Outbound([wrap(held.rows())], FORMATS["json"].encoder(document=True)).pieces()
     async with asyncio.timeout(GUARD_SECONDS):
@@ -123,7 +126,7 @@ async def test_an_item_deep_inside_leaves_before_its_producer_goes_on(wrap: Call
     assert b"".join([first, *rest]).count(b'{"n":') == 2
 
 
-async def test_an_item_deep_inside_a_blocking_iterator_leaves_before_it_goes_on() -> None:
+async def test_nested_item_of_a_blocking_iterator_is_written_before_it_continues() -> None:
     release = threading.Event()
 
     def blocking() -> Iterator[int]:
@@ -138,7 +141,7 @@ async def test_an_item_deep_inside_a_blocking_iterator_leaves_before_it_goes_on(
         assert b"".join([data async for data in pieces]) == b",2]}}"
 
 
-async def test_what_was_made_of_an_item_leaves_before_its_first_live_part_is_there() -> None:
+async def test_start_of_an_item_is_written_before_its_first_live_part_is_ready() -> None:
     held = Held(ready=0)
 
     async def users() -> AsyncIterator[Any]:
@@ -151,7 +154,7 @@ async def test_what_was_made_of_an_item_leaves_before_its_first_live_part_is_the
         assert b"".join([data async for data in pieces]) == b'{"n":"0","pad":""}]}]}'
 
 
-async def test_an_item_whose_first_live_part_fails_at_once_is_no_news() -> None:
+async def test_item_whose_first_live_part_fails_at_once_writes_nothing() -> None:
     async def failing() -> AsyncIterator[Any]:
         raise ValueError("at once")
         yield
@@ -179,7 +182,7 @@ async def test_awaitables_are_started_together_and_written_in_document_order() -
     assert data == b'{"a":"a","b":{"c":"c"},"d":["d"]}'
 
 
-async def test_what_is_ready_in_a_document_does_not_wait_for_a_later_part() -> None:
+async def test_ready_part_does_not_wait_for_a_later_part() -> None:
     release = asyncio.Event()
 
     async def slow() -> str:
@@ -204,7 +207,7 @@ async def test_one_future_may_stand_in_two_places() -> None:
     }
 
 
-async def test_a_part_that_fails_fails_the_stream_and_cancels_the_others() -> None:
+async def test_part_that_fails_fails_the_stream_and_cancels_the_others() -> None:
     others: list[str] = []
 
     async def other() -> None:
@@ -220,11 +223,11 @@ async def test_a_part_that_fails_fails_the_stream_and_cancels_the_others() -> No
 
     with pytest.raises(LookupError, match="gone"):
         await run({"a": failing(), "b": other(), "c": [other(), later(1)], "d": failing()}, document=True)
-    gc.collect()  # what was never awaited, or never looked at, would warn here
+    gc.collect()  # coroutines never awaited would warn here
     assert others == ["cancelled", "cancelled"]
 
 
-async def test_awaitables_that_the_stream_did_not_come_to_are_cancelled_when_it_is_closed() -> None:
+async def test_awaitables_not_reached_are_cancelled_when_the_stream_is_closed() -> None:
     others: list[str] = []
     held = Held()
 
@@ -242,7 +245,7 @@ async def test_awaitables_that_the_stream_did_not_come_to_are_cancelled_when_it_
     assert (held.ended, held.cleaned) == ("CancelledError", True)
 
 
-async def test_live_items_behind_a_failure_are_closed() -> None:
+async def test_live_items_after_a_failure_are_closed() -> None:
     async def items() -> AsyncIterator[Any]:
         yield {"bad": object()}
         yield {"live": later(1)}
@@ -253,7 +256,7 @@ async def test_live_items_behind_a_failure_are_closed() -> None:
     gc.collect()
 
 
-async def test_a_part_that_json_cannot_hold_is_an_encode_error_of_its_item() -> None:
+async def test_part_that_json_cannot_hold_is_an_encode_error_of_its_item() -> None:
     async def items() -> AsyncIterator[Any]:
         yield {"fine": numbers(1)}
         yield {"live": numbers(1), "bad": object()}
@@ -270,20 +273,20 @@ def nested(depth: int, inside: Any) -> Any:
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="what traces (coverage) takes of the same stack")
-async def test_a_live_part_may_stand_200_deep() -> None:
+async def test_live_part_may_stand_200_deep() -> None:
     data = await run(nested(199, numbers(2)), document=True)
     assert data == b'{"a":' * 199 + b"[0,1]" + b"}" * 199
 
 
 @pytest.mark.parametrize("inside", [lambda: numbers(1), lambda: later(1)], ids=["iterator", "awaitable"])
 @pytest.mark.parametrize("depth", [200, 600, 20_000])
-async def test_a_document_over_the_depth_limit_is_an_encode_error(depth: int, inside: Callable[[], Any]) -> None:
+async def test_document_over_the_depth_limit_is_an_encode_error(depth: int, inside: Callable[[], Any]) -> None:
     with pytest.raises(EncodeError, match="nested"):
         await run(nested(depth, inside()), document=True)
     gc.collect()
 
 
-async def test_a_document_that_holds_itself_is_an_encode_error() -> None:
+async def test_document_that_holds_itself_is_an_encode_error() -> None:
     loop: dict[str, Any] = {"live": numbers(1)}
     loop["self"] = loop
     with pytest.raises(EncodeError):
@@ -299,7 +302,7 @@ async def test_awaitables_that_give_awaitables_have_a_depth_limit() -> None:
     gc.collect()
 
 
-async def test_a_document_of_any_size_takes_little_memory() -> None:
+async def test_document_of_any_size_takes_little_memory() -> None:
     async def users() -> AsyncIterator[dict[str, Any]]:
         for index in range(100_000):
             yield {
@@ -330,7 +333,7 @@ async def test_a_document_of_any_size_takes_little_memory() -> None:
     assert end.endswith(b'],"settings":{"themes":["dark"]},"total":100000}')
 
 
-async def test_an_object_with_large_members_is_written_in_pieces() -> None:
+async def test_object_with_large_members_is_written_in_pieces() -> None:
     value = {**{f"name {index}": "x" * 10_000 for index in range(300)}, "live": later(1)}
     stream = Outbound([value], FORMATS["json"].encoder(document=True))
     sizes = [len(data) async for data in stream.pieces()]
@@ -338,7 +341,7 @@ async def test_an_object_with_large_members_is_written_in_pieces() -> None:
     assert max(sizes) < 100_000
 
 
-async def test_what_is_not_run_is_closed_without_a_warning() -> None:
+async def test_unused_document_is_closed_without_a_warning() -> None:
     task = asyncio.ensure_future(asyncio.Event().wait())
     numbered = (number for number in range(3))
     value = {"a": later(1), "b": [numbers(2), {"c": later(2)}], "d": task, "e": numbered, "f": "text"}
@@ -350,7 +353,7 @@ async def test_what_is_not_run_is_closed_without_a_warning() -> None:
     assert list(numbered) == []
 
 
-async def test_what_cannot_be_closed_is_let_go_and_what_can_is_closed_beside_it() -> None:
+async def test_parts_that_cannot_be_closed_do_not_keep_others_from_closing() -> None:
     ended: list[str] = []
 
     async def rows() -> AsyncIterator[int]:
@@ -374,7 +377,7 @@ async def test_one_iterator_in_two_places_is_refused() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: iter([1, 2]), lambda: (n for n in [1, 2]), lambda: Batches(iter([[1]]))])
-async def test_an_iterator_that_an_awaitable_gives_is_written_only_once(make: Any) -> None:
+async def test_iterator_that_an_awaitable_gives_is_written_only_once(make: Any) -> None:
     async def given(value: Any) -> Any:
         return value
 
@@ -384,7 +387,7 @@ async def test_an_iterator_that_an_awaitable_gives_is_written_only_once(make: An
             await run(value, document=True)
 
 
-async def test_a_generator_that_is_spent_is_no_empty_array() -> None:
+async def test_exhausted_generator_is_refused_instead_of_written_as_empty_array() -> None:
     async def rows() -> AsyncGenerator[int, None]:
         yield 1
 
@@ -401,14 +404,14 @@ async def test_a_generator_that_is_spent_is_no_empty_array() -> None:
     assert caught.value.item_index == 1
 
 
-async def test_a_tagged_struct_keeps_its_tag_around_live_parts() -> None:
+async def test_tagged_struct_keeps_its_tag_around_live_parts() -> None:
     class Report(msgspec.Struct, tag=True):
         rows: Any
 
     assert await run(Report(iter([1])), document=True) == b'{"type":"Report","rows":[1]}'
 
 
-async def test_a_struct_that_is_an_array_cannot_hold_live_parts() -> None:
+async def test_struct_that_is_an_array_cannot_hold_live_parts() -> None:
     class Pair(msgspec.Struct, array_like=True):
         rows: Any
 
@@ -416,7 +419,7 @@ async def test_a_struct_that_is_an_array_cannot_hold_live_parts() -> None:
         await run(Pair(iter([1])), document=True)
 
 
-async def test_a_source_that_is_not_run_is_closed_only_if_running_would_close_it() -> None:
+async def test_unused_source_is_closed_only_if_running_would_close_it() -> None:
     closed = []
 
     class Channel:
@@ -441,6 +444,6 @@ async def test_a_source_that_is_not_run_is_closed_only_if_running_would_close_it
 
 @dataclass
 class One:
-    """Its class is no object, and has no members to look at."""
+    """Its class is not a struct and has no members."""
 
     n: int = 0

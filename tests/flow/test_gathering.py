@@ -1,4 +1,4 @@
-"""flow/gathering.py: what is gathered of each kind of source, what of it is encoded at once, and when it is due."""
+"""flow/gathering.py: items gathered from each kind of source, batches encoded at once, and when a write is due."""
 
 import asyncio
 import types
@@ -13,10 +13,11 @@ from chunkwise.flow.gathering import ENOUGH, OLDEST_SECONDS, WRITE_BYTES, Box, L
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from tests.flow.producing import GUARD_SECONDS
+from tests.tables import check_rows, check_rows_async, cross, named
 
 
 def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, since: float = inf) -> Box:
-    """A box with so many bytes; what is in it never grows old, unless it did."""
+    """Return a box of that many bytes, whose content never grows old unless ``since`` says so."""
     made = Box()
     made.buffer += b"x" * size
     made.worth_writing, made.half_made, made.since = worth_writing, half_made, since
@@ -24,34 +25,35 @@ def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, 
 
 
 def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> tuple[Level, Box]:
-    """A level that takes so many items at once."""
+    """A level that takes that many items at once."""
     into = box(since=since)
     made = Level(FORMATS[name].encoder(), into)
     made.batch_items = batch_items
     return made, into
 
 
-@pytest.mark.parametrize(
-    ("ready", "keeps_up", "stalled", "failed"),
-    [
-        (box(), False, False, False),
-        (box(worth_writing=True, half_made=True, since=-inf), False, False, False),
-        (box(WRITE_BYTES), True, True, True),
-        (box(WRITE_BYTES - 1), False, False, False),
-        (box(5, since=-inf), False, False, False),
-        (box(5, half_made=True), False, True, False),
-        (box(5, worth_writing=True), False, True, True),
-        (box(5, worth_writing=True, since=-inf), True, True, True),
-    ],
-    ids=["nothing", "nothing for long", "a write", "a byte less", "a head", "part of an item", "an item", "an old one"],
-)
-def test_when_what_is_ready_is_due(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
-    assert ready.is_due(stalled=False, failed=False) is keeps_up
-    assert ready.is_due(stalled=True, failed=False) is stalled
-    assert ready.is_due(stalled=False, failed=True) is failed
+def test_when_a_write_is_due() -> None:
+    def check(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
+        assert ready.is_due(stalled=False, failed=False) is keeps_up
+        assert ready.is_due(stalled=True, failed=False) is stalled
+        assert ready.is_due(stalled=False, failed=True) is failed
+
+    check_rows(
+        {
+            "nothing": (box(), False, False, False),
+            "nothing for long": (box(worth_writing=True, half_made=True, since=-inf), False, False, False),
+            "a write": (box(WRITE_BYTES), True, True, True),
+            "a byte less": (box(WRITE_BYTES - 1), False, False, False),
+            "a head": (box(5, since=-inf), False, False, False),
+            "part of an item": (box(5, half_made=True), False, True, False),
+            "an item": (box(5, worth_writing=True), False, True, True),
+            "an old one": (box(5, worth_writing=True, since=-inf), True, True, True),
+        },
+        check,
+    )
 
 
-def test_what_was_taken_is_gone_and_behind_the_first_write_all_is_worth_one() -> None:
+def test_taken_bytes_are_gone_and_after_the_first_write_any_bytes_are_worth_one() -> None:
     ready = box(5, since=-inf)
     assert ready.take() == b"x" * 5
     assert (bytes(ready.buffer), ready.worth_writing) == (b"", True)
@@ -82,7 +84,7 @@ def test_items_that_come_to_no_bytes_do_no_harm() -> None:
     assert (gathering.count, bytes(into.buffer), gathering.batch_items) == (2, b"", 2)
 
 
-def test_there_is_room_for_what_is_missing_in_a_batch_until_the_oldest_item_is_too_old() -> None:
+def test_batch_takes_more_items_until_the_oldest_is_too_old() -> None:
     gathering, into = level(5, since=100)
     gathering.items += [1, 2]
     assert gathering.room() == (3, 100 + OLDEST_SECONDS)
@@ -91,7 +93,7 @@ def test_there_is_room_for_what_is_missing_in_a_batch_until_the_oldest_item_is_t
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_an_item_with_live_parts_is_handed_over_behind_those_before_it(before: int) -> None:
+def test_item_with_live_parts_is_handed_over_after_earlier_items(before: int) -> None:
     gathering, into = level()
     live = {"rows": iter([1])}
     gathering.items += [*range(before), live, 8, 9]
@@ -102,7 +104,7 @@ def test_an_item_with_live_parts_is_handed_over_behind_those_before_it(before: i
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_an_item_that_cannot_be_encoded_is_told_behind_those_before_it_as_often_as_it_is_met(before: int) -> None:
+def test_encode_error_is_raised_after_earlier_items_each_time(before: int) -> None:
     gathering, into = level()
     gathering.items += [5, 6]
     gathering.encode()
@@ -117,7 +119,7 @@ def test_an_item_that_cannot_be_encoded_is_told_behind_those_before_it_as_often_
 
 @types.coroutine
 def gathered(source: Any, into: Level) -> Generator[Any, None, list[list[Any]]]:
-    """Run `gather` as `outbound` does, and return what was there each time that it was enough."""
+    """Run `gather` as `outbound` does, and return the content each time that a write was due."""
     producer = gather(source, into)
     batches: list[list[Any]] = []
     try:
@@ -164,25 +166,26 @@ SOURCES: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("kind", SOURCES)
-async def test_all_items_of_any_source_come_in_order_as_many_at_once_as_there_is_room_for(kind: str, size: int) -> None:
-    into, _ = level(size)
-    async with asyncio.timeout(GUARD_SECONDS):
-        batches = await gathered(SOURCES[kind](), into)
-    whole = 5 // size * size
-    assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
-    there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
-    assert into.made is not there_before, "what was there before is no news"
+async def test_items_of_any_source_keep_their_order_in_full_batches() -> None:
+    async def check(size: int, kind: str) -> None:
+        into, _ = level(size)
+        async with asyncio.timeout(GUARD_SECONDS):
+            batches = await gathered(SOURCES[kind](), into)
+        whole = 5 // size * size
+        assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
+        there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
+        assert into.made is not there_before, "what was there before is no news"
+
+    await check_rows_async(cross(named([1, 2, 3, 5, 100]), named(SOURCES)), check)
 
 
 @pytest.mark.parametrize(("since", "expected"), [(inf, [[0, 1, 2, 3, 4]]), (-inf, [[0, 1, 2, 3], [4], []])])
-async def test_a_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
+async def test_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
     into, _ = level(100, since=since)
     assert await gathered(Batches(lists()), into) == expected
 
 
-def test_a_source_of_lists_that_is_given_up_is_closed() -> None:
+def test_abandoned_source_of_lists_is_closed() -> None:
     ended: list[str] = []
 
     async def endless() -> AsyncIterator[list[int]]:

@@ -1,4 +1,4 @@
-"""What `Inbound` promises: items as their bytes come, in lists if wanted, and every one of them before an error."""
+"""flow/inbound.py: items as their bytes arrive, single or in lists, all of them before an error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -34,7 +34,7 @@ def inbound(
 async def read(stream: Inbound, items: list[Any]) -> None:
     async with asyncio.timeout(GUARD_SECONDS):
         async for item in stream:
-            items.append(item)  # noqa: PERF401 - what came before an error is the point
+            items.append(item)  # noqa: PERF401 - the items before an error matter
 
 
 async def read_lists(stream: Inbound, items: list[Any]) -> None:
@@ -48,7 +48,7 @@ Reader = Callable[[Inbound, list[Any]], Any]
 
 
 @both_ways
-async def test_items_come_from_any_cut_of_the_bytes(reader: Reader) -> None:
+async def test_items_are_the_same_for_any_cut_of_the_bytes(reader: Reader) -> None:
     data = b'[1,"two",{"three":[3]}]'
     for cut in range(len(data)):
         items: list[Any] = []
@@ -56,7 +56,7 @@ async def test_items_come_from_any_cut_of_the_bytes(reader: Reader) -> None:
         assert items == [1, "two", {"three": [3]}]
 
 
-async def test_an_item_comes_as_soon_as_its_last_byte_did() -> None:
+async def test_item_is_delivered_with_its_last_byte() -> None:
     fed = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -69,12 +69,12 @@ async def test_an_item_comes_as_soon_as_its_last_byte_did() -> None:
     assert [(item, fed) async for item in stream] == [(1, 2), (2, 2), (3, 3), (4, 4)]
 
 
-async def test_batches_are_lists_of_what_each_chunk_brought() -> None:
+async def test_batches_are_lists_of_the_items_of_each_chunk() -> None:
     stream = inbound([b"[1,2,", b"3,", b" ", b"4,5]"])
     assert [batch async for batch in stream.batches()] == [[1, 2], [3], [4, 5]]
 
 
-async def test_a_large_chunk_comes_in_lists_that_are_small_also_behind_much_that_is_skipped() -> None:
+async def test_large_chunk_is_delivered_in_small_lists_even_after_skipped_bytes() -> None:
     items = b",".join([b'{"n":1}'] * 40_000)
     stream = inbound([b'{"skipped":"%b","items":[%b]}' % (b"x" * 2_000_000, items)], path="items.item")
     sizes = [len(batch) async for batch in stream.batches()]
@@ -83,7 +83,7 @@ async def test_a_large_chunk_comes_in_lists_that_are_small_also_behind_much_that
     assert sorted(sizes)[-2] <= 4_100
 
 
-async def test_progress_can_be_asked_for_while_reading() -> None:
+async def test_progress_is_available_while_reading() -> None:
     stream = inbound([b"[1,", b"2,", b"3]"])
     assert (stream.items_seen, stream.bytes_seen) == (0, 0)
     progress = [(stream.items_seen, stream.bytes_seen) async for _ in stream]
@@ -100,7 +100,7 @@ async def test_reading_may_stop_and_go_on() -> None:
 
 
 @both_ways
-async def test_items_before_a_defect_come_before_the_error(reader: Reader) -> None:
+async def test_items_before_a_defect_are_delivered_before_the_error(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(DecodeError) as caught:
         await reader(inbound([b"[1,2", b",3,?"]), items)
@@ -108,7 +108,7 @@ async def test_items_before_a_defect_come_before_the_error(reader: Reader) -> No
     assert caught.value.item_index == 3
 
 
-async def test_a_defect_behind_items_does_not_wait_for_more_bytes() -> None:
+async def test_defect_after_items_does_not_wait_for_more_bytes() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"[1,?"
         await asyncio.Event().wait()
@@ -120,7 +120,7 @@ async def test_a_defect_behind_items_does_not_wait_for_more_bytes() -> None:
 
 
 @both_ways
-async def test_items_before_a_break_come_before_the_error(reader: Reader) -> None:
+async def test_items_before_a_disconnect_are_delivered_before_the_error(reader: Reader) -> None:
     items: list[Any] = []
     cause = OSError("reset")
     broken = Broken("no more")
@@ -132,13 +132,13 @@ async def test_items_before_a_break_come_before_the_error(reader: Reader) -> Non
     assert caught.value.__cause__ is cause
 
 
-async def test_a_break_before_the_first_byte_is_a_cut_too() -> None:
+async def test_disconnect_before_the_first_byte_is_truncated() -> None:
     with pytest.raises(TruncatedError, match="no more") as caught:
         await read(inbound([Broken("no more")]), [])
     assert (caught.value.items_seen, caught.value.bytes_seen) == (0, 0)
 
 
-async def test_a_break_behind_a_complete_document_is_still_a_cut() -> None:
+async def test_disconnect_after_a_complete_document_is_truncated() -> None:
     items: list[Any] = []
     with pytest.raises(TruncatedError):
         await read(inbound([b"[1,2]", Broken("no last chunk")]), items)
@@ -146,7 +146,7 @@ async def test_a_break_behind_a_complete_document_is_still_a_cut() -> None:
 
 
 @both_ways
-async def test_an_end_before_the_grammar_is_complete_is_a_cut(reader: Reader) -> None:
+async def test_end_of_an_incomplete_document_is_truncated(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(TruncatedError) as caught:
         await reader(inbound([b"[1,2", b",3"], framed=True), items)
@@ -154,7 +154,7 @@ async def test_an_end_before_the_grammar_is_complete_is_a_cut(reader: Reader) ->
     assert (caught.value.items_seen, caught.value.bytes_seen) == (2, 6)
 
 
-async def test_no_bytes_at_all_are_a_cut_document_and_an_empty_line_format() -> None:
+async def test_no_bytes_are_a_truncated_document_or_an_empty_line_format() -> None:
     with pytest.raises(TruncatedError):
         await read(inbound([]), [])
     items: list[Any] = []
@@ -163,7 +163,7 @@ async def test_no_bytes_at_all_are_a_cut_document_and_an_empty_line_format() -> 
 
 
 @both_ways
-async def test_a_last_item_that_only_the_end_completes_counts_if_the_end_is_proven(reader: Reader) -> None:
+async def test_last_item_that_only_the_end_completes_counts_if_the_end_is_proven(reader: Reader) -> None:
     items: list[Any] = []
     await reader(inbound([b"1\n23"], "ndjson", framed=True), items)
     assert items == [1, 23]
@@ -175,7 +175,7 @@ async def test_a_last_item_that_only_the_end_completes_counts_if_the_end_is_prov
 
 @pytest.mark.parametrize("pieces", [[b"[1,2", Broken("no more")], [b"[1,?"], [b"[1,2"]], ids=["cut", "defect", "end"])
 @both_ways
-async def test_a_stream_that_failed_fails_again_when_it_is_read_again(reader: Reader, pieces: list[Any]) -> None:
+async def test_failed_stream_fails_again_when_read_again(reader: Reader, pieces: list[Any]) -> None:
     stream = inbound(pieces)
     items: list[Any] = []
     with pytest.raises(DecodeError) as first:
@@ -186,14 +186,14 @@ async def test_a_stream_that_failed_fails_again_when_it_is_read_again(reader: Re
     assert items == [1]
 
 
-async def test_a_stream_that_was_whole_gives_nothing_when_it_is_read_again() -> None:
+async def test_complete_stream_is_empty_when_read_again() -> None:
     stream = inbound([b"[1,2]"])
     assert [item async for item in stream] == [1, 2]
     assert [item async for item in stream] == []
     assert stream.items_seen == 2
 
 
-async def test_a_required_path_that_selected_nothing_is_told_at_the_end() -> None:
+async def test_required_path_that_selects_nothing_is_an_error_at_the_end() -> None:
     items: list[Any] = []
     with pytest.raises(PathNotFound):
         await read(inbound([b'{"a":[1]}'], path="b.item", required=True), items)
@@ -209,7 +209,7 @@ async def test_reading_in_lists_may_stop_and_go_on() -> None:
 
 
 @both_ways
-async def test_silence_that_is_too_long_is_told_behind_the_items_and_again(reader: Reader) -> None:
+async def test_idle_timeout_is_raised_after_the_items_and_again(reader: Reader) -> None:
     items: list[Any] = []
     stream = inbound([b"1\n2\n3", Silent("nothing came for 5 s")], "ndjson")
     assert stream.failure is None
@@ -224,14 +224,14 @@ async def test_silence_that_is_too_long_is_told_behind_the_items_and_again(reade
 
 
 @both_ways
-async def test_a_defect_of_the_chunks_themselves_is_told_with_the_item_that_would_have_come(reader: Reader) -> None:
+async def test_defect_of_the_chunks_names_the_next_item(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(LimitError) as caught:
         await reader(inbound([b"1\n", LimitError("too much comes of one byte")], "ndjson"), items)
     assert (items, caught.value.item_index) == ([1], 1)
 
 
-async def test_a_message_that_has_no_content_by_its_nature_is_whole_and_empty_in_any_format() -> None:
+async def test_message_without_content_is_complete_and_empty_in_any_format() -> None:
     async def nothing(*pieces: bytes) -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
@@ -243,7 +243,7 @@ async def test_a_message_that_has_no_content_by_its_nature_is_whole_and_empty_in
         await read(Inbound(nothing(), FORMATS["json"].decoder, lambda: False), [])
 
 
-async def test_one_item_can_be_asked_for() -> None:
+async def test_single_item_can_be_read() -> None:
     stream = inbound([b"[1,2,3]"])
     assert await anext(stream) == 1
     assert [item async for item in stream] == [2, 3]
@@ -252,7 +252,7 @@ async def test_one_item_can_be_asked_for() -> None:
 
 
 @both_ways
-async def test_a_read_that_was_interrupted_does_not_look_whole_to_a_second_loop(reader: Reader) -> None:
+async def test_interrupted_read_does_not_look_complete_to_a_second_loop(reader: Reader) -> None:
     items: list[Any] = []
     stream = inbound([b"[1,2,", ValueError("of the transport")])
     with pytest.raises(ValueError, match="of the transport"):
@@ -262,7 +262,7 @@ async def test_a_read_that_was_interrupted_does_not_look_whole_to_a_second_loop(
     assert (items, caught.value.items_seen, caught.value.bytes_seen) == ([1, 2], 2, 5)
 
 
-async def test_a_read_that_timed_out_does_not_look_whole_to_a_second_loop() -> None:
+async def test_timed_out_read_does_not_look_complete_to_a_second_loop() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"1\n"
         await asyncio.Event().wait()
@@ -275,7 +275,7 @@ async def test_a_read_that_timed_out_does_not_look_whole_to_a_second_loop() -> N
         [item async for item in stream]
 
 
-async def test_a_loop_that_was_left_goes_on_in_batches_where_it_stopped() -> None:
+async def test_batches_continue_where_an_abandoned_loop_stopped() -> None:
     stream = inbound([b"1\n2\n3\n", b"4\n"], "ndjson")
     async for item in stream:
         assert item == 1
@@ -283,7 +283,7 @@ async def test_a_loop_that_was_left_goes_on_in_batches_where_it_stopped() -> Non
     assert [batch async for batch in stream.batches()] == [[2, 3], [4]]
 
 
-async def test_a_loop_over_lists_that_was_closed_has_not_failed_and_goes_on_in_another() -> None:
+async def test_closed_loop_over_lists_continues_in_another() -> None:
     stream = inbound([b"1\n2\n", b"3\n"], "ndjson")
     async with closing(stream.batches()) as batches:
         assert await anext(batches) == [1, 2]

@@ -1,4 +1,4 @@
-"""What `Outbound` promises of when it writes: nothing ready waits, and what is hot goes in large pieces."""
+"""flow/outbound.py, when it writes: ready items never wait, and fast producers are written in large pieces."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ every_format = pytest.mark.parametrize("name", NAMES)
 
 
 def counting(name: str) -> tuple[Format, list[int]]:
-    """A format of a user's own, around one of ours, and the sizes of the batches that it was given."""
+    """A user's format around one of ours; records the sizes of its batches."""
     batches: list[int] = []
 
     class Counting:
@@ -39,7 +39,7 @@ def counting(name: str) -> tuple[Format, list[int]]:
 
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No item grows old: a machine that is busy with other work would make more pieces of a hot stream."""
+    """Stop the clock: on a busy machine a fast stream would be split into more pieces."""
     monkeypatch.setattr(gathering, "OLDEST_SECONDS", 3600.0)
 
 
@@ -49,7 +49,7 @@ async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:
 
 
 @every_format
-async def test_what_is_ready_is_handed_over_before_the_producer_goes_on(name: str) -> None:
+async def test_ready_items_are_written_before_the_producer_continues(name: str) -> None:
     held = Held(ready=3)
     pieces = Outbound(held.rows(), FORMATS[name].encoder()).pieces()
     async with asyncio.timeout(GUARD_SECONDS):
@@ -62,14 +62,14 @@ async def test_what_is_ready_is_handed_over_before_the_producer_goes_on(name: st
 
 
 @every_format
-async def test_an_empty_source_is_a_whole_stream_of_no_items(name: str) -> None:
+async def test_empty_source_is_a_complete_stream_without_items(name: str) -> None:
     assert read_all(name, await run(hot(0), name)) == []
     assert read_all(name, await run(iter(()), name)) == []
 
 
 @every_format
 @pytest.mark.usefixtures("stopped_clock")
-async def test_a_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> None:
+async def test_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> None:
     stream = Outbound(hot(20_000), FORMATS[name].encoder())
     pieces = [data async for data in stream.pieces()]
     size = sum(map(len, pieces))
@@ -81,7 +81,7 @@ async def test_a_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) ->
 
 @every_format
 @pytest.mark.usefixtures("stopped_clock")
-async def test_a_hot_producer_costs_one_encode_call_for_many_items(name: str) -> None:
+async def test_hot_producer_costs_one_encode_call_for_many_items(name: str) -> None:
     counted, batches = counting(name)
     stream = Outbound(hot(20_000, size=10), counted.encoder())
     async for _ in stream.pieces():
@@ -90,7 +90,7 @@ async def test_a_hot_producer_costs_one_encode_call_for_many_items(name: str) ->
     assert len(batches) <= 20_000 / 200 + 40
 
 
-async def test_large_items_do_not_gather_beyond_a_piece() -> None:
+async def test_large_items_are_not_gathered_beyond_one_piece() -> None:
     made = 0
 
     async def large() -> AsyncIterator[dict[str, str]]:
@@ -106,13 +106,13 @@ async def test_large_items_do_not_gather_beyond_a_piece() -> None:
     assert max(ahead) <= 1
 
 
-async def test_a_producer_that_computes_without_waiting_is_written_before_its_end() -> None:
+async def test_producer_that_computes_without_waiting_is_written_before_its_end() -> None:
     made = 0
 
     async def computing() -> AsyncIterator[dict[str, str]]:
         nonlocal made
         for index in range(8):
-            time.sleep(0.06)  # longer than what is ready may wait
+            time.sleep(0.06)  # longer than ready items may wait
             made += 1
             yield row(index)
 
@@ -140,7 +140,7 @@ async def test_other_tasks_get_turns_while_a_stream_is_hot() -> None:
     assert turns >= len(pieces) - 1
 
 
-async def test_a_producer_that_gives_turns_away_is_written_at_each() -> None:
+async def test_producer_that_yields_to_the_loop_is_written_each_time() -> None:
     async def polite() -> AsyncIterator[dict[str, str]]:
         for index in range(5):
             yield row(index)
@@ -150,7 +150,7 @@ async def test_a_producer_that_gives_turns_away_is_written_at_each() -> None:
     assert [read_so_far("ndjson", data) for data in pieces if data] == [[row(index)] for index in range(5)]
 
 
-async def test_what_stands_before_the_first_item_is_not_worth_a_piece_of_its_own() -> None:
+async def test_bytes_before_the_first_item_are_not_written_alone() -> None:
     held = Held(ready=0)
     pieces = Outbound(held.rows(), FORMATS["json"].encoder()).pieces()
     first = asyncio.ensure_future(anext(pieces))
@@ -161,7 +161,7 @@ async def test_what_stands_before_the_first_item_is_not_worth_a_piece_of_its_own
     await pieces.aclose()
 
 
-async def test_silence_is_told_after_quiet_seconds_as_often_as_it_lasts() -> None:
+async def test_silence_is_reported_after_each_quiet_period() -> None:
     held = Held(ready=1)
     stream = Outbound(held.rows(), FORMATS["json"].encoder(), quiet_seconds=0.001)
     pieces = stream.pieces()
@@ -174,11 +174,11 @@ async def test_silence_is_told_after_quiet_seconds_as_often_as_it_lasts() -> Non
 
 
 @pytest.mark.parametrize("wakes_up_after", [0, 0.0001])
-async def test_silence_is_told_of_a_producer_that_wakes_up_all_the_time(wakes_up_after: float) -> None:
-    told = asyncio.Event()
+async def test_silence_of_a_producer_that_keeps_waking_up_is_reported(wakes_up_after: float) -> None:
+    noticed = asyncio.Event()
 
     async def polling() -> AsyncIterator[dict[str, str]]:
-        while not told.is_set():
+        while not noticed.is_set():
             await asyncio.sleep(wakes_up_after)
         yield row(0)
 
@@ -186,11 +186,11 @@ async def test_silence_is_told_of_a_producer_that_wakes_up_all_the_time(wakes_up
     pieces = stream.pieces()
     async with asyncio.timeout(GUARD_SECONDS):
         assert await anext(pieces) == b""
-        told.set()
+        noticed.set()
         assert read_all("json", b"".join([data async for data in pieces])) == [row(0)]
 
 
-async def test_a_wake_that_comes_before_the_wait_is_not_lost() -> None:
+async def test_wake_that_comes_before_the_wait_is_not_lost() -> None:
     held = Held(ready=1)
     stream = Outbound(held.rows(), FORMATS["json"].encoder())
     pieces = stream.pieces()
@@ -203,7 +203,7 @@ async def test_a_wake_that_comes_before_the_wait_is_not_lost() -> None:
 
 
 @every_format
-async def test_a_failure_comes_behind_the_items_before_it(name: str) -> None:
+async def test_failure_is_raised_after_earlier_items(name: str) -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:
         for index in range(3):
             yield row(index)
@@ -214,7 +214,7 @@ async def test_a_failure_comes_behind_the_items_before_it(name: str) -> None:
     assert read_so_far(name, data) == [row(0), row(1), row(2)]
 
 
-async def test_a_cancellation_that_the_source_raises_comes_behind_the_items_before_it() -> None:
+async def test_cancellation_raised_by_the_source_follows_earlier_items() -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         raise asyncio.CancelledError
@@ -225,7 +225,7 @@ async def test_a_cancellation_that_the_source_raises_comes_behind_the_items_befo
 
 
 @every_format
-async def test_an_item_that_cannot_be_encoded_comes_behind_the_items_before_it(name: str) -> None:
+async def test_encode_error_is_raised_after_earlier_items(name: str) -> None:
     ended = False
 
     async def mixed() -> AsyncIterator[Any]:
@@ -246,7 +246,7 @@ async def test_an_item_that_cannot_be_encoded_comes_behind_the_items_before_it(n
 
 
 @every_format
-async def test_a_sync_source_that_fails_gives_its_items_first(name: str) -> None:
+async def test_failing_sync_source_delivers_its_items_first(name: str) -> None:
     def failing() -> Iterator[dict[str, str]]:
         for index in range(700):
             yield row(index)
@@ -258,7 +258,7 @@ async def test_a_sync_source_that_fails_gives_its_items_first(name: str) -> None
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_more_or_less_items_than_promised_fail_behind_all_that_came(count: int) -> None:
+async def test_wrong_number_of_items_fails_after_the_last_item(count: int) -> None:
     stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=count)
     data, error = await run_to_failure(stream)
     assert repr(error) == f"RuntimeError('the source has ended after 2 items, expected {count}')"
@@ -266,7 +266,7 @@ async def test_more_or_less_items_than_promised_fail_behind_all_that_came(count:
     assert not stream.complete
 
 
-async def test_a_count_that_is_kept_ends_the_stream() -> None:
+async def test_right_number_of_items_ends_the_stream() -> None:
     stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=2)
     assert b"".join([data async for data in stream.pieces()]).endswith(b"\n")
     assert stream.complete

@@ -1,8 +1,11 @@
-"""What `Outbound` promises of how a source ends before its time: as in plain code, to the end of its `finally`."""
+"""flow/outbound.py, early ends: a cancelled or closed source runs its `finally` as in plain code."""
 
 import asyncio
 import contextlib
 import logging
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
@@ -122,14 +125,14 @@ async def test_cancelling_again_while_a_source_cleans_up_is_seen_by_it_and_by_th
     assert seen == ["cancelled again", "cleaned"]
 
 
-async def test_pieces_that_were_never_asked_for_start_no_source() -> None:
+async def test_unread_pieces_start_no_source() -> None:
     held = Held()
     rows = held.rows()
     await outbound(rows).pieces().aclose()
     assert held.ended is None
 
 
-async def test_a_timeout_inside_a_producer_is_its_own() -> None:
+async def test_timeout_inside_a_producer_is_handled_by_the_producer() -> None:
     async def patient() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         try:
@@ -143,9 +146,9 @@ async def test_a_timeout_inside_a_producer_is_its_own() -> None:
     assert read_all("json", await run(patient())) == [row(0), row(1), row(2)]
 
 
-async def test_a_timeout_inside_a_producer_that_comes_with_what_it_waits_for_is_its_own() -> None:
+async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() -> None:
     loop = asyncio.get_running_loop()
-    answer = loop.create_future()
+    future = loop.create_future()
     timeouts: list[asyncio.Timeout] = []
     waiting = asyncio.Event()
 
@@ -155,7 +158,7 @@ async def test_a_timeout_inside_a_producer_that_comes_with_what_it_waits_for_is_
             async with asyncio.timeout(None) as timeout:
                 timeouts.append(timeout)
                 waiting.set()
-                await answer
+                await future
         except TimeoutError:
             pass
         yield row(1)
@@ -163,13 +166,13 @@ async def test_a_timeout_inside_a_producer_that_comes_with_what_it_waits_for_is_
     reading = asyncio.create_task(read(outbound(patient())))
     await waiting.wait()
     await asyncio.sleep(0)
-    answer.set_result(None)
+    future.set_result(None)
     timeouts[0].reschedule(loop.time())
     async with asyncio.timeout(GUARD_SECONDS):
         assert read_all("json", await reading) == [row(0), row(1)]
 
 
-async def test_a_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
+async def test_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise LookupError("gone")
@@ -187,7 +190,7 @@ async def test_a_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
     assert read_all("json", await run(grouping())) == [row(0), row(1)]
 
 
-async def test_a_timeout_around_the_reader_ends_the_producer() -> None:
+async def test_timeout_around_the_reader_ends_the_producer() -> None:
     held = Held()
 
     async def impatient() -> None:
@@ -201,25 +204,25 @@ async def test_a_timeout_around_the_reader_ends_the_producer() -> None:
     assert held.ended == "CancelledError"
 
 
-async def test_a_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
-    answer = asyncio.get_running_loop().create_future()
+async def test_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
+    future = asyncio.get_running_loop().create_future()
     waiting = asyncio.Event()
 
     async def asking() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         waiting.set()
         try:
-            await answer
+            await future
         except asyncio.CancelledError:
             yield row(1)
 
     reading = asyncio.create_task(read(outbound(asking())))
     await waiting.wait()
-    answer.cancel()
+    future.cancel()
     assert read_all("json", await reading) == [row(0), row(1)]
 
 
-async def test_a_producer_that_swallows_one_cancellation_goes_on_as_in_plain_code() -> None:
+async def test_producer_that_swallows_one_cancellation_continues_as_in_plain_code() -> None:
     waiting = asyncio.Event()
 
     async def stubborn() -> AsyncIterator[dict[str, str]]:
@@ -241,7 +244,7 @@ async def test_a_producer_that_swallows_one_cancellation_goes_on_as_in_plain_cod
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "hot"])
-async def test_a_producer_that_swallows_every_cancellation_is_closed(waits: bool) -> None:
+async def test_producer_that_swallows_every_cancellation_is_closed(waits: bool) -> None:
     made = 0
     closed = False
 
@@ -264,7 +267,7 @@ async def test_a_producer_that_swallows_every_cancellation_is_closed(waits: bool
     assert made < 1000
 
 
-async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
     async def untidy() -> AsyncIterator[dict[str, str]]:
         try:
             yield row(0)
@@ -279,7 +282,7 @@ async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pyte
     assert [record.message for record in caplog.records] == ["closing a source failed"]
 
 
-async def test_a_producer_has_one_context_from_its_start_to_its_end() -> None:
+async def test_producer_has_one_context_from_its_start_to_its_end() -> None:
     name: ContextVar[str] = ContextVar("name", default="none")
     seen: list[str] = []
 
@@ -298,7 +301,7 @@ async def test_a_producer_has_one_context_from_its_start_to_its_end() -> None:
     assert seen == ["mine"]
 
 
-async def test_a_task_that_a_source_waits_for_is_cancelled_and_waited_for() -> None:
+async def test_task_that_a_source_waits_for_is_cancelled_and_waited_for() -> None:
     seen: list[str] = []
 
     async def works() -> None:
@@ -359,7 +362,7 @@ async def test_cancelling_again_while_a_task_of_the_source_cleans_up_reaches_the
 
 
 @pytest.mark.parametrize("live", [False, True])
-async def test_an_item_that_cannot_be_written_is_told_before_that_there_are_too_few(live: bool) -> None:
+async def test_encode_error_outranks_a_missing_item(live: bool) -> None:
     async def parts() -> AsyncIterator[object]:
         yield object()
 
@@ -369,11 +372,57 @@ async def test_an_item_that_cannot_be_written_is_told_before_that_there_are_too_
         b"".join([data async for data in pieces])
 
 
-async def test_an_item_that_cannot_be_written_is_told_before_what_its_source_raises_behind_it() -> None:
+async def test_encode_error_outranks_a_later_error_of_the_source() -> None:
     async def rows() -> AsyncIterator[object]:
         yield 1
-        yield object()  # gathered, while the first is on its way
+        yield object()  # gathered, while the first is being written
         raise LookupError
 
     with pytest.raises(EncodeError, match="JSON cannot hold object"):
         await read(outbound(rows()))
+
+
+async def test_cancellation_reaches_the_source_with_its_message() -> None:
+    seen: list[object] = []
+    waits = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:  # as anyio recognizes its own cancellations
+            seen.append(error.args)
+            raise
+
+    task = asyncio.create_task(read(outbound(source())))
+    await waits.wait()
+    await asyncio.sleep(0)
+    task.cancel("mine")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [("mine",)]
+
+
+def test_blocked_source_does_not_keep_the_process_alive() -> None:
+    script = """
+        import asyncio, queue
+        from chunkwise.flow.outbound import Outbound
+        from chunkwise.formats import FORMATS
+
+        def source():
+            yield 1
+            queue.Queue().get()
+
+        async def main():
+            pieces = Outbound(source(), FORMATS["ndjson"].encoder()).pieces()
+            print(await anext(pieces))
+            await pieces.aclose()
+
+        asyncio.run(main())
+        print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("b'1\\n'\nended\n", "")

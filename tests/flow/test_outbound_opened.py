@@ -1,4 +1,4 @@
-"""flow/outbound.py, how a stream is opened: what is a stream and what a document, and what is told of it on the way."""
+"""flow/outbound.py, opening: which sources are streams and which are documents, and what encoders get to know."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +12,7 @@ from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
 from tests.flow.producing import GUARD_SECONDS, Held, run_to_failure
+from tests.tables import check_rows, named
 
 
 async def numbers(count: int = 3) -> AsyncIterator[int]:
@@ -35,7 +36,7 @@ VALUES: list[Any] = ["text", b"bytes", bytearray(b"x"), {"a": 1}, 5, None, 1.5]
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-async def test_an_iterable_is_a_stream_of_its_items(kind: str) -> None:
+async def test_iterable_is_a_stream_of_its_items(kind: str) -> None:
     source = STREAMS[kind]()
     assert is_stream(source)
     stream = open_outbound(source, FORMATS["json"])
@@ -44,31 +45,33 @@ async def test_an_iterable_is_a_stream_of_its_items(kind: str) -> None:
     assert (stream.items_sent, stream.complete) == (1 if kind == "a set of one" else 3, True)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_texts_mappings_and_what_cannot_be_iterated_are_values(value: Any) -> None:
-    assert not is_stream(value)
+def test_texts_mappings_and_other_non_iterables_are_values() -> None:
+    def check(value: Any) -> None:
+        assert not is_stream(value)
+
+    check_rows(named(VALUES), check)
 
 
-async def test_an_awaitable_is_a_value() -> None:
+async def test_awaitable_is_a_value() -> None:
     waiting = asyncio.sleep(0, "later")
     assert not is_stream(waiting)
     assert b"".join([piece async for piece in open_outbound(waiting, FORMATS["json"]).pieces()]) == b'"later"'
 
 
-async def test_a_value_is_written_as_a_document() -> None:
+async def test_value_is_written_as_a_document() -> None:
     document = {"rows": numbers(2), "count": 2}
     data = b"".join([piece async for piece in open_outbound(document, FORMATS["json"]).pieces()])
     assert data == b'{"rows":[0,1],"count":2}'
 
 
 @pytest.mark.parametrize("function", [numbers, numbers_in_a_thread, len, "".join, str.upper, str.__str__])
-def test_a_function_that_nobody_has_called_is_no_source(function: Any) -> None:
+def test_function_that_was_not_called_is_refused_as_source(function: Any) -> None:
     with pytest.raises(TypeError, match="call it"):
         open_outbound(function, FORMATS["json"])
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_a_generator_that_is_spent_is_no_stream_of_no_items(wrapped: bool) -> None:
+async def test_exhausted_generator_is_refused_instead_of_sent_as_empty_stream(wrapped: bool) -> None:
     spent: list[Any] = [numbers(), numbers_in_a_thread()]
     assert [item async for item in spent[0]] == [*spent[1]]
     for source in spent:
@@ -76,7 +79,7 @@ async def test_a_generator_that_is_spent_is_no_stream_of_no_items(wrapped: bool)
             open_outbound(Batches(source) if wrapped else source, FORMATS["json"])
 
 
-async def test_where_a_stream_begins_and_by_what_key_stands_in_its_ids() -> None:
+async def test_event_ids_hold_start_and_key_of_a_resumed_stream() -> None:
     rows = [{"id": 7}, {"id": 8}]
     stream = open_outbound(rows, FORMATS["sse"], stream_end=True, first=5, key=["id"])
     data = b"".join([piece async for piece in stream.pieces()])
@@ -84,7 +87,7 @@ async def test_where_a_stream_begins_and_by_what_key_stands_in_its_ids() -> None
     assert data.endswith(b'event: stream-end\ndata: {"status":"complete","items":2}\n\n')
 
 
-async def test_a_reader_that_wakes_a_stream_gets_an_empty_piece_though_nothing_is_ready() -> None:
+async def test_reader_that_wakes_a_stream_gets_an_empty_piece_though_nothing_is_ready() -> None:
     held = Held()
     stream = Outbound(held.rows(), FORMATS["ndjson"].encoder())
     pieces = stream.pieces()
@@ -103,21 +106,21 @@ async def test_a_reader_that_wakes_a_stream_gets_an_empty_piece_though_nothing_i
     assert stream.complete
 
 
-async def test_inside_an_item_in_parts_it_is_told_that_nothing_can_stand_there() -> None:
+async def test_nothing_can_be_written_inside_an_item_in_parts() -> None:
     held = Held()
     stream = open_outbound([{"before": "x", "rows": held.rows()}], FORMATS["ndjson"], stream_end=True)
     pieces = stream.pieces()
     async with asyncio.timeout(GUARD_SECONDS):
-        came = await anext(pieces)
+        received = await anext(pieces)
         await held.waiting.wait()
-        came += stream.take_rest()
-        assert came.startswith(b'{"before":"x","rows":[')
+        received += stream.take_rest()
+        assert received.startswith(b'{"before":"x","rows":[')
         assert stream.in_item
         assert stream.fail({"status": 500}) == b""
         await pieces.aclose()
 
 
-async def test_a_source_that_failed_is_told_in_the_format_behind_its_items() -> None:
+async def test_failure_of_the_source_is_written_after_its_items() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 1
         raise ValueError("no more")
@@ -129,9 +132,18 @@ async def test_a_source_that_failed_is_told_in_the_format_behind_its_items() -> 
     assert record == b' {"stream-end":{"status":"failed","items":1,"problem":{"title":"Oh","status":500}}}\n'
 
 
-async def test_an_item_that_the_format_cannot_hold_is_told_with_its_place() -> None:
+async def test_item_that_the_format_cannot_hold_is_an_error_with_its_index() -> None:
     stream = open_outbound([1, 2, object()], FORMATS["json"])
     data, error = await run_to_failure(stream)
     assert data == b"[1,2"
     assert isinstance(error, EncodeError)
     assert error.item_index == 2
+
+
+async def test_iterable_whose_iter_raises_fails_the_stream() -> None:
+    class Odd:
+        def __iter__(self) -> Iterator[int]:
+            raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        [piece async for piece in Outbound(Odd(), FORMATS["json"].encoder()).pieces()]

@@ -1,4 +1,4 @@
-"""Streams with an end record, for the tests of those: how they are made, and what reads them."""
+"""Encoders, decoders and bytes of streams with an end record."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +41,7 @@ def maker(name: str, path: str = "", **options: Any) -> Callable[[], StreamEndDe
 def sent(
     name: str, items: list[Any], *, problem: Mapping[str, Any] | None = None, record: bytes | None = None
 ) -> bytes:
-    """A stream; its record is that of a failure with a problem, and any bytes with a record."""
+    """Encode a stream that ends with a complete record, a failure with its problem, or the given record bytes."""
     encoder = new_encoder(name)
     data = encoder.start() + encoder.encode(items)
     if record is not None:

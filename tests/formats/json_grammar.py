@@ -1,4 +1,4 @@
-"""JSON texts: those that RFC 8259 has (y), those that it has not (n), and made ones with their spelling varied."""
+"""JSON texts: valid and invalid by RFC 8259, and generated ones with varied spelling."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ GOOD = {
     "one name twice": b'{"a":1,"a":2}',
     "comments in strings": b'["/* */ // #"]',
     "a long string": b'["' + b"x" * 3000 + b'"]',
-    "white space behind the root": b"[1] \n\n",
+    "white space after the root": b"[1] \n\n",
 }
 
 BAD = {
@@ -57,8 +57,8 @@ BAD = {
     "vertical tab": b"[\x0b1]",
     "NUL": b"[1\x00]",
     "comma before a value": b"[,1]",
-    "comma behind the last value": b"[1,]",
-    "two commas behind the last value": b"[1,,]",
+    "comma after the last value": b"[1,]",
+    "two commas after the last value": b"[1,,]",
     "two commas": b"[1,,2]",
     "comma alone": b"[,]",
     "no comma": b"[1 2]",
@@ -67,8 +67,8 @@ BAD = {
     "no comma between small objects": b'[{"a":1}{"b":2}]',
     "semicolon": b"[1;2]",
     "colon in an array": b'["a":1]',
-    "comma behind the last member": b'{"a":1,}',
-    "two commas behind the last member": b'{"a":1,,}',
+    "comma after the last member": b'{"a":1,}',
+    "two commas after the last member": b'{"a":1,,}',
     "comma before a member": b'{,"a":1}',
     "comma alone in an object": b"{,}",
     "no comma between members": b'{"a":1 "b":2}',
@@ -93,10 +93,10 @@ BAD = {
     "closers too many": b"[1]]",
     "braces too many": b'{"a":1}}',
     "array not closed": b"[1",
-    "array not closed behind a comma": b"[1,",
+    "array not closed after a comma": b"[1,",
     "object not closed": b'{"a":1',
-    "object not closed behind a name": b'{"a"',
-    "object not closed behind a comma": b'{"a":1,',
+    "object not closed after a name": b'{"a"',
+    "object not closed after a comma": b'{"a":1,',
     "openers alone": b"[[[[",
     "object opener alone": b"{",
     "string not closed": b'["a]',
@@ -104,12 +104,12 @@ BAD = {
     "string closed by an escaped quote": rb'["a\"]',
     "name not closed": b'{"a:1}',
     "quote alone": b'"',
-    "garbage behind an array": b"[1]x",
-    "garbage behind an object": b"{}#",
+    "garbage after an array": b"[1]x",
+    "garbage after an object": b"{}#",
     "two documents": b"[1] [2]",
     "two documents without a space": b"{}{}",
     "two numbers": b"1 2",
-    "a comma behind the document": b"[1],",
+    "a comma after the document": b"[1],",
     "comment of slashes": b"[1] // one",
     "comment of slashes inside": b"[1, // one\n2]",
     "comment of stars": b"[/* one */1]",
@@ -192,7 +192,7 @@ BAD = {
     "Latin-1": b'["\xe9"]',
     "invalid UTF-8 in a name": b'{"\xff":1}',
     "invalid UTF-8 outside a string": b"[\xff]",
-    "invalid UTF-8 behind the document": b"[1]\xff",
+    "invalid UTF-8 after the document": b"[1]\xff",
     "UTF-16": '["a"]'.encode("utf-16"),
     "byte order mark inside": b"[\xef\xbb\xbf1]",
     "byte order mark behind": b"[1]\xef\xbb\xbf",
@@ -203,15 +203,15 @@ BAD = {
 }
 
 LENIENT = {"NaN", "Infinity", "minus Infinity", *(name for name in BAD if "surrogate" in name), "UTF-16"}
-"""What Python's json takes and we refuse."""
+"""Texts that Python's json accepts and we refuse."""
 
 
 class Members(list[tuple[str, Any]]):
-    """An object as JSON has it: names in order, some of them twice."""
+    """The members of a JSON object in order; names may repeat."""
 
 
 def plain(value: Any) -> Any:
-    """The value as ``json.loads`` gives it."""
+    """Return the value as ``json.loads`` does."""
     if isinstance(value, Members):
         return {name: plain(member) for name, member in value}
     return [plain(element) for element in value] if isinstance(value, list) else value
@@ -223,7 +223,7 @@ _space = st.sampled_from(["", "", "", " ", "\n", "\t ", "\r\n"])
 
 @st.composite
 def _spelt(draw: st.DrawFn, text: str) -> str:
-    """A string with some of its characters escaped."""
+    """Draw a JSON string, some of its characters escaped."""
     if draw(st.booleans()):
         return json.dumps(text, ensure_ascii=draw(st.booleans()))
     return '"' + "".join(f"\\u{ord(char):04x}" if ord(char) < 0xFFFF else char for char in text) + '"'
@@ -250,4 +250,4 @@ def _containers(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
 
 json_texts: st.SearchStrategy[str] = st.recursive(_scalars(), _containers, max_leaves=12)
 documents = _containers(json_texts) | json_texts.map(lambda text: text + " ")
-"""Spellings of documents, each with its end shown (a number by a space)."""
+"""Spellings of documents whose end is visible (a space follows a number)."""

@@ -1,4 +1,4 @@
-"""How the tests read: bytes cut into pieces -> the items that came, and the error behind them."""
+"""Bytes cut into pieces -> decoded items, and the error after them."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ MakeAnyDecoder = Callable[[], Decoder]
 
 
 class Reading(NamedTuple):
-    """Items, and the error that came behind them."""
+    """Decoded items, and the error raised after them."""
 
     items: list[Any]
     error: StreamError | None
@@ -25,14 +25,14 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Items as text, since 1 == 1.0 == True and 0 == -0.0, and whether an error came."""
+        """Items as text, since 1 == 1.0 == True and 0 == -0.0, and whether an error was raised."""
         return f"{self.items!r} {'and an error' if self.failed else 'whole'}"
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False, ends: bool = True) -> Reading:
-    """Feed the pieces, each followed by ``b""``, which surfaces a defect at once; any error but ours escapes.
+    """Feed the pieces, each followed by ``b""``, which raises a defect at once; only our errors are caught.
 
-    Without ``ends``, the end of the stream never comes.
+    Without ``ends``, the decoder is never finished.
     """
     decoder = make()
     items: list[Any] = []
@@ -50,12 +50,12 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False,
 
 
 def read_on(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False) -> list[Any]:
-    """Feed the pieces and go on behind each defect: the items, with a ``DecodeError`` where one was raised."""
+    """Feed the pieces and continue after each defect; return the items, with ``DecodeError`` where one was raised."""
     decoder = make()
     out: list[Any] = []
 
     def call_until_quiet(step: Callable[[], list[Any]]) -> bool:
-        """Say whether the stream can go on."""
+        """Return whether decoding can continue."""
         while True:
             try:
                 items = step()
@@ -86,7 +86,7 @@ def cut_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 def every_split(data: bytes) -> Iterator[list[bytes]]:
-    """Whole, byte by byte, and every cut into two."""
+    """Yield the data in one piece, byte by byte, and cut in two at every offset."""
     yield [data]
     yield bytewise(data)
     for cut in range(1, len(data)):
@@ -97,12 +97,12 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 
 
 def random_split(data: bytes, drawn: list[int]) -> list[bytes]:
-    """Cut at drawn places; some pieces are empty."""
+    """Cut at drawn offsets; some pieces are empty."""
     return cut_at(data, [place % (len(data) + 1) for place in drawn])
 
 
 def places_in(make: MakeAnyDecoder, pieces: Iterable[bytes]) -> tuple[list[Checkpoint], list[Any]]:
-    """All places of a stream that is fed in these pieces, and its items."""
+    """Return all checkpoints of a stream fed in these pieces, and its items."""
     decoder = make()
     places, items = [], []
     for piece in pieces:
@@ -115,7 +115,7 @@ def places_in(make: MakeAnyDecoder, pieces: Iterable[bytes]) -> tuple[list[Check
 
 
 def checked_places(make: MakeAnyDecoder, pieces: list[bytes]) -> list[Checkpoint]:
-    """The same places; from each of them, a new decoder gives the rest of what one of the whole stream gives."""
+    """Return the checkpoints; check that a new decoder started at each gives the rest of the items."""
     places, items = places_in(make, pieces)
     stream = b"".join(pieces)
     for place in set(places):

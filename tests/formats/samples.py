@@ -1,4 +1,4 @@
-"""What each format can hold, as strategies, and streams of it as bytes."""
+"""Items that each format can hold, as strategies, and streams of them as bytes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def _not_bom(text: str) -> bool:
-    """A stream of text that starts with U+FEFF cannot be told from one with a BOM."""
+    """A text that starts with U+FEFF looks the same as one with a byte order mark."""
     return not text.startswith("\ufeff")
 
 
@@ -62,7 +62,7 @@ ITEMS: dict[str, st.SearchStrategy[list[Any]]] = {
 
 
 def written(name: str, items: Sequence[Any], *, batch_size: int = 2) -> bytes:
-    """The stream of such items. (The text encoder adds no line ends: its strings are pieces, not lines.)"""
+    """Encode items as a stream. (The text encoder adds no line ends: its strings are pieces, not lines.)"""
     encoder = FORMATS[name].encoder()
     sent = [f"{item}\n" for item in items] if name == "text" else items
     parts = [encoder.start()]
@@ -78,7 +78,7 @@ _ODD = [
 
 @st.composite
 def broken(draw: st.DrawFn, row: Format) -> bytes:
-    """Random bytes, or a valid stream in which something was put in, taken out or replaced."""
+    """Draw random bytes, or a valid stream with bytes inserted, removed or replaced."""
     if draw(st.integers(0, 4)) == 0:
         return draw(st.binary(max_size=24) | st.lists(st.sampled_from(_ODD), max_size=10).map(b"".join))
     data = written(row.name, draw(ITEMS[row.name]))

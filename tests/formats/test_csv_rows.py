@@ -1,4 +1,4 @@
-"""formats/csv_rows.py: RFC 4180, read and written, against Python's csv module as the foreign side."""
+"""formats/csv_rows.py: RFC 4180, read and written, compared with Python's csv module."""
 
 import asyncio
 import csv
@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound, TruncatedError
+from chunkwise.formats import FORMATS
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.csv_rows import CsvDecoder, CsvEncoder
 from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
 from tests.formats.samples import rows, texts, values
+from tests.tables import check_rows
 
 
 class User(msgspec.Struct):
@@ -52,8 +54,8 @@ READ: dict[str, tuple[bytes, list[dict[str, str]]]] = {
 
 REFUSED: dict[str, tuple[bytes, list[dict[str, str]], str]] = {
     "a quote inside an unquoted field": (b'a\n1\nx"y"\n2\n', [{"a": "1"}], "quotes"),
-    "text behind a quoted field": (b'a\n1\n"x"y\n2\n', [{"a": "1"}], "quotes"),
-    "a space behind a quoted field": (b'a\n1\n"x" \n', [{"a": "1"}], "quotes"),
+    "text after a quoted field": (b'a\n1\n"x"y\n2\n', [{"a": "1"}], "quotes"),
+    "a space after a quoted field": (b'a\n1\n"x" \n', [{"a": "1"}], "quotes"),
     "a space before a quoted field": (b'a\n1\n "x"\n', [{"a": "1"}], "quotes"),
     "CR alone": (b"a\n1\nx\ry\n2\n", [{"a": "1"}], "line"),
     "a field too many": (b"a,b\n1,2\n1,2,3\n4,5\n", [{"a": "1", "b": "2"}], "3 fields, expected 2"),
@@ -65,34 +67,36 @@ REFUSED: dict[str, tuple[bytes, list[dict[str, str]], str]] = {
 
 
 class TestDecoder:
-    @pytest.mark.parametrize(("data", "expected"), READ.values(), ids=READ)
-    def test_rows_are_dicts_by_the_names_in_the_header(self, data: bytes, expected: list[dict[str, str]]) -> None:
-        for pieces in (*every_split(data), [data]):
-            assert read(CsvDecoder, pieces) == (expected, None)
+    def test_rows_are_dicts_by_the_names_in_the_header(self) -> None:
+        def check(data: bytes, expected: list[dict[str, str]]) -> None:
+            for pieces in (*every_split(data), [data]):
+                assert read(CsvDecoder, pieces) == (expected, None)
 
-    @pytest.mark.parametrize(("data", "before", "why"), REFUSED.values(), ids=REFUSED)
-    def test_what_is_no_csv_is_refused_behind_the_rows_before_it(
-        self, data: bytes, before: list[dict[str, str]], why: str
-    ) -> None:
-        for pieces in every_split(data):
-            got = read(CsvDecoder, pieces)
-            assert got.items == before
-            assert type(got.error) is DecodeError
-            assert why in str(got.error)
-            assert got.error.item_index == len(before)
+        check_rows(READ, check)
 
-    def test_an_odd_quote_never_ends_well(self) -> None:
+    def test_invalid_csv_is_refused_after_earlier_rows(self) -> None:
+        def check(data: bytes, before: list[dict[str, str]], why: str) -> None:
+            for pieces in every_split(data):
+                got = read(CsvDecoder, pieces)
+                assert got.items == before
+                assert type(got.error) is DecodeError
+                assert why in str(got.error)
+                assert got.error.item_index == len(before)
+
+        check_rows(REFUSED, check)
+
+    def test_unbalanced_quote_is_always_an_error(self) -> None:
         for framed in (False, True):
             got = read(CsvDecoder, [b'a\n1\nx"y\n2\n'], framed=framed)
             assert got.items == [{"a": "1"}]
             assert isinstance(got.error, DecodeError)
 
-    def test_a_type_turns_text_into_what_it_says(self) -> None:
+    def test_type_converts_the_text_of_cells(self) -> None:
         data = b'name,age,score\nA,5,1.5\n"B",6,null\n'
         for pieces in every_split(data):
             assert read(lambda: CsvDecoder(type=User), pieces).items == [User("A", 5, 1.5), User("B", 6)]
 
-    def test_an_error_of_type_names_index_and_field(self) -> None:
+    def test_error_of_type_names_index_and_field(self) -> None:
         for pieces in every_split(b"name,age\nA,5\nB,x\nC,7\n"):
             got = read(lambda: CsvDecoder(type=User), pieces)
             assert got.items == [User("A", 5)]
@@ -102,7 +106,7 @@ class TestDecoder:
         got = read(lambda: CsvDecoder(type=User), [b"name\nA\n"])
         assert "age" in str(got.error)
 
-    def test_a_path_is_the_name_of_a_column(self) -> None:
+    def test_path_is_the_name_of_a_column(self) -> None:
         data = b'a.b,c\n1,2\n"3",4\n'
         for pieces in every_split(data):
             assert read(lambda: CsvDecoder(("a.b",)), pieces) == (["1", "3"], None)
@@ -114,7 +118,7 @@ class TestDecoder:
         with pytest.raises(TypeError, match="one column"):
             CsvDecoder("a.b")
 
-    def test_a_row_over_its_limit_comes_not_and_those_before_it_do(self) -> None:
+    def test_row_over_limit_is_rejected_after_earlier_rows(self) -> None:
         limits = Limits(max_item_bytes=6)
         for row in (b"123,567\r\n", b'"1","2"\n', b'"1\n\n\n2"\n', "é,€5\n".encode()):
             data = b"a,b\n1,2345\r\n\xc3\xa9,\xe2\x82\xac\n%b3,4\n" % row
@@ -124,7 +128,7 @@ class TestDecoder:
                 assert type(got.error) is LimitError
         assert type(read(lambda: CsvDecoder(limits=limits), [b'a\n"' + b"x" * 20]).error) is LimitError
 
-    def test_an_open_quote_is_told_from_a_missing_line_end(self) -> None:
+    def test_open_quote_differs_from_a_missing_line_end(self) -> None:
         quoted = read(CsvDecoder, [b'a\n"x\n'], framed=True).error
         assert type(quoted) is TruncatedError
         assert "quoted" in str(quoted)
@@ -139,7 +143,7 @@ class TestDecoder:
         line_end=st.sampled_from(["\r\n", "\n"]),
         drawn=cuts,
     )
-    def test_what_python_writes_we_read(
+    def test_rows_written_by_python_csv_are_read(
         self, table: list[list[str]], quoting: Any, line_end: str, drawn: list[int]
     ) -> None:
         header = [f"{index}{name}" for index, name in enumerate(table[0])]
@@ -161,7 +165,7 @@ ENDLESS.append(ENDLESS)
 
 class TestEncoder:
     @given(sent=rows())
-    def test_what_we_write_python_reads(self, sent: list[dict[str, str]]) -> None:
+    def test_python_csv_reads_the_rows_we_write(self, sent: list[dict[str, str]]) -> None:
         data = CsvEncoder().encode(sent).decode()
         assert list(csv.DictReader(io.StringIO(data, newline=""))) == sent
 
@@ -181,7 +185,7 @@ class TestEncoder:
             encoder.open_item()
         assert caught.value.item_index == 1
 
-    def test_values_that_are_no_text(self) -> None:
+    def test_values_other_than_text(self) -> None:
         row = {
             "none": None,
             "yes": True,
@@ -211,7 +215,7 @@ class TestEncoder:
         ]
 
     @given(data=st.data())
-    def test_rows_that_are_written_all_at_once_are_the_bytes_of_each_by_itself(self, data: st.DataObject) -> None:
+    def test_rows_in_one_batch_give_the_same_bytes_as_one_by_one(self, data: st.DataObject) -> None:
         names = data.draw(st.lists(texts, min_size=2, max_size=4, unique=True))
         cells = st.floats() | values | st.dates() | st.just(object())
         kinds = [data.draw(st.sampled_from([st.floats(), st.integers(), texts, st.booleans(), cells])) for _ in names]
@@ -230,14 +234,14 @@ class TestEncoder:
             assert encoder._encode_alike(batch) == expected
             assert encoder.encode(batch) == expected
 
-    def test_rows_that_are_not_alike_are_written_each_by_itself(self) -> None:
+    def test_rows_of_different_shapes_are_written_one_by_one(self) -> None:
         encoder = CsvEncoder()
         encoder.encode([{"a": 1, "b": 2}])
         assert encoder._encode_alike([{"a": 1, "b": 2}, {"b": 2, "a": True}]) == b"1,2\r\ntrue,2\r\n"
         for odd in ([{"a": 1}], [{"a": 1, "c": 2}], [{"a": 1, "b": math.nan}], [{"a": 1, "b": 2}, User("A", 5)]):
             assert encoder._encode_alike(odd) is None
 
-    def test_rows_end_with_crlf_and_the_header_comes_once(self) -> None:
+    def test_rows_end_with_crlf_and_the_header_is_written_once(self) -> None:
         encoder = CsvEncoder()
         parts = [
             encoder.start(),
@@ -247,38 +251,60 @@ class TestEncoder:
         ]
         assert b"".join([*parts, encoder.finish()]) == b"a,b\r\n1,2\r\n3,4\r\n"
 
-    def test_a_missing_value_is_empty(self) -> None:
+    def test_missing_value_is_empty(self) -> None:
         assert CsvEncoder().encode([{"a": 1, "b": 2}, {"a": 3}, {}]) == b"a,b\r\n1,2\r\n3,\r\n,\r\n"
 
     def test_structs_are_rows_and_come_back(self) -> None:
         users = [User("A", 5, 1.5), User('B "x",\r\n', 6, 0.0)]
         assert read(lambda: CsvDecoder(type=User), [CsvEncoder().encode(users)]).items == users
 
-    @pytest.mark.parametrize(
-        "bad",
-        [1, "x", None, [1], [], {"c": 1}, {"a": 1, "c": 2}, {1: 2}, ENDLESS, {"b": "\ud800"}, Pair("\udfff", 1)],
-        ids=ascii,
-    )
-    def test_what_is_no_row_of_this_header_is_refused(self, bad: Any) -> None:
-        encoder = CsvEncoder()
-        assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([{"a": 1}, bad, {"a": 2}])
-        assert caught.value.item_index == 2
-        assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
+    def test_row_that_does_not_fit_the_header_is_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = CsvEncoder()
+            assert encoder.encode([{"a": 1, "b": 2}]) == b"a,b\r\n1,2\r\n"
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([{"a": 1}, bad, {"a": 2}])
+            assert caught.value.item_index == 2
+            assert encoder.encode([{"a": 3, "b": 4}]) == b"3,4\r\n"
 
-    @pytest.mark.parametrize(
-        "bad", [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS, {"\ud800": 1}, {"a": ["\ud800"]}], ids=ascii
-    )
-    def test_what_gives_no_header_is_refused(self, bad: Any) -> None:
-        encoder = CsvEncoder()
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([bad])
-        assert caught.value.item_index == 0
-        assert encoder.encode([{"a": 3}]) == b"a\r\n3\r\n"
+        check_rows(
+            {
+                ascii(value): value
+                for value in [
+                    1,
+                    "x",
+                    None,
+                    [1],
+                    [],
+                    {"c": 1},
+                    {"a": 1, "c": 2},
+                    {1: 2},
+                    ENDLESS,
+                    {"b": "\ud800"},
+                    Pair("\udfff", 1),
+                ]
+            },
+            check,
+        )
+
+    def test_first_item_that_gives_no_header_is_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = CsvEncoder()
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([bad])
+            assert caught.value.item_index == 0
+            assert encoder.encode([{"a": 3}]) == b"a\r\n3\r\n"
+
+        check_rows(
+            {
+                ascii(value): value
+                for value in [{}, {1: 2}, {"a": 1, None: 2}, 5, [1], ENDLESS, {"\ud800": 1}, {"a": ["\ud800"]}]
+            },
+            check,
+        )
 
 
-def test_a_new_decoder_can_begin_at_each_row_and_knows_the_columns() -> None:
+def test_new_decoder_can_start_at_each_row_with_the_columns() -> None:
     rows = [b'"a, ""b",c\r\n', b"1,2\r\n", b'"\xc3\xa9\r\n",""\n', b"\n5,6\n"]
     places = checked_places(CsvDecoder, rows)
     assert [(place.byte_offset, place.item_index) for place in places] == [(17, 1), (27, 2), (32, 3)]
@@ -289,10 +315,28 @@ def test_a_new_decoder_can_begin_at_each_row_and_knows_the_columns() -> None:
 @pytest.mark.parametrize(
     ("last", "row"), [(b"2", "2"), (b"2\r", "2"), (b'"2"', "2"), (b'"2\n"\r', "2\n"), (b'""', ""), (b"\r", None)]
 )
-def test_a_last_row_without_its_line_end_is_one_only_if_the_frame_proves_it(last: bytes, row: str | None) -> None:
+def test_last_row_without_line_end_counts_only_if_the_framing_proves_the_end(last: bytes, row: str | None) -> None:
     whole = [{"a": each} for each in ("1", row) if each is not None]
     for pieces in every_split(b"a\n1\n" + last):
         assert read(CsvDecoder, pieces, framed=True) == (whole, None)
         got = read(CsvDecoder, pieces)
         assert got.items == [{"a": "1"}]
         assert type(got.error) is (type(None) if row is None else TruncatedError)
+
+
+@pytest.mark.usefixtures("speedups_and_fallback")
+def test_stray_quote_is_an_immediate_error_with_its_offset() -> None:
+    decoder = FORMATS["csv"].decoder()
+    assert decoder.feed(b'a,b\n1,2\n3,5" pipe') == [{"a": "1", "b": "2"}]
+    with pytest.raises(DecodeError, match="quote inside a field") as caught:
+        decoder.feed(b"")
+    assert (caught.value.item_index, caught.value.byte_offset) == (1, 11)
+
+
+@pytest.mark.usefixtures("speedups_and_fallback")
+def test_quotes_that_begin_a_field_may_stand_anywhere_in_a_chunk() -> None:
+    data = b'a,b\r\n"x","y ""z"""\r\n"",""\r\n'
+    for cut in range(len(data)):
+        decoder = FORMATS["csv"].decoder()
+        items = [*decoder.feed(data[:cut]), *decoder.feed(data[cut:]), *decoder.finish()]
+        assert items == [{"a": "x", "b": 'y "z"'}, {"a": "", "b": ""}]

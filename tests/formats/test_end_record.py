@@ -1,4 +1,4 @@
-"""formats/end_record.py: the record that proves the end where the format cannot, and what it must not be taken for."""
+"""formats/end_record.py: the record that proves the end of formats that cannot, and items that look like it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,19 +16,20 @@ from chunkwise.formats.sse import ServerSentEvent
 from tests.formats.end_records import COMPLETE_2, PROBLEM, WITH, decoder, maker, marks, new_encoder, sent, with_record
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read
 from tests.formats.samples import ITEMS, NAMES, values
+from tests.tables import check_rows, cross, named
 
 
 @with_record
-def test_the_record_on_the_wire(name: str) -> None:
+def test_record_on_the_wire(name: str) -> None:
     assert sent(name, [1, 2]).removeprefix(FORMATS[name].encoder().encode([1, 2])) == COMPLETE_2[name]
     failed = sent(name, [], problem={"title": "Gone", "status": 410})
-    told = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
-    assert failed == marks(name).before + told + marks(name).after
+    recorded = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
+    assert failed == marks(name).before + recorded + marks(name).after
 
 
 @with_record
 @given(data=st.data())
-def test_any_items_in_any_split_come_back_and_their_end_is_proven(name: str, data: st.DataObject) -> None:
+def test_any_items_in_any_split_are_decoded_and_their_end_is_proven(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     for pieces in (*every_split(stream), random_split(stream, data.draw(cuts))):
@@ -41,7 +42,7 @@ def test_any_items_in_any_split_come_back_and_their_end_is_proven(name: str, dat
 
 @with_record
 @given(data=st.data())
-def test_every_prefix_is_truncated_and_gives_the_items_that_came(name: str, data: st.DataObject) -> None:
+def test_every_prefix_is_truncated_and_gives_its_complete_items(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     framed = data.draw(st.booleans())
@@ -56,7 +57,7 @@ def test_every_prefix_is_truncated_and_gives_the_items_that_came(name: str, data
 
 @with_record
 @given(data=st.data())
-def test_any_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, data: st.DataObject) -> None:
+def test_any_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataObject) -> None:
     whole = sent(name, data.draw(ITEMS[name]), problem=data.draw(st.none() | st.just(PROBLEM)))
     odd = [b"\n", b"\n\n", b" ", b":", b"\x1e", b"}", b"x", b"\xff", marks(name).before, COMPLETE_2[name], b""]
     start = data.draw(st.integers(0, len(whole)))
@@ -69,21 +70,24 @@ def test_any_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, 
         assert type(got.error) is type(expected.error)
 
 
-@with_record
-@pytest.mark.parametrize("told", [0, 1, 3, 10**30])
-def test_another_count_is_truncated(name: str, told: int) -> None:
-    stream = sent(name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": told}]))
-    for pieces in every_split(stream):
-        made = decoder(name)
-        got = read(lambda: made, pieces, framed=True)  # noqa: B023
-        assert got.items == ["a", "b"]
-        assert type(got.error) is TruncatedError
-        assert got.error.message == f"the end record counts {told} items, 2 came"
-        assert not made.proves_end
+def test_different_count_is_truncated() -> None:
+    def check(name: str, recorded: int) -> None:
+        stream = sent(
+            name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": recorded}])
+        )
+        for pieces in every_split(stream):
+            made = decoder(name)
+            got = read(lambda: made, pieces, framed=True)  # noqa: B023
+            assert got.items == ["a", "b"]
+            assert type(got.error) is TruncatedError
+            assert got.error.message == f"the end record counts {recorded} items, 2 came"
+            assert not made.proves_end
+
+    check_rows(cross(named(WITH), named([0, 1, 3, 10**30])), check)
 
 
 @with_record
-def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
+def test_failure_is_raised_after_the_items_and_again(name: str) -> None:
     stream = sent(name, [1, 2, 3], problem=PROBLEM)
     made = decoder(name)
     assert made.feed(stream) == [1, 2, 3]
@@ -104,28 +108,31 @@ def test_a_failure_is_told_behind_the_items_and_again(name: str) -> None:
 
 
 @with_record
-def test_a_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
+def test_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
     got = read(maker(name, "a", required=True), [sent(name, [], problem={"status": 404})])
     assert type(got.error) is RemoteError
     assert (got.error.status, got.error.message) == (404, "the sender's stream failed after 0 items")
 
 
-@pytest.mark.parametrize(
-    ("problem", "left"),
-    [
-        ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
-        ({"status": 503, "detail": object()}, {"status": 503}),
-        ({"status": True, "detail": iter(())}, {"status": 500}),
-    ],
-)
-@with_record
-def test_a_problem_that_cannot_be_told_is_a_failure_all_the_same(
-    name: str, problem: dict[str, Any], left: dict[str, Any]
-) -> None:
-    got = read(maker(name), [sent(name, [1], problem=problem)])
-    assert got.items == [1]
-    assert type(got.error) is RemoteError
-    assert (got.error.status, got.error.problem) == (left["status"], left)
+def test_problem_that_cannot_be_encoded_is_still_a_failure() -> None:
+    def check(case: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+        problem, left = case
+        got = read(maker(name), [sent(name, [1], problem=problem)])
+        assert got.items == [1]
+        assert type(got.error) is RemoteError
+        assert (got.error.status, got.error.problem) == (left["status"], left)
+
+    check_rows(
+        cross(
+            {
+                "too long": ({"status": 503, "detail": "x" * 70_000}, {"status": 503}),
+                "not JSON": ({"status": 503, "detail": object()}, {"status": 503}),
+                "no status": ({"status": True, "detail": iter(())}, {"status": 500}),
+            },
+            named(WITH),
+        ),
+        check,
+    )
 
 
 LOOK_ALIKES: list[Any] = [
@@ -146,21 +153,22 @@ def test_items_that_look_like_the_record_are_items(name: str) -> None:
         assert read(maker(name), pieces) == (LOOK_ALIKES, None)
 
 
-@with_record
-@pytest.mark.parametrize("silence", [b"", b"\t", b"\t\t"])
-def test_items_in_parts_count_and_look_like_no_record_behind_what_fills_a_silence(name: str, silence: bytes) -> None:
-    encoder = new_encoder(name)
-    stream = encoder.start()
-    for item in LOOK_ALIKES[:2]:
-        text = FORMATS["json"].encoder(document=True).encode([item])
-        stream += encoder.open_item() + silence + text + encoder.close_item() + encoder.encode([0])
-    stream += encoder.finish()
-    for pieces in (bytewise(stream), [stream]):
-        assert read(maker(name), pieces) == ([LOOK_ALIKES[0], 0, LOOK_ALIKES[1], 0], None)
+def test_items_in_parts_count_and_never_look_like_a_record_after_keepalive() -> None:
+    def check(name: str, silence: bytes) -> None:
+        encoder = new_encoder(name)
+        stream = encoder.start()
+        for item in LOOK_ALIKES[:2]:
+            text = FORMATS["json"].encoder(document=True).encode([item])
+            stream += encoder.open_item() + silence + text + encoder.close_item() + encoder.encode([0])
+        stream += encoder.finish()
+        for pieces in (bytewise(stream), [stream]):
+            assert read(maker(name), pieces) == ([LOOK_ALIKES[0], 0, LOOK_ALIKES[1], 0], None)
+
+    check_rows(cross(named(WITH), named([b"", b"\t", b"\t\t"])), check)
 
 
 @with_record
-def test_nothing_can_stand_inside_an_item_in_parts(name: str) -> None:
+def test_keepalive_is_not_written_inside_an_item_in_parts(name: str) -> None:
     encoder = new_encoder(name)
     stream = encoder.open_item() + b"[1,"
     assert encoder.fail(PROBLEM) == b""
@@ -172,25 +180,26 @@ def test_nothing_can_stand_inside_an_item_in_parts(name: str) -> None:
 RAW = [b' {"stream-end":{"status":"complete","items":0}}', b' {"stream-end":1}', b'[1,\n {"stream-end":2}]']
 
 
-@pytest.mark.parametrize("text", RAW)
-@with_record
-def test_raw_json_cannot_fake_the_record(name: str, text: bytes) -> None:
-    encoder = new_encoder(name)
-    raw, value = msgspec.Raw(text), msgspec.json.decode(text)
-    if name == "sse" or b"\n" in text:  # an event's data never looks like the record; line ends are taken out
-        stream = encoder.encode([1, raw, {"a": raw}])
-        assert read(maker(name), [stream + encoder.finish()]) == ([1, value, {"a": value}], None)
-        return
-    batches: list[list[Any]] = [[raw], [1, raw, {"a": raw}]]
-    for count, batch in enumerate(batches):
+def test_raw_json_cannot_fake_the_record() -> None:
+    def check(text: bytes, name: str) -> None:
         encoder = new_encoder(name)
-        first = encoder.encode([0] * count)
-        with pytest.raises(EncodeError, match="stream-end") as caught:
-            encoder.encode(batch)
-        assert caught.value.item_index == count + batch.index(raw)
-    stream = first + encoder.encode([1, {"a": raw}])
-    assert read(maker(name), [stream + encoder.finish()]) == ([0, 1, {"a": value}], None)
-    assert FORMATS[name].encoder().encode([raw]), "without a record there is nothing to fake"
+        raw, value = msgspec.Raw(text), msgspec.json.decode(text)
+        if name == "sse" or b"\n" in text:  # an event's data never looks like the record; line ends are taken out
+            stream = encoder.encode([1, raw, {"a": raw}])
+            assert read(maker(name), [stream + encoder.finish()]) == ([1, value, {"a": value}], None)
+            return
+        batches: list[list[Any]] = [[raw], [1, raw, {"a": raw}]]
+        for count, batch in enumerate(batches):
+            encoder = new_encoder(name)
+            first = encoder.encode([0] * count)
+            with pytest.raises(EncodeError, match="stream-end") as caught:
+                encoder.encode(batch)
+            assert caught.value.item_index == count + batch.index(raw)
+        stream = first + encoder.encode([1, {"a": raw}])
+        assert read(maker(name), [stream + encoder.finish()]) == ([0, 1, {"a": value}], None)
+        assert FORMATS[name].encoder().encode([raw]), "without a record there is nothing to fake"
+
+    check_rows(cross(named(RAW), named(WITH)), check)
 
 
 @with_record
@@ -204,7 +213,7 @@ def test_raw_json_over_many_lines_is_one_record(name: str) -> None:
 
 
 @with_record
-def test_raw_that_is_no_json_and_has_lines_is_refused(name: str) -> None:
+def test_raw_with_lines_that_is_not_json_is_refused(name: str) -> None:
     for raw in (b'1\n {"stream-end":{"status":"complete","items":1}}', b"1\n2", b"[\r"):
         with pytest.raises(EncodeError, match=r"msgspec\.Raw") as caught:
             new_encoder(name).encode([1, msgspec.Raw(raw)])
@@ -214,21 +223,22 @@ def test_raw_that_is_no_json_and_has_lines_is_refused(name: str) -> None:
 RECORDS = [[], [5], [5, 6], [[7]]]
 
 
-@pytest.mark.parametrize("path", ["a.item", "a", "b", "*"])
-@with_record
-def test_records_count_whatever_a_path_selects_in_them(name: str, path: str) -> None:
-    records = [{"a": each} for each in RECORDS] + [{}, 1]
-    stream = sent(name, records)
-    plain = read(lambda: FORMATS[name].decoder(path), [FORMATS[name].encoder().encode(records)])
-    for pieces in every_split(stream):
-        made = decoder(name, path)
-        assert read(lambda: made, pieces) == plain  # noqa: B023
-        assert made.records_seen == len(records)
-    assert len(plain.items) == {"a.item": 4, "a": 4, "b": 0, "*": 4}[path]
+def test_records_count_whatever_a_path_selects_in_them() -> None:
+    def check(path: str, name: str) -> None:
+        records = [{"a": each} for each in RECORDS] + [{}, 1]
+        stream = sent(name, records)
+        plain = read(lambda: FORMATS[name].decoder(path), [FORMATS[name].encoder().encode(records)])
+        for pieces in every_split(stream):
+            made = decoder(name, path)
+            assert read(lambda: made, pieces) == plain  # noqa: B023
+            assert made.records_seen == len(records)
+        assert len(plain.items) == {"a.item": 4, "a": 4, "b": 0, "*": 4}[path]
+
+    check_rows(cross(named(["a.item", "a", "b", "*"]), named(WITH)), check)
 
 
 @with_record
-def test_a_path_that_was_not_found_is_told_only_of_a_whole_stream(name: str) -> None:
+def test_missing_path_is_an_error_only_in_a_complete_stream(name: str) -> None:
     stream = sent(name, [{}, {"a": 1}])
     for pieces in every_split(stream):
         assert type(read(maker(name, "b", required=True), pieces).error) is PathNotFound
@@ -240,7 +250,7 @@ def test_a_path_that_was_not_found_is_told_only_of_a_whole_stream(name: str) -> 
 
 @with_record
 @given(item=values)
-def test_an_item_comes_with_its_last_byte_whatever_follows(name: str, item: Any) -> None:
+def test_item_is_delivered_with_its_last_byte_before_any_end_record(name: str, item: Any) -> None:
     encoder = new_encoder(name)
     first = encoder.encode([item])
     end = encoder.finish()
@@ -253,7 +263,7 @@ def test_an_item_comes_with_its_last_byte_whatever_follows(name: str, item: Any)
 
 
 @with_record
-def test_a_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
+def test_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
     encoder = FORMATS[name].encoder()
     defect = {"ndjson": b"]\n", "json-seq": b"\x1e]\n", "sse": b"data: ]\n\n"}[name]
     for problem in (None, PROBLEM):
@@ -280,7 +290,7 @@ def test_types_and_limits_are_the_formats_own(name: str) -> None:
 
 
 @with_record
-def test_a_byte_order_mark_is_the_formats_business(name: str) -> None:
+def test_byte_order_mark_is_left_to_the_format(name: str) -> None:
     for stream in (BOM + sent(name, [1, 2]), BOM + BOM + sent(name, [1, 2]), BOM):
         plain = read(FORMATS[name].decoder, [stream.removesuffix(COMPLETE_2[name])])
         for pieces in every_split(stream):
@@ -289,7 +299,7 @@ def test_a_byte_order_mark_is_the_formats_business(name: str) -> None:
             assert got.failed == (plain.failed or stream == BOM)
 
 
-def test_whole_events_come_one_for_one() -> None:
+def test_whole_events_are_delivered_one_for_one() -> None:
     sent_events = [
         ServerSentEvent(data=data, event=event, id="7", retry=retry)
         for data in ("", "\n", "\n\n", "a\r\nb", "a\r", " ", "\0", "{}", "event: stream-end")
@@ -305,7 +315,7 @@ def test_whole_events_come_one_for_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_being_asked_or_without_a_record_nothing_is_written(name: str) -> None:
+def test_end_record_is_written_only_on_request_and_only_in_formats_that_have_one(name: str) -> None:
     item: Any = "x" if name == "text" else {"a": "1"}
     plain = FORMATS[name].encoder()
     stream = plain.start() + plain.encode([item])
@@ -339,18 +349,20 @@ PROVES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "framed", "proven"), PROVES)
-def test_what_proves_its_own_end(name: str, data: bytes, framed: bool, proven: bool) -> None:
-    for pieces in every_split(data):
-        made = EventsDecoder() if name == "events" else FORMATS[name].decoder()
-        for piece in pieces:
-            made.feed(piece)
-        assert not made.proves_end
-        made.finish(framed=framed)
-        assert made.proves_end is proven
+def test_which_streams_prove_their_own_end() -> None:
+    def check(name: str, data: bytes, framed: bool, proven: bool) -> None:
+        for pieces in every_split(data):
+            made = EventsDecoder() if name == "events" else FORMATS[name].decoder()
+            for piece in pieces:
+                made.feed(piece)
+            assert not made.proves_end
+            made.finish(framed=framed)
+            assert made.proves_end is proven
+
+    check_rows(named(PROVES), check)
 
 
-def test_what_is_cut_proves_nothing() -> None:
+def test_truncated_stream_proves_nothing() -> None:
     made = FORMATS["json"].decoder()
     made.feed(b"[1")
     with pytest.raises(TruncatedError):

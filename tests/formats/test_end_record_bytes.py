@@ -1,15 +1,16 @@
-"""formats/end_record.py: the record's own bytes, what stands behind them, and how many of them are held."""
+"""formats/end_record.py: the bytes of the record and after it, and how many are held in memory."""
 
 import pytest
 
 from chunkwise.errors import DecodeError, LimitError, RemoteError, TruncatedError
 from chunkwise.formats import FORMATS
-from tests.formats.end_records import COMPLETE_2, decoder, maker, marks, new_encoder, sent, with_record
+from tests.formats.end_records import COMPLETE_2, WITH, decoder, maker, marks, new_encoder, sent, with_record
 from tests.formats.reading import every_split, read
+from tests.tables import check_rows, cross, named
 
 
 @with_record
-def test_keepalive_means_nothing_anywhere_between_items_and_behind_the_record(name: str) -> None:
+def test_keepalive_is_ignored_between_items_and_after_the_record(name: str) -> None:
     row, encoder = FORMATS[name], new_encoder(name)
     alive = (row.keepalive or b"") * 2
     parts = [encoder.start(), encoder.encode([1]), encoder.encode([[2]]), encoder.finish()]
@@ -22,7 +23,7 @@ def test_keepalive_means_nothing_anywhere_between_items_and_behind_the_record(na
 
 
 @with_record
-def test_anything_else_behind_the_record_is_a_defect(name: str) -> None:
+def test_anything_else_after_the_record_is_a_defect(name: str) -> None:
     one = FORMATS[name].encoder().encode([1])
     for rest in (one, COMPLETE_2[name], b"x", b"\n\n1", b"{", b"\x1e", b"data", b"\xff", b"::\nx", b":"):
         if name == "sse" and rest == b":":
@@ -37,7 +38,7 @@ def test_anything_else_behind_the_record_is_a_defect(name: str) -> None:
 
 
 @with_record
-def test_what_stands_behind_the_record_is_named_with_its_place(name: str) -> None:
+def test_bytes_after_the_record_are_named_with_their_offset(name: str) -> None:
     stream = sent(name, [1])
     for pieces in every_split(stream + b"\n \t?"):
         error = read(maker(name), pieces).error
@@ -53,42 +54,47 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("record", MALFORMED, ids=lambda record: repr(record[:40]))
+def test_malformed_record_is_a_defect() -> None:
+    def check(record: bytes, name: str) -> None:
+        stream = sent(name, [1, 2], record=record)
+        for pieces in every_split(stream) if len(stream) < 1000 else ([stream],):
+            got = read(maker(name), pieces)
+            assert got.items == [1, 2]
+            assert isinstance(got.error, DecodeError)
+            assert not isinstance(got.error, TruncatedError)
+
+    check_rows(cross({repr(record[:40]): record for record in MALFORMED}, named(WITH)), check)
+
+
+def test_record_with_a_wrong_end_is_refused() -> None:
+    def check(name: str, end: bytes) -> None:
+        before = sent(name, [1])[: -len(sent(name, [], record=b'{"status":"complete","items":1}'))]
+        stream = before + marks(name).before + b'{"status":"complete","items":1' + end
+        for pieces in every_split(stream):
+            got = read(maker(name), pieces)
+            assert got.items == [1]
+            assert type(got.error) is DecodeError
+            assert "end record" in got.error.message
+
+    check_rows(
+        named(
+            [
+                *((name, end) for name in ("ndjson", "json-seq") for end in (b"}\n", b"\n}\n", b"}} \n", b"}}}\n")),
+                *(("sse", end) for end in (b"}\ndata: \n\n", b"}\n \n", b"}\r\n\r\n", b"\n\n", b"}}\n\n")),
+            ]
+        ),
+        check,
+    )
+
+
 @with_record
-def test_a_malformed_record_is_a_defect(name: str, record: bytes) -> None:
-    stream = sent(name, [1, 2], record=record)
-    for pieces in every_split(stream) if len(stream) < 1000 else ([stream],):
-        got = read(maker(name), pieces)
-        assert got.items == [1, 2]
-        assert isinstance(got.error, DecodeError)
-        assert not isinstance(got.error, TruncatedError)
-
-
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        *((name, end) for name in ("ndjson", "json-seq") for end in (b"}\n", b"\n}\n", b"}} \n", b"}}}\n")),
-        *(("sse", end) for end in (b"}\ndata: \n\n", b"}\n \n", b"}\r\n\r\n", b"\n\n", b"}}\n\n")),
-    ],
-)
-def test_the_record_ends_as_it_must(name: str, end: bytes) -> None:
-    before = sent(name, [1])[: -len(sent(name, [], record=b'{"status":"complete","items":1}'))]
-    stream = before + marks(name).before + b'{"status":"complete","items":1' + end
-    for pieces in every_split(stream):
-        got = read(maker(name), pieces)
-        assert got.items == [1]
-        assert type(got.error) is DecodeError
-        assert "end record" in got.error.message
-
-
-@with_record
-def test_members_that_we_do_not_know_are_for_those_who_do(name: str) -> None:
+def test_unknown_members_are_ignored(name: str) -> None:
     stream = sent(name, [1], record=b'{"status":"complete","items":1,"etag":"x"}')
     assert read(maker(name), [stream]) == ([1], None)
 
 
 @with_record
-def test_a_record_is_limited_whether_it_ends_or_not(name: str) -> None:
+def test_record_is_limited_whether_it_ends_or_not(name: str) -> None:
     start = b'{"status":"failed","items":1,"problem":{"detail":"'
     for more, over in ((65_000, False), (65_600, True), (200_000, True)):
         record = start + b"x" * more
@@ -104,7 +110,7 @@ def test_a_record_is_limited_whether_it_ends_or_not(name: str) -> None:
 
 
 @with_record
-def test_a_record_without_end_is_not_held(name: str) -> None:
+def test_record_without_end_is_not_held(name: str) -> None:
     made = decoder(name)
     made.feed(marks(name).before)
     for _ in range(65):
@@ -117,7 +123,7 @@ def test_a_record_without_end_is_not_held(name: str) -> None:
 
 
 @with_record
-def test_only_what_may_be_the_mark_is_held_back(name: str) -> None:
+def test_only_bytes_that_may_be_the_mark_are_held_back(name: str) -> None:
     mark = marks(name).before
     made = decoder(name)
     for start in range(len(mark)):
@@ -135,7 +141,7 @@ def test_only_what_may_be_the_mark_is_held_back(name: str) -> None:
     assert made.decoder.bytes_seen == len(mark) + 1
 
 
-def test_comments_behind_the_record_mean_nothing() -> None:
+def test_comments_after_the_record_are_ignored() -> None:
     stream = sent("sse", [1]) + b": any words\n\n:more\n:"
     for pieces in every_split(stream):
         assert read(maker("sse"), pieces) == ([1], None)

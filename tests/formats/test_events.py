@@ -1,8 +1,9 @@
-"""formats/events.py: ijson's events, in any split, guarded against what ends ijson's C backend."""
+"""formats/events.py: ijson's events for any split, and limits on input that crashes ijson's C backend."""
 
 import itertools
 import json
 import re
+import tracemalloc
 from typing import Any
 
 import ijson
@@ -14,17 +15,18 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.events import EventsDecoder
 from tests.formats.json_grammar import BAD, GOOD, documents
 from tests.formats.reading import bytewise, cut_at, cuts, every_split, random_split, read
+from tests.tables import check_rows
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 Event = tuple[str, str, Any]
 
-# (The backends of ijson disagree on the prefix of what stands under an empty name.)
+# (The backends of ijson disagree on the prefix of values under an empty name.)
 named = documents.map(lambda text: re.sub(r'""(\s*):', r'"n"\1:', text))
 
 
 def naive_events(value: Any, *path: str) -> list[Event]:
-    """The events of a value, by the naive way. Objects are pairs in a tuple."""
+    """Return the events of a value by a naive walk; objects are tuples of pairs."""
     prefix = ".".join(path)
     if isinstance(value, tuple):
         members = [[(prefix, "map_key", name), *naive_events(member, *path, name)] for name, member in value]
@@ -50,13 +52,15 @@ def test_events_are_those_of_a_naive_walk_in_any_split(text: str, drawn: list[in
         assert repr(got.items) == expected
 
 
-@pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-def test_good_text_gives_its_events(data: bytes) -> None:
-    expected = repr(naive_events(loaded(data)))
-    for pieces in ([data], bytewise(data)):
-        got = read(EventsDecoder, pieces)
-        assert got.error is None
-        assert repr(got.items) == expected
+def test_good_text_gives_its_events() -> None:
+    def check(data: bytes) -> None:
+        expected = repr(naive_events(loaded(data)))
+        for pieces in ([data], bytewise(data)):
+            got = read(EventsDecoder, pieces)
+            assert got.error is None
+            assert repr(got.items) == expected
+
+    check_rows(GOOD, check)
 
 
 def test_events_are_those_of_ijson() -> None:
@@ -64,18 +68,20 @@ def test_events_are_those_of_ijson() -> None:
     assert read(EventsDecoder, [data]).items == list(ijson.parse(data))
 
 
-@pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-def test_bad_text_is_refused_and_the_split_does_not_show(data: bytes) -> None:
-    whole = read(EventsDecoder, [data])
-    assert isinstance(whole.error, DecodeError)
-    for pieces in every_split(data):
-        assert read(EventsDecoder, pieces).shown == whole.shown
-    around = b'{"a":%b,"b":1}' % data
-    assert read(EventsDecoder, [around]).shown == read(EventsDecoder, bytewise(around)).shown
+def test_bad_text_is_refused_for_any_split() -> None:
+    def check(data: bytes) -> None:
+        whole = read(EventsDecoder, [data])
+        assert isinstance(whole.error, DecodeError)
+        for pieces in every_split(data):
+            assert read(EventsDecoder, pieces).shown == whole.shown
+        around = b'{"a":%b,"b":1}' % data
+        assert read(EventsDecoder, [around]).shown == read(EventsDecoder, bytewise(around)).shown
+
+    check_rows(BAD, check)
 
 
 @given(text=named)
-def test_a_cut_is_told(text: str) -> None:
+def test_cut_stream_is_truncated(text: str) -> None:
     data, whole = text.encode().rstrip(), naive_events(loaded(text))
     for size in range(len(data)):
         got = read(EventsDecoder, [data[:size]])
@@ -83,7 +89,7 @@ def test_a_cut_is_told(text: str) -> None:
         assert repr(got.items) == repr(whole[: len(got.items)])
 
 
-def test_events_come_with_the_byte_that_completes_them() -> None:
+def test_events_are_delivered_with_the_byte_that_completes_them() -> None:
     decoder = EventsDecoder()
     assert decoder.feed(b'{"a": [') == [("", "start_map", None), ("", "map_key", "a"), ("a", "start_array", None)]
     assert decoder.feed(b'"x"') == [("a.item", "string", "x")]
@@ -93,14 +99,14 @@ def test_events_come_with_the_byte_that_completes_them() -> None:
     assert decoder.finish() == []
 
 
-def test_a_bare_number_is_whole_only_in_a_frame() -> None:
+def test_bare_number_is_complete_only_if_the_framing_proves_the_end() -> None:
     assert type(read(EventsDecoder, [b"12"]).error) is TruncatedError
     assert read(EventsDecoder, [b"12"], framed=True) == ([("", "number", 12)], None)
     assert read(EventsDecoder, [b"1", b"2 "]) == ([("", "number", 12)], None)
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 1000, 10**6])
-def test_an_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: int) -> None:
+def test_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: int) -> None:
     for digits in (b"1" * 5000, b"-" + b"1" * 5000, b"0." + b"1" * 5000, b"1" * 20_000):
         data = b"[1,%b,2]" % digits
         got = read(EventsDecoder, cut_at(data, range(piece_bytes, len(data), piece_bytes)))
@@ -113,7 +119,7 @@ def test_an_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: 
     assert read(EventsDecoder, [most]).items[1] == ("item", "number", int(b"1" * 4300))
 
 
-def test_what_no_float_holds_is_refused() -> None:
+def test_number_that_no_float_holds_is_refused() -> None:
     for data in (b"[1,1e400]", b"[1,-1E+999]"):
         for pieces in every_split(data):
             got = read(EventsDecoder, pieces)
@@ -122,7 +128,7 @@ def test_what_no_float_holds_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [b"1e99999999999999999999", b"0e4890123451469135780", b"-2.5E-9999999999999999999"])
-def test_an_exponent_that_no_decimal_holds_is_over_a_limit(number: bytes) -> None:
+def test_exponent_that_no_decimal_holds_is_over_a_limit(number: bytes) -> None:
     data = b"[1,%b,2]" % number
     for pieces in every_split(data):
         got = read(EventsDecoder, pieces)
@@ -152,7 +158,7 @@ def test_depth_is_limited() -> None:
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_an_error_says_where(bom: bytes) -> None:
+def test_error_says_where(bom: bytes) -> None:
     for pieces in every_split(bom + b'{"a": [1, x]}'):
         error = read(EventsDecoder, pieces).error
         assert error is not None
@@ -176,3 +182,35 @@ def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
         assert work(data, 1024) <= 3 * work(data, len(data))
     small = b'["' + b"x" * 5000 + b'",' + b"[1]," * 1000 + b"0]"
     assert work(small, 1) <= 3 * work(small, len(small))
+
+
+def test_names_of_open_members_are_bounded_together_in_events() -> None:
+    decoder = EventsDecoder()
+    tracemalloc.start()
+    try:
+        document = b'{"%b":' % (b"k" * 600) * 500
+        with pytest.raises(LimitError, match="path to the value"):
+            [*map(decoder.feed, [document[start : start + 1000] for start in range(0, len(document), 1000)])]
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_name_around_many_members_is_refused_before_each_has_it_in_its_prefix() -> None:
+    document = b'{"%b":{' % (b"k" * 60_000) + b'"a":0,' * 10_000
+    tracemalloc.start()
+    try:
+        decoder = EventsDecoder()
+        assert decoder.feed(document) == [("", "start_map", None), ("", "map_key", "k" * 60_000)]
+        with pytest.raises(LimitError, match="path to the value has 60000 bytes"):
+            decoder.feed(b"")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_of_closed_members_are_not_part_of_the_path() -> None:
+    decoder = EventsDecoder()
+    decoder.feed(b"[")
+    for _ in range(50):
+        assert decoder.feed(b'{"%b":[[[1]]]},' % (b"k" * 3000))

@@ -1,7 +1,8 @@
-"""formats/json_document.py: grammar, limits, encoder, places. (Paths are in test_paths.py, work in test_scanner.py.)"""
+"""formats/json_document.py: grammar, limits, encoder and checkpoints. (For paths see test_paths.py.)"""
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
+from chunkwise.formats import FORMATS
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_document import JsonDecoder, JsonEncoder
+from chunkwise.formats.parsing import scanner
 from chunkwise.formats.paths import PathLike
 from tests.formats.json_grammar import BAD, GOOD, LENIENT, documents
 from tests.formats.reading import Reading, bytewise, checked_places, cut_at, cuts, every_split, random_split, read
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
@@ -27,7 +31,8 @@ def no_constant(text: str) -> None:
     raise ValueError(text)
 
 
-both_ways = pytest.mark.parametrize("byte_by_byte", [False, True], ids=["whole", "bytes"])
+BOTH_WAYS = {"whole": False, "bytes": True}
+both_ways = pytest.mark.parametrize("byte_by_byte", BOTH_WAYS.values(), ids=BOTH_WAYS)
 
 
 class TestGrammar:
@@ -36,75 +41,88 @@ class TestGrammar:
         assert len(BAD) >= 80
         assert BAD.keys() >= LENIENT
 
-    @pytest.mark.parametrize("data", [data for name, data in BAD.items() if name not in LENIENT])
-    def test_the_bad_cases_are_bad_to_json_loads_too(self, data: bytes) -> None:
-        with pytest.raises(ValueError):
-            json.loads(data.decode(), parse_constant=no_constant)
+    def test_json_loads_refuses_the_bad_cases_too(self) -> None:
+        def check(data: bytes) -> None:
+            with pytest.raises(ValueError):
+                json.loads(data.decode(), parse_constant=no_constant)
 
-    @both_ways
-    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-    def test_good_text_is_what_json_loads_says(self, data: bytes, byte_by_byte: bool) -> None:
-        value = json.loads(data)
-        assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
-        elements = value if isinstance(value, list) else [value]
-        assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
+        check_rows(named([data for name, data in BAD.items() if name not in LENIENT]), check)
 
-    @both_ways
-    @pytest.mark.parametrize("data", GOOD.values(), ids=GOOD)
-    def test_good_text_may_be_skipped(self, data: bytes, byte_by_byte: bool) -> None:
-        around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
-        assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
+    def test_good_text_is_decoded_like_json_loads(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            value = json.loads(data)
+            assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
+            elements = value if isinstance(value, list) else [value]
+            assert repr(read_json(data, byte_by_byte=byte_by_byte)) == repr(Reading(elements, None))
 
-    @both_ways
-    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-    def test_bad_text_is_refused(self, data: bytes, byte_by_byte: bool) -> None:
-        for path in ("", ()):
-            got = read_json(data, path, byte_by_byte=byte_by_byte)
+        check_rows(cross(BOTH_WAYS, GOOD), check)
+
+    def test_good_text_is_skipped(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
+            assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
+
+        check_rows(cross(BOTH_WAYS, GOOD), check)
+
+    def test_bad_text_is_refused(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            for path in ("", ()):
+                got = read_json(data, path, byte_by_byte=byte_by_byte)
+                assert isinstance(got.error, DecodeError)
+                assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
+
+        check_rows(cross(BOTH_WAYS, BAD), check)
+
+    def test_bad_text_is_refused_where_it_is_skipped(self) -> None:
+        def check(byte_by_byte: bool, data: bytes) -> None:
+            got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
+            assert got.items == []
             assert isinstance(got.error, DecodeError)
-            assert path != () or got.items in ([], *([json.loads(data[:size])] for size in shown_ends(data)))
+            got = read_json(b'{"a":7,"x":[[[%b]]]}' % (data.strip() or b","), "a", byte_by_byte=byte_by_byte)
+            assert got.items == [7]
+            assert isinstance(got.error, DecodeError)
 
-    @both_ways
-    @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
-    def test_bad_text_is_refused_where_it_is_skipped(self, data: bytes, byte_by_byte: bool) -> None:
-        got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
-        assert got.items == []
-        assert isinstance(got.error, DecodeError)
-        got = read_json(b'{"a":7,"x":[[[%b]]]}' % (data.strip() or b","), "a", byte_by_byte=byte_by_byte)
-        assert got.items == [7]
-        assert isinstance(got.error, DecodeError)
+        check_rows(cross(BOTH_WAYS, BAD), check)
 
     @given(text=documents, drawn=cuts)
-    def test_made_documents_are_what_json_loads_says(self, text: str, drawn: list[int]) -> None:
+    def test_generated_documents_are_decoded_like_json_loads(self, text: str, drawn: list[int]) -> None:
         data = text.encode()
         expected = repr(Reading([json.loads(text)], None))
         for pieces in ([data], bytewise(data), random_split(data, drawn)):
             assert repr(read(lambda: JsonDecoder(()), pieces)) == expected
 
-    def test_what_no_float_holds_is_refused_behind_the_items_before_it(self) -> None:
+    def test_number_that_no_float_holds_is_refused_after_earlier_items(self) -> None:
         for data in (b"[1,1e400,2]", b"[1,-1e400,2]", b"[1,1" + b"0" * 400 + b".0]"):
             for pieces in every_split(data):
                 got = read(JsonDecoder, pieces)
                 assert got.items == [1]
                 assert isinstance(got.error, DecodeError)
 
-    def test_an_int_longer_than_python_takes_is_our_error(self) -> None:
+    def test_int_longer_than_python_takes_is_our_error(self) -> None:
         got = read_json(b"[1," + b"9" * 5000 + b"]")
         assert got.items == [1]
         assert isinstance(got.error, DecodeError)
 
-    @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-    @both_ways
-    def test_an_error_says_where(self, bom: bytes, byte_by_byte: bool) -> None:
-        cases: dict[bytes, int] = {b"[1, x]": 4, b'[1,\n"\xff"]': 5, b'[1,"\x01"]': 4, b'[1,"\\x"]': 4, b"[1,02]": 3}
-        for data, offset in cases.items():
-            error = read_json(bom + data, byte_by_byte=byte_by_byte).error
-            assert error is not None
-            assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
-            assert error.format == "json"
+    def test_error_says_where(self) -> None:
+        def check(bom: bytes, byte_by_byte: bool) -> None:
+            cases: dict[bytes, int] = {
+                b"[1, x]": 4,
+                b'[1,\n"\xff"]': 5,
+                b'[1,"\x01"]': 4,
+                b'[1,"\\x"]': 4,
+                b"[1,02]": 3,
+            }
+            for data, offset in cases.items():
+                error = read_json(bom + data, byte_by_byte=byte_by_byte).error
+                assert error is not None
+                assert (error.byte_offset, error.item_index) == (offset + len(bom), 1)
+                assert error.format == "json"
+
+        check_rows(cross(named([b"", b"\xef\xbb\xbf"]), BOTH_WAYS), check)
 
 
 def shown_ends(data: bytes) -> Iterator[int]:
-    """Sizes at which the bytes start with a whole document."""
+    """Yield the sizes at which the bytes start with a complete document."""
     for size in range(1, len(data)):
         try:
             json.loads(data[:size].decode(), parse_constant=no_constant)
@@ -115,7 +133,7 @@ def shown_ends(data: bytes) -> Iterator[int]:
 
 class TestLimits:
     @both_ways
-    def test_an_item_over_its_limit_comes_not_and_those_before_it_do(self, byte_by_byte: bool) -> None:
+    def test_item_over_limit_is_rejected_after_earlier_items(self, byte_by_byte: bool) -> None:
         limits = Limits(max_item_bytes=10)
         for item in (b'"123456789"', b"12345678901", b"[1,2,3,4,5]", b'{"a":[{} ]}'):
             data = b'[1,"12345678",%b,2]' % item
@@ -134,24 +152,32 @@ class TestLimits:
                 assert type(got.error) is LimitError
 
     @both_ways
-    def test_what_is_skipped_has_no_limit(self, byte_by_byte: bool) -> None:
+    def test_skipped_values_have_no_limit(self, byte_by_byte: bool) -> None:
         data = b'{"x":"%b","y":{"%b":[%b0]},"a":5}' % (b"s" * 1000, b"n" * 1000, b"1," * 1000)
         got = read_json(data, "a", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=10))
         assert got == ([5], None)
 
-    @both_ways
-    @pytest.mark.parametrize("path", ["", (), "item", "no.such.path"])
-    @pytest.mark.parametrize(("opener", "closer"), [(b"[", b"]"), (b'{"a":', b"}")])
-    def test_depth_is_limited(self, path: PathLike, opener: bytes, closer: bytes, byte_by_byte: bool) -> None:
-        for most in (1, 2, 3, 5, 512):
-            inside = b"1" if opener != b"[" else b""
-            deep = opener * most + inside + closer * most
-            limits = Limits(max_depth=most)
-            assert read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits).error is None
-            deep = opener * (most + 1) + inside + closer * (most + 1)
-            got = read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits)
-            assert got.items == []
-            assert type(got.error) is LimitError
+    def test_depth_is_limited(self) -> None:
+        def check(byte_by_byte: bool, path: PathLike, case: tuple[bytes, bytes]) -> None:
+            opener, closer = case
+            for most in (1, 2, 3, 5, 512):
+                inside = b"1" if opener != b"[" else b""
+                deep = opener * most + inside + closer * most
+                limits = Limits(max_depth=most)
+                assert read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits).error is None
+                deep = opener * (most + 1) + inside + closer * (most + 1)
+                got = read_json(deep, path, byte_by_byte=byte_by_byte, limits=limits)
+                assert got.items == []
+                assert type(got.error) is LimitError
+
+        check_rows(
+            cross(
+                BOTH_WAYS,
+                named(["", (), "item", "no.such.path"]),
+                named([(b"[", b"]"), (b'{"a":', b"}")]),
+            ),
+            check,
+        )
 
     @both_ways
     def test_items_before_a_deep_one_are_delivered(self, byte_by_byte: bool) -> None:
@@ -161,7 +187,7 @@ class TestLimits:
 
 
 class TestEncoder:
-    def test_a_stream_of_items_is_one_array(self) -> None:
+    def test_stream_of_items_is_one_array(self) -> None:
         encoder = JsonEncoder()
         parts = [encoder.start(), encoder.encode([]), encoder.encode([1]), encoder.encode([]), encoder.encode([2, 3])]
         assert b"".join([*parts, encoder.finish()]) == b"[1,2,3]"
@@ -170,25 +196,25 @@ class TestEncoder:
         encoder = JsonEncoder()
         assert encoder.start() + encoder.finish() == b"[]"
 
-    def test_a_failure_adds_nothing_since_a_text_that_stops_early_says_enough(self) -> None:
+    def test_failure_writes_nothing_because_an_open_array_shows_it(self) -> None:
         for document in (False, True):
             encoder = JsonEncoder(document=document, stream_end=True)
             data = encoder.start() + encoder.encode([[1]]).removesuffix(b"]")
             assert encoder.fail({"status": 500}) == b""
             assert type(read_json(data).error) is TruncatedError
 
-    def test_an_item_in_parts_stands_between_its_neighbours(self) -> None:
+    def test_item_in_parts_is_written_between_its_neighbours(self) -> None:
         encoder = JsonEncoder()
         parts = [encoder.start(), encoder.encode([1]), encoder.open_item(), b'{"a":[]}', encoder.close_item()]
         assert b"".join([*parts, encoder.encode([2]), encoder.finish()]) == b'[1,{"a":[]},2]'
 
-    def test_a_document_is_the_one_value(self) -> None:
+    def test_document_is_the_one_value(self) -> None:
         encoder = JsonEncoder(document=True)
         assert encoder.start() + encoder.encode([{"a": 1}]) + encoder.finish() == b'{"a":1}'
         encoder = JsonEncoder(document=True)
         assert encoder.start() + encoder.open_item() + b"[1]" + encoder.close_item() + encoder.finish() == b"[1]"
 
-    def test_a_document_is_not_two_values_and_not_none(self) -> None:
+    def test_document_is_exactly_one_value(self) -> None:
         encoder = JsonEncoder(document=True)
         with pytest.raises(EncodeError) as caught:
             encoder.finish()
@@ -212,7 +238,7 @@ class TestEncoder:
         assert (got, math.copysign(1, got)) == (number, math.copysign(1, number))
 
 
-def test_a_token_split_anywhere_is_whole() -> None:
+def test_token_split_anywhere_is_whole() -> None:
     data = '{"é\\u20ac": ["😀\\ud83d\\ude00\\n", -12.5e+3, true, false, null, 123456789012345678901234567890]}'.encode()
     expected = [json.loads(data)]
     for pieces in every_split(data):
@@ -222,10 +248,10 @@ def test_a_token_split_anywhere_is_whole() -> None:
             assert read(JsonDecoder, cut_at(data, [first, min(first + size, len(data))])) == (expected, None)
 
 
-def test_values_that_the_engine_follows_only_one_by_one_are_taken_one_by_one() -> None:
-    # In an array, as many values are decoded in one call, they stand one deeper.
+def test_values_too_deep_for_one_call_are_decoded_one_by_one() -> None:
+    # Many values are decoded in one call as an array, one level deeper.
     taken, refused = 1, 100_000
-    while refused - taken > 1:  # to the greatest depth that is taken
+    while refused - taken > 1:  # to the greatest depth accepted
         depth = (taken + refused) // 2
         text = b"[" * depth + b"]" * depth
         reading = read_json(b"[%b,%b,1]" % (text, text), "item", limits=Limits(max_depth=200_000))
@@ -242,35 +268,39 @@ ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TREE = {"other": [1, {"item": 2}], "item": {"item": 5, "a": 6, "x": ROWS}, "users": ROWS, "a": {"b": [[1], 2, []]}}
 
 
-@pytest.mark.parametrize(
-    ("path", "count"),
-    [
-        ("users.item", 20),
-        ("users.item.name", 20),
-        ("users.item.*", 40),
-        ("*.item", 23),
-        ("item.item", 1),
-        ("item.*", 3),
-        ("*.*.item", 23),
-        ("*", 4),
-        ((), 1),
-        ("a.b.item.item", 1),
-        (("item", "x", "item", "n"), 20),
-    ],
-)
-def test_a_place_inside_a_document_is_led_to_by_the_brackets_that_are_open(path: PathLike, count: int) -> None:
-    stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
-    assert len(read_json(stream, path).items) == count
-    places = checked_places(lambda: JsonDecoder(path), bytewise(stream))
-    if path != ():
-        assert {place.item_index for place in places} == set(range(1, count))
+def test_checkpoint_inside_a_document_holds_its_open_brackets() -> None:
+    def check(path: PathLike, count: int) -> None:
+        stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
+        assert len(read_json(stream, path).items) == count
+        places = checked_places(lambda: JsonDecoder(path), bytewise(stream))
+        if path != ():
+            assert {place.item_index for place in places} == set(range(1, count))
+
+    check_rows(
+        named(
+            [
+                ("users.item", 20),
+                ("users.item.name", 20),
+                ("users.item.*", 40),
+                ("*.item", 23),
+                ("item.item", 1),
+                ("item.*", 3),
+                ("*.*.item", 23),
+                ("*", 4),
+                ((), 1),
+                ("a.b.item.item", 1),
+                (("item", "x", "item", "n"), 20),
+            ]
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize(
     ("row", "path"), [("   7  ,", "item"), ('{"a": "7" } , ', "item.a"), ('{"b":1,"a":[7]},', "item.*.item")]
 )
-def test_rows_of_one_length_do_not_hide_their_places_in_pieces_of_that_length(row: str, path: str) -> None:
-    """Though each piece ends in the same place of a row, which may be one between the values."""
+def test_rows_as_long_as_the_pieces_still_have_checkpoints(row: str, path: str) -> None:
+    """Each piece ends at the same offset of a row, which may lie between the values."""
     stream = f"[{row * 50} {{}}]".encode()
     for phase in range(1, len(row) + 1):
         pieces = [stream[:phase], *(stream[at : at + len(row)] for at in range(phase, len(stream), len(row)))]
@@ -281,7 +311,7 @@ def test_rows_of_one_length_do_not_hide_their_places_in_pieces_of_that_length(ro
 @pytest.mark.parametrize(
     ("before", "path"), [(b'{"b":1,"a":', "a.item"), (b'[2,{"a":', "item.a.item"), (b'{"a":', "*.item")]
 )
-def test_a_path_is_found_with_what_would_hold_its_value(before: bytes, path: str) -> None:
+def test_path_is_found_with_the_container_of_its_value(before: bytes, path: str) -> None:
     decoder = JsonDecoder(path, required=True)
     decoder.feed(before)
     assert not decoder.found
@@ -294,15 +324,17 @@ def test_a_path_is_found_with_what_would_hold_its_value(before: bytes, path: str
     assert decoder.finish() == []
 
 
-@pytest.mark.parametrize(("path", "told"), [("", True), ("item", True), ((), False), ("item.a", False), ("*", False)])
-def test_whole_records_are_the_elements_of_the_array_at_the_root(path: PathLike, told: bool) -> None:
-    decoder = JsonDecoder(path)
-    for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
-        decoder.feed(data)
-        assert decoder.whole_records == (count if told else None)
+def test_whole_records_are_the_elements_of_the_array_at_the_root() -> None:
+    def check(path: PathLike, counted: bool) -> None:
+        decoder = JsonDecoder(path)
+        for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
+            decoder.feed(data)
+            assert decoder.whole_records == (count if counted else None)
+
+    check_rows(named([("", True), ("item", True), ((), False), ("item.a", False), ("*", False)]), check)
 
 
-def test_a_document_is_complete_with_its_last_bracket_unless_something_behind_it_is_wrong() -> None:
+def test_document_is_complete_with_its_last_bracket_unless_an_error_follows() -> None:
     decoder = JsonDecoder()
     for data, complete in ((b"[", False), (b"1,[2]", False), (b"]", True), (b" \n", True)):
         decoder.feed(data)
@@ -312,7 +344,7 @@ def test_a_document_is_complete_with_its_last_bracket_unless_something_behind_it
     assert not decoder.complete
 
 
-def test_a_decoder_tells_how_many_bytes_it_has_looked_at() -> None:
+def test_decoder_counts_the_bytes_it_has_scanned() -> None:
     decoder = JsonDecoder("no.such")
     assert decoder.bytes_walked == 0
     decoder.feed(b'{"a":1,')
@@ -320,3 +352,35 @@ def test_a_decoder_tells_how_many_bytes_it_has_looked_at() -> None:
     assert first > 0
     decoder.feed(b'"b":[2]}')
     assert decoder.bytes_walked > first
+
+
+def test_bad_json_is_refused_where_it_is_skipped() -> None:
+    def check(text: bytes) -> None:
+        with pytest.raises(DecodeError):
+            FORMATS["json"].decoder("b").feed(text)
+
+    check_rows(
+        named(
+            [
+                b'{"skip":[1.,2],"b":1}',
+                b'{"skip":1e,"b":1}',
+                b'{"skip":{"a"},"b":1}',
+                b'{"skip":{"a":},"b":1}',
+                b'{"skip":[[1,2],[3,]],"b":1}',
+                b'{"skip":["\\u12"],"b":1}',
+            ]
+        ),
+        check,
+    )
+
+
+def test_pairs_of_surrogates_are_whole_however_they_are_cut() -> None:
+    decoder = FORMATS["json"].decoder()
+    items = [item for byte in b'["\\ud83d\\ude00","\\n"]' for item in decoder.feed(bytes([byte]))]
+    assert [*items, *decoder.finish()] == ["\N{GRINNING FACE}", "\n"]
+
+
+def test_engine_probe_finds_what_it_looks_for() -> None:
+    # gh-106052: a possessive group that fails half-way must be undone.
+    sound = re.fullmatch(rb"(?:ab?c)*+a", b"aca") is not None
+    assert (scanner._TURNS == b"*+") is sound

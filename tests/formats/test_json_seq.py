@@ -1,4 +1,4 @@
-"""formats/json_seq.py: RFC 7464, and how it goes on behind a defect."""
+"""formats/json_seq.py: RFC 7464, and how decoding continues after a defect."""
 
 import sys
 from collections.abc import Callable
@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedError
+from chunkwise.formats import FORMATS
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.json_seq import JsonSeqDecoder, JsonSeqEncoder
 from tests.formats.reading import bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import values
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
@@ -47,10 +49,12 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("data", "expected"), THROUGH.values(), ids=THROUGH)
-def test_it_goes_on_at_the_next_rs(data: bytes, expected: list[Any]) -> None:
-    for pieces in (*every_split(data), [data]):
-        assert read_on(JsonSeqDecoder, pieces) == expected
+def test_decoding_continues_at_the_next_rs() -> None:
+    def check(data: bytes, expected: list[Any]) -> None:
+        for pieces in (*every_split(data), [data]):
+            assert read_on(JsonSeqDecoder, pieces) == expected
+
+    check_rows(THROUGH, check)
 
 
 def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_split() -> None:
@@ -65,7 +69,7 @@ def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_sp
         assert read_on(decoder, pieces) == [BAD, BAD, Row(3)]
 
 
-def test_an_rs_at_the_end_is_the_begin_of_a_text_unless_these_are_all_bytes() -> None:
+def test_rs_at_the_end_starts_a_text_unless_the_stream_is_complete() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]
     with pytest.raises(TruncatedError, match="RS"):
@@ -90,7 +94,7 @@ def test_nothing_fed_while_a_defect_waits_is_lost() -> None:
     assert (decoder.items_seen, decoder.bytes_seen) == (4, 18)
 
 
-def test_the_end_gives_all_that_stands_behind_a_defect() -> None:
+def test_end_gives_all_items_after_a_defect() -> None:
     decoder = JsonSeqDecoder()
     with pytest.raises(DecodeError):
         decoder.feed(b"\x1e]\n\x1e]\n\x1e1\n\x1e]\n\x1e2\n")
@@ -103,7 +107,7 @@ def test_the_end_gives_all_that_stands_behind_a_defect() -> None:
     assert decoder.finish() == []
 
 
-def test_a_limit_is_not_gone_beyond() -> None:
+def test_nothing_is_decoded_after_a_limit_error() -> None:
     decoder = JsonSeqDecoder(limits=Limits(max_depth=2))
     assert decoder.feed(b"\x1e[1]\n\x1e[[[]]]\n\x1e2\n") == [[1]]
     for _ in range(2):
@@ -111,15 +115,17 @@ def test_a_limit_is_not_gone_beyond() -> None:
             decoder.feed(b"\x1e3\n")
 
 
-@pytest.mark.parametrize("rest", [b"[1", b'"a', b"12", b"true", b"tru", b'{"a":'])
-def test_a_cut_in_the_last_text_is_told(rest: bytes) -> None:
-    for pieces in every_split(b"\x1e1\n\x1e" + rest):
-        got = read(JsonSeqDecoder, pieces)
-        assert got.items == [1]
-        assert type(got.error) is TruncatedError
+def test_cut_in_the_last_text_is_truncated() -> None:
+    def check(rest: bytes) -> None:
+        for pieces in every_split(b"\x1e1\n\x1e" + rest):
+            got = read(JsonSeqDecoder, pieces)
+            assert got.items == [1]
+            assert type(got.error) is TruncatedError
+
+    check_rows(named([b"[1", b'"a', b"12", b"true", b"tru", b'{"a":']), check)
 
 
-def test_a_path_selects_inside_each_text() -> None:
+def test_path_selects_inside_each_text() -> None:
     data = b'\x1e{"a":[1,2]}\n\x1e{"b":0}\n\x1e{"a":[3,{"x":[]}]}\n'
     for pieces in every_split(data):
         assert read(lambda: JsonSeqDecoder("a.item", required=True), pieces) == ([1, 2, 3, {"x": []}], None)
@@ -128,7 +134,7 @@ def test_a_path_selects_inside_each_text() -> None:
 
 
 @given(items=st.lists(values, max_size=6), bad=st.integers(0, 5), drawn=cuts)
-def test_one_defective_text_costs_no_other(items: list[Any], bad: int, drawn: list[int]) -> None:
+def test_defective_text_does_not_affect_others(items: list[Any], bad: int, drawn: list[int]) -> None:
     encoder = JsonSeqEncoder()
     texts = [encoder.encode([item]) for item in items]
     texts.insert(bad, b'\x1e{"a":[1,\xff\n')
@@ -140,7 +146,7 @@ def test_one_defective_text_costs_no_other(items: list[Any], bad: int, drawn: li
 
 
 def calls_of(step: Callable[[], object]) -> int:
-    """Calls of functions, ours and built in: work, as a number that does not depend on the machine."""
+    """Count calls of functions, ours and built in: a measure of work that does not depend on the machine."""
     count = 0
 
     def note(*_: object) -> None:
@@ -163,15 +169,15 @@ def test_twice_the_defects_cost_twice_the_work() -> None:
     assert through(400) <= 2.2 * through(200)
 
 
-def test_the_encoder_frames_each_text() -> None:
+def test_encoder_frames_each_text() -> None:
     encoder = JsonSeqEncoder()
     assert encoder.encode([{"a": "\n\x1e"}, 1]) == b'\x1e{"a":"\\n\\u001e"}\n\x1e1\n'
     assert encoder.encode([]) == b""
     assert encoder.open_item() + b"[1]" + encoder.close_item() == b"\x1e[1]\n"
 
 
-def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -> None:
-    # Behind what is wrong decoding goes on, behind what is too large it does not: so the split must not choose.
+def test_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -> None:
+    # Decoding continues after an invalid text but not after one over limit, so the split must not decide which it is.
     stream = b'\x1e{"aaaa";1}\n\x1e2\n'
     for size, expected in ((5, [LimitError]), (6, [LimitError]), (7, [DecodeError, 2]), (9, [DecodeError, 2])):
         limits = Limits(max_item_bytes=size)
@@ -179,31 +185,33 @@ def test_a_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split()
             assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("text", ["[0,nu3]", "[0,12.,3]", r'["\ud83dx"]', '["a" "b",123456]', "falsey", "[[[[[0,nu3]"])
-def test_whether_a_text_is_too_large_or_wrong_first_is_the_same_in_any_split(text: str) -> None:
-    stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
-    seen = set()
-    for size in range(1, len(text) + 1):
-        limits = Limits(max_item_bytes=size, max_depth=3)
-        each = [
-            repr(read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces))  # type: ignore[misc]
-            for pieces in every_split(stream)
-        ]
-        assert each == each[:1] * len(each)
-        seen.add(each[0])
-    assert repr([LimitError]) in seen
-    assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
+def test_first_of_two_errors_is_the_same_for_any_split() -> None:
+    def check(text: str) -> None:
+        stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
+        seen = set()
+        for size in range(1, len(text) + 1):
+            limits = Limits(max_item_bytes=size, max_depth=3)
+            each = [
+                repr(read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces))  # type: ignore[misc]
+                for pieces in every_split(stream)
+            ]
+            assert each == each[:1] * len(each)
+            seen.add(each[0])
+        assert repr([LimitError]) in seen
+        assert any(each.endswith(", 2]") for each in seen) or "[[[[" in text
+
+    check_rows(named(["[0,nu3]", "[0,12.,3]", r'["\ud83dx"]', '["a" "b",123456]', "falsey", "[[[[[0,nu3]"]), check)
 
 
 @pytest.mark.parametrize(("path", "text"), [("item", "[1,]"), ("*", '{"a":1,"b":]')])
-def test_a_byte_where_no_value_can_begin_is_no_item_that_could_be_too_large(path: str, text: str) -> None:
+def test_byte_that_starts_no_value_is_never_too_large(path: str, text: str) -> None:
     stream = b"\x1e" + text.encode() + b" " * 9 + b"\n\x1e[2]\n" * (path == "item") + b'\x1e{"a":2}\n' * (path == "*")
     limits = Limits(max_item_bytes=8)
     for pieces in (*every_split(stream), [stream]):
         assert read_on(lambda: JsonSeqDecoder(path, limits=limits), pieces) == [1, BAD, 2]
 
 
-def test_behind_a_defect_there_is_no_place_to_begin_before_the_next_text() -> None:
+def test_after_a_defect_there_is_no_checkpoint_before_the_next_text() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]
     place = decoder.checkpoint()
@@ -218,7 +226,7 @@ def test_behind_a_defect_there_is_no_place_to_begin_before_the_next_text() -> No
     assert (place.byte_offset, place.item_index) == (9, 2)
 
 
-def test_a_number_that_only_the_end_completes_is_refused_with_its_place() -> None:
+def test_number_completed_only_by_the_end_is_refused_with_its_offset() -> None:
     decoder = JsonSeqDecoder(type=str)
     assert decoder.feed(b'\x1e"a"\n\x1e 12') == ["a"]
     with pytest.raises(DecodeError, match="Expected `str`, got `int`") as caught:
@@ -226,15 +234,17 @@ def test_a_number_that_only_the_end_completes_is_refused_with_its_place() -> Non
     assert (caught.value.byte_offset, caught.value.item_index) == (7, 1)
 
 
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("null", None), (" \n true", True)])
-def test_a_literal_that_only_the_end_completes_counts_if_the_end_is_proven(text: str, value: object) -> None:
-    for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
-        assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
-        assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
-        assert type(read(JsonSeqDecoder, [*pieces, b"x"], framed=True).error) is DecodeError
+def test_literal_completed_only_by_the_end_counts_if_the_end_is_proven() -> None:
+    def check(text: str, value: object) -> None:
+        for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
+            assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
+            assert type(read(JsonSeqDecoder, pieces).error) is TruncatedError
+            assert type(read(JsonSeqDecoder, [*pieces, b"x"], framed=True).error) is DecodeError
+
+    check_rows(named([("true", True), ("false", False), ("null", None), (" \n true", True)]), check)
 
 
-def test_a_text_is_a_record_with_the_next_rs_or_the_end_and_whole_with_its_last_bracket() -> None:
+def test_text_is_a_record_with_the_next_rs_or_the_end_and_complete_with_its_last_bracket() -> None:
     decoder = JsonSeqDecoder("a.item")
     assert (decoder.records_seen, decoder.whole_records) == (0, 0)
     steps: list[tuple[bytes, list[Any], int, int | None]] = [
@@ -250,3 +260,17 @@ def test_a_text_is_a_record_with_the_next_rs_or_the_end_and_whole_with_its_last_
         assert (decoder.records_seen, decoder.whole_records) == (seen, whole)
     assert decoder.finish() == []
     assert (decoder.records_seen, decoder.whole_records) == (3, 3)
+
+
+def test_many_empty_texts_make_no_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = msgspec.json.Decoder
+
+    def make(*args: object) -> object:
+        made.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(msgspec.json, "Decoder", make)
+    decoder = FORMATS["json-seq"].decoder()
+    assert decoder.feed(b"\x1e" * 1000 + b"1\n") == [1]
+    assert len(made) < 20

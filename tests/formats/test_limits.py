@@ -1,4 +1,4 @@
-"""Limits of formats/contract.py in every format: held in any split, behind the items before them, in flat memory."""
+"""Limits of formats/contract.py in every format: the same for any split, after earlier items, in flat memory."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -6,31 +6,33 @@ from typing import Any
 
 import pytest
 
-from chunkwise.errors import DecodeError, LimitError
+from chunkwise.errors import LimitError
 from chunkwise.formats import FORMATS, Decoder
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.events import EventsDecoder
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, NAMES, written
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 @pytest.mark.parametrize("name", ["max_item_bytes", "max_depth", "max_line_bytes"])
-def test_a_limit_is_at_least_one(name: str) -> None:
+def test_limit_is_at_least_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         Limits(**{name: 0})
 
 
-@pytest.mark.parametrize("limit", [None, "9", 2.5, float("inf")])
-def test_a_limit_is_an_int(limit: Any) -> None:
-    with pytest.raises(TypeError, match="max_depth must be an int, got "):
-        Limits(max_depth=limit)
+def test_limit_is_an_int() -> None:
+    def check(limit: Any) -> None:
+        with pytest.raises(TypeError, match="max_depth must be an int, got "):
+            Limits(max_depth=limit)
+
+    check_rows(named([None, "9", 2.5, float("inf")]), check)
 
 
 LINE_LIMITS = [
-    # format, limits, items, bytes before the long one, and the long one: a byte less is no error
+    # format, limits, items, bytes before the long item, and the long item: one byte less is no error
     ("json", Limits(max_item_bytes=6), ["1234"], b'["1234",', b'"12345"]'),
     ("ndjson", Limits(max_line_bytes=6), ["1234"], b'"1234"\n', b'"12345"\n'),
     ("ndjson", Limits(max_item_bytes=6), ["1234"], b'"1234"\r\n', b'"12345"\r\n'),
@@ -44,37 +46,37 @@ LINE_LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "limits", "items", "before", "over"), LINE_LIMITS)
-def test_what_is_over_its_limit_is_refused_behind_the_items_before_it(
-    name: str, limits: Limits, items: list[Any], before: bytes, over: bytes
-) -> None:
-    for pieces in every_split(before + over):
-        got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
-        assert got.items == items
-        assert type(got.error) is LimitError
-        assert got.error.item_index == 1
-    under = over.replace(b"5", b"") if b"7" not in over else over.replace(b"7", b"")
-    for pieces in every_split(before + under):
-        got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
-        assert (len(got.items), got.error) == (2, None)
+def test_item_over_limit_is_refused_after_earlier_items() -> None:
+    def check(name: str, limits: Limits, items: list[Any], before: bytes, over: bytes) -> None:
+        for pieces in every_split(before + over):
+            got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
+            assert got.items == items
+            assert type(got.error) is LimitError
+            assert got.error.item_index == 1
+        under = over.replace(b"5", b"") if b"7" not in over else over.replace(b"7", b"")
+        for pieces in every_split(before + under):
+            got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
+            assert (len(got.items), got.error) == (2, None)
+
+    check_rows({f"{row[0]} {row[3] + row[4]!r}": row for row in LINE_LIMITS}, check)
 
 
-@pytest.mark.parametrize(("name", "limits", "items", "before", "over"), LINE_LIMITS)
-def test_what_never_ends_is_refused_too(
-    name: str, limits: Limits, items: list[Any], before: bytes, over: bytes
-) -> None:
-    start = (before + over).rstrip(b'\r\n"]')
-    endless = start + (b"x" * 20 if b'"' in over or name == "text" else b"8" * 20)
-    if (name, limits.max_item_bytes) == ("sse", 6):
-        return  # (an item is counted line by line; max_line_bytes bounds the line)
-    for pieces in every_split(endless):
-        got = read(lambda: FORMATS[name].decoder(limits=limits), pieces, ends=False)
-        assert got.items == items
-        assert type(got.error) is LimitError
+def test_item_that_never_ends_is_refused() -> None:
+    def check(name: str, limits: Limits, items: list[Any], before: bytes, over: bytes) -> None:
+        start = (before + over).rstrip(b'\r\n"]')
+        endless = start + (b"x" * 20 if b'"' in over or name == "text" else b"8" * 20)
+        if (name, limits.max_item_bytes) == ("sse", 6):
+            return  # (an item is counted line by line; max_line_bytes bounds the line)
+        for pieces in every_split(endless):
+            got = read(lambda: FORMATS[name].decoder(limits=limits), pieces, ends=False)
+            assert got.items == items
+            assert type(got.error) is LimitError
+
+    check_rows({f"{row[0]} {row[3] + row[4]!r}": row for row in LINE_LIMITS}, check)
 
 
 @pytest.mark.parametrize("name", ["ndjson", "text", "csv"])
-def test_a_last_line_without_its_end_has_the_same_limit(name: str) -> None:
+def test_last_line_without_its_end_has_the_same_limit(name: str) -> None:
     limits = Limits(max_item_bytes=4)
     for framed in (False, True):
         for pieces in every_split(b"1234\n12345"):
@@ -83,29 +85,30 @@ def test_a_last_line_without_its_end_has_the_same_limit(name: str) -> None:
                 assert type(got.error) is LimitError
 
 
-@pytest.mark.parametrize("name", JSON_BASED)
-@pytest.mark.parametrize(("opener", "closer"), [("[", "]"), ('{"a":', "}")])
-@pytest.mark.parametrize("path", ["", "a"])
-def test_depth_is_limited_in_every_format_that_has_json(name: str, opener: str, closer: str, path: str) -> None:
-    make = FORMATS[name].decoder
-    deepest = 3 if name == "json" else 2  # (json: the array around the items is at depth 1)
+def test_depth_is_limited_in_every_format_that_has_json() -> None:
+    def check(name: str, case: tuple[str, str], path: str) -> None:
+        opener, closer = case
+        make = FORMATS[name].decoder
+        deepest = 3 if name == "json" else 2  # (json: the array around the items is at depth 1)
 
-    def stream(depth: int) -> bytes:
-        text = (opener * depth + ("1" if opener != "[" else "") + closer * depth).encode()
-        if name == "json":
-            return b'[{"a":5},"[[[[{{{{",[' + text + b"]]"
-        record = {"ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
-        return b"".join(record % each for each in (b'{"a":5}', b'"[[[[{{{{"', text))
+        def stream(depth: int) -> bytes:
+            text = (opener * depth + ("1" if opener != "[" else "") + closer * depth).encode()
+            if name == "json":
+                return b'[{"a":5},"[[[[{{{{",[' + text + b"]]"
+            record = {"ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
+            return b"".join(record % each for each in (b'{"a":5}', b'"[[[[{{{{"', text))
 
-    limits = Limits(max_depth=deepest)
-    wanted = ("item", "a") if path and name == "json" else path
-    fits, over = stream(1 if name == "json" else 2), stream(2 if name == "json" else 3)
-    for pieces in every_split(fits):
-        assert read(lambda: make(wanted, limits=limits), pieces).error is None
-    for pieces in every_split(over):
-        got = read(lambda: make(wanted, limits=limits), pieces)
-        assert got.items[:2] == ([5] if path else [{"a": 5}, "[[[[{{{{"])
-        assert type(got.error) is LimitError
+        limits = Limits(max_depth=deepest)
+        wanted = ("item", "a") if path and name == "json" else path
+        fits, over = stream(1 if name == "json" else 2), stream(2 if name == "json" else 3)
+        for pieces in every_split(fits):
+            assert read(lambda: make(wanted, limits=limits), pieces).error is None
+        for pieces in every_split(over):
+            got = read(lambda: make(wanted, limits=limits), pieces)
+            assert got.items[:2] == ([5] if path else [{"a": 5}, "[[[[{{{{"])
+            assert type(got.error) is LimitError
+
+    check_rows(cross(named(JSON_BASED), named([("[", "]"), ('{"a":', "}")]), named(["", "a"])), check)
 
 
 def peak_of(step: Callable[[], object]) -> int:
@@ -126,21 +129,22 @@ MAKERS: dict[str, Callable[[], Decoder]] = {
 }
 
 
-@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-@pytest.mark.parametrize("piece_bytes", [1, 4096, 200_000])
-def test_200_000_openers_are_refused_in_little_memory(make: Callable[[], Decoder], piece_bytes: int) -> None:
-    data = b"\x1e" * (make is MAKERS["json-seq"]) + b"[" * 200_000
+def test_200_000_openers_are_refused_in_little_memory() -> None:
+    def check(make: Callable[[], Decoder], piece_bytes: int) -> None:
+        data = b"\x1e" * (make is MAKERS["json-seq"]) + b"[" * 200_000
 
-    def refuse() -> None:
-        got = read(make, (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes)))
-        assert type(got.error) is LimitError
+        def refuse() -> None:
+            got = read(make, (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes)))
+            assert type(got.error) is LimitError
 
-    refuse()  # (what the first call imports and compiles does not count)
-    assert peak_of(refuse) < 2_000_000
+        refuse()  # (what the first call imports and compiles does not count)
+        assert peak_of(refuse) < 2_000_000
+
+    check_rows(cross(MAKERS, named([1, 4096, 200_000])), check)
 
 
 @pytest.mark.parametrize("name", ["ndjson", "sse"])
-def test_a_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> None:
+def test_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> None:
     data = (b"data: " if name == "sse" else b"") + b"[" * 200_000 + b"\n\n"
 
     def refuse() -> None:
@@ -150,80 +154,56 @@ def test_a_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> N
     assert peak_of(refuse) < 4_000_000
 
 
-@pytest.mark.parametrize("depth", [600, 5_000, 100_000])
-@pytest.mark.parametrize("name", JSON_BASED)
-def test_what_the_engine_cannot_follow_is_our_error(name: str, depth: int) -> None:
-    text = b"[" * depth + b"]" * depth
-    record = {"json": b"%b", "ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
-    got = read(lambda: FORMATS[name].decoder(limits=Limits(max_depth=10**6)), [record % text])
-    assert got.error is None or type(got.error) is LimitError
-    assert got.failed or depth < 100_000
+def test_nesting_too_deep_for_the_engine_is_our_error() -> None:
+    def check(depth: int, name: str) -> None:
+        text = b"[" * depth + b"]" * depth
+        record = {"json": b"%b", "ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
+        got = read(lambda: FORMATS[name].decoder(limits=Limits(max_depth=10**6)), [record % text])
+        assert got.error is None or type(got.error) is LimitError
+        assert got.failed or depth < 100_000
+
+    check_rows(cross(named([600, 5_000, 100_000]), named(JSON_BASED)), check)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_long_stream_is_read_in_flat_memory(name: str) -> None:
-    rows = 20_000
-    item: Any = "x" * 50 if name == "text" else {"a": "x" * 50}
-    first, both = written(name, [item]), written(name, [item, item])
-    head = len(both.removesuffix(b"]")) - len(first.removesuffix(b"]"))
-    record = both.removesuffix(b"]")[-head:]
-    if name == "sse":
-        record = b'data: {"a":"%b"}\n\n' % (b"x" * 50)
+def test_long_stream_is_read_in_flat_memory() -> None:
+    def check(name: str) -> None:
+        rows = 20_000
+        item: Any = "x" * 50 if name == "text" else {"a": "x" * 50}
+        first, both = written(name, [item]), written(name, [item, item])
+        head = len(both.removesuffix(b"]")) - len(first.removesuffix(b"]"))
+        record = both.removesuffix(b"]")[-head:]
+        if name == "sse":
+            record = b'data: {"a":"%b"}\n\n' % (b"x" * 50)
 
-    def pieces() -> Iterator[bytes]:
-        yield first.removesuffix(b"]")
-        for _ in range(rows // 100):
-            yield record * 100
+        def pieces() -> Iterator[bytes]:
+            yield first.removesuffix(b"]")
+            for _ in range(rows // 100):
+                yield record * 100
 
-    def run() -> None:
-        decoder, count = FORMATS[name].decoder(), 0
-        for piece in pieces():
-            count += len(decoder.feed(piece))
-        assert count == rows + 1
+        def run() -> None:
+            decoder, count = FORMATS[name].decoder(), 0
+            for piece in pieces():
+                count += len(decoder.feed(piece))
+            assert count == rows + 1
 
-    run()
-    assert peak_of(run) < 500_000 < rows * len(record)
+        run()
+        assert peak_of(run) < 500_000 < rows * len(record)
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_long_item_is_held_no_more_than_a_few_times(name: str) -> None:
-    size = 2**20
-    item: Any = "x" * size if name == "text" else {"a": "x" * size}
-    data = written(name, [item])
-
-    def run() -> None:
-        decoder = FORMATS[name].decoder()
-        items = [item for start in range(0, len(data), 1024) for item in decoder.feed(data[start : start + 1024])]
-        assert len(items) == 1
-
-    run()
-    assert peak_of(run) < 6 * size
+    check_rows(named(NAMES), check)
 
 
-class TestLineSplitter:
-    def test_runs_are_whole_lines(self) -> None:
-        lines = LineSplitter(10, "max_line_bytes")
-        assert lines.feed(b"ab", 0) == b""
-        assert lines.rest() == b"ab"
-        assert lines.feed(b"c\nd\ne", 2) == b"abc\nd\n"
-        assert lines.offset == 0
-        assert lines.feed(b"\n", 7) == b"e\n"
-        assert lines.offset == 6
-        assert lines.rest() == b""
+def test_long_item_is_held_in_memory_only_a_few_times() -> None:
+    def check(name: str) -> None:
+        size = 2**20
+        item: Any = "x" * size if name == "text" else {"a": "x" * size}
+        data = written(name, [item])
 
-    def test_lines_before_one_that_is_too_long_come_first(self) -> None:
-        lines = LineSplitter(3, "max_line_bytes")
-        assert lines.feed(b"abc\r\nabcd\nx\n", 5) == b"abc\r\n"
-        for _ in range(2):
-            with pytest.raises(LimitError, match="4 bytes or more, expected no more than 3") as caught:
-                lines.check()
-            assert caught.value.byte_offset == 10
+        def run() -> None:
+            decoder = FORMATS[name].decoder()
+            items = [item for start in range(0, len(data), 1024) for item in decoder.feed(data[start : start + 1024])]
+            assert len(items) == 1
 
-    def test_a_rest_has_the_limit_of_a_line(self) -> None:
-        lines = LineSplitter(3, "max_line_bytes")
-        lines.feed(b"a\nabc\r", 0)
-        lines.check()
-        assert lines.rest() == b"abc\r"
-        lines.feed(b"d", 6)
-        with pytest.raises(DecodeError):
-            lines.rest()
+        run()
+        assert peak_of(run) < 6 * size
+
+    check_rows(named(NAMES), check)

@@ -1,4 +1,4 @@
-"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and however the lines are cut."""
+"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and for any cut of the lines."""
 
 import json
 from typing import Any
@@ -25,6 +25,7 @@ from chunkwise.formats.messages import (
 from chunkwise.formats.ndjson import END_RECORD, NdjsonDecoder, NdjsonEncoder
 from tests.formats.reading import cuts, every_split, random_split, read
 from tests.formats.samples import texts, values
+from tests.tables import check_rows, named
 
 FRAMINGS: list[Framing] = ["items", "text", "lines"]
 every_framing = pytest.mark.parametrize("framing", FRAMINGS)
@@ -38,28 +39,28 @@ def packed(lines: bytes, framing: Framing, cut: list[int], *, plain: bool = Fals
 
 
 def as_sent(item: Any) -> Any:
-    """A string as it is, and any other item as its JSON: what a message of plain text says."""
+    """Return the text of an item in a plain text message: a string unchanged, any other item as JSON."""
     return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, separators=(",", ":"))
 
 
 @given(items=items_of_any_kind, cut=cuts, split=cuts)
 @pytest.mark.parametrize("framing", ["items", "lines"])
-def test_items_come_back(framing: Framing, items: list[Any], cut: list[int], split: list[int]) -> None:
+def test_items_are_decoded_from_messages(framing: Framing, items: list[Any], cut: list[int], split: list[int]) -> None:
     lines = NdjsonEncoder().encode(items)
     messages = packed(lines, framing, cut)
     if framing == "items":
         assert len(messages) == len(items)
         assert not any(b"\n" in message for message in messages)
-    assert all(message.decode() for message in messages)  # UTF-8, and none is empty
-    came = b"".join(unpack(message.decode(), framing) for message in messages)
-    assert came == lines
-    assert repr(read(NdjsonDecoder, random_split(came, split))) == repr(read(NdjsonDecoder, [lines]))
-    assert read(NdjsonDecoder, [came]).error is None
-    assert len(read(NdjsonDecoder, [came]).items) == len(items)
+    assert all(message.decode() for message in messages)  # UTF-8, never empty
+    received = b"".join(unpack(message.decode(), framing) for message in messages)
+    assert received == lines
+    assert repr(read(NdjsonDecoder, random_split(received, split))) == repr(read(NdjsonDecoder, [lines]))
+    assert read(NdjsonDecoder, [received]).error is None
+    assert len(read(NdjsonDecoder, [received]).items) == len(items)
 
 
 @given(items=st.lists(texts, max_size=6), cut=cuts)
-def test_strings_come_back_as_text(items: list[str], cut: list[int]) -> None:
+def test_strings_are_decoded_as_text(items: list[str], cut: list[int]) -> None:
     messages = packed(NdjsonEncoder().encode(items), "text", cut, plain=True)
     lines = b"".join(unpack(message.decode(), "text") for message in messages)
     expected = [item.removesuffix("\n").removesuffix("\r") if item.endswith(("\n", "\r")) else item for item in items]
@@ -68,24 +69,24 @@ def test_strings_come_back_as_text(items: list[str], cut: list[int]) -> None:
 
 
 @given(items=items_of_any_kind.filter(lambda items: not any(isinstance(item, str) for item in items)), cut=cuts)
-def test_what_is_no_string_is_json_in_text(items: list[Any], cut: list[int]) -> None:
+def test_items_other_than_strings_are_json_in_text(items: list[Any], cut: list[int]) -> None:
     lines = NdjsonEncoder().encode(items)
     messages = packed(lines, "text", cut, plain=True)
     assert b"".join(message + b"\n" for message in messages) == lines
-    came = read(NdjsonDecoder, [b"".join(unpack(message, "text") for message in messages)])
-    assert came == ([line.decode() for line in lines.splitlines()] if items else [], None)
+    received = read(NdjsonDecoder, [b"".join(unpack(message, "text") for message in messages)])
+    assert received == ([line.decode() for line in lines.splitlines()] if items else [], None)
 
 
 @given(items=items_of_any_kind, cut=cuts)
 @pytest.mark.parametrize("framing", ["items", "lines"])
-def test_the_end_record_arrives_behind_the_items(framing: Framing, items: list[Any], cut: list[int]) -> None:
+def test_end_record_arrives_after_the_items(framing: Framing, items: list[Any], cut: list[int]) -> None:
     lines = NdjsonEncoder().encode(items)
     assert not any(holds_end(unpack(message, framing)) for message in packed(lines, framing, cut))
     for count in (len(items), len(items) + 1):
-        told = unpack(complete_record(END_RECORD, count).removesuffix(b"\n"), framing)
-        assert holds_end(told)
-        assert holds_end(lines + told)
-        got = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [*random_split(lines, cut), told])
+        end_message = unpack(complete_record(END_RECORD, count).removesuffix(b"\n"), framing)
+        assert holds_end(end_message)
+        assert holds_end(lines + end_message)
+        got = read(lambda: StreamEndDecoder(LINES.decoder(), END_RECORD), [*random_split(lines, cut), end_message])
         assert repr(got.items) == repr(read(NdjsonDecoder, [lines]).items)
         assert (got.error is None) == (count == len(items))
         assert got.error is None or isinstance(got.error, TruncatedError)
@@ -96,10 +97,10 @@ def test_the_end_record_arrives_behind_the_items(framing: Framing, items: list[A
     assert error.status == 410
 
 
-def test_in_text_an_end_record_is_a_string_like_any_other() -> None:
-    told = complete_record(END_RECORD, 0).decode()
-    assert not holds_end(unpack(told, "text"))
-    assert read(NdjsonDecoder, [unpack(told, "text")]) == ([told], None)
+def test_end_record_in_text_is_an_ordinary_string() -> None:
+    end_message = complete_record(END_RECORD, 0).decode()
+    assert not holds_end(unpack(end_message, "text"))
+    assert read(NdjsonDecoder, [unpack(end_message, "text")]) == ([end_message], None)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +112,13 @@ def test_in_text_an_end_record_is_a_string_like_any_other() -> None:
         '\r{"a"\r:\n[1,2]}\r',
     ],
 )
-def test_a_message_of_pretty_printed_json_is_one_item(text: str) -> None:
+def test_message_of_pretty_printed_json_is_one_item(text: str) -> None:
     for pieces in every_split(unpack(text, "items")):
         assert read(NdjsonDecoder, pieces) == ([{"a": [1, 2]}], None)
 
 
 @given(value=values, indent=st.integers(0, 4) | st.just("\t") | st.just("\r\n"))
-def test_a_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: int | str) -> None:
+def test_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: int | str) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     lines = unpack(text, "items")
     assert lines.count(b"\n") == 1
@@ -125,7 +126,7 @@ def test_a_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: in
 
 
 @pytest.mark.parametrize("odd", ["\n", "\r", "\r\n", "\t", "\x00"])
-def test_a_raw_line_end_inside_a_string_stays_an_error(odd: str) -> None:
+def test_raw_line_end_inside_a_string_stays_an_error(odd: str) -> None:
     for text in (f'"a{odd}b"', f'{{"a{odd}b": 1}}', f'["{odd}"]'):
         got = read(NdjsonDecoder, [unpack("1", "items"), unpack(text, "items"), unpack("2", "items")])
         assert got.items == [1]
@@ -134,44 +135,52 @@ def test_a_raw_line_end_inside_a_string_stays_an_error(odd: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "\r\n\t", "\n\n"])
-def test_an_empty_message_is_no_item_but_in_text(text: str) -> None:
+def test_empty_message_is_an_item_only_in_text(text: str) -> None:
     assert read(NdjsonDecoder, [unpack(text, "items"), unpack(text, "lines")]) == ([], None)
     assert read(NdjsonDecoder, [unpack(text, "text")]) == ([text], None)
 
 
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ("a\n", "a"),
-        ("a\r\n", "a"),
-        ("a\r", "a"),
-        ("a\n\n", "a\n"),
-        ("\n", ""),
-        ("", ""),
-        ("\na", "\na"),
-        ("a\nb", "a\nb"),
-    ],
-)
-def test_a_text_loses_one_line_end_at_its_end(item: str, message: str) -> None:
-    lines = NdjsonEncoder().encode([item, 1, item])
-    for pieces in every_split(lines):
-        packer = Packer("text", plain=True)
-        assert [each for piece in pieces for each in packer.pack(piece)] == [message.encode(), b"1", message.encode()]
-        packer = Packer("lines", plain=True)
-        batches = [each for piece in pieces for each in packer.pack(piece)]
-        assert [json.loads(line) for line in b"".join(batches).splitlines()] == [message, 1, message]
-        packer = Packer("items")
-        assert [json.loads(each) for piece in pieces for each in packer.pack(piece)] == [item, 1, item]
+def test_text_loses_one_trailing_line_end() -> None:
+    def check(item: str, message: str) -> None:
+        lines = NdjsonEncoder().encode([item, 1, item])
+        for pieces in every_split(lines):
+            packer = Packer("text", plain=True)
+            assert [each for piece in pieces for each in packer.pack(piece)] == [
+                message.encode(),
+                b"1",
+                message.encode(),
+            ]
+            packer = Packer("lines", plain=True)
+            batches = [each for piece in pieces for each in packer.pack(piece)]
+            assert [json.loads(line) for line in b"".join(batches).splitlines()] == [message, 1, message]
+            packer = Packer("items")
+            assert [json.loads(each) for piece in pieces for each in packer.pack(piece)] == [item, 1, item]
+
+    check_rows(
+        named(
+            [
+                ("a\n", "a"),
+                ("a\r\n", "a"),
+                ("a\r", "a"),
+                ("a\n\n", "a\n"),
+                ("\n", ""),
+                ("", ""),
+                ("\na", "\na"),
+                ("a\nb", "a\nb"),
+            ]
+        ),
+        check,
+    )
 
 
 @every_framing
-def test_a_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> None:
+def test_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> None:
     packer = Packer(framing, plain=framing == "text", max_bytes=10)
     assert list(packer.pack(b'"12345678')) == []
     assert list(packer.pack(b"")) == []
     (message,) = packer.pack(b'9"\n')
     assert unpack(message, framing) == b'"123456789"\n'
-    # The limit is that of each line.
+    # The limit applies to each line.
     assert list(packer.pack(b'1\n"23456789')) == [b"1\n" if framing == "lines" else b"1"]
     assert list(packer.pack(b'"')) == []
     with pytest.raises(EncodeError, match="more than 10 bytes"):
@@ -179,11 +188,11 @@ def test_a_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -
 
 
 @every_framing
-def test_a_line_that_is_complete_has_no_limit_of_a_packer(framing: Framing) -> None:
+def test_complete_line_has_no_packer_limit(framing: Framing) -> None:
     assert len([*Packer(framing, max_bytes=10).pack(b'"%b"\n' % (b"x" * 100))]) == 1
 
 
-def test_the_framing_is_agreed_on_by_the_subprotocol() -> None:
+def test_framing_is_agreed_on_by_the_subprotocol() -> None:
     assert SUBPROTOCOL == "chunkwise.ndjson"
     assert [framing_of(SUBPROTOCOL, plain=plain) for plain in (False, True)] == ["lines", "lines"]
     assert [framing_of(other, plain=False) for other in (None, "", "graphql-ws")] == ["items"] * 3
@@ -191,7 +200,9 @@ def test_the_framing_is_agreed_on_by_the_subprotocol() -> None:
 
 
 @pytest.mark.parametrize("stream_end", [False, True])
-def test_an_end_record_is_written_only_for_who_asks_and_no_item_may_look_like_one_for_anybody(stream_end: bool) -> None:
+def test_end_record_is_written_only_on_request_and_items_that_look_like_one_are_always_refused(
+    stream_end: bool,
+) -> None:
     encoder = LINES.encoder(stream_end=stream_end)
     assert encoder.encode([1, "a"]) == b'1\n"a"\n'
     assert encoder.finish() == complete_record(END_RECORD, 2) * stream_end
@@ -202,7 +213,7 @@ def test_an_end_record_is_written_only_for_who_asks_and_no_item_may_look_like_on
 
 
 @pytest.mark.parametrize(("etag", "key"), [(None, ()), ("v1", ("day", "id"))])
-def test_where_a_stream_starts_comes_back_and_the_items_behind_it_stay(etag: str | None, key: tuple[str, ...]) -> None:
+def test_range_info_is_decoded_and_the_items_after_it_remain(etag: str | None, key: tuple[str, ...]) -> None:
     line = start_record(500, etag, key)
     assert line.startswith(START_MARK)
     assert take_start(line + b"1\n2\n") == ({"first": 500, "etag": etag, "key": [*key]}, b"1\n2\n")
@@ -211,7 +222,7 @@ def test_where_a_stream_starts_comes_back_and_the_items_behind_it_stay(etag: str
 
 
 @pytest.mark.parametrize("rest", [b"}\n", b"[]}\n", b'{"first":5\n'])
-def test_a_start_that_is_none_is_an_error(rest: bytes) -> None:
+def test_invalid_start_message_is_an_error(rest: bytes) -> None:
     with pytest.raises(DecodeError):
         take_start(START_MARK + rest)
 

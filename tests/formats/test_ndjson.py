@@ -1,4 +1,4 @@
-"""formats/ndjson.py: a JSON text a line."""
+"""formats/ndjson.py: lines of JSON -> items, and items -> lines."""
 
 from typing import Any
 
@@ -9,94 +9,106 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.ndjson import NdjsonDecoder, NdjsonEncoder
 from tests.formats.json_grammar import BAD, GOOD
 from tests.formats.reading import bytewise, checked_places, every_split, read
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
-@pytest.mark.parametrize(
-    ("data", "items"),
-    [
-        (b'{"a":1}\n[2]\n3\n', [{"a": 1}, [2], 3]),
-        (b'{"a":1}\r\n[2]\r\n3\r\n', [{"a": 1}, [2], 3]),
-        (b"\n\n1\n\r\n \t\n2\n\n", [1, 2]),
-        (b' {"a" : 1 } \n\t2\t\n', [{"a": 1}, 2]),
-        (b'1\n{"a":2}', [1, {"a": 2}]),
-        (b'1\n"a"\r', [1, "a"]),
-        (b"false\nnull\ntrue", [False, None, True]),
-        ('"\u2028\u2029\x85"\n"é"\n'.encode(), ["\u2028\u2029\x85", "é"]),
-        (b'"]\\n["\n"],["\n', ["]\n[", "],["]),
-        (b"", []),
-        (b"\n", []),
-    ],
-)
-def test_lines(data: bytes, items: list[Any]) -> None:
-    for pieces in (*every_split(data), [data]):
-        assert read(NdjsonDecoder, pieces) == (items, None)
+def test_lines() -> None:
+    def check(data: bytes, items: list[Any]) -> None:
+        for pieces in (*every_split(data), [data]):
+            assert read(NdjsonDecoder, pieces) == (items, None)
+
+    check_rows(
+        named(
+            [
+                (b'{"a":1}\n[2]\n3\n', [{"a": 1}, [2], 3]),
+                (b'{"a":1}\r\n[2]\r\n3\r\n', [{"a": 1}, [2], 3]),
+                (b"\n\n1\n\r\n \t\n2\n\n", [1, 2]),
+                (b' {"a" : 1 } \n\t2\t\n', [{"a": 1}, 2]),
+                (b'1\n{"a":2}', [1, {"a": 2}]),
+                (b'1\n"a"\r', [1, "a"]),
+                (b"false\nnull\ntrue", [False, None, True]),
+                ('"\u2028\u2029\x85"\n"é"\n'.encode(), ["\u2028\u2029\x85", "é"]),
+                (b'"]\\n["\n"],["\n', ["]\n[", "],["]),
+                (b"", []),
+                (b"\n", []),
+            ]
+        ),
+        check,
+    )
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [b"1 2", b"1,2", b"1][2", b"1],[2", b"],[", b"[1", b"1]", b'"a', b'"a\tb"', b"{", b"}", b"nul", b"01", b"1.",
-     b"NaN", b"\xef\xbb\xbf1", b"\x00", b"\x1e1", b"1\r2", b"[1\r", b"'a'", b"\x0b1", b"\xc2\xa01"],
-)  # fmt: skip
-def test_a_line_that_is_no_text_is_refused_behind_those_before_it(bad: bytes) -> None:
-    data = b'{"a":1}\n\n2\n%b\n3\n' % bad
-    for pieces in every_split(data):
-        got = read(NdjsonDecoder, pieces)
-        assert got.items == [{"a": 1}, 2]
-        assert type(got.error) is DecodeError
-        assert got.error.item_index == 2
-        assert 11 <= (got.error.byte_offset or 0) <= 11 + len(bad)
+def test_invalid_line_is_refused_after_earlier_lines() -> None:
+    def check(bad: bytes) -> None:
+        data = b'{"a":1}\n\n2\n%b\n3\n' % bad
+        for pieces in every_split(data):
+            got = read(NdjsonDecoder, pieces)
+            assert got.items == [{"a": 1}, 2]
+            assert type(got.error) is DecodeError
+            assert got.error.item_index == 2
+            assert 11 <= (got.error.byte_offset or 0) <= 11 + len(bad)
+
+    rows = [
+        b"1 2", b"1,2", b"1][2", b"1],[2", b"],[", b"[1", b"1]", b'"a', b'"a\tb"', b"{", b"}", b"nul", b"01", b"1.",
+        b"NaN", b"\xef\xbb\xbf1", b"\x00", b"\x1e1", b"1\r2", b"[1\r", b"'a'", b"\x0b1", b"\xc2\xa01",
+    ]  # fmt: skip
+    check_rows(named(rows), check)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [("[1,", "2]"), ('"a', 'b"'), ("1],[2", "3"), ("[1],[2", "3"), ("{", "}")]
-)
-def test_no_text_goes_over_two_lines(first: str, second: str) -> None:
-    for pieces in every_split(f"0\n{first}\n{second}\n".encode()):
-        got = read(NdjsonDecoder, pieces)
-        assert got.items == [0]
-        assert type(got.error) is DecodeError
+def test_value_over_two_lines_is_refused() -> None:
+    def check(first: str, second: str) -> None:
+        for pieces in every_split(f"0\n{first}\n{second}\n".encode()):
+            got = read(NdjsonDecoder, pieces)
+            assert got.items == [0]
+            assert type(got.error) is DecodeError
+
+    check_rows(named([("[1,", "2]"), ('"a', 'b"'), ("1],[2", "3"), ("[1],[2", "3"), ("{", "}")]), check)
 
 
 def no_line_ends(cases: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in cases.items() if b"\n" not in data and data.strip()}
 
 
-@pytest.mark.parametrize("data", no_line_ends(BAD).values(), ids=no_line_ends(BAD))
-@pytest.mark.parametrize("path", ["", "no.such"])
-def test_bad_text_is_refused(data: bytes, path: str) -> None:
-    for pieces in ([data + b"\n"], bytewise(data + b"\n"), [b"1\n" + data + b"\n2\n"]):
-        got = read(lambda: NdjsonDecoder(path), pieces)
-        assert got.items == ([1] if len(pieces[0]) > len(data) + 1 and not path else [])
-        assert isinstance(got.error, DecodeError)
+def test_bad_text_is_refused() -> None:
+    def check(data: bytes, path: str) -> None:
+        for pieces in ([data + b"\n"], bytewise(data + b"\n"), [b"1\n" + data + b"\n2\n"]):
+            got = read(lambda: NdjsonDecoder(path), pieces)
+            assert got.items == ([1] if len(pieces[0]) > len(data) + 1 and not path else [])
+            assert isinstance(got.error, DecodeError)
+
+    check_rows(cross(no_line_ends(BAD), {"decoded": "", "skipped": "no.such"}), check)
 
 
-@pytest.mark.parametrize("data", no_line_ends(GOOD).values(), ids=no_line_ends(GOOD))
-def test_good_text_is_taken(data: bytes) -> None:
-    alone = read(NdjsonDecoder, [data + b"\n"])
-    assert (len(alone.items), alone.error) == (1, None)
-    around = read(NdjsonDecoder, [b"1\n" + data + b"\r\n2\n"])
-    assert repr(around.items) == repr([1, alone.items[0], 2])
-    assert read(lambda: NdjsonDecoder("no.such"), [data + b"\n"]) == ([], None)
+def test_good_text_is_decoded() -> None:
+    def check(data: bytes) -> None:
+        alone = read(NdjsonDecoder, [data + b"\n"])
+        assert (len(alone.items), alone.error) == (1, None)
+        around = read(NdjsonDecoder, [b"1\n" + data + b"\r\n2\n"])
+        assert repr(around.items) == repr([1, alone.items[0], 2])
+        assert read(lambda: NdjsonDecoder("no.such"), [data + b"\n"]) == ([], None)
+
+    check_rows(no_line_ends(GOOD), check)
 
 
-@pytest.mark.parametrize("last", [b"[1", b'{"a":1', b'"a', b"tru", b"1", b"-1.5e3", b'{"a":1}x', b"1 "])
-def test_a_cut_last_line_is_told(last: bytes) -> None:
-    for pieces in every_split(b"0\n" + last):
-        got = read(NdjsonDecoder, pieces)
-        assert got.items == [0]
-        assert type(got.error) is TruncatedError
+def test_cut_last_line_is_truncated() -> None:
+    def check(last: bytes) -> None:
+        for pieces in every_split(b"0\n" + last):
+            got = read(NdjsonDecoder, pieces)
+            assert got.items == [0]
+            assert type(got.error) is TruncatedError
+
+    check_rows(named([b"[1", b'{"a":1', b'"a', b"tru", b"1", b"-1.5e3", b'{"a":1}x', b"1 "]), check)
 
 
-def test_a_last_line_that_is_too_deep_is_not_taken_for_a_cut_one() -> None:
+def test_last_line_that_is_too_deep_is_over_a_limit_and_not_truncated() -> None:
     for pieces in every_split(b"1\n[[[]]]"):
         got = read(lambda: NdjsonDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]
         assert type(got.error) is LimitError
 
 
-def test_a_path_selects_inside_each_line() -> None:
+def test_path_selects_inside_each_line() -> None:
     data = b'{"a":[1,2]}\n{"b":[3]}\n{"a":[4]}\n'
     for pieces in every_split(data):
         assert read(lambda: NdjsonDecoder("a.item", required=True), pieces) == ([1, 2, 4], None)
@@ -109,7 +121,7 @@ def test_a_path_selects_inside_each_line() -> None:
     assert got.failed
 
 
-def test_the_encoder_writes_a_line_an_item() -> None:
+def test_encoder_writes_one_line_per_item() -> None:
     encoder = NdjsonEncoder()
     assert encoder.start() + encoder.encode([{"a": "\n"}, 1]) + encoder.finish() == b'{"a":"\\n"}\n1\n'
     assert encoder.encode([]) == b""
@@ -123,7 +135,7 @@ def test_each_line_is_one_record_whatever_the_path_selects_in_it() -> None:
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_a_new_decoder_can_begin_at_each_line() -> None:
+def test_new_decoder_can_start_at_each_line() -> None:
     lines = [b'{"n":0}\n', b' {"n":"\xc3\xa9"}\r\n', b"[2]\n", b"3\n"]
     places = checked_places(NdjsonDecoder, lines)
     assert [(place.byte_offset, place.item_index) for place in places] == [(8, 1), (21, 2), (25, 3), (27, 4)]

@@ -1,4 +1,4 @@
-"""formats/paths.py, and what a path selects of a JSON document, against a naive reader of json.loads."""
+"""formats/paths.py, and the values that a path selects in a JSON document, compared with a naive search."""
 
 import json
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ from chunkwise.formats.json_document import JsonDecoder
 from chunkwise.formats.paths import PathLike, parse_path, path_text
 from tests.formats.json_grammar import NAMES, Members, documents, plain
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
-def test_text_is_split_at_dots_and_a_tuple_is_taken_as_it_is() -> None:
+def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
     assert parse_path("users.item.name") == ("users", "item", "name")
     assert parse_path("") is None
     assert parse_path(()) == ()
@@ -28,7 +29,7 @@ def test_text_is_split_at_dots_and_a_tuple_is_taken_as_it_is() -> None:
 
 
 def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """The values at a path, by the naive way."""
+    """Return the values at a path by a naive search."""
     if not parts:
         yield plain(value)
     elif isinstance(value, Members):
@@ -41,7 +42,7 @@ def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
 
 
 def containers(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """The same, objects with their names in order."""
+    """Search a value whose objects keep repeated names in order."""
     if not parts:
         yield value
     elif isinstance(value, list):
@@ -61,7 +62,7 @@ def is_found(value: Any, parts: tuple[str, ...]) -> bool:
 
 
 @given(text=documents, parts=st.lists(st.sampled_from([*NAMES, "item", "*"]), max_size=4), drawn=cuts)
-def test_a_path_selects_what_a_naive_reader_would(text: str, parts: list[str], drawn: list[int]) -> None:
+def test_path_selects_what_a_naive_reader_would(text: str, parts: list[str], drawn: list[int]) -> None:
     data, path = text.encode(), tuple(parts)
     document = json.loads(text, object_pairs_hook=Members)
     expected = repr(list(select(document, path)))
@@ -77,7 +78,7 @@ def test_a_path_selects_what_a_naive_reader_would(text: str, parts: list[str], d
 
 
 @given(text=documents)
-def test_no_path_is_the_elements_of_an_array_or_else_the_one_value(text: str) -> None:
+def test_empty_path_selects_the_elements_of_an_array_or_the_single_value(text: str) -> None:
     value = json.loads(text)
     expected = value if isinstance(value, list) else [value]
     for pieces in every_split(text.encode()):
@@ -85,61 +86,69 @@ def test_no_path_is_the_elements_of_an_array_or_else_the_one_value(text: str) ->
         assert repr(got) == repr(Reading(expected, None))
 
 
-@pytest.mark.parametrize(
-    ("data", "path", "items"),
-    [
-        (b'{"users":[]}', "users.item", []),
-        (b'{"users":[{"name":"a"},{},{"name":"b"}]}', "users.item.name", ["a", "b"]),
-        (b'{"users":{"item":5}}', "users.item", [5]),
-        (b'{"a":{"x":1},"b":{"x":2}}', "*.x", [1, 2]),
-        (b"{}", "*", []),
-        (b'{"first.name":1,"first":{"name":2}}', ("first.name",), [1]),
-        (b'{"first.name":1,"first":{"name":2}}', "first.name", [2]),
-        (rb'{"\u0075sers":[1]}', "users.item", [1]),
-        (rb'{"a\"b\\c":1}', ('a"b\\c',), [1]),
-        ('{"é":1,"\\u00e9":2}'.encode(), "é", [1, 2]),
-        (rb'{"\ud83d\ude00":1}', "😀", [1]),
-        (b'{"a":1,"a":2}', "a", [1, 2]),
-        (b'{"":{"":3}}', ".", [3]),
-        (b"[[1,2],[],[3]]", "item.item", [1, 2, 3]),
-        (b"[[1],2,{}]", "item", [[1], 2, {}]),
-        (b'[[1,{"x":[[]]}],2]', (), [[[1, {"x": [[]]}], 2]]),
-        (b'"text"', "", ["text"]),
-        (b"[]", "", []),
-    ],
-)
-def test_found(data: bytes, path: PathLike, items: list[Any]) -> None:
-    for pieces in every_split(data):
-        assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
+def test_paths_that_select_items() -> None:
+    def check(data: bytes, path: PathLike, items: list[Any]) -> None:
+        for pieces in every_split(data):
+            assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
+
+    check_rows(
+        named(
+            [
+                (b'{"users":[]}', "users.item", []),
+                (b'{"users":[{"name":"a"},{},{"name":"b"}]}', "users.item.name", ["a", "b"]),
+                (b'{"users":{"item":5}}', "users.item", [5]),
+                (b'{"a":{"x":1},"b":{"x":2}}', "*.x", [1, 2]),
+                (b"{}", "*", []),
+                (b'{"first.name":1,"first":{"name":2}}', ("first.name",), [1]),
+                (b'{"first.name":1,"first":{"name":2}}', "first.name", [2]),
+                (rb'{"\u0075sers":[1]}', "users.item", [1]),
+                (rb'{"a\"b\\c":1}', ('a"b\\c',), [1]),
+                ('{"é":1,"\\u00e9":2}'.encode(), "é", [1, 2]),
+                (rb'{"\ud83d\ude00":1}', "😀", [1]),
+                (b'{"a":1,"a":2}', "a", [1, 2]),
+                (b'{"":{"":3}}', ".", [3]),
+                (b"[[1,2],[],[3]]", "item.item", [1, 2, 3]),
+                (b"[[1],2,{}]", "item", [[1], 2, {}]),
+                (b'[[1,{"x":[[]]}],2]', (), [[[1, {"x": [[]]}], 2]]),
+                (b'"text"', "", ["text"]),
+                (b"[]", "", []),
+            ]
+        ),
+        check,
+    )
 
 
-@pytest.mark.parametrize(
-    ("data", "path"),
-    [
-        (b'{"users":[]}', "users.item.name"),
-        (b'{"users":{}}', "users.item"),
-        (b'{"users":[1]}', "users.*"),
-        (b'{"users":1}', "users.item"),
-        (b'{"user":[1]}', "users.item"),
-        (b'{"users":[1]}', "item"),
-        (b"[]", "a"),
-        (b"1 ", "item"),
-        (b'{"a":{"users":[1]}}', "users.item"),
-    ],
-)
-def test_not_found(data: bytes, path: str) -> None:
-    for pieces in every_split(data):
-        got = read(lambda: JsonDecoder(path, required=True), pieces)
-        assert got.items == []
-        assert isinstance(got.error, PathNotFound)
-        assert path in str(got.error)
-        assert read(lambda: JsonDecoder(path), pieces) == ([], None)
+def test_paths_that_select_nothing() -> None:
+    def check(data: bytes, path: str) -> None:
+        for pieces in every_split(data):
+            got = read(lambda: JsonDecoder(path, required=True), pieces)
+            assert got.items == []
+            assert isinstance(got.error, PathNotFound)
+            assert path in str(got.error)
+            assert read(lambda: JsonDecoder(path), pieces) == ([], None)
+
+    check_rows(
+        named(
+            [
+                (b'{"users":[]}', "users.item.name"),
+                (b'{"users":{}}', "users.item"),
+                (b'{"users":[1]}', "users.*"),
+                (b'{"users":1}', "users.item"),
+                (b'{"user":[1]}', "users.item"),
+                (b'{"users":[1]}', "item"),
+                (b"[]", "a"),
+                (b"1 ", "item"),
+                (b'{"a":{"users":[1]}}', "users.item"),
+            ]
+        ),
+        check,
+    )
 
 
-def test_a_cut_is_told_from_a_path_that_is_not_there() -> None:
+def test_truncation_differs_from_a_missing_path() -> None:
     assert type(read(lambda: JsonDecoder("a", required=True), [b'{"b":[1]']).error) is TruncatedError
 
 
-def test_a_path_is_text_or_a_tuple_of_text() -> None:
+def test_path_is_text_or_a_tuple_of_text() -> None:
     with pytest.raises(TypeError, match="tuple of names"):
         JsonDecoder(("a", 1))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What every format promises, for any items, any split of the bytes and any cut."""
+"""The promises of every format, for any items, any split of the bytes and any cut."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +12,7 @@ from chunkwise.formats import FORMATS
 from chunkwise.formats.parsing.stream_decoder import BOM
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import ITEMS, NAMES, broken, written
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
@@ -20,7 +21,7 @@ every_format = pytest.mark.parametrize("name", NAMES)
 
 @every_format
 @given(data=st.data())
-def test_any_items_in_any_split_come_back_as_they_were_sent(name: str, data: st.DataObject) -> None:
+def test_any_items_in_any_split_are_decoded_as_they_were_sent(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = written(name, items)
     drawn = random_split(stream, data.draw(cuts))
@@ -32,14 +33,14 @@ def test_any_items_in_any_split_come_back_as_they_were_sent(name: str, data: st.
 
 @every_format
 @given(data=st.data())
-def test_the_size_of_batches_does_not_show_in_the_bytes(name: str, data: st.DataObject) -> None:
+def test_bytes_do_not_depend_on_the_size_of_batches(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     assert written(name, items, batch_size=1) == written(name, items, batch_size=100)
 
 
 @every_format
 @given(data=st.data())
-def test_an_encoder_that_is_asked_for_an_end_record_writes_the_same_items(name: str, data: st.DataObject) -> None:
+def test_encoder_that_is_asked_for_an_end_record_writes_the_same_items(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     row = FORMATS[name]
     sent = [f"{item}\n" for item in items] if name == "text" else items
@@ -64,13 +65,13 @@ def test_records_are_counted_where_an_end_record_counts_them(name: str, data: st
 
 @every_format
 @given(data=st.data())
-def test_a_stream_cut_anywhere_gives_its_whole_items_and_never_a_part_of_one(name: str, data: st.DataObject) -> None:
+def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = written(name, items)
     ends = [len(written(name, items[: count + 1]).removesuffix(b"]")) for count in range(len(items))]
     for size in range(len(stream)):
         got = read(FORMATS[name].decoder, [stream[:size]])
-        # A JSON number ends with the byte behind it; the line end behind a value that shows its own end is optional.
+        # A JSON number ends with the next byte; a value that shows its own end needs no line end after it.
         least = sum(end < size if name == "json" else end <= size for end in ends)
         most = sum(end <= size + 1 for end in ends)
         assert repr(got.items) == repr(items[: len(got.items)])
@@ -86,7 +87,7 @@ def test_a_stream_cut_anywhere_gives_its_whole_items_and_never_a_part_of_one(nam
 
 @pytest.mark.parametrize("name", ["csv", "text"])
 @given(data=st.data())
-def test_a_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
+def test_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
     stream = written(name, data.draw(ITEMS[name].filter(bool)))
     for size in range(1, len(stream)):
         got = read(FORMATS[name].decoder, bytewise(stream[:size]))
@@ -95,7 +96,7 @@ def test_a_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None
 
 @every_format
 @given(data=st.data())
-def test_broken_bytes_raise_only_our_errors_and_the_split_does_not_show(name: str, data: st.DataObject) -> None:
+def test_broken_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataObject) -> None:
     stream = data.draw(broken(FORMATS[name]))
     framed = data.draw(st.booleans())
     whole = read(FORMATS[name].decoder, [stream], framed=framed)
@@ -105,7 +106,7 @@ def test_broken_bytes_raise_only_our_errors_and_the_split_does_not_show(name: st
 
 
 @given(data=st.data())
-def test_json_seq_goes_on_behind_defects_to_the_same_items_in_any_split(data: st.DataObject) -> None:
+def test_json_seq_continues_after_defects_with_the_same_items_for_any_split(data: st.DataObject) -> None:
     make = FORMATS["json-seq"].decoder
     stream = b"".join(data.draw(st.lists(broken(FORMATS["json-seq"]), min_size=1, max_size=3)))
     framed = data.draw(st.booleans())
@@ -116,7 +117,7 @@ def test_json_seq_goes_on_behind_defects_to_the_same_items_in_any_split(data: st
 
 @every_format
 @given(data=st.data())
-def test_an_item_comes_with_the_byte_that_completes_it(name: str, data: st.DataObject) -> None:
+def test_item_is_delivered_with_the_byte_that_completes_it(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     decoder = FORMATS[name].decoder()
     encoder = FORMATS[name].encoder()
@@ -137,92 +138,107 @@ def test_one_byte_order_mark_at_the_start_is_skipped(name: str, data: st.DataObj
         assert read(FORMATS[name].decoder, pieces).shown == Reading(items, None).shown
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_second_byte_order_mark_is_data_or_an_error(name: str) -> None:
-    items: list[Any] = [{"a": "1"}]
-    stream = BOM + BOM + (b"a\n" if name == "text" else written(name, items))
-    outcomes = {read(FORMATS[name].decoder, pieces).shown for pieces in every_split(stream)}
-    expected = {
-        "csv": "[{'\\ufeffa': '1'}] whole",
-        "text": "['\\ufeffa'] whole",
-        "sse": "[{'a': '1'}] whole",  # (the line is "<BOM>id: 0", a field that nobody knows)
-    }
-    assert outcomes == {expected.get(name, "[] and an error")}
+def test_second_byte_order_mark_is_data_or_an_error() -> None:
+    def check(name: str) -> None:
+        items: list[Any] = [{"a": "1"}]
+        stream = BOM + BOM + (b"a\n" if name == "text" else written(name, items))
+        outcomes = {read(FORMATS[name].decoder, pieces).shown for pieces in every_split(stream)}
+        expected = {
+            "csv": "[{'\\ufeffa': '1'}] whole",
+            "text": "['\\ufeffa'] whole",
+            "sse": "[{'a': '1'}] whole",  # (the line is "<BOM>id: 0", an unknown field)
+        }
+        assert outcomes == {expected.get(name, "[] and an error")}
+
+    check_rows(named(NAMES), check)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_stream_cut_inside_its_byte_order_mark_is_truncated(name: str, stop: int) -> None:
-    for framed in (False, True):
-        got = read(FORMATS[name].decoder, [BOM[:stop]], framed=framed)
-        assert got.items == []
-        if name == "json-seq":  # (the frame leaves UTF-8 to the texts: garbage before the first)
-            assert isinstance(got.error, DecodeError)
+def test_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
+    def check(name: str, stop: int) -> None:
+        for framed in (False, True):
+            got = read(FORMATS[name].decoder, [BOM[:stop]], framed=framed)
+            assert got.items == []
+            if name == "json-seq":  # (framing ignores UTF-8: garbage before the first text)
+                assert isinstance(got.error, DecodeError)
+            else:
+                assert type(got.error) is TruncatedError
+                assert got.error.bytes_seen == stop
+
+    check_rows(cross(named(NAMES), named([1, 2])), check)
+
+
+def test_defect_is_raised_by_the_call_after_earlier_items() -> None:
+    def check(name: str) -> None:
+        good: list[Any] = [{"a": "1"}, {"a": "2"}]
+        if name == "text":
+            good, stream = ["1", "2"], b"1\n2\n\xff"
+        elif name == "sse":
+            stream = written(name, good) + b"data: [\n\n"
+        elif name == "csv":
+            stream = written(name, good) + b"1,2\n"
         else:
-            assert type(got.error) is TruncatedError
-            assert got.error.bytes_seen == stop
+            stream = written(name, good).removesuffix(b"]") + (
+                b"," if name == "json" else b"\x1e" * (name == "json-seq")
+            )
+            stream += b"]x\n"
+        decoder = FORMATS[name].decoder()
+        assert decoder.feed(stream) == good
+        assert decoder.items_seen == 2
+        with pytest.raises(DecodeError) as caught:
+            decoder.feed(b"")
+        assert (caught.value.format, caught.value.item_index) == (name, 2)
+        decoder = FORMATS[name].decoder()
+        assert decoder.feed(stream) == good
+        with pytest.raises(DecodeError):
+            decoder.finish()
+
+    check_rows(named(NAMES), check)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_defect_waits_behind_the_items_before_it_and_is_raised_by_the_next_call(name: str) -> None:
-    good: list[Any] = [{"a": "1"}, {"a": "2"}]
-    if name == "text":
-        good, stream = ["1", "2"], b"1\n2\n\xff"
-    elif name == "sse":
-        stream = written(name, good) + b"data: [\n\n"
-    elif name == "csv":
-        stream = written(name, good) + b"1,2\n"
-    else:
-        stream = written(name, good).removesuffix(b"]") + (b"," if name == "json" else b"\x1e" * (name == "json-seq"))
-        stream += b"]x\n"
-    decoder = FORMATS[name].decoder()
-    assert decoder.feed(stream) == good
-    assert decoder.items_seen == 2
-    with pytest.raises(DecodeError) as caught:
-        decoder.feed(b"")
-    assert (caught.value.format, caught.value.item_index) == (name, 2)
-    decoder = FORMATS[name].decoder()
-    assert decoder.feed(stream) == good
-    with pytest.raises(DecodeError):
-        decoder.finish()
+def test_error_stays() -> None:
+    def check(name: str) -> None:
+        decoder = FORMATS[name].decoder()
+        steps: list[Callable[[], list[Any]]] = [
+            lambda: decoder.feed(b"\xff"),
+            lambda: decoder.feed(b"1\n"),
+            decoder.finish,
+            decoder.finish,
+        ]
+        for step in steps:
+            with pytest.raises(DecodeError, match="invalid UTF-8"):
+                step()
+
+    check_rows(named([name for name in NAMES if name not in ("sse", "json-seq")]), check)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("sse", "json-seq")])
-def test_an_error_stays(name: str) -> None:
-    decoder = FORMATS[name].decoder()
-    steps: list[Callable[[], list[Any]]] = [
-        lambda: decoder.feed(b"\xff"),
-        lambda: decoder.feed(b"1\n"),
-        decoder.finish,
-        decoder.finish,
-    ]
-    for step in steps:
-        with pytest.raises(DecodeError, match="invalid UTF-8"):
-            step()
+def test_feeding_after_the_end_is_an_error_and_finishing_twice_is_not() -> None:
+    def check(name: str) -> None:
+        items = ["x"] if name == "text" else [{"a": "1"}]
+        decoder = FORMATS[name].decoder()
+        assert decoder.feed(written(name, items)) == items
+        assert decoder.finish() == []
+        assert decoder.finish() == []
+        with pytest.raises(ValueError, match="after finish") as caught:
+            decoder.feed(b"")
+        assert not isinstance(caught.value, StreamError)
+
+    check_rows(named(NAMES), check)
 
 
-@every_format
-def test_feeding_behind_the_end_is_a_mistake_and_ending_twice_is_none(name: str) -> None:
-    items = ["x"] if name == "text" else [{"a": "1"}]
-    decoder = FORMATS[name].decoder()
-    assert decoder.feed(written(name, items)) == items
-    assert decoder.finish() == []
-    assert decoder.finish() == []
-    with pytest.raises(ValueError, match="after finish") as caught:
-        decoder.feed(b"")
-    assert not isinstance(caught.value, StreamError)
+def test_feeding_nothing_is_not_the_end() -> None:
+    def check(name: str) -> None:
+        items = ["x", "y"] if name == "text" else [{"a": "1"}, {"a": "2"}]
+        got = read(
+            FORMATS[name].decoder, [piece for byte in bytewise(written(name, items)) for piece in (b"", byte, b"")]
+        )
+        assert got == (items, None)
 
-
-@every_format
-def test_feeding_nothing_is_not_the_end(name: str) -> None:
-    items = ["x", "y"] if name == "text" else [{"a": "1"}, {"a": "2"}]
-    got = read(FORMATS[name].decoder, [piece for byte in bytewise(written(name, items)) for piece in (b"", byte, b"")])
-    assert got == (items, None)
+    check_rows(named(NAMES), check)
 
 
 TRUNCATED, DEFECT = TruncatedError, DecodeError
 FRAMED = [
-    # format, bytes, what is read if nothing proves the end, what if the frame does: items, then the error if any
+    # format, bytes, result without a proof of the end, result if the framing proves it: items, then the error if any
     ("json", b"12", [TRUNCATED], [12]),
     ("json", b"-", [TRUNCATED], [DEFECT]),
     ("json", b"12 ", [12], [12]),
@@ -256,9 +272,11 @@ FRAMED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "unproven", "proven"), FRAMED)
-def test_a_frame_proves_what_the_format_cannot(name: str, data: bytes, unproven: list[Any], proven: list[Any]) -> None:
-    for framed, expected in ((False, unproven), (True, proven)):
-        for pieces in every_split(data) if data else [[]]:
-            got = read(FORMATS[name].decoder, pieces, framed=framed)
-            assert [*got.items, *([type(got.error)] if got.error else [])] == expected
+def test_framing_proves_the_end_that_the_format_cannot() -> None:
+    def check(name: str, data: bytes, unproven: list[Any], proven: list[Any]) -> None:
+        for framed, expected in ((False, unproven), (True, proven)):
+            for pieces in every_split(data) if data else [[]]:
+                got = read(FORMATS[name].decoder, pieces, framed=framed)
+                assert [*got.items, *([type(got.error)] if got.error else [])] == expected
+
+    check_rows({f"{row[0]} {row[1]!r}": row for row in FRAMED}, check)

@@ -1,4 +1,4 @@
-"""formats/sse.py, by the letter of WHATWG HTML §9.2.5 and §9.2.6."""
+"""formats/sse.py: server-sent events as in WHATWG HTML §9.2.5 and §9.2.6."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from chunkwise.formats.contract import Limits
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.sse import ServerSentEvent, SseDecoder, SseEncoder, value_of
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
@@ -18,7 +19,7 @@ END = "\n\n"
 
 
 def events(data: bytes, **options: Any) -> Reading:
-    """Read whole events; every split gives the same."""
+    """Decode whole events; check that every split gives the same."""
     readings = [
         read(lambda: SseDecoder(type=ServerSentEvent, **options), pieces) for pieces in (*every_split(data), [data])
     ]
@@ -51,10 +52,10 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
     # Fields.
     "comments": (":\n: x\n:data: no\ndata: a\n:x\ndata: b" + END, [event("a\nb")]),
     "a comment alone": (": keepalive" + END, []),
-    "fields that nobody knows": ("date: x\ndatas: y\nDATA: z\n data: w\ndata : v\ndata: a" + END, [event("a")]),
+    "unknown fields": ("date: x\ndatas: y\nDATA: z\n data: w\ndata : v\ndata: a" + END, [event("a")]),
     "a colon in the value": ("data: a:b: c" + END, [event("a:b: c")]),
     "tabs are kept": ("data:\ta\t" + END, [event("\ta\t")]),
-    "spaces behind are kept": ("data: a  " + END, [event("a  ")]),
+    "trailing spaces are kept": ("data: a  " + END, [event("a  ")]),
     "event names": ("event: add\ndata: 1\n\ndata: 2\n\n", [event("1", "add"), event("2")]),
     "the last event name counts": ("event: a\nevent: b\ndata: 1" + END, [event("1", "b")]),
     "an empty event name is message": ("event: a\nevent:\ndata: 1" + END, [event("1")]),
@@ -81,9 +82,11 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES)
-def test_as_the_standard_says(text: str, expected: list[ServerSentEvent]) -> None:
-    assert events(text.encode()) == (expected, None)
+def test_events_are_parsed_as_the_standard_says() -> None:
+    def check(text: str, expected: list[ServerSentEvent]) -> None:
+        assert events(text.encode()) == (expected, None)
+
+    check_rows(CASES, check)
 
 
 @pytest.mark.parametrize("field", ["data", "event", "id"])
@@ -99,22 +102,24 @@ def test_invalid_utf8_becomes_replacement_characters(field: str) -> None:
         assert getattr(got.items[0], field) == (f"{shown}\nx" if field == "data" else shown)
 
 
-def test_invalid_utf8_elsewhere_does_no_harm() -> None:
+def test_invalid_utf8_outside_data_is_harmless() -> None:
     assert events(b": \xff\n\xff: x\ndata\xff: x\ndata: a\n\n") == ([event("a")], None)
 
 
-@pytest.mark.parametrize(
-    "rest", ["data: b", "data: b\n", "data: b\r", "id: 1\n", "event: x\n", ":", "dat", "\ufeffdata: b\n"]
-)
-def test_an_event_without_its_blank_line_is_dropped_and_told(rest: str) -> None:
-    for framed in (False, True):
-        for pieces in every_split(f"data: a\n\n{rest}".encode()):
-            got = read(lambda: SseDecoder(type=ServerSentEvent), pieces, framed=framed)
-            assert got.items == [event("a")]
-            assert type(got.error) is TruncatedError
+def test_event_without_its_blank_line_is_truncated() -> None:
+    def check(rest: str) -> None:
+        for framed in (False, True):
+            for pieces in every_split(f"data: a\n\n{rest}".encode()):
+                got = read(lambda: SseDecoder(type=ServerSentEvent), pieces, framed=framed)
+                assert got.items == [event("a")]
+                assert type(got.error) is TruncatedError
+
+    check_rows(
+        named(["data: b", "data: b\n", "data: b\r", "id: 1\n", "event: x\n", ":", "dat", "\ufeffdata: b\n"]), check
+    )
 
 
-def test_a_comment_between_events_is_no_unfinished_event() -> None:
+def test_comment_between_events_is_not_an_unfinished_event() -> None:
     assert events(b"data: a\n\n: keepalive\n") == ([event("a")], None)
 
 
@@ -147,18 +152,20 @@ def test_items_are_the_json_in_the_data() -> None:
         assert read(SseDecoder, pieces) == ([{"a": [1, 2]}, None, "\u2028"], None)
 
 
-@pytest.mark.parametrize("bad", ["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"])
-def test_data_that_is_not_json_is_an_error_that_names_the_way_out(bad: str) -> None:
-    data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
-    for pieces in every_split(data):
-        got = read(SseDecoder, pieces)
-        assert got.items == [1, 2]
-        assert type(got.error) is DecodeError
-        assert got.error.item_index == 2
-        assert "type=ServerSentEvent" in got.error.message
+def test_data_that_is_not_json_is_an_error_that_names_the_alternative() -> None:
+    def check(bad: str) -> None:
+        data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
+        for pieces in every_split(data):
+            got = read(SseDecoder, pieces)
+            assert got.items == [1, 2]
+            assert type(got.error) is DecodeError
+            assert got.error.item_index == 2
+            assert "type=ServerSentEvent" in got.error.message
+
+    check_rows(named(["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"]), check)
 
 
-def test_a_path_selects_inside_the_data() -> None:
+def test_path_selects_inside_the_data() -> None:
     data = b'data: {"choices":[{"text":"a"},{"text":"b"}]}\n\ndata: {}\n\ndata: {"choices":[{"text":"c"}]}\n\n'
     for pieces in every_split(data):
         assert read(lambda: SseDecoder("choices.item.text", required=True), pieces) == (["a", "b", "c"], None)
@@ -186,7 +193,7 @@ class TestEncoder:
         assert encoder.open_item() + b"[1]" + encoder.close_item() == b"id: 2\ndata: [1]\n\n"
         assert encoder.encode([None]) == b"id: 3\ndata: null\n\n"
 
-    def test_items_beside_whole_events_are_written_alike(self) -> None:
+    def test_items_next_to_whole_events_are_written_the_same(self) -> None:
         mixed = SseEncoder().encode([1, ServerSentEvent(data="x"), 2])
         assert mixed == b"id: 0\ndata: 1\n\nid: 1\ndata: x\n\nid: 2\ndata: 2\n\n"
 
@@ -206,43 +213,46 @@ class TestEncoder:
         ),
         drawn=cuts,
     )
-    def test_whole_events_come_back_as_they_were_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
+    def test_whole_events_are_decoded_as_they_were_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
         data = SseEncoder().encode(sent)
         for pieces in ([data], bytewise(data), random_split(data, drawn)):
             assert read(lambda: SseDecoder(type=ServerSentEvent), pieces) == (sent, None)
 
     @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb"])
-    def test_each_line_end_in_data_is_a_new_line_of_data(self, text: str) -> None:
+    def test_each_line_end_in_data_starts_a_new_data_line(self, text: str) -> None:
         assert SseEncoder().encode([ServerSentEvent(data=text)]) == b"id: 0\ndata: a\ndata: b\n\n"
 
-    @pytest.mark.parametrize(
-        "bad",
-        [
-            ServerSentEvent(data="x", id="a\nb"),
-            ServerSentEvent(data="x", id="a\r"),
-            ServerSentEvent(data="x", id="a\0"),
-            ServerSentEvent(data="x", event="a\nb"),
-            ServerSentEvent(data="x", event="\ud800"),
-            ServerSentEvent(data="\ud800"),
-            ServerSentEvent(data="x", retry=-1),
-            ServerSentEvent(data="x", retry=1.5),  # type: ignore[arg-type]
-            ServerSentEvent(data={"a": 1}),  # type: ignore[arg-type]
-            ServerSentEvent(data="x", id=5),  # type: ignore[arg-type]
-            ServerSentEvent(data="x", event=None),  # type: ignore[arg-type]
-            float("nan"),
-        ],
-        ids=repr,
-    )
-    def test_events_that_the_format_cannot_hold_are_refused(self, bad: Any) -> None:
-        encoder = SseEncoder()
-        encoder.encode([1])
-        with pytest.raises(EncodeError) as caught:
-            encoder.encode([ServerSentEvent(data="a"), bad])
-        assert caught.value.item_index == 2
-        assert encoder.encode([ServerSentEvent(data="a")]) == b"id: 1\ndata: a\n\n"
+    def test_events_that_the_format_cannot_hold_are_refused(self) -> None:
+        def check(bad: Any) -> None:
+            encoder = SseEncoder()
+            encoder.encode([1])
+            with pytest.raises(EncodeError) as caught:
+                encoder.encode([ServerSentEvent(data="a"), bad])
+            assert caught.value.item_index == 2
+            assert encoder.encode([ServerSentEvent(data="a")]) == b"id: 1\ndata: a\n\n"
+
+        check_rows(
+            named(
+                [
+                    ServerSentEvent(data="x", id="a\nb"),
+                    ServerSentEvent(data="x", id="a\r"),
+                    ServerSentEvent(data="x", id="a\0"),
+                    ServerSentEvent(data="x", event="a\nb"),
+                    ServerSentEvent(data="x", event="\ud800"),
+                    ServerSentEvent(data="\ud800"),
+                    ServerSentEvent(data="x", retry=-1),
+                    ServerSentEvent(data="x", retry=1.5),  # type: ignore[arg-type]
+                    ServerSentEvent(data={"a": 1}),  # type: ignore[arg-type]
+                    ServerSentEvent(data="x", id=5),  # type: ignore[arg-type]
+                    ServerSentEvent(data="x", event=None),  # type: ignore[arg-type]
+                    float("nan"),
+                ]
+            ),
+            check,
+        )
 
 
-def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> None:
+def test_event_id_holds_the_key_after_the_index() -> None:
     encoder = SseEncoder(first=5, key=("day", "id"))
     data = encoder.encode([{"id": 1, "day": "é", "more": 2}]) + encoder.encode([{"id": None, "day": [3]}])
     got = events(data)
@@ -252,24 +262,26 @@ def test_where_a_key_tells_the_place_it_stands_in_the_id_behind_the_index() -> N
     assert [each.id for each in events(whole).items] == ["7 [3,2]", "own"]
 
 
-def test_the_item_of_an_event_is_its_data_as_json_or_else_as_text() -> None:
+def test_item_of_an_event_is_its_data_as_json_or_as_text() -> None:
     assert value_of(ServerSentEvent(data='{"id":1}')) == {"id": 1}
     assert value_of(ServerSentEvent(data="{oops")) == "{oops"
     assert value_of(ServerSentEvent(data="[" * 100_000)) == "[" * 100_000
     assert value_of({"id": 1}) == {"id": 1}
 
 
-@pytest.mark.parametrize("bad", [{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")])
-def test_an_item_without_the_key_that_its_source_names_is_refused_with_its_place(bad: Any) -> None:
-    encoder = SseEncoder(key=("id",))
-    encoder.encode([{"id": 0}])
-    with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
-        encoder.encode([{"id": 1}, bad])
-    assert caught.value.item_index == 2
-    assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
+def test_item_without_the_key_of_its_source_is_refused_with_its_index() -> None:
+    def check(bad: Any) -> None:
+        encoder = SseEncoder(key=("id",))
+        encoder.encode([{"id": 0}])
+        with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
+            encoder.encode([{"id": 1}, bad])
+        assert caught.value.item_index == 2
+        assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
+
+    check_rows(named([{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")]), check)
 
 
-def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> None:
+def test_live_part_next_to_whole_events_is_reported_with_its_index() -> None:
     encoder = SseEncoder()
     encoder.encode([1, 2])
     with pytest.raises(LivePart) as caught:
@@ -277,7 +289,7 @@ def test_a_live_part_beside_whole_events_is_told_by_its_index_in_the_batch() -> 
     assert caught.value.index == 2
 
 
-def test_an_event_with_the_name_of_the_record_is_refused_only_where_there_is_one() -> None:
+def test_event_named_like_the_end_record_is_refused_only_in_streams_with_one() -> None:
     for retry in (None, 5):
         event = ServerSentEvent(data="{}", event="stream-end", retry=retry)
         encoder = SseEncoder(stream_end=True)
@@ -298,20 +310,20 @@ def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> N
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_the_last_id_of_many_events_that_came_at_once_is_the_last_event_id() -> None:
+def test_last_event_id_is_that_of_the_last_event_in_a_chunk() -> None:
     decoder = SseDecoder()
-    for data, last, behind in (
+    for data, last, after in (
         (b"id: 1\ndata: 1\n\n", "1", True),
         (b"id: 2\ndata: 2\n\nid: 3\ndata: 3\n\n", "3", True),
         (b"data: 4\n\ndata: 5\n\n", "3", False),
         (b"data: 6\n\nid\ndata: 7\n\n", "", True),
     ):
         assert len(decoder.feed(data)) == data.count(b"data")
-        assert (decoder.last_event_id, decoder.is_behind_id) == (last, behind)
+        assert (decoder.last_event_id, decoder.is_behind_id) == (last, after)
     assert decoder.first_event_id == "1"
 
 
-def test_data_that_are_too_deep_are_over_a_limit_and_not_what_is_no_json() -> None:
+def test_data_that_is_too_deep_is_over_a_limit_and_not_invalid_json() -> None:
     for pieces in every_split(b"data: 1\n\ndata: [[[]]]\n\ndata: 2\n\n"):
         got = read(lambda: SseDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]

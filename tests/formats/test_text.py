@@ -1,4 +1,4 @@
-"""formats/text.py: lines of UTF-8, and text as it comes."""
+"""formats/text.py: UTF-8 -> lines, and texts -> UTF-8."""
 
 import math
 from typing import Any
@@ -11,27 +11,32 @@ from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.text import TextDecoder, TextEncoder, TextPieces
 from tests.formats.reading import bytewise, checked_places, cuts, every_split, random_split, read
+from tests.tables import check_rows, named
 
 
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        ("a\nb\r\nc\n", ["a", "b", "c"]),
-        ("\n\r\n\n", ["", "", ""]),
-        ("a\rb\n", ["a\rb"]),
-        ("a\r\r\n", ["a\r"]),
-        ("\u2028x\u2029\x85\x0b\x0c\x1c\n", ["\u2028x\u2029\x85\x0b\x0c\x1c"]),
-        ("é€😀\n", ["é€😀"]),
-        ("\0\n", ["\0"]),
-        ("", []),
-    ],
-)
-def test_lines(data: str, lines: list[str]) -> None:
-    for pieces in (*every_split(data.encode()), [data.encode()]):
-        assert read(TextDecoder, pieces) == (lines, None)
+def test_lines() -> None:
+    def check(data: str, lines: list[str]) -> None:
+        for pieces in (*every_split(data.encode()), [data.encode()]):
+            assert read(TextDecoder, pieces) == (lines, None)
+
+    check_rows(
+        named(
+            [
+                ("a\nb\r\nc\n", ["a", "b", "c"]),
+                ("\n\r\n\n", ["", "", ""]),
+                ("a\rb\n", ["a\rb"]),
+                ("a\r\r\n", ["a\r"]),
+                ("\u2028x\u2029\x85\x0b\x0c\x1c\n", ["\u2028x\u2029\x85\x0b\x0c\x1c"]),
+                ("é€😀\n", ["é€😀"]),
+                ("\0\n", ["\0"]),
+                ("", []),
+            ]
+        ),
+        check,
+    )
 
 
-def test_a_type_is_made_of_each_line() -> None:
+def test_type_is_made_of_each_line() -> None:
     for pieces in every_split(b"1\n2\nx\n3\n"):
         got = read(lambda: TextDecoder(type=int), pieces)
         assert got.items == [1, 2]
@@ -46,7 +51,7 @@ def test_text_has_no_paths() -> None:
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xe2\x82\n", b"\xf4\x90\x80\x80"])
-def test_invalid_utf8_is_refused_where_it_stands(bad: bytes) -> None:
+def test_invalid_utf8_is_refused_with_its_offset(bad: bytes) -> None:
     for pieces in every_split("é\nab".encode() + bad + b"\nc\n"):
         got = read(TextDecoder, pieces)
         assert got.items == ["é"]
@@ -54,7 +59,7 @@ def test_invalid_utf8_is_refused_where_it_stands(bad: bytes) -> None:
         assert (got.error.byte_offset, got.error.item_index) == (5, 1)
 
 
-def test_strings_are_written_as_they_are_and_other_items_as_lines_of_json() -> None:
+def test_strings_are_written_unchanged_and_other_items_as_lines_of_json() -> None:
     encoder = TextEncoder()
     items: list[Any] = ["a", "", "é\n", 5, {"a": None}, "b"]
     assert encoder.start() + encoder.encode(items) + encoder.finish() == 'aé\n5\n{"a":null}\nb'.encode()
@@ -71,7 +76,7 @@ class TestPieces:
             assert ("".join(got.items), got.error) == (text, None)
             assert all(got.items), "no piece is empty"
 
-    def test_each_piece_comes_at_once(self) -> None:
+    def test_each_piece_is_delivered_at_once(self) -> None:
         decoder = TextPieces()
         assert decoder.feed("aé".encode()) == ["aé"]
         assert decoder.feed(b"\xe2\x82") == []
@@ -79,7 +84,7 @@ class TestPieces:
         with pytest.raises(TruncatedError):
             decoder.finish()
 
-    def test_what_came_before_invalid_utf8_is_delivered(self) -> None:
+    def test_text_before_invalid_utf8_is_delivered(self) -> None:
         for pieces in ([b"a\xc3\xa9\xffb"], bytewise(b"a\xc3\xa9\xffb")):
             got = read(TextPieces, pieces)
             assert "".join(got.items) == "aé"
@@ -87,7 +92,7 @@ class TestPieces:
 
 
 @pytest.mark.parametrize("bad", ["\ud800", ["\udfff"], math.nan, object()], ids=["text", "in a list", "NaN", "object"])
-def test_an_item_that_is_no_text_is_refused_with_its_place_and_the_stream_goes_on(bad: Any) -> None:
+def test_item_that_is_not_text_is_refused_with_its_index_and_encoding_continues(bad: Any) -> None:
     encoder = TextEncoder()
     assert encoder.encode(["a", 1]) == b"a1\n"
     for batch in (["b", bad], ["b", bad, "c"], [2, bad]):
@@ -97,7 +102,7 @@ def test_an_item_that_is_no_text_is_refused_with_its_place_and_the_stream_goes_o
     assert encoder.encode(["b"]) == b"b"
 
 
-def test_an_item_with_live_parts_is_told_by_its_index_in_the_batch() -> None:
+def test_item_with_live_parts_is_reported_with_its_index() -> None:
     encoder = TextEncoder()
     encoder.encode(["a", "b"])
     for batch, index in (([iter([1])], 0), (["x", 1, {"rows": iter([1])}, "y"], 2)):
@@ -106,7 +111,7 @@ def test_an_item_with_live_parts_is_told_by_its_index_in_the_batch() -> None:
         assert caught.value.index == index
 
 
-def test_a_new_decoder_can_begin_at_each_line() -> None:
+def test_new_decoder_can_start_at_each_line() -> None:
     lines = ["ab\n", "é\r\n", "\n", "c\n"]
     places = checked_places(TextDecoder, [line.encode() for line in lines])
     assert [(place.byte_offset, place.item_index) for place in places] == [(3, 1), (7, 2), (8, 3), (10, 4)]
@@ -114,7 +119,7 @@ def test_a_new_decoder_can_begin_at_each_line() -> None:
 
 
 @pytest.mark.parametrize("last", [b"b", b"b\r", b" "])
-def test_a_last_line_without_its_line_end_is_one_only_if_the_frame_proves_it(last: bytes) -> None:
+def test_last_line_without_line_end_counts_only_if_the_framing_proves_the_end(last: bytes) -> None:
     for pieces in every_split(b"a\n" + last):
         got = read(TextDecoder, pieces)
         assert got.items == ["a"]

@@ -1,11 +1,13 @@
-"""Where a stream that broke goes on: `whole_records`, at any cut, in any format, whatever the path selects."""
+"""`whole_records`, the position where a disconnected stream resumes, at any cut, in any format, for any path."""
 
 from typing import Any
 
 import pytest
 
 from chunkwise import FORMATS
+from chunkwise.formats import Decoder
 from chunkwise.formats.end_record import StreamEndDecoder
+from tests.tables import check_rows, cross, named
 
 RECORDS: list[Any] = [
     {"tags": ["a", "b"], "n": 1},
@@ -21,7 +23,7 @@ PATHS: list[Any] = ["", (), "item", "tags", "tags.item", "n", "*", "item.item", 
 
 
 def items_of(name: str, path: Any, records: list[Any]) -> list[Any]:
-    """All items of some records."""
+    """Return the items of some records."""
     row = FORMATS[name]
     encoder = row.encoder()
     data = encoder.start() + encoder.encode(records) + encoder.finish()
@@ -29,39 +31,49 @@ def items_of(name: str, path: Any, records: list[Any]) -> list[Any]:
     return [*decoder.feed(data), *decoder.finish(framed=True)]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=str)
-@pytest.mark.parametrize("end_record", [False, True])
-@pytest.mark.parametrize("name", ["json", "ndjson", "json-seq", "sse"])
-def test_what_came_at_any_cut_is_all_of_the_whole_records_and_nothing_else(
-    name: str, end_record: bool, path: Any
-) -> None:
-    row = FORMATS[name]
-    if end_record and row.end_record is None:
-        return
-    encoder = row.encoder(stream_end=end_record)
-    data = encoder.start() + encoder.encode(RECORDS) + encoder.finish()
-    by_records = [items_of(name, path, RECORDS[:count]) for count in range(len(RECORDS) + 1)]
-    told = 0
-    for cut in range(len(data) + 1):
-        for size in (1, 7, len(data)):
+def test_items_at_any_cut_are_those_of_the_whole_records() -> None:
+    def check(path: Any, end_record: bool, name: str) -> None:
+        row = FORMATS[name]
+        encoder = row.encoder(stream_end=end_record)
+        data = encoder.start() + encoder.encode(RECORDS) + encoder.finish()
+        by_records = [items_of(name, path, RECORDS[:count]) for count in range(len(RECORDS) + 1)]
+
+        def new_decoder() -> Decoder:
             decoder = row.decoder(path)
-            if end_record and row.end_record is not None:
-                decoder = StreamEndDecoder(decoder, row.end_record)
-            came: list[Any] = []
-            for start in range(0, cut, size):
-                came += decoder.feed(data[start : min(cut, start + size)])
+            return StreamEndDecoder(decoder, row.end_record) if end_record and row.end_record else decoder
+
+        def is_counted(decoder: Decoder, items: list[Any]) -> bool:
+            """Check a decoder's items by its count of whole records; say whether it has one."""
             whole = decoder.whole_records
-            if whole is not None:
-                told += 1
-                assert came == by_records[whole], (cut, size, whole)
-    in_document = name == "json" and path not in ("", "item")
-    assert (told == 0) == in_document
-    if name in ("ndjson", "sse") or (path in ("", "item") and name == "json"):
-        assert told == 3 * (len(data) + 1)  # at every cut
+            assert whole is None or items == by_records[whole], whole
+            return whole is not None
+
+        decoder, items = new_decoder(), list[Any]()
+        counted = int(is_counted(decoder, items))
+        for start in range(len(data)):
+            items += decoder.feed(data[start : start + 1])
+            counted += is_counted(decoder, items)
+        for size in (7, len(data)):
+            for cut in range(len(data) + 1):
+                decoder, items = new_decoder(), list[Any]()
+                for start in range(0, cut, size):
+                    items += decoder.feed(data[start : min(cut, start + size)])
+                counted += is_counted(decoder, items)
+        in_document = name == "json" and path not in ("", "item")
+        assert (counted == 0) == in_document
+        if name in ("ndjson", "sse") or (path in ("", "item") and name == "json"):
+            assert counted == 3 * (len(data) + 1)  # at every cut
+
+    rows = cross(
+        {str(path): path for path in PATHS},
+        {"plain": False, "end record": True},
+        named(["json", "ndjson", "json-seq", "sse"]),
+    )
+    check_rows({name: row for name, row in rows.items() if FORMATS[row[2]].end_record or not row[1]}, check)
 
 
 @pytest.mark.parametrize("name", ["csv", "text"])
-def test_what_has_no_records_tells_none(name: str) -> None:
+def test_formats_without_records_count_none(name: str) -> None:
     decoder = FORMATS[name].decoder()
     assert decoder.feed(b"a\n1\n") != []
     assert decoder.whole_records is None

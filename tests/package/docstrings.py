@@ -1,6 +1,6 @@
-"""A public function or class -> what its docstring leaves out, a sentence each.
+"""A public function or class -> the parts missing in its docstring, one sentence each.
 
-Read from the source's text (ast), since what is raised is known only there. Sections are Google's: "Args:",
+Reads the source text (ast), because only it shows the exceptions raised. Sections are Google's: "Args:",
 "Attributes:", "Raises:".
 """
 
@@ -17,10 +17,10 @@ Sections = dict[str, dict[str, str]]
 UNITS = re.compile(
     r"\b(bytes?|seconds|milliseconds|items?|rows|lines|index|status|port|times|often|long|connections?|arrays)\b"
 )
-"""What a number may count; one of these stands in its name or in what is said of it."""
+"""Units of numbers; a number's name or description has one of them."""
 
 TOO_WIDE = (Exception, BaseException)
-"""Says nothing of what is raised."""
+"""Says nothing about exceptions."""
 
 
 def sections_of(docstring: str) -> Sections:
@@ -40,7 +40,7 @@ def sections_of(docstring: str) -> Sections:
 
 
 def parameters_of(node: FunctionNode, *, method: bool) -> dict[str, str]:
-    """Each parameter's name -> its annotation's text."""
+    """Return each parameter's name and the text of its annotation."""
     arguments = node.args
     listed = [*arguments.posonlyargs, *arguments.args]
     static = any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in node.decorator_list)
@@ -50,7 +50,7 @@ def parameters_of(node: FunctionNode, *, method: bool) -> dict[str, str]:
 
 
 def attributes_of(node: ast.ClassDef) -> dict[str, str]:
-    """Each public attribute's name -> its annotation's text: those of the class, and what `__init__` sets."""
+    """Return the public attributes of the class and of `__init__`, each with the text of its annotation."""
     found: dict[str, str] = {}
     for each in node.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
@@ -69,12 +69,12 @@ def methods_of(node: ast.ClassDef) -> dict[str, FunctionNode]:
 
 
 def raised_in(node: ast.AST, called: Mapping[str, FunctionNode], seen: frozenset[str] = frozenset()) -> set[str]:
-    """Names of the classes that are raised, also in the functions of the same file that are called.
+    """Return the names of exceptions raised by a function and by those it calls in the same file.
 
     Args:
         node: a function.
-        called: what is private in the same file, by the text of the call: "_check", "self._refuse", "_Checks".
-        seen: those that were looked into.
+        called: private functions of the same file by the text of the call: "_check", "self._refuse", "_Checks".
+        seen: functions already visited.
     """
     found = set()
     for each in ast.walk(node):
@@ -89,7 +89,7 @@ def raised_in(node: ast.AST, called: Mapping[str, FunctionNode], seen: frozenset
 
 
 def exception(name: str, names: Mapping[str, Any]) -> type[BaseException] | None:
-    """The class of that name, as a module sees it; None if there is none."""
+    """Return the class of that name in a module, or None."""
     kind = names.get(name, getattr(builtins, name, None))
     return kind if isinstance(kind, type) and issubclass(kind, BaseException) else None
 
@@ -97,7 +97,7 @@ def exception(name: str, names: Mapping[str, Any]) -> type[BaseException] | None
 def lacking_of_function(
     node: FunctionNode, names: Mapping[str, Any], *, cls: ast.ClassDef | None = None, file: ast.Module | None = None
 ) -> Iterator[str]:
-    """Say what the docstring of a function or a method leaves out; ``names`` are the exceptions that it can see."""
+    """Return the parts missing in the docstring of a function; ``names`` are the exceptions it can see."""
     text = ast.get_docstring(node)
     if not text:
         yield "has no docstring"
@@ -114,7 +114,7 @@ def lacking_of_function(
 def lacking_of_class(
     node: ast.ClassDef, names: Mapping[str, Any], *, inherited: Sections | None = None, file: ast.Module | None = None
 ) -> Iterator[str]:
-    """Say what the docstrings of a class and of its public methods leave out.
+    """Return the parts missing in the docstrings of a class and its public methods.
 
     Args:
         node: the class.
@@ -150,7 +150,7 @@ def lacking_of_class(
 
 
 def _called(file: ast.Module | None, cls: ast.ClassDef | None) -> dict[str, FunctionNode]:
-    """What a call may lead to in the same file, by the text of the call: what is public speaks for itself."""
+    """Return the private functions that a call may reach in the same file, by the text of the call."""
     called = {each.name: each for each in (file.body if file else ()) if isinstance(each, FunctionNode)}
     for each in file.body if file else ():
         if isinstance(each, ast.ClassDef) and (made := methods_of(each).get("__init__")):
@@ -167,10 +167,10 @@ def _without_unit(parameters: Mapping[str, str], listed: Mapping[str, str]) -> I
 
 
 def _lacking_raises(raising: set[str], sections: Sections, names: Mapping[str, Any]) -> Iterator[str]:
-    told = {name: exception(name, names) for name in sections.get("Raises", {})}
-    if odd := [name for name, kind in told.items() if kind is None]:
+    raised = {name: exception(name, names) for name in sections.get("Raises", {})}
+    if odd := [name for name, kind in raised.items() if kind is None]:
         yield f"says that it raises {', '.join(odd)}, which is no exception"
-    kinds = tuple(kind for kind in told.values() if kind is not None and kind not in TOO_WIDE)
+    kinds = tuple(kind for kind in raised.values() if kind is not None and kind not in TOO_WIDE)
     for name in sorted(raising):
         kind = exception(name, names)
         if kind is not None and not issubclass(kind, kinds):

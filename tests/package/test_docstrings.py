@@ -1,4 +1,4 @@
-"""Every public name says what its arguments are, in which unit, and what it raises."""
+"""Docstrings of public names describe arguments, units and exceptions."""
 
 import ast
 import importlib
@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import aiohttp
-import pytest
 
 from tests.package.docstrings import Sections, lacking_of_class, lacking_of_function, sections_of
 from tests.package.public_names import GIVEN, PUBLIC
+from tests.tables import check_rows, named
 
 NAMES = sorted({f"{module}.{name}" for module, names in PUBLIC.items() for name in names} | set(GIVEN))
 
@@ -21,7 +21,7 @@ def public(dotted: str) -> Any:
 
 
 def definition(thing: Any) -> tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, ast.Module]:
-    """Where a function or a class is defined, and the file of that; of overloads the last one."""
+    """Return the definition of a function or class, and its file; of overloads the last one."""
     module = inspect.getmodule(inspect.unwrap(thing))
     assert module is not None
     file = ast.parse(inspect.getsource(module))
@@ -34,7 +34,7 @@ def definition(thing: Any) -> tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFu
 
 
 def bases_of(kind: type) -> Sections:
-    """What the docstrings of our own bases name."""
+    """Return the sections of the docstrings of our own bases."""
     found: Sections = {}
     for base in kind.__mro__[1:]:
         if base.__module__.startswith("chunkwise"):
@@ -44,7 +44,7 @@ def bases_of(kind: type) -> Sections:
 
 
 def exceptions() -> dict[str, Any]:
-    """Those that a docstring may name: aiohttp's and ours. Protocols do not import what they speak of."""
+    """Exceptions that a docstring may name: aiohttp's and ours. Protocols do not import them."""
     ours = [module for name, module in sys.modules.items() if name.startswith("chunkwise")]
     named = {name: kind for module in (aiohttp, *ours) for name, kind in vars(module).items()}
     return {name: kind for name, kind in named.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
@@ -58,13 +58,15 @@ def lacking(thing: Any) -> list[str]:
     return [*lacking_of_function(node, seen, file=file)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_is_documented_whole(name: str) -> None:
-    thing = public(name)
-    if callable(thing) and not name.endswith(".fault_proxy"):
-        assert lacking(thing) == []
-    else:  # a table, or a fixture
-        assert name.rpartition(".")[2] in (importlib.import_module(name.rpartition(".")[0]).__doc__ or "")
+def test_public_names_are_documented_completely() -> None:
+    def check(name: str) -> None:
+        thing = public(name)
+        if callable(thing) and not name.endswith(".fault_proxy"):
+            assert lacking(thing) == []
+        else:  # a table, or a fixture
+            assert name.rpartition(".")[2] in (importlib.import_module(name.rpartition(".")[0]).__doc__ or "")
+
+    check_rows(named(NAMES), check)
 
 
 ARGS = "\n\n    Args:\n        {}\n    "
@@ -106,7 +108,7 @@ COMPLAINTS = [
 
 
 def lacking_in(code: str) -> list[str]:
-    """What is wrong with the first definition of a piece of code."""
+    """Return the parts missing in the first definition of a piece of code."""
     file = ast.parse(code)
     node = file.body[0]
     if isinstance(node, ast.ClassDef):
@@ -115,12 +117,14 @@ def lacking_in(code: str) -> list[str]:
     return [*lacking_of_function(node, {}, file=file)]
 
 
-@pytest.mark.parametrize(("code", "complaint"), COMPLAINTS)
-def test_what_is_left_out_is_said(code: str, complaint: str) -> None:
-    assert lacking_in(code)[0] == complaint
+def test_missing_parts_of_a_docstring_are_reported() -> None:
+    def check(code: str, complaint: str) -> None:
+        assert lacking_in(code)[0] == complaint
+
+    check_rows(named(COMPLAINTS), check)
 
 
-def test_what_a_private_method_raises_is_said_of_the_public_one() -> None:
+def test_exceptions_of_private_methods_belong_to_the_public_docstring() -> None:
     calls = 'def do(self):\n        "Do."\n        self._no()\n\n    def _no(self): raise KeyError'
     assert lacking_in(class_("", calls)) == [f"do {UNTOLD}KeyError"]
 
@@ -133,7 +137,7 @@ class C:
         a: it, in seconds.
 
     Attributes:
-        b: how many items came.
+        b: how many items arrived.
 
     Raises:
         LookupError: no.
@@ -160,5 +164,5 @@ class C:
 '''
 
 
-def test_what_is_whole_passes() -> None:
+def test_complete_docstring_passes() -> None:
     assert lacking_in(WHOLE) == []

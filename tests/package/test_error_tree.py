@@ -11,10 +11,10 @@ class Drawn(NamedTuple):
     """One class in the drawing.
 
     Attributes:
-        name: of the class.
-        depth: how many classes stand above it.
-        builtin: the exception of Python's that it is as well, or "".
-        told: what it means, in words.
+        name: name of the class.
+        depth: how many classes are above it.
+        builtin: the built-in exception that it also is, or "".
+        told: its meaning in words.
     """
 
     name: str
@@ -27,7 +27,7 @@ _LINE = re.compile(r"^((?:│   |    )*(?:├── |└── )?)(\w+)(?:\((\w+
 
 
 def drawn(docstring: str) -> list[Drawn]:
-    """The classes of the drawing behind "::", each behind the one above it."""
+    """Return the classes of the drawing after "::", each after the one above it."""
     block = docstring.split("::\n\n")[1]
     found = []
     for line in block.splitlines():
@@ -38,7 +38,7 @@ def drawn(docstring: str) -> list[Drawn]:
 
 
 def parents(tree: list[Drawn]) -> dict[str, str]:
-    """The class above each: the last one before it that is less deep."""
+    """Return the class above each: the last one before it with less depth."""
     above: dict[str, str] = {}
     path: list[str] = []
     for each in tree:
@@ -48,7 +48,7 @@ def parents(tree: list[Drawn]) -> dict[str, str]:
     return above
 
 
-def test_the_drawn_tree_is_that_of_the_classes() -> None:
+def test_drawn_error_tree_matches_the_classes() -> None:
     tree = drawn(errors.__doc__ or "")
     classes = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and name != "Any"}
     assert [each.name for each in tree] == [*classes], "the order counts, too"
@@ -62,7 +62,7 @@ def test_the_drawn_tree_is_that_of_the_classes() -> None:
         assert each.told or each.depth == 0, f"{each.name}: what is it?"
 
 
-def test_a_drawing_is_read_as_it_is_drawn() -> None:
+def test_drawing_is_parsed_correctly() -> None:
     text = """Words.
 
     ::

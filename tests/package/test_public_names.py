@@ -1,4 +1,4 @@
-"""The public face: what `__all__` says is what the table says, and nothing else is shown to users."""
+"""Public names: `__all__` matches the table, and examples use only public names."""
 
 import ast
 import importlib
@@ -6,37 +6,38 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.package.public_names import PUBLIC
+from tests.tables import check_rows, named
 
 ROOT = Path(__file__).parents[2]
 SHOWN = [ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "deploy"]
 
 
-@pytest.mark.parametrize("module", PUBLIC)
-def test_all_of_a_public_module_is_what_the_table_says(module: str) -> None:
-    face = importlib.import_module(module)
-    assert face.__all__ == PUBLIC[module]
-    assert [name for name in face.__all__ if not hasattr(face, name)] == []
+def test_all_of_each_public_module_matches_the_table() -> None:
+    def check(module: str) -> None:
+        face = importlib.import_module(module)
+        assert face.__all__ == PUBLIC[module]
+        assert [name for name in face.__all__ if not hasattr(face, name)] == []
+
+    check_rows(named(PUBLIC), check)
 
 
-def test_there_are_some_twenty_public_names() -> None:
+def test_there_are_about_twenty_public_names() -> None:
     assert len(PUBLIC["chunkwise"]) <= 23, "it is small: something else should go"
 
 
-def test_the_errors_of_the_root_are_all_errors() -> None:
+def test_errors_of_the_root_are_all_errors() -> None:
     assert set(PUBLIC["chunkwise.errors"]) < set(PUBLIC["chunkwise"])
 
 
 def python_in(path: Path) -> str:
-    """The Python code of a file; of a page, that of its examples, less what is none."""
+    """Return the Python code of a file, or of the examples of a page."""
     text = path.read_text(encoding="utf-8")
     return text if path.suffix == ".py" else "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 
 
 def imported_of_chunkwise(code: str) -> Iterator[tuple[str, str]]:
-    """Each (module, name) of chunkwise that a piece of code imports; the name is "" where it is the module itself."""
+    """Yield each (module, name) of chunkwise that a piece of code imports; the name is "" for the module itself."""
     lines = re.findall(r"^[ \t]*((?:from|import) chunkwise\b(?:[^(\n]*\([^)]*\)|[^\n]*))", code, re.MULTILINE)
     for statement in (ast.parse(line).body[0] for line in lines):
         if isinstance(statement, ast.Import):
@@ -46,13 +47,13 @@ def imported_of_chunkwise(code: str) -> Iterator[tuple[str, str]]:
 
 
 def is_public(module: str, name: str) -> bool:
-    """Say whether users may import that."""
+    """Return whether users may import that name."""
     if not name:
         return module in PUBLIC
     return name in PUBLIC.get(module, ()) or f"{module}.{name}" in PUBLIC
 
 
-def test_what_the_examples_show_is_public() -> None:
+def test_examples_use_only_public_names() -> None:
     pages = [path for shown in SHOWN for path in (shown.rglob("*") if shown.is_dir() else [shown])]
     pages = [path for path in pages if path.suffix in (".py", ".md")]
     imports = {found for path in pages for found in imported_of_chunkwise(python_in(path))}
@@ -60,20 +61,24 @@ def test_what_the_examples_show_is_public() -> None:
     assert [found for found in sorted(imports) if not is_public(*found)] == []
 
 
-@pytest.mark.parametrize(
-    ("code", "public"),
-    [
-        ("import chunkwise\n", True),
-        ("from chunkwise import items, body\n", True),
-        ("from chunkwise.sources import sql\n", True),
-        ("if x:\n    from chunkwise.testing import (\n        Fault,\n        cut_at,\n    )\n", True),
-        ("import chunkwise.transports\n", False),
-        ("from chunkwise.transports.reading import items\n", False),
-        ("from chunkwise.formats import JSON\n", False),
-        ("from chunkwise import (\n    items,\n    noitems,\n)\n", False),
-    ],
-)
-def test_what_is_not_public_is_seen(code: str, public: bool) -> None:
-    found = [*imported_of_chunkwise(code)]
-    assert found
-    assert all(is_public(*each) for each in found) == public
+def test_private_imports_are_found() -> None:
+    def check(code: str, public: bool) -> None:
+        found = [*imported_of_chunkwise(code)]
+        assert found
+        assert all(is_public(*each) for each in found) == public
+
+    check_rows(
+        named(
+            [
+                ("import chunkwise\n", True),
+                ("from chunkwise import items, body\n", True),
+                ("from chunkwise.sources import sql\n", True),
+                ("if x:\n    from chunkwise.testing import (\n        Fault,\n        cut_at,\n    )\n", True),
+                ("import chunkwise.transports\n", False),
+                ("from chunkwise.transports.reading import items\n", False),
+                ("from chunkwise.formats import JSON\n", False),
+                ("from chunkwise import (\n    items,\n    noitems,\n)\n", False),
+            ]
+        ),
+        check,
+    )

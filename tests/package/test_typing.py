@@ -1,4 +1,4 @@
-"""The public face, for checkers of types: a user's file passes `mypy --strict`, and pyright knows every type."""
+"""Types of the public names: a user's file passes `mypy --strict`, and pyright knows every type."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def mypy(file: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.timeout(180)
-def test_a_users_program_passes_and_misuses_do_not(tmp_path: Path) -> None:
+def test_type_checker_accepts_correct_use_and_rejects_misuse(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
     file.write_text(USER.read_text())
     done = mypy(file)
@@ -47,8 +47,8 @@ def test_a_users_program_passes_and_misuses_do_not(tmp_path: Path) -> None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """What pyright says of the types of the package."""
-    # It asks the first Python of the PATH where packages are. The package of PyPI holds all of pyright but node.
+    """Return pyright's report on the types of the package."""
+    # It finds packages with the first Python on the PATH. Its package on PyPI holds everything except node.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = [sys.executable, "-m", "pyright", "--verifytypes", "chunkwise", "--ignoreexternal", "--outputjson"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

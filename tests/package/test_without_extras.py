@@ -1,4 +1,4 @@
-"""chunkwise without its extras: it works, and each that is missing is told in one sentence."""
+"""chunkwise works without its extras, and names each missing one in one sentence."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ DEMO = ["websockets"]
 
 
 def run_without(missing: list[str], folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python where these modules are not found."""
+    """Run Python without these modules."""
     for name in missing:
         (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name={name!r})\n")
     environment = {**os.environ, "PYTHONPATH": str(folder)}
@@ -24,7 +24,7 @@ def run_without(missing: list[str], folder: Path, *arguments: str) -> "subproces
     )
 
 
-def test_everything_but_the_extras_works_without_them(tmp_path: Path) -> None:
+def test_package_works_without_extras(tmp_path: Path) -> None:
     done = run_without([*CLI, *SQL, *DEMO], tmp_path, "-W", "error", str(BARE))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("; 2 extras are missing, and said so\n")
@@ -38,9 +38,7 @@ def test_everything_but_the_extras_works_without_them(tmp_path: Path) -> None:
         (SQL, ["serve", "sqlite:///x.db"], "databases need the extra 'sql': pip install 'chunkwise[sql]'"),
     ],
 )  # fmt: skip
-def test_a_command_that_lacks_its_extra_says_so(
-    tmp_path: Path, missing: list[str], words: list[str], told: str
-) -> None:
+def test_command_without_its_extra_names_it(tmp_path: Path, missing: list[str], words: list[str], told: str) -> None:
     done = run_without(missing, tmp_path, "-m", "chunkwise", *words)
     assert done.returncode == 2
     assert told in " ".join(done.stderr.replace("│", " ").split())
@@ -48,14 +46,14 @@ def test_a_command_that_lacks_its_extra_says_so(
 
 
 @pytest.mark.parametrize("missing", [["sqlalchemy"], SQL])
-def test_sql_sources_that_lack_their_extra_say_so(tmp_path: Path, missing: list[str]) -> None:
+def test_sql_sources_without_their_extra_name_it(tmp_path: Path, missing: list[str]) -> None:
     done = run_without(missing, tmp_path, "-c", "from chunkwise.sources import sql")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "ModuleNotFoundError: SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
 
 
-def test_the_demo_that_lacks_its_extra_leaves_one_client_out(tmp_path: Path) -> None:
+def test_demo_without_its_extra_leaves_one_client_out(tmp_path: Path) -> None:
     code = """
 import asyncio
 from aiohttp import web

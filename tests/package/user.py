@@ -1,4 +1,4 @@
-"""A program of somebody who uses chunkwise, for the checkers of types: it is checked, and never run."""
+"""A user's program for the type checkers: checked, never run."""
 
 from __future__ import annotations
 

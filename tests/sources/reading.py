@@ -1,4 +1,4 @@
-"""How the tests read files."""
+"""A file and a start -> its items."""
 
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,6 @@ def written_file(folder: Path, content: str | bytes) -> Path:
 
 
 def kept_in(folder: Path) -> Path:
-    """The one index that a folder has."""
+    """Return the only index of a folder."""
     [file] = folder.iterdir()
     return file

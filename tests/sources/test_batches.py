@@ -1,4 +1,4 @@
-"""sources/batches.py: lists of items as a source, wherever a source may stand."""
+"""sources/batches.py: lists of items as a source, wherever a source is accepted."""
 
 import asyncio
 import threading
@@ -12,11 +12,11 @@ from chunkwise import Batches, EncodeError
 from chunkwise.flow.outbound import Outbound, open_outbound
 from chunkwise.formats import FORMATS
 from tests.flow.producing import GUARD_SECONDS, NAMES, document, read_all, read_so_far, row, run, run_to_failure, until
+from tests.tables import check_rows_async, cross, named
 
 LISTS: list[list[dict[str, str]]] = [[row(0)], [], [row(1), row(2)], [row(index) for index in range(3, 2000)], []]
 ROWS = [item for batch in LISTS for item in batch]
 
-every_format = pytest.mark.parametrize("name", NAMES)
 every_kind = pytest.mark.parametrize("kind", ["async", "in a thread"])
 
 
@@ -25,7 +25,7 @@ def repr_of(bad: Any) -> str:
 
 
 class Probe:
-    """Lists that tell where they were made, and whether they were closed."""
+    """Lists that record the thread that made them, and whether they were closed."""
 
     def __init__(self, lists: list[Any], failure: Exception | None = None) -> None:
         self.lists = lists
@@ -53,26 +53,27 @@ class Probe:
             yield batch
 
 
-@every_format
-@every_kind
-async def test_the_bytes_are_those_of_the_items_one_by_one(name: str, kind: str) -> None:
-    probe = Probe(LISTS)
-    data = await run(probe.of(kind), name)
-    assert read_all(name, data) == ROWS
-    assert data == await run(ROWS, name)
-    assert probe.closed
-    assert (probe.thread == threading.get_ident()) == (kind == "async")
+async def test_batches_give_the_same_bytes_as_single_items() -> None:
+    async def check(name: str, kind: str) -> None:
+        probe = Probe(LISTS)
+        data = await run(probe.of(kind), name)
+        assert read_all(name, data) == ROWS
+        assert data == await run(ROWS, name)
+        assert probe.closed
+        assert (probe.thread == threading.get_ident()) == (kind == "async")
+
+    await check_rows_async(cross(named(NAMES), named(["async", "in a thread"])), check)
 
 
 @every_kind
-async def test_a_long_list_is_encoded_in_parts(kind: str) -> None:
+async def test_long_list_is_encoded_in_parts(kind: str) -> None:
     rows = [row(index, 1000) for index in range(1000)]
     pieces = [data async for data in Outbound(Probe([rows]).of(kind), FORMATS["ndjson"].encoder()).pieces()]
     assert max(map(len, pieces)) < 64 * 1024
     assert read_all("ndjson", b"".join(pieces)) == rows
 
 
-async def test_a_list_is_sent_before_the_next_is_waited_for() -> None:
+async def test_list_is_sent_before_the_next_is_waited_for() -> None:
     go = asyncio.Event()
 
     async def lists() -> AsyncIterator[list[dict[str, str]]]:
@@ -93,7 +94,7 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     pieces = Outbound(probe.of("in a thread"), FORMATS["ndjson"].encoder()).pieces()
     await anext(pieces)
     made = -1
-    while made != probe.made:  # it has come to rest
+    while made != probe.made:  # it is idle
         made = probe.made
         await asyncio.sleep(0.05)
     assert made <= most
@@ -101,19 +102,32 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     assert probe.closed
 
 
-@every_kind
-@pytest.mark.parametrize("bad", [row(0), ({"n": "0"},), "ab", None, 5], ids=["dict", "tuple", "str", "NoneType", "int"])
-async def test_what_is_no_list_is_refused_behind_the_items_before_it(kind: str, bad: Any) -> None:
-    probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
-    data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
-    assert isinstance(error, EncodeError)
-    assert f"got {type(bad).__name__} at place 2, expected list" in str(error)
-    assert read_so_far("ndjson", data) == [row(0), row(1), row(2)]
-    assert probe.closed
+async def test_batch_that_is_not_a_list_is_refused_after_earlier_items() -> None:
+    async def check(kind: str, bad: Any) -> None:
+        probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
+        data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
+        assert isinstance(error, EncodeError)
+        assert f"got {type(bad).__name__} at place 2, expected list" in str(error)
+        assert read_so_far("ndjson", data) == [row(0), row(1), row(2)]
+        assert probe.closed
+
+    await check_rows_async(
+        cross(
+            named(["async", "in a thread"]),
+            {
+                "dict": row(0),
+                "tuple": ({"n": "0"},),
+                "str": "ab",
+                "NoneType": None,
+                "int": 5,
+            },
+        ),
+        check,
+    )
 
 
 @every_kind
-async def test_a_failure_comes_behind_the_lists_before_it(kind: str) -> None:
+async def test_failure_is_raised_after_earlier_batches(kind: str) -> None:
     probe = Probe([[row(0)], [row(1)]], LookupError("gone"))
     data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["json"].encoder()))
     assert repr(error) == "LookupError('gone')"
@@ -121,7 +135,7 @@ async def test_a_failure_comes_behind_the_lists_before_it(kind: str) -> None:
 
 
 @every_kind
-async def test_lists_that_are_left_are_closed(kind: str) -> None:
+async def test_abandoned_batches_are_closed(kind: str) -> None:
     probe = Probe(LISTS)
     pieces = Outbound(probe.of(kind), FORMATS["json"].encoder()).pieces()
     await anext(pieces)
@@ -130,21 +144,21 @@ async def test_lists_that_are_left_are_closed(kind: str) -> None:
 
 
 @every_kind
-async def test_they_stand_in_documents(kind: str) -> None:
+async def test_batches_may_be_part_of_a_document(kind: str) -> None:
     probe = Probe(LISTS)
-    told = {"rows": probe.of(kind), "inside": [{"more": Batches([[1], [2, 3]])}], "last": 1}
-    assert await document(told) == {"rows": ROWS, "inside": [{"more": [1, 2, 3]}], "last": 1}
+    value = {"rows": probe.of(kind), "inside": [{"more": Batches([[1], [2, 3]])}], "last": 1}
+    assert await document(value) == {"rows": ROWS, "inside": [{"more": [1, 2, 3]}], "last": 1}
     assert probe.closed
 
 
-async def test_the_same_lists_in_two_places_of_a_document_are_refused() -> None:
+async def test_same_batches_twice_in_one_document_are_refused() -> None:
     lists = iter([[1], [2]])
     with pytest.raises(EncodeError, match="two places"):
         await document({"a": Batches(lists), "b": Batches(lists)})
 
 
 @every_kind
-def test_a_document_that_is_not_sent_closes_them(kind: str) -> None:
+def test_document_that_is_not_sent_closes_its_batches(kind: str) -> None:
     probe = Probe([[1]])
     batches = probe.of(kind)
     lists: Any = batches.lists
@@ -161,13 +175,13 @@ def test_a_document_that_is_not_sent_closes_them(kind: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [5, None, "ab", b"ab", {"a": [1]}, Probe([]).of], ids=repr_of)
-def test_what_gives_no_lists_is_refused_at_once(bad: Any) -> None:
+def test_source_that_gives_no_lists_is_refused_at_once(bad: Any) -> None:
     with pytest.raises(TypeError, match="iterable of lists, got"):
         Batches(bad)
 
 
 @every_kind
-async def test_lists_that_are_spent_are_refused(kind: str) -> None:
+async def test_exhausted_batches_are_refused(kind: str) -> None:
     batches = Probe(LISTS).of(kind)
     await run(batches)
     with pytest.raises(ValueError, match="spent"):

@@ -1,4 +1,4 @@
-"""sources/resumable.py: a source from any item on, and the first items of any source, which is closed behind them."""
+"""sources/resumable.py: a source from any item on, and the first items of any source, which is then closed."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
@@ -7,45 +7,50 @@ import pytest
 
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import first_items, resumable
+from tests.tables import check_rows, check_rows_async, cross, named
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_without_a_key_a_source_starts_at_an_index(start: int) -> None:
+def test_source_without_a_key_starts_at_an_index(start: int) -> None:
     source = resumable(lambda first: ["from", first], etag="v1", total=5)
     assert source.start(start) == ["from", start]
-    assert source.start(start, ["what nobody asked for"]) == ["from", start]
+    assert source.start(start, ["items not requested"]) == ["from", start]
     assert source.start() == ["from", 0]
     assert (source.etag, source.total, source.key) == ("v1", 5, ())
 
 
-def test_with_a_key_a_source_starts_behind_that() -> None:
-    source = resumable(lambda after: ["behind", after], key=["day", "id"])
-    assert source.start(7, ["2024-02-29", 5]) == ["behind", ("2024-02-29", 5)]
-    assert source.start() == ["behind", None]
+def test_source_with_a_key_starts_after_that_key() -> None:
+    source = resumable(lambda after: ["after", after], key=["day", "id"])
+    assert source.start(7, ["2024-02-29", 5]) == ["after", ("2024-02-29", 5)]
+    assert source.start() == ["after", None]
     assert source.key == ("day", "id")
 
 
-@pytest.mark.parametrize(
-    ("factory", "options", "told"),
-    [
-        ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
-        (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
-        (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
-        (list, {"etag": 1}, "etag: got 1, expected str or None"),
-        (list, {"total": "5"}, "total: got '5', expected int or None"),
-        (list, {"etag": "a b"}, "etag: got 'a b'"),
-        (list, {"etag": "\u00e9"}, "etag: got"),
-        (list, {"total": -1}, "total: got -1, expected a number of items"),
-        (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
-    ],
-)
-def test_what_cannot_be_is_refused(factory: Any, options: dict[str, Any], told: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=told):
-        resumable(factory, **options)
+def test_invalid_arguments_are_refused() -> None:
+    def check(factory: Any, options: dict[str, Any], expected: str) -> None:
+        with pytest.raises((TypeError, ValueError), match=expected):
+            resumable(factory, **options)
+
+    check_rows(
+        named(
+            [
+                ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
+                (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
+                (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
+                (list, {"etag": 1}, "etag: got 1, expected str or None"),
+                (list, {"total": "5"}, "total: got '5', expected int or None"),
+                (list, {"etag": "a b"}, "etag: got 'a b'"),
+                (list, {"etag": "\u00e9"}, "etag: got"),
+                (list, {"total": -1}, "total: got -1, expected a number of items"),
+                (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
+            ]
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize("etag", ["", "v1", "!#~[]", None])
-def test_any_etag_of_printable_characters_is_one_and_an_empty_stream_has_a_total(etag: str | None) -> None:
+def test_any_printable_etag_and_a_total_of_zero_are_accepted(etag: str | None) -> None:
     assert resumable(list, etag=etag, total=0).etag == etag
 
 
@@ -98,27 +103,28 @@ KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 5])
-@pytest.mark.parametrize("kind", KINDS)
-async def test_the_first_items_of_a_source_are_a_source_that_closes_it(kind: str, count: int) -> None:
-    make, told = KINDS[kind]
-    closed.clear()
-    first = first_items(make(), count)
-    assert isinstance(first, Batches) == kind.startswith("lists")
-    assert await all_of(first) == [0, 1, 2, 3][:count]
-    assert closed == told
+async def test_first_items_of_a_source_close_it() -> None:
+    async def check(count: int, kind: str) -> None:
+        make, expected = KINDS[kind]
+        closed.clear()
+        first = first_items(make(), count)
+        assert isinstance(first, Batches) == kind.startswith("lists")
+        assert await all_of(first) == [0, 1, 2, 3][:count]
+        assert closed == expected
+
+    await check_rows_async(cross(named([1, 2, 4, 5]), named(KINDS)), check, at_once=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_first_none_are_none(kind: str) -> None:
+async def test_first_zero_items_are_none(kind: str) -> None:
     assert await all_of(first_items(KINDS[kind][0](), 0)) == []
 
 
-async def test_no_more_is_asked_of_a_source_than_its_first_items() -> None:
+async def test_source_is_not_pulled_beyond_its_first_items() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 0
         yield 1
-        raise AssertionError("nobody wants a third")
+        raise AssertionError("a third is not wanted")
 
     assert await all_of(first_items(failing(), 2)) == [0, 1]
     assert await all_of(first_items((n if n < 2 else 1 // 0 for n in range(3)), 2)) == [0, 1]

@@ -1,4 +1,4 @@
-"""What pulling a sync iterable promises: one thread of its own, many items a hop, never far ahead, always closed."""
+"""sources/threads.py: a sync iterable is pulled in its own thread, in batches, never far ahead, always closed."""
 
 import asyncio
 import gc
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chunkwise.sources.threads import _Thread, batches_in_thread
+from tests.tables import check_rows_async, cross, named
 
 GUARD_SECONDS = 30
 
@@ -31,13 +32,14 @@ async def until_set(event: threading.Event) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 256])
-@pytest.mark.parametrize("items", [0, 1, 16, 17, 1000])
-async def test_all_items_come_in_order(items: int, count: int) -> None:
-    assert await everything(iter(range(items)), count) == list(range(items))
+async def test_all_items_are_delivered_in_order() -> None:
+    async def check(count: int, items: int) -> None:
+        assert await everything(iter(range(items)), count) == list(range(items))
+
+    await check_rows_async(cross(named([1, 2, 16, 256]), named([0, 1, 16, 17, 1000])), check)
 
 
-async def test_a_source_is_pulled_and_closed_in_one_thread_that_is_not_the_loops() -> None:
+async def test_source_is_pulled_and_closed_in_one_thread_apart_from_the_loop() -> None:
     threads = set()
 
     def source() -> Iterator[int]:
@@ -53,7 +55,7 @@ async def test_a_source_is_pulled_and_closed_in_one_thread_that_is_not_the_loops
     assert threads.isdisjoint({threading.get_ident()})
 
 
-async def test_each_source_has_a_thread_of_its_own_so_that_one_that_blocks_holds_up_no_other() -> None:
+async def test_blocked_source_does_not_hold_up_others() -> None:
     release = threading.Event()
 
     def blocking() -> Iterator[int]:
@@ -68,7 +70,7 @@ async def test_each_source_has_a_thread_of_its_own_so_that_one_that_blocks_holds
     assert await asyncio.gather(*blocked) == [[1]] * 40
 
 
-async def test_many_items_are_pulled_in_a_hop() -> None:
+async def test_many_items_are_pulled_in_one_call_to_the_thread() -> None:
     hops = 0
 
     def hop_items() -> int:
@@ -81,7 +83,7 @@ async def test_many_items_are_pulled_in_a_hop() -> None:
     assert hops <= 10_000 / 100 + 1
 
 
-async def test_what_is_ready_comes_before_the_source_goes_on() -> None:
+async def test_ready_items_are_delivered_before_the_source_continues() -> None:
     release = threading.Event()
 
     def blocking() -> Iterator[int]:
@@ -96,7 +98,7 @@ async def test_what_is_ready_comes_before_the_source_goes_on() -> None:
         assert [batch async for batch in batches] == [[2]]
 
 
-async def test_a_source_is_never_pulled_further_than_one_hop_ahead() -> None:
+async def test_source_is_never_pulled_more_than_one_call_ahead() -> None:
     made = 0
     hop_is_full = threading.Event()
 
@@ -111,11 +113,11 @@ async def test_a_source_is_never_pulled_further_than_one_hop_ahead() -> None:
     batches = pulled(endless(), 10)
     await anext(batches)
     await until_set(hop_is_full)
-    await batches.aclose()  # closes in the source's thread, behind the hop that runs
+    await batches.aclose()  # closes in the source's thread, after the running call
     assert made == 10
 
 
-async def test_a_consumer_that_is_slower_than_a_hop_gets_all_of_it() -> None:
+async def test_slow_consumer_gets_all_items() -> None:
     release, ended = threading.Event(), threading.Event()
 
     def source() -> Iterator[int]:
@@ -125,15 +127,15 @@ async def test_a_consumer_that_is_slower_than_a_hop_gets_all_of_it() -> None:
         ended.set()
 
     batches = pulled(source(), 100)
-    came = await anext(batches)
+    received = await anext(batches)
     release.set()
     await until_set(ended)
     for _ in range(5):
-        await asyncio.sleep(0.001)  # the loop hears that the hop is done
-    assert came + [item async for batch in batches for item in batch] == [1, 2, 3]
+        await asyncio.sleep(0.001)  # the loop is notified that the call is done
+    assert received + [item async for batch in batches for item in batch] == [1, 2, 3]
 
 
-async def test_a_consumer_that_stops_closes_the_source_in_its_thread() -> None:
+async def test_consumer_that_stops_closes_the_source_in_its_thread() -> None:
     threads: dict[str, int] = {}
 
     def source() -> Iterator[int]:
@@ -151,7 +153,7 @@ async def test_a_consumer_that_stops_closes_the_source_in_its_thread() -> None:
     assert threads["close"] != threading.get_ident()
 
 
-async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_comes_back(
+async def test_cancelled_consumer_closes_a_blocked_source_once_it_returns(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking, release, closed = threading.Event(), threading.Event(), threading.Event()
@@ -163,7 +165,7 @@ async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_
             blocking.set()
             assert release.wait(GUARD_SECONDS)
             yield 1
-            raise AssertionError("pulled behind the cancellation")
+            raise AssertionError("pulled after the cancellation")
         finally:
             threads.add(threading.get_ident())
             closed.set()
@@ -181,23 +183,23 @@ async def test_a_consumer_that_is_cancelled_closes_a_source_that_blocks_when_it_
     assert caplog.records == []
 
 
-async def test_what_a_source_raises_comes_behind_its_items() -> None:
+async def test_error_of_a_source_is_raised_after_its_items() -> None:
     def failing() -> Iterator[int]:
         yield from range(40)
         raise LookupError("gone")
 
-    came: list[int] = []
+    received: list[int] = []
 
     async def take() -> None:
         async for batch in pulled(failing()):
-            came.extend(batch)
+            received.extend(batch)
 
     with pytest.raises(LookupError, match="gone"):
         await take()
-    assert came == list(range(40))
+    assert received == list(range(40))
 
 
-async def test_a_source_that_gives_no_iterator_fails_as_iter_does() -> None:
+async def test_source_that_gives_no_iterator_fails_like_iter() -> None:
     class Never:
         def __iter__(self) -> Iterator[int]:
             raise LookupError("no rows")
@@ -206,7 +208,7 @@ async def test_a_source_that_gives_no_iterator_fails_as_iter_does() -> None:
         await everything(Never())
 
 
-async def test_a_source_that_fails_after_its_consumer_has_left_is_logged_once(
+async def test_source_that_fails_after_its_consumer_has_left_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking, release = threading.Event(), threading.Event()
@@ -231,7 +233,7 @@ async def test_a_source_that_fails_after_its_consumer_has_left_is_logged_once(
     assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
 
 
-async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
     def untidy() -> Iterator[int]:
         try:
             while True:
@@ -246,7 +248,7 @@ async def test_an_error_while_closing_is_logged_and_goes_no_further(caplog: pyte
     assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
 
 
-async def test_a_source_sees_the_context_of_its_consumer() -> None:
+async def test_source_sees_the_context_of_its_consumer() -> None:
     name: ContextVar[str] = ContextVar("name")
     name.set("request 7")
     assert await everything(name.get() for _ in range(2)) == ["request 7", "request 7"]
@@ -260,7 +262,7 @@ async def test_threads_end_with_their_sources() -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_an_iterable_that_ends_before_it_begins_is_an_error_and_no_end() -> None:
+async def test_stop_iteration_from_iter_is_an_error() -> None:
     class Odd:
         def __iter__(self) -> Iterator[int]:
             raise StopIteration
@@ -269,7 +271,7 @@ async def test_an_iterable_that_ends_before_it_begins_is_an_error_and_no_end() -
         await everything(Odd())
 
 
-async def test_a_call_that_was_cancelled_while_it_waited_is_not_made() -> None:
+async def test_call_cancelled_while_waiting_is_not_made() -> None:
     go = threading.Event()
     made: list[str] = []
     thread = _Thread()
@@ -278,7 +280,7 @@ async def test_a_call_that_was_cancelled_while_it_waited_is_not_made() -> None:
         waiting = thread.call(made.append, "cancelled")
         last = thread.call(made.append, "last")
         waiting.cancel()
-        await asyncio.sleep(0)  # which tells the thread's side
+        await asyncio.sleep(0)  # which is seen by the thread
         go.set()
         async with asyncio.timeout(GUARD_SECONDS):
             await first

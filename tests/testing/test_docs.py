@@ -1,4 +1,4 @@
-"""The page about testing is a project whose tests pass, and the room needs no pytest."""
+"""The page about testing is a project whose tests pass; chunkwise.testing needs no pytest."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def run(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_examples_are_tests_that_pass(tmp_path: Path) -> None:
+def test_examples_are_tests_that_pass(tmp_path: Path) -> None:
     files = re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(files) == PAGE.read_text().count("```python")
     for name, text in files:
@@ -33,6 +33,6 @@ def test_the_examples_are_tests_that_pass(tmp_path: Path) -> None:
         assert re.search(rf"^PASSED .*{re.escape(name)}", said, re.MULTILINE), said
 
 
-def test_the_room_needs_no_pytest(tmp_path: Path) -> None:
+def test_testing_package_needs_no_pytest(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['pytest'] = sys.modules['pytest_asyncio'] = None; import chunkwise.testing"
     run("-c", hidden, folder=tmp_path)

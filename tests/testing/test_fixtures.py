@@ -1,4 +1,4 @@
-"""The fixture that starts proxies."""
+"""testing/fixtures.py: the fixture that starts proxies."""
 
 from collections.abc import AsyncIterator
 
@@ -12,28 +12,28 @@ from tests.transports.wire import talking
 __all__ = ["fault_proxy"]  # a project has it by pytest_plugins: see test_docs.py
 
 
-async def test_it_starts_as_many_proxies_as_are_asked_for(fault_proxy: StartFaultProxy) -> None:
+async def test_fixture_starts_as_many_proxies_as_requested(fault_proxy: StartFaultProxy) -> None:
     async with talking(answers) as port:
         proxies = [await fault_proxy(port, cut_at(5), times=1), await fault_proxy(port)]
-        came: list[bytes] = []
+        received: list[bytes] = []
         for proxy in (*proxies, proxies[0]):
             async with Plain() as client:
                 await client.ask(proxy.port)
-                came.append(await client.read(5 if not came else len(ANSWER)))
-        assert came == [ANSWER[:5], ANSWER, ANSWER]
+                received.append(await client.read(5 if not received else len(ANSWER)))
+        assert received == [ANSWER[:5], ANSWER, ANSWER]
         assert [proxy.connections for proxy in proxies] == [2, 1]
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[list[int]]:
-    """Ports to which nobody listens any more once the fixtures behind this one have ended."""
-    told: list[int] = []
-    yield told
-    for port in told:
+    """Ports that must be closed once the fixtures after this one have ended."""
+    expected_closed: list[int] = []
+    yield expected_closed
+    for port in expected_closed:
         async with Plain() as client:
             with pytest.raises(ConnectionRefusedError):
                 await client.connect(port)
 
 
-async def test_it_closes_them_at_the_end(ports: list[int], fault_proxy: StartFaultProxy) -> None:
+async def test_fixture_closes_its_proxies(ports: list[int], fault_proxy: StartFaultProxy) -> None:
     ports += [(await fault_proxy(1)).port, (await fault_proxy(1)).port]

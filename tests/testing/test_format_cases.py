@@ -1,4 +1,4 @@
-"""The cases of formats: ours keep them, and each case catches a format that was broken on purpose."""
+"""testing/format_cases.py: our formats pass, and each case catches a format broken on purpose."""
 
 import json
 from collections.abc import Sequence
@@ -11,15 +11,18 @@ from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats import FORMATS, Format
 from chunkwise.testing import ConformanceCase, format_cases
 from tests.formats.samples import NAMES
+from tests.tables import check_rows_async, named
 from tests.testing.samples import cases_of
 
 
-@pytest.mark.parametrize("case", [case for name in NAMES for case in cases_of(name)])
-async def test_our_formats_keep_their_promises(case: ConformanceCase) -> None:
-    await case.run()
+async def test_our_formats_keep_their_promises() -> None:
+    async def check(case: ConformanceCase) -> None:
+        await case.run()
+
+    await check_rows_async(named([case for name in NAMES for case in cases_of(name)]), check)
 
 
-def test_a_case_gives_pytest_its_id() -> None:
+def test_case_gives_pytest_its_id() -> None:
     names = [case.name for name in NAMES for case in cases_of(name)]
     assert "ndjson-any-split-gives-the-same-items" in names
     assert len({*names}) == len(names)
@@ -27,7 +30,7 @@ def test_a_case_gives_pytest_its_id() -> None:
 
 
 class LineEncoder:
-    """A line of JSON for each item: a plain, correct format of another make, for the broken ones to inherit."""
+    """One line of JSON per item: a correct foreign format that the broken ones inherit from."""
 
     def __init__(self, **_: Any) -> None:
         self.count = 0
@@ -110,7 +113,7 @@ LINES = Format(
     name="lines",
     media_types=("text/x-lines",),
     suffixes=(".lines",),
-    encoder=cast("Any", LineEncoder),  # it has what the cases call, and no more
+    encoder=cast("Any", LineEncoder),  # it has only the methods that the cases call
     decoder=cast("Any", LineDecoder),
     keepalive=b"\n",
 )
@@ -186,7 +189,7 @@ class CallsACutADefect(LineDecoder):
 
 
 class GivesNoItemsBeforeACut(LineDecoder):
-    """Holds what it has decoded until the end."""
+    """Holds decoded items until the end."""
 
     def feed(self, data: bytes) -> list[Any]:
         self.held = [*getattr(self, "held", []), *super().feed(data)]
@@ -261,7 +264,7 @@ class Bracketed(LineEncoder):
 
 
 class DoesNotWantItsEnd(LineDecoder):
-    """...whose decoder does not miss it."""
+    """...whose decoder does not notice that it is missing."""
 
     def item(self, line: bytes) -> Any:
         return json.loads(line)
@@ -280,7 +283,7 @@ ITEMS: list[Any] = [{"a": 1, "b": "x y"}, {"a": 12, "b": "z"}, [1, "two"], 123]
 
 
 async def verdicts(format: Format) -> dict[str, str]:
-    """The cases that a format breaks, and what they say."""
+    """Return the cases that a format fails, with their messages."""
     said = {}
     for case in format_cases(format, ITEMS):
         try:
@@ -290,7 +293,7 @@ async def verdicts(format: Format) -> dict[str, str]:
     return said
 
 
-async def test_a_correct_format_of_another_make_keeps_its_promises() -> None:
+async def test_correct_foreign_format_keeps_its_promises() -> None:
     assert await verdicts(LINES) == {}
 
 
@@ -319,17 +322,16 @@ BROKEN: list[tuple[Format, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("format", "name", "text"),
-    BROKEN,
-    ids=[f"{row.encoder.__name__}-{row.decoder.__name__}" for row, *_ in BROKEN],  # type: ignore[attr-defined]
-)
-async def test_a_broken_format_is_caught_by_the_case_of_its_promise(format: Format, name: str, text: str) -> None:
-    said = await verdicts(format)
-    assert text in said[name]
+async def test_broken_format_is_caught_by_the_case_of_its_promise() -> None:
+    async def check(format: Format, name: str, text: str) -> None:
+        said = await verdicts(format)
+        assert text in said[name]
+
+    names = [f"{row.encoder.__name__}-{row.decoder.__name__}" for row, *_ in BROKEN]  # type: ignore[attr-defined]
+    await check_rows_async(dict(zip(names, BROKEN, strict=True)), check)
 
 
-async def test_an_error_has_the_name_of_its_case() -> None:
+async def test_error_has_the_name_of_its_case() -> None:
     case = format_cases(broken(decoder=MakesFloats), ITEMS)[0]
     with pytest.raises(AssertionError) as caught:
         await case.run()
@@ -352,6 +354,6 @@ def test_items_that_prove_nothing_are_refused(items: list[Any], decoded: list[An
         format_cases(FORMATS["json"], items, decoded=decoded)
 
 
-async def test_a_long_stream_is_checked_in_bounded_time() -> None:
+async def test_long_stream_is_checked_in_bounded_time() -> None:
     for case in format_cases(FORMATS["ndjson"], [{"n": index, "pad": "x" * 100} for index in range(100)]):
         await case.run()

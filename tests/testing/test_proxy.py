@@ -1,4 +1,4 @@
-"""The proxy breaks answers where it says, and as it says: seen by plain sockets on both sides."""
+"""testing/proxy.py: faults happen exactly where configured, as seen by plain sockets on both sides."""
 
 import asyncio
 import gc
@@ -16,6 +16,7 @@ from chunkwise import TruncatedError
 from chunkwise.testing import Fault, FaultProxy, cut_at, dribble, http10, none, reset_at, stall_at
 from chunkwise.testing.proxy import _upload
 from tests.flow.producing import GUARD_SECONDS, row, until
+from tests.tables import check_rows_async, cross, named
 from tests.transports.reading import read
 from tests.transports.wire import chunked, head, serving, streams, talking
 
@@ -33,7 +34,7 @@ async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 class Plain:
-    """A client that is a socket, and no more: it tells a clean end from a reset."""
+    """A plain socket as client: distinguishes a clean end from a reset."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
@@ -63,7 +64,7 @@ class Plain:
         return b"".join(self.pieces)
 
     async def read_to_end(self) -> tuple[bytes, str]:
-        """Read until the connection ends; give the bytes and how it did."""
+        """Read until the connection ends; return the bytes and how it ended."""
         async with asyncio.timeout(GUARD_SECONDS):
             try:
                 while data := await asyncio.get_running_loop().sock_recv(self.socket, 65536):
@@ -73,7 +74,7 @@ class Plain:
         return b"".join(self.pieces), "closed"
 
     async def is_silent(self) -> bool:
-        """Whether nothing comes, not even an end, for a while."""
+        """Return whether nothing arrives for a while, not even an end."""
         try:
             async with asyncio.timeout(0.1):
                 await asyncio.get_running_loop().sock_recv(self.socket, 1)
@@ -91,17 +92,25 @@ async def test_without_a_fault_everything_passes_and_the_connection_is_used_agai
         assert proxy.connections == 1
 
 
-@pytest.mark.parametrize("count", [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)])
-@pytest.mark.parametrize(("fault", "ending"), [(cut_at, "closed"), (reset_at, "reset")])
-async def test_an_answer_ends_behind_exactly_so_many_bytes(count: int, fault: type, ending: str) -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
-        await client.ask(proxy.port)
-        assert await client.read_to_end() == (ANSWER[:count], ending)
+async def test_response_ends_after_exactly_that_many_bytes() -> None:
+    async def check(count: int, case: tuple[type, str]) -> None:
+        fault, ending = case
+        async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
+            await client.ask(proxy.port)
+            assert await client.read_to_end() == (ANSWER[:count], ending)
+
+    await check_rows_async(
+        cross(
+            named([0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)]),
+            {"cut": (cut_at, "closed"), "reset": (reset_at, "reset")},
+        ),
+        check,
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
 @pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2])
-async def test_bytes_of_the_body_are_counted_behind_the_head(count: int, interim: bytes) -> None:
+async def test_body_bytes_are_counted_after_the_head(count: int, interim: bytes) -> None:
     async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for byte in interim + ANSWER:
@@ -118,14 +127,14 @@ async def test_bytes_of_the_body_are_counted_behind_the_head(count: int, interim
             assert came.endswith(b"\r\n\r\n" + BODY[:count])
 
 
-async def test_a_fault_behind_the_end_of_the_answer_never_strikes() -> None:
+async def test_fault_after_the_end_of_the_response_never_happens() -> None:
     async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(10**6)) as proxy, Plain() as client:
         await client.ask(proxy.port, b"GET / HTTP/1.1\r\n\r\n")
         client.socket.shutdown(socket.SHUT_WR)
         assert await client.read_to_end() == (ANSWER, "closed")
 
 
-async def test_a_reset_waits_for_a_client_that_reads_late() -> None:
+async def test_reset_waits_for_a_client_that_reads_late() -> None:
     size = 100_000  # more than one piece of the proxy
 
     async def large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,7 +148,7 @@ async def test_a_reset_waits_for_a_client_that_reads_late() -> None:
         assert await client.read_to_end() == (b"x" * size, "reset")
 
 
-async def test_a_stall_keeps_the_connection_open_until_the_client_leaves() -> None:
+async def test_stall_keeps_the_connection_open_until_the_client_leaves() -> None:
     left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,7 +167,7 @@ async def test_a_stall_keeps_the_connection_open_until_the_client_leaves() -> No
             await left.wait()
 
 
-async def test_a_stalled_connection_is_reset_when_the_proxy_is_closed() -> None:
+async def test_stalled_connection_is_reset_when_the_proxy_is_closed() -> None:
     async with talking(answers) as port, Plain() as client:
         async with FaultProxy("127.0.0.1", port, stall_at(200)) as proxy:
             await client.ask(proxy.port)
@@ -196,7 +205,7 @@ async def test_dribbling_and_a_cut_go_together() -> None:
 
 
 class TestHttp10:
-    async def test_the_server_sees_http_1_0_and_no_wish_to_keep_the_connection(self) -> None:
+    async def test_server_sees_http_1_0_and_no_wish_to_keep_the_connection(self) -> None:
         seen: list[web.BaseRequest] = []
 
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -220,7 +229,7 @@ class TestHttp10:
             assert not {"Connection", "TE"} & {*request.headers}
 
     @pytest.mark.parametrize("ending", ["closed", "reset"])
-    async def test_it_goes_together_with_an_end(self, ending: str) -> None:
+    async def test_http10_combines_with_an_ending(self, ending: str) -> None:
         fault = http10() | (cut_at if ending == "closed" else reset_at)(50, of="body")
         handler = streams(lambda: (row(index) for index in range(100)), "ndjson")
         async with serving(handler) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
@@ -230,7 +239,7 @@ class TestHttp10:
         assert came.startswith(b"HTTP/1.0 200 OK\r\n")
         assert len(came.partition(b"\r\n\r\n")[2]) == 50
 
-    async def test_an_upload_passes_and_what_is_behind_it_does_not(self) -> None:
+    async def test_upload_passes_and_bytes_after_it_do_not(self) -> None:
         received = bytearray()
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,7 +254,7 @@ class TestHttp10:
             await client.read_to_end()
         assert received == b"POST / HTTP/1.0\r\ncontent-length: 6\r\n\r\nabcdef"
 
-    async def test_a_chunked_upload_is_refused(self) -> None:
+    async def test_chunked_upload_is_refused(self) -> None:
         async with (
             talking(answers) as port,
             FaultProxy("127.0.0.1", port, http10()) as proxy,
@@ -256,7 +265,7 @@ class TestHttp10:
                 assert response.status == 411
 
 
-async def test_a_fault_strikes_the_first_connections_only() -> None:
+async def test_fault_applies_only_to_the_first_connections() -> None:
     async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(5), times=2) as proxy:
         came = []
         for _ in range(4):
@@ -268,7 +277,7 @@ async def test_a_fault_strikes_the_first_connections_only() -> None:
         assert proxy.connections == 4
 
 
-async def test_a_server_that_resets_resets_the_client() -> None:
+async def test_server_that_resets_resets_the_client() -> None:
     async def source() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         await asyncio.sleep(0)
@@ -281,7 +290,7 @@ async def test_a_server_that_resets_resets_the_client() -> None:
     assert came.endswith(b'{"n":"0","pad":""}\n')
 
 
-async def test_a_server_that_resets_an_upload_resets_the_client() -> None:
+async def test_server_that_resets_an_upload_resets_the_client() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
@@ -298,8 +307,8 @@ async def test_a_server_that_resets_an_upload_resets_the_client() -> None:
 
 
 @pytest.mark.parametrize("is_heard", [False, True])
-async def test_a_server_that_resets_is_heard_of_once_by_whoever_is_first(*, is_heard: bool) -> None:
-    """The kernel says it to a download that waits, or to an upload: who comes later sees a closed connection."""
+async def test_reset_of_the_server_is_reported_once(*, is_heard: bool) -> None:
+    """The kernel reports it to a waiting download or upload; later calls see a closed connection."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as upstream:
         upstream.connect(listening.getsockname())
@@ -316,7 +325,7 @@ async def test_a_server_that_resets_is_heard_of_once_by_whoever_is_first(*, is_h
         assert broken.is_set() is not is_heard
 
 
-async def test_a_client_that_resets_is_not_awaited_by_the_server() -> None:
+async def test_client_that_resets_is_not_awaited_by_the_server() -> None:
     left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -331,7 +340,7 @@ async def test_a_client_that_resets_is_not_awaited_by_the_server() -> None:
             await left.wait()
 
 
-async def test_a_slow_client_slows_the_server_down() -> None:
+async def test_slow_client_slows_the_server_down() -> None:
     sent = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -351,7 +360,7 @@ async def test_a_slow_client_slows_the_server_down() -> None:
         assert sent < 2**25, "what the kernel holds for three sockets"
 
 
-async def test_a_server_that_is_not_there_closes_the_client() -> None:
+async def test_unreachable_server_closes_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     async with FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
@@ -361,7 +370,7 @@ async def test_a_server_that_is_not_there_closes_the_client() -> None:
 
 @pytest.mark.parametrize("fault", [none(), stall_at(10), dribble(1, 60), http10(), cut_at(0), reset_at(0)])
 @pytest.mark.filterwarnings("error")
-async def test_nothing_is_left_behind(fault: Fault) -> None:
+async def test_proxy_leaves_no_tasks_or_connections(fault: Fault) -> None:
     before = asyncio.all_tasks()
     async with talking(answers) as port:
         clients = [Plain() for _ in range(5)]
@@ -406,12 +415,12 @@ async def test_our_client_reads_through_it_and_resumes() -> None:
         lambda: dribble(1, 0) | dribble(2, 0),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(make: type) -> None:
+def test_fault_that_makes_no_sense_is_refused(make: type) -> None:
     with pytest.raises(ValueError):
         make()
 
 
-def test_faults_are_joined_in_any_order() -> None:
+def test_faults_combine_in_any_order() -> None:
     assert http10() | cut_at(3, of="body") == cut_at(3, of="body") | http10()
     assert none() | stall_at(2) == stall_at(2)
 
@@ -427,7 +436,7 @@ async def test_each_connection_has_the_fault_that_is_listed_for_it() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"x" * 200_000])
-async def test_a_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
+async def test_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
     heard: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -444,7 +453,7 @@ async def test_a_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
     assert heard in ([], [b""])
 
 
-async def test_an_answer_whose_head_has_no_end_is_no_place_for_a_fault() -> None:
+async def test_response_with_an_endless_head_is_refused() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"x" * 500_000)

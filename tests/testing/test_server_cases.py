@@ -1,4 +1,4 @@
-"""The cases of servers: ours keeps them, and each case catches a server that was broken on purpose."""
+"""testing/server_cases.py: our server passes, and each case catches a server broken on purpose."""
 
 import asyncio
 import socket
@@ -9,11 +9,12 @@ import pytest
 
 from chunkwise.testing import ConformanceCase, FaultProxy, server_cases
 from tests.flow.producing import NAMES, row
+from tests.tables import check_rows_async
 from tests.transports.wire import chunked, head, serving, streams, talking, url_of
 
 PATIENCE_SECONDS = 0.6  # for servers that leave a connection open
 LAST = b"0\r\n\r\n"
-SLOW_SECONDS = 0.4  # twice what the cases are told, who want to see half of that
+SLOW_SECONDS = 0.4  # twice the time given to the cases, which want to see half of it
 
 
 async def whole() -> AsyncIterator[dict[str, str]]:
@@ -52,14 +53,14 @@ async def test_our_server_keeps_its_promises_through_a_proxy() -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Make its close a reset: `abort` alone is one only if something was not read."""
+    """Make its close a reset: `abort` alone resets only if received bytes were not read."""
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 class Server:
-    """A correct server of another make, on plain bytes, which the broken ones inherit."""
+    """A correct foreign server on plain bytes, which the broken ones inherit from."""
 
     items = (b"one\n", b"two\n")
     patience_seconds = 10.0
@@ -101,7 +102,7 @@ class Server:
         return LAST if version == "HTTP/1.1" else b""
 
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
-        """Say whether the connection goes on."""
+        """Return whether the connection stays open."""
         writer.write(self.head(version) + self.piece(self.items[0], version))
         await asyncio.sleep(0.01)
         if version == "HTTP/1.0":
@@ -110,7 +111,7 @@ class Server:
 
 
 class WithALength(Server):
-    """Correct as well."""
+    """Also correct."""
 
     def head(self, version: str) -> bytes:
         return head("Content-Length: 8").replace(b"1.1", version[-3:].encode())
@@ -249,7 +250,7 @@ def cases_for(port: int, patience_seconds: float) -> list[ConformanceCase]:
 
 
 async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
-    """Those of some cases, or of all, that a server breaks, and what they say."""
+    """Return the cases that a server fails, of some or of all, with their messages."""
 
     async def verdict(case: ConformanceCase) -> tuple[str, str]:
         try:
@@ -265,7 +266,7 @@ async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("make", [Server, WithALength])
-async def test_a_correct_server_of_another_make_keeps_its_promises(make: type[Server]) -> None:
+async def test_correct_foreign_server_keeps_its_promises(make: type[Server]) -> None:
     assert await verdicts(make) == {}
 
 
@@ -295,17 +296,19 @@ BROKEN: list[tuple[type[Server], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "name", "text"), BROKEN)
-async def test_a_broken_server_is_caught_by_the_case_of_its_promise(make: type[Server], name: str, text: str) -> None:
-    said = await verdicts(make, name)
-    assert text in said[name]
+async def test_broken_server_is_caught_by_the_case_of_its_promise() -> None:
+    async def check(make: type[Server], name: str, text: str) -> None:
+        said = await verdicts(make, name)
+        assert text in said[name]
+
+    await check_rows_async({f"{row[0].__name__}: {row[1]}": row for row in BROKEN}, check)
 
 
-def test_every_case_is_seen_to_fail() -> None:
+def test_every_case_fails_for_some_server() -> None:
     assert {name for _, name, _ in BROKEN} == {case.name for case in cases_for(1, 1)}
 
 
-async def test_a_server_that_says_nothing_is_caught() -> None:
+async def test_silent_server_is_caught() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -317,7 +320,7 @@ async def test_a_server_that_says_nothing_is_caught() -> None:
         await asyncio.gather(*map(run, cases_for(port, PATIENCE_SECONDS)))
 
 
-async def test_the_headers_are_sent_and_the_query_is_asked_for() -> None:
+async def test_headers_are_sent_and_the_query_is_asked_for() -> None:
     asked: list[bytes] = []
     server = Server()
 
@@ -336,12 +339,12 @@ async def test_the_headers_are_sent_and_the_query_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "/path", "http://"])
-def test_only_plain_http_can_be_judged(url: str) -> None:
+def test_only_plain_http_can_be_tested(url: str) -> None:
     with pytest.raises(ValueError, match="http://"):
         server_cases(url, "http://127.0.0.1/")
 
 
-async def test_without_a_slow_url_its_case_is_left_out() -> None:
+async def test_case_for_slow_urls_needs_a_slow_url() -> None:
     names = [case.name for case in server_cases("http://127.0.0.1:1/", "http://127.0.0.1:1/")]
     assert len(names) == 8
     assert not [name for name in names if "first-item" in name]

@@ -1,4 +1,4 @@
-"""formats/parsing/json_records.py: typed items in every format that has JSON; an error names index and field."""
+"""formats/parsing/json_records.py: typed items in every format that has JSON; errors name index and field."""
 
 import dataclasses
 from typing import Any, TypedDict
@@ -10,6 +10,7 @@ from chunkwise.errors import DecodeError
 from chunkwise.formats import FORMATS
 from tests.formats.reading import every_split, read
 from tests.formats.samples import JSON_BASED, written
+from tests.tables import check_rows, cross, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
@@ -39,71 +40,85 @@ class Entry(TypedDict):
 TYPES: dict[str, Any] = {"Struct": User, "dataclass": Person, "TypedDict": Entry}
 GOOD: list[dict[str, Any]] = [{"name": "A", "age": 5}, {"name": "é", "age": 6}]
 
-every_kind = pytest.mark.parametrize("kind", TYPES)
-every_json = pytest.mark.parametrize("name", JSON_BASED)
+
+def test_items_are_of_the_type() -> None:
+    def check(name: str, kind: str) -> None:
+        type_ = TYPES[kind]
+        expected = [type_(**item) for item in GOOD]
+        for pieces in every_split(written(name, GOOD)):
+            items, error = read(lambda: FORMATS[name].decoder(type=type_), pieces)
+            assert (items, error) == (expected, None)
+            assert {type(item) for item in items} == {dict if kind == "TypedDict" else type_}
+
+    check_rows(cross(named(JSON_BASED), named(TYPES)), check)
 
 
-@every_json
-@every_kind
-def test_items_are_of_the_type(name: str, kind: str) -> None:
-    type_ = TYPES[kind]
-    expected = [type_(**item) for item in GOOD]
-    for pieces in every_split(written(name, GOOD)):
-        items, error = read(lambda: FORMATS[name].decoder(type=type_), pieces)
-        assert (items, error) == (expected, None)
-        assert {type(item) for item in items} == {dict if kind == "TypedDict" else type_}
+def test_error_names_index_and_field_after_earlier_items() -> None:
+    def check(name: str, kind: str, case: tuple[dict[str, Any], str]) -> None:
+        bad, field = case
+        type_ = TYPES[kind]
+        for pieces in every_split(written(name, [*GOOD, bad, GOOD[0]])):
+            got = read(lambda: FORMATS[name].decoder(type=type_), pieces)
+            assert got.items == [type_(**item) for item in GOOD]
+            assert type(got.error) is DecodeError
+            assert (got.error.item_index, got.error.format) == (2, name)
+            assert field in str(got.error)
+
+    check_rows(
+        cross(
+            named(JSON_BASED),
+            named(TYPES),
+            named([({"name": "B", "age": "7"}, "$.age"), ({"name": "B"}, "age"), ({"name": 1, "age": 7}, "$.name")]),
+        ),
+        check,
+    )
 
 
-@every_json
-@every_kind
-@pytest.mark.parametrize(
-    ("bad", "field"), [({"name": "B", "age": "7"}, "$.age"), ({"name": "B"}, "age"), ({"name": 1, "age": 7}, "$.name")]
-)
-def test_an_error_names_index_and_field_behind_the_items_before_it(
-    name: str, kind: str, bad: dict[str, Any], field: str
-) -> None:
-    type_ = TYPES[kind]
-    for pieces in every_split(written(name, [*GOOD, bad, GOOD[0]])):
-        got = read(lambda: FORMATS[name].decoder(type=type_), pieces)
-        assert got.items == [type_(**item) for item in GOOD]
-        assert type(got.error) is DecodeError
-        assert (got.error.item_index, got.error.format) == (2, name)
-        assert field in str(got.error)
+def test_error_deep_inside_names_its_path() -> None:
+    def check(name: str) -> None:
+        stream = written(name, [{"name": "A", "age": 1, "addresses": [{"city": "X"}, {"city": None}]}])
+        for type_ in (User, Person):
+            assert "$.addresses[1].city" in str(read(lambda: FORMATS[name].decoder(type=type_), [stream]).error)  # noqa: B023
+
+    check_rows(named(JSON_BASED), check)
 
 
-@every_json
-def test_an_error_deep_inside_names_its_place(name: str) -> None:
-    stream = written(name, [{"name": "A", "age": 1, "addresses": [{"city": "X"}, {"city": None}]}])
-    for type_ in (User, Person):
-        assert "$.addresses[1].city" in str(read(lambda: FORMATS[name].decoder(type=type_), [stream]).error)  # noqa: B023
+def test_type_goes_with_a_path() -> None:
+    def check(name: str) -> None:
+        path = "item.user" if name == "json" else "user"
+        for pieces in every_split(written(name, [{"user": GOOD[0]}, {"x": 1}, {"user": GOOD[1]}, {"user": {}}])):
+            got = read(lambda: FORMATS[name].decoder(path, type=User), pieces)
+            assert got.items == [User("A", 5), User("é", 6)]
+            assert type(got.error) is DecodeError
+            assert got.error.item_index == 2
+
+    check_rows(named(JSON_BASED), check)
 
 
-@every_json
-def test_a_type_goes_with_a_path(name: str) -> None:
-    path = "item.user" if name == "json" else "user"
-    for pieces in every_split(written(name, [{"user": GOOD[0]}, {"x": 1}, {"user": GOOD[1]}, {"user": {}}])):
-        got = read(lambda: FORMATS[name].decoder(path, type=User), pieces)
-        assert got.items == [User("A", 5), User("é", 6)]
-        assert type(got.error) is DecodeError
-        assert got.error.item_index == 2
+def test_builtin_types_are_strict() -> None:
+    def check(name: str) -> None:
+        for type_, good, bad in ((int, 1, "1"), (str, "a", 1), (list[int], [1], [1.5]), (int | None, None, "x")):
+            got = read(lambda: FORMATS[name].decoder(type=type_), [written(name, [good, good, bad])])  # noqa: B023
+            assert got.items == [good, good]
+            assert got.failed
+
+    check_rows(named(JSON_BASED), check)
 
 
-@every_json
-def test_builtin_types_are_strict(name: str) -> None:
-    for type_, good, bad in ((int, 1, "1"), (str, "a", 1), (list[int], [1], [1.5]), (int | None, None, "x")):
-        got = read(lambda: FORMATS[name].decoder(type=type_), [written(name, [good, good, bad])])  # noqa: B023
-        assert got.items == [good, good]
-        assert got.failed
+def test_record_that_stops_early_is_refused_after_the_path_found_its_items() -> None:
+    def check(case: tuple[str, str], cut: str) -> None:
+        name, around = case
+        data = "".join(around % text for text in ('{"a":1}', cut, '{"a":2}')).encode()
+        for pieces in every_split(data):
+            got = read(lambda: FORMATS[name].decoder("a"), pieces)
+            assert got.items[:1] == [1]
+            assert 2 not in got.items
+            assert type(got.error) is DecodeError
 
-
-@pytest.mark.parametrize(("name", "around"), [("ndjson", "%s\n"), ("sse", "data: %s\n\n")])
-@pytest.mark.parametrize("cut", ['{"a":7', '{"a":[7]', '{"a":7,"b":"', "[", '{"a":7,"b"'])
-def test_a_record_that_stops_early_is_refused_though_the_path_has_found_its_items(
-    name: str, around: str, cut: str
-) -> None:
-    data = "".join(around % text for text in ('{"a":1}', cut, '{"a":2}')).encode()
-    for pieces in every_split(data):
-        got = read(lambda: FORMATS[name].decoder("a"), pieces)
-        assert got.items[:1] == [1]
-        assert 2 not in got.items
-        assert type(got.error) is DecodeError
+    check_rows(
+        cross(
+            named([("ndjson", "%s\n"), ("sse", "data: %s\n\n")]),
+            named(['{"a":7', '{"a":[7]', '{"a":7,"b":"', "[", '{"a":7,"b"']),
+        ),
+        check,
+    )

@@ -1,4 +1,4 @@
-"""formats/parsing/json_values.py: values that JSON cannot hold are refused by name and place; live parts."""
+"""formats/parsing/json_values.py: values that JSON cannot hold are refused with path and index; live parts."""
 
 import asyncio
 import dataclasses
@@ -15,6 +15,7 @@ from chunkwise.errors import DecodeError, EncodeError, LimitError
 from chunkwise.formats import FORMATS
 from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode_array, encode_lines, encode_value
 from tests.formats.samples import NAMES, values
+from tests.tables import check_rows, cross, named
 
 
 class Point(msgspec.Struct):
@@ -75,45 +76,45 @@ REFUSED: dict[str, Any] = {
     "too deep": nested(100_000),
 }
 
-every_format = pytest.mark.parametrize("name", NAMES)
-
 
 def in_row(name: str, value: Any) -> Any:
     return {"a": value} if name == "csv" else value
 
 
-@every_format
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_held_is_refused_with_its_place_and_the_stream_goes_on(name: str, case: str) -> None:
-    bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    assert encoder.start() == untouched.start()
-    assert encoder.encode(good[:1]) == untouched.encode(good[:1])
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([good[1], good[2], bad, good[3]])
-    assert caught.value.item_index == 3
-    assert str(caught.value).count("(item") == 1
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([bad])
-    assert caught.value.item_index == 1
-    for batch in (good[1:3], good[3:]):
-        assert encoder.encode(batch) == untouched.encode(batch)
-    assert encoder.finish() == untouched.finish()
+def test_value_that_json_cannot_hold_is_refused_with_its_index_and_encoding_continues() -> None:
+    def check(name: str, case: str) -> None:
+        bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        assert encoder.start() == untouched.start()
+        assert encoder.encode(good[:1]) == untouched.encode(good[:1])
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([good[1], good[2], bad, good[3]])
+        assert caught.value.item_index == 3
+        assert str(caught.value).count("(item") == 1
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([bad])
+        assert caught.value.item_index == 1
+        for batch in (good[1:3], good[3:]):
+            assert encoder.encode(batch) == untouched.encode(batch)
+        assert encoder.finish() == untouched.finish()
+
+    check_rows(cross(named(NAMES), named(REFUSED)), check)
 
 
-@every_format
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_first_item_that_is_refused_leaves_nothing_behind(name: str, case: str) -> None:
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    with pytest.raises(EncodeError) as caught:
-        encoder.encode([in_row(name, REFUSED[case])])
-    assert caught.value.item_index == 0
-    other = [{"b": 1}]
-    assert encoder.start() + encoder.encode(other) == untouched.start() + untouched.encode(other)
+def test_refused_first_item_writes_nothing() -> None:
+    def check(name: str, case: str) -> None:
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        with pytest.raises(EncodeError) as caught:
+            encoder.encode([in_row(name, REFUSED[case])])
+        assert caught.value.item_index == 0
+        other = [{"b": 1}]
+        assert encoder.start() + encoder.encode(other) == untouched.start() + untouched.encode(other)
+
+    check_rows(cross(named(NAMES), named(REFUSED)), check)
 
 
 @given(item=values, bad=st.sampled_from([math.nan, math.inf, -math.inf]), where=st.lists(st.booleans(), max_size=5))
-def test_no_number_that_json_has_not_is_ever_written(item: Any, bad: float, where: list[bool]) -> None:
+def test_nan_and_infinity_are_never_written(item: Any, bad: float, where: list[bool]) -> None:
     holder: Any = bad
     for in_list in where:
         holder = [item, holder] if in_list else {"a": holder, "b": item}
@@ -121,13 +122,15 @@ def test_no_number_that_json_has_not_is_ever_written(item: Any, bad: float, wher
         encode_value(holder)
 
 
-@pytest.mark.parametrize("value", [None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]])
-def test_what_only_looks_like_it_is_written(value: Any) -> None:
-    data = encode_value(value)
-    assert msgspec.json.decode(data) == value
+def test_values_similar_to_refused_ones_are_written() -> None:
+    def check(value: Any) -> None:
+        data = encode_value(value)
+        assert msgspec.json.decode(data) == value
+
+    check_rows(named([None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]]), check)
 
 
-def test_the_depth_that_decoders_take_is_written_also_beside_none_and_big_ints() -> None:
+def test_depth_that_decoders_accept_is_written_next_to_none_and_big_ints() -> None:
     item: Any = [None, 2**70]
     for _ in range(511):
         item = [item]
@@ -142,14 +145,14 @@ def gen() -> Iterator[int]:
     yield 1
 
 
-async def answer() -> int:
+async def later() -> int:
     return 1
 
 
 @pytest.fixture(params=["generator", "async generator", "coroutine", "future", "map", "iterator"])
 def live(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "coroutine":
-        coroutine = answer()
+        coroutine = later()
         yield coroutine
         coroutine.close()
     elif request.param == "future":
@@ -162,22 +165,23 @@ def live(request: pytest.FixtureRequest) -> Iterator[Any]:
         ]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "csv"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_a_live_part_is_told_by_its_index_in_the_batch(name: str, inside: bool, live: Any) -> None:
-    item = {"a": [1, {"b": live}]} if inside else live
-    encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
-    assert encoder.encode([7, 8]) == untouched.encode([7, 8])
-    for batch in ([item], ["x", 1, item, 2], [None, item, item], (0, item)):
-        with pytest.raises(LivePart) as caught:
-            encoder.encode(batch)
-        assert caught.value.index == next(index for index, each in enumerate(batch) if each is item)
-    assert encoder.encode([9]) == untouched.encode([9])
-    for step in ("open_item", "close_item"):
-        assert getattr(encoder, step)() == getattr(untouched, step)()
+def test_live_part_is_reported_with_its_index_in_the_batch(live: Any) -> None:
+    def check(name: str, inside: bool) -> None:
+        item = {"a": [1, {"b": live}]} if inside else live
+        encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
+        assert encoder.encode([7, 8]) == untouched.encode([7, 8])
+        for batch in ([item], ["x", 1, item, 2], [None, item, item], (0, item)):
+            with pytest.raises(LivePart) as caught:
+                encoder.encode(batch)
+            assert caught.value.index == next(index for index, each in enumerate(batch) if each is item)
+        assert encoder.encode([9]) == untouched.encode([9])
+        for step in ("open_item", "close_item"):
+            assert getattr(encoder, step)() == getattr(untouched, step)()
+
+    check_rows(cross(named([name for name in NAMES if name != "csv"]), {"itself": False, "inside": True}), check)
 
 
-def test_a_defect_before_a_live_part_is_told_first() -> None:
+def test_defect_before_a_live_part_is_raised_first() -> None:
     encoder = FORMATS["json"].encoder()
     with pytest.raises(EncodeError) as caught:
         encoder.encode([1, math.nan, gen()])
@@ -187,7 +191,7 @@ def test_a_defect_before_a_live_part_is_told_first() -> None:
     assert live_part.value.index == 1
 
 
-def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
+def test_raw_json_is_put_on_one_line_and_otherwise_unchanged() -> None:
     raw, line = msgspec.Raw(b'{\n "a":\r\n 1.50}\n'), b'{"a":1.50}'
     assert encode_lines([raw, 1, {"b": raw}], 0) == line + b'\n1\n{"b":' + line + b"}\n"
     assert encode_array([raw, 1, {"b": raw}], 0) == b"[" + line + b',1,{"b":' + line + b"}]"
@@ -200,22 +204,22 @@ def test_raw_json_is_put_on_one_line_and_else_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t", b"\n", b"\r\n ", b" " * 40])
-def test_a_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
+def test_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
     for before in range(20):
         with pytest.raises(EncodeError, match="blank") as caught:
             encode_lines([*range(before), msgspec.Raw(blank), 1], 5)
         assert caught.value.item_index == 5 + before
-    with pytest.raises(EncodeError, match="blank") as caught:  # it would be the array of no items
+    with pytest.raises(EncodeError, match="blank") as caught:  # otherwise an empty array
         encode_array([msgspec.Raw(blank)], 5)
     assert caught.value.item_index == 5
     with pytest.raises(EncodeError, match="blank"):
         encode_value(msgspec.Raw(blank))
 
 
-def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_place_too() -> None:
+def test_item_too_deep_only_inside_an_array_is_refused_with_its_index() -> None:
     taken, refused = 1, 100_000
     message = ""
-    while refused - taken > 1:  # to the least depth that is refused
+    while refused - taken > 1:  # to the smallest depth that is refused
         depth = (taken + refused) // 2
         try:
             encode_array([nested(depth)], 5)
@@ -225,14 +229,14 @@ def test_an_item_that_is_too_deep_only_inside_of_an_array_is_refused_with_its_pl
     assert message == "the batch could not be encoded, yet each of its items could (item 5)"
 
 
-def test_an_item_that_is_too_deep_by_itself_is_told_so() -> None:
+def test_item_too_deep_by_itself_is_refused() -> None:
     for encode in (encode_array, encode_lines):
         with pytest.raises(EncodeError, match="too deep") as caught:
             encode([1, nested(100_000)], 5)
         assert caught.value.item_index == 6
 
 
-def test_the_place_of_a_defect_is_that_in_the_stream() -> None:
+def test_index_of_a_defect_counts_from_the_start_of_the_stream() -> None:
     for text, place in ((b"[1,}", 103), (b"[1", 100), (b"nul", 100)):
         with pytest.raises(DecodeError) as caught:
             ValueDecoder().one(text, 100)
@@ -248,7 +252,7 @@ class Picky(msgspec.Struct):
         raise msgspec.DecodeError(msg)
 
 
-def test_what_a_users_type_says_is_taken_as_it_is() -> None:
+def test_json_of_a_users_type_is_written_unchanged() -> None:
     with pytest.raises(DecodeError) as caught:
         ValueDecoder(Picky).one(b'{"a":"x"}', 100)
     assert (caught.value.message, caught.value.byte_offset) == ("x (byte 3) is no base64", 100)
@@ -265,9 +269,7 @@ class TestValueDecoder:
         ],
         ids=["of another type", "UTF-8", "depth", "two"],
     )
-    def test_what_is_wrong_with_one_text_is_told_with_its_place(
-        self, text: bytes, error: type[DecodeError], message: str
-    ) -> None:
+    def test_error_in_one_text_names_its_offset(self, text: bytes, error: type[DecodeError], message: str) -> None:
         kind: Any = str if b"\xff" in text else Any if b"[" in text else int
         with pytest.raises(error, match=message) as caught:
             ValueDecoder(kind).one(text, 100)
@@ -279,12 +281,26 @@ class TestValueDecoder:
         assert ValueDecoder().lines(b'1\n"a"\r\n [2] ') == [1, "a", [2]]
         assert ValueDecoder(Place).array(b'[{"x":1}]') == ValueDecoder(Place).lines(b'{"x":1}') == [Place(1)]
 
-    @pytest.mark.parametrize(
-        "wrong", [b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"', b"[" * 100_000 + b"]" * 100_000]
-    )
-    def test_where_anything_is_wrong_they_have_to_be_decoded_one_by_one(self, wrong: bytes) -> None:
-        for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
-            assert ValueDecoder().lines(run) is None
-        if wrong not in (b"", b" ", b"1,2", b"1],[2"):
-            assert ValueDecoder().array(b"[%b]" % wrong) is None
-        assert ValueDecoder(int).lines(b'1\n"a"') is ValueDecoder(int).array(b'[1,"a"]') is None
+    def test_texts_with_a_defect_are_decoded_one_by_one(self) -> None:
+        def check(wrong: bytes) -> None:
+            for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
+                assert ValueDecoder().lines(run) is None
+            if wrong not in (b"", b" ", b"1,2", b"1],[2"):
+                assert ValueDecoder().array(b"[%b]" % wrong) is None
+            assert ValueDecoder(int).lines(b'1\n"a"') is ValueDecoder(int).array(b'[1,"a"]') is None
+
+        check_rows(
+            named([b"", b" ", b"1 2", b"1,2", b"1][2", b"1],[2", b"[1", b'"\xff"'])
+            | {"100,000 deep": b"[" * 100_000 + b"]" * 100_000},
+            check,
+        )
+
+
+@pytest.mark.usefixtures("speedups_and_fallback")
+def test_arbitrary_iterable_is_refused_instead_of_written_as_an_array() -> None:
+    class Model:
+        def __iter__(self) -> object:
+            return iter([("id", 1)])
+
+    with pytest.raises(TypeError, match="JSON cannot hold Model"):
+        encode_array([Model()], 0)

@@ -1,4 +1,4 @@
-"""Where indexes of files are kept: damaged, stale, unwritable, too many; nothing of that is an error."""
+"""sources/files/cache.py: damaged, stale, unwritable or too many indexes are never an error."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ from tests.sources.reading import LINES, items_from, kept_in, written_file
         lambda data: data + b"\n",
     ],
 )
-async def test_a_damaged_index_is_made_again(tmp_path: Path, small: Path, damage: Any) -> None:
+async def test_damaged_index_is_rebuilt(tmp_path: Path, small: Path, damage: Any) -> None:
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -41,7 +41,7 @@ async def test_a_damaged_index_is_made_again(tmp_path: Path, small: Path, damage
 
 @needs_linux
 @pytest.mark.parametrize("device", [None, "/dev/zero"])
-async def test_what_has_no_end_in_an_indexs_place_is_not_read(tmp_path: Path, small: Path, device: str | None) -> None:
+async def test_endless_file_in_place_of_an_index_is_not_read(tmp_path: Path, small: Path, device: str | None) -> None:
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -67,7 +67,7 @@ async def test_another_format_path_or_file_has_another_index(tmp_path: Path, sma
 
 @needs_linux
 @pytest.mark.parametrize("folder", ["/proc/nothing", "", "\0"])
-async def test_a_cache_that_cannot_be_written_is_no_error(
+async def test_cache_that_cannot_be_written_is_no_error(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     file = written_file(tmp_path, LINES)
@@ -79,7 +79,7 @@ async def test_a_cache_that_cannot_be_written_is_no_error(
         assert await items_from(file, "ndjson", 90) == list(range(90, 100))
 
 
-async def test_the_cache_keeps_what_was_used_last_and_nothing_else(
+async def test_cache_keeps_only_the_last_used_indexes(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_cache, "_MAX_FILES", 3)
@@ -89,13 +89,11 @@ async def test_the_cache_keeps_what_was_used_last_and_nothing_else(
         for age, kept in enumerate(sorted(small.iterdir(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)):
             os.utime(kept, (1000 - age, 1000 - age))
         assert (small / file_index.IndexKey.of(tmp_path / "a", "ndjson", "").name).exists()
-        await items_from(tmp_path / "a", "ndjson", 5)  # used: the others go first
+        await items_from(tmp_path / "a", "ndjson", 5)  # used: the others are removed first
     assert len(list(small.iterdir())) == 3
 
 
-async def test_an_index_that_goes_less_far_does_not_take_the_place_of_one_that_goes_further(
-    tmp_path: Path, small: Path
-) -> None:
+async def test_shorter_index_does_not_replace_a_longer_one(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, LINES)
     key, version = file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat())
     short = index_cache.load(key, version)
@@ -126,8 +124,8 @@ asyncio.run(read())
 """
 
 
-def test_processes_that_make_one_index_at_the_same_time_do_not_hinder_each_other(tmp_path: Path, cache: Path) -> None:
-    """Each writes it some hundred times, over what the others have written."""
+def test_processes_may_build_one_index_at_the_same_time(tmp_path: Path, cache: Path) -> None:
+    """Each writes it several hundred times, over the writes of the others."""
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(20_000)))
     with ExitStack() as started:
         readers = [
@@ -149,7 +147,7 @@ def test_processes_that_make_one_index_at_the_same_time_do_not_hinder_each_other
     assert index_cache.load(key, version).end > file.stat().st_size - 4096
 
 
-def test_the_folder_is_where_caches_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_is_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CHUNKWISE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
@@ -162,7 +160,7 @@ def test_the_folder_is_where_caches_are(tmp_path: Path, monkeypatch: pytest.Monk
     assert index_cache._folder() is None
 
 
-def test_whoever_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_cache_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

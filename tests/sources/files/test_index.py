@@ -1,4 +1,4 @@
-"""The index itself: sparse, bounded, and the same after it was written."""
+"""sources/files/index.py: indexes are sparse, bounded, and loaded as they were saved."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.sources.reading import LINES, items_from, kept_in, written_file
 MEBIBYTE = 2**20
 
 
-def test_an_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
+def test_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
     key = IndexKey.of(tmp_path, "csv", "")
     index = FileIndex(key, FileVersion(10**13, 1, 1))
     before = b'"a","b"\r\n' * 100
@@ -34,7 +34,7 @@ def test_an_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
         assert min(number, 99_999) - place.item_index <= 2 * 99_999 / len(index)
 
 
-def test_an_index_takes_no_more_than_it_may_hold(tmp_path: Path) -> None:
+def test_index_holds_no_more_than_its_limit(tmp_path: Path) -> None:
     index = FileIndex(IndexKey.of(tmp_path, "csv", ""), FileVersion(10**13, 1, 1))
     index.add(Checkpoint(MEBIBYTE, 1, b"1" * 65_537))
     assert not len(index)
@@ -45,7 +45,7 @@ def test_an_index_takes_no_more_than_it_may_hold(tmp_path: Path) -> None:
     assert len(index) == 16
 
 
-# --- what is none
+# --- invalid indexes
 
 
 VERSION = FileVersion(10**9, 1, 1)
@@ -68,7 +68,7 @@ def written(file: Path) -> bytes:
         ("a", "csv", "a.b", VERSION._replace(changed_ns=2)),
     ],
 )
-def test_an_index_of_another_file_format_path_or_version_is_none(
+def test_index_of_another_file_format_path_or_version_is_ignored(
     tmp_path: Path, file: str, format: str, path: str, version: FileVersion
 ) -> None:
     own, key = IndexKey.of(tmp_path / "a", "csv", "a.b"), IndexKey.of(tmp_path / file, format, path)
@@ -78,14 +78,14 @@ def test_an_index_of_another_file_format_path_or_version_is_none(
     assert (key.name == own.name) is (key == own)
 
 
-def test_a_byte_that_is_not_what_was_written_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+def test_changed_byte_in_an_index_is_noticed_anywhere(tmp_path: Path) -> None:
     key, data = IndexKey.of(tmp_path / "a", "csv", "a.b"), written(tmp_path / "a")
     for place in range(len(data)):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         assert FileIndex.from_bytes(damaged, key, VERSION) is None
 
 
-async def test_an_index_that_is_none_though_its_sum_is_right_is_made_again(tmp_path: Path, small: Path) -> None:
+async def test_invalid_index_with_a_right_checksum_is_rebuilt(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -96,10 +96,8 @@ async def test_an_index_that_is_none_though_its_sum_is_right_is_made_again(tmp_p
         assert kept.read_bytes() == good
 
 
-async def test_places_that_no_index_can_have_though_its_sum_is_right_are_found_again(
-    tmp_path: Path, small: Path
-) -> None:
-    """The file has 290 bytes and 100 items."""
+async def test_impossible_checkpoints_with_a_right_checksum_are_rebuilt(tmp_path: Path, small: Path) -> None:
+    """Of a file with 290 bytes and 100 items."""
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -134,13 +132,13 @@ async def test_places_that_no_index_can_have_though_its_sum_is_right_are_found_a
 # --- versions
 
 
-async def test_a_file_has_the_etag_that_aiohttp_answers_with(tmp_path: Path) -> None:
+async def test_file_has_the_etag_that_aiohttp_sends(tmp_path: Path) -> None:
     file = written_file(tmp_path, LINES)
 
-    async def answer(_: web.Request) -> web.FileResponse:
+    async def send_file(_: web.Request) -> web.FileResponse:
         return web.FileResponse(file)
 
     app = web.Application()
-    app.router.add_get("/", answer)
+    app.router.add_get("/", send_file)
     async with TestClient(TestServer(app)) as client, client.get("/") as response:
         assert response.headers["ETag"] == f'"{FileVersion.of(file.stat()).etag}"'

@@ -1,4 +1,4 @@
-"""A file from any item on: what a whole reading gives from there, without reading what stands before."""
+"""sources/files/source.py: a file from any item on gives the rest of its items without reading the start."""
 
 import errno
 import gzip
@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from chunkwise.sources.resumable import Resumable
 from tests.formats.samples import ITEMS, NAMES, written
 from tests.needs import needs_linux
 from tests.sources.reading import items_from, written_file
+from tests.tables import check_rows_async, cross, named
 
 MEBIBYTE = 2**20
 
@@ -46,7 +48,7 @@ def joined(lists: Iterator[list[Any]]) -> list[Any]:
     return list(itertools.chain.from_iterable(lists))
 
 
-# --- the items are those of a whole reading
+# --- the same items as from the start
 
 ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TEXTS: dict[str, tuple[str, str, str]] = {
@@ -70,29 +72,32 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("bom", ["", "\ufeff"])
-@pytest.mark.parametrize("block_bytes", [1, 7, 64])
-@pytest.mark.parametrize("what", TEXTS)
-async def test_any_item_begins_the_rest(
-    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, what: str, block_bytes: int, bom: str
+async def test_reading_from_any_item_gives_the_rest(
+    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
-    name, path, text = TEXTS[what]
-    file = written_file(tmp_path, bom + text)
-    whole = await items_from(file, name, 0, path)
-    assert len(whole) >= 18
-    assert small.exists() == (name != "sse")
-    version = FileVersion.of(file.stat())
-    for start in range(len(whole) + 3):
-        # As a source does in its thread, and once more there: a hop for every few bytes takes most of the time.
-        assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
-    assert await items_from(file, name, 3, path) == whole[3:]
+    async def check(bom: str, block_bytes: int, what: str) -> None:
+        shutil.rmtree(small, ignore_errors=True)
+        monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
+        name, path, text = TEXTS[what]
+        file = written_file(tmp_path, bom + text)
+        whole = await items_from(file, name, 0, path)
+        assert len(whole) >= 18
+        assert small.exists() == (name != "sse")
+        version = FileVersion.of(file.stat())
+        for start in range(len(whole) + 3):
+            # As a source does in its thread, without a call to the thread for every few bytes.
+            assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
+        assert await items_from(file, name, 3, path) == whole[3:]
+
+    await check_rows_async(
+        cross({"plain": "", "byte order mark": "\ufeff"}, named([1, 7, 64]), named(TEXTS)), check, at_once=1
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-def test_any_file_from_any_item_on_is_the_rest_of_it(name: str, data: st.DataObject) -> None:
-    """An index that is made on the way to one item leads to the others."""
+def test_any_file_from_any_item_gives_the_rest(name: str, data: st.DataObject) -> None:
+    """An index built on the way to one item leads to the others."""
     stream = "\ufeff".encode() * data.draw(st.integers(0, 1)) + written(name, data.draw(ITEMS[name]))
     order = data.draw(st.permutations(range(6)))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -108,13 +113,13 @@ def test_any_file_from_any_item_on_is_the_rest_of_it(name: str, data: st.DataObj
             assert repr(got) == repr(whole[start:])
 
 
-async def test_the_most_that_is_given_counts_from_the_first_item_of_the_file(tmp_path: Path, small: Path) -> None:
+async def test_max_items_counts_from_the_first_item_of_the_file(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(100)))
     for start, rest in ((0, list(range(50))), (48, [48, 49]), (50, []), (51, []), (200, [])):
         assert await items_from(file, "ndjson", start, max_items=50) == rest
 
 
-async def test_a_path_that_was_found_before_need_not_be_found_again(tmp_path: Path, small: Path) -> None:
+async def test_required_path_found_before_the_start_is_enough(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, json.dumps({"users": [{"a": n} for n in range(20)] + [{"b": 1}] * 20}))
     whole = await items_from(file, "json", 0, "users.item.a", required=True)
     assert len(whole) == 20
@@ -127,11 +132,11 @@ async def test_a_path_that_was_found_before_need_not_be_found_again(tmp_path: Pa
     assert await items_from(lines, "ndjson", 20, "a", required=True) == []
 
 
-# --- without reading what stands before
+# --- without reading the start
 
 
 class Counted(io.FileIO):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read."""
 
     bytes_read = 0
 
@@ -153,7 +158,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     return Counted
 
 
-BIG = 16 * MEBIBYTE  # places are noted a MiB apart
+BIG = 16 * MEBIBYTE  # checkpoints are a MiB apart
 COUNT = BIG // 860
 PAD = "é" * 400
 
@@ -174,51 +179,56 @@ def big(format: str) -> Iterator[str]:
 
 
 def number_in(item: Any) -> int:
-    """The number that a row of a big file has, whatever its format makes of it."""
+    """Return the number of a row of a big file in any format."""
     row = json.loads(item) if isinstance(item, str) else item
     return int(row["n"] if isinstance(row, dict) else row)
 
 
-@pytest.mark.parametrize(
-    ("format", "path"),
-    [
-        ("json", "users.item"),
-        ("json", "users.item.n"),
-        ("ndjson", ""),
-        ("ndjson", "n"),
-        ("json-seq", ""),
-        ("csv", ""),
-        ("text", ""),
-    ],
-)
-async def test_an_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
-    tmp_path: Path, cache: Path, counted: type[Counted], format: str, path: str
-) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)  # noqa: T201 - shown where the test fails
-    file = tmp_path / "file"
-    file.write_text("".join(big(format)), newline="")
-    size = file.stat().st_size
-    assert size > BIG * 0.9
-    assert len(await items_from(file, format, COUNT - 2, path)) == 2
-    assert counted.bytes_read >= size  # nobody knew where it stands: the file was read, and places were noted
-    for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
-        counted.bytes_read = 0
-        got = await items_from(file, format, start, path, max_items=start + 2)
-        assert [number_in(item) for item in got] == [start, start + 1]
-        assert counted.bytes_read < 1.5 * MEBIBYTE
-    assert sum(kept.stat().st_size for kept in cache.iterdir()) < 4096
-
-
-async def test_who_leaves_half_way_has_noted_the_way_that_was_read(
+async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
     tmp_path: Path, cache: Path, counted: type[Counted]
 ) -> None:
+    async def check(format: str, path: str) -> None:
+        seed = random.randrange(10**6)
+        print("seed", seed)  # noqa: T201 - shown where the test fails
+        shutil.rmtree(cache, ignore_errors=True)
+        counted.bytes_read = 0
+        file = tmp_path / "file"
+        file.write_text("".join(big(format)), newline="")
+        size = file.stat().st_size
+        assert size > BIG * 0.9
+        assert len(await items_from(file, format, COUNT - 2, path)) == 2
+        assert counted.bytes_read >= size  # without an index the whole file is read, and its checkpoints are saved
+        for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
+            counted.bytes_read = 0
+            got = await items_from(file, format, start, path, max_items=start + 2)
+            assert [number_in(item) for item in got] == [start, start + 1]
+            assert counted.bytes_read < 1.5 * MEBIBYTE
+        assert sum(kept.stat().st_size for kept in cache.iterdir()) < 4096
+
+    await check_rows_async(
+        named(
+            [
+                ("json", "users.item"),
+                ("json", "users.item.n"),
+                ("ndjson", ""),
+                ("ndjson", "n"),
+                ("json-seq", ""),
+                ("csv", ""),
+                ("text", ""),
+            ]
+        ),
+        check,
+        at_once=1,
+    )
+
+
+async def test_abandoned_reading_saves_its_index(tmp_path: Path, cache: Path, counted: type[Counted]) -> None:
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = file_source(file, "ndjson").start(0).lists
-    came = 0
+    received = 0
     async for batch in lists:
-        came += len(batch)
-        if came > 5 * 1024:
+        received += len(batch)
+        if received > 5 * 1024:
             break
     await lists.aclose()
     counted.bytes_read = 0
@@ -226,10 +236,10 @@ async def test_who_leaves_half_way_has_noted_the_way_that_was_read(
     assert counted.bytes_read < 1.5 * MEBIBYTE
 
 
-async def test_places_are_kept_while_a_file_is_being_read(
+async def test_index_is_saved_while_a_file_is_read(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is killed leaves what it knew a while before."""
+    """A killed process leaves the index that it saved last."""
     monkeypatch.setattr(files, "_SAVE_BYTES", MEBIBYTE)
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = aiter(file_source(file, "ndjson").start(0).lists)
@@ -238,39 +248,39 @@ async def test_places_are_kept_while_a_file_is_being_read(
     await lists.aclose()
 
 
-# --- errors speak of the whole file
+# --- errors count from the start of the file
 
 
-@pytest.mark.parametrize(
-    ("format", "path", "good", "bad", "kind"),
-    [
-        ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
-        ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
-        ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
-        ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
-        ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
-        ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
-        ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
-        ("text", "", "é\n" * 30, b"\xff", DecodeError),
-    ],
-)
-async def test_an_error_says_where_in_the_file_it_is(
-    tmp_path: Path, small: Path, format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]
-) -> None:
-    file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
-    items, error = await items_and_error(file, format, 0, path)
-    assert type(error) is kind
-    for start in range(0, len(items) + 1, 3):
-        rest, again = await items_and_error(file, format, start, path)
-        assert rest == items[start:]
-        assert type(again) is kind
-        assert str(again) == str(error)
-        assert vars(again) == vars(error)
+async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
+    async def check(format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]) -> None:
+        shutil.rmtree(small, ignore_errors=True)
+        file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
+        items, error = await items_and_error(file, format, 0, path)
+        assert type(error) is kind
+        for start in range(0, len(items) + 1, 3):
+            rest, again = await items_and_error(file, format, start, path)
+            assert rest == items[start:]
+            assert type(again) is kind
+            assert str(again) == str(error)
+            assert vars(again) == vars(error)
+
+    await check_rows_async(
+        {
+            "invalid line": ("ndjson", "", '{"é": 1}\n' * 30, "oops\n", DecodeError),
+            "line too deep": ("ndjson", "", '{"é": 1}\n' * 30, "[" * 600 + "\n", LimitError),
+            "invalid JSON": ("json", "a.item", '{"a": [' + '"é", ' * 30, "oops", DecodeError),
+            "truncated JSON": ("json", "", "[" + '"é", ' * 30, "{", TruncatedError),
+            "row with too many cells": ("csv", "", "a,b\n" + "é,1\n" * 30, "1,2,3\n", DecodeError),
+            "open quote": ("csv", "", "a,b\n" + "é,1\n" * 30, '1,"2', TruncatedError),
+            "invalid record": ("json-seq", "", '\x1e"é"\n' * 30, "\x1eoops\n", DecodeError),
+            "invalid UTF-8": ("text", "", "é\n" * 30, b"\xff", DecodeError),
+        },
+        check,
+        at_once=1,
+    )
 
 
-async def test_a_defect_before_the_item_is_told_to_who_asks_for_what_stands_behind_it(
-    tmp_path: Path, small: Path
-) -> None:
+async def test_defect_before_the_first_requested_item_is_an_error(tmp_path: Path, small: Path) -> None:
     items, error = await items_and_error(written_file(tmp_path, "1\n2\n3\noops\n5\n"), "ndjson", 4)
     assert items == []
     assert isinstance(error, DecodeError)
@@ -280,7 +290,7 @@ async def test_a_defect_before_the_item_is_told_to_who_asks_for_what_stands_behi
 # --- versions
 
 
-async def test_a_file_that_has_another_content_has_another_etag_and_another_index(tmp_path: Path, small: Path) -> None:
+async def test_changed_file_has_a_new_etag_and_a_new_index(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "10\n20\n30\n40\n50\n60\n")
     old = file_source(file, "ndjson")
     stat = file.stat()
@@ -303,7 +313,7 @@ def more_is_written(file: Path) -> None:
 
 def it_is_written_over(file: Path) -> None:
     file.write_text("4\n5\n6\n" * 100)
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may lie within one tick of the clock
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may be within one tick of the clock
 
 
 def it_is_written_over_and_its_time_set_back(file: Path) -> None:
@@ -324,7 +334,7 @@ def it_is_written_over_and_its_time_set_back(file: Path) -> None:
         lambda file: os.truncate(file, 599),
     ],
 )
-async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
+async def test_file_that_changes_while_read_is_an_error_and_never_a_mixture(
     tmp_path: Path, small: Path, change: Callable[[Path], object]
 ) -> None:
     content = [1, 2, 3] * 100
@@ -342,12 +352,12 @@ async def test_a_file_that_changes_while_it_is_read_is_told_and_never_a_mixture(
         with pytest.raises(OSError, match="has changed"):
             await read()
         assert items == content[: len(items)]
-        assert not small.exists()  # places of nobody knows which version
+        assert not small.exists()  # checkpoints of an unknown version
         written_file(tmp_path, "".join(f"{number}\n" for number in content))
 
 
-async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
-    """As it was: whoever opened it has it, and what is put in its place is another file."""
+async def test_replaced_file_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
+    """An open file stays readable; its replacement is another file."""
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
     other = tmp_path / "other"
     other.write_text("4\n")
@@ -368,7 +378,7 @@ async def test_a_file_that_another_takes_the_place_of_is_read_to_its_end(tmp_pat
         lambda file: file.unlink(),
     ],
 )
-async def test_another_name_or_none_is_no_other_content(
+async def test_renamed_or_deleted_file_is_read_to_its_end(
     tmp_path: Path, small: Path, rename: Callable[[Path], object]
 ) -> None:
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
@@ -380,12 +390,10 @@ async def test_another_name_or_none_is_no_other_content(
     assert items == [1, 2, 3] * 100
 
 
-async def test_an_index_is_not_of_a_content_that_was_written_over_with_its_time_set_back(
-    tmp_path: Path, small: Path
-) -> None:
+async def test_index_is_not_used_for_overwritten_content_with_its_time_set_back(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n2\n3\n4\n5\n6\n")
     source = file_source(file, "ndjson")
-    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which makes an index
+    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which builds an index
     before = file.stat()
     with file.open("r+b") as writing:
         writing.write(b"10\n20\n30\n40\n"[:12])
@@ -394,7 +402,7 @@ async def test_an_index_is_not_of_a_content_that_was_written_over_with_its_time_
 
 
 @needs_linux
-async def test_a_pipe_that_took_the_files_place_is_told_and_not_waited_for(tmp_path: Path, small: Path) -> None:
+async def test_pipe_in_place_of_the_file_is_an_error_without_waiting(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n")
     lists = file_source(file, "ndjson").start(0)
     file.unlink()
@@ -404,7 +412,7 @@ async def test_a_pipe_that_took_the_files_place_is_told_and_not_waited_for(tmp_p
     assert raised.value.errno == errno.ESTALE
 
 
-async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path) -> None:
+async def test_compressed_file_is_recognized_by_its_name(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, gzip.compress(b"1\n2\n"))
     for name in NAMES:
         items, error = await items_and_error(file, name, 1)
@@ -412,7 +420,7 @@ async def test_a_compressed_file_is_told_by_its_name(tmp_path: Path, small: Path
         assert str(error) == (f"the file is compressed with gzip: decompress it first (format {name}, item 0, byte 0)")
 
 
-async def test_what_can_not_be_read_again_is_refused(tmp_path: Path) -> None:
+async def test_source_that_cannot_be_read_again_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="regular file"):
         file_source(tmp_path, "json")
     with pytest.raises(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""How the tests ask databases: what a source gives, how it ends, and whether it goes on behind each of its items."""
+"""Sources of databases: their items, their errors, and whether they resume after each item."""
 
 import asyncio
 import random
@@ -17,6 +17,7 @@ from tests.flow.producing import GUARD_SECONDS
 everywhere = pytest.mark.parametrize("database", KINDS, indirect=True)
 in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 in_sqlite = pytest.mark.parametrize("database", KINDS[:1], indirect=True)
+ORDERS = {"ascending": False, "descending": True}
 
 
 def batches_of(source: Any) -> AsyncGenerator[list[Any], None]:
@@ -29,14 +30,14 @@ async def items_of(source: Any) -> list[Any]:
     return [item async for batch in batches_of(source) for item in batch]
 
 
-async def came_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
-    came = []
+async def items_and_error(source: AsyncGenerator[Any, None]) -> tuple[list[Any], Exception | None]:
+    received = []
     try:
         async for part in source:
-            came.append(part)  # noqa: PERF401 - those before the error
+            received.append(part)  # noqa: PERF401 - those before the error
     except Exception as error:
-        return came, error
-    return came, None
+        return received, error
+    return received, None
 
 
 async def encoded(source: Any, name: str = "ndjson") -> str:
@@ -44,7 +45,7 @@ async def encoded(source: Any, name: str = "ndjson") -> str:
 
 
 async def resumed_everywhere(source: Resumable, expected: list[Any]) -> None:
-    """Go on behind each item, by its key as a client has it that reads JSON, and as one that reads CSV."""
+    """Resume after each item by its key, as decoded by a client of JSON and by one of CSV."""
     whole = await items_of(source.start())
     assert repr(whole) == repr(expected)  # NaN is not equal to itself
     for name in ("ndjson", "csv"):
@@ -59,7 +60,7 @@ async def resumed_everywhere(source: Resumable, expected: list[Any]) -> None:
 
 
 async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> None:
-    """Read a source often, cancelled at any place, again while it cleans up; nothing may be left of that."""
+    """Read a source many times, cancelled at any point and during cleanup; check that everything is released."""
     seed = random.randrange(1 << 32)
     print("seed", seed)  # noqa: T201 - shown where the test fails
     choose = random.Random(seed)
@@ -78,8 +79,14 @@ async def read_and_cancel(database: Database, source: Callable[[], Batches]) -> 
             await asyncio.sleep(0.01)
 
 
+async def without_table(database: Database, name: str) -> None:
+    """Drop the table of the previous row of a test, and close connections whose prepared statements use it."""
+    await database.run(f"drop table if exists {name}")
+    await database.dispose()
+
+
 def series(database: Database, count: int) -> str:
-    """A query that makes the numbers from 1 to so many."""
+    """Return a query for the numbers from 1 to ``count``."""
     if database.kind == "postgresql":
         return f"select n from generate_series(1, {count}) as g(n)"
     return f"with recursive g(n) as (select 1 union all select n + 1 from g where n < {count}) select n from g"

@@ -1,4 +1,4 @@
-"""sources/sql/keys.py: keys of every type as a client has them, what is refused, and what would leave rows out."""
+"""sources/sql/keys.py: keys of every type as clients send them; keys that would skip rows are refused."""
 
 from typing import Any
 
@@ -13,14 +13,17 @@ from chunkwise.sources import sql
 from chunkwise.sources.sql.keys import Part, part_of_type
 from tests.databases import Database
 from tests.sources.sql.querying import (
+    ORDERS,
     batches_of,
-    came_and_error,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     resumed_everywhere,
+    without_table,
 )
+from tests.tables import check_rows_async, cross, named
 
 ODD_TEXTS = [
     "",
@@ -49,74 +52,70 @@ ODD_TEXTS = [
 # --- keys of every type
 
 
-def of_type(declared: str, values: list[str]) -> Any:
-    return pytest.param(declared, values, id=declared)
+POSTGRESQL_VALUES: dict[str, list[str]] = {
+    "smallint": ["-32768", "0", "32767"],
+    "integer": ["-2147483648", "2147483647"],
+    "bigint": ["-9223372036854775808", "9007199254740993", "9223372036854775807"],
+    "numeric": ["-1e30", "0.1", "0.10000000000000000001", "12345678901234567890.5", "'NaN'"],
+    "double precision": ["-1e300", "0.1", "0.30000000000000004", "5e-324"],
+    "real": ["0.1", "0.2", "16777217"],
+    "boolean": ["false", "true"],
+    "date": ["'0001-01-02'", "'2024-02-29'", "'9999-12-30'"],
+    "timestamp": ["'2024-02-29 12:00:00.000001'", "'2024-02-29 12:00:00.000002'", "'9999-12-31'"],
+    "timestamptz": ["'2024-02-29 12:00:00.1+02'", "'2024-02-29 12:00:00.2+02'"],
+    "time": ["'00:00'", "'23:59:59.999999'"],
+    "uuid": ["gen_random_uuid()"] * 9,
+    "bytea": [r"'\x'", r"'\x00'", r"'\xff00'", "'abc'"],
+    "color": ["'red'", "'blue'", "'green'"],
+    "varchar(9)": ["'a'", "'b'"],
+    "char(3)": ["'a'", "'b'"],
+    'text collate "C"': ["'a'", "'B'"],
+}
 
 
 @in_postgres
-@pytest.mark.parametrize(
-    ("declared", "values"),
-    [
-        of_type("smallint", ["-32768", "0", "32767"]),
-        of_type("integer", ["-2147483648", "2147483647"]),
-        of_type("bigint", ["-9223372036854775808", "9007199254740993", "9223372036854775807"]),
-        of_type("numeric", ["-1e30", "0.1", "0.10000000000000000001", "12345678901234567890.5", "'NaN'"]),
-        of_type("double precision", ["-1e300", "0.1", "0.30000000000000004", "5e-324"]),
-        of_type("real", ["0.1", "0.2", "16777217"]),
-        of_type("boolean", ["false", "true"]),
-        of_type("date", ["'0001-01-02'", "'2024-02-29'", "'9999-12-30'"]),
-        of_type("timestamp", ["'2024-02-29 12:00:00.000001'", "'2024-02-29 12:00:00.000002'", "'9999-12-31'"]),
-        of_type("timestamptz", ["'2024-02-29 12:00:00.1+02'", "'2024-02-29 12:00:00.2+02'"]),
-        of_type("time", ["'00:00'", "'23:59:59.999999'"]),
-        of_type("uuid", ["gen_random_uuid()"] * 9),
-        of_type("bytea", [r"'\x'", r"'\x00'", r"'\xff00'", "'abc'"]),
-        of_type("color", ["'red'", "'blue'", "'green'"]),
-        of_type("varchar(9)", ["'a'", "'b'"]),
-        of_type("char(3)", ["'a'", "'b'"]),
-        of_type('text collate "C"', ["'a'", "'B'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_keys_of_all_these_types_in_postgresql(
-    database: Database, declared: str, values: list[str], descending: bool
-) -> None:
-    await database.run(
-        "create type color as enum ('red', 'green', 'blue')", f"create table t (k {declared} primary key)"
-    )
-    async with database.engine.begin() as connection:
-        for value in values:
-            await connection.exec_driver_sql(f"insert into t values ({value})")
-    rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+async def test_keys_of_all_types_in_postgresql(database: Database) -> None:
+    await database.run("create type color as enum ('red', 'green', 'blue')")
+
+    async def check(declared: str, descending: bool) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        async with database.engine.begin() as connection:
+            for value in POSTGRESQL_VALUES[declared]:
+                await connection.exec_driver_sql(f"insert into t values ({value})")
+        rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+
+    await check_rows_async(cross(named(POSTGRESQL_VALUES), ORDERS), check, at_once=1)
+
+
+SQLITE_VALUES: dict[str, list[str]] = {
+    "integer": ["-9223372036854775808", "9007199254740993", "9223372036854775807"],
+    "int": ["1", "2"],
+    "boolean": ["false", "true"],
+    "real": ["1", "0.1", "0.30000000000000004"],
+    "numeric": ["1", "0.1", "0.30000000000000004", "9007199254740993"],
+    "decimal(10, 2)": ["0.1", "0.125", "0.3"],
+    "date": ["'2024-02-29'", "'2024-12-31'", "20240101"],
+    "datetime": ["'2024-02-29T12:00:00Z'", "'yesterday'", "1700000000", "1700000000.5"],
+    "text": ["'a'", "'A'", "''", "'1'", "'01'"],
+    "varchar(9) collate nocase": ["'a'", "'B'"],
+}
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    ("declared", "values"),
-    [
-        of_type("integer", ["-9223372036854775808", "9007199254740993", "9223372036854775807"]),
-        of_type("int", ["1", "2"]),
-        of_type("boolean", ["false", "true"]),
-        of_type("real", ["1", "0.1", "0.30000000000000004"]),
-        of_type("numeric", ["1", "0.1", "0.30000000000000004", "9007199254740993"]),
-        of_type("decimal(10, 2)", ["0.1", "0.125", "0.3"]),
-        of_type("date", ["'2024-02-29'", "'2024-12-31'", "20240101"]),
-        of_type("datetime", ["'2024-02-29T12:00:00Z'", "'yesterday'", "1700000000", "1700000000.5"]),
-        of_type("text", ["'a'", "'A'", "''", "'1'", "'01'"]),
-        of_type("varchar(9) collate nocase", ["'a'", "'B'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_keys_of_all_these_types_in_sqlite(
-    database: Database, declared: str, values: list[str], descending: bool
-) -> None:
-    await database.run(f"create table t (k {declared} primary key)")
-    for value in values:
-        await database.run(f"insert into t values ({value})".replace(":", "\\:"))
-    rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+async def test_keys_of_all_types_in_sqlite(database: Database) -> None:
+    async def check(declared: str, descending: bool) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        for value in SQLITE_VALUES[declared]:
+            await database.run(f"insert into t values ({value})".replace(":", "\\:"))
+        rows = await database.run(f"select k from t order by k {'desc' if descending else ''}")
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        await resumed_everywhere(source, [{"k": row[0]} for row in rows])
+
+    await check_rows_async(cross(named(SQLITE_VALUES), ORDERS), check, at_once=1)
 
 
 @everywhere
@@ -132,9 +131,7 @@ async def test_texts_with_odd_characters_are_keys(database: Database, descending
 
 @in_sqlite
 @pytest.mark.parametrize("descending", [False, True])
-async def test_a_key_that_is_null_in_sqlite_fails_rather_than_leave_rows_out(
-    database: Database, descending: bool
-) -> None:
+async def test_null_key_in_sqlite_is_an_error(database: Database, descending: bool) -> None:
     await database.run("create table t (k text primary key)", "insert into t values ('a'), (null), (null)")
     source = await sql.table(database.engine, "t", descending=descending)
     for after in (None, ["a"]):
@@ -144,17 +141,17 @@ async def test_a_key_that_is_null_in_sqlite_fails_rather_than_leave_rows_out(
 
 
 @in_sqlite
-async def test_a_column_without_a_type_is_no_key(database: Database) -> None:
+async def test_column_without_a_type_is_refused_as_key(database: Database) -> None:
     await database.run("create table t (k primary key)")
     with pytest.raises(TypeError, match="column 'k' is of type NULL"):
         await sql.table(database.engine, "t")
 
 
-# --- what is no key
+# --- columns refused as keys
 
 
 @everywhere
-async def test_what_is_not_there_is_refused(database: Database) -> None:
+async def test_missing_tables_and_columns_are_refused(database: Database) -> None:
     await database.run("create table points (id integer primary key, name text)", "insert into points values (1, 'x')")
     for name in ("nothing", "points; drop table points", 'points"', "", "points.id", "POINTS\0", "*"):
         with pytest.raises(LookupError, match="there is no table"):
@@ -171,7 +168,7 @@ async def test_what_is_not_there_is_refused(database: Database) -> None:
 
 @everywhere
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: Database) -> None:
+async def test_order_that_is_not_unique_or_may_be_null_is_refused(database: Database) -> None:
     await database.run(
         "create table t (id integer primary key, a integer not null, b integer unique, c integer not null)",
         "create unique index partial on t (a) where a > 5",
@@ -195,7 +192,7 @@ async def test_an_order_that_is_not_unique_or_may_be_null_is_refused(database: D
 
 @in_postgres
 @pytest.mark.parametrize("declared", ["interval", "inet", "int4range", "integer[]", "jsonb", "timestamptz[]"])
-async def test_types_that_no_client_could_send_back_are_no_keys(database: Database, declared: str) -> None:
+async def test_types_that_no_client_could_send_back_are_refused_as_keys(database: Database, declared: str) -> None:
     await database.run(f"create table t (k {declared} primary key)")
     with pytest.raises(TypeError, match="column 'k' is of type"):
         await sql.table(database.engine, "t")
@@ -203,19 +200,19 @@ async def test_types_that_no_client_could_send_back_are_no_keys(database: Databa
 
 @in_sqlite
 @pytest.mark.parametrize(
-    ("declared", "stored", "told"),
+    ("declared", "stored", "expected"),
     [
         ("text", "x'00'", "has there a bytes, expected a text"),
         ("blob", "'abcd'", "has there a str, expected bytes"),
         ("int", "'x'", "has there a str, expected a whole number"),
     ],
 )
-async def test_a_key_of_sqlite_that_is_none_of_its_columns_type_fails_rather_than_leave_rows_out(
-    database: Database, declared: str, stored: str, told: str
+async def test_sqlite_key_of_another_type_than_its_column_is_an_error(
+    database: Database, declared: str, stored: str, expected: str
 ) -> None:
     await database.run(f"create table t (k {declared} primary key not null)", f"insert into t values ({stored})")
     source = await sql.table(database.engine, "t")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=expected):
         await items_of(source.start())
 
 
@@ -246,13 +243,13 @@ ONLY_POSTGRESQL: dict[str, tuple[str, list[Any], list[Any]]] = {
 }
 
 
-async def check_keys(database: Database, declared: str, told: str, good: list[Any], bad: list[Any]) -> None:
+async def check_keys(database: Database, declared: str, expected: str, good: list[Any], bad: list[Any]) -> None:
     await database.run(f"create table t (k {declared} primary key)")
     source = await sql.table(database.engine, "t")
     for value in good:
         assert await items_of(source.start(1, [value])) == []
     for value in bad:
-        with pytest.raises(ValueError, match=f"k: got .*, expected .*{told}"):
+        with pytest.raises(ValueError, match=f"k: got .*, expected .*{expected}"):
             source.start(1, [value])
     for values in ([], [good[0], good[0]]):
         with pytest.raises(ValueError, match=f"got {len(values)} values, expected 1: k"):
@@ -261,48 +258,57 @@ async def check_keys(database: Database, declared: str, told: str, good: list[An
 
 @everywhere
 @pytest.mark.parametrize("declared", TYPES)
-async def test_a_key_that_is_none_is_refused_with_what_it_should_be(database: Database, declared: str) -> None:
+async def test_invalid_key_is_refused_with_the_expected_type(database: Database, declared: str) -> None:
     await check_keys(database, declared, *TYPES[declared])
 
 
 @in_postgres
-@pytest.mark.parametrize("declared", ONLY_POSTGRESQL)
-async def test_a_key_that_is_none_in_postgresql_is_refused_with_what_it_should_be(
-    database: Database, declared: str
-) -> None:
+async def test_invalid_key_in_postgresql_is_refused_with_the_expected_type(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')")
-    await check_keys(database, declared, *ONLY_POSTGRESQL[declared])
+
+    async def check(declared: str) -> None:
+        await without_table(database, "t")
+        await check_keys(database, declared, *ONLY_POSTGRESQL[declared])
+
+    await check_rows_async(named(ONLY_POSTGRESQL), check, at_once=1)
 
 
 @in_postgres
-@pytest.mark.parametrize(
-    ("declared", "ends"),
-    [
-        ("date", ["'9999-12-31'", "'infinity'"]),
-        ("date", ["'-infinity'", "'0001-01-01'"]),
-        ("timestamp", ["'9999-12-31 23:59:59.999999'", "'infinity'"]),
-        ("timestamptz", ["'9999-12-31 23:59:59.999999Z'", "'infinity'"]),
-    ],
-)
-@pytest.mark.parametrize("descending", [False, True])
-async def test_dates_that_the_driver_takes_for_infinity_are_told_rather_than_rows_left_out(
-    database: Database, declared: str, ends: list[str], descending: bool
-) -> None:
-    await database.run(f"create table t (k {declared} primary key)")
-    async with database.engine.begin() as connection:
-        for value in ends:
-            await connection.exec_driver_sql(f"insert into t values ({value})")
-    assert len(await items_of((await sql.table(database.engine, "t", descending=descending)).start())) == 2
-    source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
-    came, error = await came_and_error(batches_of(source.start()))
-    assert len(came) == 1
-    assert isinstance(error, ValueError)
-    with pytest.raises(ValueError, match=r"k: got .*, (which looks the same as infinity|expected a date and time)"):
-        source.start(1, [item["k"] for item in msgspec.to_builtins(came[0])])
+async def test_dates_that_the_driver_reads_as_infinity_are_an_error(database: Database) -> None:
+    async def check(case: tuple[str, list[str]], descending: bool) -> None:
+        declared, ends = case
+        await without_table(database, "t")
+        await database.run(f"create table t (k {declared} primary key)")
+        async with database.engine.begin() as connection:
+            for value in ends:
+                await connection.exec_driver_sql(f"insert into t values ({value})")
+        assert len(await items_of((await sql.table(database.engine, "t", descending=descending)).start())) == 2
+        source = await sql.table(database.engine, "t", batch_rows=1, descending=descending)
+        received, error = await items_and_error(batches_of(source.start()))
+        assert len(received) == 1
+        assert isinstance(error, ValueError)
+        with pytest.raises(ValueError, match=r"k: got .*, (which looks the same as infinity|expected a date and time)"):
+            source.start(1, [item["k"] for item in msgspec.to_builtins(received[0])])
+
+    await check_rows_async(
+        cross(
+            named(
+                [
+                    ("date", ["'9999-12-31'", "'infinity'"]),
+                    ("date", ["'-infinity'", "'0001-01-01'"]),
+                    ("timestamp", ["'9999-12-31 23:59:59.999999'", "'infinity'"]),
+                    ("timestamptz", ["'9999-12-31 23:59:59.999999Z'", "'infinity'"]),
+                ]
+            ),
+            ORDERS,
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_postgres
-async def test_a_key_that_changes_on_its_way_ends_the_stream_rather_than_repeat_a_row_for_ever(
+async def test_key_changed_by_the_driver_ends_the_stream_with_an_error(
     database: Database,
 ) -> None:
     def change(connection: Any, _record: Any) -> None:
@@ -319,7 +325,7 @@ async def test_a_key_that_changes_on_its_way_ends_the_stream_rather_than_repeat_
 
 
 @in_postgres
-async def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database) -> None:
+async def test_text_that_postgresql_cannot_hold_is_refused(database: Database) -> None:
     await database.run("create table t (k text primary key)")
     source = await sql.table(database.engine, "t")
     with pytest.raises(ValueError, match=r"k: got .*, expected a text"):
@@ -327,7 +333,7 @@ async def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database)
 
 
 @everywhere
-async def test_keys_that_look_like_sql_find_what_is_behind_them_and_change_nothing(database: Database) -> None:
+async def test_keys_that_look_like_sql_find_the_rows_after_them_and_change_nothing(database: Database) -> None:
     await database.run("create table t (k text primary key)", "insert into t values ('a'), ('b')")
     source = await sql.table(database.engine, "t")
     for text in ("' or ''='", "z' or ''='", "'; drop table t; --", "a') or 1=1 --", ":k", "$1", "?", "%s"):
@@ -336,7 +342,7 @@ async def test_keys_that_look_like_sql_find_what_is_behind_them_and_change_nothi
     assert len(await database.run("select * from t")) == 2
 
 
-def test_a_long_value_is_told_in_short() -> None:
+def test_long_value_is_shortened_in_the_error() -> None:
     part = Part("k", int, 64, has_zone=None, nul=False, choices=())
     with pytest.raises(ValueError, match=r"^k: got 'a{40}\.\.\.', expected a whole number$"):
         part.convert("a" * 1000)
@@ -346,55 +352,62 @@ def test_a_long_value_is_told_in_short() -> None:
     ("type", "text", "value"),
     [("int4", "5", 5), ("bool", "true", True), ("text", "5", "5"), ("no such type", "5", "5"), (None, "a\0b", "a\0b")],
 )
-def test_a_parameter_of_a_query_is_of_the_type_that_the_database_says(type: str | None, text: str, value: Any) -> None:
+def test_parameter_is_converted_to_its_database_type(type: str | None, text: str, value: Any) -> None:
     assert part_of_type("n", type).convert(text) == value
 
 
-def test_only_sqlite_takes_a_nul_in_a_parameter() -> None:
+def test_only_sqlite_accepts_a_nul_in_a_parameter() -> None:
     with pytest.raises(ValueError, match="n: got"):
         part_of_type("n", "text").convert("a\0b")
 
 
-# --- databases that we have nothing of our own for
+# --- databases without special support
 
 
 class OtherDialect(SQLiteDialect_aiosqlite):
-    """SQLite, with nothing that tells us so: what SQLAlchemy says of any database has to do."""
+    """SQLite under another name, so that only SQLAlchemy's own reflection is used."""
 
     name = "other"
     supports_statement_cache = True
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    ("declared", "order_by", "refused"),
-    [
-        ("k int not null primary key, a int", None, False),
-        ("k int not null primary key, a int not null unique", "a", False),
-        ("k int not null primary key, a int not null, unique (a, k)", ["k", "a"], False),
-        ("k int not null primary key, a int not null, unique (a, k)", "a", True),
-        ("k int not null primary key, a int not null; create unique index i on t (a)", "a", False),
-        ("k int not null primary key, a int not null; create index i on t (a)", "a", True),
-        ("k int not null primary key, a int not null; create unique index i on t (a) where a > 1", "a", True),
-        ("k int, a int not null unique", "a", False),
-        ("k int, a int not null", "a", True),
-    ],
-)
-async def test_what_is_unique_in_other_databases_is_as_sqlalchemy_finds_it(
-    database: Database, declared: str, order_by: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
+async def test_unique_keys_of_other_databases_are_those_of_sqlalchemy(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, *index = declared.split("; ")
-    await database.run(f"create table t ({table})", *index, "insert into t values (2, 3), (1, 4)")
     monkeypatch.setitem(registry.impls, "other.driver", lambda: OtherDialect)
-    url = database.engine.url.set(drivername="other+driver")
-    engine = create_async_engine(url)
-    try:
-        if refused:
-            with pytest.raises(ValueError, match="is not unique"):
-                await sql.table(engine, "t", order_by=order_by)
-        else:
-            source = await sql.table(engine, "t", order_by=order_by, columns=["k", "a"])
-            rows = [{"k": 1, "a": 4}, {"k": 2, "a": 3}]
-            assert await items_of(source.start()) == (rows[::-1] if order_by == "a" else rows)
-    finally:
-        await engine.dispose()
+
+    async def check(declared: str, order_by: Any, refused: bool) -> None:
+        table, *index = declared.split("; ")
+        await without_table(database, "t")
+        await database.run(f"create table t ({table})", *index, "insert into t values (2, 3), (1, 4)")
+        url = database.engine.url.set(drivername="other+driver")
+        engine = create_async_engine(url)
+        try:
+            if refused:
+                with pytest.raises(ValueError, match="is not unique"):
+                    await sql.table(engine, "t", order_by=order_by)
+            else:
+                source = await sql.table(engine, "t", order_by=order_by, columns=["k", "a"])
+                rows = [{"k": 1, "a": 4}, {"k": 2, "a": 3}]
+                assert await items_of(source.start()) == (rows[::-1] if order_by == "a" else rows)
+        finally:
+            await engine.dispose()
+
+    await check_rows_async(
+        named(
+            [
+                ("k int not null primary key, a int", None, False),
+                ("k int not null primary key, a int not null unique", "a", False),
+                ("k int not null primary key, a int not null, unique (a, k)", ["k", "a"], False),
+                ("k int not null primary key, a int not null, unique (a, k)", "a", True),
+                ("k int not null primary key, a int not null; create unique index i on t (a)", "a", False),
+                ("k int not null primary key, a int not null; create index i on t (a)", "a", True),
+                ("k int not null primary key, a int not null; create unique index i on t (a) where a > 1", "a", True),
+                ("k int, a int not null unique", "a", False),
+                ("k int, a int not null", "a", True),
+            ]
+        ),
+        check,
+        at_once=1,
+    )

@@ -1,10 +1,10 @@
-"""sources/sql/__init__.py without what it needs."""
+"""sources/sql without SQLAlchemy."""
 
 import subprocess
 import sys
 
 
-def test_without_sqlalchemy_a_sentence_names_the_extra() -> None:
+def test_error_without_sqlalchemy_names_the_extra() -> None:
     code = "import sys; sys.modules['sqlalchemy'] = None\nfrom chunkwise.sources import sql"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (

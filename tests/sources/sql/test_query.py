@@ -17,15 +17,17 @@ from tests.databases import Database
 from tests.flow.producing import GUARD_SECONDS
 from tests.sources.sql.querying import (
     batches_of,
-    came_and_error,
     encoded,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     read_and_cancel,
     series,
+    without_table,
 )
+from tests.tables import check_rows_async, cross, named
 
 USERS: list[dict[str, Any]] = [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoë"}, {"id": 3, "name": None}]
 
@@ -37,7 +39,7 @@ async def fill(database: Database) -> None:
     )
 
 
-# --- what it gives
+# --- rows
 
 
 @everywhere
@@ -48,37 +50,44 @@ async def test_rows_are_dicts_in_the_order_of_the_query(database: Database) -> N
 
 
 @everywhere
-async def test_a_query_that_finds_nothing_is_an_empty_stream(database: Database) -> None:
+async def test_query_that_finds_nothing_is_an_empty_stream(database: Database) -> None:
     await fill(database)
     source = sql.rows(database.engine, "select * from users where id > 3")
     assert await encoded(source, "json") == "[]"
 
 
 @everywhere
-async def test_parameters_are_bound_wherever_they_stand_and_however_often(database: Database) -> None:
+async def test_parameters_are_bound_at_every_occurrence(database: Database) -> None:
     await fill(database)
     query = "select id, name from users where name = :name or (id > :low and id > :low) order by id"
     assert await items_of(sql.rows(database.engine, query, {"low": 2, "name": "Tom"})) == [USERS[0], USERS[2]]
 
 
 @everywhere
-@pytest.mark.parametrize("value", ["' or ''='", "Tom'; drop table users; --", 'x" or "1"="1', ":low", "\\", "%s", "$1"])
-async def test_a_value_that_looks_like_sql_is_a_value(database: Database, value: str) -> None:
-    await fill(database)
-    assert await items_of(sql.rows(database.engine, "select id from users where name = :name", {"name": value})) == []
-    await database.run("insert into users values (4, :name)", name=value)
-    found = await items_of(sql.rows(database.engine, "select * from users where name = :name", {"name": value}))
-    assert found == [{"id": 4, "name": value}]
-    assert len(await database.run("select * from users")) == 4
+async def test_value_that_looks_like_sql_is_a_value(database: Database) -> None:
+    async def check(value: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        assert (
+            await items_of(sql.rows(database.engine, "select id from users where name = :name", {"name": value})) == []
+        )
+        await database.run("insert into users values (4, :name)", name=value)
+        found = await items_of(sql.rows(database.engine, "select * from users where name = :name", {"name": value}))
+        assert found == [{"id": 4, "name": value}]
+        assert len(await database.run("select * from users")) == 4
+
+    await check_rows_async(
+        named(["' or ''='", "Tom'; drop table users; --", 'x" or "1"="1', ":low", "\\", "%s", "$1"]), check, at_once=1
+    )
 
 
 @everywhere
-async def test_a_parameter_without_a_value_is_an_error(database: Database) -> None:
+async def test_parameter_without_a_value_is_an_error(database: Database) -> None:
     with pytest.raises((sa.exc.StatementError, sa.exc.InvalidRequestError), match="low"):
         await items_of(sql.rows(database.engine, "select :low as n"))
 
 
-def test_a_parameter_with_a_cast_behind_it_is_told_with_how_to_write_it() -> None:
+def test_parameter_followed_by_a_cast_is_an_error_that_shows_the_right_form() -> None:
     engine = create_async_engine("postgresql+asyncpg://127.0.0.1/none")
     with pytest.raises(
         ValueError, match=r"'day' cannot be seen before '::': write CAST\(:day AS date\) for :day::date"
@@ -89,7 +98,7 @@ def test_a_parameter_with_a_cast_behind_it_is_told_with_how_to_write_it() -> Non
 
 
 @everywhere
-async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: Database) -> None:
+async def test_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: Database) -> None:
     await database.run("create table sales (id integer primary key, price numeric(10, 2), day date)")
     await database.run("insert into sales values (1, 2.5, '2024-02-29')")
     sales = sa.Table("sales", sa.MetaData(), sa.Column("price", sa.Numeric(10, 2)), sa.Column("day", sa.Date))
@@ -99,15 +108,17 @@ async def test_a_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database
 
 
 @everywhere
-@pytest.mark.parametrize("batch_rows", [1, 2, 15, 16, 17, 100, 5000])
-async def test_no_batch_is_larger_than_told_and_the_first_is_small(database: Database, batch_rows: int) -> None:
-    lists = [
-        batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
-    ]
-    assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
-    assert len(lists[0]) == min(16, batch_rows)
-    assert max(map(len, lists)) <= batch_rows
-    assert len(lists) >= 999 / batch_rows
+async def test_batches_keep_to_batch_rows_and_the_first_is_small(database: Database) -> None:
+    async def check(batch_rows: int) -> None:
+        lists = [
+            batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
+        ]
+        assert [row["n"] for batch in lists for row in batch] == list(range(1, 1000))
+        assert len(lists[0]) == min(16, batch_rows)
+        assert max(map(len, lists)) <= batch_rows
+        assert len(lists) >= 999 / batch_rows
+
+    await check_rows_async(named([1, 2, 15, 16, 17, 100, 5000]), check, at_once=1)
 
 
 @everywhere
@@ -148,7 +159,7 @@ async def test_two_columns_of_one_name_are_refused(database: Database) -> None:
         "update users set name = 'x' returning id",
     ],
 )
-async def test_a_query_that_writes_changes_nothing(database: Database, query: str) -> None:
+async def test_query_that_writes_changes_nothing(database: Database, query: str) -> None:
     await fill(database)
     with pytest.raises(Exception, match=r"read-only transaction|readonly database"):
         await items_of(sql.rows(database.engine, query))
@@ -156,7 +167,7 @@ async def test_a_query_that_writes_changes_nothing(database: Database, query: st
 
 
 @in_postgres
-async def test_a_write_inside_a_query_is_refused(database: Database) -> None:
+async def test_write_inside_a_query_is_refused(database: Database) -> None:
     await fill(database)
     with pytest.raises(Exception, match="read-only transaction"):
         await items_of(sql.rows(database.engine, "with gone as (delete from users returning id) select id from gone"))
@@ -167,54 +178,63 @@ async def test_a_write_inside_a_query_is_refused(database: Database) -> None:
 
 
 @in_sqlite
-@pytest.mark.parametrize(
-    "query",
-    [
-        "with x as (select 4 as a) insert into users select a, 'x' from x returning id",
-        "; insert into users values (4, 'x') returning id",
-        "/* */ insert into users values (4, 'x') returning id",
-        "create table users2 as select 1 as a",
-        "create temp table users2 as select 1 as a",
-        "pragma user_version = 7",
-        "pragma journal_mode = wal",
-        "vacuum",
-    ],
-)
-async def test_a_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database, query: str) -> None:
-    await fill(database)
-    before = database.file.read_bytes()
-    _, error = await came_and_error(batches_of(sql.rows(database.engine, query)))
-    assert error is not None or query.startswith("pragma")
-    assert database.file.read_bytes() == before
-    assert await database.run("pragma journal_mode") == [("delete",)]
-    assert (await items_of(sql.rows(database.engine, "select count(*) as n from sqlite_temp_schema"))) == [{"n": 0}]
+async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database) -> None:
+    async def check(query: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        before = database.file.read_bytes()
+        _, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
+        assert error is not None or query.startswith("pragma")
+        assert database.file.read_bytes() == before
+        assert await database.run("pragma journal_mode") == [("delete",)]
+        assert (await items_of(sql.rows(database.engine, "select count(*) as n from sqlite_temp_schema"))) == [{"n": 0}]
+
+    await check_rows_async(
+        named(
+            [
+                "with x as (select 4 as a) insert into users select a, 'x' from x returning id",
+                "; insert into users values (4, 'x') returning id",
+                "/* */ insert into users values (4, 'x') returning id",
+                "create table users2 as select 1 as a",
+                "create temp table users2 as select 1 as a",
+                "pragma user_version = 7",
+                "pragma journal_mode = wal",
+                "vacuum",
+            ]
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_sqlite
-@pytest.mark.parametrize("query_only", [0, 1])
-@pytest.mark.parametrize("end", ["complete", "left", "error", "wrong", "switched"])
-async def test_a_connection_of_sqlite_is_afterwards_as_it_was(database: Database, query_only: int, end: str) -> None:
-    await fill(database)
-    for connection in await connections_of(database):
-        await connection.execute(sa.text(f"pragma query_only = {query_only}"))
-        await connection.close()
-    queries = {
-        "error": "select * from users join (select abs(-9223372036854775808))",
-        "wrong": "select from",
-        "switched": "pragma query_only = off",
-    }
-    batches = batches_of(sql.rows(database.engine, queries.get(end, "select * from users"), batch_rows=1))
-    if end == "left":
-        await anext(batches)
-        await batches.aclose()
-    else:
-        _, error = await came_and_error(batches)
-        assert (error is not None) == (end != "complete")
-    for connection in await connections_of(database):
-        assert (await connection.execute(sa.text("pragma query_only"))).scalar() == query_only
-        await connection.execute(sa.text("pragma query_only = off"))
-        await connection.execute(sa.text("update users set name = name"))
-        await connection.close()
+async def test_sqlite_connection_is_restored_after_a_query(database: Database) -> None:
+    async def check(query_only: int, end: str) -> None:
+        await without_table(database, "users")
+        await fill(database)
+        for connection in await connections_of(database):
+            await connection.execute(sa.text(f"pragma query_only = {query_only}"))
+            await connection.close()
+        queries = {
+            "error": "select * from users join (select abs(-9223372036854775808))",
+            "wrong": "select from",
+            "switched": "pragma query_only = off",
+        }
+        batches = batches_of(sql.rows(database.engine, queries.get(end, "select * from users"), batch_rows=1))
+        if end == "left":
+            await anext(batches)
+            await batches.aclose()
+        else:
+            _, error = await items_and_error(batches)
+            assert (error is not None) == (end != "complete")
+        for connection in await connections_of(database):
+            assert (await connection.execute(sa.text("pragma query_only"))).scalar() == query_only
+            await connection.execute(sa.text("pragma query_only = off"))
+            await connection.execute(sa.text("update users set name = name"))
+            await connection.close()
+
+    ends = named(["complete", "left", "error", "wrong", "switched"])
+    await check_rows_async(cross({"writable": 0, "read-only": 1}, ends), check, at_once=1)
 
 
 async def connections_of(database: Database) -> list[AsyncConnection]:
@@ -224,7 +244,7 @@ async def connections_of(database: Database) -> list[AsyncConnection]:
 
 @in_sqlite
 @pytest.mark.parametrize("count", [1, 300_000_000])
-async def test_a_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(database: Database, count: int) -> None:
+async def test_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(database: Database, count: int) -> None:
     await fill(database)
     query = f"select count(*) as n from ({series(database, count)}) as g"
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
@@ -235,7 +255,7 @@ async def test_a_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(
 
 
 @in_postgres
-async def test_a_setting_that_a_query_makes_does_not_outlive_it(database: Database) -> None:
+async def test_setting_that_a_query_makes_does_not_outlive_it(database: Database) -> None:
     setting = "default_transaction_read_only"
     for query in (f"select set_config('{setting}', 'on', false)", sa.select(sa.func.set_config(setting, "on", False))):
         assert len(await items_of(sql.rows(database.engine, query))) == 1
@@ -244,7 +264,7 @@ async def test_a_setting_that_a_query_makes_does_not_outlive_it(database: Databa
 
 
 @everywhere
-async def test_the_connection_can_write_again_for_others(database: Database) -> None:
+async def test_connection_can_write_again_for_others(database: Database) -> None:
     await fill(database)
     for query in ("select 1 as n", sa.select(sa.literal(1))):
         await items_of(sql.rows(database.engine, query))
@@ -252,11 +272,11 @@ async def test_the_connection_can_write_again_for_others(database: Database) -> 
             await connection.execute(sa.text("update users set name = name"))
 
 
-# --- the connection goes back
+# --- the connection is released
 
 
 @everywhere
-async def test_nothing_is_asked_before_the_first_row_is(database: Database) -> None:
+async def test_query_is_sent_with_the_first_read(database: Database) -> None:
     source = sql.rows(database.engine, "select * from users")
     await fill(database)
     assert database.taken == 0
@@ -265,7 +285,7 @@ async def test_nothing_is_asked_before_the_first_row_is(database: Database) -> N
 
 @everywhere
 @pytest.mark.parametrize("typed", [False, True])
-async def test_a_reader_that_leaves_gives_the_connection_back(database: Database, typed: bool) -> None:
+async def test_reader_that_leaves_gives_the_connection_back(database: Database, typed: bool) -> None:
     query: Any = series(database, 1_000_000)
     if typed:
         query = sa.text(query).columns(n=sa.Integer)
@@ -278,7 +298,7 @@ async def test_a_reader_that_leaves_gives_the_connection_back(database: Database
 
 @everywhere
 @pytest.mark.parametrize("query", ["select * from nothing", "select from from", "select 1; select 2"])
-async def test_a_query_that_is_wrong_gives_the_connection_back(database: Database, query: str) -> None:
+async def test_query_that_is_wrong_gives_the_connection_back(database: Database, query: str) -> None:
     for _ in range(5):
         with pytest.raises(Exception, match=r"(?s)."):
             await items_of(sql.rows(database.engine, query))
@@ -286,42 +306,42 @@ async def test_a_query_that_is_wrong_gives_the_connection_back(database: Databas
 
 
 @in_postgres
-async def test_a_query_that_fails_half_way_gives_its_rows_and_the_connection_back(database: Database) -> None:
+async def test_query_that_fails_half_way_gives_its_rows_and_the_connection_back(database: Database) -> None:
     for _ in range(5):
         query = "select 1 / (500 - n) as x from generate_series(1, 999) g(n)"
-        came, error = await came_and_error(batches_of(sql.rows(database.engine, query)))
+        received, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
         assert "division by zero" in str(error)
-        assert len(came[0]) == 16
+        assert len(received[0]) == 16
         assert database.taken == 0
     assert await items_of(sql.rows(database.engine, "select 1 as n")) == [{"n": 1}]
 
 
 @in_postgres
-async def test_a_connection_that_the_server_has_ended_is_not_used_again(database: Database) -> None:
+async def test_connection_that_the_server_has_ended_is_not_used_again(database: Database) -> None:
     query = "select pg_backend_pid() as pid, n from generate_series(1, 1000000) g(n)"
     async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
         first = await anext(batches)
         await database.run("select pg_terminate_backend(:pid)", pid=first[0]["pid"])
-        _, error = await came_and_error(batches)
+        _, error = await items_and_error(batches)
         assert error is not None
     assert database.taken == 0
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
 
 @in_postgres
-async def test_a_connection_that_the_server_has_ended_is_not_used_again_by_who_reads_no_further(
+async def test_connection_ended_by_the_server_is_not_used_again_after_an_abandoned_read(
     database: Database,
 ) -> None:
     async with aclosing(batches_of(sql.rows(database.engine, "select pg_backend_pid() as pid"))) as batches:
         [row] = await anext(batches)
         await database.run("select pg_terminate_backend(:pid)", pid=row["pid"])
-        await asyncio.sleep(0.2)  # until it is heard of
+        await asyncio.sleep(0.2)  # until it is noticed
     assert database.taken == 0
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
 
 @in_postgres
-async def test_a_connection_that_has_ended_while_it_was_nobodys_is_not_used_again(database: Database) -> None:
+async def test_connection_that_ended_in_the_pool_is_not_used_again(database: Database) -> None:
     async with database.engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
     await database.run("select pg_terminate_backend(:pid)", pid=driver.get_server_pid())
@@ -333,7 +353,7 @@ async def test_a_connection_that_has_ended_while_it_was_nobodys_is_not_used_agai
 
 @everywhere
 @pytest.mark.parametrize("websocket", [False, True])
-async def test_a_client_that_leaves_gives_the_connection_back(database: Database, websocket: bool) -> None:
+async def test_client_that_leaves_gives_the_connection_back(database: Database, websocket: bool) -> None:
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -359,7 +379,7 @@ async def test_a_client_that_leaves_gives_the_connection_back(database: Database
 
 
 @everywhere
-async def test_a_whole_answer_has_every_row_in_every_format(database: Database) -> None:
+async def test_complete_response_has_every_row_in_every_format(database: Database) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, sql.rows(database.engine, series(database, 5000)))
 

@@ -1,4 +1,4 @@
-"""A query whose reader is cancelled, at any place, gives its connection back and waits for nothing."""
+"""sources/sql/query.py: a reader cancelled at any point releases its connection without waiting."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ RUNNING = "select pid from pg_stat_activity where state = 'active'"
 
 
 @in_postgres
-async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_back(database: Database) -> None:
+async def test_reader_that_is_cancelled_while_it_waits_gives_the_connection_back(database: Database) -> None:
     for _ in range(5):
         reading = asyncio.create_task(items_of(sql.rows(database.engine, "select pg_sleep(3600)")))
         async with asyncio.timeout(GUARD_SECONDS):
@@ -34,14 +34,14 @@ async def test_a_reader_that_is_cancelled_while_it_waits_gives_the_connection_ba
 
 @everywhere
 @pytest.mark.parametrize("count", [1, 100, 300_000_000])
-async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database, count: int) -> None:
+async def test_reader_cancelled_repeatedly_releases_everything(database: Database, count: int) -> None:
     query = f"select count(*) as n from ({series(database, count)}) as g" if count > 100 else series(database, count)
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
 
 @in_sqlite
-async def test_a_reader_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing_behind(database: Database) -> None:
+async def test_reader_cancelled_at_any_step_releases_everything(database: Database) -> None:
     turns, is_whole = 0, False
     while not is_whole:
         reading = asyncio.create_task(items_of(sql.rows(database.engine, series(database, 100))))
@@ -59,7 +59,7 @@ async def test_a_reader_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing
     assert turns > 10
 
 
-async def test_a_reader_that_is_cancelled_does_not_wait_for_a_connection_first(tmp_path: Path) -> None:
+async def test_reader_that_is_cancelled_does_not_wait_for_a_connection_first(tmp_path: Path) -> None:
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/one.db", pool_size=1, max_overflow=0)
     before = asyncio.all_tasks()
     async with aclosing(batches_of(sql.rows(engine, "select 1 as n"))) as batches:
@@ -76,7 +76,7 @@ async def test_a_reader_that_is_cancelled_does_not_wait_for_a_connection_first(t
     await engine.dispose()
 
 
-async def test_a_reader_that_is_cancelled_interrupts_nobody_who_has_the_same_connection(
+async def test_cancelled_reader_does_not_interrupt_the_next_user_of_its_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sql_reading, "_SHARED_SECONDS", GUARD_SECONDS)  # a busy machine may need longer
@@ -94,7 +94,7 @@ async def test_a_reader_that_is_cancelled_interrupts_nobody_who_has_the_same_con
     await engine.dispose()
 
 
-async def test_a_reader_that_is_cancelled_does_not_wait_for_the_end_of_what_it_asked_for() -> None:
+async def test_cancelled_reader_does_not_wait_for_its_query() -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
     query = "with recursive g(n) as (select 1 union all select n + 1 from g) select count(*) as n from g"  # no end
     reading = asyncio.create_task(items_of(sql.rows(engine, query)))
@@ -106,7 +106,7 @@ async def test_a_reader_that_is_cancelled_does_not_wait_for_the_end_of_what_it_a
     await engine.dispose()
 
 
-async def test_a_connection_that_is_in_a_transaction_already_can_be_read_from(tmp_path: Path) -> None:
+async def test_connection_that_is_in_a_transaction_already_can_be_read_from(tmp_path: Path) -> None:
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/one.db", pool_size=1, pool_reset_on_return=None)
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection

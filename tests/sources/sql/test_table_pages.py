@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py, `table`: pages by key, whatever happens to the table meanwhile, and from any key on."""
+"""sources/sql/table_pages.py, `table`: pages by key, while the table changes, and from any key on."""
 
 import random
 from collections.abc import Callable
@@ -11,17 +11,20 @@ import sqlalchemy as sa
 from chunkwise.sources import sql
 from tests.databases import Database
 from tests.sources.sql.querying import (
+    ORDERS,
     batches_of,
-    came_and_error,
     encoded,
     everywhere,
     in_postgres,
     in_sqlite,
+    items_and_error,
     items_of,
     read_and_cancel,
     resumed_everywhere,
     series,
+    without_table,
 )
+from tests.tables import check_rows_async, cross, named
 
 ODD_NAMES = [
     "select",
@@ -42,15 +45,15 @@ ODD_NAMES = [
 
 async def fill(database: Database, count: int) -> None:
     await database.run("create table points (id integer primary key, name text)")
-    # Ten apart: others may come between them.
+    # Ten apart, to leave gaps for others.
     await database.run(f"insert into points select n * 10, 'p' || n from ({series(database, count)}) as series")
 
 
-# --- what it gives
+# --- rows
 
 
 @everywhere
-async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database) -> None:
+async def test_table_is_read_in_the_order_of_its_primary_key(database: Database) -> None:
     await database.run(
         "create table t (b integer, a integer primary key)", "insert into t values (1, 3), (2, 1), (3, 2)"
     )
@@ -60,20 +63,22 @@ async def test_a_table_comes_in_the_order_of_its_primary_key(database: Database)
 
 
 @everywhere
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
-async def test_a_composite_key_is_one_place(database: Database, descending: bool, batch_rows: int) -> None:
-    await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
-    await database.run("insert into t values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (2, 'c', 4), (3, 'b', 5)")
-    source = await sql.table(database.engine, "t", descending=descending, batch_rows=batch_rows)
-    assert source.key == ("a", "b")
-    rows = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (2, "c", 4), (3, "b", 5)]
-    items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
-    await resumed_everywhere(source, items[::-1] if descending else items)
+async def test_composite_key_is_one_resume_point(database: Database) -> None:
+    async def check(descending: bool, batch_rows: int) -> None:
+        await without_table(database, "t")
+        await database.run("create table t (a integer, b text, n integer, primary key (a, b))")
+        await database.run("insert into t values (1, 'a', 1), (1, 'b', 2), (2, 'a', 3), (2, 'c', 4), (3, 'b', 5)")
+        source = await sql.table(database.engine, "t", descending=descending, batch_rows=batch_rows)
+        assert source.key == ("a", "b")
+        rows = [(1, "a", 1), (1, "b", 2), (2, "a", 3), (2, "c", 4), (3, "b", 5)]
+        items = [{"a": a, "b": b, "n": n} for a, b, n in rows]
+        await resumed_everywhere(source, items[::-1] if descending else items)
+
+    await check_rows_async(cross(ORDERS, named([1, 2, 3, 100])), check, at_once=1)
 
 
 @everywhere
-async def test_an_order_with_the_primary_key_behind_it_is_unique(database: Database) -> None:
+async def test_order_followed_by_the_primary_key_is_unique(database: Database) -> None:
     await database.run("create table t (id integer primary key, day text not null)")
     await database.run("insert into t values (1, 'b'), (2, 'a'), (3, 'b'), (4, 'a')")
     source = await sql.table(database.engine, "t", ["day", "id"], batch_rows=1)
@@ -82,7 +87,7 @@ async def test_an_order_with_the_primary_key_behind_it_is_unique(database: Datab
 
 @everywhere
 @pytest.mark.parametrize("declared", ["unique", "index"])
-async def test_a_unique_column_is_an_order(database: Database, declared: str) -> None:
+async def test_unique_column_is_an_order(database: Database, declared: str) -> None:
     unique = "unique" * (declared == "unique")
     await database.run(f"create table t (id integer primary key, code text not null {unique})")
     if declared == "index":
@@ -94,7 +99,7 @@ async def test_a_unique_column_is_an_order(database: Database, declared: str) ->
 
 
 @everywhere
-async def test_an_empty_table_is_an_empty_stream(database: Database) -> None:
+async def test_empty_table_is_an_empty_stream(database: Database) -> None:
     await database.run("create table t (id integer primary key)")
     source = await sql.table(database.engine, "t")
     assert await encoded(source.start(), "json") == "[]"
@@ -118,21 +123,23 @@ async def test_columns_are_chosen_and_a_condition_is_bound(database: Database) -
 
 
 @everywhere
-@pytest.mark.parametrize("name", ODD_NAMES)
-async def test_names_are_quoted(database: Database, name: str) -> None:
-    quoted = '"' + name.replace('"', '""') + '"'
-    async with database.engine.begin() as connection:
-        for statement in (
-            f"create table {quoted} ({quoted} integer primary key)",
-            f"insert into {quoted} values (1), (2)",
-        ):
-            await connection.exec_driver_sql(statement)
-    source = await sql.table(database.engine, name, name, batch_rows=1)
-    await resumed_everywhere(source, [{name: 1}, {name: 2}])
+async def test_names_are_quoted(database: Database) -> None:
+    async def check(name: str) -> None:
+        quoted = '"' + name.replace('"', '""') + '"'
+        async with database.engine.begin() as connection:
+            for statement in (
+                f"create table {quoted} ({quoted} integer primary key)",
+                f"insert into {quoted} values (1), (2)",
+            ):
+                await connection.exec_driver_sql(statement)
+        source = await sql.table(database.engine, name, name, batch_rows=1)
+        await resumed_everywhere(source, [{name: 1}, {name: 2}])
+
+    await check_rows_async(named(ODD_NAMES), check, at_once=1)
 
 
 @in_postgres
-async def test_a_table_in_another_schema(database: Database) -> None:
+async def test_table_in_another_schema(database: Database) -> None:
     await database.run(
         "create schema other", "create table other.t (id integer primary key)", "insert into other.t values (5)"
     )
@@ -154,50 +161,50 @@ async def delete(database: Database, key: int) -> None:
 
 
 async def move(database: Database, key: int) -> None:
-    """Give a row another key, both before the place."""
+    """Change the key of a row; both keys are before the current row."""
     await database.run("update points set id = -id where id = :key", key=key)
 
 
 @everywhere
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-async def test_rows_that_come_and_go_neither_repeat_nor_skip_others(
-    database: Database, seed: int, descending: bool
-) -> None:
-    chance = random.Random(seed)
-    await fill(database, 300)
-    there = set(range(10, 3001, 10))
-    wanted = set(there)
-    source = await sql.table(database.engine, "points", batch_rows=chance.choice([1, 7, 30]), descending=descending)
-    seen: list[int] = []
+async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database: Database) -> None:
+    async def check(descending: bool, seed: int) -> None:
+        chance = random.Random(seed)
+        await without_table(database, "points")
+        await fill(database, 300)
+        there = set(range(10, 3001, 10))
+        wanted = set(there)
+        source = await sql.table(database.engine, "points", batch_rows=chance.choice([1, 7, 30]), descending=descending)
+        seen: list[int] = []
 
-    async def change() -> None:
-        key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
-        behind = key < seen[-1] if descending else key > seen[-1]
-        await (delete if key in there else insert)(database, key)
-        there.symmetric_difference_update({key})
-        if behind:
-            wanted.symmetric_difference_update({key})
+        async def change() -> None:
+            key = chance.randrange(1, 3000) if chance.random() < 0.5 else chance.choice([*there])
+            ahead = key < seen[-1] if descending else key > seen[-1]
+            await (delete if key in there else insert)(database, key)
+            there.symmetric_difference_update({key})
+            if ahead:
+                wanted.symmetric_difference_update({key})
 
-    async def read(after: list[int] | None) -> bool:
-        """Read on to the end, or up to a cut; say whether it is the end."""
-        async with aclosing(batches_of(source.start(len(seen), after))) as batches:
-            async for batch in batches:
-                seen.extend(item["id"] for item in batch)
-                for _ in range(chance.randrange(4)):
-                    await change()
-                if chance.random() < 0.1:
-                    return False
-        return True
+        async def read(after: list[int] | None) -> bool:
+            """Read to the end, or up to a cut; return whether it is the end."""
+            async with aclosing(batches_of(source.start(len(seen), after))) as batches:
+                async for batch in batches:
+                    seen.extend(item["id"] for item in batch)
+                    for _ in range(chance.randrange(4)):
+                        await change()
+                    if chance.random() < 0.1:
+                        return False
+            return True
 
-    while not await read(seen[-1:] or None):  # as another process would go on
-        pass
-    assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
-    assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+        while not await read(seen[-1:] or None):  # as another process would resume
+            pass
+        assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
+        assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+
+    await check_rows_async(cross(ORDERS, named(range(3))), check, at_once=1)
 
 
 @everywhere
-async def test_rows_before_the_place_shift_nothing(database: Database) -> None:
+async def test_changes_before_the_current_row_shift_nothing(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points", batch_rows=10)
     seen: list[int] = []
@@ -206,7 +213,7 @@ async def test_rows_before_the_place_shift_nothing(database: Database) -> None:
         lambda: delete(database, 10),
         lambda: move(database, 20),
         lambda: insert(database, seen[-1] - 1),
-        lambda: delete(database, seen[-1]),  # the very row whose key is the place
+        lambda: delete(database, seen[-1]),  # the row whose key is the current one
     ]
     async for batch in batches_of(source.start()):
         seen += [item["id"] for item in batch]
@@ -233,7 +240,7 @@ async def test_no_connection_is_held_between_two_pages(database: Database) -> No
 
 
 @everywhere
-async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(database: Database) -> None:
+async def test_reader_cancelled_repeatedly_releases_everything(database: Database) -> None:
     await fill(database, 1000)
     source = await sql.table(database.engine, "points", batch_rows=50)
     await read_and_cancel(database, source.start)
@@ -241,19 +248,19 @@ async def test_a_reader_that_is_cancelled_again_and_again_leaves_nothing_behind(
 
 
 @everywhere
-async def test_a_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
+async def test_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points")
     batches = batches_of(source.start())
     await anext(batches)
     await database.run("drop table points")
-    _, error = await came_and_error(batches)
+    _, error = await items_and_error(batches)
     assert "points" in str(error)
     assert database.taken == 0
 
 
 @everywhere
-async def test_a_large_table_comes_whole_and_in_pages_that_stay_small(database: Database) -> None:
+async def test_large_table_is_read_completely_in_small_pages(database: Database) -> None:
     await fill(database, 100_000)
     source = await sql.table(database.engine, "points")
     sizes, last = [], 0
@@ -273,7 +280,7 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
     await database.run("insert into t select n / 100, n from generate_series(1, 50000) g(n)", "analyze t")
     source = await sql.table(database.engine, "t", batch_rows=100)
     assert len(await items_of(source.start(1, [400, 40050]))) == 9950
-    async with database.engine.connect() as connection:  # the same, which still has it prepared
+    async with database.engine.connect() as connection:  # the same connection, which has it prepared
         prepared = "select statement from pg_prepared_statements where statement like 'SELECT t.a%'"
         ((page,),) = await connection.exec_driver_sql(prepared)
         query = "explain " + page.replace("$1", "400").replace("$2", "40050").replace("$3", "100")
@@ -288,30 +295,36 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
 
 
 @in_sqlite
-@pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize(
-    "declared",
-    [
-        "(k text collate nocase not null, primary key (k collate binary))",
-        "(k text collate nocase primary key not null)",
-        "(k text not null, unique (k collate rtrim))",
-        "(k text collate nocase primary key not null) without rowid",
-    ],
-)
-async def test_a_key_of_sqlite_is_compared_as_its_index_does(
-    database: Database, declared: str, descending: bool
-) -> None:
-    await database.run(f"create table t {declared}")
-    texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
-    for text in texts:
-        await database.run("insert into t values (:text)", text=text)
-    source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
-    order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
-    await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+async def test_sqlite_key_is_compared_like_its_index(database: Database) -> None:
+    async def check(descending: bool, declared: str) -> None:
+        await without_table(database, "t")
+        await database.run(f"create table t {declared}")
+        texts = [*"aBcDeFg", *("AbCdEfG" if "binary" in declared else "")]
+        for text in texts:
+            await database.run("insert into t values (:text)", text=text)
+        source = await sql.table(database.engine, "t", "k", descending=descending, batch_rows=2)
+        order = sorted(texts, key=str.lower if "nocase" in declared and "binary" not in declared else str)
+        await resumed_everywhere(source, [{"k": text} for text in (order[::-1] if descending else order)])
+
+    await check_rows_async(
+        cross(
+            ORDERS,
+            named(
+                [
+                    "(k text collate nocase not null, primary key (k collate binary))",
+                    "(k text collate nocase primary key not null)",
+                    "(k text not null, unique (k collate rtrim))",
+                    "(k text collate nocase primary key not null) without rowid",
+                ]
+            ),
+        ),
+        check,
+        at_once=1,
+    )
 
 
 @in_postgres
-async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -> None:
+async def test_table_with_inheriting_tables_is_refused(database: Database) -> None:
     await database.run(
         "create table t (id integer primary key)",
         "create table heir () inherits (t)",
@@ -326,7 +339,7 @@ async def test_a_table_that_others_inherit_from_has_no_key(database: Database) -
 
 
 @in_postgres
-async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Database) -> None:
+async def test_invalid_index_does_not_make_a_key_unique(database: Database) -> None:
     await database.run("create table t (k integer not null)", "insert into t values (1), (1)")
     async with database.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -337,14 +350,14 @@ async def test_an_index_that_is_not_valid_makes_nothing_unique(database: Databas
 
 
 @in_postgres
-async def test_an_index_of_another_collation_that_tells_the_same_texts_apart_is_an_order(database: Database) -> None:
+async def test_index_of_an_equivalent_collation_is_an_order(database: Database) -> None:
     await database.run("create table t (k text not null, n integer)", "insert into t values ('B', 1), ('a', 2)")
     await database.run('create unique index keys on t (k collate "POSIX") include (n)')
     await resumed_everywhere(await sql.table(database.engine, "t", "k"), [{"k": "B", "n": 1}, {"k": "a", "n": 2}])
 
 
 @everywhere
-async def test_columns_without_the_key_and_conditions_that_are_texts_are_refused(database: Database) -> None:
+async def test_columns_without_the_key_and_text_conditions_are_refused(database: Database) -> None:
     await fill(database, 1)
     with pytest.raises(ValueError, match="columns: got name, expected also 'id'"):
         await sql.table(database.engine, "points", columns=["name"])

@@ -1,4 +1,4 @@
-"""sources/sql/values.py: what JSON cannot hold is converted, and what is wrong is left for the encoder to tell."""
+"""sources/sql/values.py: values that JSON cannot hold are converted; the encoder refuses invalid ones."""
 
 import ipaddress
 from typing import Any
@@ -12,11 +12,11 @@ from chunkwise.flow.outbound import Outbound
 from chunkwise.sources import sql
 from chunkwise.sources.sql.values import PlainValues
 from tests.databases import Database
-from tests.sources.sql.querying import came_and_error, encoded, in_postgres, in_sqlite
+from tests.sources.sql.querying import encoded, in_postgres, in_sqlite, items_and_error
 
 
 def converted(*values: Any) -> list[Any]:
-    """What becomes of the values of one column."""
+    """Return the converted values of one column."""
     batch = [{"n": value} for value in values]
     PlainValues().convert(batch)
     return [row["n"] for row in batch]
@@ -29,18 +29,18 @@ def nested(depth: int) -> list[Any]:
     return [1, value]
 
 
-def test_what_is_known_by_its_text_is_its_text() -> None:
+def test_types_with_a_text_form_are_sent_as_text() -> None:
     address = ipaddress.ip_address("10.0.0.1")
     assert converted(None, [], [None], address, None) == [None, [], [None], "10.0.0.1", None]
 
 
 @pytest.mark.parametrize("value", ["\ud800", nested(100_000)], ids=["a lone surrogate", "far too deep"])
-def test_what_is_wrong_and_no_other_type_is_left_as_it_is(value: Any) -> None:
+def test_values_that_cannot_be_converted_are_left_unchanged(value: Any) -> None:
     [left] = converted(value)
     assert left is value
 
 
-def test_a_column_is_judged_by_the_first_value_that_tells_also_of_a_later_batch() -> None:
+def test_first_significant_value_of_a_column_decides_its_conversion() -> None:
     values = PlainValues()
     first: list[dict[str, Any]] = [{"n": None}]
     second: list[dict[str, Any]] = [{"n": ipaddress.ip_address("::1")}]
@@ -90,17 +90,17 @@ POSTGRES_VALUES = [
 
 
 @in_postgres
-async def test_values_of_postgresql_are_these_in_json(database: Database) -> None:
+async def test_postgresql_values_in_json(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')", "create type place as (n int, address inet)")
     for text, expected in POSTGRES_VALUES:
-        # Behind rows that tell nothing of the type.
+        # After rows that do not show the type.
         query = f"select null as n, {text} as v union all select null, {text} where true"
         assert await encoded(sql.rows(database.engine, query)) == f'{{"n":null,"v":{expected}}}\n' * 2, text
 
 
 @in_postgres
 @pytest.mark.parametrize("empty", ["null", "array[]::inet[]", "array[null]::inet[]"])
-async def test_an_odd_value_behind_others_that_tell_nothing_is_found(database: Database, empty: str) -> None:
+async def test_odd_value_after_insignificant_ones_is_found(database: Database, empty: str) -> None:
     query = (
         f"select n, case when n < 50 then {empty} else array['1.2.3.4'::inet] end as v from generate_series(1, 50) g(n)"
     )
@@ -109,17 +109,17 @@ async def test_an_odd_value_behind_others_that_tell_nothing_is_found(database: D
 
 @in_postgres
 @pytest.mark.parametrize("value", ["'NaN'::float8", "'Infinity'::float8", "array['NaN'::float8]"])
-async def test_numbers_that_are_none_fail_the_stream_behind_the_rows_before(database: Database, value: str) -> None:
+async def test_nan_fails_the_stream_after_earlier_rows(database: Database, value: str) -> None:
     query = f"select 1 as n, null as v union all select 2, {value}"
     outbound = Outbound(sql.rows(database.engine, query), FORMATS["ndjson"].encoder())
-    came, error = await came_and_error(outbound.pieces())
-    assert came == [b'{"n":1,"v":null}\n']
+    received, error = await items_and_error(outbound.pieces())
+    assert received == [b'{"n":1,"v":null}\n']
     assert isinstance(error, EncodeError)
     assert "NaN or Infinity" in str(error)
 
 
 @in_sqlite
-async def test_values_of_sqlite_are_what_it_stores(database: Database) -> None:
+async def test_sqlite_values_are_sent_as_stored(database: Database) -> None:
     await database.run(
         "create table odd (a boolean, b date, c decimal(10, 2), d blob, e json, f, g integer)",
         """insert into odd values (true, '2024-02-29', 12.5, x'dead', '{"a"\\:1}', 1e3, 9223372036854775807)""",
@@ -132,7 +132,7 @@ async def test_values_of_sqlite_are_what_it_stores(database: Database) -> None:
 
 
 @in_sqlite
-async def test_an_object_that_is_no_value_of_a_database_is_refused_and_not_its_name_sent(database: Database) -> None:
+async def test_object_that_is_not_a_database_value_is_refused(database: Database) -> None:
     class Odd(sa.types.TypeDecorator[Any]):
         impl = sa.Integer
         cache_ok = True

@@ -1,4 +1,4 @@
-"""formats/__init__.py: the table of formats, and how a row is found."""
+"""formats/__init__.py: FORMATS, and lookup by name, media type and suffix."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.formats.samples import NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_format_is_found_by_all_that_it_says_of_itself(name: str) -> None:
+def test_each_format_is_found_by_its_name_media_types_and_suffixes(name: str) -> None:
     row = FORMATS[name]
     assert by_name(name) is by_name(row) is row
     assert by_media_type(row.content_type) is row
@@ -21,7 +21,7 @@ def test_each_format_is_found_by_all_that_it_says_of_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keepalive_between_items_is_no_item(name: str) -> None:
+def test_keepalive_between_items_is_not_an_item(name: str) -> None:
     row = FORMATS[name]
     if row.keepalive is None:
         return
@@ -33,7 +33,7 @@ def test_keepalive_between_items_is_no_item(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_end_record_begins_as_no_keepalive_does_and_ends_with_a_line(name: str) -> None:
+def test_end_record_differs_from_keepalive_and_ends_with_a_line_end(name: str) -> None:
     row = FORMATS[name]
     if row.end_record is None:
         assert row.encoder(stream_end=True).fail({}) == b""
@@ -60,12 +60,12 @@ def test_parameters_and_structured_suffixes_are_understood(content_type: str, na
 
 
 @pytest.mark.parametrize("content_type", ["", "text/html", "json", "application/json; charset=latin-1", "x/y+xml"])
-def test_what_no_format_has_is_named_in_the_error(content_type: str) -> None:
+def test_unknown_media_type_is_named_in_the_error(content_type: str) -> None:
     with pytest.raises(UnknownFormat, match=re.escape(content_type.rpartition("=")[2]) or "no content type"):
         by_media_type(content_type)
 
 
-def test_unknown_names_and_suffixes_say_which_there_are() -> None:
+def test_error_for_unknown_names_and_suffixes_lists_the_known_ones() -> None:
     with pytest.raises(UnknownFormat, match="'xml', expected one of json, ndjson"):
         by_name("xml")
     with pytest.raises(TypeError, match=r"one of json, ndjson.*, got \['json'\]"):
@@ -75,7 +75,7 @@ def test_unknown_names_and_suffixes_say_which_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.json.gz", "B.NDJSON.ZST"])
-def test_a_compressed_file_is_told_to_be_one(name: str) -> None:
+def test_compressed_file_is_named_in_the_error(name: str) -> None:
     with pytest.raises(UnknownFormat, match="decompress"):
         by_suffix(name)
     with pytest.raises(UnknownFormat, match=r"suffixes [^;]*$"):

@@ -1,4 +1,4 @@
-"""Reading a file: the items of it, in batches, and what stands in its way."""
+"""sources/files/source.py, `read_file`: a file -> batches of its items, and the errors on the way."""
 
 import json
 import threading
@@ -12,6 +12,7 @@ from chunkwise.errors import DecodeError, LimitError, PathNotFound, TruncatedErr
 from chunkwise.formats import FORMATS
 from chunkwise.sources.files import read_file
 from tests.needs import DATA, needs_data, needs_linux
+from tests.tables import check_rows_async, named
 
 BLOCK_BYTES = 64 * 1024
 
@@ -49,11 +50,11 @@ ROWS = [{"a": "é", "b": "2"}, {"a": "x", "b": "y"}]
         ("csv", "\ufeffa,b\r\né,2\r\nx,y"),
     ],
 )
-async def test_a_file_of_any_format_gives_its_items(tmp_path: Path, format: str, content: str) -> None:
+async def test_file_of_any_format_gives_its_items(tmp_path: Path, format: str, content: str) -> None:
     assert await items_of(written(tmp_path, content), format) == ROWS
 
 
-async def test_the_last_line_needs_no_line_end_because_a_file_is_all_there_is(tmp_path: Path) -> None:
+async def test_last_line_of_a_file_needs_no_line_end(tmp_path: Path) -> None:
     file = written(tmp_path, "1\n23")
     assert await items_of(file, "ndjson") == [1, 23]
     assert await items_of(file, "text") == ["1", "23"]
@@ -61,28 +62,28 @@ async def test_the_last_line_needs_no_line_end_because_a_file_is_all_there_is(tm
 
 
 @pytest.mark.parametrize("format", ["ndjson", "json-seq", "sse", "csv", "text"])
-async def test_an_empty_file_has_no_items(tmp_path: Path, format: str) -> None:
+async def test_empty_file_has_no_items(tmp_path: Path, format: str) -> None:
     assert await items_of(written(tmp_path, ""), format) == []
 
 
-async def test_an_empty_file_is_no_json(tmp_path: Path) -> None:
+async def test_empty_file_is_not_json(tmp_path: Path) -> None:
     items, error = await items_and_error(written(tmp_path, ""), "json")
     assert (items, type(error)) == ([], TruncatedError)
 
 
 @needs_data("movies.json")
-async def test_a_large_file_comes_in_many_batches_none_of_them_empty(tmp_path: Path) -> None:
+async def test_large_file_is_read_in_many_batches_none_empty(tmp_path: Path) -> None:
     batches = [batch async for batch in read_file(DATA / "movies.json", FORMATS["json"])]
     assert sum(batches, []) == json.loads((DATA / "movies.json").read_bytes())  # noqa: RUF017 - a few dozen
     assert len(batches) >= (DATA / "movies.json").stat().st_size // BLOCK_BYTES
     assert all(batches)
 
 
-async def test_a_path_selects_the_items(tmp_path: Path) -> None:
+async def test_path_selects_the_items(tmp_path: Path) -> None:
     assert await items_of(written(tmp_path, '{"users": [{"n": 1}, {"n": 2}]}'), "json", "users.item.n") == [1, 2]
 
 
-async def test_a_required_path_that_selects_nothing_is_an_error(tmp_path: Path) -> None:
+async def test_required_path_that_selects_nothing_is_an_error(tmp_path: Path) -> None:
     file = written(tmp_path, '{"users": [1]}')
     assert await items_of(file, "json", "nothing.item") == []
     with pytest.raises(PathNotFound, match=r"nothing\.item"):
@@ -92,19 +93,23 @@ async def test_a_required_path_that_selects_nothing_is_an_error(tmp_path: Path) 
 # --- a limit
 
 
-@pytest.mark.parametrize("count", [0, 1, 9_999, 10_000, 10_001, 50_000, 10**18])
-async def test_a_limit_gives_the_first_items_whatever_the_batches_are(tmp_path: Path, count: int) -> None:
+async def test_limit_gives_the_first_items(tmp_path: Path) -> None:
     numbers = list(range(40_000))
-    assert await items_of(written(tmp_path, json.dumps(numbers)), "json", max_items=count) == numbers[:count]
+    file = written(tmp_path, json.dumps(numbers))
+
+    async def check(count: int) -> None:
+        assert await items_of(file, "json", max_items=count) == numbers[:count]
+
+    await check_rows_async(named([0, 1, 9_999, 10_000, 10_001, 50_000, 10**18]), check)
 
 
-async def test_what_stands_behind_the_limit_does_no_harm(tmp_path: Path) -> None:
+async def test_defect_after_the_limit_is_harmless(tmp_path: Path) -> None:
     assert await items_of(written(tmp_path, "[1, 2, oops"), "json", max_items=2) == [1, 2]
     far = written(tmp_path, "[1, 2, " + " " * 10 * BLOCK_BYTES + "oops")
     assert await items_of(far, "json", max_items=2) == [1, 2]
 
 
-async def test_a_defect_before_the_limit_does(tmp_path: Path) -> None:
+async def test_defect_before_the_limit_is_an_error(tmp_path: Path) -> None:
     items, error = await items_and_error(written(tmp_path, "[1, 2, oops"), "json", max_items=3)
     assert (items, type(error)) == ([1, 2], DecodeError)
 
@@ -122,16 +127,16 @@ async def test_a_defect_before_the_limit_does(tmp_path: Path) -> None:
         (b'[1, "\xff"]', [1], DecodeError, 5),
     ],
 )
-async def test_items_before_a_defect_come_before_its_error(
+async def test_items_before_a_defect_are_read_before_its_error(
     tmp_path: Path, content: str | bytes, items: list[Any], kind: type[DecodeError], offset: int | None
 ) -> None:
-    came, error = await items_and_error(written(tmp_path, content), "json")
-    assert came == items
+    received, error = await items_and_error(written(tmp_path, content), "json")
+    assert received == items
     assert type(error) is kind
     assert error.byte_offset == offset
 
 
-async def test_all_items_before_a_defect_in_a_far_block_come_before_its_error(tmp_path: Path) -> None:
+async def test_items_before_a_defect_in_a_later_block_are_read_before_its_error(tmp_path: Path) -> None:
     lines = "".join(f"{number}\n" for number in range(100_000))
     items, error = await items_and_error(written(tmp_path, lines + "oops\n7\n"), "ndjson")
     assert items == list(range(100_000))
@@ -140,9 +145,7 @@ async def test_all_items_before_a_defect_in_a_far_block_come_before_its_error(tm
 
 
 @pytest.mark.parametrize(("name", "kind"), [("nothing", FileNotFoundError), (".", IsADirectoryError)])
-async def test_a_file_that_cannot_be_opened_is_the_systems_error(
-    tmp_path: Path, name: str, kind: type[OSError]
-) -> None:
+async def test_file_that_cannot_be_opened_is_the_systems_error(tmp_path: Path, name: str, kind: type[OSError]) -> None:
     source = read_file(tmp_path / name, FORMATS["json"])
     with pytest.raises(kind):
         await anext(aiter(source))
@@ -159,7 +162,7 @@ def is_open(file: Path) -> bool:
 @needs_linux
 @pytest.mark.parametrize("content", ["[1, 2]", "[1, oops", "[1, 2" + ", 3" * 5 * BLOCK_BYTES])
 @pytest.mark.parametrize("limit", [None, 1])
-async def test_the_file_is_closed_once_it_is_read_or_failed_or_limited(
+async def test_file_is_closed_after_its_end_a_failure_or_the_limit(
     tmp_path: Path, content: str, limit: int | None
 ) -> None:
     file = written(tmp_path, content)
@@ -168,7 +171,7 @@ async def test_the_file_is_closed_once_it_is_read_or_failed_or_limited(
 
 
 @needs_linux
-async def test_the_file_is_closed_when_the_reader_leaves(tmp_path: Path) -> None:
+async def test_file_is_closed_when_the_reader_leaves(tmp_path: Path) -> None:
     file = written(tmp_path, "1\n" * 50 * BLOCK_BYTES)
     async with aclosing(aiter(read_file(file, FORMATS["ndjson"]))) as batches:
         assert await anext(batches)
@@ -183,7 +186,7 @@ async def test_nothing_is_opened_before_the_first_item_is_asked_for(tmp_path: Pa
     assert [batch async for batch in source] == [[1]]
 
 
-async def test_the_thread_that_read_is_gone_afterwards(tmp_path: Path) -> None:
+async def test_reading_thread_ends(tmp_path: Path) -> None:
     await items_of(written(tmp_path, "[1]"), "json")
     await items_of(written(tmp_path, "[1, 2, 3]"), "json", max_items=1)
     for thread in threading.enumerate():

@@ -1,0 +1,55 @@
+"""formats/parsing/byte_lines.py: pieces of bytes -> complete lines, each within its limit and in flat memory."""
+
+import tracemalloc
+
+import pytest
+
+from chunkwise.errors import DecodeError, LimitError
+from chunkwise.formats import FORMATS
+from chunkwise.formats.parsing.byte_lines import LineSplitter
+from tests.tables import check_rows, named
+
+pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
+
+
+class TestLineSplitter:
+    def test_runs_are_whole_lines(self) -> None:
+        lines = LineSplitter(10, "max_line_bytes")
+        assert lines.feed(b"ab", 0) == b""
+        assert lines.rest() == b"ab"
+        assert lines.feed(b"c\nd\ne", 2) == b"abc\nd\n"
+        assert lines.offset == 0
+        assert lines.feed(b"\n", 7) == b"e\n"
+        assert lines.offset == 6
+        assert lines.rest() == b""
+
+    def test_lines_before_one_over_limit_are_delivered_first(self) -> None:
+        lines = LineSplitter(3, "max_line_bytes")
+        assert lines.feed(b"abc\r\nabcd\nx\n", 5) == b"abc\r\n"
+        for _ in range(2):
+            with pytest.raises(LimitError, match="4 bytes or more, expected no more than 3") as caught:
+                lines.check()
+            assert caught.value.byte_offset == 10
+
+    def test_remaining_bytes_have_the_limit_of_a_line(self) -> None:
+        lines = LineSplitter(3, "max_line_bytes")
+        lines.feed(b"a\nabc\r", 0)
+        lines.check()
+        assert lines.rest() == b"abc\r"
+        lines.feed(b"d", 6)
+        with pytest.raises(DecodeError):
+            lines.rest()
+
+
+def test_line_in_tiny_pieces_takes_no_more_than_its_bytes() -> None:
+    def check(name: str) -> None:
+        decoder = FORMATS[name].decoder()
+        tracemalloc.start()
+        try:
+            for _ in range(2**16):
+                decoder.feed(b"xx")
+            assert tracemalloc.get_traced_memory()[1] < 2**18  # the pointers of a list of pieces would take 2**19
+        finally:
+            tracemalloc.stop()
+
+    check_rows(named(["ndjson", "csv", "text", "sse"]), check)
