@@ -20,6 +20,7 @@ from chunkwise.errors import RemoteError
 from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs, needs_curl
 from tests.server.test_attacks_on_endings import CERTIFICATE
 
@@ -253,7 +254,7 @@ def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_serve
 # --- words
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "told"),
     [
         (["fetch"], "No such command 'fetch'"),

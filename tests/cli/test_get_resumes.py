@@ -15,6 +15,7 @@ from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
+from tests.each_row import each_row
 from tests.needs import needs_linux
 
 SERVER = Path(__file__).with_name("resumable_server.py")
@@ -51,9 +52,9 @@ def interrupted(url: str, output: Path, *words: str, times: int = 1, number: sig
     assert 0 < json.loads(said)["position"][0] < 2000
 
 
-@pytest.mark.parametrize("path", ["/indexed", "/keyed"])
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-@pytest.mark.parametrize("name", ["ndjson", "json", "csv"])
+@each_row("path", ["/indexed", "/keyed"])
+@each_row("scheme", ["http", "ws"])
+@each_row("name", ["ndjson", "json", "csv"])
 def test_five_kills_leave_no_trace_in_the_file(base: str, tmp_path: Path, name: str, scheme: str, path: str) -> None:
     url = base.replace("http", scheme) + path
     whole, output = tmp_path / "whole", tmp_path / f"out.{name}"

@@ -19,6 +19,7 @@ from chunkwise.cli.publishing import Published
 from chunkwise.cli.serve import make_app
 from chunkwise.formats import FORMATS
 from tests.cli.running import Done, Serving, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 pytestmark = needs_curl
@@ -136,8 +137,8 @@ def test_a_limit_that_is_none_is_refused(server: Serving, limit: str) -> None:
 # --- formats
 
 
-@pytest.mark.parametrize("file", ["rows.json", "rows.csv", "words.txt"])
-@pytest.mark.parametrize("accept", [BROWSER, "*/*", ""])
+@each_row("file", ["rows.json", "rows.csv", "words.txt"])
+@each_row("accept", [BROWSER, "*/*", ""])
 def test_whoever_takes_anything_gets_the_file_as_it_is(server: Serving, file: str, accept: str) -> None:
     # An empty header takes curl's own away.
     told, body = status_and_body(server.url(f"/{file}"), "-H", f"Accept: {accept}" if accept else "Accept:")
@@ -195,7 +196,7 @@ def test_an_empty_file_is_an_empty_whole_answer_in_every_format(server: Serving)
 # --- routes
 
 
-@pytest.mark.parametrize("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
+@each_row("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
 def test_an_unknown_route_is_not_found(server: Serving, path: str) -> None:
     assert problem(status_and_body(server.url(path)))["status"] == 404
 

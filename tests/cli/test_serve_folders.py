@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from chunkwise.cli.publishing import find_files
 from chunkwise.cli.serve import make_app
 from tests.cli.running import Serving, curl, folder_of, run, serving
+from tests.each_row import each_row
 from tests.needs import needs_curl, needs_linux
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -122,7 +123,7 @@ def test_only_the_visible_files_of_the_folder_are_listed(guarded: Serving) -> No
 
 
 @needs_curl
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         "/.hidden.json",

@@ -16,6 +16,7 @@ from chunkwise.client import reconnecting
 from chunkwise.errors import TruncatedError
 from chunkwise.testing import FaultProxy, cut_at, reset_at
 from tests.cli.running import GUARD_SECONDS, Serving, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 COUNT = 20
@@ -66,8 +67,8 @@ def decoded(name: str, body: bytes, path: str = "") -> list[Any]:
 
 
 @needs_curl
-@pytest.mark.parametrize("file", ["rows.json", "rows.ndjson", "rows.json-seq", "rows.csv", "rows.sse"])
-@pytest.mark.parametrize("name", [name for name in chunkwise.FORMATS if name != "text"])
+@each_row("file", ["rows.json", "rows.ndjson", "rows.json-seq", "rows.csv", "rows.sse"])
+@each_row("name", [name for name in chunkwise.FORMATS if name != "text"])
 def test_the_rest_of_a_file_comes_in_every_format(server: Serving, file: str, name: str) -> None:
     whole = Answer(server, f"/{file}?limit=99&format={name}")
     assert whole.status == 200
@@ -215,7 +216,7 @@ def port_of(server: Serving) -> int:
     return int(server.base.rpartition(":")[2])
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("path", "expected"),
     [
         ("/rows.json", MANY),

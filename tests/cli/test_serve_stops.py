@@ -12,11 +12,12 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise.errors import RemoteError
 from tests.cli.running import CHUNKWISE, folder_of, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 MANY_BYTES = 64 * 2**20  # more than the sockets of both sides hold
 
-each_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+each_signal = each_row("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @each_signal

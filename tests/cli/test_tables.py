@@ -17,6 +17,7 @@ from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, i
 from tests.cli.running import Serving, curl, run, serving
 from tests.cli.test_serve import problem, status_and_body
 from tests.databases import Database, Postgres
+from tests.each_row import each_row
 from tests.needs import needs_curl, needs_postgres
 
 pytestmark = needs_curl
@@ -69,8 +70,8 @@ def test_with_a_query_no_table_is_published_that_is_not_named(shop: Path) -> Non
         assert problem(status_and_body(running.url("/products")))["status"] == 404
 
 
-@pytest.mark.parametrize("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
-@pytest.mark.parametrize("name", ["shop.db", "odd ?#%41&name.db"])
+@each_row("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
+@each_row("name", ["shop.db", "odd ?#%41&name.db"])
 def test_a_file_is_named_in_any_of_these_ways(shop: Path, tmp_path: Path, scheme: str, name: str) -> None:
     (tmp_path / name).write_bytes(shop.read_bytes())
     with serving(f"{scheme}{name}", cwd=tmp_path) as running:
@@ -98,7 +99,7 @@ def test_a_limit_and_an_interval_are_those_of_files(server: Serving, route: str)
     assert json.loads(curl(server.url(f"{route}?interval=0.01&limit=2")).out) == PRODUCTS[:2]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "limit=-1",
@@ -116,7 +117,7 @@ def test_what_it_does_not_know_is_refused(server: Serving, query: str) -> None:
     assert problem(status_and_body(server.url(f"/products?{query}")))["status"] == 400
 
 
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         "/nothing", "/PRODUCTS", "/products/", "/products;", "/products'", "/products%00", "/sqlite_schema",
@@ -270,7 +271,7 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize(
+@each_row(
     ("query", "hint"),
     [
         ("select :day::date as d", "write CAST(:day AS date) for :day::date"),
@@ -315,7 +316,7 @@ def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "text.db"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "url",
     [
         "postgresql://user:s3cret@127.0.0.1:1/shop",

@@ -12,6 +12,7 @@ from aiohttp import ClientPayloadError
 from chunkwise.cli.databases import open_database
 from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_sqlite, published
 from tests.databases import Database
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 pytestmark = needs_curl
@@ -49,7 +50,7 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
 
 
 @in_sqlite
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "pragma query_only = off",

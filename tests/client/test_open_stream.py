@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 import chunkwise
 from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError, StalledError, TruncatedError, UnknownFormat
 from chunkwise.client.stream import Stream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
@@ -153,8 +154,8 @@ async def test_a_stream_can_be_sent_and_read_in_one_request() -> None:
             assert await read(stream) == ([str(index) for index in range(1000)], None)
 
 
-@pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@each_row("compress", [True, False])
+@each_row("name", NAMES)
 async def test_our_own_streams_are_proven_wherever_their_format_can(name: str, compress: bool) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name, compress=compress)
     async with serving(source) as port, ClientSession() as session:
@@ -194,7 +195,7 @@ CODED = {
 }
 
 
-@pytest.mark.parametrize("coding", CODED)
+@each_row("coding", CODED)
 async def test_an_error_status_is_raised_at_the_door_with_its_problem(coding: str) -> None:
     data = CODED[coding](b'{"title":"No such table","detail":"users","status":404,"more":[1]}')
     told = [f"Content-Encoding: {coding}"] if coding else []

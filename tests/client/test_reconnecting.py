@@ -17,6 +17,7 @@ from chunkwise.errors import StreamError
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at, reset_at, stall_at
 from chunkwise.testing.faults import Fault
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import serving, streams
 
@@ -141,8 +142,8 @@ async def test_another_version_is_told_and_never_mixed(name: str) -> None:
     assert (error.items_seen, stream.items_seen) == (len(items), len(items))
 
 
-@pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("name", HTTP)
+@each_row("restart", [False, True])
+@each_row("name", HTTP)
 async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_wanted(name: str, restart: bool) -> None:
     items, stream, error = await read(
         streams(lambda: few(0), compress=False), HALF, name=name, restart=restart, max_reconnects=10
@@ -291,8 +292,8 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 5)
 
 
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-@pytest.mark.parametrize(
+@each_row("scheme", ["http", "ws"])
+@each_row(
     ("query", "asked"),
     [
         ("", {"headers": {"range": "items=30-35"}}),

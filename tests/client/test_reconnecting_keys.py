@@ -11,13 +11,14 @@ from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at
 from tests.client.test_reconnecting import FEW_ROWS, HALF, User, hurry, read
+from tests.each_row import each_row
 from tests.transports.wire import serving, streams
 
 __all__ = ["hurry"]
 
 
-@pytest.mark.parametrize("type_", [Any, User])
-@pytest.mark.parametrize("name", ["json", "ndjson", "csv", "sse"])
+@each_row("type_", [Any, User])
+@each_row("name", ["json", "ndjson", "csv", "sse"])
 async def test_a_key_goes_on_behind_the_last_item_though_others_are_inserted_before_it(name: str, type_: Any) -> None:
     table = [{"n": f"{index:03}", "name": "x" * 30} for index in range(0, 100, 2)]
 

@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from chunkwise.client.resume_point import asks_for_part, key_of, position_behind
 from chunkwise.errors import DecodeError
 from chunkwise.transports.range_headers import RangeInfo, ResumePoint
+from tests.each_row import each_row
 
 
 def test_headers_tell_where_an_answer_begins() -> None:
@@ -36,14 +37,12 @@ def test_headers_tell_where_an_answer_ends_and_how_much_there_is() -> None:
     assert RangeInfo.from_headers({"Content-Range": "items 5-9/*"}) == RangeInfo(5, last=9)
 
 
-@pytest.mark.parametrize("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
+@each_row("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
 def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
     assert RangeInfo.from_headers({"Content-Range": f"items {told}"}) == RangeInfo()
 
 
-@pytest.mark.parametrize(
-    "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
-)
+@each_row("key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""])
 def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
     assert RangeInfo.from_headers({"Accept-Ranges": "items", "Items-Key": key}) == RangeInfo(0, ranges=True)
 
@@ -55,7 +54,7 @@ def test_a_start_record_tells_the_same() -> None:
     assert RangeInfo.from_record({"first": 0, "etag": None, "key": []}) == RangeInfo(0, ranges=True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "changed",
     [
         {"first": -1},
@@ -96,7 +95,7 @@ def test_a_url_that_is_none_asks_for_no_part() -> None:
     assert not asks_for_part({}, "http://127.0.0.1:99999/?range=items=5-")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("type_", "sent", "told"),
     [
         (str, '"é"', "é"),

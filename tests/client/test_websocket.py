@@ -20,6 +20,7 @@ from chunkwise import (
     open_stream,
 )
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, Held
 from tests.transports.sockets_of_servers import (
     PING,
@@ -33,7 +34,7 @@ from tests.transports.sockets_of_servers import (
 )
 from tests.transports.wire import serving, streams, url_of
 
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Point(Struct):

@@ -9,13 +9,14 @@ from chunkwise import DecodeError, RemoteError, StalledError, body, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.client.test_websocket_uploads import Source as BigSource
 from tests.client.test_websocket_uploads import sent
+from tests.each_row import each_row
 from tests.transports.readers_of_websockets import READERS, heard_by, hearing, masks
 from tests.transports.sockets_of_servers import CLOSE, PING, Frame, Peer, complete, frame, server
 from tests.transports.test_websocket_cuts import End, cut_at
 from tests.transports.test_websocket_faults import Reading, Source, every_count, every_pace, in_both_framings, raised_by
 from tests.transports.watched import watched
 
-every_failure = pytest.mark.parametrize("ending", ["exception", "http exception", "cancelled"])
+every_failure = each_row("ending", ["exception", "http exception", "cancelled"])
 
 
 async def exchange(session: ClientSession, url: str, source: Source) -> None:
@@ -59,8 +60,8 @@ async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, e
     assert (heard[-1].code, heard[-1].reason) == (1011, "the source failed")
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("end", ["FIN", "RST"])
+@each_row("reader", READERS)
+@each_row("end", ["FIN", "RST"])
 async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
     mask = masks(reader)
     data = frame("1", mask=mask) + frame("", PING, mask=mask) + frame("2", mask=mask) + complete(2, mask=mask)

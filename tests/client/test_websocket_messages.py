@@ -7,10 +7,11 @@ from aiohttp import ClientSession
 
 from chunkwise import DecodeError, LimitError, StreamError, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.transports.readers_of_websockets import READERS, heard_by, masks
 from tests.transports.sockets_of_servers import BINARY, CLOSE, Frame, Peer, Talk, complete, frame, server
 
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Refused:
@@ -68,7 +69,7 @@ async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, siz
 
 
 @in_both_framings
-@pytest.mark.parametrize(
+@each_row(
     ("message", "code"),
     [
         (frame("1", BINARY), 1003),
@@ -92,16 +93,16 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", ODD)
+@each_row("reader", READERS)
+@each_row("name", ODD)
 async def test_a_message_is_one_json_text_whatever_its_shape(name: str, reader: str) -> None:
     text, item = ODD[name]
     came = await heard_by(reader, saying(frame(text, mask=masks(reader)), complete(1, mask=masks(reader))))
     assert came == ([item], None, "proven", 1)
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("text", ["1\n2", "1 2", "{}{}", "1\n2\n"])
+@each_row("reader", READERS)
+@each_row("text", ["1\n2", "1 2", "{}{}", "1\n2\n"])
 async def test_a_message_of_several_texts_is_an_error_where_it_is_one_item(text: str, reader: str) -> None:
     mask = masks(reader)
     came = await heard_by(reader, saying(frame("0", mask=mask), frame(text, mask=mask), complete(3, mask=mask)))

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from chunkwise import respond
 from chunkwise.sources.batches import Batches
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, row
 from tests.transports.watched import SMALL_BYTES, Client, Watched, client_of, ends_whole, watched
 
@@ -173,7 +174,7 @@ async def leave(
     await serve_one(make(probe), began, version, **options)
 
 
-@pytest.mark.parametrize("shape", IDLE)
+@each_row("shape", IDLE)
 async def test_a_client_that_leaves_an_idle_source_closes_it(shape: str, caplog: pytest.LogCaptureFixture) -> None:
     make, begin = IDLE[shape]
     async with asyncio.TaskGroup() as group:
@@ -196,9 +197,9 @@ async def test_a_client_that_leaves_before_the_status_line_closes_the_source(
     assert not told_of(caplog)
 
 
-@pytest.mark.parametrize("shape", HOT)
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("leaving", LEAVING)
+@each_row("shape", HOT)
+@each_row("version", VERSIONS)
+@each_row("leaving", LEAVING)
 async def test_a_client_that_leaves_a_hot_source_closes_it(
     shape: str, version: str, leaving: str, caplog: pytest.LogCaptureFixture
 ) -> None:

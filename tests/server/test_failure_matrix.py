@@ -24,6 +24,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from chunkwise import FORMATS, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, row
 from tests.transports.wire import serving
 
@@ -58,12 +59,12 @@ FAILURES = {
 }
 ENDINGS = {**FAILURES, "returns": Ending(None, {})}
 
-every_format = pytest.mark.parametrize("name", NAMES)
-every_end_record = pytest.mark.parametrize("name", [name for name in NAMES if FORMATS[name].end_record])
-every_version = pytest.mark.parametrize("version", VERSIONS)
-every_coding = pytest.mark.parametrize("coding", CODINGS)
-every_ending = pytest.mark.parametrize("ending", ENDINGS)
-every_failure = pytest.mark.parametrize("ending", FAILURES)
+every_format = each_row("name", NAMES)
+every_end_record = each_row("name", [name for name in NAMES if FORMATS[name].end_record])
+every_version = each_row("version", VERSIONS)
+every_coding = each_row("coding", CODINGS)
+every_ending = each_row("ending", ENDINGS)
+every_failure = each_row("ending", FAILURES)
 COUNTS = [0, 1, 3, len(ROWS)]
 """Behind how many rows a source ends. Each test goes through all: a test for each would take longer than the case."""
 
@@ -409,7 +410,7 @@ async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
 
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 @every_ending
 async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, ending: str) -> None:
     for count in COUNTS:
@@ -478,7 +479,7 @@ async def test_who_does_not_ask_gets_no_end_record(port: int, name: str, ending:
     assert "preference-applied" not in parsed(came).headers
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not FORMATS[name].end_record])
+@each_row("name", [name for name in NAMES if not FORMATS[name].end_record])
 @every_ending
 async def test_a_format_without_end_records_has_none_for_those_who_ask(port: int, name: str, ending: str) -> None:
     plain, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending))

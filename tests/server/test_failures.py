@@ -10,12 +10,13 @@ from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, we
 
 import chunkwise
 from chunkwise import EncodeError, TruncatedError
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_all, read_so_far, row, until
 from tests.needs import needs_curl
 from tests.transports.reading import read
 from tests.transports.wire import body_of, connected, curl, serving, streams, talking, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 LAST = b"0\r\n\r\n"
 
 
@@ -28,7 +29,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "timeout": TimeoutError,
     "end of file": EOFError,
 }
-every_error = pytest.mark.parametrize("error", ERRORS)
+every_error = each_row("error", ERRORS)
 
 
 async def failing(error: str, count: int = 3, *, waits: bool = False) -> AsyncIterator[dict[str, str]]:
@@ -56,7 +57,7 @@ async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1
 
 @every_format
 @every_error
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
+@each_row("waits", [False, True], ids=["at once", "later"])
 async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk(
     name: str, error: str, waits: bool
 ) -> None:
@@ -154,7 +155,7 @@ async def test_curl_sees_a_whole_stream(name: str) -> None:
 
 @needs_curl
 @every_format
-@pytest.mark.parametrize(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
+@each_row(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
 async def test_curl_sees_that_the_stream_failed(name: str, version: str, expected: int) -> None:
     go = asyncio.Event()
 

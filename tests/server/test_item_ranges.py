@@ -14,6 +14,7 @@ import chunkwise
 from chunkwise.formats.messages import SUBPROTOCOL
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, WrongKey, resumable
+from tests.each_row import each_row
 from tests.flow.producing import decoded, row
 from tests.transports.reading import read
 from tests.transports.wire import serving, streams, url_of
@@ -63,8 +64,8 @@ async def ask(session: ClientSession, port: int, **headers: str) -> tuple[Client
         return response, []
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("name", [name for name in chunkwise.FORMATS if name != "text"])
+@each_row("source", SOURCES)
+@each_row("name", [name for name in chunkwise.FORMATS if name != "text"])
 async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
     handler = streams(lambda: resumable(SOURCES[source], etag="v1"), name)
     async with serving(handler) as port, ClientSession() as session:
@@ -93,7 +94,7 @@ async def test_text_has_no_rest_since_nobody_can_count_its_items() -> None:
         assert [message.data async for message in websocket] == ["b\nc", "d"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "range_", ["bytes=3-", "items=3", "items=-3", "items=5-3", "items=3-,5-", "items=x-", "items=3-5-", "items=+3-", ""]
 )
 async def test_a_range_that_is_none_is_passed_over(range_: str) -> None:
@@ -251,8 +252,8 @@ async def test_an_upload_of_one_is_all_of_it() -> None:
     assert [json.loads(line) for line in got.splitlines()] == ROWS
 
 
-@pytest.mark.parametrize("given", [0, 7, 12])
-@pytest.mark.parametrize("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
+@each_row("given", [0, 7, 12])
+@each_row("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
 async def test_a_source_that_has_not_as_many_items_as_it_told_fails(given: int, asked: dict[str, str]) -> None:
     async def source(start: int) -> AsyncIterator[int]:
         for number in range(start, given):

@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import Outcome, open_stream, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, row
 from tests.transports.reading import NDJSON
 from tests.transports.watched import SMALL_BYTES, client_of, watched
@@ -62,8 +63,8 @@ async def outcome_of(handler: Handler, *, version: str = "1.1", **headers: str) 
     return outcome, bytes(client.came)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd", "br", "deflate"])
+@each_row("name", NAMES)
+@each_row("coding", ["identity", "gzip", "zstd", "br", "deflate"])
 async def test_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptureFixture) -> None:
     handler = streams(rows, [name, "json"], status=202)
     outcome, answer = await outcome_of(handler, Accept_Encoding=coding)

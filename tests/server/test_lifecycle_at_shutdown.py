@@ -16,6 +16,7 @@ import chunkwise
 from chunkwise import RemoteError, TruncatedError, open_stream, respond
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.server import lifecycle
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.server import shutdown_server
 from tests.transports.reading import read
@@ -28,7 +29,7 @@ ALL_SECONDS = GRACE_SECONDS + 3.0
 
 GOING_AWAY = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
 PROVEN = ["ndjson", "json-seq", "sse"]
-both_versions = pytest.mark.parametrize("version", ["1.1", "1.0"])
+both_versions = each_row("version", ["1.1", "1.0"])
 
 
 class Held:

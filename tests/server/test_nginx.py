@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise import FORMATS, RemoteError, TruncatedError, open_stream
 from chunkwise.flow.inbound import ItemStream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, read_so_far, row
 from tests.needs import needs_curl, needs_nginx
 from tests.transports.proxying import READ_SECONDS, running_nginx
@@ -36,8 +37,8 @@ location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
 LOCATIONS = ["default", "http11"]
 """How nginx speaks to us: HTTP/1.0, its default, or HTTP/1.1."""
 
-every_way = pytest.mark.parametrize("location", LOCATIONS)
-every_format = pytest.mark.parametrize("name", NAMES)
+every_way = each_row("location", LOCATIONS)
+every_format = each_row("name", NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ async def step_through(name: str, source: Stepping, stream: ItemStream, count: i
 
 @every_way
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, location: str, name: str, coding: str) -> None:
     source = Stepping(3)
     headers = {"Accept-Encoding": coding}
@@ -130,7 +131,7 @@ async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, lo
 
 @every_way
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 async def test_a_failure_is_a_failure_behind_the_items_before_it(
     nginx: str, location: str, name: str, coding: str
 ) -> None:

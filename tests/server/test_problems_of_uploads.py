@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 import chunkwise
 from chunkwise import DecodeError, RemoteError, StreamError
 from chunkwise.flow.inbound import Inbound
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import NDJSON
 from tests.transports.watched import watched
@@ -59,7 +60,7 @@ async def post(
         return response.status, response.content_type, msgspec.json.decode(await response.read())
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "content_type", "query", "status", "members"),
     [
         (b'["a"]\n{"name"\n', "application/x-ndjson", "", 422, {"format": "ndjson", "item": 1}),

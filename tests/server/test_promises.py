@@ -13,10 +13,11 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_so_far, row, until
 from tests.transports.wire import Wire, body_of, connected, serving, streams, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 
 
 class HeldThread:
@@ -158,7 +159,7 @@ class Counting:
         yield {"users": self.on_the_loop()}
 
 
-both_kinds = pytest.mark.parametrize("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
+both_kinds = each_row("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
 
 
 def small_socket(port: int) -> socket.socket:

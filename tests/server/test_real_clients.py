@@ -25,6 +25,7 @@ from chunkwise import respond
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.testing.faults import http10
 from chunkwise.testing.proxy import FaultProxy
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, read_so_far
 from tests.needs import needs_chromium, needs_curl, needs_node
 from tests.transports.browsing import EVENTS, FETCH, blank, browser_page, evaluate
@@ -36,9 +37,9 @@ VERSIONS = ["1.1", "1.0"]
 READY = 3
 """How many items there are before the source waits."""
 
-every_format = pytest.mark.parametrize("name", NAMES)
-every_version = pytest.mark.parametrize("version", VERSIONS)
-every_end = pytest.mark.parametrize("fails", [False, True], ids=["whole", "fails"])
+every_format = each_row("name", NAMES)
+every_version = each_row("version", VERSIONS)
+every_end = each_row("fails", [False, True], ids=["whole", "fails"])
 
 
 def item(index: int) -> dict[str, str]:
@@ -137,7 +138,7 @@ def curl_codings() -> list[str]:
     return [coding for coding, feature in feature_of.items() if feature in features.split()]
 
 
-every_curl_coding = pytest.mark.parametrize("coding", [None, *curl_codings()])
+every_curl_coding = each_row("coding", [None, *curl_codings()])
 
 
 @asynccontextmanager
@@ -276,7 +277,7 @@ async def node() -> AsyncIterator[Fetch]:
 
 @needs_node
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
 async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> None:
     async with served(name, fails=fails) as it:
@@ -303,7 +304,7 @@ async def page() -> AsyncIterator[Page]:
 @needs_chromium
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 @every_end
 async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str, fails: bool) -> None:
     async with served(name, version, fails=fails, coding=coding) as it:
@@ -315,7 +316,7 @@ async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str
 
 @needs_chromium
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 @every_end
 async def test_a_browsers_event_source(page: Page, version: str, coding: str, fails: bool) -> None:
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
@@ -391,7 +392,7 @@ async def check_library(
 
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
 async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_httpx, httpx.TransportError, name, version, coding, fails)
@@ -399,7 +400,7 @@ async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
 
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br", "zstd"])
+@each_row("coding", ["identity", "gzip", "deflate", "br", "zstd"])
 @every_end
 async def test_requests(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_requests, requests.RequestException, name, version, coding, fails)

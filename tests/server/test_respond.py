@@ -16,10 +16,11 @@ from chunkwise import UnknownFormat, respond, setup, streaming
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, row
 from tests.transports.wire import Handler, body_of, connected, serving, streams, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 COMMON = {"X-Accel-Buffering": "no", "Incremental": "?1", "Transfer-Encoding": "chunked"}
 
 
@@ -39,7 +40,7 @@ async def got(handler: Handler, *, method: str = "GET", **headers: str) -> tuple
 
 
 @every_format
-@pytest.mark.parametrize("count", [0, 1, 2000])
+@each_row("count", [0, 1, 2000])
 async def test_a_stream_comes_whole_in_every_format(name: str, count: int) -> None:
     status, headers, data = await got(streams(lambda: rows(count), name))
     assert status == 200
@@ -366,7 +367,7 @@ class Unread:
         self.closed = True
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("options", "told"),
     [
         ({"headers": {"content-length": "4"}}, "headers name content-length"),  # a part of it would look whole

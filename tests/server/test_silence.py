@@ -12,6 +12,7 @@ import pytest
 import chunkwise
 from chunkwise.formats import FORMATS
 from chunkwise.server import respond
+from tests.each_row import each_row
 from tests.transports.wire import body_of, connected, serving, streams
 
 
@@ -58,7 +59,7 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "shape", "filler"),
     [
         ("json", plain, b"1\r\n \r\n"),

@@ -18,6 +18,7 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import Outcome, respond
 from chunkwise.transports import periodic_checks, tcp
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, read_all, read_so_far, row, until
 from tests.needs import needs_linux
 from tests.server import stalling_server
@@ -30,7 +31,7 @@ SOON_SECONDS = STALL_SECONDS + 1.0
 
 LARGE_BYTES = 2**20
 
-both_versions = pytest.mark.parametrize("version", ["1.1", "1.0"])
+both_versions = each_row("version", ["1.1", "1.0"])
 
 
 async def hot() -> AsyncIterator[dict[str, str]]:

@@ -16,6 +16,7 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import DecodeError, LimitError, StreamError, TruncatedError, open_stream, respond
 from chunkwise.server import websocket_wire
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.frames import (
     BINARY,
@@ -34,7 +35,7 @@ from tests.transports.watched import Watched, client_of, watched
 from tests.transports.wire import streams
 
 READING, IDLE, SMALL, PACED, ONE = "/0", "/1", "/2", "/3", "/4"
-both_handlers = pytest.mark.parametrize("path", [READING, IDLE], ids=["reading", "not reading"])
+both_handlers = each_row("path", [READING, IDLE], ids=["reading", "not reading"])
 
 END = ' {"stream-end":{"status":"complete","items":%d}}'
 MIB = 2**20
@@ -188,7 +189,7 @@ WRONG: dict[str, tuple[bytes, int]] = {
 
 
 @both_handlers
-@pytest.mark.parametrize("name", WRONG)
+@each_row("name", WRONG)
 async def test_a_frame_that_is_wrong_is_told_and_ends_it(name: str, path: str) -> None:
     sent, code = WRONG[name]
     sources = Sources()
@@ -217,7 +218,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", NO_ITEMS)
+@each_row("name", NO_ITEMS)
 async def test_a_message_that_is_no_item_is_told_with_its_place(name: str) -> None:
     sent, code, what = NO_ITEMS[name]
     sources = Sources()
@@ -327,8 +328,8 @@ async def test_messages_behind_the_end_of_the_clients_half_are_nobodys() -> None
 
 
 @both_handlers
-@pytest.mark.parametrize("leaving", ["half_close", "reset"])
-@pytest.mark.parametrize("size", [0, 1, 2, 5, 7])
+@each_row("leaving", ["half_close", "reset"])
+@each_row("size", [0, 1, 2, 5, 7])
 async def test_a_frame_that_is_cut_ends_the_stream(size: int, leaving: str, path: str) -> None:
     """In its head, in its mask, in its payload."""
     sources = Sources()
@@ -453,7 +454,7 @@ NO_HANDSHAKES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", NO_HANDSHAKES)
+@each_row("name", NO_HANDSHAKES)
 async def test_what_is_no_handshake_is_a_request_like_any_other(name: str) -> None:
     sources = Sources()
     async with among_others(sources) as server, client_of(server.port) as client:

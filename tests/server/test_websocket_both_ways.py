@@ -12,6 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, web
 
 import chunkwise
 from chunkwise import StreamError, TruncatedError, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.frames import Framed, closing, frame, opened
 from tests.transports.watched import SMALL_BYTES, watched
@@ -45,7 +46,7 @@ SOURCES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
 
 
 @both_framings
-@pytest.mark.parametrize("name", SOURCES)
+@each_row("name", SOURCES)
 async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
     make, items = SOURCES[name]
     async with watched(streams(make)) as server, opened(server.port, subprotocol=subprotocol) as peer:

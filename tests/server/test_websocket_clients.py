@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 
 import chunkwise
 from chunkwise import LimitError, RemoteError
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, read_so_far
 from tests.needs import needs_chromium
 from tests.server.test_attacks_on_endings import CERTIFICATE, Secure
@@ -153,15 +154,15 @@ def client(request: pytest.FixtureRequest) -> Client:
 # ---- how a stream ends
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
+@each_row("count", [0, 1, 3])
 async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) -> None:
     async with served(Rows(count)) as it:
         assert await client(it) == Told(it.rows.items, 1000, f"complete; items={count}")
         assert (await it.server.outcome()).end == "complete"
 
 
-@pytest.mark.parametrize("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
-@pytest.mark.parametrize("count", [0, 1, 3])
+@each_row("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
+@each_row("count", [0, 1, 3])
 async def test_a_failing_stream_closes_with_the_problem(client: Client, count: int, error: Exception) -> None:
     async with served(Rows(count, error)) as it:
         title = "Conflict" if isinstance(error, web.HTTPConflict) else "Internal Server Error"
@@ -192,7 +193,7 @@ async def test_a_server_that_stops_closes_with_going_away(client: Client) -> Non
         assert (await it.server.outcome()).end == "shut_down"
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("title", "came"),
     [("x" * 123, "x" * 123), ("x" * 124, "x" * 123), ("ö" * 100, "ö" * 61), ("x" * 120 + "🎉", "x" * 120)],
     ids=["fits", "one too many", "two bytes each", "four bytes"],

@@ -6,6 +6,7 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 import chunkwise
+from tests.each_row import each_row
 from tests.transports.wire import serving, streams, url_of
 
 
@@ -21,7 +22,7 @@ async def opened(port: int, origin: str | None, host: str | None = None) -> int:
     return 101
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("origin", "host", "options", "status"),
     [
         (None, None, {}, 101),

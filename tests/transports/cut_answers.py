@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import brotli  # type: ignore[import-untyped]
-import pytest
 from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import FORMATS, StreamError, TruncatedError
 from chunkwise.flow.inbound import ItemStream
+from tests.each_row import each_row
 from tests.transports.reading import LAST, read
 from tests.transports.wire import body_of, chunked, url_of
 
@@ -225,36 +225,48 @@ def content_of(wire: bytes, framing: Framing) -> bytes:
     return body_of(b"\r\n\r\n" + wire) if framing == "chunked" else wire
 
 
-class Answers(asyncio.Protocol):
-    """A server that gives each request the answer of the moment, and closes.
+class Answering:
+    """A server that sends each client the response of the moment, and closes; and a session that asks it.
 
     Attributes:
-        answer: the bytes.
-        reset: whether it resets the connection, once the client's kernel has them.
+        response: the bytes.
+        url: of the server.
     """
 
-    answer = b""
-    reset = False
+    def __init__(self, session: ClientSession, *, reset: bool) -> None:
+        self.response = b""
+        self.session = session
+        self.url = ""
+        self._reset = reset
+
+    def protocol(self) -> asyncio.Protocol:
+        """Serve one connection."""
+        return _Connection(self.response, reset=self._reset)
+
+
+class _Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
-        self._asked = b""
+    def __init__(self, response: bytes, *, reset: bool) -> None:
+        self._request = b""
+        self._response = response
+        self._reset = reset
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._asked += data
-        if self._asked.endswith(b"\r\n\r\n"):
-            self._transport.write(Answers.answer)
+        self._request += data
+        if self._request.endswith(b"\r\n\r\n"):
+            self._transport.write(self._response)
             self._close()
 
     def _close(self) -> None:
         connection = self._transport.get_extra_info("socket")
-        if not Answers.reset:
+        if not self._reset:
             self._transport.close()
-        elif unsent(connection):
+        elif unsent(connection):  # a reset throws away what the client's kernel does not have
             asyncio.get_running_loop().call_later(0.001, self._close)
         else:
             reset(connection)
@@ -272,21 +284,23 @@ def reset(connection: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def asking(*, reset: bool = False) -> AsyncIterator[tuple[ClientSession, str]]:
-    """A session, and the URL of the answers."""
-    Answers.reset = reset
-    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
-    async with server, ClientSession() as session:
-        yield session, url_of(server.sockets[0].getsockname()[1])
+async def answering(*, reset: bool = False) -> AsyncIterator[Answering]:
+    """Start a server whose responses `cuts` sets; with `reset` it ends each connection with a reset."""
+    async with ClientSession() as session:
+        it = Answering(session, reset=reset)
+        server = await asyncio.get_running_loop().create_server(it.protocol, "127.0.0.1", 0)
+        async with server:
+            it.url = url_of(server.sockets[0].getsockname()[1])
+            yield it
 
 
-async def taken(session: ClientSession, url: str, reader: str) -> tuple[ItemStream, list[Any], StreamError | None]:
-    """Read one answer to its end; give the stream, what came, and the error behind it."""
+async def taken(it: Answering, reader: str) -> tuple[ItemStream, list[Any], StreamError | None]:
+    """Read one response to its end; return the stream, its items, and the error after them."""
     if reader == "items":
-        async with session.get(url) as response:
+        async with it.session.get(it.url) as response:
             inbound = chunkwise.items(response)
             return inbound, *await read(inbound)
-    async with chunkwise.open_stream(session, url) as stream:
+    async with chunkwise.open_stream(it.session, it.url) as stream:
         return stream, *await read(stream)
 
 
@@ -310,13 +324,13 @@ class Cut:
         self.items = body.items_behind(self.bytes, closed=closed)
 
 
-def cuts(body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
-    """Put each cut of an answer on the server; give what must come of it."""
+def cuts(it: Answering, body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
+    """Let the server send a response cut after each of its bytes; yield what a client must make of it."""
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
     start = head_of(body, framing, coding, len(data), *headers)
     for size in range(len(wire) + 1):
-        Answers.answer = start + wire[:size]
+        it.response = start + wire[:size]
         yield Cut(body, framing, coding, wire, size)
 
 
@@ -330,4 +344,4 @@ def check_cut(stream: ItemStream, body: Body, cut: Cut, came: list[Any], error: 
     assert stream.end is None, f"{cut.name}: {stream.end}"
 
 
-every_framing = pytest.mark.parametrize("framing", FRAMINGS)
+every_framing = each_row("framing", FRAMINGS)

@@ -8,11 +8,12 @@ import pytest
 from aiohttp import ClientSession, web
 
 import chunkwise
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import serving
 
 METHODS = {"http": "POST", "ws": "GET"}
-every_wire = pytest.mark.parametrize("wire", METHODS)
+every_wire = each_row("wire", METHODS)
 
 
 @chunkwise.streaming(format=["ndjson", "json"])

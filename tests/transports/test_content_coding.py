@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, LimitError, StreamError, TruncatedError
 from chunkwise.transports.content_coding import CODINGS, MAX_RATIO, Compressor, Decompressor
+from tests.each_row import each_row
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +28,7 @@ NOISE = random.Random(1).randbytes(300_000)
 MIB = 1024 * 1024
 SKIPPABLE = bytes.fromhex("502a4d18") + b"\x05\0\0\0hello"  # RFC 8878 §3.1.2
 
-codings = pytest.mark.parametrize("coding", CODINGS)
+codings = each_row("coding", CODINGS)
 
 
 def raw_deflate(data: bytes, level: int = 6) -> bytes:
@@ -63,7 +64,7 @@ FOREIGN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         lambda data: zstd.compress(data, options={int(zstd.CompressionParameter.checksum_flag): 1}),
     ),
 }
-foreign = pytest.mark.parametrize(("coding", "compress"), FOREIGN.values(), ids=FOREIGN)
+foreign = each_row(("coding", "compress"), FOREIGN.values(), ids=FOREIGN)
 
 
 DECODED_BY: dict[str, Callable[[bytes], bytes]] = {
@@ -147,13 +148,13 @@ def test_nothing_is_sent_for_nothing(coding: str) -> None:
 
 
 @codings
-@pytest.mark.parametrize("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
+@each_row("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
 def test_foreign_decoders_read_what_is_sent(coding: str, pieces: list[bytes]) -> None:
     assert DECODED_BY[coding](coded(coding, pieces)) == b"".join(pieces)
 
 
 @foreign
-@pytest.mark.parametrize("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
+@each_row("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
 def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
     wire = compress(data)
     assert read(coding, wire) == (data, None)
@@ -163,9 +164,7 @@ def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[
     assert read(coding, b"", wire, b"") == (data, None)
 
 
-@pytest.mark.parametrize(
-    "size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)]
-)
+@each_row("size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)])
 @codings
 def test_output_at_the_edges_of_the_engines_buffers_is_complete(coding: str, size: float) -> None:
     data = bytes(int(size * 1024)) + b"end"
@@ -290,7 +289,7 @@ def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
 
 
 @foreign
-@pytest.mark.parametrize("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
+@each_row("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
 def test_garbage_behind_the_end_is_told(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
     wire = compress(TEXT)
     for pieces in ([wire, garbage], [*bytewise(wire), *bytewise(garbage)]):
@@ -373,7 +372,7 @@ def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
     assert "the bytes are not gzip: " in str(error)
 
 
-@pytest.mark.parametrize("literals", range(128, 260, 3))
+@each_row("literals", range(128, 260, 3))
 def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
     # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
     bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"

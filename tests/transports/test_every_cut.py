@@ -1,8 +1,7 @@
 """A stream that ends is whole: answers of every format, framing and coding, cut behind each of their bytes."""
 
-import pytest
-
 from chunkwise import RemoteError, TruncatedError
+from tests.each_row import each_row
 from tests.needs import needs_linux
 from tests.transports.cut_answers import (
     BODIES,
@@ -12,7 +11,7 @@ from tests.transports.cut_answers import (
     PROBLEM,
     Coding,
     Framing,
-    asking,
+    answering,
     check_cut,
     cuts,
     every_framing,
@@ -20,14 +19,14 @@ from tests.transports.cut_answers import (
 )
 
 
-@pytest.mark.parametrize("reader", ["open_stream", "items"])
+@each_row("reader", ["open_stream", "items"])
 @every_framing
-@pytest.mark.parametrize("format", BODIES)
+@each_row("format", BODIES)
 async def test_every_cut_that_can_be_known_is_told(format: str, framing: Framing, reader: str) -> None:
     body = BODIES[format]
-    async with asking() as (session, url):
-        for cut in cuts(body, framing, ""):
-            stream, came, error = await taken(session, url, reader)
+    async with answering() as it:
+        for cut in cuts(it, body, framing, ""):
+            stream, came, error = await taken(it, reader)
             if cut.whole or cut.silent:
                 end = "proven" if format == "json" else "framed" if framing in ("chunked", "length") else "unknown"
                 assert (came, error, stream.end) == (cut.items, None, end), cut.name
@@ -37,15 +36,15 @@ async def test_every_cut_that_can_be_known_is_told(format: str, framing: Framing
 
 
 @every_framing
-@pytest.mark.parametrize(
+@each_row(
     ("format", "coding"),
     [*((name, "gzip") for name in BODIES), ("ndjson", "br"), ("ndjson", "zstd"), ("csv", "br"), ("csv", "zstd")],
 )
 async def test_every_cut_of_a_coded_stream_is_told(format: str, coding: Coding, framing: Framing) -> None:
     body = BODIES[format]
-    async with asking() as (session, url):
-        for cut in cuts(body, framing, coding):
-            stream, came, error = await taken(session, url, "open_stream")
+    async with answering() as it:
+        for cut in cuts(it, body, framing, coding):
+            stream, came, error = await taken(it, "open_stream")
             if cut.whole:
                 # Behind a gzip member or a zstd frame another might have come, where only the close ends the body.
                 framed = framing in ("chunked", "length") or coding == "br"
@@ -57,13 +56,13 @@ async def test_every_cut_of_a_coded_stream_is_told(format: str, coding: Coding, 
 
 
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
-@pytest.mark.parametrize("format", COMPLETE)
+@each_row("coding", ["", "gzip"])
+@each_row("format", COMPLETE)
 async def test_every_cut_before_the_end_of_an_end_record_is_told(format: str, coding: Coding, framing: Framing) -> None:
     body = COMPLETE[format]
-    async with asking() as (session, url):
-        for cut in cuts(body, framing, coding, "Preference-Applied: stream-end"):
-            stream, came, error = await taken(session, url, "open_stream")
+    async with answering() as it:
+        for cut in cuts(it, body, framing, coding, "Preference-Applied: stream-end"):
+            stream, came, error = await taken(it, "open_stream")
             if cut.whole:
                 assert (came, error, stream.end) == (body.items, None, "proven"), cut.name
             else:
@@ -71,15 +70,15 @@ async def test_every_cut_before_the_end_of_an_end_record_is_told(format: str, co
 
 
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
-@pytest.mark.parametrize("format", FAILED)
+@each_row("coding", ["", "gzip"])
+@each_row("format", FAILED)
 async def test_a_failure_that_is_told_in_the_stream_is_raised_as_soon_as_it_came(
     format: str, coding: Coding, framing: Framing
 ) -> None:
     body = FAILED[format]
-    async with asking() as (session, url):
-        for cut in cuts(body, framing, coding, "Preference-Applied: stream-end"):
-            stream, came, error = await taken(session, url, "open_stream")
+    async with answering() as it:
+        for cut in cuts(it, body, framing, coding, "Preference-Applied: stream-end"):
+            stream, came, error = await taken(it, "open_stream")
             if cut.bytes < len(body.data):
                 check_cut(stream, body, cut, came, error)
             else:
@@ -90,13 +89,13 @@ async def test_a_failure_that_is_told_in_the_stream_is_raised_as_soon_as_it_came
 
 
 @needs_linux
-@pytest.mark.parametrize("framing", ["chunked", "length"])
-@pytest.mark.parametrize("format", BODIES)
+@each_row("framing", ["chunked", "length"])
+@each_row("format", BODIES)
 async def test_every_reset_loses_nothing_that_came_before_it(format: str, framing: Framing) -> None:
     body = BODIES[format]
-    async with asking(reset=True) as (session, url):
-        for cut in cuts(body, framing, ""):
-            stream, came, error = await taken(session, url, "open_stream")
+    async with answering(reset=True) as it:
+        for cut in cuts(it, body, framing, ""):
+            stream, came, error = await taken(it, "open_stream")
             if cut.whole:
                 assert (came, error) == (body.items, None), cut.name
             else:
@@ -104,26 +103,26 @@ async def test_every_reset_loses_nothing_that_came_before_it(format: str, framin
 
 
 @needs_linux
-@pytest.mark.parametrize("framing", CLOSED)
-@pytest.mark.parametrize(("format", "reader"), [*((name, "open_stream") for name in BODIES), ("ndjson", "items")])
+@each_row("framing", CLOSED)
+@each_row(("format", "reader"), [*((name, "open_stream") for name in BODIES), ("ndjson", "items")])
 async def test_a_reset_is_never_the_end(format: str, framing: Framing, reader: str) -> None:
     body = BODIES[format]
-    async with asking(reset=True) as (session, url):
-        for cut in cuts(body, framing, ""):
-            stream, came, error = await taken(session, url, reader)
+    async with answering(reset=True) as it:
+        for cut in cuts(it, body, framing, ""):
+            stream, came, error = await taken(it, reader)
             assert came in [body.items_behind(cut.bytes, closed=closed) for closed in (True, False)], cut.name
             if not (body.proves_end and cut.whole):
                 assert type(error) is TruncatedError, f"{cut.name}: {error!r}"
                 assert (error.items_seen, error.bytes_seen, stream.end) == (len(came), cut.bytes, None), cut.name
 
 
-@pytest.mark.parametrize("framing", ["chunked", "length"])
-@pytest.mark.parametrize("format", BODIES)
+@each_row("framing", ["chunked", "length"])
+@each_row("format", BODIES)
 async def test_every_cut_of_what_aiohttp_has_decompressed_is_told_by_its_framing(format: str, framing: Framing) -> None:
     body = BODIES[format]
-    async with asking() as (session, url):
-        for cut in cuts(body, framing, "gzip"):
-            stream, came, error = await taken(session, url, "items")
+    async with answering() as it:
+        for cut in cuts(it, body, framing, "gzip"):
+            stream, came, error = await taken(it, "items")
             if cut.whole:
                 assert (came, error, stream.end) == (body.items, None, "proven" if format == "json" else "unknown")
             else:

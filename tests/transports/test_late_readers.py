@@ -12,6 +12,7 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise import StalledError, TruncatedError
 from chunkwise.client.stream import Stream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
 from tests.transports.cut_answers import (
@@ -92,14 +93,14 @@ def is_paused(stream: Stream) -> bool:
     return bool(stream.response.content._protocol._reading_paused)
 
 
-ends = pytest.mark.parametrize("end", ["close", "reset", "stall"])
+ends = each_row("end", ["close", "reset", "stall"])
 
 
 @needs_linux
 @ends
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
-@pytest.mark.parametrize("format", BODIES)
+@each_row("coding", ["", "gzip"])
+@each_row("format", BODIES)
 async def test_a_reader_that_is_slower_than_the_end_gets_all_that_came(
     format: str, coding: Coding, framing: Framing, end: End
 ) -> None:
@@ -187,9 +188,9 @@ async def until_nothing_moves(server: ByHand) -> None:
 
 
 @needs_linux
-@pytest.mark.parametrize("end", ["close", "reset"])
+@each_row("end", ["close", "reset"])
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
+@each_row("coding", ["", "gzip"])
 async def test_of_more_than_all_buffers_hold_nothing_that_came_is_lost(
     coding: Coding, framing: Framing, end: Literal["close", "reset"]
 ) -> None:

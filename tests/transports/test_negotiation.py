@@ -11,6 +11,7 @@ from chunkwise import respond
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS
 from chunkwise.transports.negotiation import FormatChoice, negotiate, negotiate_coding, offered, parse_accept, prefers
+from tests.each_row import each_row
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -74,7 +75,7 @@ CASES: list[tuple[str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("accept", "expected"), CASES)
+@each_row(("accept", "expected"), CASES)
 def test_the_client_gets_what_it_likes_best(accept: str, expected: str | None) -> None:
     chosen = negotiate([accept], offered(None))
     assert (chosen.name if chosen else None) == expected
@@ -122,7 +123,7 @@ CODING_CASES: list[tuple[list[str], str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("accept_encoding", "expected"), CODING_CASES)
+@each_row(("accept_encoding", "expected"), CODING_CASES)
 def test_the_client_gets_the_coding_that_it_likes_best(accept_encoding: list[str], expected: str | None) -> None:
     assert negotiate_coding(accept_encoding, ["zstd", "gzip", "br"]) == expected
 

@@ -13,6 +13,7 @@ from aiohttp import ClientSession, web
 from chunkwise import RemoteError, items, respond
 from chunkwise.transports import problems
 from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
@@ -190,7 +191,7 @@ async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest
         linger.set()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "told"),
     [
         ("0", 0),

@@ -24,6 +24,7 @@ from chunkwise import (
     TruncatedError,
     UnknownFormat,
 )
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
@@ -189,8 +190,8 @@ async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -
     assert "the response was closed before it was read: read it inside of its `async with`" in str(error)
 
 
-@pytest.mark.parametrize("prefer", ["", "stream-end"])
-@pytest.mark.parametrize("name", NAMES)
+@each_row("prefer", ["", "stream-end"])
+@each_row("name", NAMES)
 async def test_an_answer_in_any_format_is_items(name: str, prefer: str) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name)
     async with (

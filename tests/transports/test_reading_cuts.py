@@ -8,6 +8,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 
 import chunkwise
 from chunkwise import StalledError, StreamError, TruncatedError
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, connected, head, serving, talking, url_of
@@ -26,7 +27,7 @@ CUTS: dict[str, tuple[bytes, ...]] = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@each_row("cut", CUTS)
 async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
     came, error = await answered(*CUTS[cut])
     assert came == [1, 2, 3]
@@ -36,7 +37,7 @@ async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
     assert error.format == "json"
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@each_row("cut", CUTS)
 async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_that_came(cut: str) -> None:
     closed = asyncio.Event()
     *pieces, last = CUTS[cut]

@@ -7,14 +7,15 @@ import pytest
 
 from chunkwise import DecodeError, RemoteError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.transports.readers_of_websockets import READERS, heard_by, masks, messages
 from tests.transports.sockets_of_servers import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
 
 TEXTS = ['{"n":0}', '"Zoë"', "[2]", "3", "null"]
 ITEMS = [{"n": 0}, "Zoë", [2], 3, None]
 
-every_reader = pytest.mark.parametrize("reader", READERS)
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+every_reader = each_row("reader", READERS)
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 def end_record(items: int | str, status: str = "complete", more: str = "") -> str:
@@ -144,7 +145,7 @@ def stopping(stop: Stop, reader: str, subprotocol: str) -> Talk:
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", WHOLE)
+@each_row("name", WHOLE)
 async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(WHOLE[name], reader, subprotocol), subprotocol=subprotocol)
     assert came == (ITEMS, None, "proven", 5)
@@ -152,7 +153,7 @@ async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: st
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", CUT)
+@each_row("name", CUT)
 async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(CUT[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end, came.items_seen) == (ITEMS, None, 5)
@@ -162,7 +163,7 @@ async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> No
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", FAILED)
+@each_row("name", FAILED)
 async def test_a_failure_is_told(name: str, reader: str, subprotocol: str) -> None:
     stop, status = FAILED[name]
     came = await heard_by(reader, stopping(stop, reader, subprotocol), subprotocol=subprotocol)
@@ -182,7 +183,7 @@ async def test_the_reason_is_the_failures_title(reader: str) -> None:
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", BAD)
+@each_row("name", BAD)
 async def test_what_no_websocket_says_is_an_error_behind_the_items(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(BAD[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)

@@ -10,6 +10,7 @@ import pytest
 
 from chunkwise import StalledError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.needs import needs_linux
 from tests.transports.readers_of_websockets import READERS, SERVERS, Came, hearing, masks, messages
 from tests.transports.sockets_of_servers import PING, Peer, Talk, complete, frame
@@ -19,9 +20,9 @@ LONG = "ä😀" * 25  # its frame has a length of 16 bits
 End = Literal["FIN", "RST", "stall"]
 Proof = Literal["close", "record"]
 
-every_reader = pytest.mark.parametrize("reader", READERS)
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
-by_both_proofs = pytest.mark.parametrize("proof", ["close", "record"])
+every_reader = each_row("reader", READERS)
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+by_both_proofs = each_row("proof", ["close", "record"])
 
 
 class Recording:

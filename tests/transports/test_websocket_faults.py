@@ -11,6 +11,7 @@ from aiohttp import ClientSession, WSServerHandshakeError, web
 import chunkwise
 from chunkwise import RemoteError, StreamError, TruncatedError, body, items, open_stream, respond
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
 from tests.transports.sockets_of_servers import CLOSE, TEXT, Frame, Peer, client, complete, server
@@ -25,13 +26,13 @@ TITLES = {"exception": "Internal Server Error", "http exception": "Conflict", "c
 STATUSES = {"exception": 500, "http exception": 409, "cancelled": 500}
 COUNTS = [0, 1, 3, len(ROWS)]
 
-every_count = pytest.mark.parametrize("count", COUNTS, ids=lambda count: f"after {count}")
-every_failure = pytest.mark.parametrize("ending", TITLES)
-every_ending = pytest.mark.parametrize("ending", [*TITLES, "returns"])
-every_ending_of_a_client = pytest.mark.parametrize("ending", ["exception", "http exception", "returns"])
-every_pace = pytest.mark.parametrize("hot", [True, False], ids=["hot", "in turns"])
-of_both_kinds = pytest.mark.parametrize("plain", [False, True], ids=["items", "text"])
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+every_count = each_row("count", COUNTS, ids=lambda count: f"after {count}")
+every_failure = each_row("ending", TITLES)
+every_ending = each_row("ending", [*TITLES, "returns"])
+every_ending_of_a_client = each_row("ending", ["exception", "http exception", "returns"])
+every_pace = each_row("hot", [True, False], ids=["hot", "in turns"])
+of_both_kinds = each_row("plain", [False, True], ids=["items", "text"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Source:
@@ -96,7 +97,7 @@ async def taken(port: int, reader: str, *, plain: bool) -> tuple[list[Any], Stre
             return *await read(inbound), inbound.end
 
 
-@pytest.mark.parametrize("reader", ["open_stream", "items", "items of batches"])
+@each_row("reader", ["open_stream", "items", "items of batches"])
 @of_both_kinds
 @every_count
 @every_ending
@@ -198,7 +199,7 @@ def raised_by(ending: str) -> type[Exception]:
     return {"exception": LookupError, "http exception": web.HTTPConflict, "cancelled": StreamError}[ending]
 
 
-@pytest.mark.parametrize("tells", [False, True], ids=["the server goes on", "the server fails with it"])
+@each_row("tells", [False, True], ids=["the server goes on", "the server fails with it"])
 @of_both_kinds
 @every_count
 @every_ending_of_a_client

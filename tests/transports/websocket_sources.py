@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 import chunkwise
 from chunkwise import Outcome, respond
+from tests.each_row import each_row
 from tests.transports.frames import BOTH_FRAMINGS
 from tests.transports.watched import Watched
 from tests.transports.wire import Handler
 
-both_framings = pytest.mark.parametrize("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
+both_framings = each_row("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
 
 END = ' {"stream-end":{"status":"complete","items":%d}}'
 
