@@ -10,10 +10,17 @@ from chunkwise.formats.messages import SUBPROTOCOL
 from tests.client.test_websocket_uploads import Source as BigSource
 from tests.client.test_websocket_uploads import sent
 from tests.each_row import each_row
-from tests.transports.readers_of_websockets import READERS, heard_by, hearing, masks
+from tests.transports.failures.test_websocket_cuts import End, cut_at
+from tests.transports.failures.test_websocket_matrix import (
+    Reading,
+    Source,
+    every_count,
+    every_pace,
+    in_both_framings,
+    raised_by,
+)
+from tests.transports.failures.websocket_readers import READERS, heard_by, hearing, masks
 from tests.transports.sockets_of_servers import CLOSE, PING, Frame, Peer, complete, frame, server
-from tests.transports.test_websocket_cuts import End, cut_at
-from tests.transports.test_websocket_faults import Reading, Source, every_count, every_pace, in_both_framings, raised_by
 from tests.transports.watched import watched
 
 every_failure = each_row("ending", ["exception", "http exception", "cancelled"])

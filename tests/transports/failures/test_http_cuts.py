@@ -3,7 +3,7 @@
 from chunkwise import RemoteError, TruncatedError
 from tests.each_row import each_row
 from tests.needs import needs_linux
-from tests.transports.cut_answers import (
+from tests.transports.failures.cut_responses import (
     BODIES,
     CLOSED,
     COMPLETE,

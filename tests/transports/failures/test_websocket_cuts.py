@@ -12,7 +12,7 @@ from chunkwise import StalledError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
 from tests.needs import needs_linux
-from tests.transports.readers_of_websockets import READERS, SERVERS, Came, hearing, masks, messages
+from tests.transports.failures.websocket_readers import READERS, SERVERS, Came, hearing, masks, messages
 from tests.transports.sockets_of_servers import PING, Peer, Talk, complete, frame
 
 LONG = "ä😀" * 25  # its frame has a length of 16 bits

@@ -8,7 +8,7 @@ import pytest
 from chunkwise import DecodeError, RemoteError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
-from tests.transports.readers_of_websockets import READERS, heard_by, masks, messages
+from tests.transports.failures.websocket_readers import READERS, heard_by, masks, messages
 from tests.transports.sockets_of_servers import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
 
 TEXTS = ['{"n":0}', '"Zoë"', "[2]", "3", "null"]

@@ -15,7 +15,7 @@ from chunkwise.client.stream import Stream
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
-from tests.transports.cut_answers import (
+from tests.transports.failures.cut_responses import (
     BODIES,
     Coding,
     Cut,
