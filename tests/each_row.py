@@ -27,7 +27,6 @@ def each_row(
     values: Iterable[Any],
     *,
     ids: Iterable[Any] | Callable[[Any], str] | None = None,
-    at_once: int = ROWS_AT_ONCE,
 ) -> Callable[[Test], Test]:
     """Run a test with each of these values, and with each combination of them and other columns.
 
@@ -35,7 +34,6 @@ def each_row(
         names: of the test's parameters; several for a column of tuples.
         values: of the parameter, or a tuple of values for each of several.
         ids: names of the rows, in reports; else the values name themselves.
-        at_once: how many rows run concurrently; 1 for those that share a state of the process, or look at the clock.
     """
     column = _column([names] if isinstance(names, str) else list(names), list(values), ids)
 
@@ -43,7 +41,18 @@ def each_row(
         table = getattr(test, "table", None)
         if table is None:
             table = _Table(test)
-        return table.with_column(column, at_once)
+        return table.with_column(column)
+
+    return decorate
+
+
+def rows_at_once(count: int) -> Callable[[Test], Test]:
+    """Limit how many rows of a test run concurrently: 1 where rows share a browser, or look at the whole process."""
+
+    def decorate(test: Test) -> Test:
+        table = test.table  # type: ignore[attr-defined] # an `each_row` is below it
+        table.at_once = count
+        return test
 
     return decorate
 
@@ -71,12 +80,11 @@ class _Table:
     def __init__(self, test: Test) -> None:
         self._test = test
         self._rows: dict[str, Row] = {"": {}}
-        self._at_once = ROWS_AT_ONCE
+        self.at_once = ROWS_AT_ONCE
         self.wrapper = self._async_wrapper() if inspect.iscoroutinefunction(test) else self._sync_wrapper()
         self.wrapper.table = self  # type: ignore[attr-defined]
 
-    def with_column(self, column: dict[str, Row], at_once: int) -> Test:
-        self._at_once = min(self._at_once, at_once)
+    def with_column(self, column: dict[str, Row]) -> Test:
         self._rows = {
             " - ".join(filter(None, (name, label))): before | row
             for name, row in column.items()
@@ -96,7 +104,7 @@ class _Table:
                 with _own(fixtures) as own:
                     await self._test(**own, **row)
 
-            at_once = 1 if fixtures.keys() & ONE_AT_A_TIME else self._at_once
+            at_once = 1 if fixtures.keys() & ONE_AT_A_TIME else self.at_once
             await check_rows_async(self._rows, check, at_once=at_once)
 
         return wrapper

@@ -22,7 +22,7 @@ from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chu
 from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
 from tests.each_row import each_row
 from tests.needs import needs, needs_curl
-from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.tls import CERTIFICATE
 
 NDJSON = "application/x-ndjson"
 

@@ -13,7 +13,7 @@ from aiohttp import ClientConnectionError, ClientError, ClientSession, TCPConnec
 
 from chunkwise.client.connect_errors import why_no_connection
 from tests.flow.producing import GUARD_SECONDS
-from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import serving
 
 

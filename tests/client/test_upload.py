@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 
 import chunkwise
-from chunkwise import RemoteError, StalledError, StreamError, TruncatedError
+from chunkwise import RemoteError, StalledError, StreamError, TruncatedError, body, items, open_stream, respond
 from chunkwise.client.upload import ClosingPayload
 from chunkwise.flow.inbound import ItemStream
 from tests.flow.producing import GUARD_SECONDS, Held, row
@@ -373,3 +373,53 @@ async def test_a_source_is_closed_that_nobody_was_there_to_take() -> None:
 async def test_a_limit_is_from_0_on() -> None:
     with pytest.raises(ValueError, match="from 0 on"):
         chunkwise.body([], "ndjson", stall_seconds=-1)
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_a_document_is_uploaded_as_one() -> None:
+    async def upload(request: web.Request) -> web.StreamResponse:
+        return web.json_response([item async for item in chunkwise.items(request, "users.item")])
+
+    async with serving(upload) as port, ClientSession() as session:
+        body = chunkwise.body({"users": two()}, "json")
+        async with session.post(url_of(port), data=body) as response:
+            assert await response.json() == [1, 2]
+
+
+async def test_a_function_is_no_source() -> None:
+    with pytest.raises(TypeError, match="call it"):
+        chunkwise.body(two, "json")
+
+
+class Stop(BaseException):
+    """As pytest's own, or an ExceptionGroup's of such."""
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_source_that_raises_what_is_no_exception(scheme: str) -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield 1
+        await asyncio.sleep(0.05)
+        raise Stop
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return await respond(request, (item async for item in items(request)))
+
+    async def upload(session: ClientSession, port: int) -> None:
+        how: Any = {"method": "POST"} if scheme == "http" else {}
+        url = f"{scheme}://127.0.0.1:{port}/0"
+        async with open_stream(session, url, data=body(source(), "ndjson"), **how) as stream:
+            async for _ in stream:
+                pass
+
+    async with serving(echo) as port, ClientSession() as session:
+        task = asyncio.create_task(upload(session, port))
+        done, _ = await asyncio.wait({task}, timeout=4)
+        task.cancel()
+        with suppress(BaseException):
+            await task
+    assert done

@@ -20,8 +20,8 @@ from chunkwise.client.upload import ClosingPayload
 from chunkwise.transports.tcp import reset_when_closed
 from tests.client.test_upload import PROBLEM, REFUSAL, Source, hold, posted, read_on, sent
 from tests.flow.producing import GUARD_SECONDS, row, until
-from tests.server.test_attacks_on_endings import CERTIFICATE
 from tests.transports.reading import CHUNKED, LAST, NDJSON
+from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import answering, chunked, head, serving, talking, url_of
 
 

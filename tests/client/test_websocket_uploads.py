@@ -218,3 +218,32 @@ async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monke
     assert heard == [0, 1011]
     assert isinstance(error, LookupError)
     assert came in ([], [1])
+
+
+async def test_items_that_came_before_the_source_failed_are_delivered() -> None:
+    failed = asyncio.Event()
+
+    async def source() -> AsyncIterator[Any]:
+        yield 0
+        await asyncio.sleep(0.2)
+        failed.set()
+        raise ValueError("the source")
+
+    async def talk(peer: Peer) -> None:
+        await peer.say("1", "2", "3", "4", "5")
+        await peer.hear_all()
+
+    came: list[Any] = []
+
+    async def read(session: ClientSession, url: str) -> None:
+        async with open_stream(session, url, data=body(source(), "ndjson")) as stream:
+            async for item in stream:
+                came.append(item)
+                if item == 1:  # busy with the first, while all the others have come
+                    await failed.wait()
+                    await asyncio.sleep(0.1)
+
+    async with server(talk) as url, ClientSession() as session, asyncio.timeout(10):
+        with pytest.raises(ValueError, match="the source"):
+            await read(session, url)
+    assert came == [1, 2, 3, 4, 5]

@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 
+import chunkwise
 from chunkwise import respond
 from chunkwise.sources.batches import Batches
 from tests.each_row import each_row
@@ -311,3 +313,27 @@ async def test_a_client_that_leaves_while_the_application_prepares_its_answer_is
         await asyncio.wait_for(probe.closed.wait(), GONE_SECONDS)
     assert (outcome.end, outcome.error) == ("client_gone", None)
     assert not told_of(caplog)
+
+
+async def test_a_handler_that_is_cancelled_because_its_client_left_has_no_error() -> None:
+    outcomes: list[chunkwise.Outcome] = []
+    begun = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, source(), "ndjson")
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    chunkwise.setup(app, on_outcome=lambda _, outcome: outcomes.append(outcome))
+    async with TestServer(app) as server, ClientSession() as session:  # it has handler_cancellation
+        async with session.get(server.make_url("/")):
+            await begun.wait()
+        async with asyncio.timeout(20):
+            while not outcomes:
+                await asyncio.sleep(0.01)
+    assert [(outcome.end, outcome.error) for outcome in outcomes] == [("client_gone", None)]

@@ -453,3 +453,24 @@ def test_a_server_that_stalls_is_told_with_the_seconds_that_it_had() -> None:
     error = tcp.stalled_upload(0.5)
     assert isinstance(error, TimeoutError)
     assert str(error) == "the server took nothing of the upload for 0.5 seconds"
+
+
+async def endless() -> AsyncIterator[str]:
+    while True:
+        yield "x" * 5000
+
+
+async def test_a_cancelled_handler_does_not_keep_the_connection_of_a_client_that_takes_nothing() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(0.1):
+            return await chunkwise.respond(request, endless(), "ndjson", stall_seconds=0.3, compress=False)
+
+    async with (
+        watched(handler, send_bytes=SMALL_BYTES) as server,
+        client_of(server.port, receive_bytes=SMALL_BYTES) as client,
+    ):
+        await client.ask()
+        assert (await server.outcome()).end == "failed"
+        await asyncio.sleep(1)  # three times stall_seconds
+        assert server.runner.server is not None
+        assert server.runner.server.connections == []

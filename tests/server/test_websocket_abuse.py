@@ -16,7 +16,7 @@ from aiohttp import ClientSession, web
 import chunkwise
 from chunkwise import DecodeError, LimitError, StreamError, TruncatedError, open_stream, respond
 from chunkwise.server import websocket_wire
-from tests.each_row import each_row
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.frames import (
     BINARY,
@@ -188,6 +188,7 @@ WRONG: dict[str, tuple[bytes, int]] = {
 }
 
 
+@rows_at_once(1)
 @both_handlers
 @each_row("name", WRONG)
 async def test_a_frame_that_is_wrong_is_told_and_ends_it(name: str, path: str) -> None:
@@ -218,6 +219,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
 }
 
 
+@rows_at_once(1)
 @each_row("name", NO_ITEMS)
 async def test_a_message_that_is_no_item_is_told_with_its_place(name: str) -> None:
     sent, code, what = NO_ITEMS[name]
@@ -327,6 +329,7 @@ async def test_messages_behind_the_end_of_the_clients_half_are_nobodys() -> None
 # ---- connections that break
 
 
+@rows_at_once(1)
 @both_handlers
 @each_row("leaving", ["half_close", "reset"])
 @each_row("size", [0, 1, 2, 5, 7])
@@ -363,6 +366,7 @@ async def test_half_a_frame_and_then_silence_holds_nobody_up() -> None:
         assert [(await server.outcome()).end for _ in range(2)] == ["client_gone", "client_gone"]
 
 
+@rows_at_once(1)
 @both_handlers
 @pytest.mark.parametrize("leaving", ["close", "reset"])
 async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) -> None:
@@ -383,6 +387,7 @@ async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) 
 # ---- floods
 
 
+@rows_at_once(1)
 @pytest.mark.parametrize("reads", [True, False], ids=["reads the pongs", "reads nothing"])
 @both_handlers
 async def test_a_flood_of_pings_is_a_violation(path: str, *, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,6 +459,7 @@ NO_HANDSHAKES: dict[str, dict[str, Any]] = {
 }
 
 
+@rows_at_once(1)
 @each_row("name", NO_HANDSHAKES)
 async def test_what_is_no_handshake_is_a_request_like_any_other(name: str) -> None:
     sources = Sources()

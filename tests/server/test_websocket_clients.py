@@ -21,12 +21,12 @@ from websockets.asyncio.client import connect
 
 import chunkwise
 from chunkwise import LimitError, RemoteError
-from tests.each_row import each_row
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS, read_so_far
 from tests.needs import needs_chromium
-from tests.server.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.browsing import WEBSOCKET, blank, browser_page, evaluate
 from tests.transports.reading import read
+from tests.transports.tls import CERTIFICATE, Secure
 from tests.transports.watched import LAST, Watched, client_of, ends_whole, watched
 from tests.transports.wire import body_of, streams
 
@@ -154,6 +154,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 # ---- how a stream ends
 
 
+@rows_at_once(1)
 @each_row("count", [0, 1, 3])
 async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) -> None:
     async with served(Rows(count)) as it:
@@ -161,6 +162,7 @@ async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) 
         assert (await it.server.outcome()).end == "complete"
 
 
+@rows_at_once(1)
 @each_row("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
 @each_row("count", [0, 1, 3])
 async def test_a_failing_stream_closes_with_the_problem(client: Client, count: int, error: Exception) -> None:
@@ -193,6 +195,7 @@ async def test_a_server_that_stops_closes_with_going_away(client: Client) -> Non
         assert (await it.server.outcome()).end == "shut_down"
 
 
+@rows_at_once(1)
 @each_row(
     ("title", "came"),
     [("x" * 123, "x" * 123), ("x" * 124, "x" * 123), ("ö" * 100, "ö" * 61), ("x" * 120 + "🎉", "x" * 120)],

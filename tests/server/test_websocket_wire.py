@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 import chunkwise
+from chunkwise import Outcome, setup
 from tests.flow.producing import GUARD_SECONDS
 from tests.server import shutdown_server
 from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, handshake, opened
@@ -264,3 +265,44 @@ async def test_a_client_that_leaves_while_the_application_prepares_its_websocket
         outcome = await server.outcome()
     assert (outcome.end, outcome.error) == ("client_gone", None)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> None:
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+
+    async def source() -> AsyncIterator[Any]:
+        yield "begun"
+        await asyncio.Event().wait()
+
+    app = web.Application()
+    app.router.add_get("/0", streams(source))
+    setup(app, on_outcome=lambda _, outcome: outcomes.put_nowait(outcome))
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with opened(runner.addresses[0][1]) as peer, asyncio.timeout(5):
+            await peer.read()
+            peer.client.reset()
+            assert (await outcomes.get()).end == "client_gone"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_client_that_goes_away_while_we_close_has_not_answered() -> None:
+    async with watched(streams(lambda: [1, 2, 3])) as it, opened(it.port) as peer:
+        await asyncio.sleep(0.2)  # the items and our close are on their way, and nothing of them was read
+        await peer.send(closing(1001))  # a page that is left, not an answer: that would be 1000
+        assert (await it.outcome()).end == "client_gone"
+
+
+async def test_a_client_that_has_not_got_all_when_the_server_stops() -> None:
+    async with watched(streams(lambda: ["x" * 200_000])) as it, framed(it.port, receive_bytes=4096) as peer:
+        await asyncio.sleep(0.3)  # our kernel has all, and our close is waited for
+        await it.runner.cleanup()
+        outcome = await it.outcome()
+        frames = []
+        with suppress(EOFError, ConnectionError):
+            assert await peer.status() == 101
+            frames = await peer.read_to_close()
+    assert (outcome.end, len(frames)) in [("complete", 2), ("shut_down", 0), ("client_gone", 0)]

@@ -1,5 +1,6 @@
 """What negotiation promises: the format that the client likes best, or a refusal that lists what there is."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -7,11 +8,13 @@ from aiohttp import ClientSession, web
 from aiohttp.pytest_plugin import AiohttpServer
 from multidict import CIMultiDict
 
+import chunkwise
 from chunkwise import respond
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS
 from chunkwise.transports.negotiation import FormatChoice, negotiate, negotiate_coding, offered, parse_accept, prefers
 from tests.each_row import each_row
+from tests.transports.wire import serving, url_of
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -221,3 +224,34 @@ async def test_head_is_refused_like_get(aiohttp_server: AiohttpServer) -> None:
 @pytest.mark.parametrize("header", ["", ",", "nonsense", "*/json"])
 def test_a_header_that_says_nothing_accepts_anything(header: str) -> None:
     assert negotiate([header], list(FORMATS.values())) is FORMATS["json"]
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_a_document_is_not_offered_as_csv() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, {"users": two()})
+
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers={"Accept": "text/csv"}) as response,
+    ):
+        assert response.status == 406
+        assert "text/csv" not in (await response.json(content_type=None))["available"]
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/csv", 200), ("image/png", 406)])
+async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, status: int) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, iter([{"n": 1}]), ["csv"])
+
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers={"Accept": accept}) as response,
+    ):
+        assert (response.status, response.headers["Vary"].split(", ")[0]) == (status, "Accept")

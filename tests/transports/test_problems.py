@@ -1,6 +1,7 @@
 """What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,6 +16,8 @@ from chunkwise.transports import problems
 from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
+from tests.transports.frames import frame, opened
+from tests.transports.watched import watched
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -214,3 +217,27 @@ def test_when_to_come_again_is_told_in_seconds_or_by_a_date(value: str, told: fl
 def test_a_date_to_come_is_that_many_seconds_away() -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < (retry_after_seconds(at) or 0) <= 100
+
+
+@pytest.mark.parametrize("wire", ["websocket", "http"])
+async def test_a_client_cannot_forge_a_line_of_the_log(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    problem = {"title": "x\nCRITICAL:root:the admin has logged in", "status": 500}
+    record = b' {"stream-end":{"status":"failed","items":0,"problem":%b}}\n' % msgspec.json.encode(problem)
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return await respond(request, (item async for item in items(request)))
+
+    async with watched(echo) as it, asyncio.timeout(5):
+        if wire == "websocket":
+            async with opened(it.port) as peer:
+                await peer.send(frame(record.rstrip()))
+                await peer.read_to_close()
+        else:
+            headers = {"Content-Type": "application/x-ndjson", "Preference-Applied": "stream-end"}
+            url = f"http://127.0.0.1:{it.port}/0"
+            async with ClientSession() as session, session.post(url, data=record, headers=headers) as response:
+                assert response.status == 400
+        await it.outcome()
+    lines = [line for entry in caplog.records for line in entry.getMessage().splitlines()]
+    assert not [line for line in lines if line.startswith("CRITICAL")]

@@ -1,6 +1,8 @@
 """What reading promises of a stream that was cut: all items that came whole come first, then the cut is told."""
 
 import asyncio
+import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -152,3 +154,40 @@ async def test_text_that_was_cut_on_the_wire_is_told() -> None:
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.text(response))
     assert ("".join(came), type(error)) == ("abc", TruncatedError)
+
+
+async def take(response: ClientResponse, seen: list[str]) -> None:
+    async for row in chunkwise.items(response):
+        seen.append(row["a"])  # noqa: PERF401 - what came before the error is wanted
+
+
+async def test_a_gzip_stream_cut_inside_intact_framing_is_not_taken_for_whole() -> None:
+    rows = b"a\r\n" + b"".join(b"%d\r\n" % number for number in range(100_000, 101_000))
+    engine = zlib.compressobj(wbits=31)
+    cut = engine.compress(rows[:-4]) + engine.flush(zlib.Z_SYNC_FLUSH)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=cut, headers={"Content-Encoding": "gzip", "Content-Type": "text/csv"})
+
+    seen: list[str] = []
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        with pytest.raises(chunkwise.TruncatedError):
+            await take(response, seen)
+    assert seen == [str(number) for number in range(100_000, 100_999)]
+
+
+async def test_a_timeout_of_the_whole_session_says_that_it_is_one() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(5)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, source(), "ndjson")
+
+    async with (
+        serving(handler) as port,
+        ClientSession(timeout=ClientTimeout(total=0.3)) as session,
+        session.get(url_of(port)) as response,
+    ):
+        with pytest.raises(chunkwise.TruncatedError, match="the session's total timeout is over"):
+            [item async for item in chunkwise.items(response)]

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from chunkwise import Outcome, setup
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.wire import Handler
+from tests.transports.wire import Handler, runner_of, started
 
 LAST = b"0\r\n\r\n"
 SMALL_BYTES = 4096
@@ -27,7 +27,7 @@ class Watched:
 
     def __init__(self, runner: web.AppRunner) -> None:
         self.runner = runner
-        self.port: int = runner.addresses[0][1] if runner.addresses else 0
+        self.port = 0
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def note(self, _request: web.BaseRequest, outcome: Outcome) -> None:
@@ -51,21 +51,11 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """Serve handlers at /0, /1, ...; send_bytes is the size of the kernel's send buffer, if it is not to grow."""
     app = app if app is not None else web.Application()
-    for index, handler in enumerate(handlers):
-        app.router.add_route("*", f"/{index}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    runner = runner_of(*handlers, app=app)
     server = Watched(runner)
     setup(app, grace_seconds=grace_seconds, on_outcome=server.note)
-    await runner.setup()
-    try:
-        listening = socket.create_server(("127.0.0.1", 0))
-        if send_bytes:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)  # those that it accepts have it, too
-        server.port = listening.getsockname()[1]
-        await web.SockSite(runner, listening).start()
+    async with started(runner, send_bytes=send_bytes) as server.port:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 class Client:

@@ -25,7 +25,7 @@ from chunkwise import respond
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.testing.faults import http10
 from chunkwise.testing.proxy import FaultProxy
-from tests.each_row import each_row
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, read_so_far
 from tests.needs import needs_chromium, needs_curl, needs_node
 from tests.transports.browsing import EVENTS, FETCH, blank, browser_page, evaluate
@@ -275,6 +275,7 @@ async def node() -> AsyncIterator[Fetch]:
         await process.communicate()
 
 
+@rows_at_once(1)
 @needs_node
 @every_format
 @each_row("coding", ["identity", "gzip", "deflate", "br"])
@@ -286,6 +287,7 @@ async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> 
     check_fetch(name, pieces, text, fails=fails)
 
 
+@rows_at_once(1)
 @needs_node
 @every_format
 async def test_nodes_fetch_reads_a_whole_stream_under_http_1_0(node: Fetch, name: str) -> None:
@@ -301,6 +303,7 @@ async def page() -> AsyncIterator[Page]:
         yield page
 
 
+@rows_at_once(1)
 @needs_chromium
 @every_format
 @every_version
@@ -314,6 +317,7 @@ async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str
     check_fetch(name, pieces, text, fails=fails)
 
 
+@rows_at_once(1)
 @needs_chromium
 @every_version
 @each_row("coding", ["identity", "gzip"])
@@ -390,6 +394,7 @@ async def check_library(
     assert isinstance(error, expected) if fails else error is None
 
 
+@rows_at_once(4)
 @every_format
 @every_version
 @each_row("coding", ["identity", "gzip", "deflate", "br"])
@@ -398,6 +403,7 @@ async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_httpx, httpx.TransportError, name, version, coding, fails)
 
 
+@rows_at_once(4)
 @every_format
 @every_version
 @each_row("coding", ["identity", "gzip", "deflate", "br", "zstd"])
