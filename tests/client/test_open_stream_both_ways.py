@@ -11,7 +11,7 @@ from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError
 from tests.client.test_upload import FailingLater, begin, read_on
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.transports.reading import read
-from tests.transports.sockets_of_servers import Peer, complete, server
+from tests.transports.websocket_peer import Peer, complete, server
 from tests.transports.wire import answering, head, serving, streams, talking, url_of
 
 

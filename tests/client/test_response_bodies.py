@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientSession, TCPConnector
 
 import chunkwise
 from chunkwise import StalledError
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import CHUNKED, NDJSON, read
 from tests.transports.wire import answering, head, url_of
 
@@ -67,7 +68,10 @@ async def test_an_answer_that_has_no_content_is_not_cut(method: str, answer: byt
 
 
 async def opening(session: ClientSession, port: int, **options: Any) -> None:
-    async with asyncio.timeout(3), chunkwise.open_stream(session, url_of(port), idle_seconds=0.2, **options):
+    async with (
+        asyncio.timeout(GUARD_SECONDS),
+        chunkwise.open_stream(session, url_of(port), idle_seconds=0.2, **options),
+    ):
         pass
 
 

@@ -195,11 +195,10 @@ class Echo(Reading):
 async def test_the_source_fails_after_the_answer_has_begun_and_both_sides_end() -> None:
     echo, source = Echo(), FailingLater()
     async with serving(echo.handle) as port:
-        begun = time.monotonic()
         body = chunkwise.body(source.rows(), "ndjson")
-        came, error = await sent(port, body, on_item=source.go.set)
-        await echo.ended.wait()
-        assert time.monotonic() - begun < 5
+        async with asyncio.timeout(GUARD_SECONDS):
+            came, error = await sent(port, body, on_item=source.go.set)
+            await echo.ended.wait()
     assert came == [row(0)]
     assert error is source.error
     assert isinstance(echo.error, TruncatedError)
@@ -246,7 +245,7 @@ async def test_a_server_that_takes_nothing_is_a_stall(size: int) -> None:
     async with talking(hold) as port:
         begun = time.monotonic()
         _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.5)
-        assert 0.5 <= time.monotonic() - begun < 10
+        assert time.monotonic() - begun >= 0.5
     assert isinstance(error, StalledError)
     assert str(error) == "the server took nothing of the upload for 0.5 seconds"
     assert source.closed == 1
@@ -418,7 +417,7 @@ async def test_a_source_that_raises_what_is_no_exception(scheme: str) -> None:
 
     async with serving(echo) as port, ClientSession() as session:
         task = asyncio.create_task(upload(session, port))
-        done, _ = await asyncio.wait({task}, timeout=4)
+        done, _ = await asyncio.wait({task}, timeout=GUARD_SECONDS)
         task.cancel()
         with suppress(BaseException):
             await task

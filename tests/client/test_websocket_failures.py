@@ -10,6 +10,7 @@ from chunkwise.formats.messages import SUBPROTOCOL
 from tests.client.test_websocket_uploads import Source as BigSource
 from tests.client.test_websocket_uploads import sent
 from tests.each_row import each_row
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.failures.test_websocket_cuts import End, cut_at
 from tests.transports.failures.test_websocket_matrix import (
     Reading,
@@ -20,8 +21,8 @@ from tests.transports.failures.test_websocket_matrix import (
     raised_by,
 )
 from tests.transports.failures.websocket_readers import READERS, heard_by, hearing, masks
-from tests.transports.sockets_of_servers import CLOSE, PING, Frame, Peer, complete, frame, server
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import CLOSE, PING, Frame, Peer, complete, frame, server
 
 every_failure = each_row("ending", ["exception", "http exception", "cancelled"])
 
@@ -38,7 +39,7 @@ async def exchange(session: ClientSession, url: str, source: Source) -> None:
 @every_pace
 async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -> None:
     source, reading = Source(count, ending, hot=hot), Reading()
-    async with watched(reading.handle) as it, ClientSession() as session, asyncio.timeout(3):
+    async with watched(reading.handle) as it, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         url = f"ws://127.0.0.1:{it.port}/0"
         with pytest.raises(raised_by(ending)):
             await exchange(session, url, source)
@@ -61,7 +62,7 @@ async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, e
             if each.opcode == CLOSE:
                 await peer.send(complete(0))
 
-    async with server(talk, subprotocol=subprotocol) as url, ClientSession() as session, asyncio.timeout(3):
+    async with server(talk, subprotocol=subprotocol) as url, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(raised_by(ending)):
             await exchange(session, url, source)
     assert (heard[-1].code, heard[-1].reason) == (1011, "the source failed")
@@ -100,8 +101,8 @@ async def test_a_stalled_upload_drops_its_connection() -> None:
     async def talk(peer: Peer) -> None:
         await asyncio.sleep(3)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(3):
-            while await loop.sock_recv(peer.sock, 65536):
+        async with asyncio.timeout(GUARD_SECONDS):
+            while await loop.sock_recv(peer.client.sock, 65536):
                 taken.append(1)
 
     taken: list[int] = []
@@ -122,7 +123,7 @@ async def test_a_server_that_goes_on_does_not_keep_who_leaves() -> None:
     async with (
         server(talk) as url,
         ClientSession() as session,
-        asyncio.timeout(5),
+        asyncio.timeout(GUARD_SECONDS),
         open_stream(session, url) as stream,
     ):
         assert await anext(stream) == 1

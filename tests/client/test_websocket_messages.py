@@ -9,7 +9,7 @@ from chunkwise import DecodeError, LimitError, StreamError, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
 from tests.transports.failures.websocket_readers import READERS, heard_by, masks
-from tests.transports.sockets_of_servers import BINARY, CLOSE, Frame, Peer, Talk, complete, frame, server
+from tests.transports.websocket_peer import BINARY, CLOSE, Frame, Peer, Talk, complete, frame, server
 
 in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 

@@ -20,7 +20,7 @@ from chunkwise import (
 )
 from chunkwise.client import websocket
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import CLOSE, PING, Peer, close, complete, frame, server
+from tests.transports.websocket_peer import CLOSE, PING, Peer, close, complete, frame, server
 from tests.transports.wire import serving
 
 
@@ -243,7 +243,7 @@ async def test_items_that_came_before_the_source_failed_are_delivered() -> None:
                     await failed.wait()
                     await asyncio.sleep(0.1)
 
-    async with server(talk) as url, ClientSession() as session, asyncio.timeout(10):
+    async with server(talk) as url, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(ValueError, match="the source"):
             await read(session, url)
     assert came == [1, 2, 3, 4, 5]

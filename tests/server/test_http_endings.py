@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.watched import SMALL_BYTES, client_of, watched
 from tests.transports.wire import connected, serving, streams
 
@@ -68,11 +69,11 @@ async def failing() -> AsyncIterator[dict[str, int]]:
     raise RuntimeError
 
 
-async def ending(reader: asyncio.StreamReader, seconds: float = 3) -> tuple[bytes, str]:
+async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
     """Read to the end; give what came, and how it ended."""
     came = b""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(GUARD_SECONDS):
             while data := await reader.read(65536):
                 came += data
     except TimeoutError:

@@ -233,12 +233,12 @@ async def test_a_silence_is_survived_with_heartbeats_and_not_without(nginx: str,
 @every_way
 async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location: str) -> None:
     source = Stepping(2)
-    async with watched(streams(source.rows, "ndjson")) as server:
+    async with watched(streams(source.rows, "ndjson", keepalive_seconds=0)) as server:
         async with client_of(port_of(nginx)) as client:
             await client.ask(path_to(location, server.port))
             source.go.release()
             await client.read_until(b"pad")
-        async with asyncio.timeout(1.0 + 0.5):  # we look after it every half second; nginx tells us at once
+        async with asyncio.timeout(GUARD_SECONDS):
             await source.closed.wait()
         assert (await server.outcome()).end == "client_gone"
 

@@ -13,6 +13,7 @@ import chunkwise
 from chunkwise.formats import FORMATS
 from chunkwise.server import respond
 from tests.each_row import each_row
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import body_of, connected, serving, streams
 
 
@@ -54,7 +55,7 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
         wire.ask()
         await wire.reader.readuntil(b"1")
         wire.writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GUARD_SECONDS):
             await held.closed.wait()
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 

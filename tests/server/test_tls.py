@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.frames import handshake
 from tests.transports.tls import CERTIFICATE, Secure
+from tests.transports.websocket_peer import handshake
 from tests.transports.wire import streams
 
 
@@ -33,11 +33,11 @@ async def waiting() -> AsyncIterator[int]:
     await asyncio.sleep(GUARD_SECONDS)
 
 
-async def ending(reader: asyncio.StreamReader, seconds: float = 3) -> tuple[bytes, str]:
+async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
     """Read to the end; give what came, and how it ended."""
     came = b""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(GUARD_SECONDS):
             while data := await reader.read(65536):
                 came += data
     except TimeoutError:
@@ -57,7 +57,7 @@ async def test_a_whole_stream_ends_under_tls(version: str, tmp_path: Path) -> No
         writer.close()
         assert how == "closed", f"it was left {how} behind {came[-50:]!r}"
         assert came.count(b'{"n":') == 5
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(GUARD_SECONDS):
             assert (await server.outcomes.get()).end == "complete"
 
 
@@ -97,7 +97,7 @@ async def test_wss_a_client_that_leaves_instead_of_answering(
         if fails:
             raise ValueError("the source")
 
-    async with Secure(streams(source), tmp_path) as it, asyncio.timeout(10):
+    async with Secure(streams(source), tmp_path) as it, asyncio.timeout(GUARD_SECONDS):
         reader, writer = await asyncio.open_connection(*it.runner.addresses[0], ssl=trusts, server_hostname="localhost")
         writer.write(handshake("/"))
         await reader.readuntil(b"Internal Server Error" if fails else b"complete; items=1")

@@ -14,8 +14,10 @@ import chunkwise
 from chunkwise import StreamError, TruncatedError, respond
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.frames import Framed, closing, frame, opened
 from tests.transports.watched import SMALL_BYTES, watched
+from tests.transports.websocket_peer import Peer, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.wire import streams
 
@@ -75,7 +77,7 @@ async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(
 
     async with watched(handler) as server, opened(server.port, subprotocol=subprotocol) as peer:
         for number in range(5):
-            await peer.say(number)
+            await peer.say_items(number)
             assert (await peer.read()).item == number
         await peer.send(frame(END % 5))
         assert (await peer.read()).item == [5, "proven"]
@@ -105,7 +107,7 @@ async def test_a_close_with_its_count_proves_the_clients_half_as_well() -> None:
     for end in (closing(1000, "complete; items=2"), closing(1000), closing(1000, "complete; items=3")):
         read.clear()
         async with watched(handler) as server, opened(server.port) as peer:
-            await peer.say(1, 2)
+            await peer.say_items(1, 2)
             await peer.send(end)
             await asyncio.wait_for(read.wait(), GUARD_SECONDS)
             with suppress(EOFError, ConnectionError):
@@ -150,13 +152,13 @@ async def test_a_slow_reader_slows_the_producer(subprotocol: str) -> None:
         assert not server.has_more
 
 
-async def send_until_it_waits(peer: Framed, items: list[str]) -> tuple[asyncio.Task[None], list[str]]:
+async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Task[None], list[str]]:
     """Send items, each in a message, in a task; give it and what was sent, once the server takes no more."""
     sent: list[str] = []
 
     async def send() -> None:
         for item in items:
-            await peer.say(item)
+            await peer.say_items(item)
             sent.append(item)
         await peer.send(frame(END % len(items)))
 
@@ -255,7 +257,7 @@ async def test_a_hundred_at_once_do_not_hold_each_other_up() -> None:
         idle = [await stack.enter_async_context(opened(server.port, "/1")) for _ in range(5)]
         for count in range(3):
             for index, peer in enumerate(peers):
-                await peer.say([index, count])
+                await peer.say_items([index, count])
             for index, peer in enumerate(peers):
                 assert (await peer.read()).item == [index, count]
         for peer in peers:

@@ -8,8 +8,10 @@ import msgspec
 from aiohttp import web
 
 from chunkwise import items, respond
-from tests.transports.frames import frame, framed, opened
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import client_frame as frame
+from tests.transports.websocket_peer import connecting, opened
 from tests.transports.wire import serving, streams
 
 
@@ -22,7 +24,7 @@ async def test_a_signal_that_takes_its_time_while_a_source_reads() -> None:
 
     app = web.Application()
     app.on_response_prepare.append(slow)
-    async with watched(echo, app=app) as it, framed(it.port) as peer, asyncio.timeout(5):
+    async with watched(echo, app=app) as it, connecting(it.port) as peer, asyncio.timeout(GUARD_SECONDS):
         assert await peer.status() == 101
         await peer.send(frame("1"))
         assert (await peer.read()).item == 1
@@ -33,7 +35,7 @@ async def test_items_before_a_string_that_is_none_are_sent() -> None:
         for item in ("a", "b", msgspec.Raw(b'"\\ud800"')):
             yield item
 
-    async with serving(streams(source, "text")) as port, opened(port) as peer, asyncio.timeout(5):
+    async with serving(streams(source, "text")) as port, opened(port) as peer, asyncio.timeout(GUARD_SECONDS):
         frames = await peer.read_to_close()
     assert [each.payload for each in frames[:-1]] == [b"a", b"b"]
     assert frames[-1].closing[0] == 1011
@@ -47,7 +49,7 @@ async def test_items_before_one_that_is_too_large_are_sent() -> None:
         yield "before"
         yield {"blob": "x" * (65 * 2**20), "live": live()}
 
-    async with serving(streams(source)) as port, framed(port) as peer, asyncio.timeout(20):
+    async with serving(streams(source)) as port, connecting(port) as peer, asyncio.timeout(GUARD_SECONDS):
         assert await peer.status() == 101
         frames = await peer.read_to_close()
     assert [each.item for each in frames[:-1]] == ["before"]

@@ -8,8 +8,11 @@ import pytest
 from aiohttp import web
 
 from chunkwise import items, respond
-from tests.transports.frames import TEXT, closing, frame, opened
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import TEXT, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import serving, streams
 
 END = b' {"stream-end":{"status":"complete","items":%d}}'
@@ -23,7 +26,7 @@ async def ends_soon(handler: Any, *sent: bytes, leaving: str) -> None:
             await peer.send(closing(1001))
         else:
             peer.client.reset()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_SECONDS):
             assert (await it.outcome()).end == "client_gone"
 
 
@@ -71,7 +74,7 @@ async def test_an_upload_that_is_proven_by_its_close_is_worked_on() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await respond(request, source(request))
 
-    async with serving(handler) as port, opened(port) as peer, asyncio.timeout(5):
+    async with serving(handler) as port, opened(port) as peer, asyncio.timeout(GUARD_SECONDS):
         await peer.send(frame("1"), frame("2"), closing(1000, "complete; items=2"))
         await over.wait()
     assert saved == [1, 2]

@@ -13,10 +13,14 @@ from aiohttp import web
 
 import chunkwise
 from chunkwise import Outcome, setup
+from chunkwise.server import delivery
+from chunkwise.transports import periodic_checks, tcp
 from tests.flow.producing import GUARD_SECONDS
 from tests.server import shutdown_server
-from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, handshake, opened
 from tests.transports.watched import SMALL_BYTES, client_of, watched
+from tests.transports.websocket_peer import CLOSE, PING, PONG, TEXT, Peer, connecting, handshake, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.wire import streams
 
@@ -30,7 +34,7 @@ async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds:
         raise web.HTTPForbidden(text="not you")
         yield 1
 
-    async with watched(streams(refusing)) as server, framed(server.port) as peer:
+    async with watched(streams(refusing)) as server, connecting(server.port) as peer:
         assert await peer.status() == 403
         assert "application/problem+json" in peer.head
         await peer.client.read_until(b'"detail":"not you"')
@@ -48,7 +52,7 @@ async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_o
 
     async with watched(streams(late, commit_after_seconds=0.7)) as server:
         begun = asyncio.get_running_loop().time()
-        async with framed(server.port) as peer:
+        async with connecting(server.port) as peer:
             assert await peer.status() == 101
             assert asyncio.get_running_loop().time() - begun >= 0.7  # and not when streams look up, after half a second
             go.set()  # too late for a status
@@ -59,7 +63,7 @@ async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_o
 
 async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
     async with watched(echoing(commit_after_seconds=3600)) as server, opened(server.port) as peer:
-        await peer.say("hello")
+        await peer.say_items("hello")
         assert (await peer.read()).item == "hello"
 
 
@@ -67,14 +71,14 @@ async def test_items_of_a_websocket_are_read_inside_its_answer_only() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request)])
 
-    async with watched(handler) as server, framed(server.port) as peer:
+    async with watched(handler) as server, connecting(server.port) as peer:
         assert await peer.status() == 400
 
 
 # ---- the client leaves, or is silent
 
 
-LEAVING: dict[str, Callable[[Framed], Any]] = {
+LEAVING: dict[str, Callable[[Peer], Any]] = {
     "close": lambda peer: peer.send(closing(1000)),
     "FIN": lambda peer: asyncio.to_thread(peer.client.half_close),
     "RST": lambda peer: asyncio.to_thread(peer.client.reset),
@@ -83,19 +87,22 @@ LEAVING: dict[str, Callable[[Framed], Any]] = {
 
 @both_framings
 @pytest.mark.parametrize("leaving", LEAVING)
-async def test_a_client_that_leaves_ends_at_once_a_source_that_waits(leaving: str, subprotocol: str) -> None:
-    """At once: streams look up only every half second, and this one has just done so."""
+async def test_a_source_that_waits_is_closed_when_its_client_leaves(
+    leaving: str, subprotocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not only at the next periodic check, or at a ping: this server has neither."""
+    for module in (delivery, periodic_checks, tcp):
+        monkeypatch.setattr(module, "ROUND_SECONDS", 3600)
     source = Waiting(1)
-    async with watched(streams(source.items)) as server, opened(server.port, subprotocol=subprotocol) as peer:
+    handler = streams(source.items, keepalive_seconds=0)
+    async with watched(handler) as server, opened(server.port, subprotocol=subprotocol) as peer:
         assert (await peer.read()).item == 1
-        begun = asyncio.get_running_loop().time()
         await LEAVING[leaving](peer)
         await asyncio.wait_for(source.closed.wait(), GUARD_SECONDS)
         outcome = await only_outcome(server)
         if leaving == "close":
             assert (await peer.read()).closing[0] == 1000
     assert source.saw == "CancelledError"
-    assert source.at - begun < 0.3
     assert (outcome.end, outcome.error, outcome.items) == ("client_gone", None, 1)
 
 
@@ -190,7 +197,7 @@ async def test_each_websocket_is_told_that_the_server_stops() -> None:
             mute = peers.pop()  # never answers our close
             stopping = asyncio.create_task(server.runner.cleanup())
             assert [await peer.read_to_end() for peer in peers] == [(1012, "Going Away")] * 19
-            async with asyncio.timeout(3 + 1):  # two seconds to end by itself, one for what is dropped then
+            async with asyncio.timeout(GUARD_SECONDS):  # two seconds to end by itself, one for what is dropped then
                 await stopping
             await mute.client.read_to_end()
         assert [(await server.outcome()).end for _ in range(20)] == ["shut_down"] * 20
@@ -208,7 +215,7 @@ async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_tim
             assert [(await each.read()).item for each in (peer, mute)] == [1, 1]
             process.send_signal(signal.SIGTERM)
             assert await peer.read_to_end() == (1012, "Going Away")
-            async with asyncio.timeout(0.2 + 3 + 1.5):  # the other has not answered; an interpreter takes time to end
+            async with asyncio.timeout(GUARD_SECONDS):  # the other has not answered; an interpreter takes time to end
                 assert await process.wait() == 0
             assert (await mute.read_to_close())[-1].closing == (1012, "Going Away")
     finally:
@@ -281,7 +288,7 @@ async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> 
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with opened(runner.addresses[0][1]) as peer, asyncio.timeout(5):
+        async with opened(runner.addresses[0][1]) as peer, asyncio.timeout(GUARD_SECONDS):
             await peer.read()
             peer.client.reset()
             assert (await outcomes.get()).end == "client_gone"
@@ -297,7 +304,7 @@ async def test_a_client_that_goes_away_while_we_close_has_not_answered() -> None
 
 
 async def test_a_client_that_has_not_got_all_when_the_server_stops() -> None:
-    async with watched(streams(lambda: ["x" * 200_000])) as it, framed(it.port, receive_bytes=4096) as peer:
+    async with watched(streams(lambda: ["x" * 200_000])) as it, connecting(it.port, receive_bytes=4096) as peer:
         await asyncio.sleep(0.3)  # our kernel has all, and our close is waited for
         await it.runner.cleanup()
         outcome = await it.outcome()

@@ -10,7 +10,10 @@ from aiohttp import ClientSession, web
 
 from chunkwise import StreamError, items, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
-from tests.transports.frames import PING, closing, frame, opened
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.websocket_peer import PING, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import serving, streams
 
 END = b' {"stream-end":{"status":"complete","items":%d}}'
@@ -38,7 +41,7 @@ async def test_an_item_is_no_proof_of_the_end(reader: str, subprotocol: str) -> 
                 async for batch in items(websocket).batches():
                     came.extend(batch)
 
-    async with serving(streams(source)) as port, ClientSession() as session, asyncio.timeout(5):
+    async with serving(streams(source)) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(StreamError):
             await read(session, f"ws://127.0.0.1:{port}/0")
     assert came == [{"n": 1}]
@@ -56,6 +59,6 @@ async def test_a_ping_is_no_end() -> None:
             came.set_exception(error)
         return websocket
 
-    async with serving(handler) as port, opened(port) as peer, asyncio.timeout(5):
+    async with serving(handler) as port, opened(port) as peer, asyncio.timeout(GUARD_SECONDS):
         await peer.send(frame("1"), frame("", PING), frame("2"), closing(1000, "complete; items=2"))
         assert await came == [1, 2]

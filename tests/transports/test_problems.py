@@ -16,8 +16,9 @@ from chunkwise.transports import problems
 from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.frames import frame, opened
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import client_frame as frame
+from tests.transports.websocket_peer import opened
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -228,7 +229,7 @@ async def test_a_client_cannot_forge_a_line_of_the_log(wire: str, caplog: pytest
     async def echo(request: web.Request) -> web.StreamResponse:
         return await respond(request, (item async for item in items(request)))
 
-    async with watched(echo) as it, asyncio.timeout(5):
+    async with watched(echo) as it, asyncio.timeout(GUARD_SECONDS):
         if wire == "websocket":
             async with opened(it.port) as peer:
                 await peer.send(frame(record.rstrip()))

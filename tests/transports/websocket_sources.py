@@ -9,8 +9,8 @@ from aiohttp import web
 import chunkwise
 from chunkwise import Outcome, respond
 from tests.each_row import each_row
-from tests.transports.frames import BOTH_FRAMINGS
 from tests.transports.watched import Watched
+from tests.transports.websocket_peer import BOTH_FRAMINGS
 from tests.transports.wire import Handler
 
 both_framings = each_row("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
@@ -23,13 +23,11 @@ class Waiting:
 
     Attributes:
         saw: the class of what has ended it.
-        at: when, on the loop's clock.
         closed: set then.
     """
 
     def __init__(self, *items: Any) -> None:
         self.saw = ""
-        self.at = 0.0
         self.closed = asyncio.Event()
         self._items = items
 
@@ -39,7 +37,7 @@ class Waiting:
                 yield item
             await asyncio.Event().wait()
         except BaseException as error:
-            self.saw, self.at = type(error).__name__, asyncio.get_running_loop().time()
+            self.saw = type(error).__name__
             raise
         finally:
             self.closed.set()

@@ -9,7 +9,7 @@ from chunkwise import DecodeError, RemoteError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
 from tests.transports.failures.websocket_readers import READERS, heard_by, masks, messages
-from tests.transports.sockets_of_servers import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
+from tests.transports.websocket_peer import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
 
 TEXTS = ['{"n":0}', '"Zoë"', "[2]", "3", "null"]
 ITEMS = [{"n": 0}, "Zoë", [2], 3, None]

@@ -13,7 +13,7 @@ from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
 from tests.needs import needs_linux
 from tests.transports.failures.websocket_readers import READERS, SERVERS, Came, hearing, masks, messages
-from tests.transports.sockets_of_servers import PING, Peer, Talk, complete, frame
+from tests.transports.websocket_peer import PING, Peer, Talk, complete, frame
 
 LONG = "ä😀" * 25  # its frame has a length of 16 bits
 

@@ -14,8 +14,8 @@ from chunkwise.formats.messages import SUBPROTOCOL
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
-from tests.transports.sockets_of_servers import CLOSE, TEXT, Frame, Peer, client, complete, server
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import CLOSE, TEXT, Frame, Peer, complete, opened, server
 from tests.transports.wire import Handler, serving
 
 ROWS = [{"n": index, "text": f'Zoë, "{index}"\nand on'} for index in range(5)]
@@ -130,7 +130,10 @@ async def test_one_close_tells_the_failure_and_nothing_is_behind_it(
     subprotocol: str, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source = Source(count, ending, plain=plain, hot=hot)
-    async with serving(answering(source, plain=plain)) as port, client(port, subprotocol=subprotocol) as peer:
+    async with (
+        serving(answering(source, plain=plain)) as port,
+        opened(port, subprotocol=subprotocol, reads_ahead=True) as peer,
+    ):
         *messages, last = await peer.hear_all()
     assert peer.ended == "closed"
     assert all(message.opcode == TEXT for message in messages)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, ClientWSTimeout, web
@@ -11,8 +12,10 @@ from chunkwise import StreamError, items, open_stream, respond
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import Peer, Talk, client, frame, server
+from tests.transports.websocket_peer import Peer, Talk, frame, opened, server
 from tests.transports.wire import serving
+
+client = partial(opened, reads_ahead=True)
 
 CLIENTS = ["open_stream", "items"]
 SERVERS = ["items of a request", "items of a server's WebSocket"]
