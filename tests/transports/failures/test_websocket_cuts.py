@@ -85,7 +85,7 @@ def cut_at(data: bytes, end: End) -> Talk:
 
 @by_both_proofs
 @in_both_framings
-@every_reader
+@pytest.mark.parametrize("reader", READERS)  # the cuts of all readers take longer than one test may
 async def test_every_cut_is_told(reader: str, subprotocol: str, proof: Proof) -> None:
     recording = Recording(subprotocol, proof, mask=masks(reader))
     async with hearing(reader, subprotocol=subprotocol) as hear:
@@ -95,7 +95,7 @@ async def test_every_cut_is_told(reader: str, subprotocol: str, proof: Proof) ->
 
 @needs_linux
 @in_both_framings
-@every_reader
+@pytest.mark.parametrize("reader", READERS)
 async def test_every_reset_loses_nothing_that_came_before_it(reader: str, subprotocol: str) -> None:
     recording = Recording(subprotocol, "record", mask=masks(reader), pings=False)
     async with hearing(reader, subprotocol=subprotocol) as hear:
