@@ -95,7 +95,7 @@ def test_without_a_length_there_is_no_percentage() -> None:
         assert getting.end().out == b"1\n2\n"
 
 
-def test_an_error_is_a_line_of_its_own_behind_the_progress() -> None:
+def test_an_error_is_a_line_of_its_own_after_the_progress() -> None:
     with (
         screen() as terminal,
         answering(chunked(NDJSON, b"1\n")) as url,

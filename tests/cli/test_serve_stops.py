@@ -49,7 +49,7 @@ async def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_c
 
 
 @pytest.mark.parametrize("options", [(), ("--path", "n")])
-def test_get_goes_on_with_the_server_that_comes_after(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_get_resumes_with_a_restarted_server(tmp_path: Path, options: tuple[str, ...]) -> None:
     """No server knows anything of a stream that another has begun."""
     rows = [{"n": index} for index in range(60)]
     folder = folder_of(tmp_path, {"rows.csv": "n\n" + "".join(f"{row['n']}\n" for row in rows)})

@@ -113,7 +113,7 @@ def test_a_limit_and_an_interval_are_those_of_files(server: Serving, route: str)
         "table=x",
     ],
 )
-def test_what_it_does_not_know_is_refused(server: Serving, query: str) -> None:
+def test_unknown_words_are_refused(server: Serving, query: str) -> None:
     assert problem(status_and_body(server.url(f"/products?{query}")))["status"] == 400
 
 
@@ -129,7 +129,7 @@ def test_an_unknown_table_is_not_found(server: Serving, path: str) -> None:
     assert details["status"] == 404
 
 
-def test_a_client_that_was_cut_off_goes_on_behind_the_key_that_it_has(server: Serving) -> None:
+def test_a_client_that_was_cut_off_continues_after_its_last_key(server: Serving) -> None:
     headers = ["-H", "Range: items=1-", "-H", "Items-After: [1]"]
     for query in ("", "?interval=0.001", "?limit=9", "?limit=3&interval=0.001"):
         assert json.loads(curl(server.url(f"/products{query}"), *headers).out) == PRODUCTS[1:]
@@ -198,7 +198,7 @@ async def test_parameters_are_bound_as_the_type_that_postgresql_finds(database: 
 
 
 @in_postgres
-async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(database: Database) -> None:
+async def test_a_value_that_the_database_refuses_is_the_clients_fault(database: Database) -> None:
     async with published(database, part="select 10 / cast(:by as integer) as n") as (_, session):
         assert await answer(session, "/part?by=5") == (200, [{"n": 2}])
         status, details = await answer(session, "/part?by=0")
@@ -206,7 +206,7 @@ async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(databas
 
 
 @everywhere
-async def test_columns_of_one_name_are_told(database: Database) -> None:
+async def test_columns_of_one_name_are_reported(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database, twice="select 1 as n, 2 as n") as (_, session):
         status, details = await answer(session, "/twice")
@@ -223,7 +223,7 @@ def test_only_reading_is_allowed(server: Serving, method: str) -> None:
     assert told.startswith("405")
 
 
-def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(server: Serving, shop: Path) -> None:
+def test_a_query_that_writes_is_refused_in_one_line_and_the_file_is_unchanged(server: Serving, shop: Path) -> None:
     before = shop.read_bytes()
     for name in ("delete", "insert"):
         details = problem(status_and_body(server.url(f"/{name}")))
@@ -235,7 +235,7 @@ def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(serv
 
 
 @in_postgres
-async def test_what_it_prints_for_a_query_has_values_of_its_types(database: Database) -> None:
+async def test_printed_query_values_have_their_types(database: Database) -> None:
     types = ["int", "numeric", "float8", "text", "bool", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"]
     queries = {f"of_{name}": f"select cast(:value as {name}) is null as n" for name in types}
     async with published(database, **queries) as (_, session):
@@ -280,7 +280,9 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
         ("select 1 as n /* :y */", r"a colon inside of a text or a comment is written \:"),
     ],
 )
-async def test_a_parameter_that_is_none_is_told_with_how_to_write_it(database: Database, query: str, hint: str) -> None:
+async def test_an_invalid_parameter_is_reported_with_the_right_spelling(
+    database: Database, query: str, hint: str
+) -> None:
     await database.run(*TABLES)
     with pytest.raises(click.BadParameter, match=re.escape(hint)):
         async with published(database, any=query):
@@ -288,7 +290,7 @@ async def test_a_parameter_that_is_none_is_told_with_how_to_write_it(database: D
 
 
 @everywhere
-async def test_a_parameter_of_the_databases_own_is_told(database: Database) -> None:
+async def test_a_parameter_in_the_databases_own_style_is_reported(database: Database) -> None:
     await database.run(*TABLES)
     query = "select cast($1 as text) as n" if database.kind == "postgresql" else "select ? as n"
     with pytest.raises(click.BadParameter, match="parameters are written :name"):
@@ -332,7 +334,7 @@ def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path
         "POSTGRESQL://user:s3cret@127.0.0.1:1/shop",
     ],
 )
-def test_no_password_is_told_whatever_is_wrong(url: str) -> None:
+def test_no_error_shows_the_password(url: str) -> None:
     code, line = told(url)
     assert code in (2, 3)
     assert "s3cret" not in line
@@ -357,7 +359,7 @@ def test_postgresql_that_refuses_is_a_line_without_the_password(postgres: Postgr
     )
 
 
-async def test_a_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_database_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = open_database(f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/shop")

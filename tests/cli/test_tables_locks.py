@@ -114,7 +114,7 @@ async def test_two_more_locks_hold_where_that_one_does_not(database: Database, t
 
 
 @in_sqlite
-async def test_whatever_only_reads_in_sqlite_is_allowed(database: Database) -> None:
+async def test_every_reading_statement_of_sqlite_is_allowed(database: Database) -> None:
     await database.run(
         *TABLES,
         "create virtual table places using rtree(id, low, high)",

@@ -19,7 +19,7 @@ __all__ = ["hurry"]
 
 @each_row("type_", [Any, User])
 @each_row("name", ["json", "ndjson", "csv", "sse"])
-async def test_a_key_goes_on_behind_the_last_item_though_others_are_inserted_before_it(name: str, type_: Any) -> None:
+async def test_a_key_resumes_after_the_last_item_despite_insertions_before_it(name: str, type_: Any) -> None:
     table = [{"n": f"{index:03}", "name": "x" * 30} for index in range(0, 100, 2)]
 
     def behind(after: tuple[str] | None) -> Any:
@@ -45,7 +45,7 @@ async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str
     assert ([msgspec.json.decode(event.data) for event in items], error, stream.reconnects) == (table, None, 1)
 
 
-async def test_what_a_reader_does_to_an_item_is_nobody_elses() -> None:
+async def test_a_reader_that_changes_an_item_does_not_change_the_key() -> None:
     handler = streams(
         lambda: resumable(lambda after: [row for row in table if not after or row["n"] > after[0]], key=["n"])
     )

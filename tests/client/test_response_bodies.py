@@ -40,7 +40,7 @@ async def test_a_record_that_is_announced_in_a_second_line_is_no_item(status: by
         ("Transfer-Encoding: chunked, gzip", b"1\n2\n12"),  # RFC 9112 §6.3, rule 4: read until the close
     ],
 )
-async def test_what_only_the_close_ends_is_not_framed(header: str, data: bytes) -> None:
+async def test_a_body_that_only_the_close_ends_is_not_framed(header: str, data: bytes) -> None:
     async with (
         answering(head(NDJSON, header) + data) as port,
         ClientSession() as session,
@@ -58,7 +58,7 @@ async def test_what_only_the_close_ends_is_not_framed(header: str, data: bytes) 
         ("HEAD", head("Content-Type: application/json", "Content-Length: 5")),
     ],
 )
-async def test_an_answer_that_has_no_content_is_not_cut(method: str, answer: bytes) -> None:
+async def test_a_response_that_has_no_content_is_not_cut(method: str, answer: bytes) -> None:
     async with (
         answering(answer) as port,
         ClientSession() as session,

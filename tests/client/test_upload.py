@@ -131,13 +131,13 @@ OF_SOURCES = [LookupError("x"), ConnectionResetError("database"), TimeoutError("
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_whatever_the_source_raises_is_what_open_stream_raises(error: Exception) -> None:
+async def test_open_stream_raises_the_error_of_the_source(error: Exception) -> None:
     async with serving(Reading().handle) as port:
         assert (await sent(port, chunkwise.body(Source(2, error=error).rows(), "ndjson")))[1] is error
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_a_plain_request_fails_with_what_the_source_raises(error: Exception) -> None:
+async def test_a_plain_request_fails_with_the_error_of_the_source(error: Exception) -> None:
     body = chunkwise.body(Source(5, error=error).rows(), "ndjson")
     async with serving(Reading().handle) as port:
         with pytest.raises((ClientConnectionError, TimeoutError)) as raised:
@@ -146,7 +146,7 @@ async def test_a_plain_request_fails_with_what_the_source_raises(error: Exceptio
     assert error in (raised.value, raised.value.__cause__)
 
 
-async def test_what_the_source_waits_for_is_cancelled_and_that_is_a_failure() -> None:
+async def test_a_source_whose_awaited_task_is_cancelled_fails() -> None:
     async def rows() -> AsyncIterator[int]:
         yield 1
         other = asyncio.ensure_future(asyncio.sleep(GUARD_SECONDS))
@@ -192,7 +192,7 @@ class Echo(Reading):
             self.ended.set()
 
 
-async def test_the_source_fails_after_the_answer_has_begun_and_both_sides_end() -> None:
+async def test_a_source_that_fails_after_the_response_began_ends_both_sides() -> None:
     echo, source = Echo(), FailingLater()
     async with serving(echo.handle) as port:
         body = chunkwise.body(source.rows(), "ndjson")
@@ -211,7 +211,7 @@ async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     assert not (await reader.read()).endswith(LAST)
 
 
-async def test_the_source_fails_after_the_answer_has_begun_and_no_plain_response_looks_whole() -> None:
+async def test_no_plain_response_looks_whole_after_the_source_failed() -> None:
     """Nor one that only the close of the connection ends."""
     source = FailingLater()
     came: list[Any] = []
@@ -259,7 +259,7 @@ async def test_a_server_that_takes_nothing_is_a_stall_to_a_plain_request_too() -
     assert body.failure is raised.value
 
 
-async def test_a_server_that_answers_and_then_takes_nothing_is_a_stall() -> None:
+async def test_a_server_that_responds_and_then_takes_nothing_is_a_stall() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
         writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
@@ -308,7 +308,7 @@ async def test_a_refusal_ends_a_source_that_waits() -> None:
     assert body.failure is None
 
 
-async def test_a_connection_is_kept_behind_an_upload_that_went_well() -> None:
+async def test_a_connection_is_kept_after_a_successful_upload() -> None:
     reading = Reading()
     connections = set()
 
@@ -340,7 +340,7 @@ async def test_a_body_cannot_be_sent_twice() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-async def test_a_length_that_the_caller_tells_is_kept_or_the_upload_fails(count: int) -> None:
+async def test_a_content_length_given_by_the_caller_is_kept_or_the_upload_fails(count: int) -> None:
     async def ones(count: int) -> AsyncIterator[int]:
         for _ in range(count):
             yield 1
@@ -358,7 +358,7 @@ async def test_a_length_that_the_caller_tells_is_kept_or_the_upload_fails(count:
         assert reading.error is None
 
 
-async def test_a_source_is_closed_that_nobody_was_there_to_take() -> None:
+async def test_a_source_is_closed_if_the_server_cannot_be_reached() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     source = Source(3)
@@ -399,7 +399,7 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_source_that_raises_what_is_no_exception(scheme: str) -> None:
+async def test_a_source_that_raises_a_base_exception(scheme: str) -> None:
     async def source() -> AsyncIterator[Any]:
         yield 1
         await asyncio.sleep(0.05)

@@ -52,7 +52,7 @@ async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -
 @in_both_framings
 @every_count
 @every_failure
-async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, ending: str) -> None:
+async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 
@@ -78,7 +78,7 @@ async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
 
 
 @pytest.mark.parametrize("reader", ["open_stream", "items"])
-async def test_a_defect_behind_an_item_is_told_at_once(reader: str) -> None:
+async def test_a_defect_after_an_item_is_reported_at_once(reader: str) -> None:
     async def talk(peer: Peer) -> None:
         await peer.send(frame("1\nnil\n"))
         await peer.hear_all()
@@ -113,7 +113,7 @@ async def test_a_stalled_upload_drops_its_connection() -> None:
     assert len(taken) < 50, len(taken)
 
 
-async def test_a_server_that_goes_on_does_not_keep_who_leaves() -> None:
+async def test_a_server_that_keeps_sending_does_not_delay_a_client_that_leaves() -> None:
     async def talk(peer: Peer) -> None:
         await peer.say("1")
         while True:

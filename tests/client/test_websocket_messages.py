@@ -79,7 +79,7 @@ async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, siz
     ],
     ids=["binary", "no UTF-8", "half JSON", "no JSON"],
 )
-async def test_the_server_hears_what_is_wrong(message: bytes, code: int, subprotocol: str) -> None:
+async def test_the_server_gets_the_reason(message: bytes, code: int, subprotocol: str) -> None:
     came, error, told = await refused(frame("0"), message, complete(2), subprotocol=subprotocol)
     assert came == [0]
     assert type(error) is DecodeError, repr(error)

@@ -150,7 +150,7 @@ async def test_leaving_early_closes_the_source() -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [(1007, 422), (1009, 413), (1011, 500)])
-async def test_a_server_that_refuses_an_item_tells_its_status(code: int, status: int) -> None:
+async def test_a_server_that_refuses_an_item_sends_its_status(code: int, status: int) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -186,7 +186,7 @@ async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, An
 
 
 @pytest.mark.parametrize("idle_seconds", [0, 5])
-async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idle_seconds: float) -> None:
+async def test_a_lost_server_ends_the_upload_and_the_reader_gets_the_error(idle_seconds: float) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -199,7 +199,7 @@ async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idl
     assert source.closed == 1
 
 
-async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_without_a_response_from_the_server_ends_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.05)
     heard: list[int] = []
 
@@ -220,7 +220,7 @@ async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monke
     assert came in ([], [1])
 
 
-async def test_items_that_came_before_the_source_failed_are_delivered() -> None:
+async def test_items_received_before_the_source_failed_are_delivered() -> None:
     failed = asyncio.Event()
 
     async def source() -> AsyncIterator[Any]:

@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_a_hot_source_closes_it(
 
 
 @pytest.mark.parametrize("commit_after_seconds", [0.01, 5])
-async def test_a_source_that_blocks_in_a_thread_is_left_alone_and_closed_when_it_comes_back(
+async def test_a_source_that_blocks_in_a_thread_is_closed_when_it_returns(
     commit_after_seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe = Probe(hot=False, ready=0)
@@ -290,7 +290,7 @@ async def test_a_client_that_has_left_before_its_stream_is_made_is_gone(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_client_that_leaves_while_the_application_prepares_its_answer_is_gone(
+async def test_a_client_that_leaves_during_the_prepare_signal_is_gone(
     version: str, fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, probe, app = asyncio.Event(), Probe(hot=False), web.Application()

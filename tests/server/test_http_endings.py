@@ -113,7 +113,7 @@ async def test_a_signal_that_fails_leaves_no_record_without_a_head() -> None:
     assert not client.came or client.came.startswith(b"HTTP/")
 
 
-async def test_what_came_before_a_failure_reaches_a_client_whose_own_body_was_not_read() -> None:
+async def test_items_before_a_failure_reach_a_client_whose_body_was_not_read() -> None:
     # Closing with unread bytes in the kernel is a reset, which throws away what was not sent.
     async def source() -> AsyncIterator[str]:
         for _ in range(20):

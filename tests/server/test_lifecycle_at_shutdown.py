@@ -249,7 +249,7 @@ async def test_a_source_that_blocks_does_not_hold_it_up(ready: int) -> None:
     assert ready == 0 or not ends_whole(client)
 
 
-async def test_a_client_of_a_source_that_blocks_is_told_as_well() -> None:
+async def test_the_client_of_a_blocking_source_gets_the_error_too() -> None:
     blocked = Blocked(1)
     try:
         async with (
@@ -266,7 +266,7 @@ async def test_a_client_of_a_source_that_blocks_is_told_as_well() -> None:
     assert error.problem == GOING_AWAY
 
 
-async def test_a_handler_that_comes_to_its_stream_only_in_the_grace_answers_with_503() -> None:
+async def test_a_handler_that_begins_its_stream_during_the_grace_responds_with_503() -> None:
     """Its source is closed, and never run."""
     held, app = Held(), web.Application()
     arrived, begun = asyncio.Event(), stop_of(app)
@@ -345,7 +345,7 @@ async def test_no_streams_need_no_grace() -> None:
         assert await cleaned_up(server) < ALL_SECONDS
 
 
-async def test_streams_of_a_sub_application_end_as_well() -> None:
+async def test_streams_of_a_sub_application_end_too() -> None:
     held = Held()
     app, inner = web.Application(), web.Application()
     inner.router.add_get("/rows", streams(held.rows, "ndjson"))
@@ -389,7 +389,7 @@ async def process_with_a_stream(session: ClientSession, *grace_seconds: str) -> 
         await process.communicate()
 
 
-async def test_a_process_that_is_terminated_exits_in_time_and_would_not_without_setup() -> None:
+async def test_a_terminated_process_exits_after_the_grace_and_would_not_without_setup() -> None:
     async with (
         ClientSession() as session,
         process_with_a_stream(session) as other,
@@ -407,7 +407,7 @@ async def test_a_process_that_is_terminated_exits_in_time_and_would_not_without_
     assert error.status == 503
 
 
-async def test_handlers_that_work_on_behind_their_upload_lose_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_handlers_still_working_after_their_upload_lose_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those whose client has left."""
     monkeypatch.setattr(lifecycle, "_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(lifecycle, "_ABORT_SECONDS", 0.1)
@@ -436,7 +436,7 @@ async def test_handlers_that_work_on_behind_their_upload_lose_their_connection(m
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["reads", "answers"])
-async def test_an_upload_that_the_stop_meets_fails_in_time_behind_what_had_come(*, answers: bool) -> None:
+async def test_an_upload_at_shutdown_fails_after_the_items_received(*, answers: bool) -> None:
     """Where it is read for an answer that has begun, that tells the failure."""
     came: list[int] = []
     began = asyncio.Event()

@@ -95,7 +95,9 @@ async def step_through(name: str, source: Stepping, stream: ItemStream, count: i
 @every_way
 @every_format
 @each_row("coding", ["identity", "gzip"])
-async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, location: str, name: str, coding: str) -> None:
+async def test_items_are_received_one_by_one_and_the_stream_is_whole(
+    nginx: str, location: str, name: str, coding: str
+) -> None:
     source = Stepping(3)
     headers = {"Accept-Encoding": coding}
     async with (
@@ -113,7 +115,7 @@ async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, locatio
 
 @every_way
 @every_format
-async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, location: str, name: str) -> None:
+async def test_a_foreign_client_gets_the_items_one_by_one_too(nginx: str, location: str, name: str) -> None:
     source = Stepping(3)
     async with (
         watched(streams(source.rows, name, commit_after_seconds=0)) as server,
@@ -132,9 +134,7 @@ async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, lo
 @every_way
 @every_format
 @each_row("coding", ["identity", "gzip"])
-async def test_a_failure_is_a_failure_behind_the_items_before_it(
-    nginx: str, location: str, name: str, coding: str
-) -> None:
+async def test_a_failure_is_raised_after_the_items_before_it(nginx: str, location: str, name: str, coding: str) -> None:
     sources = [Stepping(3, ValueError()), Stepping(3, ValueError())]
     rest = iter(sources)
     headers = {"Accept-Encoding": coding}
@@ -189,7 +189,9 @@ async def test_curl_sees_the_failure_and_the_whole(nginx: str, location: str) ->
 
 @every_way
 @pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
-async def test_a_large_stream_comes_to_its_last_item(nginx: str, location: str, error: Exception | None) -> None:
+async def test_a_large_stream_is_received_up_to_its_last_item(
+    nginx: str, location: str, error: Exception | None
+) -> None:
     async def rows() -> AsyncIterator[dict[str, str]]:
         for index in range(5000):
             yield row(index, 1000)
@@ -244,7 +246,7 @@ async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location
 
 
 @every_way
-async def test_a_failure_before_the_first_item_is_the_answer_that_it_is(nginx: str, location: str) -> None:
+async def test_a_failure_before_the_first_item_is_an_ordinary_error_response(nginx: str, location: str) -> None:
     source = Stepping(0, ValueError())
     source.go.release()
     async with (

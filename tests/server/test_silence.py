@@ -73,7 +73,7 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
         ("json-seq", inside_an_item, b"1\r\n\t\r\n"),
     ],
 )
-async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(
+async def test_a_silence_is_filled_with_bytes_that_the_format_ignores(
     name: str, shape: Callable[[Held], Any], filler: bytes
 ) -> None:
     held = Held()
@@ -98,7 +98,7 @@ async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(
         ("sse", {"keepalive_seconds": 0}),
     ],
 )
-async def test_no_silence_is_filled_where_nobody_asks_or_nothing_fits(
+async def test_no_silence_is_filled_when_switched_off_or_unsupported(
     name: str, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(respond, "KEEPALIVE_SECONDS", 0.01)

@@ -23,6 +23,8 @@ async def test_a_future_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("options", "error"), [({"formt": "json"}, TypeError), ({"format": "xml"}, chunkwise.UnknownFormat)]
 )
-def test_a_wrong_option_is_told_where_it_stands(options: dict[str, Any], error: type[Exception]) -> None:
+def test_a_wrong_option_is_reported_when_the_handler_is_defined(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         chunkwise.streaming(**options)

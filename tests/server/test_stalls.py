@@ -110,7 +110,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(version: str, coding: str)
 
 @needs_linux
 @both_versions
-async def test_bytes_that_wait_in_the_kernel_alone_are_waited_for_no_longer(version: str) -> None:
+async def test_a_stall_is_seen_in_bytes_that_wait_in_the_kernel_alone(version: str) -> None:
     """A producer so slow that no buffer of ours ever fills: only the kernel knows that nothing is taken."""
     given = 0
     held: list[int] = []
@@ -135,7 +135,7 @@ async def test_bytes_that_wait_in_the_kernel_alone_are_waited_for_no_longer(vers
 
 
 @both_versions
-async def test_the_tail_behind_the_end_of_the_source_is_waited_for_no_longer(version: str) -> None:
+async def test_a_stalled_reader_is_cut_off_even_after_the_source_ended(version: str) -> None:
     async with stalled_reader(answering_with(tail), version) as (server, client):
         outcome = await cut_off(server)
         await client.read_to_end()
@@ -158,7 +158,7 @@ async def test_the_tail_is_waited_for_as_long_as_it_is_taken(version: str) -> No
 
 @both_versions
 @pytest.mark.parametrize("send_bytes", [SMALL_BYTES, LARGE_BYTES], ids=["ours", "the kernel's"])
-async def test_a_failure_waits_for_what_is_not_yet_taken(version: str, send_bytes: int) -> None:
+async def test_a_failure_waits_until_the_items_before_it_are_taken(version: str, send_bytes: int) -> None:
     """Under HTTP/1.0 a failure is a reset, which throws away what the kernel has not sent."""
     failing = answering_with(lambda: tail(fails=True))
     async with stalled_reader(failing, version, send_bytes=send_bytes) as (server, client):
@@ -258,7 +258,7 @@ async def test_a_source_that_has_nothing_to_give_is_no_stall() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_without_a_limit_nobody_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_limit_no_reader_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic_checks, "ROUND_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
     rows = [row(index, 1000) for index in range(200)]
     limited = answering_with(hot, stall_seconds=STALL_SECONDS / 5)
@@ -364,7 +364,7 @@ def stood() -> Stood:
 
 
 @needs_linux
-def test_many_readers_that_stop_reading_are_all_cut_off_and_nobody_else(stood: Stood) -> None:
+def test_many_readers_that_stop_reading_are_all_cut_off_and_no_others(stood: Stood) -> None:
     assert stood.together == {"complete": 2}, "all of them stood at the same time"
     assert stood.ends == {"complete": 2, "stalled": READERS}
 
@@ -400,7 +400,7 @@ async def test_a_connection_without_a_socket_is_watched_by_its_buffer_alone() ->
 
 @needs_linux
 @pytest.mark.parametrize("leaving", [Client.half_close, Client.reset], ids=["closed", "reset"])
-async def test_a_client_that_leaves_is_seen_though_nobody_reads_its_connection(
+async def test_a_departure_is_seen_on_a_connection_that_is_not_read(
     leaving: Callable[[Client], None],
 ) -> None:
     watched_now, seen = asyncio.Event(), asyncio.Event()
@@ -422,7 +422,7 @@ async def test_a_client_that_leaves_is_seen_though_nobody_reads_its_connection(
 
 
 @needs_linux
-async def test_a_silence_is_as_long_as_no_byte_has_come() -> None:
+async def test_a_silence_is_as_long_as_no_byte_is_received() -> None:
     begun, (reading, writing) = monotonic(), tcp_pair()
     with reading, writing:
         await until(lambda: (tcp.silent_seconds(reading) or 0) > 0.05)
@@ -442,14 +442,14 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return listening.accept()[0], connecting
 
 
-def test_nobody_knows_what_waits_in_a_connection_that_was_closed() -> None:
+def test_unsent_bytes_of_a_closed_connection_are_unknown() -> None:
     with socket.socket() as closed:
         pass
     assert (tcp.unsent_bytes(closed), tcp.silent_seconds(closed)) == (None, None)
     tcp.reset_when_closed(closed, yes=True)
 
 
-def test_a_server_that_stalls_is_told_with_the_seconds_that_it_had() -> None:
+def test_a_stalled_server_is_reported_with_the_timeout() -> None:
     error = tcp.stalled_upload(0.5)
     assert isinstance(error, TimeoutError)
     assert str(error) == "the server took nothing of the upload for 0.5 seconds"

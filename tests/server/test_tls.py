@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_under_tls_is_no_error_of_the_loop(tmp_path: 
 
 @pytest.mark.parametrize("how", ["reset", "fin", "goodbye"])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_wss_a_client_that_leaves_instead_of_answering(
+async def test_a_client_that_leaves_a_secure_websocket_without_a_close(
     how: str, fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trusts = ssl.create_default_context(cadata=CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :])

@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[bytes, int]] = {
 @rows_at_once(1)
 @both_handlers
 @each_row("name", WRONG)
-async def test_a_frame_that_is_wrong_is_told_and_ends_it(name: str, path: str) -> None:
+async def test_an_invalid_frame_is_reported_and_ends_the_stream(name: str, path: str) -> None:
     sent, code = WRONG[name]
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, path) as peer:
@@ -211,7 +211,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
 
 @rows_at_once(1)
 @each_row("name", NO_ITEMS)
-async def test_a_message_that_is_no_item_is_told_with_its_place(name: str) -> None:
+async def test_an_invalid_message_is_reported_with_its_index(name: str) -> None:
     sent, code, what = NO_ITEMS[name]
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, SMALL) as peer:
@@ -283,7 +283,7 @@ async def test_a_message_in_fragments_of_a_byte_is_one_item(between: tuple[bytes
     assert (pongs > 0) == (between == (frame(b"?", PING),))
 
 
-async def test_what_aiohttp_lets_pass_does_no_harm() -> None:
+async def test_frames_that_aiohttp_accepts_do_no_harm() -> None:
     """A client that masks nothing, which RFC 6455 §5.1 wants to be closed; and lengths in more bytes than they need."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
@@ -294,7 +294,7 @@ async def test_what_aiohttp_lets_pass_does_no_harm() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_close_with_1006_which_nobody_may_send_is_no_good_end() -> None:
+async def test_a_close_with_the_reserved_code_1006_is_no_good_end() -> None:
     """aiohttp takes it."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
@@ -306,7 +306,7 @@ async def test_a_close_with_1006_which_nobody_may_send_is_no_good_end() -> None:
     assert isinstance(sources.error, StreamError)
 
 
-async def test_messages_behind_the_end_of_the_clients_half_are_nobodys() -> None:
+async def test_messages_after_the_end_of_the_clients_half_are_ignored() -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.send(frame("1"), frame(END % 1), *[frame(f'"{"x" * 1000}"')] * 1000, frame("{nope}"))
@@ -342,7 +342,7 @@ async def test_a_frame_that_is_cut_ends_the_stream(size: int, leaving: str, path
         assert (outcome.end, outcome.error) == ("client_gone", None)
 
 
-async def test_half_a_frame_and_then_silence_holds_nobody_up() -> None:
+async def test_half_a_frame_and_then_silence_delays_no_other_stream() -> None:
     sources = Sources()
     async with among_others(sources) as server:
         async with opened_at(server, IDLE) as peer, opened(server.port, READING) as other:
@@ -398,7 +398,7 @@ async def test_a_flood_of_pings_is_a_violation(path: str, *, reads: bool, monkey
             await server.outcome()
 
 
-async def test_a_hundred_pings_in_a_second_are_answered() -> None:
+async def test_a_hundred_pings_in_a_second_get_their_pongs() -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.send(*[frame(b"%d" % number, PING) for number in range(100)], frame(END % 0))
@@ -408,7 +408,7 @@ async def test_a_hundred_pings_in_a_second_are_answered() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_flood_of_empty_messages_that_nobody_reads_has_to_wait() -> None:
+async def test_a_flood_of_unread_empty_messages_has_to_wait() -> None:
     """What is taken in is bounded by the kernels' buffers, which Linux lets grow to 10 MB in all."""
     sources = Sources()
     async with among_others(sources) as server:
@@ -451,7 +451,7 @@ NO_HANDSHAKES: dict[str, dict[str, Any]] = {
 
 @rows_at_once(1)
 @each_row("name", NO_HANDSHAKES)
-async def test_what_is_no_handshake_is_a_request_like_any_other(name: str) -> None:
+async def test_an_incomplete_handshake_is_an_ordinary_request(name: str) -> None:
     sources = Sources()
     async with among_others(sources) as server, client_of(server.port) as client:
         peer = Peer(client)
@@ -462,7 +462,7 @@ async def test_what_is_no_handshake_is_a_request_like_any_other(name: str) -> No
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_slow_handshake_is_answered_once_it_is_whole() -> None:
+async def test_a_slow_handshake_gets_its_response_once_it_is_whole() -> None:
     sources = Sources()
     async with among_others(sources) as server, client_of(server.port) as client:
         peer = Peer(client)

@@ -63,7 +63,7 @@ async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
 
 
 @both_framings
-async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(subprotocol: str) -> None:
+async def test_a_reply_is_received_before_the_next_question_and_more_after_the_last(subprotocol: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:
             stream = chunkwise.items(request)
@@ -86,7 +86,7 @@ async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(
         assert (await only_outcome(server)).end == "complete"
 
 
-async def test_a_close_with_its_count_proves_the_clients_half_as_well() -> None:
+async def test_a_close_with_its_count_proves_the_clients_half_too() -> None:
     ends: list[Any] = []
     read = asyncio.Event()
 
@@ -170,7 +170,7 @@ async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Tas
     return sending, sent
 
 
-async def test_who_sends_what_nobody_reads_has_to_wait_and_loses_nothing() -> None:
+async def test_a_client_whose_messages_are_not_read_has_to_wait_and_loses_nothing() -> None:
     """What waits is the kernels', and 64 KiB each of ours and of aiohttp's; Linux lets its buffers grow to 10 MB."""
     go = asyncio.Event()
     taken: list[str] = []
@@ -201,7 +201,7 @@ async def test_who_sends_what_nobody_reads_has_to_wait_and_loses_nothing() -> No
     assert taken == items
 
 
-async def test_who_sends_and_reads_no_answers_has_to_wait_and_loses_nothing() -> None:
+async def test_a_client_that_does_not_read_replies_has_to_wait_and_loses_nothing() -> None:
     items = [f"{number:020000}" for number in range(1500)]
     async with (
         watched(echoing(stall_seconds=0), send_bytes=SMALL_BYTES) as server,

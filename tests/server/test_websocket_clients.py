@@ -172,7 +172,7 @@ async def test_a_failing_stream_closes_with_the_problem(client: Client, count: i
         assert (await it.server.outcome()).end == "failed"
 
 
-async def test_items_just_before_a_failure_come_as_well(client: Client) -> None:
+async def test_items_just_before_a_failure_are_received_too(client: Client) -> None:
     rows = Rows(1000, ValueError(), size=1000)
     rows.go.set()
     async with served(rows) as it:

@@ -30,7 +30,7 @@ async def test_a_signal_that_takes_its_time_while_a_source_reads() -> None:
         assert (await peer.read()).item == 1
 
 
-async def test_items_before_a_string_that_is_none_are_sent() -> None:
+async def test_items_before_an_invalid_string_are_sent() -> None:
     async def source() -> AsyncIterator[Any]:
         for item in ("a", "b", msgspec.Raw(b'"\\ud800"')):
             yield item

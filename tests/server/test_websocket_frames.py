@@ -42,5 +42,5 @@ def test_each_message_is_a_frame_of_its_own(sizes: list[int]) -> None:
 
 
 @each_row("size", SIZES)
-def test_frames_are_as_long_as_is_told(size: int) -> None:
+def test_frames_have_the_computed_length(size: int) -> None:
     assert frame_bytes(size) == len(text_frames([b"x" * size]))

@@ -20,7 +20,7 @@ from tests.transports.wire import streams
 
 @pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
 @pytest.mark.parametrize("leaving", ["reset", "half_close"])
-async def test_a_client_that_has_sent_more_than_anybody_reads_and_leaves_ends_the_source(
+async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(
     leaving: str, keepalive_seconds: float | None
 ) -> None:
     """While nobody reads, asyncio sees neither the FIN nor the RST."""
@@ -101,7 +101,7 @@ async def test_an_end_record_with_its_line_end_ends_the_clients_half() -> None:
         assert await peer.read_to_end() == (1000, "complete; items=0")
 
 
-async def test_a_close_that_nobody_may_send_is_not_sent_back() -> None:
+async def test_a_close_with_a_reserved_code_is_not_sent_back() -> None:
     """RFC 6455 §7.4.1: 1006 must not stand in a close frame; aiohttp takes it."""
 
     async def source() -> AsyncIterator[int]:
@@ -114,7 +114,7 @@ async def test_a_close_that_nobody_may_send_is_not_sent_back() -> None:
         assert (await peer.read_to_close())[-1].closing[0] != 1006
 
 
-async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
+async def test_a_reset_right_after_the_handshake_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -135,7 +135,7 @@ async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
     assert set(ends) == {"client_gone"}
 
 
-async def test_a_close_behind_more_than_anybody_wants_ends_the_source() -> None:
+async def test_a_close_after_many_unread_messages_ends_the_source() -> None:
     closed = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -32,7 +32,7 @@ async def ends_soon(handler: Any, *sent: bytes, leaving: str) -> None:
 
 @pytest.mark.parametrize("leaving", ["close", "reset"])
 @pytest.mark.parametrize("reads", ["all", "one"])
-async def test_a_client_that_leaves_a_handler_which_has_read_what_it_wanted(reads: str, leaving: str) -> None:
+async def test_a_client_that_leaves_after_the_handler_stopped_reading(reads: str, leaving: str) -> None:
     async def source(request: web.Request) -> AsyncIterator[Any]:
         if reads == "all":
             assert [item async for item in items(request)] == [1]
@@ -49,7 +49,7 @@ async def test_a_client_that_leaves_a_handler_which_has_read_what_it_wanted(read
     await ends_soon(handler, frame("1"), *[frame(END % 1)] * (reads == "all"), leaving=leaving)
 
 
-async def test_a_client_that_closes_behind_a_message_that_nobody_reads() -> None:
+async def test_a_client_that_closes_after_an_unread_message() -> None:
     async def source() -> AsyncIterator[Any]:
         yield "begun"
         await asyncio.Event().wait()

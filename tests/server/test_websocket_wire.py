@@ -42,7 +42,7 @@ async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds:
     assert (outcome.end, outcome.status, outcome.items, type(outcome.error)) == ("failed", 403, 0, web.HTTPForbidden)
 
 
-async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_over() -> None:
+async def test_no_response_is_sent_before_the_first_item_or_the_commit_time() -> None:
     go = asyncio.Event()
 
     async def late() -> AsyncIterator[int]:
@@ -67,7 +67,7 @@ async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
         assert (await peer.read()).item == "hello"
 
 
-async def test_items_of_a_websocket_are_read_inside_its_answer_only() -> None:
+async def test_items_of_a_websocket_are_read_only_inside_respond() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request)])
 
@@ -106,7 +106,7 @@ async def test_a_source_that_waits_is_closed_when_its_client_leaves(
     assert (outcome.end, outcome.error, outcome.items) == ("client_gone", None, 1)
 
 
-async def test_silence_is_filled_with_pings_whose_pongs_nobody_needs() -> None:
+async def test_silence_is_filled_with_pings_that_need_no_pong() -> None:
     source = Waiting(1)
     async with (
         watched(streams(source.items, keepalive_seconds=0.02)) as server,
@@ -120,7 +120,7 @@ async def test_silence_is_filled_with_pings_whose_pongs_nobody_needs() -> None:
     assert [each.opcode for each in frames] == [TEXT] + [PING] * 7
 
 
-async def test_no_ping_is_sent_where_nobody_wants_one_or_there_is_no_silence() -> None:
+async def test_no_ping_is_sent_when_switched_off_or_without_a_silence() -> None:
     async def busy() -> AsyncIterator[int]:
         for number in range(100):
             yield number
@@ -172,7 +172,7 @@ ENDS: dict[str, tuple[Callable[[], Any], tuple[int, str]]] = {
 
 @both_framings
 @pytest.mark.parametrize("end", ENDS)
-async def test_how_it_has_ended_is_told(end: str, subprotocol: str) -> None:
+async def test_the_close_says_how_the_stream_ended(end: str, subprotocol: str) -> None:
     make, told = ENDS[end]
     async with watched(streams(make, ["csv", "json"])) as server, opened(server.port, subprotocol=subprotocol) as peer:
         payloads = b""
@@ -190,7 +190,7 @@ async def test_how_it_has_ended_is_told(end: str, subprotocol: str) -> None:
     assert type(outcome.error) is (ValueError if end == "failed" else type(None))
 
 
-async def test_each_websocket_is_told_that_the_server_stops() -> None:
+async def test_each_websocket_gets_a_close_when_the_server_stops() -> None:
     async with watched(streams(lambda: Waiting(1).items(), commit_after_seconds=3600)) as server:
         async with AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(opened(server.port)) for _ in range(20)]
@@ -204,7 +204,7 @@ async def test_each_websocket_is_told_that_the_server_stops() -> None:
         assert not server.has_more
 
 
-async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_time() -> None:
+async def test_a_terminated_process_closes_its_websockets_and_exits() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, shutdown_server.__file__, "0.2", stdout=asyncio.subprocess.PIPE
     )
@@ -226,7 +226,7 @@ async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_tim
 
 @both_framings
 @pytest.mark.parametrize("end", ["complete", "failed"])
-async def test_a_client_that_never_answers_our_close_is_waited_for_no_longer(end: str, subprotocol: str) -> None:
+async def test_a_client_that_never_sends_its_close_is_cut_off(end: str, subprotocol: str) -> None:
     """It has taken all, and may still be busy with it; but nobody knows."""
     make, told = ENDS[end]
     async with (
@@ -243,7 +243,7 @@ async def test_a_client_that_never_answers_our_close_is_waited_for_no_longer(end
     assert outcome.seconds >= 0.3
 
 
-async def test_a_client_that_leaves_instead_of_answering_our_close_is_gone() -> None:
+async def test_a_client_that_leaves_without_a_close_is_gone() -> None:
     async with watched(streams(lambda: [1])) as server, opened(server.port) as peer:
         assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
         peer.client.reset()
@@ -296,7 +296,7 @@ async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> 
         await runner.cleanup()
 
 
-async def test_a_client_that_goes_away_while_we_close_has_not_answered() -> None:
+async def test_a_going_away_close_does_not_answer_our_close() -> None:
     async with watched(streams(lambda: [1, 2, 3])) as it, opened(it.port) as peer:
         await asyncio.sleep(0.2)  # the items and our close are on their way, and nothing of them was read
         await peer.send(closing(1001))  # a page that is left, not an answer: that would be 1000

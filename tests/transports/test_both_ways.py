@@ -23,7 +23,7 @@ async def shout(request: web.Request) -> AsyncIterator[str]:
 
 
 @every_wire
-async def test_an_answer_comes_before_the_next_word_is_sent(wire: str) -> None:
+async def test_a_reply_is_received_before_the_next_word_is_sent(wire: str) -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def asked() -> AsyncIterator[str]:
@@ -47,7 +47,7 @@ async def test_an_answer_comes_before_the_next_word_is_sent(wire: str) -> None:
 
 
 @every_wire
-async def test_a_server_may_speak_before_the_first_item_comes(wire: str) -> None:
+async def test_a_server_may_send_before_the_first_item_is_received(wire: str) -> None:
     greeted = asyncio.Event()
 
     async def name() -> AsyncIterator[str]:

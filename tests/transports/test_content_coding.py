@@ -121,7 +121,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 @codings
 @given(data=st.data())
-def test_any_pieces_come_back_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
+def test_any_pieces_are_decoded_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
     pieces = data.draw(st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(ROWS))))
     wire = coded(coding, pieces)
     places = data.draw(st.lists(st.integers(0, 10_000)))
@@ -149,13 +149,13 @@ def test_nothing_is_sent_for_nothing(coding: str) -> None:
 
 @codings
 @each_row("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
-def test_foreign_decoders_read_what_is_sent(coding: str, pieces: list[bytes]) -> None:
+def test_foreign_decoders_read_our_codings(coding: str, pieces: list[bytes]) -> None:
     assert DECODED_BY[coding](coded(coding, pieces)) == b"".join(pieces)
 
 
 @foreign
 @each_row("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
-def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
+def test_streams_of_foreign_compressors_are_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
     wire = compress(data)
     assert read(coding, wire) == (data, None)
     assert read(coding, *cut(wire, range(0, len(wire), 997))) == (data, None)
@@ -188,7 +188,7 @@ def test_an_unknown_coding_is_the_servers_error() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "identity", " Identity , ", ",,"])
-def test_what_is_not_coded_is_given_as_it_is(value: str) -> None:
+def test_uncoded_bytes_are_given_unchanged(value: str) -> None:
     assert read(value) == (b"", None)
     assert read(value, TEXT, NOISE, b"") == (TEXT + NOISE, None)
 
@@ -217,7 +217,7 @@ def test_all_codings_of_a_message_must_end() -> None:
 
 
 @pytest.mark.parametrize("value", ["lzma", "gzip, compress", "gzip;q=1", "gzip br"])
-def test_an_unknown_coding_is_told(value: str) -> None:
+def test_an_unknown_coding_is_reported(value: str) -> None:
     with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, gzip, br, deflate"):
         Decompressor(value)
 
@@ -232,7 +232,7 @@ def test_codings_have_a_limit() -> None:
 
 
 @foreign
-def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callable[[bytes], bytes]) -> None:
+def test_every_cut_is_reported_after_the_bytes_received(coding: str, compress: Callable[[bytes], bytes]) -> None:
     wire = compress(TEXT)
     for length in range(1, len(wire)):
         came, error = read(coding, wire[:length])
@@ -243,7 +243,7 @@ def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callabl
 
 
 @codings
-def test_every_cut_of_what_is_sent_is_told_and_gives_the_whole_pieces(coding: str) -> None:
+def test_every_cut_of_our_own_coding_is_reported_after_the_whole_pieces(coding: str) -> None:
     compressor = Compressor(coding)
     wire, ends = b"", []
     for row in ROWS:
@@ -271,7 +271,7 @@ def test_gzip_members_are_read_on_over_padding(pad: bytes) -> None:
     assert read("gzip", *bytewise(gzip.compress(TEXT) + pad + gzip.compress(b"a") + pad)) == (TEXT + b"a", None)
 
 
-def test_a_cut_inside_a_later_member_is_told() -> None:
+def test_a_cut_inside_a_later_member_is_reported() -> None:
     first, second = gzip.compress(TEXT), gzip.compress(b"abc")
     for length in range(1, len(second)):
         came, error = read("gzip", first + second[:length])
@@ -290,7 +290,7 @@ def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
 
 @foreign
 @each_row("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
-def test_garbage_behind_the_end_is_told(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
+def test_garbage_after_the_end_is_reported(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
     wire = compress(TEXT)
     for pieces in ([wire, garbage], [*bytewise(wire), *bytewise(garbage)]):
         came, error = read(coding, *pieces)
@@ -334,7 +334,7 @@ def flipped(wire: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(coding: str) -> None:
+def test_bytes_before_a_defect_are_the_same_however_they_are_split(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -349,7 +349,7 @@ def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(codin
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd"])
-def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: str) -> None:
+def test_bytes_before_a_defect_are_given_except_for_the_last_few(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -363,7 +363,7 @@ def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: s
     assert failed > 10
 
 
-def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
+def test_a_bad_checksum_is_reported_after_all_the_data() -> None:
     wire = gzip.compress(NOISE)
     came, error = read("gzip", flipped(wire, len(wire) - 8))
     assert came == NOISE
@@ -373,7 +373,7 @@ def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
 
 
 @each_row("literals", range(128, 260, 3))
-def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
+def test_the_rest_of_a_match_after_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
     # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
     bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"
     bits += "0" * (-len(bits) % 8)
@@ -385,7 +385,7 @@ def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(liter
 
 
 @codings
-def test_an_error_is_told_again(coding: str) -> None:
+def test_an_error_is_raised_again(coding: str) -> None:
     decompressor = Decompressor(coding)
     with pytest.raises(DecodeError) as caught:
         list(decompressor.feed(b"\xff" * 100))

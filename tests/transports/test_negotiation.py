@@ -79,7 +79,7 @@ CASES: list[tuple[str, str | None]] = [
 
 
 @each_row(("accept", "expected"), CASES)
-def test_the_client_gets_what_it_likes_best(accept: str, expected: str | None) -> None:
+def test_the_client_gets_the_format_that_it_prefers(accept: str, expected: str | None) -> None:
     chosen = negotiate([accept], offered(None))
     assert (chosen.name if chosen else None) == expected
 
@@ -94,7 +94,7 @@ def test_several_accept_headers_are_one() -> None:
     assert chosen is FORMATS["csv"]
 
 
-def test_only_what_is_offered_is_taken() -> None:
+def test_only_an_offered_format_is_chosen() -> None:
     assert negotiate(["application/json, text/csv;q=0.1"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["*/*"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["application/json"], offered(["csv", "ndjson"])) is None
@@ -127,11 +127,11 @@ CODING_CASES: list[tuple[list[str], str | None]] = [
 
 
 @each_row(("accept_encoding", "expected"), CODING_CASES)
-def test_the_client_gets_the_coding_that_it_likes_best(accept_encoding: list[str], expected: str | None) -> None:
+def test_the_client_gets_the_coding_that_it_prefers(accept_encoding: list[str], expected: str | None) -> None:
     assert negotiate_coding(accept_encoding, ["zstd", "gzip", "br"]) == expected
 
 
-def test_a_preference_is_a_name_and_not_what_is_quoted_behind_another() -> None:
+def test_a_preference_is_a_name_and_not_a_quoted_value_of_another() -> None:
     for asked in ("stream-end", "a=1;b, Stream-End ;c=2", "stream-end=yes", 'a="x", stream-end', r'a="\"", stream-end'):
         assert prefers([asked], "stream-end")
     for other in (
@@ -164,7 +164,7 @@ def test_formats_may_be_named_or_given() -> None:
 
 
 @pytest.mark.parametrize("choice", ["xml", ["json", "xml"], []])
-def test_a_format_that_there_is_not_is_refused_by_name(choice: Any) -> None:
+def test_an_unknown_format_is_refused_by_name(choice: Any) -> None:
     with pytest.raises(UnknownFormat, match="at least one" if choice == [] else "'xml', expected one of json, ndjson"):
         offered(choice)
 
@@ -187,7 +187,7 @@ async def answered(
         return response.status, response.content_type, response.headers.get("Vary"), told
 
 
-async def test_vary_names_what_was_looked_at(aiohttp_server: AiohttpServer) -> None:
+async def test_vary_names_the_headers_that_were_used(aiohttp_server: AiohttpServer) -> None:
     both = "Accept, Accept-Encoding"
     assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", both, None)
     assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", both, None)
@@ -206,7 +206,7 @@ async def test_several_accept_headers_count_together_on_the_wire(aiohttp_server:
     assert (await answered(aiohttp_server, None, accept))[:2] == (200, "text/csv")
 
 
-async def test_a_refusal_lists_what_there_is(aiohttp_server: AiohttpServer) -> None:
+async def test_a_refusal_lists_the_formats_available(aiohttp_server: AiohttpServer) -> None:
     status, content_type, vary, told = await answered(aiohttp_server, ["json", "csv"], ["image/png", "text/html"])
     assert (status, content_type, vary) == (406, "application/problem+json", "Accept")
     assert told == {

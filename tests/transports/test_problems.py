@@ -39,7 +39,7 @@ async def got(error: BaseException, **options: Any) -> tuple[int, str, dict[str,
         return response.status, response.content_type, dict(response.headers), body, response.reason or ""
 
 
-async def test_an_exception_is_a_500_that_tells_nothing_of_it() -> None:
+async def test_an_exception_is_a_500_without_its_message() -> None:
     status, content_type, _, body, _ = await got(ValueError("password is secret"))
     assert (status, content_type) == (500, "application/problem+json")
     assert msgspec.json.decode(body) == {"title": "Internal Server Error", "status": 500}
@@ -77,7 +77,7 @@ async def test_an_http_exception_keeps_its_cookies() -> None:
     assert headers["Set-Cookie"].startswith('session=""; ')
 
 
-async def test_a_server_that_stops_says_when_to_come_again_on_another_connection() -> None:
+async def test_a_stopping_server_sends_retry_after_and_closes_the_connection() -> None:
     answer = problem_of(GoingAway("of the log alone"))
     assert (answer.status, answer.headers["Retry-After"], answer.keep_alive) == (503, "1", False)
     told = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
@@ -89,7 +89,7 @@ async def test_an_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture)
     assert [record for record in caplog.records if record.name == "chunkwise"] == []
 
 
-async def test_an_http_exception_with_a_body_of_its_own_is_the_answer_itself() -> None:
+async def test_an_http_exception_with_a_body_is_the_response_itself() -> None:
     status, content_type, _, body, _ = await got(web.HTTPForbidden(text="<p>no</p>", content_type="text/html"))
     assert (status, content_type, body) == (403, "text/html", b"<p>no</p>")
 
@@ -100,7 +100,7 @@ async def test_the_text_of_an_http_exception_is_the_detail() -> None:
     assert msgspec.json.decode(body) == {"title": "Bad Request", "status": 400, "detail": "no such column: nmae"}
 
 
-async def test_a_method_that_is_not_allowed_says_which_are() -> None:
+async def test_a_405_response_lists_the_allowed_methods() -> None:
     status, _, headers, _, _ = await got(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
     assert status == 405
     assert set(headers["Allow"].split(",")) == {"GET", "POST"}
@@ -111,7 +111,7 @@ async def test_a_redirect_passes() -> None:
     assert (status, headers["Location"]) == (302, "/elsewhere")
 
 
-async def test_an_exception_of_a_status_that_is_nobodys_is_told_by_its_number() -> None:
+async def test_an_exception_with_an_unregistered_status_is_named_by_its_number() -> None:
     class Teapot(web.HTTPClientError):
         status_code = 499
 
@@ -138,7 +138,7 @@ async def remote(*pieces: bytes) -> RemoteError:
         return caught.value
 
 
-async def test_the_client_raises_what_the_server_told() -> None:
+async def test_the_client_raises_the_servers_problem() -> None:
     async with (
         serving(streams(lambda: failing_with(web.HTTPConflict(reason="Twice")))) as port,
         ClientSession() as session,
@@ -150,7 +150,7 @@ async def test_the_client_raises_what_the_server_told() -> None:
     assert caught.value.problem == {"title": "Twice", "status": 409}
 
 
-async def test_a_problem_that_comes_in_pieces_is_whole() -> None:
+async def test_a_problem_received_in_pieces_is_whole() -> None:
     told = b'{"title":"Broken","detail":"in the middle","extra":[1]}'
     error = await remote(
         head(PROBLEM, f"Content-Length: {len(told)}", status="503 Service Unavailable"), told[:9], told[9:30], told[30:]
@@ -168,12 +168,12 @@ async def test_a_problem_that_was_cut_is_still_an_error_of_that_status() -> None
 
 
 @pytest.mark.parametrize("told", [b"[1,2]", b"null", b"{", b"\xff\xfe", b"", b'{"a":' + b"[" * 50_000])
-async def test_a_problem_that_is_none_is_still_an_error_of_that_status(told: bytes) -> None:
+async def test_an_invalid_problem_is_still_an_error_of_that_status(told: bytes) -> None:
     error = await remote(head(PROBLEM, f"Content-Length: {len(told)}", status="400 Bad Request"), told)
     assert (str(error), error.problem) == ("the server answered 400 Bad Request", {})
 
 
-async def test_plain_text_is_told_too() -> None:
+async def test_a_plain_text_error_is_included() -> None:
     error = await remote(head("Content-Type: text/plain", "Content-Length: 9", status="418 Tea"), b"no coffee")
     assert str(error) == "the server answered 418 Tea: no coffee"
 
@@ -211,11 +211,11 @@ async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest
         ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
-def test_when_to_come_again_is_told_in_seconds_or_by_a_date(value: str, told: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(value: str, told: float | None) -> None:
     assert retry_after_seconds(value) == told
 
 
-def test_a_date_to_come_is_that_many_seconds_away() -> None:
+def test_a_future_date_is_converted_to_seconds() -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < (retry_after_seconds(at) or 0) <= 100
 

@@ -15,7 +15,7 @@ async def two() -> AsyncIterator[int]:
     yield 2
 
 
-async def test_what_was_read_before_is_given_or_its_lack_is_told() -> None:
+async def test_a_message_that_was_read_before_is_given_or_its_missing_bytes_are_reported() -> None:
     async with serving(streams(two, "ndjson")) as port, ClientSession() as session:
         url = url_of(port)
         async with session.get(url) as response:

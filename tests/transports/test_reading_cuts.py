@@ -30,7 +30,7 @@ CUTS: dict[str, tuple[bytes, ...]] = {
 
 
 @each_row("cut", CUTS)
-async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
+async def test_a_cut_is_reported_after_the_items_received(cut: str) -> None:
     came, error = await answered(*CUTS[cut])
     assert came == [1, 2, 3]
     assert isinstance(error, TruncatedError)
@@ -40,7 +40,7 @@ async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
 
 
 @each_row("cut", CUTS)
-async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_that_came(cut: str) -> None:
+async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_received(cut: str) -> None:
     closed = asyncio.Event()
     *pieces, last = CUTS[cut]
 
@@ -61,7 +61,7 @@ async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_that_came(cut
     assert error.bytes_seen == 7
 
 
-async def test_a_reader_that_takes_its_time_with_each_item_gets_all_items_that_came() -> None:
+async def test_a_reader_that_pauses_at_each_item_gets_all_items_received() -> None:
     rest = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -115,7 +115,7 @@ async def test_a_silence_longer_than_the_session_allows_is_a_stall_that_says_so(
     assert "sock_read" in str(error)
 
 
-async def test_a_request_that_is_cut_is_told_behind_the_items_that_came() -> None:
+async def test_a_request_that_is_cut_is_reported_after_the_items_received() -> None:
     outcome: asyncio.Future[tuple[list[Any], StreamError | None]] = asyncio.get_running_loop().create_future()
     asked = asyncio.Event()
 
@@ -149,7 +149,7 @@ async def test_a_last_number_without_a_line_end_is_taken_only_if_the_framing_pro
     assert (came, error is None) == (([12], True) if proven else ([], False))
 
 
-async def test_text_that_was_cut_on_the_wire_is_told() -> None:
+async def test_text_that_was_cut_on_the_wire_is_reported() -> None:
     answer = (head(CHUNKED), chunked(b"abc"))
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.text(response))

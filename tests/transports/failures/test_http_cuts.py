@@ -22,7 +22,7 @@ from tests.transports.failures.cut_responses import (
 @each_row("reader", ["open_stream", "items"])
 @every_framing
 @each_row("format", BODIES)
-async def test_every_cut_that_can_be_known_is_told(format: str, framing: Framing, reader: str) -> None:
+async def test_every_detectable_cut_is_reported(format: str, framing: Framing, reader: str) -> None:
     body = BODIES[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, ""):
@@ -40,7 +40,7 @@ async def test_every_cut_that_can_be_known_is_told(format: str, framing: Framing
     ("format", "coding"),
     [*((name, "gzip") for name in BODIES), ("ndjson", "br"), ("ndjson", "zstd"), ("csv", "br"), ("csv", "zstd")],
 )
-async def test_every_cut_of_a_coded_stream_is_told(format: str, coding: Coding, framing: Framing) -> None:
+async def test_every_cut_of_a_coded_stream_is_reported(format: str, coding: Coding, framing: Framing) -> None:
     body = BODIES[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, coding):
@@ -58,7 +58,9 @@ async def test_every_cut_of_a_coded_stream_is_told(format: str, coding: Coding, 
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", COMPLETE)
-async def test_every_cut_before_the_end_of_an_end_record_is_told(format: str, coding: Coding, framing: Framing) -> None:
+async def test_every_cut_before_the_end_of_an_end_record_is_reported(
+    format: str, coding: Coding, framing: Framing
+) -> None:
     body = COMPLETE[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, coding, "Preference-Applied: stream-end"):
@@ -72,7 +74,7 @@ async def test_every_cut_before_the_end_of_an_end_record_is_told(format: str, co
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", FAILED)
-async def test_a_failure_that_is_told_in_the_stream_is_raised_as_soon_as_it_came(
+async def test_a_failure_in_the_end_record_is_raised_as_soon_as_it_is_received(
     format: str, coding: Coding, framing: Framing
 ) -> None:
     body = FAILED[format]
@@ -91,7 +93,7 @@ async def test_a_failure_that_is_told_in_the_stream_is_raised_as_soon_as_it_came
 @needs_linux
 @each_row("framing", ["chunked", "length"])
 @each_row("format", BODIES)
-async def test_every_reset_loses_nothing_that_came_before_it(format: str, framing: Framing) -> None:
+async def test_no_reset_loses_items_received_before_it(format: str, framing: Framing) -> None:
     body = BODIES[format]
     async with answering(reset=True) as it:
         for cut in cuts(it, body, framing, ""):
@@ -118,7 +120,9 @@ async def test_a_reset_is_never_the_end(format: str, framing: Framing, reader: s
 
 @each_row("framing", ["chunked", "length"])
 @each_row("format", BODIES)
-async def test_every_cut_of_what_aiohttp_has_decompressed_is_told_by_its_framing(format: str, framing: Framing) -> None:
+async def test_every_cut_of_a_body_that_aiohttp_decompressed_is_seen_in_its_framing(
+    format: str, framing: Framing
+) -> None:
     body = BODIES[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, "gzip"):

@@ -58,7 +58,7 @@ async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1
 @every_format
 @every_error
 @each_row("waits", [False, True], ids=["at once", "later"])
-async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk(
+async def test_a_failure_after_items_closes_the_connection_without_a_last_chunk(
     name: str, error: str, waits: bool
 ) -> None:
     answer = await answer_to(lambda: failing(error, waits=waits), name, requests=2)
@@ -70,7 +70,7 @@ async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk
 
 
 @every_format
-async def test_a_sync_source_that_fails_behind_items_closes_the_connection(name: str) -> None:
+async def test_a_sync_source_that_fails_after_items_closes_the_connection(name: str) -> None:
     answer = await answer_to(lambda: failing_in_a_thread("exception", 1000), name, requests=2)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert read_so_far(name, body_of(answer)) == [row(index) for index in range(1000)]
@@ -78,7 +78,7 @@ async def test_a_sync_source_that_fails_behind_items_closes_the_connection(name:
 
 
 @every_format
-async def test_an_item_that_cannot_be_encoded_closes_the_connection_behind_those_before_it(name: str) -> None:
+async def test_an_item_that_cannot_be_encoded_closes_the_connection_after_those_before_it(name: str) -> None:
     items = [row(index) for index in range(1000)]
     items[700] = {"n": object()}  # type: ignore[dict-item]
     answer = await answer_to(lambda: items, name, requests=2)
@@ -120,7 +120,7 @@ async def test_under_http_1_0_a_failure_is_a_reset(name: str) -> None:
 
 
 @every_format
-async def test_our_client_gives_the_items_and_tells_the_failure(name: str) -> None:
+async def test_our_client_gives_the_items_and_raises_the_failure(name: str) -> None:
     async with (
         serving(streams(lambda: failing("exception", 1000), name)) as port,
         ClientSession() as session,
@@ -182,7 +182,7 @@ async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: p
     assert record.getMessage() == "the source of GET /0 after 3 items failed: the answer is broken off"
 
 
-async def test_a_source_that_fails_while_the_client_reads_slowly_still_sends_what_it_had() -> None:
+async def test_a_failing_source_still_sends_its_items_to_a_slow_client() -> None:
     async def large() -> AsyncIterator[dict[str, str]]:
         for index in range(500):
             yield row(index, 10_000)
@@ -241,7 +241,7 @@ async def test_an_upload_whose_item_cannot_be_encoded_fails() -> None:
     assert isinstance(caught.value.__cause__, EncodeError)
 
 
-async def test_a_server_that_answers_early_ends_the_source_of_an_upload_that_waits() -> None:
+async def test_an_early_response_ends_the_source_of_a_waiting_upload() -> None:
     held = Held()
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -101,7 +101,7 @@ ends = each_row("end", ["close", "reset", "stall"])
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", BODIES)
-async def test_a_reader_that_is_slower_than_the_end_gets_all_that_came(
+async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
     format: str, coding: Coding, framing: Framing, end: End
 ) -> None:
     body = BODIES[format]
@@ -191,7 +191,7 @@ async def until_nothing_moves(server: ByHand) -> None:
 @each_row("end", ["close", "reset"])
 @every_framing
 @each_row("coding", ["", "gzip"])
-async def test_of_more_than_all_buffers_hold_nothing_that_came_is_lost(
+async def test_nothing_is_lost_of_more_bytes_than_all_buffers_hold(
     coding: Coding, framing: Framing, end: Literal["close", "reset"]
 ) -> None:
     data = coded([b"".join(ROWS[at : at + 500]) for at in range(0, len(ROWS), 500)], coding)[:-9]
@@ -201,7 +201,7 @@ async def test_of_more_than_all_buffers_hold_nothing_that_came_is_lost(
 
 @needs_linux
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_of_more_chunks_than_aiohttp_takes_at_once_nothing_that_came_is_lost(
+async def test_nothing_is_lost_of_more_chunks_than_aiohttp_buffers(
     end: Literal["close", "reset"],
 ) -> None:
     await read_late(end, "chunked", "", chunked(*(b'{"n":%d}\n' % n for n in range(60_000))))
@@ -209,7 +209,7 @@ async def test_of_more_chunks_than_aiohttp_takes_at_once_nothing_that_came_is_lo
 
 @needs_linux
 @every_framing
-async def test_a_reset_behind_all_that_the_buffers_hold_loses_nothing(framing: Framing) -> None:
+async def test_a_reset_after_full_buffers_loses_nothing(framing: Framing) -> None:
     data = b"".join(ROWS[:4500])[:-9]
     wire = chunked(data) if framing == "chunked" else data
     assert len(wire) > 600_000

@@ -154,7 +154,7 @@ async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: st
 @in_both_framings
 @every_reader
 @each_row("name", CUT)
-async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
+async def test_every_other_end_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(CUT[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end, came.items_seen) == (ITEMS, None, 5)
     assert type(came.error) is TruncatedError, repr(came.error)
@@ -164,7 +164,7 @@ async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> No
 @in_both_framings
 @every_reader
 @each_row("name", FAILED)
-async def test_a_failure_is_told(name: str, reader: str, subprotocol: str) -> None:
+async def test_a_failure_is_reported(name: str, reader: str, subprotocol: str) -> None:
     stop, status = FAILED[name]
     came = await heard_by(reader, stopping(stop, reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
@@ -184,14 +184,14 @@ async def test_the_reason_is_the_failures_title(reader: str) -> None:
 @in_both_framings
 @every_reader
 @each_row("name", BAD)
-async def test_what_no_websocket_says_is_an_error_behind_the_items(name: str, reader: str, subprotocol: str) -> None:
+async def test_an_invalid_frame_is_an_error_after_the_items(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(BAD[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
     assert type(came.error) is DecodeError, repr(came.error)
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_items_behind_an_end_record_in_one_message_are_an_error(reader: str) -> None:
+async def test_items_after_an_end_record_in_one_message_are_an_error(reader: str) -> None:
     stop = says(f"5\n{end_record(6)}\n7\n")
     came = await heard_by(reader, stopping(stop, reader, SUBPROTOCOL), subprotocol=SUBPROTOCOL)
     assert (came.items, came.end) == ([*ITEMS, 5], None)

@@ -126,7 +126,7 @@ async def test_a_server_that_fails_is_never_taken_for_whole(
 @every_count
 @every_ending
 @every_pace
-async def test_one_close_tells_the_failure_and_nothing_is_behind_it(
+async def test_one_close_reports_the_failure_and_nothing_follows_it(
     subprotocol: str, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source = Source(count, ending, plain=plain, hot=hot)
@@ -245,7 +245,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
 @in_both_framings
 @every_count
 @every_ending_of_a_client
-async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, ending: str) -> None:
+async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 
