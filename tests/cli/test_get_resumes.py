@@ -53,8 +53,8 @@ def interrupted(url: str, output: Path, *words: str, times: int = 1, number: sig
 
 
 @each_row("path", ["/indexed", "/keyed"])
-@each_row("scheme", ["http", "ws"])
-@each_row("name", ["ndjson", "json", "csv"])
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("name", ["ndjson", "json", "csv"])
 def test_five_kills_leave_no_trace_in_the_file(base: str, tmp_path: Path, name: str, scheme: str, path: str) -> None:
     url = base.replace("http", scheme) + path
     whole, output = tmp_path / "whole", tmp_path / f"out.{name}"

@@ -216,7 +216,7 @@ def port_of(server: Serving) -> int:
     return int(server.base.rpartition(":")[2])
 
 
-@each_row(
+@pytest.mark.parametrize(
     ("path", "expected"),
     [
         ("/rows.json", MANY),

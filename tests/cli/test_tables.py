@@ -270,7 +270,13 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
     assert told("sqlite:///:memory:")[0] == 2
 
 
+@pytest.fixture
+async def tables(database: Database) -> None:
+    await database.run(*TABLES)
+
+
 @everywhere
+@pytest.mark.usefixtures("tables")
 @each_row(
     ("query", "hint"),
     [
@@ -283,7 +289,6 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
 async def test_an_invalid_parameter_is_reported_with_the_right_spelling(
     database: Database, query: str, hint: str
 ) -> None:
-    await database.run(*TABLES)
     with pytest.raises(click.BadParameter, match=re.escape(hint)):
         async with published(database, any=query):
             pass

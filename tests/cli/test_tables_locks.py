@@ -49,7 +49,13 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
     assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
 
 
+@pytest.fixture
+async def tables(database: Database) -> None:
+    await database.run(*TABLES)
+
+
 @in_sqlite
+@pytest.mark.usefixtures("tables")
 @each_row(
     "query",
     [
@@ -68,7 +74,6 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
 async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at_the_start(
     database: Database, tmp_path: Path, query: str
 ) -> None:
-    await database.run(*TABLES)
     other = tmp_path / "other.db"
     with pytest.raises(click.BadParameter, match=r"it does more than read|syntax error"):
         async with published(database, any=query.format(other=other)):
