@@ -1,4 +1,4 @@
-"""`chunkwise demo`: it says where it is, with lines to try, and ends when it is told to."""
+"""`chunkwise demo`: it says where it is, with lines to try, and ends on a signal."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What goes wrong with `get`: one line on stderr that says where, its own exit code, and what came before on stdout."""
+"""`get` that fails -> the items before on stdout, one line on stderr that says where, and an exit code of its own."""
 
 import json
 import os

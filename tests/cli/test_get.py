@@ -1,4 +1,4 @@
-"""`chunkwise get`: a stream of any format -> its items on stdout or in a file, as they come."""
+"""`chunkwise get`: a stream of any format -> its items on stdout or in a file, as they are received."""
 
 import gzip
 import json
@@ -161,7 +161,7 @@ def test_big_numbers_and_odd_text_are_passed_through_unchanged() -> None:
     assert json.loads(got.out) == json.loads(line)
 
 
-# --- as they come
+# --- as they are received
 
 
 def test_an_item_is_written_while_the_server_still_holds_the_next() -> None:

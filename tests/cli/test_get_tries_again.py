@@ -23,7 +23,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def going_away(*answers: bytes) -> Iterator[str]:
-    """Give each answer to one connection, and cut it there; then nobody is there any more."""
+    """Send each response to one connection, and cut it there; after that nothing listens any more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(GUARD_SECONDS)
 

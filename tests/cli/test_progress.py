@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 
 
 class Screen:
-    """What a terminal was sent, as text without control sequences."""
+    """Return the output of a terminal as text without control sequences."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
@@ -45,7 +45,7 @@ class Screen:
     def read_more(self) -> bool:
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # EIO: nobody holds the other side
+        except OSError:  # EIO: the other side is closed
             return False
         self._came += data
         return bool(data)

@@ -20,7 +20,7 @@ ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
 
 
 class Upload(NamedTuple):
-    """What a server got."""
+    """The requests that a server received."""
 
     method: str
     headers: dict[str, str]

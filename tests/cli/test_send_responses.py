@@ -78,7 +78,7 @@ def test_a_server_that_takes_nothing_is_reported_after_the_timeout(tmp_path: Pat
     def take_nothing(connection: socket.socket) -> None:
         established = b"\x01"
         while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == established:
-            time.sleep(0.01)  # a full socket tells nobody that the client has gone: only asking helps
+            time.sleep(0.01)  # a full socket does not report that the client has gone: it has to be polled
 
     with talking(take_nothing) as url:
         done = run("send", big(tmp_path), url, "--timeout", "0.5")

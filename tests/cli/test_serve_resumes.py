@@ -247,7 +247,7 @@ async def test_a_file_that_is_cut_many_times_is_downloaded_whole(many: Serving, 
     ):
         items = [item async for item in stream]
     assert items == expected
-    assert stream.reconnects > 5  # the whole file may have come before the last cut
+    assert stream.reconnects > 5  # the whole file may be received before the last cut
     assert stream.end != "unknown"
 
 
@@ -303,7 +303,7 @@ async def test_a_file_that_has_changed_between_two_parts_is_never_a_mixture(tmp_
 
 @needs_curl
 def test_a_file_that_changes_while_it_is_sent_ends_in_an_error(tmp_path: Path) -> None:
-    """30 MB are more than a client that does not read has room for: the server is still reading them."""
+    """30 MB are more than the buffers of a client that does not read: the server is still reading them."""
     folder = folder_of(tmp_path, {"rows.ndjson": f'"{"x" * 1021}"\n' * 30_000})
     with serving(folder) as running, started("curl", "-sSN", running.url("/rows.ndjson?format=json")) as reading:
         assert reading.stdout.read(2) == b'["'

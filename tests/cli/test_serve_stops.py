@@ -1,4 +1,4 @@
-"""`chunkwise serve` ends when it is told to, and no client takes what was cut for whole."""
+"""`chunkwise serve` ends on a signal, and no client takes a cut response for whole."""
 
 import json
 import re

@@ -20,7 +20,7 @@ from tests.transports.wire import serving
 async def refused(
     url: str, connector: TCPConnector | None = None, *, trusts: ssl.SSLContext | bool = True
 ) -> str | None:
-    """What is told of a request that gets no connection."""
+    """Return the message about a request that gets no connection."""
     async with asyncio.timeout(GUARD_SECONDS), ClientSession(connector=connector) as session:
         with pytest.raises(ClientError) as caught:
             await session.get(url, ssl=trusts)
@@ -47,15 +47,15 @@ class Nowhere(abc.AbstractResolver):
 
 
 @pytest.mark.parametrize(
-    "error", [socket.gaierror(socket.EAI_NONAME, "nobody knows the name"), OSError("nobody knows the name")]
+    "error", [socket.gaierror(socket.EAI_NONAME, "the name is unknown"), OSError("the name is unknown")]
 )
 async def test_an_unknown_host_is_reported_with_the_resolvers_message(error: OSError) -> None:
-    """Its number is none of the system's, or there is none."""
+    """Its number is not a number of the system, or is missing."""
     connector = TCPConnector(resolver=Nowhere(error))
-    assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: nobody knows the name"
+    assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: the name is unknown"
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "nobody vouches"])
+@pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "untrusted"])
 async def test_an_untrusted_server_is_reported_with_the_reason(*, secure: bool, tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_text(CERTIFICATE)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

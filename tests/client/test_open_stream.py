@@ -1,4 +1,4 @@
-"""What `open_stream` promises: it asks for proof of the end, reads what comes, and says how it ended."""
+"""`open_stream` over HTTP: a URL -> a request that asks for proof of the end, its items, and how the stream ended."""
 
 import asyncio
 import gzip
@@ -35,7 +35,7 @@ PROBLEM = "Content-Type: application/problem+json"
 
 @dataclass
 class Asked:
-    """A request as it came, and on which of the connections, counted from 1."""
+    """A request as received, and the number of its connection, counted from 1."""
 
     connection: int
     line: str
@@ -65,7 +65,7 @@ async def listening(*answers: bytes) -> AsyncIterator[tuple[str, list[Asked]]]:
 
 
 async def opened(*answer: bytes, path: str = "", **options: Any) -> tuple[list[Any], BaseException | None, Stream]:
-    """Read an answer; give what came, the error behind it, and the stream."""
+    """Read a response; return its items, the error after them, and the stream."""
     async with (
         answering(*answer) as port,
         ClientSession() as session,

@@ -1,4 +1,4 @@
-"""What `open_stream` promises besides what comes over HTTP: WebSockets, and failures of what is sent meanwhile."""
+"""`open_stream` over WebSockets, and with uploads that fail meanwhile -> items, and the right error."""
 
 import asyncio
 from typing import Any

@@ -59,7 +59,7 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
         )
         for _ in range(CUTS)
     ]
-    faults[0] = cut_at(20_000)  # not before the first message, which tells that it can go on
+    faults[0] = cut_at(20_000)  # not before the first message, which says that the stream can be resumed
     handler = streams(lambda: resumable(rows, etag="v1"), compress=False)
     async with (
         serving(handler) as port,
@@ -110,7 +110,7 @@ FEW_ROWS = [item(index) for index in range(FEW)]
 async def read(
     handler: Any, *faults: Fault, name: Any = "ndjson", path: Any = "", url: str = "/0", **options: Any
 ) -> tuple[list[Any], Stream, StreamError | None]:
-    """What came through a proxy that does these faults, and how it ended."""
+    """Read through a proxy with these faults; return the items, the stream, and how it ended."""
     items: list[Any] = []
     async with (
         serving(*([handler] if callable(handler) else handler)) as port,

@@ -1,4 +1,4 @@
-"""A stream whose places are told by a key goes on behind the key of the last item, as the server sent it."""
+"""A stream whose positions are keys -> resumed after the key of the last item, as the server sent it."""
 
 from typing import Any
 

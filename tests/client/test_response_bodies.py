@@ -35,7 +35,7 @@ async def test_a_record_that_is_announced_in_a_second_line_is_no_item(status: by
 @pytest.mark.parametrize(
     ("header", "data"),
     [
-        ("Content-Encoding: gzip", gzip.compress(b"1\n2\n", mtime=0)),  # of two members, say: the second never came
+        ("Content-Encoding: gzip", gzip.compress(b"1\n2\n", mtime=0)),  # of two members, say: the second was not sent
         ("Content-Encoding: identity, identity", b"1\n2\n12"),
         ("Transfer-Encoding: chunked, gzip", b"1\n2\n12"),  # RFC 9112 §6.3, rule 4: read until the close
     ],

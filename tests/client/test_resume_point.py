@@ -121,7 +121,7 @@ def test_a_key_that_a_type_converted_is_not_used_as_a_position(type_: type, sent
 
 @dataclass
 class Lowered:
-    """An item whose class changes what came."""
+    """An item whose class changes the values received."""
 
     id: str
 

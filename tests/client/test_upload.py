@@ -80,7 +80,7 @@ class Reading:
 async def sent(
     port: int, body: ClosingPayload, *, on_item: Callable[[], object] = lambda: None, **options: Any
 ) -> tuple[list[Any], BaseException | None]:
-    """Upload with our client; give what was answered, and the error behind it."""
+    """Upload with our client; return the items of the response, and the error after them."""
     came: list[Any] = []
     try:
         async with (
@@ -162,7 +162,7 @@ async def test_a_source_whose_awaited_task_is_cancelled_fails() -> None:
 
 
 class FailingLater:
-    """A source of one row that fails when it is told to."""
+    """A source of one row that fails when a test says so."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -175,7 +175,7 @@ class FailingLater:
 
 
 class Echo(Reading):
-    """A handler that answers each item as it comes."""
+    """A handler that responds to each item at once."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, self.items(request), "ndjson")

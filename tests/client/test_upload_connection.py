@@ -138,7 +138,7 @@ async def test_a_stall_is_reported_also_while_the_response_is_not_read() -> None
     ):
         stream = chunkwise.items(response)
         assert await anext(aiter(stream)) == 1
-        await fills.body.wait_closed()  # nobody reads meanwhile
+        await fills.body.wait_closed()  # it is not read meanwhile
         assert isinstance(fills.body.failure, StalledError)
         with pytest.raises(TruncatedError):
             await anext(aiter(stream))

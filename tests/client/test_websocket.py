@@ -1,4 +1,4 @@
-"""open_stream over WebSockets: what it asks for, what it refuses, and what it tells the server when it leaves."""
+"""open_stream over WebSockets: what it asks for, what it refuses, and the close that it sends when it leaves."""
 
 import asyncio
 import time
@@ -243,7 +243,7 @@ async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
 
 
 async def test_a_websocket_with_autoping_off_is_read_the_same() -> None:
-    """Its reader answers them; pongs that nobody asked for mean nothing (RFC 6455 §5.5.3)."""
+    """Its reader answers them; unsolicited pongs mean nothing (RFC 6455 §5.5.3)."""
     heard = asyncio.Queue[Any]()
 
     async def talk(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""What a client that fails says, and what the pings and the silence of its server must not do to it."""
+"""A client that fails, or whose server is silent -> a close with the reason; pings lose no items."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ every_failure = each_row("ending", ["exception", "http exception", "cancelled"])
 
 
 async def exchange(session: ClientSession, url: str, source: Source) -> None:
-    """Send a source, and read what comes."""
+    """Send a source, and read the reply."""
     async with open_stream(session, url, data=body(source.items(), "ndjson"), idle_seconds=2) as stream:
         async for _ in stream:
             pass

@@ -15,7 +15,7 @@ in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message ea
 
 
 class Refused:
-    """What a server says, and hears of it."""
+    """The frames that a server sends, and those that it receives."""
 
     def __init__(self, *frames: bytes) -> None:
         self.heard: list[Frame] = []
@@ -38,7 +38,7 @@ async def refused(*frames: bytes, subprotocol: str = "", **options: Any) -> tupl
         try:
             async with open_stream(session, url, **options) as stream:
                 async for item in stream:
-                    came.append(item)  # noqa: PERF401 - what came before an error is the point
+                    came.append(item)  # noqa: PERF401 - the items before an error are kept
         except StreamError as raised:
             error = raised
     return came, error, it.code

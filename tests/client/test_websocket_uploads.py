@@ -1,4 +1,4 @@
-"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed and told."""
+"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed with an error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -51,7 +51,7 @@ class Source:
 
 
 async def sent(url: str, upload: Any, **options: Any) -> tuple[list[Any], Exception | None]:
-    """Send a source; give what came of it, and the error behind that."""
+    """Send a source; return the items of the response, and the error after them."""
     came: list[Any] = []
     try:
         async with (
@@ -60,7 +60,7 @@ async def sent(url: str, upload: Any, **options: Any) -> tuple[list[Any], Except
             open_stream(session, url, data=upload, **options) as stream,
         ):
             async for item in stream:
-                came.append(item)  # noqa: PERF401 - what came before an error is the point
+                came.append(item)  # noqa: PERF401 - the items before an error are kept
     except Exception as error:
         return came, error
     return came, None
@@ -208,7 +208,7 @@ async def test_a_failure_without_a_response_from_the_server_ends_the_upload(monk
         raise LookupError
 
     async def talk(peer: Peer) -> None:
-        while (each := await peer.hear()) is not None:  # to the end of the connection, behind the close
+        while (each := await peer.hear()) is not None:  # to the end of the connection, after the close
             heard.append(each.code if each.opcode == CLOSE else 0)
         await peer.say("1")
         await peer.send(complete(1))
@@ -239,7 +239,7 @@ async def test_items_received_before_the_source_failed_are_delivered() -> None:
         async with open_stream(session, url, data=body(source(), "ndjson")) as stream:
             async for item in stream:
                 came.append(item)
-                if item == 1:  # busy with the first, while all the others have come
+                if item == 1:  # busy with the first, while all the others are received
                     await failed.wait()
                     await asyncio.sleep(0.1)
 

@@ -18,8 +18,6 @@ from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, row
 from tests.transports.watched import SMALL_BYTES, Client, Watched, client_of, ends_whole, watched
 
-"""A source is looked after every half second. What is over a second is for machines that do much else besides."""
-
 VERSIONS = ("1.1", "1.0")
 LEAVING: dict[str, Callable[[Client], None]] = {"FIN": Client.half_close, "RST": Client.reset}
 
@@ -28,7 +26,7 @@ class Probe:
     """Makes sources in all shapes, and knows whether each `finally` in them has run.
 
     Args:
-        hot: whether they give items for ever, or wait for ever behind `ready` of them.
+        hot: whether they give items for ever, or wait for ever after `ready` of them.
 
     Attributes:
         waits: set when one waits.
@@ -109,7 +107,7 @@ class Probe:
         await asyncio.Event().wait()
 
 
-# Each with the bytes that come before it waits.
+# Each with the bytes sent before it waits.
 IDLE: dict[str, tuple[Callable[[Probe], Any], bytes]] = {
     "async generator": (lambda probe: probe.rows(), b'"0"'),
     "batches": (lambda probe: Batches(probe.lists()), b'"0"'),

@@ -45,7 +45,7 @@ async def test_a_signal_that_sets_a_length_breaks_the_stream() -> None:
 
     async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
         answer = await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.endswith(b"\r\n\r\n")  # the head promises two bytes, none come
+    assert answer.endswith(b"\r\n\r\n")  # the head announces two bytes, none is sent
 
 
 async def test_a_signal_that_fails_breaks_the_connection_off(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,7 +70,7 @@ async def failing() -> AsyncIterator[dict[str, int]]:
 
 
 async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
-    """Read to the end; give what came, and how it ended."""
+    """Read to the end; return the bytes, and how the connection ended."""
     came = b""
     try:
         async with asyncio.timeout(GUARD_SECONDS):
@@ -84,7 +84,7 @@ async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
 
 
 async def test_a_failed_stream_under_http_1_0_on_a_unix_socket_does_not_look_whole(tmp_path: Path) -> None:
-    # nginx's proxy_pass is HTTP/1.0 by default, and makes a whole chunked answer of what comes.
+    # nginx's proxy_pass is HTTP/1.0 by default, and makes a whole chunked response of it.
     path = str(tmp_path / "socket")
     app = web.Application()
     app.router.add_get("/", streams(failing, "ndjson"))

@@ -131,7 +131,7 @@ async def test_another_version_is_sent_whole() -> None:
             assert (response.status, items) == (status, ROWS[4:] if status == 206 else ROWS)
     async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
         response, items = await ask(session, port, Range="items=4-", If_Range='"v1"')
-    assert (response.status, items) == (200, ROWS)  # nobody knows its version
+    assert (response.status, items) == (200, ROWS)  # its version is unknown
 
 
 async def test_a_browser_continues_after_its_last_event() -> None:

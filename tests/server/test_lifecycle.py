@@ -1,4 +1,4 @@
-"""How a stream ended is told exactly once: to the hook, and as a line of JSON in the log."""
+"""A stream that ended -> one outcome: for the hook, and as a line of JSON in the log."""
 
 import asyncio
 import logging
@@ -232,7 +232,7 @@ async def test_a_stream_that_the_shutdown_ends(caplog: pytest.LogCaptureFixture)
 async def test_each_stream_has_its_own(caplog: pytest.LogCaptureFixture) -> None:
     handlers = [streams(lambda: rows(3), "ndjson"), streams(lambda: rows(0, error=ValueError()), "json")]
     async with watched(*handlers) as server, client_of(server.port) as client:
-        for index in range(10):  # one behind the other on one connection
+        for index in range(10):  # one after the other on one connection
             await client.ask(f"/{index % 2}?{index}")
         outcomes = [await server.outcome() for _ in range(10)]
         assert not server.has_more
@@ -330,7 +330,7 @@ async def test_a_sub_application_may_have_a_hook_of_its_own(app: web.Application
 
 
 async def test_the_outcome_is_reported_before_the_client_may_send_its_next_request() -> None:
-    """The next answer on a connection stands behind the outcome of the one before."""
+    """The next response on a connection is sent after the outcome of the one before."""
     ends: list[str] = []
 
     async def hook(_request: web.BaseRequest, outcome: Outcome) -> None:

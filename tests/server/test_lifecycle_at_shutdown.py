@@ -134,7 +134,7 @@ async def test_a_stream_that_does_not_ends_as_a_failure_that_its_client_sees(nam
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["ends", "goes on"])
 async def test_the_end_record_counts_the_items_that_were_sent(*, goes_on: bool) -> None:
-    """Also one that the source gives when its stream has been told to end."""
+    """Including an item that the source gives after the shutdown began."""
     held = Held(ready=2)
 
     async def source() -> AsyncIterator[dict[str, str]]:
@@ -213,7 +213,7 @@ async def test_a_reader_that_takes_nothing_does_not_hold_it_up(version: str, sta
 
 
 class Blocked:
-    """A sync source that blocks in its thread behind an item."""
+    """A sync source that blocks in its thread after an item."""
 
     def __init__(self, ready: int) -> None:
         self.blocks = asyncio.Event()
@@ -301,7 +301,7 @@ async def test_a_handler_that_begins_its_stream_during_the_grace_responds_with_5
 
 
 async def test_a_request_on_a_kept_alive_connection_in_the_grace_is_never_a_stream() -> None:
-    """aiohttp closes what is idle itself, before anything else: there, no answer comes at all."""
+    """aiohttp closes what is idle itself, before anything else: there, no response is sent at all."""
     held, app = Held(), web.Application()
     begun = stop_of(app)
     async with (
@@ -437,7 +437,7 @@ async def test_handlers_still_working_after_their_upload_lose_their_connection(m
 
 @pytest.mark.parametrize("answers", [False, True], ids=["reads", "answers"])
 async def test_an_upload_at_shutdown_fails_after_the_items_received(*, answers: bool) -> None:
-    """Where it is read for an answer that has begun, that tells the failure."""
+    """If the response has begun, it reports the failure."""
     came: list[int] = []
     began = asyncio.Event()
 

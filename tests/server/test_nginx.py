@@ -83,7 +83,7 @@ class Stepping:
 
 
 async def step_through(name: str, source: Stepping, stream: ItemStream, count: int = 3) -> None:
-    """Let each item go once the one before has come, and read it; then let the end go."""
+    """Release each item after the one before was received, and read it; then release the end."""
     items = aiter(stream)
     for index in range(count):
         source.go.release()

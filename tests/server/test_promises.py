@@ -37,7 +37,7 @@ class HeldThread:
 
 
 async def read_items(wire: Wire, name: str, count: int) -> list[Any]:
-    """Read until so many items came."""
+    """Read that many items."""
     async with asyncio.timeout(GUARD_SECONDS):
         while len(came := read_so_far(name, body_of(wire.came))) < count:
             data = await wire.reader.read(65536)
@@ -128,7 +128,7 @@ async def test_our_client_gives_an_item_before_the_next_is_made(name: str) -> No
 
 
 class Counting:
-    """Sources of many rows that count what they gave, and tell when they were closed."""
+    """Sources of many rows that count their items, and record when they were closed."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -163,7 +163,7 @@ both_kinds = each_row("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
 
 
 def small_socket(port: int) -> socket.socket:
-    """A connection whose receive buffer does not grow: who does not read fills it at once."""
+    """A connection whose receive buffer does not grow: a client that does not read fills it at once."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
     connection.connect(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What a streamed answer promises: its headers, when it is committed, how it fails, and what decorates a handler."""
+"""A handler and its source -> a streamed response: its headers, when it is committed, and how it fails."""
 
 import asyncio
 import gc
@@ -352,7 +352,7 @@ async def test_a_client_that_accepts_no_coding_gets_a_list_of_them() -> None:
 
 
 class Unread:
-    """A source that must not be asked for an item; it tells whether it was closed."""
+    """A source that must not be asked for an item; it records whether it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -440,7 +440,7 @@ async def test_of_a_resumable_source_a_client_gets_the_part_that_it_asks_for() -
     assert (status, headers["Content-Range"]) == (416, "items */3")
     events = streams(lambda: resumable(source), "sse")
     status, _, data = await got(events, **{"Last-Event-ID": "2"})
-    assert (status, data) == (204, b"")  # which tells a browser to come no more
+    assert (status, data) == (204, b"")  # after which a browser does not reconnect
     status, headers, data = await got(handler, method="POST", Range="items=1-")  # RFC 9110 §14.2
     assert (status, "Content-Range" in headers) == (200, False)
     assert (len(read_all("ndjson", data)), asked[0], asked[-1]) == (3, 1, 0)

@@ -18,7 +18,7 @@ from tests.transports.wire import body_of, connected, serving, streams
 
 
 class Held:
-    """A source that gives an item, and then nothing until it is told to, or closed."""
+    """A source that gives an item, and then nothing until it is released or closed."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()

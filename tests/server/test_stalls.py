@@ -284,10 +284,10 @@ LONG_STALL_SECONDS = 4.0
 
 
 class Stood(NamedTuple):
-    """What was seen while many readers took nothing.
+    """Observations while many readers took nothing.
 
     Attributes:
-        numbers: what another client got meanwhile, as long as all of them stood.
+        numbers: the items of another client meanwhile.
         seconds: how long that took.
         together: the outcomes until then.
         ends: the outcomes in the end.
@@ -365,7 +365,7 @@ def stood() -> Stood:
 
 @needs_linux
 def test_many_readers_that_stop_reading_are_all_cut_off_and_no_others(stood: Stood) -> None:
-    assert stood.together == {"complete": 2}, "all of them stood at the same time"
+    assert stood.together == {"complete": 2}, "all of them stalled at the same time"
     assert stood.ends == {"complete": 2, "stalled": READERS}
 
 

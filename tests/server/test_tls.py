@@ -34,7 +34,7 @@ async def waiting() -> AsyncIterator[int]:
 
 
 async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
-    """Read to the end; give what came, and how it ended."""
+    """Read to the end; return the bytes, and how the connection ended."""
     came = b""
     try:
         async with asyncio.timeout(GUARD_SECONDS):

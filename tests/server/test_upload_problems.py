@@ -1,4 +1,4 @@
-"""A bad upload is answered with what is wrong with it, where the handler lets the error pass; only with that."""
+"""A bad upload whose error the handler lets pass -> a response that says what is wrong, and no more."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -141,7 +141,7 @@ def copying(url: str) -> Handler:
 
 
 def streaming_copy(url: str) -> Handler:
-    """Likewise, as a stream."""
+    """The same, as a stream."""
 
     @chunkwise.streaming(format="ndjson", compress=False)
     async def handler(request: web.Request) -> AsyncIterator[Any]:
@@ -258,7 +258,7 @@ async def test_a_bad_upload_is_reported_by_every_reader(read: Any) -> None:
 
 
 async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]:
-    """Upload what aiohttp cancels, and again while the source cleans up; give what its cleaning up came to."""
+    """Let aiohttp cancel an upload, and again while its source cleans up; return how the cleanup ended."""
     cleaning = asyncio.Event()
     ended = []
 

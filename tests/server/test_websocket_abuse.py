@@ -1,6 +1,6 @@
-"""Clients that break the rules of WebSocket (RFC 6455), frame by frame: told so, let go, and nobody else is touched.
+"""Clients that break the rules of WebSocket (RFC 6455) -> a close with the reason; no other stream is affected.
 
-Each test runs among two other streams of the same server, and looks for what is left behind.
+Each test runs beside two other streams of the same server, and checks that no task and no descriptor is left.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ async def opened_at(server: Watched, path: str, **options: Any) -> AsyncIterator
         yield peer
 
 
-# ---- frames that are none
+# ---- invalid frames
 
 
 WRONG: dict[str, tuple[bytes, int]] = {
@@ -204,7 +204,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
     "a line end inside a string": ('"a\nb"', 1007, "item 2"),
     "too deep": ("[" * 21 + "]" * 21, 1009, "max_depth"),
     "more than the handler takes": (f'"{"x" * 999}"', 1009, "max_item_bytes"),
-    "an end record that is none": (' {"stream-end":{"status":"well","items":2}}', 1007, "end record"),
+    "an invalid end record": (' {"stream-end":{"status":"well","items":2}}', 1007, "end record"),
     "an end record that counts wrong": (END % 3, 1008, "counts 3 items, 2 came"),
 }
 
@@ -370,7 +370,7 @@ async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) 
                     assert await peer.status() == 101
                     assert (await peer.read_to_close())[-1].closing[0] == 1000
                 outcome = await server.outcome()
-                # A reset may come before the handshake is answered: then the source may have failed with what it read.
+                # A reset may precede the response to the handshake: then the source may have failed first.
                 assert outcome.end == "client_gone" or (leaving == "reset" and outcome.error is not None)
 
 
@@ -409,7 +409,7 @@ async def test_a_hundred_pings_in_a_second_get_their_pongs() -> None:
 
 
 async def test_a_flood_of_unread_empty_messages_has_to_wait() -> None:
-    """What is taken in is bounded by the kernels' buffers, which Linux lets grow to 10 MB in all."""
+    """The bytes received are bounded by the kernels' buffers, which Linux lets grow to 10 MB in all."""
     sources = Sources()
     async with among_others(sources) as server:
         async with opened_at(server, IDLE) as peer:

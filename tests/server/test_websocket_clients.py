@@ -1,6 +1,6 @@
-"""What WebSocket clients that are not ours can tell of a stream's end, and that all before it has come.
+"""A stream read by WebSocket clients of other projects -> its items, and a close that shows its end.
 
-Each client reads the same source, which goes on only when its client has told that it has read what came.
+Each client reads the same source, which goes on only after its client has confirmed the items so far.
 """
 
 import asyncio
@@ -64,10 +64,10 @@ class Served(NamedTuple):
 async def served(
     rows: Rows, make: Callable[[], Any] | None = None, *, proxy: str = "", **options: Any
 ) -> AsyncIterator[Served]:
-    """Serve a source, or what is made instead; who asks at /1 has read what came.
+    """Serve a source, or a given handler; a request to /1 confirms the items so far.
 
     Args:
-        proxy: what is asked, where the port of the server is put behind it.
+        proxy: what is asked, to which the port of the server is appended.
     """
 
     async def go(request: web.Request) -> web.StreamResponse:
@@ -83,7 +83,7 @@ async def served(
 
 
 class Told(NamedTuple):
-    """What a client can tell of a stream that has ended."""
+    """The items and the end of a stream, as a client sees them."""
 
     items: list[Any]
     code: int | None
@@ -249,7 +249,7 @@ async def test_a_browser_sees_that_it_was_refused(page: Page) -> None:
     assert (told["code"], told["wasClean"]) == (1006, False)
 
 
-# ---- what stands in the messages
+# ---- the content of the messages
 
 
 async def test_messages_are_compressed_only_where_that_was_said(client: Client) -> None:

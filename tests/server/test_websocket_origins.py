@@ -48,7 +48,7 @@ async def test_a_page_may_open_a_websocket_to_its_own_host_and_where_it_is_named
 
 
 class Rows:
-    """A source that tells whether it was asked, and closed."""
+    """A source that records whether it was asked, and closed."""
 
     def __init__(self) -> None:
         self.asked = self.closed = False

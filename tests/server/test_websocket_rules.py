@@ -23,7 +23,7 @@ from tests.transports.wire import streams
 async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(
     leaving: str, keepalive_seconds: float | None
 ) -> None:
-    """While nobody reads, asyncio sees neither the FIN nor the RST."""
+    """While the handler does not read, asyncio sees neither the FIN nor the RST."""
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[int]:

@@ -227,7 +227,7 @@ async def test_a_terminated_process_closes_its_websockets_and_exits() -> None:
 @both_framings
 @pytest.mark.parametrize("end", ["complete", "failed"])
 async def test_a_client_that_never_sends_its_close_is_cut_off(end: str, subprotocol: str) -> None:
-    """It has taken all, and may still be busy with it; but nobody knows."""
+    """It has taken everything, and may still be busy with it."""
     make, told = ENDS[end]
     async with (
         watched(streams(make, stall_seconds=0.3)) as server,

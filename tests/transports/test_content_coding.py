@@ -81,7 +81,7 @@ def coded(coding: str, pieces: Iterable[bytes]) -> bytes:
 
 
 def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
-    """What came of the pieces, and the error behind it."""
+    """Return the bytes decoded from the pieces, and the error after them."""
     came: list[bytes] = []
     decompressor = Decompressor(coding)
     try:
@@ -96,11 +96,11 @@ def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
 
 
 def sizes_of(pieces: Iterable[bytes]) -> tuple[list[int], StreamError | None]:
-    """How large the pieces are, none of which is kept, and the error behind them."""
+    """Return the sizes of the decoded pieces, none of which is kept, and the error after them."""
     sizes: list[int] = []
     try:
         for piece in pieces:
-            sizes.append(len(piece))  # noqa: PERF401 - what came before an error is the point
+            sizes.append(len(piece))  # noqa: PERF401 - the items before an error are kept
     except StreamError as error:
         return sizes, error
     return sizes, None
@@ -451,7 +451,7 @@ def test_a_ratio_without_limit_still_holds_little(coding: str) -> None:
 
 
 def test_a_bomb_between_two_codings_is_refused() -> None:
-    # Of empty members nothing comes, but 2 MB of them have to be read.
+    # Empty members decode to nothing, but 2 MB of them are read.
     wire = brotli.compress(gzip.compress(b"") * 100_000)
     decompressor = Decompressor("gzip, br")
     with pytest.raises(LimitError, match="bytes of br"):

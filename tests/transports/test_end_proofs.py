@@ -25,7 +25,7 @@ async def test_an_item_is_no_proof_of_the_end(reader: str, subprotocol: str) -> 
     async def source() -> AsyncIterator[Any]:
         yield {"n": 1}
         await asyncio.sleep(0.05)  # so that each is a message of its own
-        yield msgspec.Raw(END % 1)  # a line of another NDJSON stream, passed on as it came
+        yield msgspec.Raw(END % 1)  # a line of another NDJSON stream, passed on unchanged
         await asyncio.sleep(0.05)
         yield {"n": 2}
 

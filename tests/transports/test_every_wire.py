@@ -159,7 +159,7 @@ async def by_open_stream_of_a_websocket(it: Served) -> list[Any]:
 
 
 def unpacked(it: Served, message: str | bytes, subprotocol: str | None) -> list[Any]:
-    """What a message holds: one item, or lines."""
+    """The content of a message: one item, or lines."""
     assert isinstance(message, str)
     return [it.item(message)] if subprotocol is None else split_ndjson(message)
 

@@ -40,7 +40,7 @@ CASES: list[tuple[str, str | None]] = [
     ("text/csv;Q=0.2,application/x-ndjson;q=0.3", "ndjson"),
     ("text/csv ; q = 0.2 , application/x-ndjson ; q=0.3", "ndjson"),
     ("application/json;q=1.000,text/csv;q=0.999", "json"),
-    # the most specific range says a type's quality, wherever it stands
+    # the most specific range says a type's quality, in any position
     ("text/*;q=0.9, text/csv;q=0.1, application/json;q=0.5", "sse"),
     ("*/*;q=0.1, text/csv", "csv"),
     ("text/csv, */*", "csv"),  # as good as others, but named

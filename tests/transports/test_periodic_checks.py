@@ -1,4 +1,4 @@
-"""transports/periodic_checks.py: who has joined is looked after, again and again, until it leaves."""
+"""transports/periodic_checks.py: a member is checked periodically until it leaves."""
 
 import asyncio
 import gc

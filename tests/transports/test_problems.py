@@ -1,4 +1,4 @@
-"""What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
+"""An exception before the first item -> an ordinary HTTP error with a problem, which shows no secrets."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What reading promises: any message is items, all that came whole come first, and a cut is always told."""
+"""Any message -> its whole items first, then the error, if it was cut."""
 
 import asyncio
 import gc
@@ -98,7 +98,7 @@ def test_an_unsupported_message_is_reported(message: Any) -> None:
 
 @asynccontextmanager
 async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]:
-    """A server that gives an item and, when it is told to, bytes that are no chunk: in a segment of their own."""
+    """A server that sends an item and later, in a segment of their own, bytes that are no chunk."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -438,7 +438,7 @@ async def test_a_websocket_brings_text_a_message_a_piece_and_no_events() -> None
 
 
 async def test_bytes_received_after_the_sessions_total_timeout_are_not_given() -> None:
-    """aiohttp gives it to nobody, and the connection has broken meanwhile."""
+    """aiohttp does not deliver them, and the connection has broken meanwhile."""
     more = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What reading promises of a stream that was cut: all items that came whole come first, then the cut is told."""
+"""A stream that was cut -> all its whole items first, then the error."""
 
 import asyncio
 import zlib
@@ -158,7 +158,7 @@ async def test_text_that_was_cut_on_the_wire_is_reported() -> None:
 
 async def take(response: ClientResponse, seen: list[str]) -> None:
     async for row in chunkwise.items(response):
-        seen.append(row["a"])  # noqa: PERF401 - what came before the error is wanted
+        seen.append(row["a"])  # noqa: PERF401 - the items before an error are kept
 
 
 async def test_a_gzip_stream_cut_inside_intact_framing_is_not_taken_for_whole() -> None:

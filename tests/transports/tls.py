@@ -1,4 +1,4 @@
-"""A handler -> a server behind TLS with a certificate of its own, and the outcomes of its streams."""
+"""A handler -> a server over TLS with a certificate of its own, and the outcomes of its streams."""
 
 import asyncio
 import ssl
@@ -11,7 +11,7 @@ import chunkwise
 from chunkwise import Outcome
 from tests.transports.wire import Handler
 
-# Of nobody: for "localhost", until 2126, made with openssl for this file.
+# A certificate for "localhost", until 2126, made with openssl for this file.
 CERTIFICATE = """\
 -----BEGIN EC PRIVATE KEY-----
 MHcCAQEEINnd0W/5/IoBpIIFlMWKY4xfzUh+EgnTqH+jEJ/3Eic1oAoGCCqGSM49
@@ -33,7 +33,7 @@ YY4EhA==
 
 
 class Secure:
-    """A server behind TLS, and what its streams ended as."""
+    """A server over TLS, and the outcomes of its streams."""
 
     def __init__(self, handler: Handler, folder: Path) -> None:
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()

@@ -41,7 +41,7 @@ class Watched:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is an outcome that nobody has asked for."""
+        """Whether there is an outcome that was not read."""
         return not self._outcomes.empty()
 
 
@@ -59,10 +59,10 @@ async def watched(
 
 
 class Client:
-    """A connection that takes bytes only when it is told to.
+    """A connection that reads bytes only when a test calls `read`.
 
     Attributes:
-        came: all that was read.
+        came: all bytes read.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -84,9 +84,9 @@ class Client:
         return data
 
     async def read_until(self, what: bytes) -> bytes:
-        """Read until some bytes came; give all that came."""
+        """Read up to some bytes; return all bytes read."""
         while what not in self.came:
-            assert await self.read(), f"closed behind {bytes(self.came[-99:])!r}, expected {what!r}"
+            assert await self.read(), f"closed after {bytes(self.came[-99:])!r}, expected {what!r}"
         return bytes(self.came)
 
     async def read_to_end(self) -> str:

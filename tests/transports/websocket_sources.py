@@ -52,7 +52,7 @@ async def counting(count: int, *, error: BaseException | None = None) -> AsyncIt
 
 
 def echoing(**options: Any) -> Handler:
-    """A handler that gives back each item, as soon as it came."""
+    """Return a handler that sends back each item as soon as it is received."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:

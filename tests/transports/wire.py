@@ -87,7 +87,7 @@ class Wire:
         async with asyncio.timeout(GUARD_SECONDS):
             while not self.came.endswith(end):
                 data = await self.reader.read(65536)
-                assert data, f"closed behind {bytes(self.came[-99:])!r}, expected {end!r}"
+                assert data, f"closed after {bytes(self.came[-99:])!r}, expected {end!r}"
                 self.came += data
         return bytes(self.came)
 
@@ -123,7 +123,7 @@ async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event |
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)  # pieces of their own on the wire, as a rule
+            await asyncio.sleep(0.001)  # usually pieces of their own on the wire
         if linger is not None:
             await linger.wait()
         if reset:
@@ -135,7 +135,7 @@ async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event |
 
 @asynccontextmanager
 async def talking(talk: Talk) -> AsyncIterator[int]:
-    """A server that says to each client what a test tells it to say."""
+    """A server that talks to each client as a test does."""
 
     talks: set[asyncio.Task[Any] | None] = set()
 
@@ -165,7 +165,7 @@ def chunked(*datas: bytes) -> bytes:
 
 
 def body_of(answer: bytes | bytearray) -> bytes:
-    """The content of a chunked answer, as far as it came."""
+    """Return the content of a chunked response, as far as it was received."""
     data = bytearray()
     position = answer.find(b"\r\n\r\n") + 4
     while match := _chunk_size.match(answer, position):

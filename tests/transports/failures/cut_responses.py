@@ -1,6 +1,6 @@
-"""Answers of every format, framing and coding, and what must come of them when they are cut behind any of their bytes.
+"""HTTP responses of every format, framing and coding -> the items that a client must get when they are cut at any byte.
 
-That is known from how the bodies are written down here, not from our decoders.
+The bodies are written down with their marks, so that our decoders have no say in it.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ else:
     from backports import zstd
 
 Mark = Literal["item", "maybe", "quiet", ""]
-"""What is known behind some bytes: one more item is whole; or it would be if nothing followed; or nothing follows that
-must; or more must follow."""
+"""The state after some bytes: one more item is whole ("item"), or would be at the end of the body ("maybe"); the body
+may end here ("quiet"), or more must follow ("")."""
 
 Step = tuple[bytes, Mark]
 
 
 class Body:
-    """A stream, and what can be known of it behind each of its bytes.
+    """A stream, and its items after each of its bytes.
 
     Attributes:
         pieces: its bytes, as they are flushed by a coding.
-        proves_end: whether its bytes tell whether they are all.
-        closed: where it may end for all that its grammar knows, with the number of items that it then has.
+        proves_end: whether its bytes alone prove the end.
+        closed: sizes at which its grammar allows the end -> the number of items then.
     """
 
     def __init__(self, format: str, items: list[Any], *steps: Step, proves_end: bool = False) -> None:
@@ -65,8 +65,8 @@ class Body:
         assert len(self._ends) == len(items)
         self.data = b"".join(self.pieces)
 
-    def items_behind(self, size: int, *, closed: bool) -> list[Any]:
-        """Those that are known to be whole behind that many bytes: of a stream that goes on, or was just closed."""
+    def items_after(self, size: int, *, closed: bool) -> list[Any]:
+        """Return the items that are whole after that many bytes, in a stream that goes on, or was just closed."""
         count = sum(end <= size for end in self._ends)
         return self.items[: self.closed.get(size, count) if closed else count]
 
@@ -146,7 +146,7 @@ BODIES = {
     ),
 }
 
-END_RECORDS = {  # behind the same bodies
+END_RECORDS = {  # after the same bodies
     "ndjson": (b' {"stream-end":', b"}\n"),
     "json-seq": (b'\x1e {"stream-end":', b"}\n"),
     "sse": (b"event: stream-end\ndata: ", b"\n\n"),
@@ -191,7 +191,7 @@ def coded(pieces: list[bytes], coding: Coding) -> bytes:
 
 
 def bytes_in(data: bytes, coding: Coding) -> int:
-    """How many bytes a coding's own engine has behind the beginning of a coded stream."""
+    """Count the bytes that a coding's own engine decodes from the beginning of a coded stream."""
     if coding == "gzip":
         return len(zlib.decompressobj(31).decompress(data))
     if coding == "br":
@@ -214,7 +214,7 @@ def head_of(body: Body, framing: Framing, coding: Coding, size: int, *headers: s
 
 
 def framed(data: bytes, framing: Framing) -> bytes:
-    """The body as it stands on the wire: where there are chunks, they are none of the items."""
+    """Return the body as sent; chunks, where there are some, do not end where items do."""
     if framing != "chunked":
         return data
     third = len(data) // 3
@@ -305,23 +305,23 @@ async def taken(it: Answering, reader: str) -> tuple[ItemStream, list[Any], Stre
 
 
 class Cut:
-    """One answer that was cut, and what must come of it.
+    """One response that was cut, and what a client must get of it.
 
     Attributes:
-        name: what it is, for people.
-        whole: whether it is the whole answer.
-        bytes: how many bytes of the content come of it.
+        name: a description for reports.
+        whole: whether it is the whole response.
+        bytes: how many bytes of the content it holds.
         silent: whether it looks whole.
-        items: those that come.
+        items: the items that it holds.
     """
 
     def __init__(self, body: Body, framing: Framing, coding: Coding, wire: bytes, size: int) -> None:
-        self.name = f"{body.format}, {framing}, {coding}: byte {size} of {len(wire)}, behind {wire[:size][-20:]!r}"
+        self.name = f"{body.format}, {framing}, {coding}: byte {size} of {len(wire)}, after {wire[:size][-20:]!r}"
         self.whole = size == len(wire)
         self.bytes = bytes_in(content_of(wire[:size], framing), coding)
         closed = framing in CLOSED and not coding
         self.silent = closed and not body.proves_end and self.bytes in body.closed
-        self.items = body.items_behind(self.bytes, closed=closed)
+        self.items = body.items_after(self.bytes, closed=closed)
 
 
 def cuts(it: Answering, body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
@@ -335,8 +335,8 @@ def cuts(it: Answering, body: Body, framing: Framing, coding: Coding, *headers: 
 
 
 def check_cut(stream: ItemStream, body: Body, cut: Cut, came: list[Any], error: StreamError | None) -> None:
-    """That a stream which stops early says so, behind all that came."""
-    assert came == cut.items, f"{cut.name}: {came} came, expected {cut.items}; {error!r}"
+    """Check that a stream which stops early is reported as cut, after all its items."""
+    assert came == cut.items, f"{cut.name}: got {came}, expected {cut.items}; {error!r}"
     assert type(error) is TruncatedError, f"{cut.name}: {error!r}"
     assert error.items_seen == stream.items_seen == len(came), f"{cut.name}: {error}"
     assert error.bytes_seen == stream.bytes_seen == cut.bytes, f"{cut.name}: {error}"

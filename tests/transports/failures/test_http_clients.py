@@ -1,7 +1,7 @@
-"""The first promise to clients that are not ours: each sees that a stream has failed, and none minds one that is whole.
+"""A stream read by clients of other projects -> each sees a failure, and accepts a whole stream.
 
-Every client reads the same source, which goes on only when its client has told that it has read what came: so the items
-before a failure are there, and are there at once. Under HTTP/1.0 those that speak only 1.1 come through a proxy.
+Every client reads the same source, which goes on only after its client has confirmed the items so far: so the items
+before a failure are received, and at once. Under HTTP/1.0, clients that speak only 1.1 use a proxy.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def item(index: int) -> dict[str, str]:
 
 
 def mark_of(index: int) -> str:
-    """What tells in the text of any format that an item is there."""
+    """Return text that shows, in any format, that an item was received."""
     return f"item {index}."
 
 
@@ -55,7 +55,7 @@ WHOLE = [item(index) for index in range(READY + 1)]
 
 
 class Told:
-    """A source that gives some items, waits until it is told that they have been read, and then ends or fails."""
+    """A source that gives some items, waits until they have been read, and then ends or fails."""
 
     def __init__(self, *, fails: bool) -> None:
         self.go = asyncio.Event()
@@ -76,7 +76,7 @@ class Told:
 
 
 class Served(NamedTuple):
-    """A source on its way: where it is read, and where its client tells that it has read what was ready."""
+    """A served source: its URL, and the URL where its client confirms the items that were ready."""
 
     source: Told
     url: str
@@ -159,11 +159,11 @@ async def curl(url: str, version: str, coding: str | None) -> AsyncIterator[asyn
 
 
 async def print_until(process: asyncio.subprocess.Process, printed: bytearray, mark: str) -> None:
-    """Read what a process prints until a mark comes."""
+    """Read the output of a process up to a mark."""
     assert process.stdout is not None
     while mark.encode() not in printed:
         data = await process.stdout.read(65536)
-        assert data, f"ended behind {bytes(printed)!r}, expected {mark!r}"
+        assert data, f"ended after {bytes(printed)!r}, expected {mark!r}"
         printed += data
 
 
@@ -247,7 +247,7 @@ lines.on("line", async (line) => {{
     console.log(JSON.stringify(told));
 }});
 """
-"""Answers each line of arguments with a line: what came of both, or that there was no answer."""
+"""Writes a line for each line of arguments: the results of both, or an error."""
 
 Fetch = Callable[[Served, str], Awaitable[tuple[dict[str, Any], dict[str, Any]]]]
 
@@ -335,7 +335,7 @@ async def test_a_browsers_event_source(page: Page, version: str, coding: str, fa
 
 
 class Reading(NamedTuple):
-    """What a client made of an answer."""
+    """The result of a client: the content, its coding, and the error that ended it."""
 
     came: bytes
     coding: str
@@ -343,7 +343,7 @@ class Reading(NamedTuple):
 
 
 def read_pieces(pieces: Iterator[bytes], told: Callable[[], None]) -> tuple[bytes, Exception | None]:
-    """Read pieces to their end, and tell when all that was ready is there."""
+    """Read pieces to their end, and confirm the items that were ready."""
     came = b""
     try:
         for piece in pieces:

@@ -1,4 +1,4 @@
-"""A stream that ends is whole: answers of every format, framing and coding, cut behind each of their bytes."""
+"""Responses of every format, framing and coding, cut after each of their bytes -> their items, then an error."""
 
 from chunkwise import RemoteError, TruncatedError
 from tests.each_row import each_row
@@ -46,7 +46,7 @@ async def test_every_cut_of_a_coded_stream_is_reported(format: str, coding: Codi
         for cut in cuts(it, body, framing, coding):
             stream, came, error = await taken(it, "open_stream")
             if cut.whole:
-                # Behind a gzip member or a zstd frame another might have come, where only the close ends the body.
+                # Another gzip member or zstd frame could have followed, where only the close ends the body.
                 framed = framing in ("chunked", "length") or coding == "br"
                 end = "proven" if format == "json" else "framed" if framed else "unknown"
                 assert (came, error, stream.end) == (body.items, None, end), cut.name
@@ -112,7 +112,7 @@ async def test_a_reset_is_never_the_end(format: str, framing: Framing, reader: s
     async with answering(reset=True) as it:
         for cut in cuts(it, body, framing, ""):
             stream, came, error = await taken(it, reader)
-            assert came in [body.items_behind(cut.bytes, closed=closed) for closed in (True, False)], cut.name
+            assert came in [body.items_after(cut.bytes, closed=closed) for closed in (True, False)], cut.name
             if not (body.proves_end and cut.whole):
                 assert type(error) is TruncatedError, f"{cut.name}: {error!r}"
                 assert (error.items_seen, error.bytes_seen, stream.end) == (len(came), cut.bytes, None), cut.name

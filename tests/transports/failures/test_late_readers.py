@@ -1,4 +1,4 @@
-"""A reader that is slower than the end of its stream gets all that came before: that of a close, a reset or a stall."""
+"""A reader that is slower than a close, a reset or a stall -> every item received before that."""
 
 import asyncio
 import random
@@ -89,7 +89,7 @@ def knows_of_the_end(stream: Stream) -> bool:
 
 
 def is_paused(stream: Stream) -> bool:
-    """Whether aiohttp reads no more, because it has so much that nobody took."""
+    """Whether aiohttp has stopped reading, because its buffer is full."""
     return bool(stream.response.content._protocol._reading_paused)
 
 
@@ -107,10 +107,10 @@ async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
     body = BODIES[format]
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
-    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # not behind a record
+    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # not after a record
     cut = Cut(body, framing, coding, wire, size)
     sizes = (Cut(body, framing, coding, wire, at).bytes for at in range(size))
-    first = next(at for at, known in enumerate(sizes) if body.items_behind(known, closed=False))
+    first = next(at for at, known in enumerate(sizes) if body.items_after(known, closed=False))
     came: list[Any] = []
 
     async def slowly(stream: Stream) -> None:
@@ -129,7 +129,7 @@ async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
             with pytest.raises(StalledError if end == "stall" else TruncatedError) as caught:
                 await slowly(stream)
         await answering
-    expected = cut.items if end == "close" else body.items_behind(cut.bytes, closed=False)
+    expected = cut.items if end == "close" else body.items_after(cut.bytes, closed=False)
     assert came == expected, caught.value
     assert stream.items_seen == len(came)
     assert stream.bytes_seen == cut.bytes

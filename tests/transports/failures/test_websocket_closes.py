@@ -1,4 +1,4 @@
-"""A stream that ends is whole, over WebSockets: every way in which the other side may stop, told by its frames."""
+"""Every way in which the other side of a WebSocket may stop -> a proven end, a failure, or a cut."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +23,7 @@ def end_record(items: int | str, status: str = "complete", more: str = "") -> st
 
 
 class Stop(NamedTuple):
-    """How a side stops behind five items: its last bytes, which may be masked, and the end of its connection."""
+    """How a side stops after five items: its last bytes, which may be masked, and the end of its connection."""
 
     tail: Callable[[bool], bytes]
     end: str = "close"
@@ -47,7 +47,7 @@ WHOLE = {
     "an end record": says(end_record(5)),
     "an end record, then a message": says(end_record(5), "5"),
     "an end record, then a reset": says(end_record(5), end="RST"),
-    "an end record behind a ping": Stop(lambda mask: frame("?", PING, mask=mask) + frame(end_record(5), mask=mask)),
+    "an end record after a ping": Stop(lambda mask: frame("?", PING, mask=mask) + frame(end_record(5), mask=mask)),
 }
 
 CUT = {
@@ -56,7 +56,7 @@ CUT = {
     "1000 and complete": closes(1000, "complete"),
     "1000 and half a count": closes(1000, "complete; items="),
     "1000 and more than a count": closes(1000, "complete; items=5."),
-    "1000 and a line behind the count": closes(1000, "complete; items=5\n"),
+    "1000 and a line after the count": closes(1000, "complete; items=5\n"),
     "1000 and a signed count": closes(1000, "complete; items=+5"),
     "1000 and failed": closes(1000, "failed; items=5"),
     "a count of too few": closes(1000, "complete; items=4"),

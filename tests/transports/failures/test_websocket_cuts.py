@@ -1,6 +1,6 @@
-"""A stream that ends is whole: WebSockets cut behind each of their bytes, whatever side reads, however slowly.
+"""WebSockets cut after each of their bytes, read by either side at any pace -> their items, then an error.
 
-What must come of a cut is known here from how the frames are written down, not from our decoders.
+The expected items follow from how the frames are written down here: our decoders have no say in it.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ by_both_proofs = each_row("proof", ["close", "record"])
 
 
 class Recording:
-    """The frames of a whole stream, and what can be known behind each of their bytes.
+    """The frames of a whole stream, and its items after each of their bytes.
 
     Attributes:
         data: the frames.
-        whole: behind how many bytes the end is proven.
+        whole: after how many bytes the end is proven.
     """
 
     def __init__(self, subprotocol: str, proof: Proof, *, mask: bool, pings: bool = True) -> None:
@@ -60,7 +60,7 @@ class Recording:
         return [item for end, items in self._ends if end <= size for item in items]
 
     def check(self, came: Came, size: int, error: type[Exception] = TruncatedError) -> None:
-        where = f"byte {size} of {self.whole}, behind {self.data[:size][-20:]!r}: {came}"
+        where = f"byte {size} of {self.whole}, after {self.data[:size][-20:]!r}: {came}"
         assert came.items == self.items_behind(size), where
         assert came.items_seen == len(came.items), where
         if size == self.whole:
@@ -103,7 +103,7 @@ async def test_no_reset_loses_items_received_before_it(reader: str, subprotocol:
         async def reset_at(size: int) -> None:
             recording.check(await hear(cut_at(recording.data[:size], "RST")), size)
 
-        at_once = 20 if reader in SERVERS else 1  # a kernel that has nothing to say tells late what it has got
+        at_once = 20 if reader in SERVERS else 1  # a kernel with nothing to send acknowledges late
         for size in range(0, recording.whole + 1, at_once):
             await asyncio.gather(*map(reset_at, range(size, min(size + at_once, recording.whole + 1))))
 

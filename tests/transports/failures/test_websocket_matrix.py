@@ -1,4 +1,7 @@
-"""A stream that ends is whole, over WebSockets: sources that fail behind any of their items, on either side."""
+"""Every combination of reader, item count, ending and pace over WebSockets, on either side -> the same end at both.
+
+The count is after how many items a source ends: by an exception, an HTTP exception, a cancellation, or a return.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +51,7 @@ class Source:
         self._ending = ending
         self._hot = hot
 
-    async def items_behind(self, request: web.Request) -> AsyncIterator[Any]:
+    async def items_after(self, request: web.Request) -> AsyncIterator[Any]:
         """As `items`, once the handshake is answered."""
         while not request.writer.output_size:
             await asyncio.sleep(0.001)
@@ -78,14 +81,14 @@ class Source:
 
 def answering(source: Source, *, plain: bool) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        given = source.items_behind(request)
+        given = source.items_after(request)
         return await respond(request, given, "text" if plain else None, commit_after_seconds=0)
 
     return handler
 
 
 async def taken(port: int, reader: str, *, plain: bool) -> tuple[list[Any], StreamError | None, str | None]:
-    """Read a stream to its end; give what came, the error behind it, and how sure the end is."""
+    """Read a stream to its end; return its items, the error after them, and the end proof."""
     url, asked = f"ws://127.0.0.1:{port}/0", "text" if plain else None
     async with ClientSession() as session:
         if reader == "open_stream":
@@ -167,8 +170,8 @@ class Reading:
     """A server that reads what its client sends inside its source, and what it saw.
 
     Attributes:
-        came: the items.
-        error: what was raised behind them.
+        came: the items received.
+        error: the error after them.
         tells: whether the source fails with that error.
     """
 
@@ -221,7 +224,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
             try:
                 async with open_stream(session, url, data=upload, format=asked) as stream:
                     async for item in stream:
-                        came.append(item)  # noqa: PERF401 - what came before an error is the point
+                        came.append(item)  # noqa: PERF401 - the items before an error are kept
             except Exception as raised:
                 error = raised
             await reading.over.wait()
@@ -236,7 +239,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
     assert ending != "exception" or error is SECRET
     assert isinstance(reading.error, (RemoteError, TruncatedError)), repr(reading.error)
     assert reading.end is None
-    # What a hot source has to say behind its items may find the client gone.
+    # The failure of a hot source may find the client gone.
     assert outcome.end in (
         ("failed", "client_gone") if tells and hot and count else ("failed",) if tells else ("client_gone",)
     )

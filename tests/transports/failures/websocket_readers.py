@@ -23,7 +23,7 @@ READERS = [*CLIENTS, *SERVERS]
 
 
 class Came(NamedTuple):
-    """What came of a stream: its items, the error behind them, and how sure its end is."""
+    """The result of reading a stream: its items, the error after them, and the end proof."""
 
     items: list[Any]
     error: StreamError | None
@@ -44,7 +44,7 @@ def messages(given: list[str], subprotocol: str, *, mask: bool) -> bytes:
 
 
 async def came_of(stream: ItemStream, pause: float = 0) -> Came:
-    """Read a stream to its end, with a pause behind each item."""
+    """Read a stream to its end, with a pause after each item."""
     taken: list[Any] = []
     try:
         async for item in stream:
@@ -57,7 +57,7 @@ async def came_of(stream: ItemStream, pause: float = 0) -> Came:
 
 
 Hear = Callable[[Talk], Awaitable[Came]]
-"""What a reader makes of what its other side says."""
+"""Talks to a reader, and returns the result."""
 
 
 async def heard_by(reader: str, talk: Talk, *, subprotocol: str = "", **options: Any) -> Came:
@@ -75,8 +75,8 @@ async def hearing(
     Args:
         reader: one of `READERS`.
         subprotocol: what both sides agree on.
-        pause: behind each item.
-        idle_seconds: how long nothing may come; `items` of a request has no such limit.
+        pause: seconds after each item.
+        idle_seconds: how long a silence may last; `items` of a request has no such limit.
         options: of `items`.
     """
     make = _at_a_server if reader in SERVERS else _at_a_client
