@@ -14,11 +14,11 @@ import chunkwise
 from chunkwise import StreamError, TruncatedError, respond
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
+from tests.server.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, watched
 from tests.transports.websocket_peer import Peer, opened
 from tests.transports.websocket_peer import client_close as closing
 from tests.transports.websocket_peer import client_frame as frame
-from tests.transports.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.wire import streams
 
 # ---- sources of all kinds

@@ -17,11 +17,11 @@ from chunkwise.server import delivery
 from chunkwise.transports import periodic_checks, tcp
 from tests.flow.producing import GUARD_SECONDS
 from tests.server import shutdown_server
+from tests.server.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, client_of, watched
 from tests.transports.websocket_peer import CLOSE, PING, PONG, TEXT, Peer, connecting, handshake, opened
 from tests.transports.websocket_peer import client_close as closing
 from tests.transports.websocket_peer import client_frame as frame
-from tests.transports.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.wire import streams
 
 # ---- how it opens
