@@ -1,4 +1,4 @@
-"""While a source has nothing: its client may leave, and proxies must not give up."""
+"""A source that is silent -> its client may leave, and keep-alive bytes hold proxies open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources and handlers that the tests serve over WebSockets, to clients that read and send by hand (`frames`)."""
+"""Sources and handlers for tests over WebSockets, whose clients read and send by hand (`websocket_peer`)."""
 
 import asyncio
 from collections.abc import AsyncIterator
