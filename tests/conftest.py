@@ -26,7 +26,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _LONGEST = {
     "test_promises.py", "test_get_resumes.py", "test_benchmarks.py", "test_nginx.py", "test_compression.py",
-    "test_every_cut.py", "test_injection.py", "test_real_clients.py", "test_replicas.py", "test_typing.py",
+    "test_http_cuts.py", "test_injection.py", "test_http_clients.py", "test_replicas.py", "test_typing.py",
 }  # fmt: skip
 """The files that take longest. They are begun first, so that at the end no one of them is waited for."""
 

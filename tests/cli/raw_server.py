@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 GUARD_SECONDS = 40
 
 Answer = Callable[[socket.socket, bytes], object]
-"""What a server does with a connection, and with the head of the request that it has read from it."""
+"""Serves a connection, given the head of the request that was read from it."""
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:

@@ -40,7 +40,7 @@ def test_help_documents_every_exit_code(command: str) -> None:
         assert all(f" {name} " in text for name in COMMANDS)
 
 
-def test_help_of_get_says_what_a_json_array_cannot_tell() -> None:
+def test_help_of_get_says_which_end_a_json_array_cannot_show() -> None:
     text = " ".join(run("get", "--help").out.decode().split())
     assert "its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for" in text
 
@@ -51,7 +51,7 @@ def test_without_words_it_is_the_help_and_a_failure() -> None:
     assert b"Usage: chunkwise" in done.out
 
 
-def test_version_is_the_packages_and_tells_the_scanner() -> None:
+def test_version_is_the_packages_and_names_the_scanner() -> None:
     assert run("--version") == (0, f"chunkwise {version('chunkwise')} ({KIND} scanner)\n".encode(), "")
 
 
@@ -64,7 +64,7 @@ def test_version_is_the_packages_and_tells_the_scanner() -> None:
         ("demo --interval 1", 2, "Invalid value for --interval: is for --client"),
     ],
 )
-def test_each_command_is_run_with_its_words_and_its_failure_is_told(words: str, code: int, told: str) -> None:
+def test_each_command_is_run_with_its_words_and_its_failure_is_reported(words: str, code: int, told: str) -> None:
     done = run(*words.split())
     assert (done.code, done.out) == (code, b"")
     assert done.told.startswith(told)
@@ -96,7 +96,7 @@ def test_the_library_needs_no_extra() -> None:
     assert run_any(sys.executable, "-W", "error", "-c", program) == (0, b"", "")
 
 
-def test_a_module_of_our_own_that_is_missing_is_not_told_to_be_an_extra() -> None:
+def test_a_missing_module_of_the_package_is_not_reported_as_an_extra() -> None:
     program = "import sys; sys.modules['chunkwise.cli.exits'] = None; from chunkwise.cli import main; main()"
     done = run_any(sys.executable, "-c", program)
     assert done.code == 1

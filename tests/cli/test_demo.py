@@ -1,4 +1,4 @@
-"""`chunkwise demo`: it says where it is, with lines to try, and ends when it is told to."""
+"""`chunkwise demo`: it says where it is, with lines to try, and ends on a signal."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_a_failure_on_purpose_is_a_line_and_no_traceback() -> None:
     assert "Traceback" not in err
 
 
-def test_it_is_told_to_be_started_as_this_was(unused_tcp_port: int) -> None:
+def test_the_hint_names_the_command_that_was_used(unused_tcp_port: int) -> None:
     script = Path(sys.executable).parent / "chunkwise"
     for path, name in ((f"{script.parent}:{os.environ['PATH']}", "chunkwise"), ("/nowhere", str(script))):
         done = run_any(script, "demo", "--client", "--port", unused_tcp_port, env={**os.environ, "PATH": path})
@@ -72,7 +72,7 @@ def test_the_client_ends_when_it_has_read_all_also_where_its_extra_is_missing() 
     assert (done.code, done.err) == (0, "")
 
 
-def test_without_a_demo_it_says_that_nobody_is_there(unused_tcp_port: int) -> None:
+def test_without_a_demo_it_says_that_no_server_is_running(unused_tcp_port: int) -> None:
     done = run("demo", "--client", "--port", unused_tcp_port)
     assert done.code == 3
     assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")

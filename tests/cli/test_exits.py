@@ -1,4 +1,4 @@
-"""What goes wrong with `get`: one line on stderr that says where, its own exit code, and what came before on stdout."""
+"""`get` that fails -> the items before on stdout, one line on stderr that says where, and an exit code of its own."""
 
 import json
 import os
@@ -20,8 +20,9 @@ from chunkwise.errors import RemoteError
 from tests.cli import running
 from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
 from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs, needs_curl
-from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.tls import CERTIFICATE
 
 NDJSON = "application/x-ndjson"
 
@@ -50,7 +51,7 @@ def unused_address() -> str:
         ("text/plain", b"one\n\xfftwo\n", b'"one"\n', "(format text, item 1, byte 4)"),
     ],
 )
-def test_bad_data_are_told_with_their_place_behind_what_came_before(
+def test_bad_data_are_reported_with_their_position_after_the_items_before(
     content_type: str, body: bytes, out: bytes, place: str
 ) -> None:
     done = get(whole(content_type, body))
@@ -59,7 +60,7 @@ def test_bad_data_are_told_with_their_place_behind_what_came_before(
 
 
 @needs_curl
-def test_a_broken_file_behind_serve_is_told_at_both_ends(tmp_path: Path) -> None:
+def test_a_broken_file_after_serve_is_reported_at_both_ends(tmp_path: Path) -> None:
     body = '[{"n": 1}, {"n": 2}, oops]'
     with serving(folder_of(tmp_path, {"broken.json": body, "at-once.ndjson": "oops\n"})) as server:
         as_it_is = run("get", server.url("/broken.json"))
@@ -85,9 +86,7 @@ def test_a_broken_file_behind_serve_is_told_at_both_ends(tmp_path: Path) -> None
         (b'{"a":1}\n[2]\n', b"a\r\n1\r\n", "a CSV row is a dict, got list"),
     ],
 )
-def test_items_that_csv_cannot_hold_are_told_by_their_index_behind_those_that_it_can(
-    body: bytes, out: bytes, why: str
-) -> None:
+def test_items_that_csv_cannot_hold_are_reported_by_index_after_the_others(body: bytes, out: bytes, why: str) -> None:
     done = get(whole(NDJSON, body), "--format", "csv")
     assert (done.code, done.out) == (6, out)
     assert why in done.told
@@ -101,7 +100,7 @@ def test_items_that_csv_cannot_hold_are_told_by_their_index_behind_those_that_it
         (b'1\n"' + b"x" * (64 * 2**20 + 1), b"1\n", "67108864"),
     ],
 )
-def test_an_item_over_a_limit_is_told_with_the_limit(body: bytes, out: bytes, why: str) -> None:
+def test_an_item_over_a_limit_is_reported_with_the_limit(body: bytes, out: bytes, why: str) -> None:
     done = get(whole(NDJSON, body))
     assert (done.code, done.out) == (7, out)
     assert why in done.told
@@ -124,7 +123,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("where", CUT)
-def test_a_stream_that_is_cut_is_told_with_what_came(where: str) -> None:
+def test_a_cut_stream_is_reported_with_the_counts_received(where: str) -> None:
     answer, came = CUT[where]
     done = get(answer)
     assert done.code == 5
@@ -132,7 +131,7 @@ def test_a_stream_that_is_cut_is_told_with_what_came(where: str) -> None:
     assert came in done.told
 
 
-def test_no_argument_of_the_library_is_told_where_only_an_option_would_help() -> None:
+def test_messages_name_options_and_no_argument_of_the_library() -> None:
     """A server that offers ranges, and begins with the first item all the same."""
     fields = ("Content-Type: application/x-ndjson", "Transfer-Encoding: chunked", "Accept-Ranges: items")
     done = get(head(*fields) + chunk(b"1\n"))
@@ -143,7 +142,7 @@ def test_no_argument_of_the_library_is_told_where_only_an_option_would_help() ->
     assert "restart" not in told
 
 
-def test_a_stream_that_stalls_is_told_with_what_came() -> None:
+def test_a_stalled_stream_is_reported_with_the_counts_received() -> None:
     with answering_in_two(chunked(NDJSON, b"1\n"), b"") as (url, _):
         done = run("get", url, "--timeout", "0.3")
     assert (done.code, done.out) == (5, b"1\n")
@@ -154,7 +153,7 @@ def test_a_stream_that_stalls_is_told_with_what_came() -> None:
 # --- no stream at all
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     url = unused_address()
     done = run("get", url)
     assert (done.code, done.out) == (3, b"")
@@ -162,7 +161,7 @@ def test_a_server_that_is_not_there_is_told() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
-def test_a_server_that_does_not_speak_http_is_told(answer: bytes) -> None:
+def test_a_server_that_does_not_speak_http_is_reported(answer: bytes) -> None:
     done = get(answer)
     assert (done.code, done.out) == (3, b"")
     assert done.told
@@ -180,13 +179,13 @@ def test_a_server_that_does_not_speak_http_is_told(answer: bytes) -> None:
         (whole("text/plain", b"cut", status="500 Oops").replace(b": 3", b": 30"), "the server answered 500 Oops"),
     ],
 )
-def test_an_error_status_is_told_with_the_problem_that_the_server_names(answer: bytes, told: str) -> None:
+def test_an_error_status_is_reported_with_the_servers_problem(answer: bytes, told: str) -> None:
     done = get(answer)
     assert (done.code, done.out) == (4, b"")
     assert told in done.told
 
 
-def test_a_charset_that_is_not_utf_8_is_told() -> None:
+def test_a_charset_that_is_not_utf_8_is_reported() -> None:
     done = get(whole("application/json; charset=latin-1", b"[]"))
     assert (done.code, done.out) == (9, b"")
     assert done.told.startswith("charset latin-1 is not UTF-8")
@@ -196,7 +195,7 @@ def test_a_charset_that_is_not_utf_8_is_told() -> None:
     ("content_type", "body"),
     [("application/json", b'{"users": [{"n": 1}]}'), ("text/csv", b"n\r\n1\r\n")],
 )
-def test_a_path_that_selects_nothing_is_told(content_type: str, body: bytes) -> None:
+def test_a_path_that_selects_nothing_is_reported(content_type: str, body: bytes) -> None:
     done = get(whole(content_type, body), "--path", "nothing")
     assert (done.code, done.out) == (8, b"")
     assert "'nothing' was not found" in done.told
@@ -205,14 +204,14 @@ def test_a_path_that_selects_nothing_is_told(content_type: str, body: bytes) -> 
 # --- files
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
     done = get(whole(NDJSON, b"1\n"), "-o", tmp_path / "nowhere" / "out")
     assert (done.code, done.out) == (10, b"")
     assert done.told == f"{tmp_path}/nowhere/out.part: No such file or directory"
 
 
 @needs("/dev/full", present=Path("/dev/full").exists())
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_is_reported() -> None:
     with answering(whole(NDJSON, b"1\n")) as url, Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "chunkwise", "get", url], stdout=full, stderr=subprocess.PIPE, check=False
@@ -238,7 +237,7 @@ def unreadable(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @needs_curl
-def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_served(unreadable: Path) -> None:
+def test_an_unreadable_file_is_reported_and_the_others_are_served(unreadable: Path) -> None:
     with answering(whole("text/plain", b"thanks")) as url:
         for done in (run("serve", unreadable), run("send", unreadable, url)):
             assert (done.code, done.told) == (10, f"{unreadable}: Permission denied")
@@ -253,7 +252,7 @@ def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_serve
 # --- words
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("words", "told"),
     [
         (["fetch"], "No such command 'fetch'"),
@@ -267,7 +266,7 @@ def test_a_file_that_may_not_be_read_is_told_and_keeps_no_other_from_being_serve
         (["serve", ".", "--port", "70000"], "--port"),
     ],
 )
-def test_wrong_words_are_told(words: list[str], told: str) -> None:
+def test_wrong_words_are_reported(words: list[str], told: str) -> None:
     done = run(*words, cwd=Path(__file__).parents[2])
     assert (done.code, done.out) == (2, b"")
     assert told in done.told
@@ -304,7 +303,7 @@ def test_every_exit_code_has_a_meaning() -> None:
 # --- TLS
 
 
-def test_a_server_without_tls_and_one_that_nobody_vouches_for_are_told_apart(tmp_path: Path) -> None:
+def test_a_server_without_tls_and_an_untrusted_one_have_different_errors(tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.pem"
     certificate.write_text(CERTIFICATE)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

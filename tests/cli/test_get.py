@@ -1,4 +1,4 @@
-"""`chunkwise get`: a stream of any format -> its items on stdout or in a file, as they come."""
+"""`chunkwise get`: a stream of any format -> its items on stdout or in a file, as they are received."""
 
 import gzip
 import json
@@ -26,12 +26,12 @@ BODIES = {
 
 
 @pytest.mark.parametrize("content_type", BODIES)
-def test_whatever_the_format_is_the_items_come_as_lines_of_json(content_type: str) -> None:
+def test_items_of_any_format_are_written_as_lines_of_json(content_type: str) -> None:
     with answering(whole(content_type, BODIES[content_type].encode())) as url:
         assert run("get", url) == (0, LINES, "")
 
 
-def test_what_has_only_text_comes_as_text() -> None:
+def test_values_with_only_a_text_form_are_sent_as_text() -> None:
     with answering(whole("text/csv; header=present", b'n,name\r\n1,"a ""b"",\nc"\r\n')) as url:
         assert run("get", url) == (0, b'{"n":"1","name":"a \\"b\\",\\nc"}\n', "")
     with answering(whole("text/plain; charset=utf-8", "één\ntwo\r\n\n3".encode())) as url:
@@ -57,7 +57,7 @@ def test_an_empty_stream_is_written_as_one(output: str, written: bytes) -> None:
         assert run("get", url, "--format", output) == (0, written, "")
 
 
-def test_an_answer_that_has_no_content_is_no_items() -> None:
+def test_a_response_that_has_no_content_is_no_items() -> None:
     with answering(head(status="204 No Content")) as url:
         assert run("get", url) == (0, b"", "")
 
@@ -75,19 +75,19 @@ def test_a_path_selects_inside_documents_records_and_events() -> None:
         assert run("get", url, "--path", "n").out == b"1\n2\n"
 
 
-def test_a_path_that_the_format_has_not_is_told() -> None:
+def test_a_path_that_the_format_has_not_is_reported() -> None:
     with answering(whole("text/plain", b"one\n")) as url:
         done = run("get", url, "--path", "a.b")
     assert (done.code, done.out) == (2, b"")
     assert "text has no paths" in done.told
 
 
-def test_what_is_compressed_is_decompressed() -> None:
+def test_a_compressed_response_is_decompressed() -> None:
     with answering(whole("application/x-ndjson", gzip.compress(LINES), "Content-Encoding: gzip")) as url:
         assert run("get", url) == (0, LINES, "")
 
 
-def test_what_is_compressed_and_cut_inside_its_framing_is_told() -> None:
+def test_a_cut_inside_a_compressed_body_is_reported() -> None:
     cut = gzip.compress(LINES)[:-1]
     with answering(whole("application/x-ndjson", cut, "Content-Encoding: gzip")) as url:
         done = run("get", url)
@@ -95,7 +95,7 @@ def test_what_is_compressed_and_cut_inside_its_framing_is_told() -> None:
     assert "gzip" in done.told
 
 
-def test_an_end_that_nothing_proves_is_told() -> None:
+def test_an_unproven_end_is_reported() -> None:
     fields = "Content-Type: application/x-ndjson"
     with answering(head(fields) + LINES) as url:
         done = run("get", url)
@@ -103,7 +103,7 @@ def test_an_end_that_nothing_proves_is_told() -> None:
     assert "nothing proves" in done.told
 
 
-def test_a_failure_that_the_server_tells_in_the_stream_is_told() -> None:
+def test_a_failure_in_the_end_record_is_reported() -> None:
     record = b' {"stream-end":{"status":"failed","items":2,"problem":{"title":"Conflict","status":409}}}\n'
     fields = "Content-Type: application/x-ndjson\r\nPreference-Applied: stream-end"
     with answering(head(fields) + LINES + record) as url:
@@ -118,7 +118,7 @@ def test_a_type_that_says_nothing_leaves_it_to_the_name() -> None:
         assert run("get", f"{url}rows.bin").code == 9
 
 
-def test_a_type_that_is_no_formats_is_told_with_those_there_are_and_the_option_that_overrules_it() -> None:
+def test_an_unknown_media_type_is_reported_with_the_known_ones_and_the_option() -> None:
     with answering(whole("text/html", b"<html>")) as url:
         done = run("get", url)
     assert (done.code, done.out) == (9, b"")
@@ -148,20 +148,20 @@ def test_headers_are_sent_and_win_over_ours() -> None:
 
 
 @pytest.mark.parametrize("header", ["no colon", "no-colon", "two: a\r\nlines: b", "bad name: x"])
-def test_a_header_that_is_none_is_refused(header: str) -> None:
+def test_an_invalid_header_is_refused(header: str) -> None:
     done = run("get", "http://127.0.0.1:9/", "-H", header)
     assert (done.code, done.out) == (2, b"")
     assert done.told == f"Invalid value for --header: got {header!r}, expected 'NAME: VALUE'"
 
 
-def test_big_numbers_and_odd_text_come_through_as_they_are() -> None:
+def test_big_numbers_and_odd_text_are_passed_through_unchanged() -> None:
     line = '{"big":123456789012345678901234567890,"text":"\u2028\\u0000😀"}\n'
     with answering(whole("application/x-ndjson", line.encode())) as url:
         got = run("get", url)
     assert json.loads(got.out) == json.loads(line)
 
 
-# --- as they come
+# --- as they are received
 
 
 def test_an_item_is_written_while_the_server_still_holds_the_next() -> None:
@@ -197,7 +197,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("older", [None, b"older"])
-def test_a_file_that_failed_keeps_what_came_beside_the_older_one(tmp_path: Path, older: bytes | None) -> None:
+def test_a_failed_download_is_kept_beside_the_older_file(tmp_path: Path, older: bytes | None) -> None:
     if older is not None:
         (tmp_path / "out.json").write_bytes(older)
     with answering(chunked("application/x-ndjson", b"1\n2\n")) as url:
@@ -208,7 +208,7 @@ def test_a_file_that_failed_keeps_what_came_beside_the_older_one(tmp_path: Path,
     assert there == {"out.json.part": b"[1,2"} | ({"out.json": older} if older else {})
 
 
-def test_ctrl_c_keeps_what_came_in_the_part_file(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_bytes_received_in_the_part_file(tmp_path: Path) -> None:
     file, part = tmp_path / "out", tmp_path / "out.part"
     with (
         answering_in_two(chunked("application/x-ndjson", b"1\n"), b"") as (url, _),
@@ -234,7 +234,7 @@ def test_output_to_a_pipe_is_written_to_the_pipe(tmp_path: Path) -> None:
     assert (done.code, read, pipe.is_fifo()) == (0, [b"1\n2\n"], True)
 
 
-def test_output_to_a_link_is_written_to_what_it_points_to(tmp_path: Path) -> None:
+def test_output_to_a_link_is_written_to_its_target(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with answering(whole("application/json", b"[1]")) as url:
         done = run("get", url, "-o", str(tmp_path / "link"))

@@ -15,6 +15,7 @@ from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.transports.range_headers import ResumePoint
 from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, whole
 from tests.cli.running import CHUNKWISE, Running, run, started, wait_for_content, wait_until
+from tests.each_row import each_row
 from tests.needs import needs_linux
 
 SERVER = Path(__file__).with_name("resumable_server.py")
@@ -51,7 +52,7 @@ def interrupted(url: str, output: Path, *words: str, times: int = 1, number: sig
     assert 0 < json.loads(said)["position"][0] < 2000
 
 
-@pytest.mark.parametrize("path", ["/indexed", "/keyed"])
+@each_row("path", ["/indexed", "/keyed"])
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 @pytest.mark.parametrize("name", ["ndjson", "json", "csv"])
 def test_five_kills_leave_no_trace_in_the_file(base: str, tmp_path: Path, name: str, scheme: str, path: str) -> None:
@@ -73,7 +74,7 @@ def test_ctrl_c_is_as_good_as_a_crash(base: str, tmp_path: Path) -> None:
     assert len(output.read_bytes().splitlines()) == 2000
 
 
-def test_a_download_that_ends_by_itself_has_noted_all_that_came(tmp_path: Path) -> None:
+def test_a_download_that_ends_has_recorded_everything_received(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with server("v1") as url:
         failed = run("get", url + "/failing", "-o", output)
@@ -94,7 +95,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_state(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out.part"]
 
 
-def test_bytes_that_a_crash_left_behind_the_state_come_again(base: str, tmp_path: Path) -> None:
+def test_bytes_written_after_the_state_before_a_crash_are_downloaded_again(base: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
     interrupted(base + "/indexed", output)
     with (tmp_path / "out.part").open("ab") as file:
@@ -103,7 +104,7 @@ def test_bytes_that_a_crash_left_behind_the_state_come_again(base: str, tmp_path
     assert [json.loads(line)["n"] for line in output.read_bytes().splitlines()] == [str(n) for n in range(2000)]
 
 
-def test_another_version_is_told_and_never_mixed(tmp_path: Path) -> None:
+def test_another_version_is_reported_and_never_mixed(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with server("v1") as first, server("v2") as second:
         # One address for both, as a server that was started again would have.
@@ -135,7 +136,7 @@ BEGUN_AGAIN = "chunkwise: beginning again: {}\n"
         ("/indexed", ("--path", "item.n"), "it cannot go on with items that --path or a Range selects"),
     ],
 )
-def test_a_part_of_another_request_is_begun_again_and_that_is_told(
+def test_a_part_file_of_another_request_is_restarted_with_a_message(
     base: str, tmp_path: Path, path: str, words: tuple[str, ...], why: str
 ) -> None:
     whole, output = tmp_path / "whole", tmp_path / "out"
@@ -147,7 +148,7 @@ def test_a_part_of_another_request_is_begun_again_and_that_is_told(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "whole"]
 
 
-def test_a_part_is_dropped_when_another_answer_has_come_and_not_before(base: str, tmp_path: Path) -> None:
+def test_a_part_file_is_dropped_only_after_another_response_was_received(base: str, tmp_path: Path) -> None:
     interrupted(base + "/indexed", tmp_path / "out")
     kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
     done = run("get", base + "/nothing", "-o", tmp_path / "out")
@@ -157,7 +158,7 @@ def test_a_part_is_dropped_when_another_answer_has_come_and_not_before(base: str
 
 
 @pytest.mark.parametrize("state", [b"", b"{", b"[]", b'{"request":"x","position":[1,null,{}],"bytes":99999999}'])
-def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: bytes) -> None:
+def test_an_invalid_state_file_restarts_the_download(base: str, tmp_path: Path, state: bytes) -> None:
     (tmp_path / "out.part").write_bytes(b"left over")
     (tmp_path / "out.part.state").write_bytes(state)
     done = run("get", base + "/plain", "-o", tmp_path / "out")
@@ -166,7 +167,7 @@ def test_a_state_that_is_none_is_begun_again(base: str, tmp_path: Path, state: b
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-def test_a_part_that_is_asked_for_is_what_comes(base: str, tmp_path: Path, scheme: str) -> None:
+def test_a_requested_range_is_sent(base: str, tmp_path: Path, scheme: str) -> None:
     url = base.replace("http", scheme) + "/indexed"
     whole = run("get", url).lines
     for words in ([url, "-H", "range: items=1995-"], [url + "?range=items=1995-"]):
@@ -188,7 +189,7 @@ def test_a_server_that_cannot_resume_leaves_no_state(base: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("route", "path"), [("/tagged", "item.tags.item"), ("/indexed", "item.n")])
-def test_what_a_path_selects_is_no_count_of_records_so_the_file_is_begun_again(
+def test_a_download_with_a_path_is_restarted_because_its_items_are_no_records(
     base: str, tmp_path: Path, route: str, path: str
 ) -> None:
     whole, output, part = tmp_path / "whole", tmp_path / "out", tmp_path / "out.part"
@@ -235,7 +236,7 @@ def test_two_that_write_one_file_make_no_mixture_for_the_second_is_refused(tmp_p
     assert output.read_bytes() == b"3\n4\n5\n"
 
 
-def test_who_is_refused_has_asked_no_server_and_said_nothing_else(base: str, tmp_path: Path) -> None:
+def test_refused_words_send_no_request_and_print_one_error(base: str, tmp_path: Path) -> None:
     url, output = base + "/indexed", tmp_path / "out"
     interrupted(url, output)
     asked: list[bytes] = []
@@ -294,7 +295,7 @@ def test_the_state_holds_no_secret(base: str, tmp_path: Path) -> None:
     assert "s3cret" not in (tmp_path / "out.part.state").read_text()
 
 
-async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
+async def test_there_is_no_resume_point_before_the_first_byte() -> None:
     async def lists() -> AsyncIterator[list[int]]:
         yield [1, 2]
 
@@ -309,7 +310,7 @@ async def test_there_is_no_place_to_go_on_before_anything_came() -> None:
         assert tracked.position(2, point) == ResumePoint(2, None, {"n": 2})
 
 
-def test_a_part_that_somebody_takes_away_meanwhile_is_not_missed(tmp_path: Path) -> None:
+def test_a_part_file_removed_meanwhile_is_not_missed(tmp_path: Path) -> None:
     part = PartialFile(tmp_path / "out", {}, resumes=True)
     with part.locked():
         (tmp_path / part.name).unlink()

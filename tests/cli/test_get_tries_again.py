@@ -23,7 +23,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def going_away(*answers: bytes) -> Iterator[str]:
-    """Give each answer to one connection, and cut it there; then nobody is there any more."""
+    """Send each response to one connection, and cut it there; after that nothing listens any more."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(GUARD_SECONDS)
 
@@ -65,7 +65,7 @@ def told(patterns: list[str], err: str) -> None:
         assert re.fullmatch(pattern, line), (pattern, line)
 
 
-def test_each_outage_is_told_in_one_line_however_many_tries_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_outage_is_reported_in_one_line_for_any_number_of_tries(capsys: pytest.CaptureFixture[str]) -> None:
     answers = (WHOLE, part(2), head(status="503 Busy"), part(2, b"2"), part(3), part(3, b"3", b"4") + LAST_CHUNK)
     with going_away(*answers) as address:
         assert app.run(["get", f"http://{address}/"]) == 0
@@ -75,7 +75,7 @@ def test_each_outage_is_told_in_one_line_however_many_tries_it_takes(capsys: pyt
 
 
 @pytest.mark.parametrize("answers", [(WHOLE,), (WHOLE, part(2))])
-def test_a_server_that_stays_away_is_told_as_one_that_never_was_there(
+def test_a_server_that_stays_away_is_reported_as_unreachable(
     answers: tuple[bytes, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with going_away(*answers) as address:
@@ -87,7 +87,7 @@ def test_a_server_that_stays_away_is_told_as_one_that_never_was_there(
     told([broke(2), last], printed.err)
 
 
-def test_a_break_behind_which_nothing_can_be_asked_for_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disconnect_after_which_nothing_can_be_resumed_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     with going_away(WHOLE.replace(b"Accept-Ranges: items\r\n", b"")) as address:
         assert app.run(["get", f"http://{address}/"]) == 5
     printed = capsys.readouterr()

@@ -48,7 +48,7 @@ async def server() -> AsyncIterator[Server]:
         yield kept
 
 
-async def test_writes_each_item_as_it_comes(server: Server) -> None:
+async def test_writes_each_item_as_it_is_received(server: Server) -> None:
     with started(*CHUNKWISE, "get", server.url) as running:
         first = await asyncio.to_thread(running.stdout.readline)
         assert first.rstrip() == lines_of(ROWS)[0]
@@ -66,7 +66,7 @@ async def test_selects_and_converts(server: Server, tmp_path: Path) -> None:
     assert (done.code, json.loads(file.read_bytes())) == (0, ROWS)
 
 
-async def test_of_a_stream_that_fails_writes_what_came_and_exits_4(server: Server, tmp_path: Path) -> None:
+async def test_a_failed_stream_is_written_up_to_the_failure_and_exits_4(server: Server, tmp_path: Path) -> None:
     server.fails = True
     server.go.set()
     done = await asyncio.to_thread(run, "get", server.url)
@@ -82,6 +82,6 @@ async def test_of_a_refused_handshake_exits_4(server: Server) -> None:
     assert (done.code, done.told) == (4, "the server answered the WebSocket's handshake with 404 Not Found")
 
 
-def test_with_nobody_there_exits_3() -> None:
+def test_without_a_server_exits_3() -> None:
     done = run("get", "ws://127.0.0.1:1/rows")
     assert (done.code, done.told) == (3, "cannot connect to 127.0.0.1:1: Connection refused")

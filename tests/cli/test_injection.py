@@ -60,7 +60,7 @@ QUERIES = {
 
 
 class Shop:
-    """A database that is served, and what a client is told."""
+    """A database that is served, and the responses that a client gets."""
 
     def __init__(self, base: str, session: ClientSession) -> None:
         self.base = base
@@ -108,7 +108,7 @@ async def shop_of(database: Database) -> AsyncIterator[Shop]:
 
 
 async def content_of(database: Database) -> list[Any]:
-    """What is in the database: its tables, and their rows."""
+    """The content of the database: its tables, and their rows."""
     catalog = "sqlite_schema" if database.kind == "sqlite" else "pg_tables where schemaname = 'public'"
     name = "name" if database.kind == "sqlite" else "tablename"
     found: list[Any] = await database.run(f"select {name} from {catalog} order by 1")

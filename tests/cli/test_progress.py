@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 
 
 class Screen:
-    """What a terminal was sent, as text without control sequences."""
+    """Return the output of a terminal as text without control sequences."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
@@ -45,7 +45,7 @@ class Screen:
     def read_more(self) -> bool:
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # EIO: nobody holds the other side
+        except OSError:  # EIO: the other side is closed
             return False
         self._came += data
         return bool(data)
@@ -95,7 +95,7 @@ def test_without_a_length_there_is_no_percentage() -> None:
         assert getting.end().out == b"1\n2\n"
 
 
-def test_an_error_is_a_line_of_its_own_behind_the_progress() -> None:
+def test_an_error_is_a_line_of_its_own_after_the_progress() -> None:
     with (
         screen() as terminal,
         answering(chunked(NDJSON, b"1\n")) as url,

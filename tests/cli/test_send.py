@@ -20,7 +20,7 @@ ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
 
 
 class Upload(NamedTuple):
-    """What a server got."""
+    """The requests that a server received."""
 
     method: str
     headers: dict[str, str]
@@ -78,7 +78,7 @@ async def test_a_file_is_sent_byte_for_byte_in_chunks_with_its_type(server: Serv
 
 
 @needs_data("movies.json")
-async def test_real_data_are_sent_converted_to_what_a_server_reads_item_by_item(server: Server) -> None:
+async def test_real_data_are_converted_and_read_by_the_server_item_by_item(server: Server) -> None:
     assert (await send(DATA / "movies.json", server.url, "--format", "json-seq")).code == 0
     upload = server.uploads.get_nowait()
     assert upload.headers["Content-Type"] == "application/json-seq"
@@ -131,13 +131,13 @@ async def test_an_empty_file_is_an_empty_whole_upload(server: Server, tmp_path: 
     assert server.uploads.get_nowait()[2:] == (b"", True)
 
 
-async def test_the_answer_is_on_stdout_byte_for_byte(server: Server, tmp_path: Path) -> None:
+async def test_the_response_is_on_stdout_byte_for_byte(server: Server, tmp_path: Path) -> None:
     server.answer = web.Response(body=bytes(range(256)) * 1000)
     done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
     assert done == (0, bytes(range(256)) * 1000, "")
 
 
-async def test_an_error_status_is_told_with_the_problem_that_the_server_names(server: Server, tmp_path: Path) -> None:
+async def test_an_error_status_is_reported_with_the_servers_problem(server: Server, tmp_path: Path) -> None:
     problem = {"title": "Quota", "status": 507, "detail": "no room for rows"}
     server.answer = web.json_response(problem, status=507, content_type="application/problem+json")
     done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
@@ -178,7 +178,7 @@ def test_a_server_that_is_content_before_the_end_does_not_make_a_broken_upload_w
 
 
 @pytest.mark.parametrize("end", [b"", b",oops]"])
-async def test_an_upload_that_a_server_has_not_wanted_whole_is_told_behind_its_answer(
+async def test_an_upload_that_the_server_did_not_read_whole_is_reported_after_its_response(
     tmp_path: Path, end: bytes
 ) -> None:
     sent = asyncio.Event()
@@ -204,7 +204,7 @@ async def test_a_length_of_chunks_is_refused(server: Server, tmp_path: Path) -> 
     assert server.uploads.empty()
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"127.0.0.1:{gone.getsockname()[1]}"
     done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", f"http://{address}/")
@@ -212,7 +212,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert address in done.told
 
 
-def test_an_answer_that_is_cut_is_told_behind_what_came(tmp_path: Path) -> None:
+def test_a_cut_response_is_reported_after_the_items_received(tmp_path: Path) -> None:
     answer = whole("text/plain", b"all is w").replace(b"Content-Length: 8", b"Content-Length: 80")
     with answering(answer) as url:
         done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", url)
@@ -229,7 +229,7 @@ def test_an_answer_that_is_cut_is_told_behind_what_came(tmp_path: Path) -> None:
         ("rows.csv.gz", 9, "files are not decompressed here: do so first"),
     ],
 )
-async def test_a_file_that_cannot_be_sent_is_told(
+async def test_a_file_that_cannot_be_sent_is_reported(
     server: Server, tmp_path: Path, name: str, code: int, told: str
 ) -> None:
     (tmp_path / "folder.json").mkdir()

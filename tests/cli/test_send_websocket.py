@@ -36,14 +36,14 @@ async def server() -> AsyncIterator[Server]:
         yield kept
 
 
-async def test_sends_the_items_of_a_file_and_writes_those_of_the_answer(server: Server, tmp_path: Path) -> None:
+async def test_sends_the_items_of_a_file_and_writes_those_of_the_response(server: Server, tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.csv": "n,name\n1,é\n2,b\n"})
     done = await asyncio.to_thread(run, "send", tmp_path / "rows.csv", server.url)
     assert (done.code, done.lines) == (0, ['{"n":"1","name":"é"}'.encode(), b'{"n":"2","name":"b"}'])
     assert server.heard == [{"n": "1", "name": "é"}, {"n": "2", "name": "b"}]
 
 
-async def test_of_a_file_that_goes_bad_exits_6_behind_what_was_whole(server: Server, tmp_path: Path) -> None:
+async def test_a_file_that_fails_later_exits_6_after_the_whole_items(server: Server, tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.ndjson": '{"n":1}\n{oops\n'})
     done = await asyncio.to_thread(run, "send", tmp_path / "rows.ndjson", server.url)
     assert (done.code, server.heard) == (6, [{"n": 1}])

@@ -19,6 +19,7 @@ from chunkwise.cli.publishing import Published
 from chunkwise.cli.serve import make_app
 from chunkwise.formats import FORMATS
 from tests.cli.running import Done, Serving, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 pytestmark = needs_curl
@@ -87,14 +88,14 @@ def test_the_first_item_of_an_array_is_whole_at_the_client_while_the_second_is_s
         assert not reading.end().out
 
 
-def test_items_in_intervals_all_come_and_the_answer_is_whole(server: Serving) -> None:
+def test_items_in_intervals_are_all_received_and_the_response_is_whole(server: Serving) -> None:
     got = curl(server.url("/rows.json?interval=0.01"), "-N")
     assert got.code == 0
     assert json.loads(got.out) == ROWS
 
 
 @pytest.mark.parametrize("interval", ["-1", "61", "nan", "inf", "x", ""])
-def test_an_interval_that_is_none_is_refused(server: Serving, interval: str) -> None:
+def test_an_invalid_interval_is_refused(server: Serving, interval: str) -> None:
     details = problem(status_and_body(server.url(f"/rows.json?interval={interval}")))
     assert details["status"] == 400
     assert f"interval: got {interval!r}" in details["detail"]
@@ -127,7 +128,7 @@ def test_a_limit_gives_that_many_items_at_most(server: Serving, limit: str, coun
 
 
 @pytest.mark.parametrize("limit", ["-1", "1.5", "x", "", "%C2%B2", "9" * 19])
-def test_a_limit_that_is_none_is_refused(server: Serving, limit: str) -> None:
+def test_an_invalid_limit_is_refused(server: Serving, limit: str) -> None:
     details = problem(status_and_body(server.url(f"/rows.json?limit={limit}")))
     assert details["status"] == 400
     assert details["detail"].startswith("limit: got ")
@@ -136,9 +137,9 @@ def test_a_limit_that_is_none_is_refused(server: Serving, limit: str) -> None:
 # --- formats
 
 
-@pytest.mark.parametrize("file", ["rows.json", "rows.csv", "words.txt"])
-@pytest.mark.parametrize("accept", [BROWSER, "*/*", ""])
-def test_whoever_takes_anything_gets_the_file_as_it_is(server: Serving, file: str, accept: str) -> None:
+@each_row("file", ["rows.json", "rows.csv", "words.txt"])
+@each_row("accept", [BROWSER, "*/*", ""])
+def test_a_client_that_accepts_anything_gets_the_file_unchanged(server: Serving, file: str, accept: str) -> None:
     # An empty header takes curl's own away.
     told, body = status_and_body(server.url(f"/{file}"), "-H", f"Accept: {accept}" if accept else "Accept:")
     assert told.startswith("200 ")
@@ -168,25 +169,25 @@ def test_the_format_in_the_address_wins_over_the_accept_header(server: Serving) 
     assert told.startswith("200 text/csv")
 
 
-def test_every_answer_says_that_it_depends_on_the_accept_header(server: Serving) -> None:
+def test_every_response_says_that_it_varies_by_the_accept_header(server: Serving) -> None:
     for path in ("/", "/rows.json", "/rows.json?format=sse"):
         assert curl(server.url(path), "-w", "%{stderr}%header{vary}").err.startswith("Accept")
 
 
-def test_a_format_that_is_none_is_refused_with_the_names_of_those_there_are(server: Serving) -> None:
+def test_an_unknown_format_is_refused_with_a_list_of_the_formats(server: Serving) -> None:
     details = problem(status_and_body(server.url("/rows.json?format=xml")))
     assert details["status"] == 400
     assert "'xml'" in details["detail"]
     assert "ndjson" in details["detail"]
 
 
-def test_a_client_that_accepts_none_of_the_formats_is_told_which_there_are(server: Serving) -> None:
+def test_a_client_that_accepts_no_offered_format_gets_a_list_of_them(server: Serving) -> None:
     details = problem(status_and_body(server.url("/rows.json"), "-H", "Accept: image/png"))
     assert details["status"] == 406
     assert "text/csv" in details["available"]
 
 
-def test_an_empty_file_is_an_empty_whole_answer_in_every_format(server: Serving) -> None:
+def test_an_empty_file_is_an_empty_whole_response_in_every_format(server: Serving) -> None:
     for name, body in {"json": b"[]", "ndjson": b"", "json-seq": b"", "sse": b"", "csv": b"", "text": b""}.items():
         got = curl(server.url(f"/empty.json?format={name}"))
         assert (got.code, got.out) == (0, body)
@@ -195,7 +196,7 @@ def test_an_empty_file_is_an_empty_whole_answer_in_every_format(server: Serving)
 # --- routes
 
 
-@pytest.mark.parametrize("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
+@each_row("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
 def test_an_unknown_route_is_not_found(server: Serving, path: str) -> None:
     assert problem(status_and_body(server.url(path)))["status"] == 404
 
@@ -241,7 +242,7 @@ def told_since(server: Serving, before: str) -> str:
         ("deep.json", b"1\n", "item 1, byte"),
     ],
 )
-def test_a_broken_file_gives_its_items_and_then_an_answer_that_nobody_takes_for_a_whole_one(
+def test_a_broken_file_gives_its_items_and_then_a_response_that_looks_broken(
     broken: Serving, file: str, came: bytes, why: str
 ) -> None:
     before = broken.running.err
@@ -260,7 +261,7 @@ def test_a_file_that_is_broken_from_its_start_gives_an_error_with_the_place(brok
     assert "item 0, byte 1" in details["detail"]
 
 
-def test_items_that_the_format_cannot_hold_break_the_answer_off_behind_those_that_it_can(broken: Serving) -> None:
+def test_items_that_the_format_cannot_hold_break_the_response_off_after_the_others(broken: Serving) -> None:
     before = broken.running.err
     got = curl(broken.url("/odd.json?format=csv"))
     assert (got.code, got.out) == (18, b"n\r\n1\r\n")
@@ -270,7 +271,7 @@ def test_items_that_the_format_cannot_hold_break_the_answer_off_behind_those_tha
     assert "Traceback" not in told
 
 
-def test_a_broken_file_that_is_not_converted_comes_as_it_is(broken: Serving) -> None:
+def test_a_broken_file_that_is_not_converted_is_sent_as_it_is(broken: Serving) -> None:
     assert curl(broken.url("/broken.json")) == Done(0, BROKEN.encode(), "")
 
 
@@ -289,9 +290,7 @@ def becomes_a_pipe(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [becomes_nothing, becomes_a_folder, becomes_a_pipe])
-def test_a_file_that_has_gone_is_not_found_and_nobody_is_told_where_it_was(
-    tmp_path: Path, change: Callable[[Path], None]
-) -> None:
+def test_a_removed_file_is_not_found_and_its_path_is_not_shown(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = folder_of(tmp_path, {"gone.json": "[1]", "stays.json": "[2]"})
     with serving(folder) as running:
         change(folder / "gone.json")
@@ -324,7 +323,7 @@ class Going(Published):
 
 
 @pytest.mark.parametrize("query", ["", "?format=csv", "?limit=1"])
-async def test_a_file_that_goes_while_it_is_answered_is_not_found_either(tmp_path: Path, query: str) -> None:
+async def test_a_file_removed_while_it_is_opened_is_not_found(tmp_path: Path, query: str) -> None:
     file = tmp_path / "gone.json"
     file.write_text("[1]")
     app = make_app([Going("/gone.json", file, FORMATS["json"], None)])
@@ -338,7 +337,7 @@ async def test_a_file_that_goes_while_it_is_answered_is_not_found_either(tmp_pat
         assert str(tmp_path) not in await got.text()
 
 
-def test_a_failure_before_the_first_item_is_told_at_the_server_too(broken: Serving) -> None:
+def test_a_failure_before_the_first_item_is_logged_at_the_server_too(broken: Serving) -> None:
     before = broken.running.err
     curl(broken.url("/at-once.json?format=ndjson"))
     [told] = told_since(broken, before).splitlines()
@@ -367,7 +366,7 @@ def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:
         assert not running.running.err
 
 
-def test_of_a_failure_that_nobody_has_foreseen_the_traceback_is_told() -> None:
+def test_an_unexpected_failure_shows_its_traceback() -> None:
     told = []
     for error in (LookupError("unforeseen"), OSError("the file is gone")):
         try:
@@ -378,7 +377,7 @@ def test_of_a_failure_that_nobody_has_foreseen_the_traceback_is_told() -> None:
     assert told[1] == "  the file is gone"
 
 
-def test_a_file_comes_over_a_websocket_as_it_is_and_selected(tmp_path: Path) -> None:
+def test_a_file_is_sent_over_a_websocket_whole_or_selected(tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.json": json.dumps(ROWS)})
     with serving(tmp_path) as served:
         url = served.url("/rows.json").replace("http:", "ws:")

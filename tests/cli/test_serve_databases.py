@@ -54,7 +54,7 @@ def test_a_table_or_a_query_of_no_database_is_refused(tmp_path: Path, option: st
         (["--query", "one=select 1 as n", "--query", "two=select 2 as n"], "2 queries at"),
     ],
 )
-def test_the_first_line_tells_tables_and_queries_apart(shop: Path, words: list[str], expected: str) -> None:
+def test_the_first_line_counts_tables_and_queries(shop: Path, words: list[str], expected: str) -> None:
     with started(*CHUNKWISE, "serve", "--port", 0, f"sqlite:///{shop}", *words) as running:
         assert running.stdout.readline().decode().startswith(expected)
 
@@ -85,7 +85,7 @@ def test_without_the_extra_a_sentence_names_it(shop: Path, tmp_path: Path) -> No
         assert (done.code, done.told) == (2, "databases need the extra 'sql': pip install 'chunkwise[sql]'")
 
 
-def test_another_module_that_is_missing_is_not_told_to_be_the_extra(shop: Path, tmp_path: Path) -> None:
+def test_another_missing_module_is_not_reported_as_the_extra(shop: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['chunkwise.cli.tables'] = None")
     done = run("serve", f"sqlite:///{shop}", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.code == 1

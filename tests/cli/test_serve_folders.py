@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from chunkwise.cli.publishing import find_files
 from chunkwise.cli.serve import make_app
 from tests.cli.running import Serving, curl, folder_of, run, serving
+from tests.each_row import each_row
 from tests.needs import needs_curl, needs_linux
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -67,7 +68,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 @needs_curl
-def test_a_browser_gets_an_index_whose_every_link_works_whatever_the_files_are_called(odd: Serving) -> None:
+def test_every_link_of_a_browsers_index_works_for_any_file_name(odd: Serving) -> None:
     got = curl(odd.url("/"), "-H", f"Accept: {BROWSER}", "-w", "%{stderr}%{content_type}")
     assert got.err == "text/html; charset=utf-8"
     links = [urljoin(odd.url("/"), link) for link in Links(got.out.decode()).found]
@@ -84,7 +85,7 @@ def test_a_browser_gets_an_index_whose_every_link_works_whatever_the_files_are_c
 
 @needs_curl
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png"])
-def test_everybody_else_gets_an_index_in_json_with_the_same_addresses(odd: Serving, accept: str) -> None:
+def test_other_clients_get_the_same_index_in_json(odd: Serving, accept: str) -> None:
     got = curl(odd.url("/"), "-H", f"Accept: {accept}", "-w", "%{stderr}%{content_type}")
     assert got.err.partition(";")[0] == "application/json"
     entries = json.loads(got.out)
@@ -122,7 +123,7 @@ def test_only_the_visible_files_of_the_folder_are_listed(guarded: Serving) -> No
 
 
 @needs_curl
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         "/.hidden.json",
@@ -178,7 +179,7 @@ def test_a_folder_without_any_file_to_serve_is_refused(tmp_path: Path) -> None:
     assert done.told.startswith(f"nothing to publish in {tmp_path / 'empty'}: expected files that end in .json")
 
 
-def test_a_database_among_the_files_is_told_how_to_publish(tmp_path: Path) -> None:
+def test_a_database_among_the_files_is_refused_with_the_option_that_publishes_it(tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"shop.DB": b""}) / "shop.DB"
     done = run("serve", file)
     assert (done.code, done.told) == (
@@ -199,7 +200,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @needs_linux
-def test_only_this_machine_can_connect_unless_told_otherwise(tmp_path: Path) -> None:
+def test_only_this_machine_can_connect_by_default(tmp_path: Path) -> None:
     """All of 127.0.0.0/8 is this machine's on Linux: 127.0.0.2 stands for its address in the network."""
     folder = folder_of(tmp_path, {"rows.json": "[1]"})
     with serving(folder) as running:
@@ -219,7 +220,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
 
 
-def test_a_host_that_is_not_this_machines_is_named(tmp_path: Path) -> None:
+def test_a_host_of_another_machine_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"rows.json": "[1]"})
     for host in ("203.0.113.1", "no such host"):
         done = run("serve", "--host", host, "--port", 0, folder)
@@ -227,7 +228,7 @@ def test_a_host_that_is_not_this_machines_is_named(tmp_path: Path) -> None:
         assert host in done.told
 
 
-async def test_a_file_that_became_a_link_out_of_its_folder_is_not_served(tmp_path: Path) -> None:
+async def test_a_file_replaced_by_a_link_out_of_its_folder_is_not_served(tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("[1]")
     folder = folder_of(tmp_path / "published", {"rows.json": b"[2]"})
     published = find_files([folder])

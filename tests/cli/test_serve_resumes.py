@@ -16,6 +16,7 @@ from chunkwise.client import reconnecting
 from chunkwise.errors import TruncatedError
 from chunkwise.testing import FaultProxy, cut_at, reset_at
 from tests.cli.running import GUARD_SECONDS, Serving, curl, folder_of, run, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 COUNT = 20
@@ -66,9 +67,9 @@ def decoded(name: str, body: bytes, path: str = "") -> list[Any]:
 
 
 @needs_curl
-@pytest.mark.parametrize("file", ["rows.json", "rows.ndjson", "rows.json-seq", "rows.csv", "rows.sse"])
-@pytest.mark.parametrize("name", [name for name in chunkwise.FORMATS if name != "text"])
-def test_the_rest_of_a_file_comes_in_every_format(server: Serving, file: str, name: str) -> None:
+@each_row("file", ["rows.json", "rows.ndjson", "rows.json-seq", "rows.csv", "rows.sse"])
+@each_row("name", [name for name in chunkwise.FORMATS if name != "text"])
+def test_a_range_of_a_file_is_sent_in_every_format(server: Serving, file: str, name: str) -> None:
     whole = Answer(server, f"/{file}?limit=99&format={name}")
     assert whole.status == 200
     assert whole.headers["accept-ranges"] == "items"
@@ -115,7 +116,7 @@ def test_events_of_a_file_have_ids_and_names_that_no_rest_of_its_items_would_hav
 
 @needs_curl
 @pytest.mark.parametrize("asked", ["lines=3-", "items", "x", "=3-"])
-def test_a_unit_that_nobody_knows_is_passed_over(server: Serving, asked: str) -> None:
+def test_an_unknown_range_unit_is_ignored(server: Serving, asked: str) -> None:
     assert Answer(server, "/rows.json", "-H", f"Range: {asked}").status == 200
 
 
@@ -129,7 +130,7 @@ def test_a_part_of_another_version_is_not_sent(server: Serving) -> None:
 
 
 @needs_curl
-def test_a_part_is_sent_only_if_its_condition_is_exactly_what_the_file_has(tmp_path: Path) -> None:
+def test_a_range_is_sent_only_if_its_condition_matches_the_file_exactly(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"rows.csv": "n\n1\n2\n"})
     os.utime(folder / "rows.csv", (1_700_000_000.5,) * 2)
     with serving(folder) as running:
@@ -163,7 +164,7 @@ def test_a_part_is_sent_only_if_its_condition_is_exactly_what_the_file_has(tmp_p
 
 
 @needs_curl
-def test_the_rest_is_of_what_path_and_limit_select(server: Serving) -> None:
+def test_a_range_counts_the_items_that_path_and_limit_select(server: Serving) -> None:
     names = [row["name"] for row in ROWS]
     rest = Answer(server, "/tree.json?path=users.item.name&limit=10&interval=0.001", "-H", "Range: items=7-")
     assert (rest.status, json.loads(rest.body)) == (206, names[7:10])
@@ -175,7 +176,7 @@ def test_the_rest_is_of_what_path_and_limit_select(server: Serving) -> None:
 
 
 @needs_curl
-def test_items_that_text_does_not_tell_apart_have_no_rest(server: Serving) -> None:
+def test_items_that_text_does_not_separate_cannot_be_resumed(server: Serving) -> None:
     answer = Answer(server, "/tree.json?path=users.item.name&format=text", "-H", "Range: items=7-")
     assert (answer.status, answer.body.decode()) == (200, "".join(row["name"] for row in ROWS))
     assert "accept-ranges" not in answer.headers
@@ -233,7 +234,7 @@ def port_of(server: Serving) -> int:
     ],
 )
 @pytest.mark.usefixtures("hurry")
-async def test_a_file_that_is_cut_again_and_again_comes_whole(many: Serving, path: str, expected: list[Any]) -> None:
+async def test_a_file_that_is_cut_many_times_is_downloaded_whole(many: Serving, path: str, expected: list[Any]) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)  # noqa: T201 - shown where the test fails
     chosen = random.Random(seed)
@@ -246,7 +247,7 @@ async def test_a_file_that_is_cut_again_and_again_comes_whole(many: Serving, pat
     ):
         items = [item async for item in stream]
     assert items == expected
-    assert stream.reconnects > 5  # the whole file may have come before the last cut
+    assert stream.reconnects > 5  # the whole file may be received before the last cut
     assert stream.end != "unknown"
 
 
@@ -302,7 +303,7 @@ async def test_a_file_that_has_changed_between_two_parts_is_never_a_mixture(tmp_
 
 @needs_curl
 def test_a_file_that_changes_while_it_is_sent_ends_in_an_error(tmp_path: Path) -> None:
-    """30 MB are more than a client that does not read has room for: the server is still reading them."""
+    """30 MB are more than the buffers of a client that does not read: the server is still reading them."""
     folder = folder_of(tmp_path, {"rows.ndjson": f'"{"x" * 1021}"\n' * 30_000})
     with serving(folder) as running, started("curl", "-sSN", running.url("/rows.ndjson?format=json")) as reading:
         assert reading.stdout.read(2) == b'["'

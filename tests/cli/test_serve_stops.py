@@ -1,4 +1,4 @@
-"""`chunkwise serve` ends when it is told to, and no client takes what was cut for whole."""
+"""`chunkwise serve` ends on a signal, and no client takes a cut response for whole."""
 
 import json
 import re
@@ -12,11 +12,12 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise.errors import RemoteError
 from tests.cli.running import CHUNKWISE, folder_of, serving, started
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 MANY_BYTES = 64 * 2**20  # more than the sockets of both sides hold
 
-each_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+each_signal = each_row("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @each_signal
@@ -48,7 +49,7 @@ async def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_c
 
 
 @pytest.mark.parametrize("options", [(), ("--path", "n")])
-def test_get_goes_on_with_the_server_that_comes_after(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_get_resumes_with_a_restarted_server(tmp_path: Path, options: tuple[str, ...]) -> None:
     """No server knows anything of a stream that another has begun."""
     rows = [{"n": index} for index in range(60)]
     folder = folder_of(tmp_path, {"rows.csv": "n\n" + "".join(f"{row['n']}\n" for row in rows)})

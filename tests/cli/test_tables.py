@@ -17,6 +17,7 @@ from tests.cli.databases import PRODUCTS, QUERIES, TABLES, answer, everywhere, i
 from tests.cli.running import Serving, curl, run, serving
 from tests.cli.test_serve import problem, status_and_body
 from tests.databases import Database, Postgres
+from tests.each_row import each_row
 from tests.needs import needs_curl, needs_postgres
 
 pytestmark = needs_curl
@@ -69,8 +70,8 @@ def test_with_a_query_no_table_is_published_that_is_not_named(shop: Path) -> Non
         assert problem(status_and_body(running.url("/products")))["status"] == 404
 
 
-@pytest.mark.parametrize("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
-@pytest.mark.parametrize("name", ["shop.db", "odd ?#%41&name.db"])
+@each_row("scheme", ["sqlite:///", "sqlite://", "sqlite:", "sqlite+aiosqlite:///"])
+@each_row("name", ["shop.db", "odd ?#%41&name.db"])
 def test_a_file_is_named_in_any_of_these_ways(shop: Path, tmp_path: Path, scheme: str, name: str) -> None:
     (tmp_path / name).write_bytes(shop.read_bytes())
     with serving(f"{scheme}{name}", cwd=tmp_path) as running:
@@ -98,7 +99,7 @@ def test_a_limit_and_an_interval_are_those_of_files(server: Serving, route: str)
     assert json.loads(curl(server.url(f"{route}?interval=0.01&limit=2")).out) == PRODUCTS[:2]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "query",
     [
         "limit=-1",
@@ -112,11 +113,11 @@ def test_a_limit_and_an_interval_are_those_of_files(server: Serving, route: str)
         "table=x",
     ],
 )
-def test_what_it_does_not_know_is_refused(server: Serving, query: str) -> None:
+def test_unknown_words_are_refused(server: Serving, query: str) -> None:
     assert problem(status_and_body(server.url(f"/products?{query}")))["status"] == 400
 
 
-@pytest.mark.parametrize(
+@each_row(
     "path",
     [
         "/nothing", "/PRODUCTS", "/products/", "/products;", "/products'", "/products%00", "/sqlite_schema",
@@ -128,7 +129,7 @@ def test_an_unknown_table_is_not_found(server: Serving, path: str) -> None:
     assert details["status"] == 404
 
 
-def test_a_client_that_was_cut_off_goes_on_behind_the_key_that_it_has(server: Serving) -> None:
+def test_a_client_that_was_cut_off_continues_after_its_last_key(server: Serving) -> None:
     headers = ["-H", "Range: items=1-", "-H", "Items-After: [1]"]
     for query in ("", "?interval=0.001", "?limit=9", "?limit=3&interval=0.001"):
         assert json.loads(curl(server.url(f"/products{query}"), *headers).out) == PRODUCTS[1:]
@@ -197,7 +198,7 @@ async def test_parameters_are_bound_as_the_type_that_postgresql_finds(database: 
 
 
 @in_postgres
-async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(database: Database) -> None:
+async def test_a_value_that_the_database_refuses_is_the_clients_fault(database: Database) -> None:
     async with published(database, part="select 10 / cast(:by as integer) as n") as (_, session):
         assert await answer(session, "/part?by=5") == (200, [{"n": 2}])
         status, details = await answer(session, "/part?by=0")
@@ -205,7 +206,7 @@ async def test_what_the_database_refuses_of_a_value_is_the_clients_fault(databas
 
 
 @everywhere
-async def test_columns_of_one_name_are_told(database: Database) -> None:
+async def test_columns_of_one_name_are_reported(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database, twice="select 1 as n, 2 as n") as (_, session):
         status, details = await answer(session, "/twice")
@@ -222,7 +223,7 @@ def test_only_reading_is_allowed(server: Serving, method: str) -> None:
     assert told.startswith("405")
 
 
-def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(server: Serving, shop: Path) -> None:
+def test_a_query_that_writes_is_refused_in_one_line_and_the_file_is_unchanged(server: Serving, shop: Path) -> None:
     before = shop.read_bytes()
     for name in ("delete", "insert"):
         details = problem(status_and_body(server.url(f"/{name}")))
@@ -234,7 +235,7 @@ def test_a_query_that_writes_is_told_in_a_line_and_the_file_stays_as_it_was(serv
 
 
 @in_postgres
-async def test_what_it_prints_for_a_query_has_values_of_its_types(database: Database) -> None:
+async def test_printed_query_values_have_their_types(database: Database) -> None:
     types = ["int", "numeric", "float8", "text", "bool", "date", "time", "timestamp", "timestamptz", "uuid", "bytea"]
     queries = {f"of_{name}": f"select cast(:value as {name}) is null as n" for name in types}
     async with published(database, **queries) as (_, session):
@@ -269,8 +270,14 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
     assert told("sqlite:///:memory:")[0] == 2
 
 
+@pytest.fixture
+async def tables(database: Database) -> None:
+    await database.run(*TABLES)
+
+
 @everywhere
-@pytest.mark.parametrize(
+@pytest.mark.usefixtures("tables")
+@each_row(
     ("query", "hint"),
     [
         ("select :day::date as d", "write CAST(:day AS date) for :day::date"),
@@ -279,15 +286,16 @@ def test_words_that_are_off_are_usage_errors(shop: Path) -> None:
         ("select 1 as n /* :y */", r"a colon inside of a text or a comment is written \:"),
     ],
 )
-async def test_a_parameter_that_is_none_is_told_with_how_to_write_it(database: Database, query: str, hint: str) -> None:
-    await database.run(*TABLES)
+async def test_an_invalid_parameter_is_reported_with_the_right_spelling(
+    database: Database, query: str, hint: str
+) -> None:
     with pytest.raises(click.BadParameter, match=re.escape(hint)):
         async with published(database, any=query):
             pass
 
 
 @everywhere
-async def test_a_parameter_of_the_databases_own_is_told(database: Database) -> None:
+async def test_a_parameter_in_the_databases_own_style_is_reported(database: Database) -> None:
     await database.run(*TABLES)
     query = "select cast($1 as text) as n" if database.kind == "postgresql" else "select ? as n"
     with pytest.raises(click.BadParameter, match="parameters are written :name"):
@@ -315,7 +323,7 @@ def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "text.db"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "url",
     [
         "postgresql://user:s3cret@127.0.0.1:1/shop",
@@ -331,7 +339,7 @@ def test_a_file_that_is_not_there_or_no_database_has_its_own_code(tmp_path: Path
         "POSTGRESQL://user:s3cret@127.0.0.1:1/shop",
     ],
 )
-def test_no_password_is_told_whatever_is_wrong(url: str) -> None:
+def test_no_error_shows_the_password(url: str) -> None:
     code, line = told(url)
     assert code in (2, 3)
     assert "s3cret" not in line
@@ -356,7 +364,7 @@ def test_postgresql_that_refuses_is_a_line_without_the_password(postgres: Postgr
     )
 
 
-async def test_a_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_database_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         database = open_database(f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/shop")

@@ -1,4 +1,4 @@
-"""`chunkwise serve` with databases: who has its connections, and what a client sees when there are none."""
+"""`chunkwise serve` with databases: which streams hold its connections, and the response when no connection is free."""
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
@@ -81,7 +81,7 @@ async def test_a_connection_that_ends_between_two_batches_is_no_error_of_the_row
             batches = await stack.enter_async_context(aclosing(aiter(source)))
             [first, *_] = await anext(batches)
             await database.run("select pg_terminate_backend(:pid)", pid=first["pid"])
-            await asyncio.sleep(0.2)  # until it is heard of, while nobody waits for a batch
+            await asyncio.sleep(0.2)  # until it is noticed, while no batch is awaited
             with pytest.raises(web.HTTPServiceUnavailable, match="Service Unavailable") as refused:
                 await anext(batches)
             told = f"{refused.value.text}"

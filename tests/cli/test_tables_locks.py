@@ -12,6 +12,7 @@ from aiohttp import ClientPayloadError
 from chunkwise.cli.databases import open_database
 from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_sqlite, published
 from tests.databases import Database
+from tests.each_row import each_row
 from tests.needs import needs_curl
 
 pytestmark = needs_curl
@@ -48,8 +49,14 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
     assert [dict(zip(("id", "name", "price"), row, strict=True)) for row in rows] == PRODUCTS
 
 
+@pytest.fixture
+async def tables(database: Database) -> None:
+    await database.run(*TABLES)
+
+
 @in_sqlite
-@pytest.mark.parametrize(
+@pytest.mark.usefixtures("tables")
+@each_row(
     "query",
     [
         "pragma query_only = off",
@@ -67,7 +74,6 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
 async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at_the_start(
     database: Database, tmp_path: Path, query: str
 ) -> None:
-    await database.run(*TABLES)
     other = tmp_path / "other.db"
     with pytest.raises(click.BadParameter, match=r"it does more than read|syntax error"):
         async with published(database, any=query.format(other=other)):
@@ -113,7 +119,7 @@ async def test_two_more_locks_hold_where_that_one_does_not(database: Database, t
 
 
 @in_sqlite
-async def test_whatever_only_reads_in_sqlite_is_allowed(database: Database) -> None:
+async def test_every_reading_statement_of_sqlite_is_allowed(database: Database) -> None:
     await database.run(
         *TABLES,
         "create virtual table places using rtree(id, low, high)",

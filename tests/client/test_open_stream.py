@@ -1,4 +1,4 @@
-"""What `open_stream` promises: it asks for proof of the end, reads what comes, and says how it ended."""
+"""`open_stream` over HTTP: a URL -> a request that asks for proof of the end, its items, and how the stream ended."""
 
 import asyncio
 import gzip
@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 import chunkwise
 from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError, StalledError, TruncatedError, UnknownFormat
 from chunkwise.client.stream import Stream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
@@ -34,7 +35,7 @@ PROBLEM = "Content-Type: application/problem+json"
 
 @dataclass
 class Asked:
-    """A request as it came, and on which of the connections, counted from 1."""
+    """A request as received, and the number of its connection, counted from 1."""
 
     connection: int
     line: str
@@ -64,7 +65,7 @@ async def listening(*answers: bytes) -> AsyncIterator[tuple[str, list[Asked]]]:
 
 
 async def opened(*answer: bytes, path: str = "", **options: Any) -> tuple[list[Any], BaseException | None, Stream]:
-    """Read an answer; give what came, the error behind it, and the stream."""
+    """Read a response; return its items, the error after them, and the stream."""
     async with (
         answering(*answer) as port,
         ClientSession() as session,
@@ -153,8 +154,8 @@ async def test_a_stream_can_be_sent_and_read_in_one_request() -> None:
             assert await read(stream) == ([str(index) for index in range(1000)], None)
 
 
-@pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("name", NAMES)
+@each_row("compress", [True, False])
+@each_row("name", NAMES)
 async def test_our_own_streams_are_proven_wherever_their_format_can(name: str, compress: bool) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name, compress=compress)
     async with serving(source) as port, ClientSession() as session:
@@ -166,7 +167,7 @@ async def test_our_own_streams_are_proven_wherever_their_format_can(name: str, c
     assert stream.end == ("framed" if name in ("csv", "text") else "proven")
 
 
-async def test_a_failure_of_our_own_stream_is_told_with_its_reason() -> None:
+async def test_a_failure_of_our_own_stream_is_raised_with_its_reason() -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         raise web.HTTPBadGateway(text="the database left")
@@ -194,8 +195,8 @@ CODED = {
 }
 
 
-@pytest.mark.parametrize("coding", CODED)
-async def test_an_error_status_is_raised_at_the_door_with_its_problem(coding: str) -> None:
+@each_row("coding", CODED)
+async def test_an_error_status_is_raised_on_entry_with_its_problem(coding: str) -> None:
     data = CODED[coding](b'{"title":"No such table","detail":"users","status":404,"more":[1]}')
     told = [f"Content-Encoding: {coding}"] if coding else []
     answer = head(PROBLEM, *told, f"Content-Length: {len(data)}", status="404 Not Found") + data
@@ -215,15 +216,13 @@ async def test_an_error_status_is_raised_at_the_door_with_its_problem(coding: st
     ],
     ids=["cut", "corrupt", "unknown coding", "no object"],
 )
-async def test_an_error_status_is_told_also_where_its_problem_cannot_be_read(
-    told: tuple[str, ...], data: bytes
-) -> None:
+async def test_an_error_status_is_raised_even_if_its_problem_cannot_be_read(told: tuple[str, ...], data: bytes) -> None:
     with pytest.raises(RemoteError, match="503 Busy") as caught:
         await opened(head(PROBLEM, *told, status="503 Busy") + data)
     assert (caught.value.status, caught.value.problem) == (503, {})
 
 
-async def test_an_unknown_format_is_the_callers_error_and_asks_nobody() -> None:
+async def test_an_unknown_format_is_the_callers_error_and_sends_no_request() -> None:
     async with listening(EMPTY) as (url, came), ClientSession() as session:
         with pytest.raises(UnknownFormat, match="'xml'"):
             async with chunkwise.open_stream(session, url, format="xml"):
@@ -234,7 +233,7 @@ async def test_an_unknown_format_is_the_callers_error_and_asks_nobody() -> None:
     assert came == []
 
 
-async def test_an_unknown_content_type_is_told_unless_the_caller_names_the_format() -> None:
+async def test_an_unknown_content_type_is_reported_unless_the_caller_names_the_format() -> None:
     answer = (head("Content-Type: text/html", CHUNKED), chunked(b"[1]"), LAST)
     came, error, stream = await opened(*answer)
     assert (came, type(error), stream.end) == ([], UnknownFormat, None)
@@ -267,13 +266,13 @@ async def test_limits_are_passed_on(limit: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "ndjson"])
-async def test_an_answer_without_content_is_no_items(name: str) -> None:
+async def test_a_response_without_content_is_no_items(name: str) -> None:
     content_type = f"Content-Type: {chunkwise.FORMATS[name].content_type}"
     came, error, stream = await opened(head(content_type, APPLIED, status="204 No Content"))
     assert (came, error, stream.end) == ([], None, "framed")
 
 
-async def test_redirects_are_followed_and_what_was_asked_is_asked_again() -> None:
+async def test_redirects_are_followed_with_the_same_headers() -> None:
     moved = head("Location: /1", "Content-Length: 0", status="307 Temporary Redirect")
     async with (
         listening(moved, head(JSON, "Content-Length: 3") + b"[1]") as (url, came),
@@ -286,7 +285,7 @@ async def test_redirects_are_followed_and_what_was_asked_is_asked_again() -> Non
     assert ", ".join(came[1].headers.getall("Prefer")) == "wait=5, stream-end"
 
 
-async def test_how_far_a_stream_came_is_told_while_it_comes() -> None:
+async def test_the_counters_grow_while_the_stream_is_read() -> None:
     rest = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -368,7 +367,7 @@ async def test_a_stream_may_take_longer_than_the_sessions_total_time() -> None:
         assert await read(stream) == ([1, 2], None)
 
 
-async def test_what_keeps_a_connection_alive_breaks_the_silence() -> None:
+async def test_keep_alive_bytes_end_a_silence() -> None:
     async with (
         dripping(b" ", every_seconds=0.1, times=10) as port,
         ClientSession() as session,
@@ -377,7 +376,7 @@ async def test_what_keeps_a_connection_alive_breaks_the_silence() -> None:
         assert await read(stream) == ([1, 2], None)
 
 
-async def test_a_silence_is_told_behind_the_items_that_came() -> None:
+async def test_a_silence_is_reported_after_the_items_received() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(NDJSON, CHUNKED) + chunked(b"1\n2\n3"), linger=linger) as port,
@@ -394,7 +393,7 @@ async def test_a_silence_is_told_behind_the_items_that_came() -> None:
     assert (again, type(same), stream.end) == ([], StalledError, None)
 
 
-async def test_a_silence_before_the_answer_is_a_stall() -> None:
+async def test_a_silence_before_the_response_is_a_stall() -> None:
     linger = asyncio.Event()
     async with answering(linger=linger) as port, ClientSession() as session:
         with pytest.raises(chunkwise.StalledError) as caught:
@@ -429,13 +428,13 @@ async def test_a_slow_reader_is_not_taken_for_silence() -> None:
     assert stream.end == "framed"
 
 
-async def test_an_unknown_coding_is_told() -> None:
+async def test_an_unknown_coding_is_reported() -> None:
     came, error, _ = await opened(head(NDJSON, "Content-Encoding: compress", "Content-Length: 2") + b"1\n")
     assert (came, type(error)) == ([], DecodeError)
     assert "'compress'" in str(error)
 
 
-async def test_a_coded_stream_that_is_corrupt_is_told_behind_the_items_that_came() -> None:
+async def test_a_corrupt_coded_stream_is_reported_after_the_items_received() -> None:
     engine = zlib.compressobj(wbits=31)
     good = engine.compress(b"1\n2\n3") + engine.flush(zlib.Z_SYNC_FLUSH)
     came, error, stream = await opened(
@@ -448,7 +447,7 @@ async def test_a_coded_stream_that_is_corrupt_is_told_behind_the_items_that_came
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "br", "zstd"])
-async def test_a_bomb_is_told_behind_the_items_that_came(coding: str) -> None:
+async def test_a_bomb_is_reported_after_the_items_received(coding: str) -> None:
     coded = {**CODED, "gzip, gzip": lambda data: gzip.compress(gzip.compress(data))}[coding]
     data = coded(b"[1,2," + b" " * 64 * 2**20)
     assert len(data) < 2**16
@@ -457,7 +456,7 @@ async def test_a_bomb_is_told_behind_the_items_that_came(coding: str) -> None:
     assert "ratio" in str(error)
 
 
-async def test_how_much_may_come_of_a_byte_can_be_chosen() -> None:
+async def test_the_decompression_ratio_limit_can_be_chosen() -> None:
     data = zstd.compress(b"[1,2," + b" " * 4 * 2**20 + b"3]")
     answer = (head(JSON, "Content-Encoding: zstd", CHUNKED), chunked(data), LAST)
     assert (await opened(*answer, max_ratio=100_000))[:2] == ([1, 2, 3], None)
@@ -465,7 +464,7 @@ async def test_how_much_may_come_of_a_byte_can_be_chosen() -> None:
     assert (came, type(error)) == ([1, 2], LimitError)
 
 
-async def test_a_connection_is_used_again_behind_a_whole_stream() -> None:
+async def test_a_connection_is_reused_after_a_whole_stream() -> None:
     data = gzip.compress(b"1\n2\n")
     record = b'1\n {"stream-end":{"status":"complete","items":1}}\n'
     answers = (
@@ -487,6 +486,6 @@ async def test_a_connection_is_used_again_behind_a_whole_stream() -> None:
     assert [request.connection for request in came] == [1, 1, 1, 1, 1]
 
 
-async def test_a_stream_that_was_promised_an_end_record_and_has_none_is_cut() -> None:
+async def test_a_stream_without_its_promised_end_record_is_cut() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)

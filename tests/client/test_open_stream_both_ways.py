@@ -1,4 +1,4 @@
-"""What `open_stream` promises besides what comes over HTTP: WebSockets, and failures of what is sent meanwhile."""
+"""`open_stream` over WebSockets, and with uploads that fail meanwhile -> items, and the right error."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError
 from tests.client.test_upload import FailingLater, begin, read_on
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.transports.reading import read
-from tests.transports.sockets_of_servers import Peer, complete, server
+from tests.transports.websocket_peer import Peer, complete, server
 from tests.transports.wire import answering, head, serving, streams, talking, url_of
 
 
@@ -23,7 +23,7 @@ def rows() -> list[dict[str, int]]:
     return [{"n": 1}, {"n": 2}]
 
 
-async def test_a_websockets_url_opens_one_and_asks_for_what_was_asked() -> None:
+async def test_a_websocket_url_opens_one_with_the_requested_headers() -> None:
     asked: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -50,7 +50,7 @@ async def test_a_websockets_url_opens_one_and_asks_for_what_was_asked() -> None:
         ("", {"max_depth": 1}, LimitError),
     ],
 )
-async def test_what_is_wrong_with_a_message_of_a_websocket_is_told(
+async def test_an_error_in_a_websocket_message_is_reported(
     path: str, options: dict[str, Any], error: type[Exception]
 ) -> None:
     async with (
@@ -107,7 +107,7 @@ async def test_a_failure_that_was_caught_is_not_raised_again() -> None:
             await read_on(stream, [], source.go.set)
 
 
-async def test_a_failure_that_nobody_has_seen_is_raised_at_the_end() -> None:
+async def test_an_unseen_failure_is_raised_at_the_end() -> None:
     source = FailingLater()
     body = chunkwise.body(source.rows(), "ndjson")
 
@@ -124,7 +124,7 @@ async def test_a_failure_that_nobody_has_seen_is_raised_at_the_end() -> None:
             await leave()
 
 
-async def test_arguments_that_were_swapped_are_told() -> None:
+async def test_arguments_that_were_swapped_are_reported() -> None:
     swapped: Any = chunkwise.open_stream
     with pytest.raises(TypeError, match="session: got str, expected a ClientSession, and after it the URL"):
         async with ClientSession() as session, swapped("http://localhost/", session):
@@ -132,7 +132,7 @@ async def test_arguments_that_were_swapped_are_told() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_session_that_raises_for_each_status_is_no_other(scheme: str) -> None:
+async def test_a_session_with_raise_for_status_behaves_the_same(scheme: str) -> None:
     answer = (
         head("Content-Type: application/problem+json", "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
     )

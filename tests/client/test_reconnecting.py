@@ -17,6 +17,7 @@ from chunkwise.errors import StreamError
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at, reset_at, stall_at
 from chunkwise.testing.faults import Fault
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import serving, streams
 
@@ -58,7 +59,7 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
         )
         for _ in range(CUTS)
     ]
-    faults[0] = cut_at(20_000)  # not before the first message, which tells that it can go on
+    faults[0] = cut_at(20_000)  # not before the first message, which says that the stream can be resumed
     handler = streams(lambda: resumable(rows, etag="v1"), compress=False)
     async with (
         serving(handler) as port,
@@ -79,7 +80,7 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
     assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp asks again by itself where a head was cut
 
 
-async def test_a_websocket_that_is_cut_again_before_its_first_message_goes_on() -> None:
+async def test_a_websocket_cut_again_before_its_first_message_is_resumed() -> None:
     faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # the handshake's answer ends in between
     handler = streams(lambda: resumable(lambda start: rows(start, 2000), etag="v1"), compress=False)
     async with (
@@ -109,7 +110,7 @@ FEW_ROWS = [item(index) for index in range(FEW)]
 async def read(
     handler: Any, *faults: Fault, name: Any = "ndjson", path: Any = "", url: str = "/0", **options: Any
 ) -> tuple[list[Any], Stream, StreamError | None]:
-    """What came through a proxy that does these faults, and how it ended."""
+    """Read through a proxy with these faults; return the items, the stream, and how it ended."""
     items: list[Any] = []
     async with (
         serving(*([handler] if callable(handler) else handler)) as port,
@@ -130,7 +131,7 @@ HALF = cut_at(200, of="body")
 
 
 @pytest.mark.parametrize("name", HTTP)
-async def test_another_version_is_told_and_never_mixed(name: str) -> None:
+async def test_another_version_is_reported_and_never_mixed(name: str) -> None:
     version = iter(["v1", "v2"])
     handler = streams(lambda: resumable(few, etag=next(version)), compress=False)
     items, stream, error = await read(handler, HALF, name=name)
@@ -141,8 +142,8 @@ async def test_another_version_is_told_and_never_mixed(name: str) -> None:
     assert (error.items_seen, stream.items_seen) == (len(items), len(items))
 
 
-@pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("name", HTTP)
+@each_row("restart", [False, True])
+@each_row("name", HTTP)
 async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_wanted(name: str, restart: bool) -> None:
     items, stream, error = await read(
         streams(lambda: few(0), compress=False), HALF, name=name, restart=restart, max_reconnects=10
@@ -158,7 +159,7 @@ async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_want
         assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
 
 
-async def test_what_comes_again_is_compared_with_what_came() -> None:
+async def test_repeated_items_are_compared_with_those_received() -> None:
     async def other(first: int) -> AsyncIterator[Any]:
         for index in range(FEW):
             yield item(index + first)
@@ -180,7 +181,7 @@ async def test_what_comes_again_is_compared_with_what_came() -> None:
         assert items == FEW_ROWS[: len(items)]
 
 
-async def test_an_answer_that_begins_elsewhere_is_refused() -> None:
+async def test_a_response_that_begins_at_another_item_is_refused() -> None:
     async def liar(request: web.Request) -> web.StreamResponse:
         wrong = "Range" in request.headers
         headers = {"Accept-Ranges": "items", **({"Content-Range": "items 3-*/*"} if wrong else {})}
@@ -253,7 +254,7 @@ async def test_it_gives_up_after_so_long() -> None:
     assert stream.reconnects == 1
 
 
-async def test_a_server_that_is_gone_is_given_up_as_well() -> None:
+async def test_a_lost_server_is_given_up_too() -> None:
     async with serving(streams(lambda: resumable(rows), "ndjson")) as port, ClientSession() as session:
         async with FaultProxy("127.0.0.1", port, cut_at(100_000)) as proxy:
             opened = chunkwise.open_stream(session, proxy.url("/0"), max_reconnects=3)
@@ -295,8 +296,8 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 5)
 
 
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-@pytest.mark.parametrize(
+@each_row("scheme", ["http", "ws"])
+@each_row(
     ("query", "asked"),
     [
         ("", {"headers": {"range": "items=30-35"}}),
@@ -306,7 +307,7 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
         ("", {"session": {"range": "items=30-35"}}),
     ],
 )
-async def test_a_part_that_the_caller_asks_for_is_what_comes(scheme: str, query: str, asked: dict[str, Any]) -> None:
+async def test_a_range_that_the_caller_asks_for_is_received(scheme: str, query: str, asked: dict[str, Any]) -> None:
     async with (
         serving(streams(lambda: resumable(few, etag="v"))) as port,
         ClientSession(headers=asked.get("session")) as session,
@@ -320,7 +321,7 @@ async def test_a_part_that_the_caller_asks_for_is_what_comes(scheme: str, query:
 # --- paths, types and keys
 
 
-async def test_a_path_inside_records_goes_on_with_the_record() -> None:
+async def test_a_path_inside_records_resumes_with_the_record() -> None:
     async def tagged(start: int) -> AsyncIterator[Any]:
         for index in range(start, FEW):
             yield {"tags": [f"{index}.{tag}" for tag in range(index % 3)], "pad": "x" * 20}
@@ -362,7 +363,7 @@ async def test_a_path_that_json_takes_for_the_elements_is_inside_of_records(name
     assert (items, error, stream.reconnects) == (expected, None, 4)
 
 
-async def test_a_format_of_ones_own_goes_on() -> None:
+async def test_a_custom_format_is_resumed() -> None:
     mine = replace(chunkwise.FORMATS["ndjson"], name="mine", media_types=("application/x-mine",))
     handler = streams(lambda: resumable(few), mine, compress=False)
     items, stream, error = await read(handler, HALF, name=mine)
@@ -374,7 +375,7 @@ async def test_a_format_of_ones_own_goes_on() -> None:
 # --- server-sent events of others
 
 
-async def test_events_of_any_server_go_on_behind_the_last_id_and_end_with_204() -> None:
+async def test_events_of_any_server_resume_after_the_last_id_and_end_with_204() -> None:
     asked: list[str | None] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -421,7 +422,7 @@ async def test_events_without_ids_cannot_go_on() -> None:
 # --- WebSockets
 
 
-async def test_a_websocket_of_another_version_is_told() -> None:
+async def test_a_websocket_of_another_version_is_reported() -> None:
     version = iter(["v1", "v2"])
     handler = streams(lambda: resumable(rows, etag=next(version)))
     items: list[Any] = []

@@ -1,4 +1,4 @@
-"""A stream whose places are told by a key goes on behind the key of the last item, as the server sent it."""
+"""A stream whose positions are keys -> resumed after the key of the last item, as the server sent it."""
 
 from typing import Any
 
@@ -11,14 +11,15 @@ from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.sources.resumable import resumable
 from chunkwise.testing import FaultProxy, cut_at
 from tests.client.test_reconnecting import FEW_ROWS, HALF, User, hurry, read
+from tests.each_row import each_row
 from tests.transports.wire import serving, streams
 
 __all__ = ["hurry"]
 
 
-@pytest.mark.parametrize("type_", [Any, User])
-@pytest.mark.parametrize("name", ["json", "ndjson", "csv", "sse"])
-async def test_a_key_goes_on_behind_the_last_item_though_others_are_inserted_before_it(name: str, type_: Any) -> None:
+@each_row("type_", [Any, User])
+@each_row("name", ["json", "ndjson", "csv", "sse"])
+async def test_a_key_resumes_after_the_last_item_despite_insertions_before_it(name: str, type_: Any) -> None:
     table = [{"n": f"{index:03}", "name": "x" * 30} for index in range(0, 100, 2)]
 
     def behind(after: tuple[str] | None) -> Any:
@@ -44,7 +45,7 @@ async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str
     assert ([msgspec.json.decode(event.data) for event in items], error, stream.reconnects) == (table, None, 1)
 
 
-async def test_what_a_reader_does_to_an_item_is_nobody_elses() -> None:
+async def test_a_reader_that_changes_an_item_does_not_change_the_key() -> None:
     handler = streams(
         lambda: resumable(lambda after: [row for row in table if not after or row["n"] > after[0]], key=["n"])
     )

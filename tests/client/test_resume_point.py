@@ -15,9 +15,10 @@ from multidict import CIMultiDict
 from chunkwise.client.resume_point import key_of, resume_point_after
 from chunkwise.errors import DecodeError
 from chunkwise.transports.range_headers import RangeInfo, ResumePoint, asks_for_range
+from tests.each_row import each_row
 
 
-def test_headers_tell_where_an_answer_begins() -> None:
+def test_headers_say_where_a_response_begins() -> None:
     told = CIMultiDict(
         {
             "Content-Range": "items 500-*/*",
@@ -31,31 +32,29 @@ def test_headers_tell_where_an_answer_begins() -> None:
     assert RangeInfo.from_headers({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == RangeInfo()
 
 
-def test_headers_tell_where_an_answer_ends_and_how_much_there_is() -> None:
+def test_headers_say_where_a_response_ends_and_the_total() -> None:
     assert RangeInfo.from_headers({"Content-Range": "items 5-9/10"}) == RangeInfo(5, last=9, total=10)
     assert RangeInfo.from_headers({"Content-Range": "items 5-9/*"}) == RangeInfo(5, last=9)
 
 
-@pytest.mark.parametrize("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
+@each_row("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
 def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
     assert RangeInfo.from_headers({"Content-Range": f"items {told}"}) == RangeInfo()
 
 
-@pytest.mark.parametrize(
-    "key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""]
-)
+@each_row("key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""])
 def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
     assert RangeInfo.from_headers({"Accept-Ranges": "items", "Items-Key": key}) == RangeInfo(0, ranges=True)
 
 
-def test_a_start_record_tells_the_same() -> None:
+def test_a_start_record_gives_the_same_range() -> None:
     assert RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]}) == RangeInfo(
         5, ranges=True, etag='"v1"', key=("id",)
     )
     assert RangeInfo.from_record({"first": 0, "etag": None, "key": []}) == RangeInfo(0, ranges=True)
 
 
-@pytest.mark.parametrize(
+@each_row(
     "changed",
     [
         {"first": -1},
@@ -68,7 +67,7 @@ def test_a_start_record_tells_the_same() -> None:
         {"key": [1]},
     ],
 )
-def test_a_start_record_that_is_none_is_an_error(changed: dict[str, Any]) -> None:
+def test_an_invalid_start_record_is_an_error(changed: dict[str, Any]) -> None:
     with pytest.raises(DecodeError, match="expected one with first, etag and key"):
         RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
 
@@ -91,12 +90,12 @@ def test_a_position_asks_for_the_rest_in_headers() -> None:
     }
 
 
-def test_a_url_that_is_none_asks_for_no_part() -> None:
+def test_an_invalid_url_asks_for_no_range() -> None:
     assert asks_for_range({}, "http://127.0.0.1/", {"range": "items=5-"})
     assert not asks_for_range({}, "http://127.0.0.1:99999/?range=items=5-")
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("type_", "sent", "told"),
     [
         (str, '"é"', "é"),
@@ -114,7 +113,7 @@ def test_a_url_that_is_none_asks_for_no_part() -> None:
         (Literal["a"] | None, "null", ...),
     ],
 )
-def test_a_key_that_a_type_has_converted_tells_no_place(type_: type, sent: str, told: Any) -> None:
+def test_a_key_that_a_type_converted_is_not_used_as_a_position(type_: type, sent: str, told: Any) -> None:
     struct = msgspec.defstruct("Item", [("own", type_)], rename={"own": "id"})
     item = msgspec.json.decode(f'{{"id":{sent}}}', type=struct)
     assert key_of(item, ["id"]) == (None if told is None else {"id": None if told is ... else told})
@@ -122,7 +121,7 @@ def test_a_key_that_a_type_has_converted_tells_no_place(type_: type, sent: str, 
 
 @dataclass
 class Lowered:
-    """An item whose class changes what came."""
+    """An item whose class changes the values received."""
 
     id: str
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, web
 
 import chunkwise
-from chunkwise import RemoteError, StalledError, StreamError, TruncatedError
+from chunkwise import RemoteError, StalledError, StreamError, TruncatedError, body, items, open_stream, respond
 from chunkwise.client.upload import ClosingPayload
 from chunkwise.flow.inbound import ItemStream
 from tests.flow.producing import GUARD_SECONDS, Held, row
@@ -80,7 +80,7 @@ class Reading:
 async def sent(
     port: int, body: ClosingPayload, *, on_item: Callable[[], object] = lambda: None, **options: Any
 ) -> tuple[list[Any], BaseException | None]:
-    """Upload with our client; give what was answered, and the error behind it."""
+    """Upload with our client; return the items of the response, and the error after them."""
     came: list[Any] = []
     try:
         async with (
@@ -131,13 +131,13 @@ OF_SOURCES = [LookupError("x"), ConnectionResetError("database"), TimeoutError("
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_whatever_the_source_raises_is_what_open_stream_raises(error: Exception) -> None:
+async def test_open_stream_raises_the_error_of_the_source(error: Exception) -> None:
     async with serving(Reading().handle) as port:
         assert (await sent(port, chunkwise.body(Source(2, error=error).rows(), "ndjson")))[1] is error
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_a_plain_request_fails_with_what_the_source_raises(error: Exception) -> None:
+async def test_a_plain_request_fails_with_the_error_of_the_source(error: Exception) -> None:
     body = chunkwise.body(Source(5, error=error).rows(), "ndjson")
     async with serving(Reading().handle) as port:
         with pytest.raises((ClientConnectionError, TimeoutError)) as raised:
@@ -146,7 +146,7 @@ async def test_a_plain_request_fails_with_what_the_source_raises(error: Exceptio
     assert error in (raised.value, raised.value.__cause__)
 
 
-async def test_what_the_source_waits_for_is_cancelled_and_that_is_a_failure() -> None:
+async def test_a_source_whose_awaited_task_is_cancelled_fails() -> None:
     async def rows() -> AsyncIterator[int]:
         yield 1
         other = asyncio.ensure_future(asyncio.sleep(GUARD_SECONDS))
@@ -162,7 +162,7 @@ async def test_what_the_source_waits_for_is_cancelled_and_that_is_a_failure() ->
 
 
 class FailingLater:
-    """A source of one row that fails when it is told to."""
+    """A source of one row that fails when a test says so."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -175,7 +175,7 @@ class FailingLater:
 
 
 class Echo(Reading):
-    """A handler that answers each item as it comes."""
+    """A handler that responds to each item at once."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, self.items(request), "ndjson")
@@ -192,14 +192,13 @@ class Echo(Reading):
             self.ended.set()
 
 
-async def test_the_source_fails_after_the_answer_has_begun_and_both_sides_end() -> None:
+async def test_a_source_that_fails_after_the_response_began_ends_both_sides() -> None:
     echo, source = Echo(), FailingLater()
     async with serving(echo.handle) as port:
-        begun = time.monotonic()
         body = chunkwise.body(source.rows(), "ndjson")
-        came, error = await sent(port, body, on_item=source.go.set)
-        await echo.ended.wait()
-        assert time.monotonic() - begun < 5
+        async with asyncio.timeout(GUARD_SECONDS):
+            came, error = await sent(port, body, on_item=source.go.set)
+            await echo.ended.wait()
     assert came == [row(0)]
     assert error is source.error
     assert isinstance(echo.error, TruncatedError)
@@ -212,7 +211,7 @@ async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     assert not (await reader.read()).endswith(LAST)
 
 
-async def test_the_source_fails_after_the_answer_has_begun_and_no_plain_response_looks_whole() -> None:
+async def test_no_plain_response_looks_whole_after_the_source_failed() -> None:
     """Nor one that only the close of the connection ends."""
     source = FailingLater()
     came: list[Any] = []
@@ -246,7 +245,7 @@ async def test_a_server_that_takes_nothing_is_a_stall(size: int) -> None:
     async with talking(hold) as port:
         begun = time.monotonic()
         _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.5)
-        assert 0.5 <= time.monotonic() - begun < 10
+        assert time.monotonic() - begun >= 0.5
     assert isinstance(error, StalledError)
     assert str(error) == "the server took nothing of the upload for 0.5 seconds"
     assert source.closed == 1
@@ -260,7 +259,7 @@ async def test_a_server_that_takes_nothing_is_a_stall_to_a_plain_request_too() -
     assert body.failure is raised.value
 
 
-async def test_a_server_that_answers_and_then_takes_nothing_is_a_stall() -> None:
+async def test_a_server_that_responds_and_then_takes_nothing_is_a_stall() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
         writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
@@ -309,7 +308,7 @@ async def test_a_refusal_ends_a_source_that_waits() -> None:
     assert body.failure is None
 
 
-async def test_a_connection_is_kept_behind_an_upload_that_went_well() -> None:
+async def test_a_connection_is_kept_after_a_successful_upload() -> None:
     reading = Reading()
     connections = set()
 
@@ -341,7 +340,7 @@ async def test_a_body_cannot_be_sent_twice() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-async def test_a_length_that_the_caller_tells_is_kept_or_the_upload_fails(count: int) -> None:
+async def test_a_content_length_given_by_the_caller_is_kept_or_the_upload_fails(count: int) -> None:
     async def ones(count: int) -> AsyncIterator[int]:
         for _ in range(count):
             yield 1
@@ -359,7 +358,7 @@ async def test_a_length_that_the_caller_tells_is_kept_or_the_upload_fails(count:
         assert reading.error is None
 
 
-async def test_a_source_is_closed_that_nobody_was_there_to_take() -> None:
+async def test_a_source_is_closed_if_the_server_cannot_be_reached() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     source = Source(3)
@@ -373,3 +372,53 @@ async def test_a_source_is_closed_that_nobody_was_there_to_take() -> None:
 async def test_a_limit_is_from_0_on() -> None:
     with pytest.raises(ValueError, match="must be >= 0 seconds, got -1"):
         chunkwise.body([], "ndjson", stall_seconds=-1)
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_a_document_is_uploaded_as_one() -> None:
+    async def upload(request: web.Request) -> web.StreamResponse:
+        return web.json_response([item async for item in chunkwise.items(request, "users.item")])
+
+    async with serving(upload) as port, ClientSession() as session:
+        body = chunkwise.body({"users": two()}, "json")
+        async with session.post(url_of(port), data=body) as response:
+            assert await response.json() == [1, 2]
+
+
+async def test_a_function_is_no_source() -> None:
+    with pytest.raises(TypeError, match="call it"):
+        chunkwise.body(two, "json")
+
+
+class Stop(BaseException):
+    """As pytest's own, or an ExceptionGroup's of such."""
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_a_source_that_raises_a_base_exception(scheme: str) -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield 1
+        await asyncio.sleep(0.05)
+        raise Stop
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return await respond(request, (item async for item in items(request)))
+
+    async def upload(session: ClientSession, port: int) -> None:
+        how: Any = {"method": "POST"} if scheme == "http" else {}
+        url = f"{scheme}://127.0.0.1:{port}/0"
+        async with open_stream(session, url, data=body(source(), "ndjson"), **how) as stream:
+            async for _ in stream:
+                pass
+
+    async with serving(echo) as port, ClientSession() as session:
+        task = asyncio.create_task(upload(session, port))
+        done, _ = await asyncio.wait({task}, timeout=GUARD_SECONDS)
+        task.cancel()
+        with suppress(BaseException):
+            await task
+    assert done

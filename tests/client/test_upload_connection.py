@@ -20,13 +20,13 @@ from chunkwise.client.upload import ClosingPayload
 from chunkwise.transports.tcp import reset_when_closed
 from tests.client.test_upload import PROBLEM, REFUSAL, Source, hold, posted, read_on, sent
 from tests.flow.producing import GUARD_SECONDS, row, until
-from tests.server.test_attacks_on_endings import CERTIFICATE
 from tests.transports.reading import CHUNKED, LAST, NDJSON
+from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import answering, chunked, head, serving, talking, url_of
 
 
 @pytest.mark.parametrize("error", [None, LookupError("gone")])
-async def test_a_body_is_a_payload_also_of_an_answer(error: Exception | None) -> None:
+async def test_a_body_is_a_payload_of_a_response_too(error: Exception | None) -> None:
     """Nothing of a client's connection is there to be watched."""
     source, came = Source(3, error=error), list[Any]()
     body = chunkwise.body(source.rows(), "ndjson")
@@ -64,7 +64,7 @@ class Filling:
 
 
 @pytest.mark.parametrize("takes", [False, True])
-async def test_what_waits_when_the_source_fails_is_sent_if_the_server_takes_it_soon(
+async def test_buffered_bytes_are_sent_after_the_source_fails_if_the_server_reads(
     takes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_connection, "_FLUSH_SECONDS", GUARD_SECONDS if takes else 0.05)
@@ -95,7 +95,7 @@ class Busy(Filling):
             yield row(0)
 
 
-async def test_a_stall_that_comes_to_a_source_that_never_waits_is_told_as_one() -> None:
+async def test_a_stall_of_a_source_that_never_waits_is_reported_as_a_stall() -> None:
     fills = Busy()
     async with talking(hold) as port, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(StalledError) as raised:
@@ -123,7 +123,7 @@ async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
     assert size > 8_000_000
 
 
-async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() -> None:
+async def test_a_stall_is_reported_also_while_the_response_is_not_read() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
         writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
@@ -138,14 +138,14 @@ async def test_such_a_stall_is_told_as_one_also_while_nobody_reads_the_answer() 
     ):
         stream = chunkwise.items(response)
         assert await anext(aiter(stream)) == 1
-        await fills.body.wait_closed()  # nobody reads meanwhile
+        await fills.body.wait_closed()  # it is not read meanwhile
         assert isinstance(fills.body.failure, StalledError)
         with pytest.raises(TruncatedError):
             await anext(aiter(stream))
 
 
 @pytest.mark.parametrize("resets", [False, True], ids=["ends its half", "resets"])
-async def test_a_server_that_goes_without_an_answer_ends_the_upload(*, resets: bool) -> None:
+async def test_a_server_that_closes_without_a_response_ends_the_upload(*, resets: bool) -> None:
     source = Source(size=1000)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

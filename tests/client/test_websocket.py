@@ -1,4 +1,4 @@
-"""open_stream over WebSockets: what it asks for, what it refuses, and what it tells the server when it leaves."""
+"""open_stream over WebSockets: what it asks for, what it refuses, and the close that it sends when it leaves."""
 
 import asyncio
 import time
@@ -20,8 +20,9 @@ from chunkwise import (
     open_stream,
 )
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, Held
-from tests.transports.sockets_of_servers import (
+from tests.transports.websocket_peer import (
     PING,
     PONG,
     Frame,
@@ -33,7 +34,7 @@ from tests.transports.sockets_of_servers import (
 )
 from tests.transports.wire import serving, streams, url_of
 
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Point(Struct):
@@ -77,7 +78,7 @@ async def test_text_is_text() -> None:
         assert await all_of(ws(port), format="text") == ["1", "Zoë\n2", ""]
 
 
-async def test_what_it_sends_with_the_handshake() -> None:
+async def test_the_headers_of_the_handshake() -> None:
     seen: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -100,7 +101,7 @@ async def test_what_it_sends_with_the_handshake() -> None:
     assert request.headers["Sec-WebSocket-Protocol"] == SUBPROTOCOL
 
 
-async def test_its_face_is_that_of_http_but_for_the_response() -> None:
+async def test_a_websocket_stream_has_the_attributes_of_an_http_stream() -> None:
     async with serving(streams(rows)) as port, ClientSession() as session:
         async with open_stream(session, ws(port)) as stream:
             assert isinstance(stream.websocket, ClientWebSocketResponse)
@@ -117,7 +118,7 @@ async def test_its_face_is_that_of_http_but_for_the_response() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 404, 409, 426, 500, 503])
-async def test_a_handshake_that_is_refused_tells_its_status(status: int) -> None:
+async def test_a_refused_handshake_raises_with_its_status(status: int) -> None:
     async def refuse(request: web.Request) -> web.StreamResponse:
         return web.Response(status=status, text="no")
 
@@ -130,7 +131,7 @@ async def test_a_handshake_that_is_refused_tells_its_status(status: int) -> None
 
 
 @pytest.mark.parametrize("status", [200, 204, 302])
-async def test_an_answer_that_is_no_upgrade_is_an_error(status: int) -> None:
+async def test_a_response_without_an_upgrade_is_an_error(status: int) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=status)
 
@@ -140,14 +141,14 @@ async def test_an_answer_that_is_no_upgrade_is_an_error(status: int) -> None:
     assert raised.value.status == status
 
 
-async def test_nobody_is_there() -> None:
+async def test_a_closed_port_is_an_error() -> None:
     async with serving() as port:
         pass
     with pytest.raises(ClientConnectionError):
         await all_of(ws(port))
 
 
-async def test_a_handshake_that_is_not_answered_is_a_stall() -> None:
+async def test_a_handshake_without_a_response_is_a_stall() -> None:
     async def silent(sock: Any) -> None:
         await asyncio.get_running_loop().sock_recv(sock, 65536)
         while await asyncio.get_running_loop().sock_recv(sock, 65536):
@@ -171,7 +172,7 @@ async def test_pings_keep_it_alive() -> None:
         assert await all_of(url, idle_seconds=0.5) == []
 
 
-async def test_a_message_that_comes_slowly_is_no_silence() -> None:
+async def test_a_slow_message_is_no_silence() -> None:
     """aiohttp's own timeout for a message is over before it is whole, and that again and again."""
 
     async def talk(peer: Peer) -> None:
@@ -189,18 +190,18 @@ async def test_a_message_that_comes_slowly_is_no_silence() -> None:
 # ---- leaving
 
 
-async def test_who_leaves_early_says_so_and_the_source_ends_at_once() -> None:
+async def test_leaving_early_sends_a_close_and_ends_the_source() -> None:
     held = Held()
     async with serving(streams(held.rows)) as port, ClientSession() as session:
         async with open_stream(session, ws(port)) as stream:
             assert (await anext(aiter(stream)))["n"] == "0"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GUARD_SECONDS):
             while not held.cleaned:
                 await asyncio.sleep(0.001)
     assert held.ended in ("CancelledError", "GeneratorExit")
 
 
-async def test_a_server_that_never_answers_the_close_does_not_keep_it() -> None:
+async def test_a_server_that_ignores_the_close_does_not_delay_the_client() -> None:
     heard: list[Frame | None] = []
 
     async def talk(peer: Peer) -> None:
@@ -212,7 +213,7 @@ async def test_a_server_that_never_answers_the_close_does_not_keep_it() -> None:
         async with open_stream(session, url) as stream:
             assert await anext(aiter(stream)) == 1
             begun = time.monotonic()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 9  # aiohttp would wait 10 seconds for the close
     assert heard[0] is not None
     assert (heard[0].code, heard[0].reason, heard[1:]) == (1000, "", [None])
 
@@ -241,8 +242,8 @@ async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
             _ = [item async for item in items(websocket)]
 
 
-async def test_a_websocket_that_answers_no_pings_is_read_all_the_same() -> None:
-    """Its reader answers them; pongs that nobody asked for mean nothing (RFC 6455 §5.5.3)."""
+async def test_a_websocket_with_autoping_off_is_read_the_same() -> None:
+    """Its reader answers them; unsolicited pongs mean nothing (RFC 6455 §5.5.3)."""
     heard = asyncio.Queue[Any]()
 
     async def talk(peer: Peer) -> None:

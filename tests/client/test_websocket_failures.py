@@ -1,4 +1,4 @@
-"""What a client that fails says, and what the pings and the silence of its server must not do to it."""
+"""A client that fails, or whose server is silent -> a close with the reason; pings lose no items."""
 
 import asyncio
 
@@ -9,17 +9,26 @@ from chunkwise import DecodeError, RemoteError, StalledError, body, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.client.test_websocket_uploads import Source as BigSource
 from tests.client.test_websocket_uploads import sent
-from tests.transports.readers_of_websockets import READERS, heard_by, hearing, masks
-from tests.transports.sockets_of_servers import CLOSE, PING, Frame, Peer, complete, frame, server
-from tests.transports.test_websocket_cuts import End, cut_at
-from tests.transports.test_websocket_faults import Reading, Source, every_count, every_pace, in_both_framings, raised_by
+from tests.each_row import each_row
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.failures.test_websocket_cuts import End, cut_at
+from tests.transports.failures.test_websocket_matrix import (
+    Reading,
+    Source,
+    every_count,
+    every_pace,
+    in_both_framings,
+    raised_by,
+)
+from tests.transports.failures.websocket_readers import READERS, heard_by, hearing, masks
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import CLOSE, PING, Frame, Peer, complete, frame, server
 
-every_failure = pytest.mark.parametrize("ending", ["exception", "http exception", "cancelled"])
+every_failure = each_row("ending", ["exception", "http exception", "cancelled"])
 
 
 async def exchange(session: ClientSession, url: str, source: Source) -> None:
-    """Send a source, and read what comes."""
+    """Send a source, and read the reply."""
     async with open_stream(session, url, data=body(source.items(), "ndjson"), idle_seconds=2) as stream:
         async for _ in stream:
             pass
@@ -30,7 +39,7 @@ async def exchange(session: ClientSession, url: str, source: Source) -> None:
 @every_pace
 async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -> None:
     source, reading = Source(count, ending, hot=hot), Reading()
-    async with watched(reading.handle) as it, ClientSession() as session, asyncio.timeout(3):
+    async with watched(reading.handle) as it, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         url = f"ws://127.0.0.1:{it.port}/0"
         with pytest.raises(raised_by(ending)):
             await exchange(session, url, source)
@@ -43,7 +52,7 @@ async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -
 @in_both_framings
 @every_count
 @every_failure
-async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, ending: str) -> None:
+async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 
@@ -53,14 +62,14 @@ async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, e
             if each.opcode == CLOSE:
                 await peer.send(complete(0))
 
-    async with server(talk, subprotocol=subprotocol) as url, ClientSession() as session, asyncio.timeout(3):
+    async with server(talk, subprotocol=subprotocol) as url, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(raised_by(ending)):
             await exchange(session, url, source)
     assert (heard[-1].code, heard[-1].reason) == (1011, "the source failed")
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("end", ["FIN", "RST"])
+@each_row("reader", READERS)
+@each_row("end", ["FIN", "RST"])
 async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
     mask = masks(reader)
     data = frame("1", mask=mask) + frame("", PING, mask=mask) + frame("2", mask=mask) + complete(2, mask=mask)
@@ -69,7 +78,7 @@ async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
 
 
 @pytest.mark.parametrize("reader", ["open_stream", "items"])
-async def test_a_defect_behind_an_item_is_told_at_once(reader: str) -> None:
+async def test_a_defect_after_an_item_is_reported_at_once(reader: str) -> None:
     async def talk(peer: Peer) -> None:
         await peer.send(frame("1\nnil\n"))
         await peer.hear_all()
@@ -92,8 +101,8 @@ async def test_a_stalled_upload_drops_its_connection() -> None:
     async def talk(peer: Peer) -> None:
         await asyncio.sleep(3)
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(3):
-            while await loop.sock_recv(peer.sock, 65536):
+        async with asyncio.timeout(GUARD_SECONDS):
+            while await loop.sock_recv(peer.client.sock, 65536):
                 taken.append(1)
 
     taken: list[int] = []
@@ -104,7 +113,7 @@ async def test_a_stalled_upload_drops_its_connection() -> None:
     assert len(taken) < 50, len(taken)
 
 
-async def test_a_server_that_goes_on_does_not_keep_who_leaves() -> None:
+async def test_a_server_that_keeps_sending_does_not_delay_a_client_that_leaves() -> None:
     async def talk(peer: Peer) -> None:
         await peer.say("1")
         while True:
@@ -114,7 +123,7 @@ async def test_a_server_that_goes_on_does_not_keep_who_leaves() -> None:
     async with (
         server(talk) as url,
         ClientSession() as session,
-        asyncio.timeout(5),
+        asyncio.timeout(GUARD_SECONDS),
         open_stream(session, url) as stream,
     ):
         assert await anext(stream) == 1

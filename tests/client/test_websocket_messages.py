@@ -7,14 +7,15 @@ from aiohttp import ClientSession
 
 from chunkwise import DecodeError, LimitError, StreamError, open_stream
 from chunkwise.formats.messages import SUBPROTOCOL
-from tests.transports.readers_of_websockets import READERS, heard_by, masks
-from tests.transports.sockets_of_servers import BINARY, CLOSE, Frame, Peer, Talk, complete, frame, server
+from tests.each_row import each_row
+from tests.transports.failures.websocket_readers import READERS, heard_by, masks
+from tests.transports.websocket_peer import BINARY, CLOSE, Frame, Peer, Talk, complete, frame, server
 
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Refused:
-    """What a server says, and hears of it."""
+    """The frames that a server sends, and those that it receives."""
 
     def __init__(self, *frames: bytes) -> None:
         self.heard: list[Frame] = []
@@ -37,7 +38,7 @@ async def refused(*frames: bytes, subprotocol: str = "", **options: Any) -> tupl
         try:
             async with open_stream(session, url, **options) as stream:
                 async for item in stream:
-                    came.append(item)  # noqa: PERF401 - what came before an error is the point
+                    came.append(item)  # noqa: PERF401 - the items before an error are kept
         except StreamError as raised:
             error = raised
     return came, error, it.code
@@ -68,7 +69,7 @@ async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, siz
 
 
 @in_both_framings
-@pytest.mark.parametrize(
+@each_row(
     ("message", "code"),
     [
         (frame("1", BINARY), 1003),
@@ -78,7 +79,7 @@ async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, siz
     ],
     ids=["binary", "no UTF-8", "half JSON", "no JSON"],
 )
-async def test_the_server_hears_what_is_wrong(message: bytes, code: int, subprotocol: str) -> None:
+async def test_the_server_gets_the_reason(message: bytes, code: int, subprotocol: str) -> None:
     came, error, told = await refused(frame("0"), message, complete(2), subprotocol=subprotocol)
     assert came == [0]
     assert type(error) is DecodeError, repr(error)
@@ -92,16 +93,16 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", ODD)
+@each_row("reader", READERS)
+@each_row("name", ODD)
 async def test_a_message_is_one_json_text_whatever_its_shape(name: str, reader: str) -> None:
     text, item = ODD[name]
     came = await heard_by(reader, saying(frame(text, mask=masks(reader)), complete(1, mask=masks(reader))))
     assert came == ([item], None, "proven", 1)
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("text", ["1\n2", "1 2", "{}{}", "1\n2\n"])
+@each_row("reader", READERS)
+@each_row("text", ["1\n2", "1 2", "{}{}", "1\n2\n"])
 async def test_a_message_of_several_texts_is_an_error_where_it_is_one_item(text: str, reader: str) -> None:
     mask = masks(reader)
     came = await heard_by(reader, saying(frame("0", mask=mask), frame(text, mask=mask), complete(3, mask=mask)))

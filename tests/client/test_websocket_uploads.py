@@ -1,4 +1,4 @@
-"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed and told."""
+"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed with an error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ from chunkwise import (
 )
 from chunkwise.client import websocket
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import CLOSE, PING, Peer, close, complete, frame, server
+from tests.transports.websocket_peer import CLOSE, PING, Peer, close, complete, frame, server
 from tests.transports.wire import serving
 
 
@@ -51,7 +51,7 @@ class Source:
 
 
 async def sent(url: str, upload: Any, **options: Any) -> tuple[list[Any], Exception | None]:
-    """Send a source; give what came of it, and the error behind that."""
+    """Send a source; return the items of the response, and the error after them."""
     came: list[Any] = []
     try:
         async with (
@@ -60,7 +60,7 @@ async def sent(url: str, upload: Any, **options: Any) -> tuple[list[Any], Except
             open_stream(session, url, data=upload, **options) as stream,
         ):
             async for item in stream:
-                came.append(item)  # noqa: PERF401 - what came before an error is the point
+                came.append(item)  # noqa: PERF401 - the items before an error are kept
     except Exception as error:
         return came, error
     return came, None
@@ -150,7 +150,7 @@ async def test_leaving_early_closes_the_source() -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [(1007, 422), (1009, 413), (1011, 500)])
-async def test_a_server_that_refuses_an_item_tells_its_status(code: int, status: int) -> None:
+async def test_a_server_that_refuses_an_item_sends_its_status(code: int, status: int) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -186,7 +186,7 @@ async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, An
 
 
 @pytest.mark.parametrize("idle_seconds", [0, 5])
-async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idle_seconds: float) -> None:
+async def test_a_lost_server_ends_the_upload_and_the_reader_gets_the_error(idle_seconds: float) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -199,7 +199,7 @@ async def test_a_server_that_is_gone_ends_the_upload_and_who_reads_hears_why(idl
     assert source.closed == 1
 
 
-async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_without_a_response_from_the_server_ends_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.05)
     heard: list[int] = []
 
@@ -208,7 +208,7 @@ async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monke
         raise LookupError
 
     async def talk(peer: Peer) -> None:
-        while (each := await peer.hear()) is not None:  # to the end of the connection, behind the close
+        while (each := await peer.hear()) is not None:  # to the end of the connection, after the close
             heard.append(each.code if each.opcode == CLOSE else 0)
         await peer.say("1")
         await peer.send(complete(1))
@@ -218,3 +218,32 @@ async def test_a_failure_that_the_server_does_not_answer_ends_what_is_sent(monke
     assert heard == [0, 1011]
     assert isinstance(error, LookupError)
     assert came in ([], [1])
+
+
+async def test_items_received_before_the_source_failed_are_delivered() -> None:
+    failed = asyncio.Event()
+
+    async def source() -> AsyncIterator[Any]:
+        yield 0
+        await asyncio.sleep(0.2)
+        failed.set()
+        raise ValueError("the source")
+
+    async def talk(peer: Peer) -> None:
+        await peer.say("1", "2", "3", "4", "5")
+        await peer.hear_all()
+
+    came: list[Any] = []
+
+    async def read(session: ClientSession, url: str) -> None:
+        async with open_stream(session, url, data=body(source(), "ndjson")) as stream:
+            async for item in stream:
+                came.append(item)
+                if item == 1:  # busy with the first, while all the others are received
+                    await failed.wait()
+                    await asyncio.sleep(0.1)
+
+    async with server(talk) as url, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+        with pytest.raises(ValueError, match="the source"):
+            await read(session, url)
+    assert came == [1, 2, 3, 4, 5]

@@ -15,7 +15,7 @@ import chunkwise
 from chunkwise.demo.app import make_app
 from chunkwise.demo.wire import _Frames
 from tests.demo.tutorial import CLOSE, FRAMES, LINES, NESTED, SSE, USERS, encoded
-from tests.transports.sockets_of_servers import frame
+from tests.transports.websocket_peer import frame
 
 
 @pytest_asyncio.fixture

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from tests.cli.running import Running, Serving, serving
-from tests.transports.sockets_of_servers import frame
+from tests.transports.websocket_peer import frame
 
 LINES = [f"Chunk {n}\n" for n in range(5)]
 USERS = ['{"id":1,"name":"Tom"}', '{"id":2,"name":"Adam"}', '{"id":3,"name":"Sam"}']

@@ -14,6 +14,7 @@ import chunkwise
 from chunkwise.formats.messages import SUBPROTOCOL
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import Resumable, WrongKey, resumable
+from tests.each_row import each_row
 from tests.flow.producing import decoded, row
 from tests.transports.reading import read
 from tests.transports.wire import serving, streams, url_of
@@ -63,9 +64,9 @@ async def ask(session: ClientSession, port: int, **headers: str) -> tuple[Client
         return response, []
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("name", [name for name in chunkwise.FORMATS if name != "text"])
-async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
+@each_row("source", SOURCES)
+@each_row("name", [name for name in chunkwise.FORMATS if name != "text"])
+async def test_a_range_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
     handler = streams(lambda: resumable(SOURCES[source], etag="v1"), name)
     async with serving(handler) as port, ClientSession() as session:
         response, items = await ask(session, port)
@@ -82,7 +83,7 @@ async def test_the_rest_is_a_whole_stream_of_its_format(name: str, source: str) 
             assert response.headers["Content-Range"] == f"items {start}-{last}/*"
 
 
-async def test_text_has_no_rest_since_nobody_can_count_its_items() -> None:
+async def test_text_cannot_be_resumed_because_its_items_cannot_be_counted() -> None:
     pieces = ["a", "b\nc\n", "d\n"]
     handler = streams(lambda: resumable(lambda start: pieces[start:], etag="v"), "text")
     async with serving(handler) as port, ClientSession() as session:
@@ -93,17 +94,17 @@ async def test_text_has_no_rest_since_nobody_can_count_its_items() -> None:
         assert [message.data async for message in websocket] == ["b\nc", "d"]
 
 
-@pytest.mark.parametrize(
+@each_row(
     "range_", ["bytes=3-", "items=3", "items=-3", "items=5-3", "items=3-,5-", "items=x-", "items=3-5-", "items=+3-", ""]
 )
-async def test_a_range_that_is_none_is_passed_over(range_: str) -> None:
+async def test_an_invalid_range_is_ignored(range_: str) -> None:
     async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
         response, items = await ask(session, port, Range=range_)
     assert (response.status, items) == (200, ROWS)
     assert "Content-Range" not in response.headers
 
 
-async def test_a_total_is_told_and_what_lies_behind_it_is_refused() -> None:
+async def test_a_total_is_sent_and_a_range_past_it_is_refused() -> None:
     handler = streams(lambda: resumable(rows, total=COUNT), "ndjson")
     async with serving(handler) as port, ClientSession() as session:
         told = {"3-": "3-9/10", "3-5": "3-5/10", "3-99": "3-9/10", "10-": "10-*/10", "10-40": "10-*/10"}
@@ -130,10 +131,10 @@ async def test_another_version_is_sent_whole() -> None:
             assert (response.status, items) == (status, ROWS[4:] if status == 206 else ROWS)
     async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
         response, items = await ask(session, port, Range="items=4-", If_Range='"v1"')
-    assert (response.status, items) == (200, ROWS)  # nobody knows its version
+    assert (response.status, items) == (200, ROWS)  # its version is unknown
 
 
-async def test_a_browser_goes_on_behind_the_last_event_that_it_has() -> None:
+async def test_a_browser_continues_after_its_last_event() -> None:
     handler = streams(lambda: resumable(rows), "sse")
     async with serving(handler) as port, ClientSession() as session:
         async with session.get(url_of(port), headers={"Last-Event-ID": "6"}) as response:
@@ -155,7 +156,7 @@ async def test_a_browser_goes_on_behind_the_last_event_that_it_has() -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "ndjson", "json-seq", "sse"])
-async def test_a_key_tells_the_place(name: str) -> None:
+async def test_a_key_marks_the_position(name: str) -> None:
     everything = [{"id": index, "name": f"é{index}"} for index in range(COUNT)]
     async with serving(streams(keyed, name)) as port, ClientSession() as session:
         response, items = await ask(session, port)
@@ -205,7 +206,7 @@ async def test_the_handlers_own_headers_stay_also_those_of_one_name() -> None:
     assert response.headers.getall("ETag") in (['"v1"'], ['W/"v1"'])
 
 
-async def test_head_tells_the_headers_and_runs_nothing() -> None:
+async def test_head_sends_the_headers_and_runs_no_source() -> None:
     def never(start: int) -> Iterator[Any]:
         raise AssertionError(start)
         yield
@@ -231,7 +232,7 @@ async def test_a_websocket_asks_in_its_url(protocols: tuple[str, ...]) -> None:
     assert [json.loads(message) for message in messages] == ROWS[8:]
 
 
-async def test_what_cannot_be_resumable_is_refused() -> None:
+async def test_a_source_that_cannot_be_resumable_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a function"):
         resumable([1, 2])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"such as \['id'\]"):
@@ -251,9 +252,9 @@ async def test_an_upload_of_one_is_all_of_it() -> None:
     assert [json.loads(line) for line in got.splitlines()] == ROWS
 
 
-@pytest.mark.parametrize("given", [0, 7, 12])
-@pytest.mark.parametrize("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
-async def test_a_source_that_has_not_as_many_items_as_it_told_fails(given: int, asked: dict[str, str]) -> None:
+@each_row("given", [0, 7, 12])
+@each_row("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
+async def test_a_source_with_another_count_than_announced_fails(given: int, asked: dict[str, str]) -> None:
     async def source(start: int) -> AsyncIterator[int]:
         for number in range(start, given):
             yield number
@@ -278,7 +279,7 @@ def identity(source: Resumable) -> Resumable:
     return source
 
 
-async def test_what_a_factory_raises_is_not_told() -> None:
+async def test_the_error_of_a_factory_is_not_shown() -> None:
     def fail(_: Any) -> Any:
         raise ValueError("password hunter2")
 

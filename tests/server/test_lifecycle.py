@@ -1,4 +1,4 @@
-"""How a stream ended is told exactly once: to the hook, and as a line of JSON in the log."""
+"""A stream that ended -> one outcome: for the hook, and as a line of JSON in the log."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import Outcome, open_stream, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, row
 from tests.transports.reading import NDJSON
 from tests.transports.watched import SMALL_BYTES, client_of, watched
@@ -62,8 +63,8 @@ async def outcome_of(handler: Handler, *, version: str = "1.1", **headers: str) 
     return outcome, bytes(client.came)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd", "br", "deflate"])
+@each_row("name", NAMES)
+@each_row("coding", ["identity", "gzip", "zstd", "br", "deflate"])
 async def test_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptureFixture) -> None:
     handler = streams(rows, [name, "json"], status=202)
     outcome, answer = await outcome_of(handler, Accept_Encoding=coding)
@@ -92,7 +93,7 @@ async def test_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptu
     }
 
 
-async def test_bytes_are_those_of_the_content_under_http_1_0_as_well() -> None:
+async def test_bytes_are_those_of_the_content_under_http_1_0_too() -> None:
     outcome, answer = await outcome_of(streams(rows, "ndjson"), version="1.0")
     assert outcome.bytes == len(answer.partition(b"\r\n\r\n")[2]) > 0
 
@@ -104,7 +105,7 @@ async def test_an_end_record_is_content_but_no_item() -> None:
     assert plain.bytes < proven.bytes == len(body_of(answer))
 
 
-async def test_the_path_is_as_it_came_with_its_query() -> None:
+async def test_the_logged_path_is_unchanged_with_its_query() -> None:
     async with watched(streams(rows)) as server, client_of(server.port) as client:
         await client.ask("/0?a=%20b&a=c")
         outcome = await server.outcome()
@@ -140,7 +141,7 @@ async def test_a_failure_before_the_status_line(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("error", [web.HTTPNotFound, web.HTTPTooManyRequests, lambda: web.HTTPFound("/1")])
-async def test_a_failure_before_the_status_line_has_the_status_that_is_answered(
+async def test_a_failure_before_the_status_line_records_the_status_sent(
     error: Callable[[], web.HTTPException],
 ) -> None:
     cause = error()
@@ -150,7 +151,7 @@ async def test_a_failure_before_the_status_line_has_the_status_that_is_answered(
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_a_failure_behind_items(version: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_after_items(version: str, caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("secret")
     outcome, answer = await outcome_of(streams(lambda: rows(3, error=error), "ndjson"), version=version)
     assert (outcome.end, outcome.status, outcome.error, outcome.items) == ("failed", 200, error, 3)
@@ -231,7 +232,7 @@ async def test_a_stream_that_the_shutdown_ends(caplog: pytest.LogCaptureFixture)
 async def test_each_stream_has_its_own(caplog: pytest.LogCaptureFixture) -> None:
     handlers = [streams(lambda: rows(3), "ndjson"), streams(lambda: rows(0, error=ValueError()), "json")]
     async with watched(*handlers) as server, client_of(server.port) as client:
-        for index in range(10):  # one behind the other on one connection
+        for index in range(10):  # one after the other on one connection
             await client.ask(f"/{index % 2}?{index}")
         outcomes = [await server.outcome() for _ in range(10)]
         assert not server.has_more
@@ -300,7 +301,7 @@ def test_an_application_is_set_up_once(app: web.Application) -> None:
         chunkwise.setup(app)
 
 
-def test_what_is_no_application_is_refused() -> None:
+def test_an_object_that_is_no_application_is_refused() -> None:
     with pytest.raises(TypeError, match=r"app: got RouteTableDef, expected the web\.Application"):
         chunkwise.setup(web.RouteTableDef())  # type: ignore[arg-type]
 
@@ -328,8 +329,8 @@ async def test_a_sub_application_may_have_a_hook_of_its_own(app: web.Application
     assert seen == ["inner complete"]
 
 
-async def test_it_is_told_before_the_client_may_ask_again() -> None:
-    """The next answer on a connection stands behind the outcome of the one before."""
+async def test_the_outcome_is_reported_before_the_client_may_send_its_next_request() -> None:
+    """The next response on a connection is sent after the outcome of the one before."""
     ends: list[str] = []
 
     async def hook(_request: web.BaseRequest, outcome: Outcome) -> None:
@@ -355,7 +356,7 @@ async def test_it_is_told_before_the_client_may_ask_again() -> None:
         await runner.cleanup()
 
 
-async def test_an_answer_that_has_begun_is_not_answered_a_second_time() -> None:
+async def test_a_response_that_has_begun_is_not_sent_twice() -> None:
     """Though the upload is bad: the client would take it for more of the first."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -386,7 +387,7 @@ async def test_without_setup_streams_work_and_are_logged(caplog: pytest.LogCaptu
     assert (outcome.end, outcome.items) == ("complete", 5)
 
 
-async def test_a_bare_server_works_as_well(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bare_server_works_too(caplog: pytest.LogCaptureFixture) -> None:
     """Its requests know no application."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -403,7 +404,7 @@ async def test_a_bare_server_works_as_well(caplog: pytest.LogCaptureFixture) -> 
     assert len(lines_of(caplog)) == 1
 
 
-async def test_a_log_that_nobody_listens_to_is_not_written(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disabled_log_level_is_not_written(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "chunkwise.access")
     outcome, _ = await outcome_of(streams(rows))
     assert outcome.end == "complete"

@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise import FORMATS, RemoteError, TruncatedError, open_stream
 from chunkwise.flow.inbound import ItemStream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, read_so_far, row
 from tests.needs import needs_curl, needs_nginx
 from tests.transports.proxying import READ_SECONDS, running_nginx
@@ -36,8 +37,8 @@ location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
 LOCATIONS = ["default", "http11"]
 """How nginx speaks to us: HTTP/1.0, its default, or HTTP/1.1."""
 
-every_way = pytest.mark.parametrize("location", LOCATIONS)
-every_format = pytest.mark.parametrize("name", NAMES)
+every_way = each_row("location", LOCATIONS)
+every_format = each_row("name", NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ class Stepping:
 
 
 async def step_through(name: str, source: Stepping, stream: ItemStream, count: int = 3) -> None:
-    """Let each item go once the one before has come, and read it; then let the end go."""
+    """Release each item after the one before was received, and read it; then release the end."""
     items = aiter(stream)
     for index in range(count):
         source.go.release()
@@ -93,8 +94,10 @@ async def step_through(name: str, source: Stepping, stream: ItemStream, count: i
 
 @every_way
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, location: str, name: str, coding: str) -> None:
+@each_row("coding", ["identity", "gzip"])
+async def test_items_are_received_one_by_one_and_the_stream_is_whole(
+    nginx: str, location: str, name: str, coding: str
+) -> None:
     source = Stepping(3)
     headers = {"Accept-Encoding": coding}
     async with (
@@ -112,7 +115,7 @@ async def test_items_come_one_by_one_and_the_stream_is_whole(nginx: str, locatio
 
 @every_way
 @every_format
-async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, location: str, name: str) -> None:
+async def test_a_foreign_client_gets_the_items_one_by_one_too(nginx: str, location: str, name: str) -> None:
     source = Stepping(3)
     async with (
         watched(streams(source.rows, name, commit_after_seconds=0)) as server,
@@ -130,10 +133,8 @@ async def test_a_foreign_client_gets_the_items_one_by_one_as_well(nginx: str, lo
 
 @every_way
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_a_failure_is_a_failure_behind_the_items_before_it(
-    nginx: str, location: str, name: str, coding: str
-) -> None:
+@each_row("coding", ["identity", "gzip"])
+async def test_a_failure_is_raised_after_the_items_before_it(nginx: str, location: str, name: str, coding: str) -> None:
     sources = [Stepping(3, ValueError()), Stepping(3, ValueError())]
     rest = iter(sources)
     headers = {"Accept-Encoding": coding}
@@ -188,7 +189,9 @@ async def test_curl_sees_the_failure_and_the_whole(nginx: str, location: str) ->
 
 @every_way
 @pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
-async def test_a_large_stream_comes_to_its_last_item(nginx: str, location: str, error: Exception | None) -> None:
+async def test_a_large_stream_is_received_up_to_its_last_item(
+    nginx: str, location: str, error: Exception | None
+) -> None:
     async def rows() -> AsyncIterator[dict[str, str]]:
         for index in range(5000):
             yield row(index, 1000)
@@ -232,18 +235,18 @@ async def test_a_silence_is_survived_with_heartbeats_and_not_without(nginx: str,
 @every_way
 async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location: str) -> None:
     source = Stepping(2)
-    async with watched(streams(source.rows, "ndjson")) as server:
+    async with watched(streams(source.rows, "ndjson", keepalive_seconds=0)) as server:
         async with client_of(port_of(nginx)) as client:
             await client.ask(path_to(location, server.port))
             source.go.release()
             await client.read_until(b"pad")
-        async with asyncio.timeout(1.0 + 0.5):  # we look after it every half second; nginx tells us at once
+        async with asyncio.timeout(GUARD_SECONDS):
             await source.closed.wait()
         assert (await server.outcome()).end == "client_gone"
 
 
 @every_way
-async def test_a_failure_before_the_first_item_is_the_answer_that_it_is(nginx: str, location: str) -> None:
+async def test_a_failure_before_the_first_item_is_an_ordinary_error_response(nginx: str, location: str) -> None:
     source = Stepping(0, ValueError())
     source.go.release()
     async with (

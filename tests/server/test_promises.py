@@ -13,10 +13,11 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_so_far, row, until
 from tests.transports.wire import Wire, body_of, connected, serving, streams, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 
 
 class HeldThread:
@@ -36,7 +37,7 @@ class HeldThread:
 
 
 async def read_items(wire: Wire, name: str, count: int) -> list[Any]:
-    """Read until so many items came."""
+    """Read that many items."""
     async with asyncio.timeout(GUARD_SECONDS):
         while len(came := read_so_far(name, body_of(wire.came))) < count:
             data = await wire.reader.read(65536)
@@ -127,7 +128,7 @@ async def test_our_client_gives_an_item_before_the_next_is_made(name: str) -> No
 
 
 class Counting:
-    """Sources of many rows that count what they gave, and tell when they were closed."""
+    """Sources of many rows that count their items, and record when they were closed."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -158,11 +159,11 @@ class Counting:
         yield {"users": self.on_the_loop()}
 
 
-both_kinds = pytest.mark.parametrize("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
+both_kinds = each_row("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
 
 
 def small_socket(port: int) -> socket.socket:
-    """A connection whose receive buffer does not grow: who does not read fills it at once."""
+    """A connection whose receive buffer does not grow: a client that does not read fills it at once."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
     connection.connect(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""What a streamed answer promises: its headers, when it is committed, how it fails, and what decorates a handler."""
+"""A handler and its source -> a streamed response: its headers, when it is committed, and how it fails."""
 
 import asyncio
 import gc
@@ -16,10 +16,11 @@ from chunkwise import UnknownFormat, respond, setup, streaming
 from chunkwise.formats import FORMATS
 from chunkwise.sources.batches import Batches
 from chunkwise.sources.resumable import resumable
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, Held, read_all, row
 from tests.transports.wire import Handler, body_of, connected, serving, streams, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 COMMON = {"X-Accel-Buffering": "no", "Incremental": "?1", "Transfer-Encoding": "chunked"}
 
 
@@ -39,8 +40,8 @@ async def got(handler: Handler, *, method: str = "GET", **headers: str) -> tuple
 
 
 @every_format
-@pytest.mark.parametrize("count", [0, 1, 2000])
-async def test_a_stream_comes_whole_in_every_format(name: str, count: int) -> None:
+@each_row("count", [0, 1, 2000])
+async def test_a_stream_is_received_whole_in_every_format(name: str, count: int) -> None:
     status, headers, data = await got(streams(lambda: rows(count), name))
     assert status == 200
     assert headers["Content-Type"] == FORMATS[name].content_type
@@ -112,7 +113,7 @@ async def test_the_status_is_the_users() -> None:
     assert (await got(streams(rows, status=202)))[0] == 202
 
 
-async def test_a_format_that_there_is_not_is_the_handlers_error() -> None:
+async def test_an_unknown_format_is_the_handlers_error() -> None:
     told: list[str] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -141,7 +142,7 @@ async def test_head_has_the_headers_of_get_and_runs_no_source(name: str) -> None
     assert {**headers, "Date": ""} == {**expected, "Date": ""}
 
 
-async def test_head_closes_what_it_does_not_run() -> None:
+async def test_head_closes_the_source_that_it_does_not_run() -> None:
     async def part() -> int:
         raise AssertionError("started")
 
@@ -169,7 +170,7 @@ async def test_the_headers_do_not_wait_for_the_first_item_forever() -> None:
         assert body_of(await wire.read_until(b"0\r\n\r\n")) == b'[{"n":"0","pad":""}]'
 
 
-async def test_the_headers_come_even_if_no_byte_stands_before_the_first_item() -> None:
+async def test_the_headers_are_sent_even_if_no_byte_precedes_the_first_item() -> None:
     held = Held(ready=0)
     async with serving(streams(held.rows, "ndjson", commit_after_seconds=0.001)) as port, connected(port) as wire:
         wire.ask()
@@ -185,7 +186,7 @@ async def failing_when(go: asyncio.Event) -> AsyncIterator[Any]:
     yield
 
 
-async def test_a_status_that_waits_longer_can_still_tell_a_failure() -> None:
+async def test_a_status_that_waits_longer_can_still_report_a_failure() -> None:
     go, asked = asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -201,7 +202,7 @@ async def test_a_status_that_waits_longer_can_still_tell_a_failure() -> None:
         assert (await wire.read_until(b"}")).startswith(b"HTTP/1.1 409 Conflict\r\n")
 
 
-async def test_a_failure_behind_the_status_line_breaks_the_answer_off() -> None:
+async def test_a_failure_after_the_status_line_breaks_the_response_off() -> None:
     go = asyncio.Event()
     async with (
         serving(streams(lambda: failing_when(go), "ndjson", commit_after_seconds=0)) as port,
@@ -307,7 +308,7 @@ async def test_streaming_works_in_views_that_aiohttp_makes() -> None:
         await runner.cleanup()
 
 
-def test_streaming_keeps_the_name_of_what_it_decorates() -> None:
+def test_streaming_keeps_the_name_of_the_decorated_function() -> None:
     assert plain_async.__name__ == "plain_async"
 
 
@@ -315,14 +316,14 @@ async def coroutine_function(request: web.Request) -> None: ...
 
 
 @pytest.mark.parametrize("decorated", [coroutine_function, len, print, lambda request: [1]])
-def test_streaming_refuses_what_yields_nothing(decorated: Any) -> None:
+def test_streaming_refuses_a_function_that_yields_nothing(decorated: Any) -> None:
     with pytest.raises(TypeError, match="functions that yield items"):
         streaming(decorated)
     with pytest.raises(TypeError, match="functions that yield items"):
         streaming(format="json")(decorated)
 
 
-async def test_a_handler_that_gives_up_before_the_status_line_can_still_answer() -> None:
+async def test_a_handler_that_gives_up_before_the_status_line_can_still_respond() -> None:
     held = Held(ready=0)
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -337,7 +338,7 @@ async def test_a_handler_that_gives_up_before_the_status_line_can_still_answer()
     assert (held.ended, held.cleaned) == ("CancelledError", True)
 
 
-async def test_a_client_that_takes_no_coding_at_all_is_told_which_there_are() -> None:
+async def test_a_client_that_accepts_no_coding_gets_a_list_of_them() -> None:
     held = Held()
     headers = {"Accept-Encoding": "identity;q=0, compress"}
     async with (
@@ -351,7 +352,7 @@ async def test_a_client_that_takes_no_coding_at_all_is_told_which_there_are() ->
 
 
 class Unread:
-    """A source that must not be asked for an item; it tells whether it was closed."""
+    """A source that must not be asked for an item; it records whether it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -366,7 +367,7 @@ class Unread:
         self.closed = True
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("options", "told"),
     [
         ({"headers": {"content-length": "4"}}, "headers: got content-length"),  # a part of it would look whole
@@ -379,7 +380,7 @@ class Unread:
         ({"stall_seconds": -0.5}, "must be >= 0 seconds, got -0.5"),
     ],
 )
-async def test_what_cannot_be_a_stream_is_the_handlers_error_and_closes_the_source(
+async def test_an_impossible_stream_is_the_handlers_error_and_closes_the_source(
     options: dict[str, Any], told: str
 ) -> None:
     source = Unread()
@@ -393,7 +394,7 @@ async def test_what_cannot_be_a_stream_is_the_handlers_error_and_closes_the_sour
     assert source.closed
 
 
-async def test_a_handler_that_comes_to_its_stream_when_the_server_stops_answers_so_and_closes_the_source() -> None:
+async def test_a_stream_begun_at_shutdown_is_refused_and_its_source_closed() -> None:
     source, app = Unread(), web.Application()
     setup(app)
 
@@ -408,7 +409,7 @@ async def test_a_handler_that_comes_to_its_stream_when_the_server_stops_answers_
     assert source.closed
 
 
-async def test_a_websockets_handshake_is_answered_by_a_websocket_and_no_page_of_others_gets_one() -> None:
+async def test_a_handshake_opens_a_websocket_and_foreign_origins_are_refused() -> None:
     unread = Unread()
     async with (
         serving(streams(rows, "ndjson"), streams(lambda: ["a", "b\nc"], "text"), streams(lambda: unread)) as port,
@@ -439,13 +440,13 @@ async def test_of_a_resumable_source_a_client_gets_the_part_that_it_asks_for() -
     assert (status, headers["Content-Range"]) == (416, "items */3")
     events = streams(lambda: resumable(source), "sse")
     status, _, data = await got(events, **{"Last-Event-ID": "2"})
-    assert (status, data) == (204, b"")  # which tells a browser to come no more
+    assert (status, data) == (204, b"")  # after which a browser does not reconnect
     status, headers, data = await got(handler, method="POST", Range="items=1-")  # RFC 9110 §14.2
     assert (status, "Content-Range" in headers) == (200, False)
     assert (len(read_all("ndjson", data)), asked[0], asked[-1]) == (3, 1, 0)
 
 
-async def test_on_a_unix_socket_http_1_0_gets_only_what_proves_its_end(tmp_path: Path) -> None:
+async def test_http_1_0_on_a_unix_socket_gets_only_formats_that_prove_their_end(tmp_path: Path) -> None:
     """No such connection can be reset: a cut would look like the end (nginx's proxy_pass is HTTP/1.0 by default)."""
     path, unread, app = str(tmp_path / "socket"), Unread(), web.Application()
     app.router.add_get("/ndjson", streams(lambda: unread, "ndjson"))
@@ -482,7 +483,7 @@ async def test_a_silence_is_filled_after_as_many_seconds_as_were_given() -> None
         assert read_all("ndjson", body_of(await wire.read_until(b"\r\n0\r\n\r\n"))) == [row(0), row(1)]
 
 
-async def test_arguments_that_were_swapped_are_told() -> None:
+async def test_arguments_that_were_swapped_are_reported() -> None:
     swapped: Any = respond
     with pytest.raises(TypeError, match="request: got list, expected the handler's request, followed by the source"):
         await swapped([1, 2], web.Request)

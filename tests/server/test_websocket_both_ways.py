@@ -12,10 +12,13 @@ from aiohttp import ClientSession, ClientWebSocketResponse, web
 
 import chunkwise
 from chunkwise import StreamError, TruncatedError, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.frames import Framed, closing, frame, opened
+from tests.server.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, watched
-from tests.transports.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
+from tests.transports.websocket_peer import Peer, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import streams
 
 # ---- sources of all kinds
@@ -45,7 +48,7 @@ SOURCES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
 
 
 @both_framings
-@pytest.mark.parametrize("name", SOURCES)
+@each_row("name", SOURCES)
 async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
     make, items = SOURCES[name]
     async with watched(streams(make)) as server, opened(server.port, subprotocol=subprotocol) as peer:
@@ -60,7 +63,7 @@ async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
 
 
 @both_framings
-async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(subprotocol: str) -> None:
+async def test_a_reply_is_received_before_the_next_question_and_more_after_the_last(subprotocol: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:
             stream = chunkwise.items(request)
@@ -74,7 +77,7 @@ async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(
 
     async with watched(handler) as server, opened(server.port, subprotocol=subprotocol) as peer:
         for number in range(5):
-            await peer.say(number)
+            await peer.say_items(number)
             assert (await peer.read()).item == number
         await peer.send(frame(END % 5))
         assert (await peer.read()).item == [5, "proven"]
@@ -83,7 +86,7 @@ async def test_an_answer_comes_before_the_next_question_and_more_after_the_last(
         assert (await only_outcome(server)).end == "complete"
 
 
-async def test_a_close_with_its_count_proves_the_clients_half_as_well() -> None:
+async def test_a_close_with_its_count_proves_the_clients_half_too() -> None:
     ends: list[Any] = []
     read = asyncio.Event()
 
@@ -104,7 +107,7 @@ async def test_a_close_with_its_count_proves_the_clients_half_as_well() -> None:
     for end in (closing(1000, "complete; items=2"), closing(1000), closing(1000, "complete; items=3")):
         read.clear()
         async with watched(handler) as server, opened(server.port) as peer:
-            await peer.say(1, 2)
+            await peer.say_items(1, 2)
             await peer.send(end)
             await asyncio.wait_for(read.wait(), GUARD_SECONDS)
             with suppress(EOFError, ConnectionError):
@@ -149,13 +152,13 @@ async def test_a_slow_reader_slows_the_producer(subprotocol: str) -> None:
         assert not server.has_more
 
 
-async def send_until_it_waits(peer: Framed, items: list[str]) -> tuple[asyncio.Task[None], list[str]]:
+async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Task[None], list[str]]:
     """Send items, each in a message, in a task; give it and what was sent, once the server takes no more."""
     sent: list[str] = []
 
     async def send() -> None:
         for item in items:
-            await peer.say(item)
+            await peer.say_items(item)
             sent.append(item)
         await peer.send(frame(END % len(items)))
 
@@ -167,7 +170,7 @@ async def send_until_it_waits(peer: Framed, items: list[str]) -> tuple[asyncio.T
     return sending, sent
 
 
-async def test_who_sends_what_nobody_reads_has_to_wait_and_loses_nothing() -> None:
+async def test_a_client_whose_messages_are_not_read_has_to_wait_and_loses_nothing() -> None:
     """What waits is the kernels', and 64 KiB each of ours and of aiohttp's; Linux lets its buffers grow to 10 MB."""
     go = asyncio.Event()
     taken: list[str] = []
@@ -198,7 +201,7 @@ async def test_who_sends_what_nobody_reads_has_to_wait_and_loses_nothing() -> No
     assert taken == items
 
 
-async def test_who_sends_and_reads_no_answers_has_to_wait_and_loses_nothing() -> None:
+async def test_a_client_that_does_not_read_replies_has_to_wait_and_loses_nothing() -> None:
     items = [f"{number:020000}" for number in range(1500)]
     async with (
         watched(echoing(stall_seconds=0), send_bytes=SMALL_BYTES) as server,
@@ -254,7 +257,7 @@ async def test_a_hundred_at_once_do_not_hold_each_other_up() -> None:
         idle = [await stack.enter_async_context(opened(server.port, "/1")) for _ in range(5)]
         for count in range(3):
             for index, peer in enumerate(peers):
-                await peer.say([index, count])
+                await peer.say_items([index, count])
             for index, peer in enumerate(peers):
                 assert (await peer.read()).item == [index, count]
         for peer in peers:

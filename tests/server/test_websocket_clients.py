@@ -1,6 +1,6 @@
-"""What WebSocket clients that are not ours can tell of a stream's end, and that all before it has come.
+"""A stream read by WebSocket clients of other projects -> its items, and a close that shows its end.
 
-Each client reads the same source, which goes on only when its client has told that it has read what came.
+Each client reads the same source, which goes on only after its client has confirmed the items so far.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ from websockets.asyncio.client import connect
 
 import chunkwise
 from chunkwise import LimitError, RemoteError
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS, read_so_far
 from tests.needs import needs_chromium
-from tests.server.test_attacks_on_endings import CERTIFICATE, Secure
 from tests.transports.browsing import WEBSOCKET, blank, browser_page, evaluate
 from tests.transports.reading import read
+from tests.transports.tls import CERTIFICATE, Secure
 from tests.transports.watched import LAST, Watched, client_of, ends_whole, watched
 from tests.transports.wire import body_of, streams
 
@@ -63,10 +64,10 @@ class Served(NamedTuple):
 async def served(
     rows: Rows, make: Callable[[], Any] | None = None, *, proxy: str = "", **options: Any
 ) -> AsyncIterator[Served]:
-    """Serve a source, or what is made instead; who asks at /1 has read what came.
+    """Serve a source, or a given handler; a request to /1 confirms the items so far.
 
     Args:
-        proxy: what is asked, where the port of the server is put behind it.
+        proxy: what is asked, to which the port of the server is appended.
     """
 
     async def go(request: web.Request) -> web.StreamResponse:
@@ -82,7 +83,7 @@ async def served(
 
 
 class Told(NamedTuple):
-    """What a client can tell of a stream that has ended."""
+    """The items and the end of a stream, as a client sees them."""
 
     items: list[Any]
     code: int | None
@@ -153,15 +154,17 @@ def client(request: pytest.FixtureRequest) -> Client:
 # ---- how a stream ends
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
+@rows_at_once(1)
+@each_row("count", [0, 1, 3])
 async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) -> None:
     async with served(Rows(count)) as it:
         assert await client(it) == Told(it.rows.items, 1000, f"complete; items={count}")
         assert (await it.server.outcome()).end == "complete"
 
 
-@pytest.mark.parametrize("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
-@pytest.mark.parametrize("count", [0, 1, 3])
+@rows_at_once(1)
+@each_row("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
+@each_row("count", [0, 1, 3])
 async def test_a_failing_stream_closes_with_the_problem(client: Client, count: int, error: Exception) -> None:
     async with served(Rows(count, error)) as it:
         title = "Conflict" if isinstance(error, web.HTTPConflict) else "Internal Server Error"
@@ -169,7 +172,7 @@ async def test_a_failing_stream_closes_with_the_problem(client: Client, count: i
         assert (await it.server.outcome()).end == "failed"
 
 
-async def test_items_just_before_a_failure_come_as_well(client: Client) -> None:
+async def test_items_just_before_a_failure_are_received_too(client: Client) -> None:
     rows = Rows(1000, ValueError(), size=1000)
     rows.go.set()
     async with served(rows) as it:
@@ -192,7 +195,8 @@ async def test_a_server_that_stops_closes_with_going_away(client: Client) -> Non
         assert (await it.server.outcome()).end == "shut_down"
 
 
-@pytest.mark.parametrize(
+@rows_at_once(1)
+@each_row(
     ("title", "came"),
     [("x" * 123, "x" * 123), ("x" * 124, "x" * 123), ("ö" * 100, "ö" * 61), ("x" * 120 + "🎉", "x" * 120)],
     ids=["fits", "one too many", "two bytes each", "four bytes"],
@@ -245,7 +249,7 @@ async def test_a_browser_sees_that_it_was_refused(page: Page) -> None:
     assert (told["code"], told["wasClean"]) == (1006, False)
 
 
-# ---- what stands in the messages
+# ---- the content of the messages
 
 
 async def test_messages_are_compressed_only_where_that_was_said(client: Client) -> None:

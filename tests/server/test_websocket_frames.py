@@ -1,12 +1,12 @@
 """server/websocket_frames.py: the frames of a server, read by the package `websockets`."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from chunkwise.server.websocket_frames import frame_bytes, text_frames
+from tests.each_row import each_row
 
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
 
@@ -41,6 +41,6 @@ def test_each_message_is_a_frame_of_its_own(sizes: list[int]) -> None:
     assert len(data) == sum(map(frame_bytes, sizes))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_frames_are_as_long_as_is_told(size: int) -> None:
+@each_row("size", SIZES)
+def test_frames_have_the_computed_length(size: int) -> None:
     assert frame_bytes(size) == len(text_frames([b"x" * size]))

@@ -6,6 +6,7 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 import chunkwise
+from tests.each_row import each_row
 from tests.transports.wire import serving, streams, url_of
 
 
@@ -21,7 +22,7 @@ async def opened(port: int, origin: str | None, host: str | None = None) -> int:
     return 101
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("origin", "host", "options", "status"),
     [
         (None, None, {}, 101),
@@ -47,7 +48,7 @@ async def test_a_page_may_open_a_websocket_to_its_own_host_and_where_it_is_named
 
 
 class Rows:
-    """A source that tells whether it was asked, and closed."""
+    """A source that records whether it was asked, and closed."""
 
     def __init__(self) -> None:
         self.asked = self.closed = False

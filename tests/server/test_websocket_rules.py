@@ -11,17 +11,19 @@ from aiohttp import web
 import chunkwise
 from chunkwise import respond
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.frames import Framed, closing, frame, framed, handshake, opened
 from tests.transports.watched import client_of, watched
+from tests.transports.websocket_peer import Peer, connecting, handshake, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import streams
 
 
 @pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
 @pytest.mark.parametrize("leaving", ["reset", "half_close"])
-async def test_a_client_that_has_sent_more_than_anybody_reads_and_leaves_ends_the_source(
+async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(
     leaving: str, keepalive_seconds: float | None
 ) -> None:
-    """While nobody reads, asyncio sees neither the FIN nor the RST."""
+    """While the handler does not read, asyncio sees neither the FIN nor the RST."""
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[int]:
@@ -71,7 +73,7 @@ async def test_a_client_that_takes_all_the_time_is_not_stalled() -> None:
 async def test_only_a_get_of_http_1_1_is_a_handshake(asked: bytes) -> None:
     """RFC 6455 §4.2.1."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
-        peer = Framed(client)
+        peer = Peer(client)
         await peer.send(asked)
         assert await peer.status() != 101
 
@@ -79,7 +81,7 @@ async def test_only_a_get_of_http_1_1_is_a_handshake(asked: bytes) -> None:
 async def test_a_key_that_is_not_ascii_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
     """aiohttp's can_prepare raises ValueError for it."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
-        peer = Framed(client)
+        peer = Peer(client)
         await peer.send(handshake(Sec_WebSocket_Key="é" * 16))
         assert await peer.status() != 500
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -99,7 +101,7 @@ async def test_an_end_record_with_its_line_end_ends_the_clients_half() -> None:
         assert await peer.read_to_end() == (1000, "complete; items=0")
 
 
-async def test_a_close_that_nobody_may_send_is_not_sent_back() -> None:
+async def test_a_close_with_a_reserved_code_is_not_sent_back() -> None:
     """RFC 6455 §7.4.1: 1006 must not stand in a close frame; aiohttp takes it."""
 
     async def source() -> AsyncIterator[int]:
@@ -112,7 +114,7 @@ async def test_a_close_that_nobody_may_send_is_not_sent_back() -> None:
         assert (await peer.read_to_close())[-1].closing[0] != 1006
 
 
-async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
+async def test_a_reset_right_after_the_handshake_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -125,7 +127,7 @@ async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
     async with watched(handler) as server:
         ends = []
         for _ in range(20):
-            async with framed(server.port) as peer:
+            async with connecting(server.port) as peer:
                 peer.client.reset()
                 ends.append((await server.outcome()).end)
         await asyncio.sleep(0.05)
@@ -133,7 +135,7 @@ async def test_a_client_that_resets_behind_its_handshake_is_gone_and_no_error(
     assert set(ends) == {"client_gone"}
 
 
-async def test_a_close_behind_more_than_anybody_wants_ends_the_source() -> None:
+async def test_a_close_after_many_unread_messages_ends_the_source() -> None:
     closed = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -151,6 +153,6 @@ async def test_a_close_behind_more_than_anybody_wants_ends_the_source() -> None:
         await peer.send(frame("1"), frame(' {"stream-end":{"status":"complete","items":1}}'))
         assert (await peer.read()).item == 1
         await peer.send(frame("1" * 1000) * 200, closing(1000))
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(GUARD_SECONDS):
             await closed.wait()
             assert (await server.outcome()).end == "client_gone"

@@ -1,4 +1,4 @@
-"""A slow client gets the end of a stream, too: nobody is cut off as long as it takes something."""
+"""A slow WebSocket client -> the whole stream, as long as it keeps reading."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from tests.transports.watched import watched
 
 
 async def read_slowly(port: int, pause: float, **options: Any) -> tuple[int, int | None]:
-    """Read item by item with a pause behind each and with small buffers; return how many came, and the close's code."""
+    """Read item by item with a pause after each and with small buffers; return their count, and the close's code."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
     connection.setblocking(False)

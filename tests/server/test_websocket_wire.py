@@ -12,11 +12,16 @@ import pytest
 from aiohttp import web
 
 import chunkwise
+from chunkwise import Outcome, setup
+from chunkwise.server import delivery
+from chunkwise.transports import periodic_checks, tcp
 from tests.flow.producing import GUARD_SECONDS
 from tests.server import shutdown_server
-from tests.transports.frames import CLOSE, PING, PONG, TEXT, Framed, closing, frame, framed, handshake, opened
+from tests.server.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, client_of, watched
-from tests.transports.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
+from tests.transports.websocket_peer import CLOSE, PING, PONG, TEXT, Peer, connecting, handshake, opened
+from tests.transports.websocket_peer import client_close as closing
+from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import streams
 
 # ---- how it opens
@@ -29,7 +34,7 @@ async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds:
         raise web.HTTPForbidden(text="not you")
         yield 1
 
-    async with watched(streams(refusing)) as server, framed(server.port) as peer:
+    async with watched(streams(refusing)) as server, connecting(server.port) as peer:
         assert await peer.status() == 403
         assert "application/problem+json" in peer.head
         await peer.client.read_until(b'"detail":"not you"')
@@ -37,7 +42,7 @@ async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds:
     assert (outcome.end, outcome.status, outcome.items, type(outcome.error)) == ("failed", 403, 0, web.HTTPForbidden)
 
 
-async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_over() -> None:
+async def test_no_response_is_sent_before_the_first_item_or_the_commit_time() -> None:
     go = asyncio.Event()
 
     async def late() -> AsyncIterator[int]:
@@ -47,7 +52,7 @@ async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_o
 
     async with watched(streams(late, commit_after_seconds=0.7)) as server:
         begun = asyncio.get_running_loop().time()
-        async with framed(server.port) as peer:
+        async with connecting(server.port) as peer:
             assert await peer.status() == 101
             assert asyncio.get_running_loop().time() - begun >= 0.7  # and not when streams look up, after half a second
             go.set()  # too late for a status
@@ -58,22 +63,22 @@ async def test_nothing_is_answered_before_the_first_item_or_the_time_for_it_is_o
 
 async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
     async with watched(echoing(commit_after_seconds=3600)) as server, opened(server.port) as peer:
-        await peer.say("hello")
+        await peer.say_items("hello")
         assert (await peer.read()).item == "hello"
 
 
-async def test_items_of_a_websocket_are_read_inside_its_answer_only() -> None:
+async def test_items_of_a_websocket_are_read_only_inside_respond() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request)])
 
-    async with watched(handler) as server, framed(server.port) as peer:
+    async with watched(handler) as server, connecting(server.port) as peer:
         assert await peer.status() == 400
 
 
 # ---- the client leaves, or is silent
 
 
-LEAVING: dict[str, Callable[[Framed], Any]] = {
+LEAVING: dict[str, Callable[[Peer], Any]] = {
     "close": lambda peer: peer.send(closing(1000)),
     "FIN": lambda peer: asyncio.to_thread(peer.client.half_close),
     "RST": lambda peer: asyncio.to_thread(peer.client.reset),
@@ -82,23 +87,26 @@ LEAVING: dict[str, Callable[[Framed], Any]] = {
 
 @both_framings
 @pytest.mark.parametrize("leaving", LEAVING)
-async def test_a_client_that_leaves_ends_at_once_a_source_that_waits(leaving: str, subprotocol: str) -> None:
-    """At once: streams look up only every half second, and this one has just done so."""
+async def test_a_source_that_waits_is_closed_when_its_client_leaves(
+    leaving: str, subprotocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not only at the next periodic check, or at a ping: this server has neither."""
+    for module in (delivery, periodic_checks, tcp):
+        monkeypatch.setattr(module, "ROUND_SECONDS", 3600)
     source = Waiting(1)
-    async with watched(streams(source.items)) as server, opened(server.port, subprotocol=subprotocol) as peer:
+    handler = streams(source.items, keepalive_seconds=0)
+    async with watched(handler) as server, opened(server.port, subprotocol=subprotocol) as peer:
         assert (await peer.read()).item == 1
-        begun = asyncio.get_running_loop().time()
         await LEAVING[leaving](peer)
         await asyncio.wait_for(source.closed.wait(), GUARD_SECONDS)
         outcome = await only_outcome(server)
         if leaving == "close":
             assert (await peer.read()).closing[0] == 1000
     assert source.saw == "CancelledError"
-    assert source.at - begun < 0.3
     assert (outcome.end, outcome.error, outcome.items) == ("client_gone", None, 1)
 
 
-async def test_silence_is_filled_with_pings_whose_pongs_nobody_needs() -> None:
+async def test_silence_is_filled_with_pings_that_need_no_pong() -> None:
     source = Waiting(1)
     async with (
         watched(streams(source.items, keepalive_seconds=0.02)) as server,
@@ -112,7 +120,7 @@ async def test_silence_is_filled_with_pings_whose_pongs_nobody_needs() -> None:
     assert [each.opcode for each in frames] == [TEXT] + [PING] * 7
 
 
-async def test_no_ping_is_sent_where_nobody_wants_one_or_there_is_no_silence() -> None:
+async def test_no_ping_is_sent_when_switched_off_or_without_a_silence() -> None:
     async def busy() -> AsyncIterator[int]:
         for number in range(100):
             yield number
@@ -164,7 +172,7 @@ ENDS: dict[str, tuple[Callable[[], Any], tuple[int, str]]] = {
 
 @both_framings
 @pytest.mark.parametrize("end", ENDS)
-async def test_how_it_has_ended_is_told(end: str, subprotocol: str) -> None:
+async def test_the_close_says_how_the_stream_ended(end: str, subprotocol: str) -> None:
     make, told = ENDS[end]
     async with watched(streams(make, ["csv", "json"])) as server, opened(server.port, subprotocol=subprotocol) as peer:
         payloads = b""
@@ -182,21 +190,21 @@ async def test_how_it_has_ended_is_told(end: str, subprotocol: str) -> None:
     assert type(outcome.error) is (ValueError if end == "failed" else type(None))
 
 
-async def test_each_websocket_is_told_that_the_server_stops() -> None:
+async def test_each_websocket_gets_a_close_when_the_server_stops() -> None:
     async with watched(streams(lambda: Waiting(1).items(), commit_after_seconds=3600)) as server:
         async with AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(opened(server.port)) for _ in range(20)]
             mute = peers.pop()  # never answers our close
             stopping = asyncio.create_task(server.runner.cleanup())
             assert [await peer.read_to_end() for peer in peers] == [(1012, "Going Away")] * 19
-            async with asyncio.timeout(3 + 1):  # two seconds to end by itself, one for what is dropped then
+            async with asyncio.timeout(GUARD_SECONDS):  # two seconds to end by itself, one for what is dropped then
                 await stopping
             await mute.client.read_to_end()
         assert [(await server.outcome()).end for _ in range(20)] == ["shut_down"] * 20
         assert not server.has_more
 
 
-async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_time() -> None:
+async def test_a_terminated_process_closes_its_websockets_and_exits() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, shutdown_server.__file__, "0.2", stdout=asyncio.subprocess.PIPE
     )
@@ -207,7 +215,7 @@ async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_tim
             assert [(await each.read()).item for each in (peer, mute)] == [1, 1]
             process.send_signal(signal.SIGTERM)
             assert await peer.read_to_end() == (1012, "Going Away")
-            async with asyncio.timeout(0.2 + 3 + 1.5):  # the other has not answered; an interpreter takes time to end
+            async with asyncio.timeout(GUARD_SECONDS):  # the other has not answered; an interpreter takes time to end
                 assert await process.wait() == 0
             assert (await mute.read_to_close())[-1].closing == (1012, "Going Away")
     finally:
@@ -218,8 +226,8 @@ async def test_a_process_that_is_terminated_tells_its_websockets_and_ends_in_tim
 
 @both_framings
 @pytest.mark.parametrize("end", ["complete", "failed"])
-async def test_a_client_that_never_answers_our_close_is_waited_for_no_longer(end: str, subprotocol: str) -> None:
-    """It has taken all, and may still be busy with it; but nobody knows."""
+async def test_a_client_that_never_sends_its_close_is_cut_off(end: str, subprotocol: str) -> None:
+    """It has taken everything, and may still be busy with it."""
     make, told = ENDS[end]
     async with (
         watched(streams(make, stall_seconds=0.3)) as server,
@@ -235,7 +243,7 @@ async def test_a_client_that_never_answers_our_close_is_waited_for_no_longer(end
     assert outcome.seconds >= 0.3
 
 
-async def test_a_client_that_leaves_instead_of_answering_our_close_is_gone() -> None:
+async def test_a_client_that_leaves_without_a_close_is_gone() -> None:
     async with watched(streams(lambda: [1])) as server, opened(server.port) as peer:
         assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
         peer.client.reset()
@@ -264,3 +272,44 @@ async def test_a_client_that_leaves_while_the_application_prepares_its_websocket
         outcome = await server.outcome()
     assert (outcome.end, outcome.error) == ("client_gone", None)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> None:
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+
+    async def source() -> AsyncIterator[Any]:
+        yield "begun"
+        await asyncio.Event().wait()
+
+    app = web.Application()
+    app.router.add_get("/0", streams(source))
+    setup(app, on_outcome=lambda _, outcome: outcomes.put_nowait(outcome))
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with opened(runner.addresses[0][1]) as peer, asyncio.timeout(GUARD_SECONDS):
+            await peer.read()
+            peer.client.reset()
+            assert (await outcomes.get()).end == "client_gone"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_going_away_close_does_not_answer_our_close() -> None:
+    async with watched(streams(lambda: [1, 2, 3])) as it, opened(it.port) as peer:
+        await asyncio.sleep(0.2)  # the items and our close are on their way, and nothing of them was read
+        await peer.send(closing(1001))  # a page that is left, not an answer: that would be 1000
+        assert (await it.outcome()).end == "client_gone"
+
+
+async def test_a_client_that_has_not_got_all_when_the_server_stops() -> None:
+    async with watched(streams(lambda: ["x" * 200_000])) as it, connecting(it.port, receive_bytes=4096) as peer:
+        await asyncio.sleep(0.3)  # our kernel has all, and our close is waited for
+        await it.runner.cleanup()
+        outcome = await it.outcome()
+        frames = []
+        with suppress(EOFError, ConnectionError):
+            assert await peer.status() == 101
+            frames = await peer.read_to_close()
+    assert (outcome.end, len(frames)) in [("complete", 2), ("shut_down", 0), ("client_gone", 0)]

@@ -69,7 +69,7 @@ async ({url, readUrl, mark, headers}) => {
     return {text, error, coding: response.headers.get("content-encoding")};
 }
 """
-"""Reads an answer piece by piece, and tells when the mark is there."""
+"""Reads a response piece by piece, and fetches readUrl once the mark is there."""
 
 EVENTS = """
 ({url, readUrl, mark}) => new Promise((resolve) => {
@@ -90,20 +90,20 @@ EVENTS = """
     source.onerror = end("error");
 })
 """
-"""Reads events to one of the type "bye", or an error, and tells when the mark is there."""
+"""Reads events up to one of the type "bye", or an error, and fetches readUrl once the mark is there."""
 
 WEBSOCKET = """
 ({url, readUrl, after, protocols}) => new Promise((resolve) => {
     const [socket, messages] = [new WebSocket(url, protocols), []];
     let [opened, failed] = [false, false];
-    const tell = () => { if (messages.length === after) fetch(readUrl); };
+    const report = () => { if (messages.length === after) fetch(readUrl); };
     socket.onopen = () => {
         opened = true;
-        tell();
+        report();
     };
     socket.onmessage = ({data}) => {
         messages.push(data);
-        tell();
+        report();
     };
     socket.onerror = () => { failed = true; };
     socket.onclose = ({code, reason, wasClean}) => {
@@ -111,4 +111,4 @@ WEBSOCKET = """
     };
 })
 """
-"""Reads all messages and the close, and tells when so many messages are there."""
+"""Reads all messages and the close, and fetches readUrl after so many messages."""

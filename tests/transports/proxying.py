@@ -35,7 +35,7 @@ http {{
 
 
 def free_port() -> int:
-    """A port for a program that has to be told one.
+    """Return a port for a program that cannot choose one itself.
 
     None of those that the kernel gives to whoever asks for any (Linux: 32768 to 60999), or a connection of another test
     might have it before the program does. Nor does the seed of a test choose it: two runs with one seed would meet.
@@ -68,7 +68,7 @@ def running_nginx(folder: Path, locations: str) -> AbstractContextManager[int]:
 
 @contextmanager
 def running_nginx_of(folder: Path, servers: Callable[[int], str]) -> Iterator[int]:
-    """Run nginx with what stands in its http block; give its port.
+    """Run nginx with a given http block; yield its port.
 
     Args:
         folder: for all that it writes.

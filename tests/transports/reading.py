@@ -1,4 +1,4 @@
-"""How the tests read: a message -> what came, and the error behind it."""
+"""A message -> its items, and the error after them."""
 
 import asyncio
 from typing import Any
@@ -18,12 +18,12 @@ LAST = b"0\r\n\r\n"
 
 
 async def read(stream: ItemStream) -> tuple[list[Any], StreamError | None]:
-    """What came, and the error behind it."""
+    """Return the items, and the error after them."""
     came: list[Any] = []
     try:
         async with asyncio.timeout(GUARD_SECONDS):
             async for item in stream:
-                came.append(item)  # noqa: PERF401 - what came before an error is the point
+                came.append(item)  # noqa: PERF401 - the items before an error are kept
     except StreamError as error:
         return came, error
     return came, None

@@ -8,11 +8,12 @@ import pytest
 from aiohttp import ClientSession, web
 
 import chunkwise
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import serving
 
 METHODS = {"http": "POST", "ws": "GET"}
-every_wire = pytest.mark.parametrize("wire", METHODS)
+every_wire = each_row("wire", METHODS)
 
 
 @chunkwise.streaming(format=["ndjson", "json"])
@@ -22,7 +23,7 @@ async def shout(request: web.Request) -> AsyncIterator[str]:
 
 
 @every_wire
-async def test_an_answer_comes_before_the_next_word_is_sent(wire: str) -> None:
+async def test_a_reply_is_received_before_the_next_word_is_sent(wire: str) -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def asked() -> AsyncIterator[str]:
@@ -46,7 +47,7 @@ async def test_an_answer_comes_before_the_next_word_is_sent(wire: str) -> None:
 
 
 @every_wire
-async def test_a_server_may_speak_before_the_first_item_comes(wire: str) -> None:
+async def test_a_server_may_send_before_the_first_item_is_received(wire: str) -> None:
     greeted = asyncio.Event()
 
     async def name() -> AsyncIterator[str]:

@@ -13,21 +13,21 @@ from aiohttp import ClientConnectionError, ClientError, ClientSession, TCPConnec
 
 from chunkwise.transports.connect_errors import why_no_connection
 from tests.flow.producing import GUARD_SECONDS
-from tests.server.test_attacks_on_endings import CERTIFICATE
+from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import serving
 
 
 async def refused(
     url: str, connector: TCPConnector | None = None, *, trusts: ssl.SSLContext | bool = True
 ) -> str | None:
-    """What is told of a request that gets no connection."""
+    """Return the message about a request that gets no connection."""
     async with asyncio.timeout(GUARD_SECONDS), ClientSession(connector=connector) as session:
         with pytest.raises(ClientError) as caught:
             await session.get(url, ssl=trusts)
     return why_no_connection(caught.value)
 
 
-async def test_a_port_where_nobody_listens_is_told_in_the_systems_words() -> None:
+async def test_a_closed_port_is_reported_with_the_systems_message() -> None:
     async with serving() as port:
         pass
     why = os.strerror(errno.ECONNREFUSED)
@@ -47,16 +47,16 @@ class Nowhere(abc.AbstractResolver):
 
 
 @pytest.mark.parametrize(
-    "error", [socket.gaierror(socket.EAI_NONAME, "nobody knows the name"), OSError("nobody knows the name")]
+    "error", [socket.gaierror(socket.EAI_NONAME, "the name is unknown"), OSError("the name is unknown")]
 )
-async def test_a_name_that_nobody_knows_is_told_in_the_words_of_who_was_asked(error: OSError) -> None:
-    """Its number is none of the system's, or there is none."""
+async def test_an_unknown_host_is_reported_with_the_resolvers_message(error: OSError) -> None:
+    """Its number is not a number of the system, or is missing."""
     connector = TCPConnector(resolver=Nowhere(error))
-    assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: nobody knows the name"
+    assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: the name is unknown"
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "nobody vouches"])
-async def test_a_server_that_is_not_trusted_is_told_with_what_was_wrong(*, secure: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "untrusted"])
+async def test_an_untrusted_server_is_reported_with_the_reason(*, secure: bool, tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_text(CERTIFICATE)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serves.load_cert_chain(tmp_path / "certificate.pem")

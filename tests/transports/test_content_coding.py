@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import DecodeError, LimitError, StreamError, TruncatedError
 from chunkwise.transports.content_coding import CODINGS, MAX_RATIO, Compressor, Decompressor
+from tests.each_row import each_row
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +28,7 @@ NOISE = random.Random(1).randbytes(300_000)
 MIB = 1024 * 1024
 SKIPPABLE = bytes.fromhex("502a4d18") + b"\x05\0\0\0hello"  # RFC 8878 §3.1.2
 
-codings = pytest.mark.parametrize("coding", CODINGS)
+codings = each_row("coding", CODINGS)
 
 
 def raw_deflate(data: bytes, level: int = 6) -> bytes:
@@ -63,7 +64,7 @@ FOREIGN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
         lambda data: zstd.compress(data, options={int(zstd.CompressionParameter.checksum_flag): 1}),
     ),
 }
-foreign = pytest.mark.parametrize(("coding", "compress"), FOREIGN.values(), ids=FOREIGN)
+foreign = each_row(("coding", "compress"), FOREIGN.values(), ids=FOREIGN)
 
 
 DECODED_BY: dict[str, Callable[[bytes], bytes]] = {
@@ -80,7 +81,7 @@ def coded(coding: str, pieces: Iterable[bytes]) -> bytes:
 
 
 def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
-    """What came of the pieces, and the error behind it."""
+    """Return the bytes decoded from the pieces, and the error after them."""
     came: list[bytes] = []
     decompressor = Decompressor(coding)
     try:
@@ -95,11 +96,11 @@ def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
 
 
 def sizes_of(pieces: Iterable[bytes]) -> tuple[list[int], StreamError | None]:
-    """How large the pieces are, none of which is kept, and the error behind them."""
+    """Return the sizes of the decoded pieces, none of which is kept, and the error after them."""
     sizes: list[int] = []
     try:
         for piece in pieces:
-            sizes.append(len(piece))  # noqa: PERF401 - what came before an error is the point
+            sizes.append(len(piece))  # noqa: PERF401 - the items before an error are kept
     except StreamError as error:
         return sizes, error
     return sizes, None
@@ -120,7 +121,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 @codings
 @given(data=st.data())
-def test_any_pieces_come_back_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
+def test_any_pieces_are_decoded_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
     pieces = data.draw(st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(ROWS))))
     wire = coded(coding, pieces)
     places = data.draw(st.lists(st.integers(0, 10_000)))
@@ -147,14 +148,14 @@ def test_nothing_is_sent_for_nothing(coding: str) -> None:
 
 
 @codings
-@pytest.mark.parametrize("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
-def test_foreign_decoders_read_what_is_sent(coding: str, pieces: list[bytes]) -> None:
+@each_row("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
+def test_foreign_decoders_read_our_codings(coding: str, pieces: list[bytes]) -> None:
     assert DECODED_BY[coding](coded(coding, pieces)) == b"".join(pieces)
 
 
 @foreign
-@pytest.mark.parametrize("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
-def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
+@each_row("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
+def test_streams_of_foreign_compressors_are_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
     wire = compress(data)
     assert read(coding, wire) == (data, None)
     assert read(coding, *cut(wire, range(0, len(wire), 997))) == (data, None)
@@ -163,9 +164,7 @@ def test_what_foreign_compressors_send_is_read(coding: str, compress: Callable[[
     assert read(coding, b"", wire, b"") == (data, None)
 
 
-@pytest.mark.parametrize(
-    "size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)]
-)
+@each_row("size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)])
 @codings
 def test_output_at_the_edges_of_the_engines_buffers_is_complete(coding: str, size: float) -> None:
     data = bytes(int(size * 1024)) + b"end"
@@ -189,7 +188,7 @@ def test_an_unknown_coding_is_the_servers_error() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "identity", " Identity , ", ",,"])
-def test_what_is_not_coded_is_given_as_it_is(value: str) -> None:
+def test_uncoded_bytes_are_given_unchanged(value: str) -> None:
     assert read(value) == (b"", None)
     assert read(value, TEXT, NOISE, b"") == (TEXT + NOISE, None)
 
@@ -218,7 +217,7 @@ def test_all_codings_of_a_message_must_end() -> None:
 
 
 @pytest.mark.parametrize("value", ["lzma", "gzip, compress", "gzip;q=1", "gzip br"])
-def test_an_unknown_coding_is_told(value: str) -> None:
+def test_an_unknown_coding_is_reported(value: str) -> None:
     with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, gzip, br, deflate"):
         Decompressor(value)
 
@@ -233,7 +232,7 @@ def test_codings_have_a_limit() -> None:
 
 
 @foreign
-def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callable[[bytes], bytes]) -> None:
+def test_every_cut_is_reported_after_the_bytes_received(coding: str, compress: Callable[[bytes], bytes]) -> None:
     wire = compress(TEXT)
     for length in range(1, len(wire)):
         came, error = read(coding, wire[:length])
@@ -244,7 +243,7 @@ def test_every_cut_is_told_and_what_came_is_given(coding: str, compress: Callabl
 
 
 @codings
-def test_every_cut_of_what_is_sent_is_told_and_gives_the_whole_pieces(coding: str) -> None:
+def test_every_cut_of_our_own_coding_is_reported_after_the_whole_pieces(coding: str) -> None:
     compressor = Compressor(coding)
     wire, ends = b"", []
     for row in ROWS:
@@ -272,7 +271,7 @@ def test_gzip_members_are_read_on_over_padding(pad: bytes) -> None:
     assert read("gzip", *bytewise(gzip.compress(TEXT) + pad + gzip.compress(b"a") + pad)) == (TEXT + b"a", None)
 
 
-def test_a_cut_inside_a_later_member_is_told() -> None:
+def test_a_cut_inside_a_later_member_is_reported() -> None:
     first, second = gzip.compress(TEXT), gzip.compress(b"abc")
     for length in range(1, len(second)):
         came, error = read("gzip", first + second[:length])
@@ -290,8 +289,8 @@ def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
 
 
 @foreign
-@pytest.mark.parametrize("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
-def test_garbage_behind_the_end_is_told(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
+@each_row("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
+def test_garbage_after_the_end_is_reported(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
     wire = compress(TEXT)
     for pieces in ([wire, garbage], [*bytewise(wire), *bytewise(garbage)]):
         came, error = read(coding, *pieces)
@@ -335,7 +334,7 @@ def flipped(wire: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(coding: str) -> None:
+def test_bytes_before_a_defect_are_the_same_however_they_are_split(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -350,7 +349,7 @@ def test_what_came_before_a_defect_is_the_same_however_the_bytes_are_split(codin
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd"])
-def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: str) -> None:
+def test_bytes_before_a_defect_are_given_except_for_the_last_few(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -364,7 +363,7 @@ def test_what_came_before_a_defect_is_given_but_for_the_last_few_bytes(coding: s
     assert failed > 10
 
 
-def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
+def test_a_bad_checksum_is_reported_after_all_the_data() -> None:
     wire = gzip.compress(NOISE)
     came, error = read("gzip", flipped(wire, len(wire) - 8))
     assert came == NOISE
@@ -373,8 +372,8 @@ def test_a_bad_checksum_is_told_behind_all_the_data() -> None:
     assert "the bytes are not gzip: " in str(error)
 
 
-@pytest.mark.parametrize("literals", range(128, 260, 3))
-def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
+@each_row("literals", range(128, 260, 3))
+def test_the_rest_of_a_match_after_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
     # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
     bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"
     bits += "0" * (-len(bits) % 8)
@@ -386,7 +385,7 @@ def test_the_rest_of_a_match_behind_a_full_buffer_is_given_before_a_defect(liter
 
 
 @codings
-def test_an_error_is_told_again(coding: str) -> None:
+def test_an_error_is_raised_again(coding: str) -> None:
     decompressor = Decompressor(coding)
     with pytest.raises(DecodeError) as caught:
         list(decompressor.feed(b"\xff" * 100))
@@ -452,7 +451,7 @@ def test_a_ratio_without_limit_still_holds_little(coding: str) -> None:
 
 
 def test_a_bomb_between_two_codings_is_refused() -> None:
-    # Of empty members nothing comes, but 2 MB of them have to be read.
+    # Empty members decode to nothing, but 2 MB of them are read.
     wire = brotli.compress(gzip.compress(b"") * 100_000)
     decompressor = Decompressor("gzip, br")
     with pytest.raises(LimitError, match="bytes of br"):

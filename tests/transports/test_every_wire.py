@@ -21,6 +21,7 @@ import chunkwise
 from chunkwise import FORMATS
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.needs import needs_chromium, needs_curl
 from tests.transports.browsing import EVENTS, FETCH, WEBSOCKET, blank, browser_page, evaluate
@@ -158,7 +159,7 @@ async def by_open_stream_of_a_websocket(it: Served) -> list[Any]:
 
 
 def unpacked(it: Served, message: str | bytes, subprotocol: str | None) -> list[Any]:
-    """What a message holds: one item, or lines."""
+    """The content of a message: one item, or lines."""
     assert isinstance(message, str)
     return [it.item(message)] if subprotocol is None else split_ndjson(message)
 
@@ -270,13 +271,13 @@ JSON_BROWSERS |= {f"fetch of {name}": partial(by_fetch, name=name) for name in J
 TEXT_BROWSERS = {"fetch": partial(by_fetch, name="text")} | IN_BROWSERS
 
 
-@pytest.mark.parametrize("name", JSON_READERS)
+@each_row("name", JSON_READERS)
 async def test_items(name: str) -> None:
     async with served(plain=False) as it:
         assert await JSON_READERS[name](it) == ITEMS
 
 
-@pytest.mark.parametrize("name", TEXT_READERS)
+@each_row("name", TEXT_READERS)
 async def test_lines(name: str) -> None:
     async with served(plain=True) as it:
         assert await TEXT_READERS[name](it) == LINES

@@ -1,5 +1,6 @@
 """What negotiation promises: the format that the client likes best, or a refusal that lists what there is."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -7,10 +8,13 @@ from aiohttp import ClientSession, web
 from aiohttp.pytest_plugin import AiohttpServer
 from multidict import CIMultiDict
 
+import chunkwise
 from chunkwise import respond
 from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS
 from chunkwise.transports.negotiation import FormatChoice, negotiate, negotiate_coding, offered, parse_accept, prefers
+from tests.each_row import each_row
+from tests.transports.wire import serving, url_of
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -36,7 +40,7 @@ CASES: list[tuple[str, str | None]] = [
     ("text/csv;Q=0.2,application/x-ndjson;q=0.3", "ndjson"),
     ("text/csv ; q = 0.2 , application/x-ndjson ; q=0.3", "ndjson"),
     ("application/json;q=1.000,text/csv;q=0.999", "json"),
-    # the most specific range says a type's quality, wherever it stands
+    # the most specific range says a type's quality, in any position
     ("text/*;q=0.9, text/csv;q=0.1, application/json;q=0.5", "sse"),
     ("*/*;q=0.1, text/csv", "csv"),
     ("text/csv, */*", "csv"),  # as good as others, but named
@@ -74,8 +78,8 @@ CASES: list[tuple[str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("accept", "expected"), CASES)
-def test_the_client_gets_what_it_likes_best(accept: str, expected: str | None) -> None:
+@each_row(("accept", "expected"), CASES)
+def test_the_client_gets_the_format_that_it_prefers(accept: str, expected: str | None) -> None:
     chosen = negotiate([accept], offered(None))
     assert (chosen.name if chosen else None) == expected
 
@@ -90,7 +94,7 @@ def test_several_accept_headers_are_one() -> None:
     assert chosen is FORMATS["csv"]
 
 
-def test_only_what_is_offered_is_taken() -> None:
+def test_only_an_offered_format_is_chosen() -> None:
     assert negotiate(["application/json, text/csv;q=0.1"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["*/*"], offered(["csv", "ndjson"])) is FORMATS["csv"]
     assert negotiate(["application/json"], offered(["csv", "ndjson"])) is None
@@ -122,12 +126,12 @@ CODING_CASES: list[tuple[list[str], str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("accept_encoding", "expected"), CODING_CASES)
-def test_the_client_gets_the_coding_that_it_likes_best(accept_encoding: list[str], expected: str | None) -> None:
+@each_row(("accept_encoding", "expected"), CODING_CASES)
+def test_the_client_gets_the_coding_that_it_prefers(accept_encoding: list[str], expected: str | None) -> None:
     assert negotiate_coding(accept_encoding, ["zstd", "gzip", "br"]) == expected
 
 
-def test_a_preference_is_a_name_and_not_what_is_quoted_behind_another() -> None:
+def test_a_preference_is_a_name_and_not_a_quoted_value_of_another() -> None:
     for asked in ("stream-end", "a=1;b, Stream-End ;c=2", "stream-end=yes", 'a="x", stream-end', r'a="\"", stream-end'):
         assert prefers([asked], "stream-end")
     for other in (
@@ -160,7 +164,7 @@ def test_formats_may_be_named_or_given() -> None:
 
 
 @pytest.mark.parametrize("choice", ["xml", ["json", "xml"], []])
-def test_a_format_that_there_is_not_is_refused_by_name(choice: Any) -> None:
+def test_an_unknown_format_is_refused_by_name(choice: Any) -> None:
     with pytest.raises(UnknownFormat, match="at least one" if choice == [] else "'xml', expected one of json, ndjson"):
         offered(choice)
 
@@ -183,7 +187,7 @@ async def answered(
         return response.status, response.content_type, response.headers.get("Vary"), told
 
 
-async def test_vary_names_what_was_looked_at(aiohttp_server: AiohttpServer) -> None:
+async def test_vary_names_the_headers_that_were_used(aiohttp_server: AiohttpServer) -> None:
     both = "Accept, Accept-Encoding"
     assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", both, None)
     assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", both, None)
@@ -202,7 +206,7 @@ async def test_several_accept_headers_count_together_on_the_wire(aiohttp_server:
     assert (await answered(aiohttp_server, None, accept))[:2] == (200, "text/csv")
 
 
-async def test_a_refusal_lists_what_there_is(aiohttp_server: AiohttpServer) -> None:
+async def test_a_refusal_lists_the_formats_available(aiohttp_server: AiohttpServer) -> None:
     status, content_type, vary, told = await answered(aiohttp_server, ["json", "csv"], ["image/png", "text/html"])
     assert (status, content_type, vary) == (406, "application/problem+json", "Accept")
     assert told == {
@@ -220,3 +224,34 @@ async def test_head_is_refused_like_get(aiohttp_server: AiohttpServer) -> None:
 @pytest.mark.parametrize("header", ["", ",", "nonsense", "*/json"])
 def test_a_header_that_says_nothing_accepts_anything(header: str) -> None:
     assert negotiate([header], list(FORMATS.values())) is FORMATS["json"]
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_a_document_is_not_offered_as_csv() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, {"users": two()})
+
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers={"Accept": "text/csv"}) as response,
+    ):
+        assert response.status == 406
+        assert "text/csv" not in (await response.json(content_type=None))["available"]
+
+
+@pytest.mark.parametrize(("accept", "status"), [("text/csv", 200), ("image/png", 406)])
+async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, status: int) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, iter([{"n": 1}]), ["csv"])
+
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), headers={"Accept": accept}) as response,
+    ):
+        assert (response.status, response.headers["Vary"].split(", ")[0]) == (status, "Accept")

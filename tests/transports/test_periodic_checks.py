@@ -1,4 +1,4 @@
-"""transports/periodic_checks.py: who has joined is looked after, again and again, until it leaves."""
+"""transports/periodic_checks.py: a member is checked periodically until it leaves."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ class Counting:
             raise self._failure
 
 
-async def test_all_members_are_looked_after_as_often_as_each_other() -> None:
+async def test_all_members_are_checked_equally_often() -> None:
     members = [Counting() for _ in range(50)]
     for member in members:
         PeriodicChecks.of_loop().join(member)
@@ -38,7 +38,7 @@ async def test_all_members_are_looked_after_as_often_as_each_other() -> None:
         PeriodicChecks.of_loop().leave(member)
 
 
-async def test_who_has_left_is_not_looked_after_also_if_another_takes_it_out() -> None:
+async def test_a_member_that_has_left_is_not_checked_even_if_another_removes_it() -> None:
     class Ending(Counting):
         def check(self) -> None:
             super().check()
@@ -74,7 +74,7 @@ async def test_a_round_without_members_ends_and_begins_again_with_the_next() -> 
         await until(lambda: not PeriodicChecks.of_loop()._running)
 
 
-def test_each_loop_has_its_own_and_keeps_none_behind() -> None:
+def test_each_loop_has_its_own_and_keeps_none_afterwards() -> None:
     async def own() -> weakref.ref[PeriodicChecks]:
         assert PeriodicChecks.of_loop() is PeriodicChecks.of_loop()
         PeriodicChecks.of_loop().join(Counting())

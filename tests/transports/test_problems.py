@@ -1,6 +1,7 @@
-"""What problem answers promise: an exception before the first item is an ordinary HTTP error, and tells no secrets."""
+"""An exception before the first item -> an ordinary HTTP error with a problem, which shows no secrets."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +14,11 @@ from aiohttp import ClientSession, web
 from chunkwise import RemoteError, items, respond
 from chunkwise.transports import problems
 from chunkwise.transports.problems import GoingAway, problem_of, retry_after_seconds
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
+from tests.transports.watched import watched
+from tests.transports.websocket_peer import client_frame as frame
+from tests.transports.websocket_peer import opened
 from tests.transports.wire import answering, chunked, head, serving, streams, url_of
 
 PROBLEM = "Content-Type: application/problem+json"
@@ -34,7 +39,7 @@ async def got(error: BaseException, **options: Any) -> tuple[int, str, dict[str,
         return response.status, response.content_type, dict(response.headers), body, response.reason or ""
 
 
-async def test_an_exception_is_a_500_that_tells_nothing_of_it() -> None:
+async def test_an_exception_is_a_500_without_its_message() -> None:
     status, content_type, _, body, _ = await got(ValueError("password is secret"))
     assert (status, content_type) == (500, "application/problem+json")
     assert msgspec.json.decode(body) == {"title": "Internal Server Error", "status": 500}
@@ -72,7 +77,7 @@ async def test_an_http_exception_keeps_its_cookies() -> None:
     assert headers["Set-Cookie"].startswith('session=""; ')
 
 
-async def test_a_server_that_stops_says_when_to_come_again_on_another_connection() -> None:
+async def test_a_stopping_server_sends_retry_after_and_closes_the_connection() -> None:
     answer = problem_of(GoingAway("of the log alone"))
     assert (answer.status, answer.headers["Retry-After"], answer.keep_alive) == (503, "1", False)
     told = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
@@ -84,7 +89,7 @@ async def test_an_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture)
     assert [record for record in caplog.records if record.name == "chunkwise"] == []
 
 
-async def test_an_http_exception_with_a_body_of_its_own_is_the_answer_itself() -> None:
+async def test_an_http_exception_with_a_body_is_the_response_itself() -> None:
     status, content_type, _, body, _ = await got(web.HTTPForbidden(text="<p>no</p>", content_type="text/html"))
     assert (status, content_type, body) == (403, "text/html", b"<p>no</p>")
 
@@ -95,7 +100,7 @@ async def test_the_text_of_an_http_exception_is_the_detail() -> None:
     assert msgspec.json.decode(body) == {"title": "Bad Request", "status": 400, "detail": "no such column: nmae"}
 
 
-async def test_a_method_that_is_not_allowed_says_which_are() -> None:
+async def test_a_405_response_lists_the_allowed_methods() -> None:
     status, _, headers, _, _ = await got(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
     assert status == 405
     assert set(headers["Allow"].split(",")) == {"GET", "POST"}
@@ -106,7 +111,7 @@ async def test_a_redirect_passes() -> None:
     assert (status, headers["Location"]) == (302, "/elsewhere")
 
 
-async def test_an_exception_of_a_status_that_is_nobodys_is_told_by_its_number() -> None:
+async def test_an_exception_with_an_unregistered_status_is_named_by_its_number() -> None:
     class Teapot(web.HTTPClientError):
         status_code = 499
 
@@ -133,7 +138,7 @@ async def remote(*pieces: bytes) -> RemoteError:
         return caught.value
 
 
-async def test_the_client_raises_what_the_server_told() -> None:
+async def test_the_client_raises_the_servers_problem() -> None:
     async with (
         serving(streams(lambda: failing_with(web.HTTPConflict(reason="Twice")))) as port,
         ClientSession() as session,
@@ -145,7 +150,7 @@ async def test_the_client_raises_what_the_server_told() -> None:
     assert caught.value.problem == {"title": "Twice", "status": 409}
 
 
-async def test_a_problem_that_comes_in_pieces_is_whole() -> None:
+async def test_a_problem_received_in_pieces_is_whole() -> None:
     told = b'{"title":"Broken","detail":"in the middle","extra":[1]}'
     error = await remote(
         head(PROBLEM, f"Content-Length: {len(told)}", status="503 Service Unavailable"), told[:9], told[9:30], told[30:]
@@ -163,12 +168,12 @@ async def test_a_problem_that_was_cut_is_still_an_error_of_that_status() -> None
 
 
 @pytest.mark.parametrize("told", [b"[1,2]", b"null", b"{", b"\xff\xfe", b"", b'{"a":' + b"[" * 50_000])
-async def test_a_problem_that_is_none_is_still_an_error_of_that_status(told: bytes) -> None:
+async def test_an_invalid_problem_is_still_an_error_of_that_status(told: bytes) -> None:
     error = await remote(head(PROBLEM, f"Content-Length: {len(told)}", status="400 Bad Request"), told)
     assert (str(error), error.problem) == ("the server answered 400 Bad Request", {})
 
 
-async def test_plain_text_is_told_too() -> None:
+async def test_a_plain_text_error_is_included() -> None:
     error = await remote(head("Content-Type: text/plain", "Content-Length: 9", status="418 Tea"), b"no coffee")
     assert str(error) == "the server answered 418 Tea: no coffee"
 
@@ -190,7 +195,7 @@ async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest
         linger.set()
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("value", "told"),
     [
         ("0", 0),
@@ -206,10 +211,34 @@ async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest
         ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
-def test_when_to_come_again_is_told_in_seconds_or_by_a_date(value: str, told: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date(value: str, told: float | None) -> None:
     assert retry_after_seconds(value) == told
 
 
-def test_a_date_to_come_is_that_many_seconds_away() -> None:
+def test_a_future_date_is_converted_to_seconds() -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < (retry_after_seconds(at) or 0) <= 100
+
+
+@pytest.mark.parametrize("wire", ["websocket", "http"])
+async def test_a_client_cannot_forge_a_line_of_the_log(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    problem = {"title": "x\nCRITICAL:root:the admin has logged in", "status": 500}
+    record = b' {"stream-end":{"status":"failed","items":0,"problem":%b}}\n' % msgspec.json.encode(problem)
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        return await respond(request, (item async for item in items(request)))
+
+    async with watched(echo) as it, asyncio.timeout(GUARD_SECONDS):
+        if wire == "websocket":
+            async with opened(it.port) as peer:
+                await peer.send(frame(record.rstrip()))
+                await peer.read_to_close()
+        else:
+            headers = {"Content-Type": "application/x-ndjson", "Preference-Applied": "stream-end"}
+            url = f"http://127.0.0.1:{it.port}/0"
+            async with ClientSession() as session, session.post(url, data=record, headers=headers) as response:
+                assert response.status == 400
+        await it.outcome()
+    lines = [line for entry in caplog.records for line in entry.getMessage().splitlines()]
+    assert not [line for line in lines if line.startswith("CRITICAL")]

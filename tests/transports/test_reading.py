@@ -1,4 +1,4 @@
-"""What reading promises: any message is items, all that came whole come first, and a cut is always told."""
+"""Any message -> its whole items first, then the error, if it was cut."""
 
 import asyncio
 import gc
@@ -24,6 +24,7 @@ from chunkwise import (
     TruncatedError,
     UnknownFormat,
 )
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, head, serving, streams, talking, url_of
@@ -90,14 +91,14 @@ async def test_an_aiohttp_stream_reader_is_a_message() -> None:
 
 
 @pytest.mark.parametrize("message", [7, None, "[1]"])
-def test_what_is_no_message_is_told(message: Any) -> None:
+def test_an_unsupported_message_is_reported(message: Any) -> None:
     with pytest.raises(TypeError, match=f"a message is .* got {type(message).__name__}"):
         chunkwise.items(message, format="json")
 
 
 @asynccontextmanager
 async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]:
-    """A server that gives an item and, when it is told to, bytes that are no chunk: in a segment of their own."""
+    """A server that sends an item and later, in a segment of their own, bytes that are no chunk."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -113,7 +114,7 @@ async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]
 
 
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"0\r\nx\0:\r\n\r\n"])
-async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
+async def test_a_malformed_chunk_ends_the_wait(bad: bytes) -> None:
     async with going_bad(bad) as (port, go), ClientSession() as session, session.get(url_of(port)) as response:
         stream = chunkwise.items(response)
         assert await anext(stream) == 1
@@ -123,7 +124,7 @@ async def test_bytes_that_are_no_chunk_end_the_wait(bad: bytes) -> None:
     assert "received a malformed chunk" in str(error)
 
 
-async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_failure(
+async def test_a_reset_after_the_response_was_read_is_no_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,7 +151,7 @@ async def test_a_connection_that_is_reset_when_its_answer_was_read_is_nobodys_fa
     assert [record.getMessage() for record in caplog.records] == []
 
 
-async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_well() -> None:
+async def test_a_malformed_chunk_is_reported_by_aiohttps_python_parser_too() -> None:
     async with going_bad(b"zz\r\n") as (port, go):
         words = (sys.executable, "-u", "-c", READ_IN_PYTHON, url_of(port))
         env = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"}
@@ -162,7 +163,7 @@ async def test_bytes_that_are_no_chunk_are_told_by_aiohttps_parser_in_python_as_
     assert told == b"TruncatedError the stream was cut: received a malformed chunk\n"
 
 
-async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None:
+async def test_a_malformed_chunk_is_reported_to_a_late_reader_too() -> None:
     async with going_bad(b"zz\r\n") as (port, go), ClientSession() as session:
         async with session.get(url_of(port)) as response:
             go()
@@ -176,7 +177,7 @@ async def test_bytes_that_are_no_chunk_are_told_also_to_who_reads_late() -> None
             assert (came, type(error)) == ([1], TruncatedError)
 
 
-async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -> None:
+async def test_a_response_that_was_not_started_or_was_closed_unread_is_reported() -> None:
     async with serving(streams(lambda: iter(range(10**7)), "ndjson")) as port, ClientSession() as session:
         request: Any = session.get(url_of(port))
         with pytest.raises(TypeError, match=r"got .*RequestContextManager: await it"):
@@ -189,9 +190,9 @@ async def test_a_response_that_is_not_there_yet_or_was_closed_unread_is_told() -
     assert "the response was closed before it was read: read it inside of its `async with`" in str(error)
 
 
-@pytest.mark.parametrize("prefer", ["", "stream-end"])
-@pytest.mark.parametrize("name", NAMES)
-async def test_an_answer_in_any_format_is_items(name: str, prefer: str) -> None:
+@each_row("prefer", ["", "stream-end"])
+@each_row("name", NAMES)
+async def test_a_response_in_any_format_is_items(name: str, prefer: str) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name)
     async with (
         serving(source) as port,
@@ -225,7 +226,7 @@ async def test_items_are_of_the_type_that_was_asked_for() -> None:
     assert await answered(*answer, path="users.item", type=User) == ([User("a", 3), User("b")], None)
 
 
-async def test_an_item_of_another_type_is_told_with_its_place_behind_those_before() -> None:
+async def test_an_item_of_another_type_is_reported_with_its_index_after_those_before() -> None:
     answer = (head(JSON, CHUNKED), chunked(b'[{"name":"a"},{"name":5}]'), LAST)
     came, error = await answered(*answer, type=User)
     assert came == [User("a")]
@@ -241,7 +242,7 @@ async def test_a_path_that_selects_nothing_is_an_error_only_if_it_is_required() 
     assert (came, type(error)) == ([], PathNotFound)
 
 
-async def test_a_path_that_is_none_is_the_callers_error() -> None:
+async def test_an_invalid_path_is_the_callers_error() -> None:
     with pytest.raises((TypeError, ValueError)):
         chunkwise.items(b"", 5, format="json")  # type: ignore[arg-type]
 
@@ -264,7 +265,7 @@ async def test_a_line_limit_is_passed_on() -> None:
     assert (came, type(error)) == ([1], LimitError)
 
 
-async def test_a_limit_that_is_none_is_the_callers_error() -> None:
+async def test_an_invalid_limit_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="max_depth"):
         chunkwise.items(b"", format="json", max_depth=0)
     told = "got an unexpected keyword argument 'max_width'; those that set a limit are max_item_bytes, max_depth,"
@@ -281,7 +282,7 @@ async def test_a_limit_that_is_none_is_the_callers_error() -> None:
         ("X-None: 1", "no content type"),
     ],
 )
-async def test_an_unknown_content_type_is_told_and_can_be_overridden(content_type: str, told: str) -> None:
+async def test_an_unknown_content_type_is_reported_and_can_be_overridden(content_type: str, told: str) -> None:
     answer = (head(content_type, CHUNKED), chunked(b"[1]"), LAST)
     came, error = await answered(*answer)
     assert (came, type(error)) == ([], UnknownFormat)
@@ -302,12 +303,12 @@ async def test_an_unknown_format_is_the_callers_error() -> None:
         chunkwise.body([], "xml")
 
 
-async def test_an_answer_without_content_is_no_items() -> None:
+async def test_a_response_without_content_is_no_items() -> None:
     assert await answered(head(status="204 No Content")) == ([], None)
     assert await answered(head(JSON, status="204 No Content"), required=True, path="a") == ([], None)
 
 
-async def test_an_answer_of_an_error_status_is_a_remote_error() -> None:
+async def test_a_response_with_an_error_status_is_a_remote_error() -> None:
     answer = head("Content-Length: 0", status="404 Not Found")
     async with answering(answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         for stream in (chunkwise.items(response), chunkwise.text(response), chunkwise.events(response)):
@@ -317,7 +318,7 @@ async def test_an_answer_of_an_error_status_is_a_remote_error() -> None:
             assert error.status == 404
 
 
-async def test_an_end_record_that_was_promised_is_no_item_and_must_come() -> None:
+async def test_a_promised_end_record_is_no_item_and_is_required() -> None:
     answer = (head(NDJSON, CHUNKED, "Preference-Applied: stream-end"), chunked(b"1\n"))
     record = chunked(b' {"stream-end":{"status":"complete","items":1}}\n')
     assert await answered(*answer, record, LAST) == ([1], None)
@@ -338,7 +339,7 @@ async def test_batches_and_progress_work_over_the_network() -> None:
     assert stream.bytes_seen == 6
 
 
-async def test_text_comes_in_whole_characters() -> None:
+async def test_text_is_received_in_whole_characters() -> None:
     data = "äöü€😀".encode()
     pieces = [data[index : index + 1] for index in range(len(data))]
     came, error = await read(chunkwise.text(pieces))
@@ -347,7 +348,7 @@ async def test_text_comes_in_whole_characters() -> None:
     assert (came, type(error)) == (list("äöü€"), TruncatedError)
 
 
-async def test_events_come_as_ijson_gives_them() -> None:
+async def test_events_are_those_of_ijson() -> None:
     answer = (head(CHUNKED), chunked(b'{"a":[1,2.5,', b'"x",null,true]}'), LAST)
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.events(response))
@@ -403,7 +404,7 @@ async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
     assert sizes == [120 * 1024] * 2
 
 
-async def test_a_websockets_handshake_brings_what_its_client_sends() -> None:
+async def test_a_websocket_handshake_gives_the_items_that_its_client_sends() -> None:
     """Inside the source that answers it; it is a request like any other, but has no events."""
 
     async def doubled(request: web.Request) -> AsyncIterator[int]:
@@ -436,8 +437,8 @@ async def test_a_websocket_brings_text_a_message_a_piece_and_no_events() -> None
     assert (came, error) == (["ä", "", "b\r\nc"], None)
 
 
-async def test_what_came_behind_the_sessions_total_time_is_not_had() -> None:
-    """aiohttp gives it to nobody, and the connection has broken meanwhile."""
+async def test_bytes_received_after_the_sessions_total_timeout_are_not_given() -> None:
+    """aiohttp does not deliver them, and the connection has broken meanwhile."""
     more = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,8 @@
-"""What reading promises of a stream that was cut: all items that came whole come first, then the cut is told."""
+"""A stream that was cut -> all its whole items first, then the error."""
 
 import asyncio
+import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 
 import chunkwise
 from chunkwise import StalledError, StreamError, TruncatedError
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import CHUNKED, JSON, LAST, NDJSON, answered, read
 from tests.transports.wire import answering, chunked, connected, head, serving, talking, url_of
@@ -26,8 +29,8 @@ CUTS: dict[str, tuple[bytes, ...]] = {
 }
 
 
-@pytest.mark.parametrize("cut", CUTS)
-async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
+@each_row("cut", CUTS)
+async def test_a_cut_is_reported_after_the_items_received(cut: str) -> None:
     came, error = await answered(*CUTS[cut])
     assert came == [1, 2, 3]
     assert isinstance(error, TruncatedError)
@@ -36,8 +39,8 @@ async def test_a_cut_is_told_behind_the_items_that_came(cut: str) -> None:
     assert error.format == "json"
 
 
-@pytest.mark.parametrize("cut", CUTS)
-async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_that_came(cut: str) -> None:
+@each_row("cut", CUTS)
+async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_received(cut: str) -> None:
     closed = asyncio.Event()
     *pieces, last = CUTS[cut]
 
@@ -58,7 +61,7 @@ async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_that_came(cut
     assert error.bytes_seen == 7
 
 
-async def test_a_reader_that_takes_its_time_with_each_item_gets_all_items_that_came() -> None:
+async def test_a_reader_that_pauses_at_each_item_gets_all_items_received() -> None:
     rest = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +115,7 @@ async def test_a_silence_longer_than_the_session_allows_is_a_stall_that_says_so(
     assert "sock_read" in str(error)
 
 
-async def test_a_request_that_is_cut_is_told_behind_the_items_that_came() -> None:
+async def test_a_request_that_is_cut_is_reported_after_the_items_received() -> None:
     outcome: asyncio.Future[tuple[list[Any], StreamError | None]] = asyncio.get_running_loop().create_future()
     asked = asyncio.Event()
 
@@ -146,8 +149,45 @@ async def test_a_last_number_without_a_line_end_is_taken_only_if_the_framing_pro
     assert (came, error is None) == (([12], True) if proven else ([], False))
 
 
-async def test_text_that_was_cut_on_the_wire_is_told() -> None:
+async def test_text_that_was_cut_on_the_wire_is_reported() -> None:
     answer = (head(CHUNKED), chunked(b"abc"))
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.text(response))
     assert ("".join(came), type(error)) == ("abc", TruncatedError)
+
+
+async def take(response: ClientResponse, seen: list[str]) -> None:
+    async for row in chunkwise.items(response):
+        seen.append(row["a"])  # noqa: PERF401 - the items before an error are kept
+
+
+async def test_a_gzip_stream_cut_inside_intact_framing_is_not_taken_for_whole() -> None:
+    rows = b"a\r\n" + b"".join(b"%d\r\n" % number for number in range(100_000, 101_000))
+    engine = zlib.compressobj(wbits=31)
+    cut = engine.compress(rows[:-4]) + engine.flush(zlib.Z_SYNC_FLUSH)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=cut, headers={"Content-Encoding": "gzip", "Content-Type": "text/csv"})
+
+    seen: list[str] = []
+    async with serving(handler) as port, ClientSession() as session, session.get(url_of(port)) as response:
+        with pytest.raises(chunkwise.TruncatedError):
+            await take(response, seen)
+    assert seen == [str(number) for number in range(100_000, 100_999)]
+
+
+async def test_a_timeout_of_the_whole_session_says_that_it_is_one() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(5)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await chunkwise.respond(request, source(), "ndjson")
+
+    async with (
+        serving(handler) as port,
+        ClientSession(timeout=ClientTimeout(total=0.3)) as session,
+        session.get(url_of(port)) as response,
+    ):
+        with pytest.raises(chunkwise.TruncatedError, match="the session's total timeout is over"):
+            [item async for item in chunkwise.items(response)]

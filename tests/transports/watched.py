@@ -10,7 +10,7 @@ from aiohttp import web
 
 from chunkwise import Outcome, setup
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.wire import Handler
+from tests.transports.wire import Handler, runner_of, started
 
 LAST = b"0\r\n\r\n"
 SMALL_BYTES = 4096
@@ -27,7 +27,7 @@ class Watched:
 
     def __init__(self, runner: web.AppRunner) -> None:
         self.runner = runner
-        self.port: int = runner.addresses[0][1] if runner.addresses else 0
+        self.port = 0
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
 
     def note(self, _request: web.BaseRequest, outcome: Outcome) -> None:
@@ -41,7 +41,7 @@ class Watched:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is an outcome that nobody has asked for."""
+        """Whether there is an outcome that was not read."""
         return not self._outcomes.empty()
 
 
@@ -51,28 +51,18 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """Serve handlers at /0, /1, ...; send_bytes is the size of the kernel's send buffer, if it is not to grow."""
     app = app if app is not None else web.Application()
-    for index, handler in enumerate(handlers):
-        app.router.add_route("*", f"/{index}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.05)
+    runner = runner_of(*handlers, app=app)
     server = Watched(runner)
     setup(app, grace_seconds=grace_seconds, on_outcome=server.note)
-    await runner.setup()
-    try:
-        listening = socket.create_server(("127.0.0.1", 0))
-        if send_bytes:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)  # those that it accepts have it, too
-        server.port = listening.getsockname()[1]
-        await web.SockSite(runner, listening).start()
+    async with started(runner, send_bytes=send_bytes) as server.port:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 class Client:
-    """A connection that takes bytes only when it is told to.
+    """A connection that reads bytes only when a test calls `read`.
 
     Attributes:
-        came: all that was read.
+        came: all bytes read.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -94,9 +84,9 @@ class Client:
         return data
 
     async def read_until(self, what: bytes) -> bytes:
-        """Read until some bytes came; give all that came."""
+        """Read up to some bytes; return all bytes read."""
         while what not in self.came:
-            assert await self.read(), f"closed behind {bytes(self.came[-99:])!r}, expected {what!r}"
+            assert await self.read(), f"closed after {bytes(self.came[-99:])!r}, expected {what!r}"
         return bytes(self.came)
 
     async def read_to_end(self) -> str:

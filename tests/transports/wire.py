@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,17 +19,40 @@ _chunk_size = re.compile(rb"([1-9a-f][0-9a-f]*)\r\n", re.IGNORECASE)
 
 
 @asynccontextmanager
-async def serving(*handlers: Handler, **runner_options: Any) -> AsyncIterator[int]:
-    """Serve handlers at /0, /1, ... on a real socket; give the port."""
-    app = web.Application()
+async def serving(
+    *handlers: Handler, app: web.Application | None = None, send_bytes: int = 0, **runner_options: Any
+) -> AsyncIterator[int]:
+    """Serve handlers at /0, /1, ... on a real socket; yield the port.
+
+    Args:
+        handlers: each for all methods.
+        app: to add them to, where it has signals or middlewares.
+        send_bytes: size of the kernel's send buffers, if they are not to grow.
+        runner_options: of `web.AppRunner`.
+    """
+    runner = runner_of(*handlers, app=app, **runner_options)
+    async with started(runner, send_bytes=send_bytes) as port:
+        yield port
+
+
+def runner_of(*handlers: Handler, app: web.Application | None = None, **runner_options: Any) -> web.AppRunner:
+    """Make a runner of an application with handlers at /0, /1, ..."""
+    app = app if app is not None else web.Application()
     for index, handler in enumerate(handlers):
         app.router.add_route("*", f"/{index}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.05, **runner_options)
+    return web.AppRunner(app, **{"shutdown_timeout": 0.05, **runner_options})
+
+
+@asynccontextmanager
+async def started(runner: web.AppRunner, *, send_bytes: int = 0) -> AsyncIterator[int]:
+    """Run an application on a free port; yield the port."""
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield runner.addresses[0][1]
+        listening = socket.create_server(("127.0.0.1", 0))
+        if send_bytes:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)  # accepted sockets inherit it
+        await web.SockSite(runner, listening).start()
+        yield listening.getsockname()[1]
     finally:
         await runner.cleanup()
 
@@ -63,7 +87,7 @@ class Wire:
         async with asyncio.timeout(GUARD_SECONDS):
             while not self.came.endswith(end):
                 data = await self.reader.read(65536)
-                assert data, f"closed behind {bytes(self.came[-99:])!r}, expected {end!r}"
+                assert data, f"closed after {bytes(self.came[-99:])!r}, expected {end!r}"
                 self.came += data
         return bytes(self.came)
 
@@ -99,7 +123,7 @@ async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event |
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)  # pieces of their own on the wire, as a rule
+            await asyncio.sleep(0.001)  # usually pieces of their own on the wire
         if linger is not None:
             await linger.wait()
         if reset:
@@ -111,7 +135,7 @@ async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event |
 
 @asynccontextmanager
 async def talking(talk: Talk) -> AsyncIterator[int]:
-    """A server that says to each client what a test tells it to say."""
+    """A server that talks to each client as a test does."""
 
     talks: set[asyncio.Task[Any] | None] = set()
 
@@ -141,7 +165,7 @@ def chunked(*datas: bytes) -> bytes:
 
 
 def body_of(answer: bytes | bytearray) -> bytes:
-    """The content of a chunked answer, as far as it came."""
+    """Return the content of a chunked response, as far as it was received."""
     data = bytearray()
     position = answer.find(b"\r\n\r\n") + 4
     while match := _chunk_size.match(answer, position):

@@ -57,7 +57,7 @@ def many(folder: Path) -> Path:
 
 @pytest.mark.parametrize("read_bytes", [1, 100_000])
 @pytest.mark.parametrize("words", [(), ("--format", "json")])
-def test_an_early_refusal_is_told_with_the_item_that_it_names(
+def test_an_early_refusal_is_reported_with_the_item_that_it_names(
     tmp_path: Path, read_bytes: int, words: tuple[str, ...]
 ) -> None:
     def refuse(connection: socket.socket) -> None:
@@ -74,11 +74,11 @@ def test_an_early_refusal_is_told_with_the_item_that_it_names(
             assert "item 7" in done.told
 
 
-def test_a_server_that_takes_nothing_is_told_after_the_timeout(tmp_path: Path) -> None:
+def test_a_server_that_takes_nothing_is_reported_after_the_timeout(tmp_path: Path) -> None:
     def take_nothing(connection: socket.socket) -> None:
         established = b"\x01"
         while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == established:
-            time.sleep(0.01)  # a full socket tells nobody that the client has gone: only asking helps
+            time.sleep(0.01)  # a full socket does not report that the client has gone: it has to be polled
 
     with talking(take_nothing) as url:
         done = run("send", big(tmp_path), url, "--timeout", "0.5")
@@ -87,7 +87,7 @@ def test_a_server_that_takes_nothing_is_told_after_the_timeout(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("framing", [("Transfer-Encoding: chunked",), ()])
-def test_a_file_that_goes_bad_behind_the_head_of_the_answer_is_told(tmp_path: Path, framing: tuple[str, ...]) -> None:
+def test_a_file_that_fails_after_the_response_began_is_reported(tmp_path: Path, framing: tuple[str, ...]) -> None:
     """Both sides would wait for each other; and an answer that only the close ends looks whole then."""
 
     def begin(connection: socket.socket) -> None:
@@ -136,7 +136,7 @@ def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
     assert re.search(shows, shown), shown
 
 
-def test_a_server_that_says_nothing_is_told_after_the_timeout(tmp_path: Path) -> None:
+def test_a_silent_server_is_reported_after_the_timeout(tmp_path: Path) -> None:
     def say_nothing(connection: socket.socket) -> None:
         while connection.recv(65536):
             pass

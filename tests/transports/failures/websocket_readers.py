@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, ClientWSTimeout, web
@@ -11,8 +12,10 @@ from chunkwise import StreamError, items, open_stream, respond
 from chunkwise.flow.inbound import ItemStream
 from chunkwise.formats.messages import SUBPROTOCOL
 from tests.flow.producing import GUARD_SECONDS
-from tests.transports.sockets_of_servers import Peer, Talk, client, frame, server
+from tests.transports.websocket_peer import Peer, Talk, frame, opened, server
 from tests.transports.wire import serving
+
+client = partial(opened, reads_ahead=True)
 
 CLIENTS = ["open_stream", "items"]
 SERVERS = ["items of a request", "items of a server's WebSocket"]
@@ -20,7 +23,7 @@ READERS = [*CLIENTS, *SERVERS]
 
 
 class Came(NamedTuple):
-    """What came of a stream: its items, the error behind them, and how sure its end is."""
+    """The result of reading a stream: its items, the error after them, and the end proof."""
 
     items: list[Any]
     error: StreamError | None
@@ -41,7 +44,7 @@ def messages(given: list[str], subprotocol: str, *, mask: bool) -> bytes:
 
 
 async def came_of(stream: ItemStream, pause: float = 0) -> Came:
-    """Read a stream to its end, with a pause behind each item."""
+    """Read a stream to its end, with a pause after each item."""
     taken: list[Any] = []
     try:
         async for item in stream:
@@ -54,7 +57,7 @@ async def came_of(stream: ItemStream, pause: float = 0) -> Came:
 
 
 Hear = Callable[[Talk], Awaitable[Came]]
-"""What a reader makes of what its other side says."""
+"""Talks to a reader, and returns the result."""
 
 
 async def heard_by(reader: str, talk: Talk, *, subprotocol: str = "", **options: Any) -> Came:
@@ -72,8 +75,8 @@ async def hearing(
     Args:
         reader: one of `READERS`.
         subprotocol: what both sides agree on.
-        pause: behind each item.
-        idle_seconds: how long nothing may come; `items` of a request has no such limit.
+        pause: seconds after each item.
+        idle_seconds: how long a silence may last; `items` of a request has no such limit.
         options: of `items`.
     """
     make = _at_a_server if reader in SERVERS else _at_a_client

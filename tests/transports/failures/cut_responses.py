@@ -1,6 +1,6 @@
-"""Answers of every format, framing and coding, and what must come of them when they are cut behind any of their bytes.
+"""HTTP responses of every format, framing and coding -> the items that a client must get when they are cut at any byte.
 
-That is known from how the bodies are written down here, not from our decoders.
+The bodies are written down with their marks, so that our decoders have no say in it.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import brotli  # type: ignore[import-untyped]
-import pytest
 from aiohttp import ClientSession
 
 import chunkwise
 from chunkwise import FORMATS, StreamError, TruncatedError
 from chunkwise.flow.inbound import ItemStream
+from tests.each_row import each_row
 from tests.transports.reading import LAST, read
 from tests.transports.wire import body_of, chunked, url_of
 
@@ -30,19 +30,19 @@ else:
     from backports import zstd
 
 Mark = Literal["item", "maybe", "quiet", ""]
-"""What is known behind some bytes: one more item is whole; or it would be if nothing followed; or nothing follows that
-must; or more must follow."""
+"""The state after some bytes: one more item is whole ("item"), or would be at the end of the body ("maybe"); the body
+may end here ("quiet"), or more must follow ("")."""
 
 Step = tuple[bytes, Mark]
 
 
 class Body:
-    """A stream, and what can be known of it behind each of its bytes.
+    """A stream, and its items after each of its bytes.
 
     Attributes:
         pieces: its bytes, as they are flushed by a coding.
-        proves_end: whether its bytes tell whether they are all.
-        closed: where it may end for all that its grammar knows, with the number of items that it then has.
+        proves_end: whether its bytes alone prove the end.
+        closed: sizes at which its grammar allows the end -> the number of items then.
     """
 
     def __init__(self, format: str, items: list[Any], *steps: Step, proves_end: bool = False) -> None:
@@ -65,8 +65,8 @@ class Body:
         assert len(self._ends) == len(items)
         self.data = b"".join(self.pieces)
 
-    def items_behind(self, size: int, *, closed: bool) -> list[Any]:
-        """Those that are known to be whole behind that many bytes: of a stream that goes on, or was just closed."""
+    def items_after(self, size: int, *, closed: bool) -> list[Any]:
+        """Return the items that are whole after that many bytes, in a stream that goes on, or was just closed."""
         count = sum(end <= size for end in self._ends)
         return self.items[: self.closed.get(size, count) if closed else count]
 
@@ -146,7 +146,7 @@ BODIES = {
     ),
 }
 
-END_RECORDS = {  # behind the same bodies
+END_RECORDS = {  # after the same bodies
     "ndjson": (b' {"stream-end":', b"}\n"),
     "json-seq": (b'\x1e {"stream-end":', b"}\n"),
     "sse": (b"event: stream-end\ndata: ", b"\n\n"),
@@ -191,7 +191,7 @@ def coded(pieces: list[bytes], coding: Coding) -> bytes:
 
 
 def bytes_in(data: bytes, coding: Coding) -> int:
-    """How many bytes a coding's own engine has behind the beginning of a coded stream."""
+    """Count the bytes that a coding's own engine decodes from the beginning of a coded stream."""
     if coding == "gzip":
         return len(zlib.decompressobj(31).decompress(data))
     if coding == "br":
@@ -214,7 +214,7 @@ def head_of(body: Body, framing: Framing, coding: Coding, size: int, *headers: s
 
 
 def framed(data: bytes, framing: Framing) -> bytes:
-    """The body as it stands on the wire: where there are chunks, they are none of the items."""
+    """Return the body as sent; chunks, where there are some, do not end where items do."""
     if framing != "chunked":
         return data
     third = len(data) // 3
@@ -225,36 +225,48 @@ def content_of(wire: bytes, framing: Framing) -> bytes:
     return body_of(b"\r\n\r\n" + wire) if framing == "chunked" else wire
 
 
-class Answers(asyncio.Protocol):
-    """A server that gives each request the answer of the moment, and closes.
+class Answering:
+    """A server that sends each client the response of the moment, and closes; and a session that asks it.
 
     Attributes:
-        answer: the bytes.
-        reset: whether it resets the connection, once the client's kernel has them.
+        response: the bytes.
+        url: of the server.
     """
 
-    answer = b""
-    reset = False
+    def __init__(self, session: ClientSession, *, reset: bool) -> None:
+        self.response = b""
+        self.session = session
+        self.url = ""
+        self._reset = reset
+
+    def protocol(self) -> asyncio.Protocol:
+        """Serve one connection."""
+        return _Connection(self.response, reset=self._reset)
+
+
+class _Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
-        self._asked = b""
+    def __init__(self, response: bytes, *, reset: bool) -> None:
+        self._request = b""
+        self._response = response
+        self._reset = reset
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._asked += data
-        if self._asked.endswith(b"\r\n\r\n"):
-            self._transport.write(Answers.answer)
+        self._request += data
+        if self._request.endswith(b"\r\n\r\n"):
+            self._transport.write(self._response)
             self._close()
 
     def _close(self) -> None:
         connection = self._transport.get_extra_info("socket")
-        if not Answers.reset:
+        if not self._reset:
             self._transport.close()
-        elif unsent(connection):
+        elif unsent(connection):  # a reset throws away what the client's kernel does not have
             asyncio.get_running_loop().call_later(0.001, self._close)
         else:
             reset(connection)
@@ -272,57 +284,59 @@ def reset(connection: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def asking(*, reset: bool = False) -> AsyncIterator[tuple[ClientSession, str]]:
-    """A session, and the URL of the answers."""
-    Answers.reset = reset
-    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
-    async with server, ClientSession() as session:
-        yield session, url_of(server.sockets[0].getsockname()[1])
+async def answering(*, reset: bool = False) -> AsyncIterator[Answering]:
+    """Start a server whose responses `cuts` sets; with `reset` it ends each connection with a reset."""
+    async with ClientSession() as session:
+        it = Answering(session, reset=reset)
+        server = await asyncio.get_running_loop().create_server(it.protocol, "127.0.0.1", 0)
+        async with server:
+            it.url = url_of(server.sockets[0].getsockname()[1])
+            yield it
 
 
-async def taken(session: ClientSession, url: str, reader: str) -> tuple[ItemStream, list[Any], StreamError | None]:
-    """Read one answer to its end; give the stream, what came, and the error behind it."""
+async def taken(it: Answering, reader: str) -> tuple[ItemStream, list[Any], StreamError | None]:
+    """Read one response to its end; return the stream, its items, and the error after them."""
     if reader == "items":
-        async with session.get(url) as response:
+        async with it.session.get(it.url) as response:
             inbound = chunkwise.items(response)
             return inbound, *await read(inbound)
-    async with chunkwise.open_stream(session, url) as stream:
+    async with chunkwise.open_stream(it.session, it.url) as stream:
         return stream, *await read(stream)
 
 
 class Cut:
-    """One answer that was cut, and what must come of it.
+    """One response that was cut, and what a client must get of it.
 
     Attributes:
-        name: what it is, for people.
-        whole: whether it is the whole answer.
-        bytes: how many bytes of the content come of it.
+        name: a description for reports.
+        whole: whether it is the whole response.
+        bytes: how many bytes of the content it holds.
         silent: whether it looks whole.
-        items: those that come.
+        items: the items that it holds.
     """
 
     def __init__(self, body: Body, framing: Framing, coding: Coding, wire: bytes, size: int) -> None:
-        self.name = f"{body.format}, {framing}, {coding}: byte {size} of {len(wire)}, behind {wire[:size][-20:]!r}"
+        self.name = f"{body.format}, {framing}, {coding}: byte {size} of {len(wire)}, after {wire[:size][-20:]!r}"
         self.whole = size == len(wire)
         self.bytes = bytes_in(content_of(wire[:size], framing), coding)
         closed = framing in CLOSED and not coding
         self.silent = closed and not body.proves_end and self.bytes in body.closed
-        self.items = body.items_behind(self.bytes, closed=closed)
+        self.items = body.items_after(self.bytes, closed=closed)
 
 
-def cuts(body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
-    """Put each cut of an answer on the server; give what must come of it."""
+def cuts(it: Answering, body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
+    """Let the server send a response cut after each of its bytes; yield what a client must make of it."""
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
     start = head_of(body, framing, coding, len(data), *headers)
     for size in range(len(wire) + 1):
-        Answers.answer = start + wire[:size]
+        it.response = start + wire[:size]
         yield Cut(body, framing, coding, wire, size)
 
 
 def check_cut(stream: ItemStream, body: Body, cut: Cut, came: list[Any], error: StreamError | None) -> None:
-    """That a stream which stops early says so, behind all that came."""
-    assert came == cut.items, f"{cut.name}: {came} came, expected {cut.items}; {error!r}"
+    """Check that a stream which stops early is reported as cut, after all its items."""
+    assert came == cut.items, f"{cut.name}: got {came}, expected {cut.items}; {error!r}"
     assert type(error) is TruncatedError, f"{cut.name}: {error!r}"
     assert error.items_seen == stream.items_seen == len(came), f"{cut.name}: {error}"
     assert error.bytes_seen == stream.bytes_seen == cut.bytes, f"{cut.name}: {error}"
@@ -330,4 +344,4 @@ def check_cut(stream: ItemStream, body: Body, cut: Cut, came: list[Any], error: 
     assert stream.end is None, f"{cut.name}: {stream.end}"
 
 
-every_framing = pytest.mark.parametrize("framing", FRAMINGS)
+every_framing = each_row("framing", FRAMINGS)

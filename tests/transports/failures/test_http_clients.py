@@ -1,7 +1,7 @@
-"""The first promise to clients that are not ours: each sees that a stream has failed, and none minds one that is whole.
+"""A stream read by clients of other projects -> each sees a failure, and accepts a whole stream.
 
-Every client reads the same source, which goes on only when its client has told that it has read what came: so the items
-before a failure are there, and are there at once. Under HTTP/1.0 those that speak only 1.1 come through a proxy.
+Every client reads the same source, which goes on only after its client has confirmed the items so far: so the items
+before a failure are received, and at once. Under HTTP/1.0, clients that speak only 1.1 use a proxy.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from chunkwise import respond
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.testing.faults import http10
 from chunkwise.testing.proxy import FaultProxy
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS, NAMES, read_all, read_so_far
 from tests.needs import needs_chromium, needs_curl, needs_node
 from tests.transports.browsing import EVENTS, FETCH, blank, browser_page, evaluate
@@ -36,9 +37,9 @@ VERSIONS = ["1.1", "1.0"]
 READY = 3
 """How many items there are before the source waits."""
 
-every_format = pytest.mark.parametrize("name", NAMES)
-every_version = pytest.mark.parametrize("version", VERSIONS)
-every_end = pytest.mark.parametrize("fails", [False, True], ids=["whole", "fails"])
+every_format = each_row("name", NAMES)
+every_version = each_row("version", VERSIONS)
+every_end = each_row("fails", [False, True], ids=["whole", "fails"])
 
 
 def item(index: int) -> dict[str, str]:
@@ -46,7 +47,7 @@ def item(index: int) -> dict[str, str]:
 
 
 def mark_of(index: int) -> str:
-    """What tells in the text of any format that an item is there."""
+    """Return text that shows, in any format, that an item was received."""
     return f"item {index}."
 
 
@@ -54,7 +55,7 @@ WHOLE = [item(index) for index in range(READY + 1)]
 
 
 class Told:
-    """A source that gives some items, waits until it is told that they have been read, and then ends or fails."""
+    """A source that gives some items, waits until they have been read, and then ends or fails."""
 
     def __init__(self, *, fails: bool) -> None:
         self.go = asyncio.Event()
@@ -75,7 +76,7 @@ class Told:
 
 
 class Served(NamedTuple):
-    """A source on its way: where it is read, and where its client tells that it has read what was ready."""
+    """A served source: its URL, and the URL where its client confirms the items that were ready."""
 
     source: Told
     url: str
@@ -137,7 +138,7 @@ def curl_codings() -> list[str]:
     return [coding for coding, feature in feature_of.items() if feature in features.split()]
 
 
-every_curl_coding = pytest.mark.parametrize("coding", [None, *curl_codings()])
+every_curl_coding = each_row("coding", [None, *curl_codings()])
 
 
 @asynccontextmanager
@@ -158,11 +159,11 @@ async def curl(url: str, version: str, coding: str | None) -> AsyncIterator[asyn
 
 
 async def print_until(process: asyncio.subprocess.Process, printed: bytearray, mark: str) -> None:
-    """Read what a process prints until a mark comes."""
+    """Read the output of a process up to a mark."""
     assert process.stdout is not None
     while mark.encode() not in printed:
         data = await process.stdout.read(65536)
-        assert data, f"ended behind {bytes(printed)!r}, expected {mark!r}"
+        assert data, f"ended after {bytes(printed)!r}, expected {mark!r}"
         printed += data
 
 
@@ -246,7 +247,7 @@ lines.on("line", async (line) => {{
     console.log(JSON.stringify(told));
 }});
 """
-"""Answers each line of arguments with a line: what came of both, or that there was no answer."""
+"""Writes a line for each line of arguments: the results of both, or an error."""
 
 Fetch = Callable[[Served, str], Awaitable[tuple[dict[str, Any], dict[str, Any]]]]
 
@@ -274,9 +275,10 @@ async def node() -> AsyncIterator[Fetch]:
         await process.communicate()
 
 
+@rows_at_once(1)
 @needs_node
 @every_format
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
 async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> None:
     async with served(name, fails=fails) as it:
@@ -285,6 +287,7 @@ async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> 
     check_fetch(name, pieces, text, fails=fails)
 
 
+@rows_at_once(1)
 @needs_node
 @every_format
 async def test_nodes_fetch_reads_a_whole_stream_under_http_1_0(node: Fetch, name: str) -> None:
@@ -300,10 +303,11 @@ async def page() -> AsyncIterator[Page]:
         yield page
 
 
+@rows_at_once(1)
 @needs_chromium
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 @every_end
 async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str, fails: bool) -> None:
     async with served(name, version, fails=fails, coding=coding) as it:
@@ -313,9 +317,10 @@ async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str
     check_fetch(name, pieces, text, fails=fails)
 
 
+@rows_at_once(1)
 @needs_chromium
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
 @every_end
 async def test_a_browsers_event_source(page: Page, version: str, coding: str, fails: bool) -> None:
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
@@ -330,7 +335,7 @@ async def test_a_browsers_event_source(page: Page, version: str, coding: str, fa
 
 
 class Reading(NamedTuple):
-    """What a client made of an answer."""
+    """The result of a client: the content, its coding, and the error that ended it."""
 
     came: bytes
     coding: str
@@ -338,7 +343,7 @@ class Reading(NamedTuple):
 
 
 def read_pieces(pieces: Iterator[bytes], told: Callable[[], None]) -> tuple[bytes, Exception | None]:
-    """Read pieces to their end, and tell when all that was ready is there."""
+    """Read pieces to their end, and confirm the items that were ready."""
     came = b""
     try:
         for piece in pieces:
@@ -389,17 +394,19 @@ async def check_library(
     assert isinstance(error, expected) if fails else error is None
 
 
+@rows_at_once(4)
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
+@each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
 async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_httpx, httpx.TransportError, name, version, coding, fails)
 
 
+@rows_at_once(4)
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br", "zstd"])
+@each_row("coding", ["identity", "gzip", "deflate", "br", "zstd"])
 @every_end
 async def test_requests(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_requests, requests.RequestException, name, version, coding, fails)

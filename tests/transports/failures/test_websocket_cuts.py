@@ -1,6 +1,6 @@
-"""A stream that ends is whole: WebSockets cut behind each of their bytes, whatever side reads, however slowly.
+"""WebSockets cut after each of their bytes, read by either side at any pace -> their items, then an error.
 
-What must come of a cut is known here from how the frames are written down, not from our decoders.
+The expected items follow from how the frames are written down here: our decoders have no say in it.
 """
 
 import asyncio
@@ -10,26 +10,27 @@ import pytest
 
 from chunkwise import StalledError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.needs import needs_linux
-from tests.transports.readers_of_websockets import READERS, SERVERS, Came, hearing, masks, messages
-from tests.transports.sockets_of_servers import PING, Peer, Talk, complete, frame
+from tests.transports.failures.websocket_readers import READERS, SERVERS, Came, hearing, masks, messages
+from tests.transports.websocket_peer import PING, Peer, Talk, complete, frame
 
 LONG = "ä😀" * 25  # its frame has a length of 16 bits
 
 End = Literal["FIN", "RST", "stall"]
 Proof = Literal["close", "record"]
 
-every_reader = pytest.mark.parametrize("reader", READERS)
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
-by_both_proofs = pytest.mark.parametrize("proof", ["close", "record"])
+every_reader = each_row("reader", READERS)
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+by_both_proofs = each_row("proof", ["close", "record"])
 
 
 class Recording:
-    """The frames of a whole stream, and what can be known behind each of their bytes.
+    """The frames of a whole stream, and its items after each of their bytes.
 
     Attributes:
         data: the frames.
-        whole: behind how many bytes the end is proven.
+        whole: after how many bytes the end is proven.
     """
 
     def __init__(self, subprotocol: str, proof: Proof, *, mask: bool, pings: bool = True) -> None:
@@ -59,7 +60,7 @@ class Recording:
         return [item for end, items in self._ends if end <= size for item in items]
 
     def check(self, came: Came, size: int, error: type[Exception] = TruncatedError) -> None:
-        where = f"byte {size} of {self.whole}, behind {self.data[:size][-20:]!r}: {came}"
+        where = f"byte {size} of {self.whole}, after {self.data[:size][-20:]!r}: {came}"
         assert came.items == self.items_behind(size), where
         assert came.items_seen == len(came.items), where
         if size == self.whole:
@@ -84,8 +85,8 @@ def cut_at(data: bytes, end: End) -> Talk:
 
 @by_both_proofs
 @in_both_framings
-@every_reader
-async def test_every_cut_is_told(reader: str, subprotocol: str, proof: Proof) -> None:
+@pytest.mark.parametrize("reader", READERS)  # the cuts of all readers take longer than one test may
+async def test_every_cut_is_reported(reader: str, subprotocol: str, proof: Proof) -> None:
     recording = Recording(subprotocol, proof, mask=masks(reader))
     async with hearing(reader, subprotocol=subprotocol) as hear:
         for size in range(recording.whole + 1):
@@ -94,22 +95,22 @@ async def test_every_cut_is_told(reader: str, subprotocol: str, proof: Proof) ->
 
 @needs_linux
 @in_both_framings
-@every_reader
-async def test_every_reset_loses_nothing_that_came_before_it(reader: str, subprotocol: str) -> None:
+@pytest.mark.parametrize("reader", READERS)
+async def test_no_reset_loses_items_received_before_it(reader: str, subprotocol: str) -> None:
     recording = Recording(subprotocol, "record", mask=masks(reader), pings=False)
     async with hearing(reader, subprotocol=subprotocol) as hear:
 
         async def reset_at(size: int) -> None:
             recording.check(await hear(cut_at(recording.data[:size], "RST")), size)
 
-        at_once = 20 if reader in SERVERS else 1  # a kernel that has nothing to say tells late what it has got
+        at_once = 20 if reader in SERVERS else 1  # a kernel with nothing to send acknowledges late
         for size in range(0, recording.whole + 1, at_once):
             await asyncio.gather(*map(reset_at, range(size, min(size + at_once, recording.whole + 1))))
 
 
 @in_both_framings
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "items of a request"])
-async def test_a_stall_is_told_behind_all_that_came(reader: str, subprotocol: str) -> None:
+async def test_a_stall_is_reported_after_everything_received(reader: str, subprotocol: str) -> None:
     recording = Recording(subprotocol, "record", mask=masks(reader))
 
     async def stall_at(size: int) -> None:
@@ -131,7 +132,7 @@ def many(reader: str, subprotocol: str) -> bytes:
 
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_all_that_came_before_a_cut(reader: str, subprotocol: str) -> None:
+async def test_a_slow_reader_gets_everything_received_before_a_cut(reader: str, subprotocol: str) -> None:
     data = many(reader, subprotocol) + frame('"half', mask=masks(reader))[:-1]
     async with hearing(reader, subprotocol=subprotocol, pause=0.001) as hear:
         came = await hear(cut_at(data, "FIN"))
@@ -142,7 +143,7 @@ async def test_a_slow_reader_gets_all_that_came_before_a_cut(reader: str, subpro
 @by_both_proofs
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_all_of_a_stream_whose_sender_is_long_gone(
+async def test_a_slow_reader_gets_a_whole_stream_long_after_its_sender_left(
     reader: str, subprotocol: str, proof: Proof
 ) -> None:
     record = f' {{"stream-end":{{"status":"complete","items":{len(MANY)}}}}}'
@@ -158,9 +159,7 @@ async def test_a_slow_reader_gets_all_of_a_stream_whose_sender_is_long_gone(
 @needs_linux
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_what_the_kernel_has_of_a_connection_that_is_reset(
-    reader: str, subprotocol: str
-) -> None:
+async def test_a_slow_reader_gets_the_kernels_bytes_of_a_reset_connection(reader: str, subprotocol: str) -> None:
     async with hearing(reader, subprotocol=subprotocol, pause=0.001) as hear:
         came = await hear(cut_at(many(reader, subprotocol), "RST"))
     assert came.items == MANY, len(came.items)

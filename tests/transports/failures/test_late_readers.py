@@ -1,4 +1,4 @@
-"""A reader that is slower than the end of its stream gets all that came before: that of a close, a reset or a stall."""
+"""A reader that is slower than a close, a reset or a stall -> every item received before that."""
 
 import asyncio
 import random
@@ -12,9 +12,10 @@ from aiohttp import ClientSession
 import chunkwise
 from chunkwise import StalledError, TruncatedError
 from chunkwise.client.stream import Stream
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, until
 from tests.needs import needs_linux
-from tests.transports.cut_answers import (
+from tests.transports.failures.cut_responses import (
     BODIES,
     Coding,
     Cut,
@@ -88,28 +89,28 @@ def knows_of_the_end(stream: Stream) -> bool:
 
 
 def is_paused(stream: Stream) -> bool:
-    """Whether aiohttp reads no more, because it has so much that nobody took."""
+    """Whether aiohttp has stopped reading, because its buffer is full."""
     return bool(stream.response.content._protocol._reading_paused)
 
 
-ends = pytest.mark.parametrize("end", ["close", "reset", "stall"])
+ends = each_row("end", ["close", "reset", "stall"])
 
 
 @needs_linux
 @ends
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
-@pytest.mark.parametrize("format", BODIES)
-async def test_a_reader_that_is_slower_than_the_end_gets_all_that_came(
+@each_row("coding", ["", "gzip"])
+@each_row("format", BODIES)
+async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
     format: str, coding: Coding, framing: Framing, end: End
 ) -> None:
     body = BODIES[format]
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
-    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # not behind a record
+    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # not after a record
     cut = Cut(body, framing, coding, wire, size)
     sizes = (Cut(body, framing, coding, wire, at).bytes for at in range(size))
-    first = next(at for at, known in enumerate(sizes) if body.items_behind(known, closed=False))
+    first = next(at for at, known in enumerate(sizes) if body.items_after(known, closed=False))
     came: list[Any] = []
 
     async def slowly(stream: Stream) -> None:
@@ -128,7 +129,7 @@ async def test_a_reader_that_is_slower_than_the_end_gets_all_that_came(
             with pytest.raises(StalledError if end == "stall" else TruncatedError) as caught:
                 await slowly(stream)
         await answering
-    expected = cut.items if end == "close" else body.items_behind(cut.bytes, closed=False)
+    expected = cut.items if end == "close" else body.items_after(cut.bytes, closed=False)
     assert came == expected, caught.value
     assert stream.items_seen == len(came)
     assert stream.bytes_seen == cut.bytes
@@ -187,10 +188,10 @@ async def until_nothing_moves(server: ByHand) -> None:
 
 
 @needs_linux
-@pytest.mark.parametrize("end", ["close", "reset"])
+@each_row("end", ["close", "reset"])
 @every_framing
-@pytest.mark.parametrize("coding", ["", "gzip"])
-async def test_of_more_than_all_buffers_hold_nothing_that_came_is_lost(
+@each_row("coding", ["", "gzip"])
+async def test_nothing_is_lost_of_more_bytes_than_all_buffers_hold(
     coding: Coding, framing: Framing, end: Literal["close", "reset"]
 ) -> None:
     data = coded([b"".join(ROWS[at : at + 500]) for at in range(0, len(ROWS), 500)], coding)[:-9]
@@ -200,7 +201,7 @@ async def test_of_more_than_all_buffers_hold_nothing_that_came_is_lost(
 
 @needs_linux
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_of_more_chunks_than_aiohttp_takes_at_once_nothing_that_came_is_lost(
+async def test_nothing_is_lost_of_more_chunks_than_aiohttp_buffers(
     end: Literal["close", "reset"],
 ) -> None:
     await read_late(end, "chunked", "", chunked(*(b'{"n":%d}\n' % n for n in range(60_000))))
@@ -208,7 +209,7 @@ async def test_of_more_chunks_than_aiohttp_takes_at_once_nothing_that_came_is_lo
 
 @needs_linux
 @every_framing
-async def test_a_reset_behind_all_that_the_buffers_hold_loses_nothing(framing: Framing) -> None:
+async def test_a_reset_after_full_buffers_loses_nothing(framing: Framing) -> None:
     data = b"".join(ROWS[:4500])[:-9]
     wire = chunked(data) if framing == "chunked" else data
     assert len(wire) > 600_000

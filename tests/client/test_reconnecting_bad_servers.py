@@ -125,7 +125,7 @@ async def test_a_part_that_is_less_than_it_says_is_followed_by_the_rest() -> Non
         (answer(b"a\r\n5\r\n", part="5-5/6", media_type="text/csv"), "of another format: csv, not ndjson"),
     ],
 )
-async def test_what_cannot_be_the_rest_is_told(second: bytes, told: str) -> None:
+async def test_a_response_that_does_not_continue_the_stream_is_reported(second: bytes, told: str) -> None:
     items, error, _ = await ask(CUT, second)
     assert items[:5] == [*range(5)]
     assert isinstance(error, chunkwise.TruncatedError)
@@ -133,7 +133,7 @@ async def test_what_cannot_be_the_rest_is_told(second: bytes, told: str) -> None
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content", "304 Not Modified"])
-async def test_no_content_is_no_rest(status: str) -> None:
+async def test_a_response_without_content_does_not_continue_the_stream(status: str) -> None:
     empty = f'HTTP/1.1 {status}\r\nETag: "v1"\r\nContent-Range: items 5-5/6\r\nContent-Length: 0\r\n\r\n'.encode()
     items, error, _ = await ask(CUT, empty)
     assert items == [*range(5)]
@@ -143,7 +143,7 @@ async def test_no_content_is_no_rest(status: str) -> None:
     assert (items, error) == ([], None)  # nothing came that it would have to follow on
 
 
-async def test_a_bad_item_of_the_rest_is_told_by_its_place_in_the_whole() -> None:
+async def test_a_bad_item_after_a_reconnect_is_reported_by_its_index_in_the_whole_stream() -> None:
     items, error, _ = await ask(CUT, answer(b"5\noops\n", part="5-9/10"))
     assert items == [*range(6)]
     assert isinstance(error, chunkwise.DecodeError)
@@ -151,7 +151,7 @@ async def test_a_bad_item_of_the_rest_is_told_by_its_place_in_the_whole() -> Non
 
 
 @pytest.mark.parametrize("first", [answer(lines(5, 7), part="5-6/7"), answer(b"", part="5-*/*", whole=False)])
-async def test_a_part_that_nobody_asked_for_is_not_the_whole(first: bytes) -> None:
+async def test_an_unrequested_range_is_not_the_whole(first: bytes) -> None:
     items, error, _ = await ask(first)
     assert items == []
     assert isinstance(error, chunkwise.TruncatedError)
@@ -159,7 +159,7 @@ async def test_a_part_that_nobody_asked_for_is_not_the_whole(first: bytes) -> No
 
 
 @pytest.mark.parametrize("own", [{"Range": "items=5-9"}, {"range": "items=5-"}, {"Last-Event-ID": "4"}])
-async def test_a_part_that_the_caller_asked_for_is_his_to_go_on_with(own: dict[str, str]) -> None:
+async def test_a_range_that_the_caller_asked_for_is_resumed(own: dict[str, str]) -> None:
     first = answer(lines(5, 8), whole=False, part="5-9/20")
     items, error, server = await ask(first, parts(10, 20), headers=own)
     assert items == [5, 6, 7]
@@ -167,7 +167,7 @@ async def test_a_part_that_the_caller_asked_for_is_his_to_go_on_with(own: dict[s
     assert len(server.heads) == 1
 
 
-async def test_events_behind_the_last_id_do_not_come_twice() -> None:
+async def test_events_after_the_last_id_are_not_received_twice() -> None:
     rest = events((None, 2), (3, 3), whole=True)
     items, error, server = await ask(events((1, 1), (None, 2), whole=False), rest, max_reconnects=3)
     assert (items, len(server.heads)) == ([1, 2], 1)
@@ -177,7 +177,7 @@ async def test_events_behind_the_last_id_do_not_come_twice() -> None:
 
 
 @pytest.mark.parametrize("second", [b":", b": hi\n\n", b"id: 9\nda"])
-async def test_a_part_that_brings_no_event_is_behind_the_same_id(second: bytes) -> None:
+async def test_a_response_without_events_keeps_the_same_last_id(second: bytes) -> None:
     cut, rest = events((1, 1), (2, 2), whole=False), events((3, 3), whole=True)
     items, error, server = await ask(cut, answer(second, {}, whole=False, media_type=EVENTS), rest, max_reconnects=3)
     assert (items, error) == ([1, 2, 3], None)
@@ -186,19 +186,19 @@ async def test_a_part_that_brings_no_event_is_behind_the_same_id(second: bytes) 
     assert (items, type(error)) == ([1, 2, 3], chunkwise.TruncatedError)
 
 
-async def test_an_id_that_no_header_can_hold_is_not_gone_on_behind() -> None:
+async def test_an_id_that_no_header_can_hold_is_not_resumed_from() -> None:
     cut = answer(b"id: a\x01b\ndata: 1\n\n", {}, whole=False, media_type=EVENTS)
     items, error, _ = await ask(cut, max_reconnects=3)
     assert (items, type(error)) == ([1], chunkwise.TruncatedError)
 
 
 @pytest.mark.parametrize("key", ["[" * 7000, '{"id":2}', "[1]", "null", '"id"', '[["id"]]'])
-async def test_a_key_that_is_none_is_passed_over(key: str) -> None:
+async def test_an_invalid_key_is_ignored(key: str) -> None:
     items, error, _ = await ask(answer(b'{"id":1}\n', headers={**RANGES, "Items-Key": key}))
     assert (items, error) == ([{"id": 1}], None)
 
 
-async def test_thousands_of_tries_are_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_thousands_of_tries_raise_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda _, most: min(most, 0))
     later = b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     items, error, server = await ask(CUT, later, max_reconnects=1100, max_reconnect_seconds=10**9)
@@ -206,7 +206,7 @@ async def test_thousands_of_tries_are_no_other_error(monkeypatch: pytest.MonkeyP
     assert isinstance(error, chunkwise.TruncatedError)
 
 
-async def test_a_server_that_has_less_now_than_came_is_told() -> None:
+async def test_a_server_that_now_has_fewer_items_is_reported() -> None:
     refused = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     items, error, server = await ask(CUT, refused)
     assert (items, server.ranges) == ([*range(5)], ["items=5-"])
@@ -225,7 +225,7 @@ async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -
 
 
 @pytest.mark.parametrize("cut", [False, True])
-async def test_a_stream_that_was_begun_earlier_is_continued(cut: bool) -> None:
+async def test_a_download_begun_by_another_is_resumed(cut: bool) -> None:
     rest = [answer(lines(5, 7), part="5-9/10", whole=False)] * cut + [parts(9, 10)]
     async with (
         asyncio.timeout(GUARD_SECONDS),

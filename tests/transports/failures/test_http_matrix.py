@@ -1,20 +1,27 @@
-"""The first promise in every combination: format, HTTP version, content coding, place and kind of the failure.
+"""Every combination of format, HTTP version, content coding, item count and ending -> a response that shows its end.
 
-What came is read with the standard library and the codings' own libraries alone, so that no mistake of ours, made on
-both sides, hides what another client would see.
+| column  | values                                                     |
+|---------|------------------------------------------------------------|
+| format  | all of `FORMATS`                                           |
+| version | HTTP/1.1, HTTP/1.0                                         |
+| coding  | identity, gzip, deflate, br, zstd                          |
+| count   | the source ends after 0, 1, 3 or 5 rows                    |
+| ending  | an exception, an HTTP exception, a cancellation, a return  |
+| pace    | hot, in turns with the event loop, in a thread             |
+
+The responses are read with the standard library and the codings' own libraries, and not with our decoders: a mistake
+that our encoder and our decoder share would not be seen otherwise.
 """
 
 import asyncio
 import csv
 import io
-import itertools
 import json
 import re
 import socket
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -24,6 +31,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from chunkwise import FORMATS, respond
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, row
 from tests.transports.wire import serving
 
@@ -37,13 +45,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CODINGS = ["identity", "gzip", "deflate", "br", "zstd"]
 VERSIONS = ["1.1", "1.0"]
 ROWS = [{"n": str(index), "text": f'Zoë, "{index}"\nand on'} for index in range(5)]
-"""What every format gives back as it was, and has to quote."""
+"""Text that every format has to quote, and returns unchanged."""
 
 NEXT = b"GET /1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
 class Ending(NamedTuple):
-    """How a source ends, and what is told of that."""
+    """How a source ends, and the problem that the client gets."""
 
     error: Callable[[], BaseException] | None
     problem: dict[str, Any]
@@ -58,17 +66,17 @@ FAILURES = {
 }
 ENDINGS = {**FAILURES, "returns": Ending(None, {})}
 
-every_format = pytest.mark.parametrize("name", NAMES)
-every_end_record = pytest.mark.parametrize("name", [name for name in NAMES if FORMATS[name].end_record])
-every_version = pytest.mark.parametrize("version", VERSIONS)
-every_coding = pytest.mark.parametrize("coding", CODINGS)
-every_ending = pytest.mark.parametrize("ending", ENDINGS)
-every_failure = pytest.mark.parametrize("ending", FAILURES)
-COUNTS = [0, 1, 3, len(ROWS)]
-"""Behind how many rows a source ends. Each test goes through all: a test for each would take longer than the case."""
+every_format = each_row("name", NAMES)
+every_end_record = each_row("name", [name for name in NAMES if FORMATS[name].end_record])
+every_version = each_row("version", VERSIONS)
+every_coding = each_row("coding", CODINGS)
+every_ending = each_row("ending", ENDINGS)
+every_failure = each_row("ending", FAILURES)
+every_count = each_row("count", [0, 1, 3, len(ROWS)], ids=lambda count: f"after {count}")
+every_pace = each_row("kind", ["hot", "in turns"])
 
 
-# ---- the server: the query says how its source is to end
+# ---- the server: its source ends as the query says
 
 
 async def hot(count: int, ending: str) -> AsyncIterator[dict[str, str]]:
@@ -112,7 +120,7 @@ KINDS: dict[str, Callable[[int, str], Any]] = {
 async def case(request: web.Request) -> web.StreamResponse:
     query = request.query
     source = KINDS[query["kind"]](int(query["count"]), query["ending"])
-    # However long the first item takes on a busy machine, a failure comes before it or behind it.
+    # The status waits for the first item, even on a busy machine: a failure is either before it or after it.
     return await respond(request, source, query["name"], commit_after_seconds=GUARD_SECONDS)
 
 
@@ -130,12 +138,12 @@ async def port() -> AsyncIterator[int]:
 
 
 class Answer(NamedTuple):
-    """One answer, and what came behind it.
+    """One response, and the bytes after it.
 
     Attributes:
-        body: its content in the pieces that framing makes of it: chunks, or one piece.
-        whole: whether the framing says that this is all; False under HTTP/1.0, where only the connection's end does.
-        rest: the bytes behind it.
+        body: its content, as chunks or as one piece.
+        whole: whether the framing proves the end; False under HTTP/1.0, where only the connection's end does.
+        rest: the bytes after it.
     """
 
     status: int
@@ -146,9 +154,9 @@ class Answer(NamedTuple):
 
 
 async def talk(port: int, request: bytes, *, slowly: bool = False) -> tuple[bytes, bool]:
-    """Send bytes; give all that came until the connection's end, and whether that was a reset.
+    """Send bytes; return all bytes received until the connection ends, and whether a reset ended it.
 
-    A plain socket: asyncio's streams forget what they hold when a connection is reset.
+    It uses a plain socket: asyncio's streams forget the bytes they hold when a connection is reset.
     """
     loop = asyncio.get_running_loop()
     came = b""
@@ -163,7 +171,7 @@ async def talk(port: int, request: bytes, *, slowly: bool = False) -> tuple[byte
                 while data := await loop.sock_recv(sock, 65536):
                     came += data
                     if slowly:
-                        await asyncio.sleep(0)  # as long as there are bytes, nothing else lets the server go on
+                        await asyncio.sleep(0)  # nothing else lets the server run while there are bytes
             except ConnectionResetError:
                 return came, True
     return came, False
@@ -180,14 +188,14 @@ def request_of(
 
 
 def parsed(came: bytes) -> Answer:
-    """Read an answer, strictly (RFC 9112)."""
+    """Read a response, strictly (RFC 9112)."""
     head, _, rest = came.partition(b"\r\n\r\n")
     line, *fields = head.decode("ascii").split("\r\n")
     match = re.fullmatch(r"HTTP/1\.[01] (\d{3}) [^\r\n]+", line)
     assert match, line
     pairs = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in fields)]
     headers = dict(pairs)
-    assert len(headers) == len(pairs), "no header comes twice"
+    assert len(headers) == len(pairs), "a header is sent twice"
     status = int(match[1])
     if "transfer-encoding" in headers:
         assert headers["transfer-encoding"] == "chunked"
@@ -201,7 +209,7 @@ def parsed(came: bytes) -> Answer:
 
 
 def chunks_of(data: bytes) -> tuple[list[bytes], bool, bytes]:
-    """The chunks, whether the last one came, and what came behind it; a chunk that is cut is none."""
+    """Return the whole chunks, whether the last one is there, and the bytes after it."""
     chunks: list[bytes] = []
     while data:
         match = re.match(rb"([0-9a-f]+)\r\n", data, re.IGNORECASE)
@@ -235,7 +243,7 @@ class Decoding:
 
     @property
     def finished(self) -> bool | None:
-        """Whether the coded stream came to its end, and nothing is behind it; None if there is no coding."""
+        """Whether the coded stream is at its end, with no bytes after it; None if there is no coding."""
         if self._coding == "identity":
             return None
         if self._coding == "br":
@@ -244,7 +252,7 @@ class Decoding:
 
 
 def items_in(name: str, data: bytes, *, whole: bool) -> list[Any]:
-    """The items of a stream, by the format's own rules; nothing that is cut, and nothing else, is in it."""
+    """Return the items of a stream, by the format's own rules; it holds nothing else, and nothing that is cut."""
     text = data.decode()
     if name == "json":
         if not whole:
@@ -277,7 +285,7 @@ def items_in(name: str, data: bytes, *, whole: bool) -> list[Any]:
 
 
 def check_problem(came: bytes, reset: bool, version: str, ending: str) -> None:
-    """An ordinary answer with the problem, behind which the connection goes on."""
+    """Check an ordinary response with the problem; the connection goes on after it."""
     problem = ENDINGS[ending].problem
     answer = parsed(came)
     assert answer.status == problem["status"]
@@ -291,7 +299,7 @@ def check_problem(came: bytes, reset: bool, version: str, ending: str) -> None:
 
 
 def check_rest(came: bytes, answer: Answer, reset: bool, version: str) -> None:
-    """Behind a whole answer, the next request is answered; HTTP/1.0 has none."""
+    """Check that the next request gets its response after a whole one; HTTP/1.0 has no next request."""
     assert not reset
     if version == "1.0":
         assert came.count(b"HTTP/1.") == 1
@@ -303,7 +311,7 @@ def check_rest(came: bytes, answer: Answer, reset: bool, version: str) -> None:
 
 
 def check_stream(came: bytes, reset: bool, name: str, version: str, coding: str, *, whole: bool) -> list[bytes]:
-    """What is told of the stream's end at all levels is one and the same; give the decompressed pieces."""
+    """Check that connection, framing and coding show the same end; return the decompressed pieces."""
     answer = parsed(came)
     assert came.startswith(f"HTTP/{version} 200 OK\r\n".encode())
     assert answer.headers["content-type"] == FORMATS[name].content_type
@@ -326,7 +334,7 @@ def check_stream(came: bytes, reset: bool, name: str, version: str, coding: str,
 
 
 async def check_case(port: int, name: str, version: str, coding: str, count: int, ending: str, kind: str) -> None:
-    """One cell of the matrix."""
+    """Check one row."""
     request = request_of(name, version, coding, count, ending, kind=kind)
     came, reset = await talk(port, request + NEXT if version == "1.1" else request)
     assert b"secret" not in came
@@ -340,38 +348,32 @@ async def check_case(port: int, name: str, version: str, coding: str, count: int
         assert len(pieces) >= count, "each row has left before the source goes on"
 
 
-@contextmanager
-def named(count: int, kind: str = "in turns") -> Iterator[None]:
-    """Let an error say which cell of the matrix it is of."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"after {count} rows, {kind}")
-        raise
-
-
 @every_format
 @every_version
 @every_coding
+@every_count
 @every_failure
-async def test_a_source_that_fails(port: int, name: str, version: str, coding: str, ending: str) -> None:
-    for count, kind in itertools.product(COUNTS, ["hot", "in turns"]):
-        with named(count, kind):
-            await check_case(port, name, version, coding, count, ending, kind)
+@every_pace
+async def test_a_source_that_fails(
+    port: int, name: str, version: str, coding: str, count: int, ending: str, kind: str
+) -> None:
+    await check_case(port, name, version, coding, count, ending, kind)
 
 
 @every_format
 @every_version
 @every_coding
-async def test_a_source_that_returns_early(port: int, name: str, version: str, coding: str) -> None:
-    for count, kind in itertools.product(COUNTS, ["hot", "in turns"]):
-        with named(count, kind):
-            await check_case(port, name, version, coding, count, "returns", kind)
+@every_count
+@every_pace
+async def test_a_source_that_returns_early(
+    port: int, name: str, version: str, coding: str, count: int, kind: str
+) -> None:
+    await check_case(port, name, version, coding, count, "returns", kind)
 
 
 @every_format
 @every_ending
-async def test_http_1_0_ends_with_its_connection_also_for_who_wants_to_keep_it(
+async def test_http_1_0_ends_with_its_connection_even_if_the_client_asks_for_keep_alive(
     port: int, name: str, ending: str
 ) -> None:
     request = request_of(name, "1.0", "identity", 3, ending).replace(b"Host: test", b"Connection: keep-alive")
@@ -382,9 +384,7 @@ async def test_http_1_0_ends_with_its_connection_also_for_who_wants_to_keep_it(
 
 @every_format
 @every_ending
-async def test_a_client_that_wants_no_further_request_sees_the_end_all_the_same(
-    port: int, name: str, ending: str
-) -> None:
+async def test_a_client_that_asks_to_close_the_connection_sees_the_same_end(port: int, name: str, ending: str) -> None:
     request = request_of(name, "1.1", "identity", 3, ending).replace(b"Host: test", b"Host: test\r\nConnection: close")
     came, reset = await talk(port, request)
     answer = parsed(came)
@@ -395,7 +395,7 @@ async def test_a_client_that_wants_no_further_request_sees_the_end_all_the_same(
 @every_format
 @every_version
 @every_ending
-async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
+async def test_a_slow_client_gets_everything_sent_before_the_end(
     port: int, name: str, version: str, ending: str
 ) -> None:
     request = request_of(name, version, "identity", 50, ending, kind="large")
@@ -404,24 +404,23 @@ async def test_a_slow_client_gets_all_that_was_sent_before_the_end(
     assert items_in(name, b"".join(pieces), whole=ending == "returns") == [row(index, 10_000) for index in range(50)]
 
 
-# ---- sync sources: the same by another way
+# ---- sync sources run in a thread
 
 
 @every_format
 @every_version
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@each_row("coding", ["identity", "gzip"])
+@every_count
 @every_ending
-async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, ending: str) -> None:
-    for count in COUNTS:
-        with named(count, "in a thread"):
-            await check_case(port, name, version, coding, count, ending, "in a thread")
+async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, count: int, ending: str) -> None:
+    await check_case(port, name, version, coding, count, ending, "in a thread")
 
 
-# ---- end records: said once more, inside the format
+# ---- end records
 
 
 def record_in(name: str, piece: bytes) -> Any:
-    """The end record that a piece is."""
+    """Parse a piece that is an end record."""
     told = {
         "ndjson": r' \{"stream-end":(.+)\}\n',
         "json-seq": r'\x1e \{"stream-end":(.+)\}\n',
@@ -435,16 +434,11 @@ def record_in(name: str, piece: bytes) -> Any:
 @every_end_record
 @every_version
 @every_coding
+@every_count
 @every_ending
-async def test_an_end_record_is_the_last_thing_and_a_piece_of_its_own(
-    port: int, name: str, version: str, coding: str, ending: str
+async def test_an_end_record_is_the_last_piece_and_one_of_its_own(
+    port: int, name: str, version: str, coding: str, count: int, ending: str
 ) -> None:
-    for count in COUNTS:
-        with named(count):
-            await check_end_record(port, name, version, coding, count, ending)
-
-
-async def check_end_record(port: int, name: str, version: str, coding: str, count: int, ending: str) -> None:
     request = request_of(name, version, coding, count, ending, prefer="stream-end")
     came, reset = await talk(port, request + NEXT if version == "1.1" else request)
     whole = ending == "returns"
@@ -464,7 +458,7 @@ async def check_end_record(port: int, name: str, version: str, coding: str, coun
 
 
 def pieces_of_records(name: str, data: bytes) -> list[bytes]:
-    """What stands before the last record, and that: HTTP/1.0 has no chunks that tell them apart."""
+    """Split off the last record: HTTP/1.0 has no chunks that separate it."""
     start = {"ndjson": b"\n ", "json-seq": b"\n\x1e ", "sse": b"\nevent"}[name]
     place = data.rfind(start) + 1
     return [data[:place], data[place:]]
@@ -472,15 +466,15 @@ def pieces_of_records(name: str, data: bytes) -> list[bytes]:
 
 @every_format
 @every_ending
-async def test_who_does_not_ask_gets_no_end_record(port: int, name: str, ending: str) -> None:
+async def test_no_end_record_is_sent_unless_the_client_asks(port: int, name: str, ending: str) -> None:
     came, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending))
     assert b"stream-end" not in came
     assert "preference-applied" not in parsed(came).headers
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not FORMATS[name].end_record])
+@each_row("name", [name for name in NAMES if not FORMATS[name].end_record])
 @every_ending
-async def test_a_format_without_end_records_has_none_for_those_who_ask(port: int, name: str, ending: str) -> None:
+async def test_a_format_without_end_records_sends_none_when_asked(port: int, name: str, ending: str) -> None:
     plain, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending))
     asked, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending, prefer="stream-end"))
     assert asked.partition(b"\r\n\r\n")[2] == plain.partition(b"\r\n\r\n")[2]

@@ -1,4 +1,4 @@
-"""While a source has nothing: its client may leave, and proxies must not give up."""
+"""A source that is silent -> its client may leave, and keep-alive bytes hold proxies open."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pytest
 import chunkwise
 from chunkwise.formats import FORMATS
 from chunkwise.server import respond
+from tests.each_row import each_row
+from tests.flow.producing import GUARD_SECONDS
 from tests.transports.wire import body_of, connected, serving, streams
 
 
 class Held:
-    """A source that gives an item, and then nothing until it is told to, or closed."""
+    """A source that gives an item, and then nothing until it is released or closed."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -53,12 +55,12 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
         wire.ask()
         await wire.reader.readuntil(b"1")
         wire.writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GUARD_SECONDS):
             await held.closed.wait()
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("name", "shape", "filler"),
     [
         ("json", plain, b"1\r\n \r\n"),
@@ -71,7 +73,7 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
         ("json-seq", inside_an_item, b"1\r\n\t\r\n"),
     ],
 )
-async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(
+async def test_a_silence_is_filled_with_bytes_that_the_format_ignores(
     name: str, shape: Callable[[Held], Any], filler: bytes
 ) -> None:
     held = Held()
@@ -96,7 +98,7 @@ async def test_a_silence_is_filled_with_what_means_nothing_in_the_format(
         ("sse", {"keepalive_seconds": 0}),
     ],
 )
-async def test_no_silence_is_filled_where_nobody_asks_or_nothing_fits(
+async def test_no_silence_is_filled_when_switched_off_or_unsupported(
     name: str, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(respond, "KEEPALIVE_SECONDS", 0.01)

@@ -1,4 +1,7 @@
-"""A stream that ends is whole, over WebSockets: sources that fail behind any of their items, on either side."""
+"""Every combination of reader, item count, ending and pace over WebSockets, on either side -> the same end at both.
+
+The count is after how many items a source ends: by an exception, an HTTP exception, a cancellation, or a return.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,10 +14,11 @@ from aiohttp import ClientSession, WSServerHandshakeError, web
 import chunkwise
 from chunkwise import RemoteError, StreamError, TruncatedError, body, items, open_stream, respond
 from chunkwise.formats.messages import SUBPROTOCOL
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import read
-from tests.transports.sockets_of_servers import CLOSE, TEXT, Frame, Peer, client, complete, server
 from tests.transports.watched import watched
+from tests.transports.websocket_peer import CLOSE, TEXT, Frame, Peer, complete, opened, server
 from tests.transports.wire import Handler, serving
 
 ROWS = [{"n": index, "text": f'Zoë, "{index}"\nand on'} for index in range(5)]
@@ -25,13 +29,13 @@ TITLES = {"exception": "Internal Server Error", "http exception": "Conflict", "c
 STATUSES = {"exception": 500, "http exception": 409, "cancelled": 500}
 COUNTS = [0, 1, 3, len(ROWS)]
 
-every_count = pytest.mark.parametrize("count", COUNTS, ids=lambda count: f"after {count}")
-every_failure = pytest.mark.parametrize("ending", TITLES)
-every_ending = pytest.mark.parametrize("ending", [*TITLES, "returns"])
-every_ending_of_a_client = pytest.mark.parametrize("ending", ["exception", "http exception", "returns"])
-every_pace = pytest.mark.parametrize("hot", [True, False], ids=["hot", "in turns"])
-of_both_kinds = pytest.mark.parametrize("plain", [False, True], ids=["items", "text"])
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+every_count = each_row("count", COUNTS, ids=lambda count: f"after {count}")
+every_failure = each_row("ending", TITLES)
+every_ending = each_row("ending", [*TITLES, "returns"])
+every_ending_of_a_client = each_row("ending", ["exception", "http exception", "returns"])
+every_pace = each_row("hot", [True, False], ids=["hot", "in turns"])
+of_both_kinds = each_row("plain", [False, True], ids=["items", "text"])
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 class Source:
@@ -47,7 +51,7 @@ class Source:
         self._ending = ending
         self._hot = hot
 
-    async def items_behind(self, request: web.Request) -> AsyncIterator[Any]:
+    async def items_after(self, request: web.Request) -> AsyncIterator[Any]:
         """As `items`, once the handshake is answered."""
         while not request.writer.output_size:
             await asyncio.sleep(0.001)
@@ -77,14 +81,14 @@ class Source:
 
 def answering(source: Source, *, plain: bool) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        given = source.items_behind(request)
+        given = source.items_after(request)
         return await respond(request, given, "text" if plain else None, commit_after_seconds=0)
 
     return handler
 
 
 async def taken(port: int, reader: str, *, plain: bool) -> tuple[list[Any], StreamError | None, str | None]:
-    """Read a stream to its end; give what came, the error behind it, and how sure the end is."""
+    """Read a stream to its end; return its items, the error after them, and the end proof."""
     url, asked = f"ws://127.0.0.1:{port}/0", "text" if plain else None
     async with ClientSession() as session:
         if reader == "open_stream":
@@ -96,7 +100,7 @@ async def taken(port: int, reader: str, *, plain: bool) -> tuple[list[Any], Stre
             return *await read(inbound), inbound.end
 
 
-@pytest.mark.parametrize("reader", ["open_stream", "items", "items of batches"])
+@each_row("reader", ["open_stream", "items", "items of batches"])
 @of_both_kinds
 @every_count
 @every_ending
@@ -125,11 +129,14 @@ async def test_a_server_that_fails_is_never_taken_for_whole(
 @every_count
 @every_ending
 @every_pace
-async def test_one_close_tells_the_failure_and_nothing_is_behind_it(
+async def test_one_close_reports_the_failure_and_nothing_follows_it(
     subprotocol: str, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source = Source(count, ending, plain=plain, hot=hot)
-    async with serving(answering(source, plain=plain)) as port, client(port, subprotocol=subprotocol) as peer:
+    async with (
+        serving(answering(source, plain=plain)) as port,
+        opened(port, subprotocol=subprotocol, reads_ahead=True) as peer,
+    ):
         *messages, last = await peer.hear_all()
     assert peer.ended == "closed"
     assert all(message.opcode == TEXT for message in messages)
@@ -163,8 +170,8 @@ class Reading:
     """A server that reads what its client sends inside its source, and what it saw.
 
     Attributes:
-        came: the items.
-        error: what was raised behind them.
+        came: the items received.
+        error: the error after them.
         tells: whether the source fails with that error.
     """
 
@@ -198,7 +205,7 @@ def raised_by(ending: str) -> type[Exception]:
     return {"exception": LookupError, "http exception": web.HTTPConflict, "cancelled": StreamError}[ending]
 
 
-@pytest.mark.parametrize("tells", [False, True], ids=["the server goes on", "the server fails with it"])
+@each_row("tells", [False, True], ids=["the server goes on", "the server fails with it"])
 @of_both_kinds
 @every_count
 @every_ending_of_a_client
@@ -217,7 +224,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
             try:
                 async with open_stream(session, url, data=upload, format=asked) as stream:
                     async for item in stream:
-                        came.append(item)  # noqa: PERF401 - what came before an error is the point
+                        came.append(item)  # noqa: PERF401 - the items before an error are kept
             except Exception as raised:
                 error = raised
             await reading.over.wait()
@@ -232,7 +239,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
     assert ending != "exception" or error is SECRET
     assert isinstance(reading.error, (RemoteError, TruncatedError)), repr(reading.error)
     assert reading.end is None
-    # What a hot source has to say behind its items may find the client gone.
+    # The failure of a hot source may find the client gone.
     assert outcome.end in (
         ("failed", "client_gone") if tells and hot and count else ("failed",) if tells else ("client_gone",)
     )
@@ -241,7 +248,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
 @in_both_framings
 @every_count
 @every_ending_of_a_client
-async def test_what_a_client_says_of_its_failure(subprotocol: str, count: int, ending: str) -> None:
+async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 

@@ -1,19 +1,19 @@
-"""Sources and handlers that the tests serve over WebSockets, to clients that read and send by hand (`frames`)."""
+"""Sources and handlers for tests over WebSockets, whose clients read and send by hand (`websocket_peer`)."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 import chunkwise
 from chunkwise import Outcome, respond
-from tests.transports.frames import BOTH_FRAMINGS
+from tests.each_row import each_row
 from tests.transports.watched import Watched
+from tests.transports.websocket_peer import BOTH_FRAMINGS
 from tests.transports.wire import Handler
 
-both_framings = pytest.mark.parametrize("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
+both_framings = each_row("subprotocol", BOTH_FRAMINGS, ids=["items", "lines"])
 
 END = ' {"stream-end":{"status":"complete","items":%d}}'
 
@@ -23,13 +23,11 @@ class Waiting:
 
     Attributes:
         saw: the class of what has ended it.
-        at: when, on the loop's clock.
         closed: set then.
     """
 
     def __init__(self, *items: Any) -> None:
         self.saw = ""
-        self.at = 0.0
         self.closed = asyncio.Event()
         self._items = items
 
@@ -39,7 +37,7 @@ class Waiting:
                 yield item
             await asyncio.Event().wait()
         except BaseException as error:
-            self.saw, self.at = type(error).__name__, asyncio.get_running_loop().time()
+            self.saw = type(error).__name__
             raise
         finally:
             self.closed.set()
@@ -54,7 +52,7 @@ async def counting(count: int, *, error: BaseException | None = None) -> AsyncIt
 
 
 def echoing(**options: Any) -> Handler:
-    """A handler that gives back each item, as soon as it came."""
+    """Return a handler that sends back each item as soon as it is received."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:

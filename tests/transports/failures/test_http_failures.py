@@ -10,12 +10,13 @@ from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, we
 
 import chunkwise
 from chunkwise import EncodeError, TruncatedError
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, LIVE_NAMES, NAMES, Held, decoded, read_all, read_so_far, row, until
 from tests.needs import needs_curl
 from tests.transports.reading import read
 from tests.transports.wire import body_of, connected, curl, serving, streams, talking, url_of
 
-every_format = pytest.mark.parametrize("name", NAMES)
+every_format = each_row("name", NAMES)
 LAST = b"0\r\n\r\n"
 
 
@@ -28,7 +29,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "timeout": TimeoutError,
     "end of file": EOFError,
 }
-every_error = pytest.mark.parametrize("error", ERRORS)
+every_error = each_row("error", ERRORS)
 
 
 async def failing(error: str, count: int = 3, *, waits: bool = False) -> AsyncIterator[dict[str, str]]:
@@ -56,8 +57,8 @@ async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1
 
 @every_format
 @every_error
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "later"])
-async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk(
+@each_row("waits", [False, True], ids=["at once", "later"])
+async def test_a_failure_after_items_closes_the_connection_without_a_last_chunk(
     name: str, error: str, waits: bool
 ) -> None:
     answer = await answer_to(lambda: failing(error, waits=waits), name, requests=2)
@@ -69,7 +70,7 @@ async def test_a_failure_behind_items_closes_the_connection_without_a_last_chunk
 
 
 @every_format
-async def test_a_sync_source_that_fails_behind_items_closes_the_connection(name: str) -> None:
+async def test_a_sync_source_that_fails_after_items_closes_the_connection(name: str) -> None:
     answer = await answer_to(lambda: failing_in_a_thread("exception", 1000), name, requests=2)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert read_so_far(name, body_of(answer)) == [row(index) for index in range(1000)]
@@ -77,7 +78,7 @@ async def test_a_sync_source_that_fails_behind_items_closes_the_connection(name:
 
 
 @every_format
-async def test_an_item_that_cannot_be_encoded_closes_the_connection_behind_those_before_it(name: str) -> None:
+async def test_an_item_that_cannot_be_encoded_closes_the_connection_after_those_before_it(name: str) -> None:
     items = [row(index) for index in range(1000)]
     items[700] = {"n": object()}  # type: ignore[dict-item]
     answer = await answer_to(lambda: items, name, requests=2)
@@ -119,7 +120,7 @@ async def test_under_http_1_0_a_failure_is_a_reset(name: str) -> None:
 
 
 @every_format
-async def test_our_client_gives_the_items_and_tells_the_failure(name: str) -> None:
+async def test_our_client_gives_the_items_and_raises_the_failure(name: str) -> None:
     async with (
         serving(streams(lambda: failing("exception", 1000), name)) as port,
         ClientSession() as session,
@@ -154,7 +155,7 @@ async def test_curl_sees_a_whole_stream(name: str) -> None:
 
 @needs_curl
 @every_format
-@pytest.mark.parametrize(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
+@each_row(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
 async def test_curl_sees_that_the_stream_failed(name: str, version: str, expected: int) -> None:
     go = asyncio.Event()
 
@@ -181,7 +182,7 @@ async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: p
     assert record.getMessage() == "the source of GET /0 after 3 items failed: the response is cut off"
 
 
-async def test_a_source_that_fails_while_the_client_reads_slowly_still_sends_what_it_had() -> None:
+async def test_a_failing_source_still_sends_its_items_to_a_slow_client() -> None:
     async def large() -> AsyncIterator[dict[str, str]]:
         for index in range(500):
             yield row(index, 10_000)
@@ -240,7 +241,7 @@ async def test_an_upload_whose_item_cannot_be_encoded_fails() -> None:
     assert isinstance(caught.value.__cause__, EncodeError)
 
 
-async def test_a_server_that_answers_early_ends_the_source_of_an_upload_that_waits() -> None:
+async def test_an_early_response_ends_the_source_of_a_waiting_upload() -> None:
     held = Held()
 
     async def handler(request: web.Request) -> web.StreamResponse:

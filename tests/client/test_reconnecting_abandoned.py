@@ -23,7 +23,7 @@ async def rows(start: int) -> AsyncIterator[Any]:
         yield item(index)
 
 
-async def test_a_stream_that_was_left_asks_for_nothing_any_more() -> None:
+async def test_an_abandoned_stream_sends_no_further_request() -> None:
     asked = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -34,7 +34,7 @@ async def test_a_stream_that_was_left_asks_for_nothing_any_more() -> None:
     async with serving(handler) as port, ClientSession() as session:
         async with chunkwise.open_stream(session, f"http://127.0.0.1:{port}/0") as stream:
             came = [await anext(stream)]
-        with pytest.raises(chunkwise.TruncatedError, match="its `async with` has closed the stream") as caught:  # noqa: PT012 - what comes first is kept
+        with pytest.raises(chunkwise.TruncatedError, match="its `async with` has closed the stream") as caught:  # noqa: PT012 - the first items are kept
             async for batch in stream.batches():
                 came += batch
         await asyncio.sleep(0.05)  # in which it would ask
@@ -43,7 +43,7 @@ async def test_a_stream_that_was_left_asks_for_nothing_any_more() -> None:
 
 
 @pytest.mark.parametrize("while_it", ["waits", "is answered"])
-async def test_a_stream_that_is_left_while_it_goes_on_asks_for_nothing_and_leaves_nothing_open(while_it: str) -> None:
+async def test_a_stream_abandoned_while_it_reconnects_sends_no_request_and_leaves_nothing_open(while_it: str) -> None:
     asked: asyncio.Queue[int] = asyncio.Queue()
     answers, ended = asyncio.Event(), asyncio.Event()
 

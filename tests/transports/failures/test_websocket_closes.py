@@ -1,4 +1,4 @@
-"""A stream that ends is whole, over WebSockets: every way in which the other side may stop, told by its frames."""
+"""Every way in which the other side of a WebSocket may stop -> a proven end, a failure, or a cut."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,14 +7,15 @@ import pytest
 
 from chunkwise import DecodeError, RemoteError, TruncatedError
 from chunkwise.formats.messages import SUBPROTOCOL
-from tests.transports.readers_of_websockets import READERS, heard_by, masks, messages
-from tests.transports.sockets_of_servers import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
+from tests.each_row import each_row
+from tests.transports.failures.websocket_readers import READERS, heard_by, masks, messages
+from tests.transports.websocket_peer import BINARY, CLOSE, PING, Peer, Talk, close, complete, frame
 
 TEXTS = ['{"n":0}', '"Zoë"', "[2]", "3", "null"]
 ITEMS = [{"n": 0}, "Zoë", [2], 3, None]
 
-every_reader = pytest.mark.parametrize("reader", READERS)
-in_both_framings = pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
+every_reader = each_row("reader", READERS)
+in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message each", "batches"])
 
 
 def end_record(items: int | str, status: str = "complete", more: str = "") -> str:
@@ -22,7 +23,7 @@ def end_record(items: int | str, status: str = "complete", more: str = "") -> st
 
 
 class Stop(NamedTuple):
-    """How a side stops behind five items: its last bytes, which may be masked, and the end of its connection."""
+    """How a side stops after five items: its last bytes, which may be masked, and the end of its connection."""
 
     tail: Callable[[bool], bytes]
     end: str = "close"
@@ -46,7 +47,7 @@ WHOLE = {
     "an end record": says(end_record(5)),
     "an end record, then a message": says(end_record(5), "5"),
     "an end record, then a reset": says(end_record(5), end="RST"),
-    "an end record behind a ping": Stop(lambda mask: frame("?", PING, mask=mask) + frame(end_record(5), mask=mask)),
+    "an end record after a ping": Stop(lambda mask: frame("?", PING, mask=mask) + frame(end_record(5), mask=mask)),
 }
 
 CUT = {
@@ -55,7 +56,7 @@ CUT = {
     "1000 and complete": closes(1000, "complete"),
     "1000 and half a count": closes(1000, "complete; items="),
     "1000 and more than a count": closes(1000, "complete; items=5."),
-    "1000 and a line behind the count": closes(1000, "complete; items=5\n"),
+    "1000 and a line after the count": closes(1000, "complete; items=5\n"),
     "1000 and a signed count": closes(1000, "complete; items=+5"),
     "1000 and failed": closes(1000, "failed; items=5"),
     "a count of too few": closes(1000, "complete; items=4"),
@@ -144,7 +145,7 @@ def stopping(stop: Stop, reader: str, subprotocol: str) -> Talk:
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", WHOLE)
+@each_row("name", WHOLE)
 async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(WHOLE[name], reader, subprotocol), subprotocol=subprotocol)
     assert came == (ITEMS, None, "proven", 5)
@@ -152,8 +153,8 @@ async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: st
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", CUT)
-async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
+@each_row("name", CUT)
+async def test_every_other_end_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(CUT[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end, came.items_seen) == (ITEMS, None, 5)
     assert type(came.error) is TruncatedError, repr(came.error)
@@ -162,8 +163,8 @@ async def test_all_else_is_a_cut(name: str, reader: str, subprotocol: str) -> No
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", FAILED)
-async def test_a_failure_is_told(name: str, reader: str, subprotocol: str) -> None:
+@each_row("name", FAILED)
+async def test_a_failure_is_reported(name: str, reader: str, subprotocol: str) -> None:
     stop, status = FAILED[name]
     came = await heard_by(reader, stopping(stop, reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
@@ -182,15 +183,15 @@ async def test_the_reason_is_the_failures_title(reader: str) -> None:
 
 @in_both_framings
 @every_reader
-@pytest.mark.parametrize("name", BAD)
-async def test_what_no_websocket_says_is_an_error_behind_the_items(name: str, reader: str, subprotocol: str) -> None:
+@each_row("name", BAD)
+async def test_an_invalid_frame_is_an_error_after_the_items(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(BAD[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
     assert type(came.error) is DecodeError, repr(came.error)
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_items_behind_an_end_record_in_one_message_are_an_error(reader: str) -> None:
+async def test_items_after_an_end_record_in_one_message_are_an_error(reader: str) -> None:
     stop = says(f"5\n{end_record(6)}\n7\n")
     came = await heard_by(reader, stopping(stop, reader, SUBPROTOCOL), subprotocol=SUBPROTOCOL)
     assert (came.items, came.end) == ([*ITEMS, 5], None)

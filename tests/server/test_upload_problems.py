@@ -1,4 +1,4 @@
-"""A bad upload is answered with what is wrong with it, where the handler lets the error pass; only with that."""
+"""A bad upload whose error the handler lets pass -> a response that says what is wrong, and no more."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 import chunkwise
 from chunkwise import DecodeError, RemoteError, StreamError
 from chunkwise.flow.inbound import Inbound
+from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.reading import NDJSON
 from tests.transports.watched import watched
@@ -59,7 +60,7 @@ async def post(
         return response.status, response.content_type, msgspec.json.decode(await response.read())
 
 
-@pytest.mark.parametrize(
+@each_row(
     ("body", "content_type", "query", "status", "members"),
     [
         (b'["a"]\n{"name"\n', "application/x-ndjson", "", 422, {"format": "ndjson", "item": 1}),
@@ -71,7 +72,7 @@ async def post(
         (b"[1]", "application/json", "path=a.b", 422, {}),
     ],
 )
-async def test_a_bad_upload_is_answered_with_what_is_wrong(
+async def test_the_response_to_a_bad_upload_says_what_is_wrong(
     body: bytes, content_type: str, query: str, status: int, members: dict[str, Any]
 ) -> None:
     async with watched(count) as server:
@@ -82,7 +83,7 @@ async def test_a_bad_upload_is_answered_with_what_is_wrong(
     assert problem.keys() <= {"title", "status", "detail", "format", "item", "byte"}
 
 
-async def test_the_detail_tells_people_the_place() -> None:
+async def test_the_detail_names_the_item() -> None:
     async with watched(count) as server:
         _, _, problem = await post(server.port, b"1\n2\noops\n")
     assert "item 2" in problem["detail"]
@@ -90,7 +91,9 @@ async def test_the_detail_tells_people_the_place() -> None:
 
 @pytest.mark.parametrize("content_type", ["", "image/png", "application/x-www-form-urlencoded"])
 @pytest.mark.parametrize("handler", [count, streamed])
-async def test_a_client_is_told_which_type_to_send_and_no_argument_of_ours(handler: Handler, content_type: str) -> None:
+async def test_the_error_names_the_types_to_send_and_no_argument_of_the_library(
+    handler: Handler, content_type: str
+) -> None:
     async with watched(handler) as server:
         status, _, problem = await post(server.port, b"1\n", content_type)
     assert status == 415
@@ -99,12 +102,12 @@ async def test_a_client_is_told_which_type_to_send_and_no_argument_of_ours(handl
     assert problem["detail"].endswith("; say which in a Content-Type header")
 
 
-async def test_a_good_upload_is_answered_as_ever() -> None:
+async def test_a_good_upload_gets_the_handlers_response() -> None:
     async with watched(count) as server:
         assert await post(server.port, b"1\n2\n") == (200, "application/json", 2)
 
 
-async def test_the_handlers_of_subapplications_are_looked_after_too() -> None:
+async def test_the_handlers_of_subapplications_respond_with_the_problem_too() -> None:
     app, sub = web.Application(), web.Application()
     sub.router.add_post("/count", count)
     app.add_subapp("/sub", sub)
@@ -113,7 +116,7 @@ async def test_the_handlers_of_subapplications_are_looked_after_too() -> None:
     assert (status, problem["item"]) == (422, 1)
 
 
-async def test_a_handler_may_catch_the_error_as_ever() -> None:
+async def test_a_handler_may_catch_the_error() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             return await count(request)
@@ -138,7 +141,7 @@ def copying(url: str) -> Handler:
 
 
 def streaming_copy(url: str) -> Handler:
-    """Likewise, as a stream."""
+    """The same, as a stream."""
 
     @chunkwise.streaming(format="ndjson", compress=False)
     async def handler(request: web.Request) -> AsyncIterator[Any]:
@@ -152,7 +155,7 @@ def streaming_copy(url: str) -> Handler:
 
 @pytest.mark.parametrize("make", [copying, streaming_copy])
 @pytest.mark.parametrize("bad", [b"oops\n", b"1" * 3])
-async def test_what_is_wrong_with_another_servers_answer_is_not_the_clients_fault(make: Any, bad: bytes) -> None:
+async def test_an_error_in_another_servers_response_is_not_the_clients_fault(make: Any, bad: bytes) -> None:
     length = len(bad) + (bad == b"111") * 5  # malformed, or cut
     async with (
         answering(head(NDJSON, f"Content-Length: {length}"), bad) as other,
@@ -165,7 +168,7 @@ async def test_what_is_wrong_with_another_servers_answer_is_not_the_clients_faul
 
 
 @pytest.mark.parametrize("handler", [transformed, streamed])
-async def test_a_stream_made_of_a_bad_upload_is_the_same_answer_before_it_begins(handler: Handler) -> None:
+async def test_a_stream_made_of_a_bad_upload_gets_the_same_response_before_it_begins(handler: Handler) -> None:
     async with watched(handler) as server:
         status, answer_type, problem = await post(server.port, b"oops\n")
         outcome = await server.outcome()
@@ -175,7 +178,7 @@ async def test_a_stream_made_of_a_bad_upload_is_the_same_answer_before_it_begins
 
 
 @pytest.mark.parametrize("handler", [transformed, streamed])
-async def test_a_stream_made_of_an_upload_that_goes_bad_later_tells_it_at_its_end(handler: Handler) -> None:
+async def test_a_stream_made_of_an_upload_that_fails_later_ends_with_the_problem(handler: Handler) -> None:
     answered = asyncio.Event()
 
     async def upload() -> AsyncIterator[bytes]:
@@ -229,7 +232,7 @@ async def test_our_client_hears_of_the_item_while_the_source_is_endless() -> Non
     assert raised.value.problem["item"] == 1000
 
 
-async def test_without_setup_a_handler_that_lets_the_error_pass_answers_500() -> None:
+async def test_without_setup_a_handler_that_lets_the_error_pass_responds_with_500() -> None:
     async with (
         serving(count) as port,
         ClientSession() as session,
@@ -239,7 +242,7 @@ async def test_without_setup_a_handler_that_lets_the_error_pass_answers_500() ->
 
 
 @pytest.mark.parametrize("read", [chunkwise.text, chunkwise.events], ids=lambda read: str(read.__name__))
-async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
+async def test_a_bad_upload_is_reported_by_every_reader(read: Any) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([piece async for piece in read(request)])
 
@@ -255,7 +258,7 @@ async def test_a_bad_upload_is_told_whoever_reads_it(read: Any) -> None:
 
 
 async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]:
-    """Upload what aiohttp cancels, and again while the source cleans up; give what its cleaning up came to."""
+    """Let aiohttp cancel an upload, and again while its source cleans up; return how the cleanup ended."""
     cleaning = asyncio.Event()
     ended = []
 
@@ -289,15 +292,15 @@ async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]
     return ended
 
 
-async def test_a_source_cleans_up_in_peace_though_aiohttp_gives_the_request_up_twice() -> None:
+async def test_a_source_finishes_its_cleanup_when_aiohttp_gives_up_twice() -> None:
     assert await given_up_twice(lambda: asyncio.sleep(0.02)) == ["whole"]
 
 
-async def test_a_source_that_never_has_cleaned_up_holds_nobody_for_ever() -> None:
+async def test_a_source_whose_cleanup_never_ends_is_cancelled() -> None:
     assert await given_up_twice(asyncio.Event().wait) == ["cancelled"]
 
 
-async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_cancelled() -> None:
+async def test_a_source_is_closed_at_any_turn_of_the_loop_that_cancels_its_request() -> None:
     async def rows() -> AsyncIterator[int]:
         while True:
             yield 1
@@ -319,7 +322,7 @@ async def test_a_source_is_closed_at_whatever_turn_of_the_loop_its_request_is_ca
             assert source.ag_frame is None, turns
 
 
-async def test_what_the_handler_does_wrong_itself_is_not_the_clients_fault() -> None:
+async def test_a_mistake_of_the_handler_is_not_the_clients_fault() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await request.content.read(1)
         return await count(request)

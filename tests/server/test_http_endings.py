@@ -1,0 +1,136 @@
+"""HTTP responses read byte by byte -> how each ends: HTTP/1.0, a failing signal, a Unix socket, an unread body."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.watched import SMALL_BYTES, client_of, watched
+from tests.transports.wire import connected, serving, streams
+
+
+async def exchanged(port: int, request: bytes) -> bytes:
+    """Send a request; return all bytes up to the end of the connection."""
+    async with connected(port) as wire:
+        wire.writer.write(request)
+        return await wire.read_to_end()
+
+
+def app_with(signal: Any) -> web.Application:
+    app = web.Application()
+    app.on_response_prepare.append(signal)
+    return app
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_http_1_0_with_keep_alive_ends_when_the_stream_does() -> None:
+    async with serving(streams(two, "ndjson")) as port:
+        answer = await exchanged(port, b"GET /0 HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\n1\n2\n")
+
+
+async def test_a_signal_that_sets_a_length_breaks_the_stream() -> None:
+    async def signal(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Content-Length"] = "2"
+
+    async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
+        answer = await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\n")  # the head announces two bytes, none is sent
+
+
+async def test_a_signal_that_fails_breaks_the_connection_off(caplog: pytest.LogCaptureFixture) -> None:
+    async def signal(request: web.Request, response: web.StreamResponse) -> None:
+        raise ConnectionResetError  # of a cache, say: it is no client that has left
+
+    async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
+        assert await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    assert "failed" in caplog.text
+
+
+async def rows() -> AsyncIterator[dict[str, int]]:
+    for n in range(5):
+        yield {"n": n}
+        await asyncio.sleep(0.01)
+
+
+async def failing() -> AsyncIterator[dict[str, int]]:
+    async for row in rows():
+        yield row
+    raise RuntimeError
+
+
+async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
+    """Read to the end; return the bytes, and how the connection ended."""
+    came = b""
+    try:
+        async with asyncio.timeout(GUARD_SECONDS):
+            while data := await reader.read(65536):
+                came += data
+    except TimeoutError:
+        return came, "open"
+    except (ConnectionError, ssl.SSLError):
+        return came, "reset"
+    return came, "closed"
+
+
+async def test_a_failed_stream_under_http_1_0_on_a_unix_socket_does_not_look_whole(tmp_path: Path) -> None:
+    # nginx's proxy_pass is HTTP/1.0 by default, and makes a whole chunked response of it.
+    path = str(tmp_path / "socket")
+    app = web.Application()
+    app.router.add_get("/", streams(failing, "ndjson"))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, path).start()
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n")
+        came, how = await ending(reader)
+        writer.close()
+    finally:
+        await runner.cleanup()
+    assert not (came.startswith(b"HTTP/1.0 200") and how == "closed"), came
+
+
+async def test_a_signal_that_fails_leaves_no_record_without_a_head() -> None:
+    async def signal(request: web.Request, response: web.StreamResponse) -> None:
+        raise web.HTTPForbidden
+
+    app = web.Application()
+    app.on_response_prepare.append(signal)
+    async with watched(streams(rows, "ndjson"), app=app) as server, client_of(server.port) as client:
+        await client.ask(Prefer="stream-end")
+        await client.read_to_end()
+    assert not client.came or client.came.startswith(b"HTTP/")
+
+
+async def test_items_before_a_failure_reach_a_client_whose_body_was_not_read() -> None:
+    # Closing with unread bytes in the kernel is a reset, which throws away what was not sent.
+    async def source() -> AsyncIterator[str]:
+        for _ in range(20):
+            yield "x" * 1000
+        raise RuntimeError
+
+    loop = asyncio.get_running_loop()
+    async with (
+        watched(streams(source, "ndjson", compress=False)) as server,
+        client_of(server.port, receive_bytes=SMALL_BYTES) as client,
+    ):
+        request = b"POST /0 HTTP/1.1\r\nHost: test\r\nPrefer: stream-end\r\nContent-Length: 9999999\r\n\r\n"
+        sending = asyncio.create_task(loop.sock_sendall(client.sock, request + b"z" * 9_999_999))
+        await asyncio.sleep(0.3)  # the server is through, or waits for us
+        await client.read_to_end()
+        sending.cancel()
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await sending
+    assert client.came.count(b"x" * 1000) == 20
+    assert b'"failed"' in client.came

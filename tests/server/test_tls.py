@@ -1,0 +1,117 @@
+"""Streams over TLS -> an end, a failure and a departure that look the same as without it."""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flow.producing import GUARD_SECONDS
+from tests.transports.tls import CERTIFICATE, Secure
+from tests.transports.websocket_peer import handshake
+from tests.transports.wire import streams
+
+
+async def rows() -> AsyncIterator[dict[str, int]]:
+    for n in range(5):
+        yield {"n": n}
+        await asyncio.sleep(0.01)
+
+
+async def failing() -> AsyncIterator[dict[str, int]]:
+    async for row in rows():
+        yield row
+    raise RuntimeError
+
+
+async def waiting() -> AsyncIterator[int]:
+    yield 1
+    await asyncio.sleep(GUARD_SECONDS)
+
+
+async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
+    """Read to the end; return the bytes, and how the connection ended."""
+    came = b""
+    try:
+        async with asyncio.timeout(GUARD_SECONDS):
+            while data := await reader.read(65536):
+                came += data
+    except TimeoutError:
+        return came, "open"
+    except (ConnectionError, ssl.SSLError):
+        return came, "reset"
+    return came, "closed"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_whole_stream_ends_under_tls(version: str, tmp_path: Path) -> None:
+    # set_write_buffer_limits(high=0): asyncio's TLS then pauses at 0 bytes, and nothing resumes it.
+    async with Secure(streams(rows, "ndjson"), tmp_path) as server:
+        reader, writer = await server.connect()
+        writer.write(f"GET / HTTP/{version}\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+        came, how = await ending(reader)
+        writer.close()
+        assert how == "closed", f"it was left {how} behind {came[-50:]!r}"
+        assert came.count(b'{"n":') == 5
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert (await server.outcomes.get()).end == "complete"
+
+
+async def test_a_failed_stream_under_http_1_0_and_tls_is_reset(tmp_path: Path) -> None:
+    # transport.close() sends close_notify, which is as clean an end as there is, before the reset of the TCP below.
+    async with Secure(streams(failing, "ndjson"), tmp_path) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n")
+        came, how = await ending(reader)
+        writer.close()
+        assert how == "reset", f"it was {how} behind {came[-50:]!r}"
+
+
+async def test_a_client_that_leaves_under_tls_is_no_error_of_the_loop(tmp_path: Path) -> None:
+    told: list[Mapping[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with Secure(streams(waiting, "ndjson", stall_seconds=0.4), tmp_path) as server:
+        reader, writer = await server.connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await reader.readuntil(b"1\n")
+        writer.transport.abort()
+        async with asyncio.timeout(GUARD_SECONDS):
+            assert (await server.outcomes.get()).end == "client_gone"
+        await asyncio.sleep(0.2)  # more than a look of the stall watch
+    assert not told
+
+
+@pytest.mark.parametrize("how", ["reset", "fin", "goodbye"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_client_that_leaves_a_secure_websocket_without_a_close(
+    how: str, fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trusts = ssl.create_default_context(cadata=CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :])
+
+    async def source() -> AsyncIterator[Any]:
+        yield 1
+        if fails:
+            raise ValueError("the source")
+
+    async with Secure(streams(source), tmp_path) as it, asyncio.timeout(GUARD_SECONDS):
+        reader, writer = await asyncio.open_connection(*it.runner.addresses[0], ssl=trusts, server_hostname="localhost")
+        writer.write(handshake("/"))
+        await reader.readuntil(b"Internal Server Error" if fails else b"complete; items=1")
+        await asyncio.sleep(0.05)
+        if how == "goodbye":
+            writer.close()
+        else:
+            if how == "reset":
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        outcome = await it.outcomes.get()
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+    kinds = {type(entry.exc_info[1]) for entry in caplog.records if entry.exc_info}
+    assert AttributeError not in kinds
+    assert outcome.end == ("failed" if fails else "client_gone"), outcome

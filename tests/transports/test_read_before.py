@@ -1,0 +1,65 @@
+"""A message of which somebody has read a part -> its items, or an error that says how much is missing."""
+
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession, web
+
+import chunkwise
+from tests.transports.wire import serving, streams, url_of
+
+
+async def two() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def test_a_message_that_was_read_before_is_given_or_its_missing_bytes_are_reported() -> None:
+    async with serving(streams(two, "ndjson")) as port, ClientSession() as session:
+        url = url_of(port)
+        async with session.get(url) as response:
+            await response.read()
+            assert [item async for item in chunkwise.items(response)] == [1, 2]
+        async with session.get(url) as response:
+            assert [item async for item in chunkwise.items(response)] == [1, 2]
+            with pytest.raises(chunkwise.StreamError, match="4 of 4 bytes of the message were read by others"):
+                [item async for item in chunkwise.items(response)]
+        async with session.get(url) as response:
+            await response.content.readline()
+            stream = chunkwise.items(response)
+            assert await anext(aiter(stream)) == 2
+            with pytest.raises(chunkwise.StreamError, match="2 of 4 bytes of the message were read by others"):
+                [item async for item in stream]
+
+
+async def test_an_upload_that_a_middleware_has_read_is_read_again() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.json_response([item async for item in chunkwise.items(request)])
+
+    async with serving(handler) as port, ClientSession() as session:
+        data = chunkwise.body([1, 2], "ndjson")
+        async with session.get(url_of(port), data=data) as response:
+            assert await response.json() == [1, 2]
+
+
+async def test_nothing_proves_the_end_of_a_compressed_upload() -> None:
+    ends: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        stream = chunkwise.items(request)
+        came = [item async for item in stream]
+        ends.append(stream.end)
+        return web.json_response(came)
+
+    compressing = zlib.compressobj(wbits=31)
+    cut = compressing.compress(b"1\n") + compressing.flush(zlib.Z_SYNC_FLUSH)
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
+    async with (
+        serving(handler) as port,
+        ClientSession() as session,
+        session.get(url_of(port), data=cut, headers=headers) as response,
+    ):
+        assert await response.json() == [1]
+    assert ends == ["unknown"]
