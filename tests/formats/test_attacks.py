@@ -63,6 +63,17 @@ def test_a_long_name_around_many_members_is_refused_before_each_has_it_in_its_pr
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("skipped", [b'"' + b"\\n" * 50_000 + b'"', b"[" + b"1," * 50_000 + b"1]"])
+def test_a_value_that_is_skipped_takes_no_memory_for_each_of_its_parts(skipped: bytes) -> None:
+    document = b'{"skip":%b,"b":1}' % skipped
+    tracemalloc.start()
+    try:
+        assert FORMATS["json"].decoder("b").feed(document) == [1]
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_names_of_closed_members_are_no_part_of_the_path() -> None:
     decoder = EventsDecoder()
     decoder.feed(b"[")
