@@ -1,4 +1,4 @@
-"""Every target by its name: what is called with the fuzzer's bytes, and raises if they break a promise."""
+"""The name of a target -> the function that is called with the fuzzer's bytes, and raises if they break a promise."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fuzzing.twins import KINDS
 ROOT = Path(__file__).parents[1]
 
 CORPUS = ROOT / "fuzzing" / "corpus"
-"""A folder for each target, with the bytes that it begins with."""
+"""A folder for each target, with the inputs that it begins with."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 
 COMPARED = " and ".join(KINDS) + (" twins are compared" if len(KINDS) > 1 else " only: there is no compiled twin")
-"""What the driver says first."""
+"""The first line of the driver's output."""

@@ -1,6 +1,8 @@
-"""The real command line, as a person runs it: a process with its pipes and its exit code.
+"""Words of a command line -> its exit code, stdout and stderr.
 
-Nothing here waits for a time: the guards only end what hangs.
+`run` calls the command line in this process, which takes a few milliseconds. `started` and `serving` start a process,
+which takes half a second of a core: they are for tests of signals, pipes, servers and the end of the interpreter.
+Nothing here waits for a fixed time: the guards only end what hangs.
 """
 
 import os
@@ -11,15 +13,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
-from tests.cli import warm
+from chunkwise.cli import app
 
 GUARD_SECONDS = 40
 CHUNKWISE = (sys.executable, "-m", "chunkwise")
+
+_PROCESS = CHUNKWISE
+_SERVERS = {"serve", "demo"}
+"""Commands that handle the signals of their process, and configure its logging."""
+
+_one_at_a_time = Lock()  # stdout and stderr belong to the whole process
 
 
 class Done(NamedTuple):
@@ -43,11 +54,27 @@ class Done(NamedTuple):
 
 
 def run(*words: object, **options: Any) -> Done:
-    """Run `chunkwise WORDS` to its end."""
-    if not warm.is_possible(options):
-        return run_any(*CHUNKWISE, *words, **options)
-    with started(*CHUNKWISE, *words, **options) as running:
-        return running.end()
+    """Run `chunkwise WORDS` to its end: in this process, or in one of its own if the command or an option needs it."""
+    texts = [str(word) for word in words]
+    if options.keys() - {"cwd"} or CHUNKWISE != _PROCESS or (texts and texts[0] in _SERVERS):
+        return run_any(*CHUNKWISE, *texts, **options)
+    with _one_at_a_time, chdir(options.get("cwd", ".")), ThreadPoolExecutor(1) as other:
+        # In another thread, because the test's event loop may be running in this one.
+        return other.submit(_run_here, texts).result()
+
+
+def _run_here(words: list[str]) -> Done:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        stdout, stderr = TextIOWrapper(out), TextIOWrapper(err, errors="backslashreplace", line_buffering=True)
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            try:
+                code: Any = app.run(words)
+            except SystemExit as ended:  # raised by rich-click where it prints the help by itself
+                code = ended.code
+        for file in (stdout, stderr):
+            file.flush()
+            file.seek(0)
+        return Done(code, out.read(), err.read().decode())
 
 
 def run_any(*words: object, **options: Any) -> Done:
@@ -65,7 +92,7 @@ def curl(url: str, *options: str, **given: Any) -> Done:
 class Running:
     """A process that has not ended: read from it, signal it, wait for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes] | warm.Warm, err: IO[bytes]) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", err: IO[bytes]) -> None:
         self.process = process
         self._err = err
 
@@ -93,28 +120,21 @@ class Running:
         return Done(code, out, self.err)
 
 
-def _process(command: list[str], err: IO[bytes], options: dict[str, Any]) -> "subprocess.Popen[bytes] | warm.Warm":
-    called = len(CHUNKWISE)
-    if tuple(command[:called]) == (sys.executable, "-m", "chunkwise") and warm.is_possible(options):
-        return warm.Warm(command[called:], err, **options)
-    return subprocess.Popen(
-        command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
-    )
-
-
 @contextmanager
 def started(*words: object, **options: Any) -> Iterator[Running]:
     """Start a process; whatever the test does, it is gone afterwards."""
     command = [str(word) for word in words]
-    with tempfile.TemporaryFile() as err, _process(command, err, options) as process:
-        try:
-            yield Running(process, err)
-        finally:
-            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what is killed cannot tell which lines it ran
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(GUARD_SECONDS)
-            process.kill()
+    with tempfile.TemporaryFile() as err:
+        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
+        with subprocess.Popen(command, **given) as process:
+            try:
+                yield Running(process, err)
+            finally:
+                if "COVERAGE_PROCESS_START" in os.environ:  # a process that is killed writes no coverage
+                    process.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(GUARD_SECONDS)
+                process.kill()
 
 
 @dataclass

@@ -75,7 +75,7 @@ _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an
 
 
 def _body_end(window: Window, position: int) -> int:
-    """Return where the characters and whole escapes of a string end: at its quote, at a defect, or in the window's end."""
+    """Return where a string stops: at its quote, at a defect, in an escape that is cut, or at the end of the window."""
     while True:
         limit = position + _MATCHED_BYTES
         match = _body.match(window, position, limit)
