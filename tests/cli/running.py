@@ -21,15 +21,15 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, Any, NamedTuple
 
+import pytest
+
+import chunkwise.__main__
 from chunkwise.cli import app
 
 GUARD_SECONDS = 40
 CHUNKWISE = (sys.executable, "-m", "chunkwise")
 
 _PROCESS = CHUNKWISE
-_SERVERS = {"serve", "demo"}
-"""Commands that handle the signals of their process, and configure its logging."""
-
 _one_at_a_time = Lock()  # stdout and stderr belong to the whole process
 
 
@@ -54,9 +54,12 @@ class Done(NamedTuple):
 
 
 def run(*words: object, **options: Any) -> Done:
-    """Run `chunkwise WORDS` to its end: in this process, or in one of its own if the command or an option needs it."""
+    """Run `chunkwise WORDS` to its end: in this process, or in one of its own if an option needs it.
+
+    A server that listens handles the signals of its process: `run_any(*CHUNKWISE, ...)` is for those.
+    """
     texts = [str(word) for word in words]
-    if options.keys() - {"cwd"} or CHUNKWISE != _PROCESS or (texts and texts[0] in _SERVERS):
+    if options.keys() - {"cwd"} or CHUNKWISE != _PROCESS:
         return run_any(*CHUNKWISE, *texts, **options)
     with _one_at_a_time, chdir(options.get("cwd", ".")), ThreadPoolExecutor(1) as other:
         # In another thread, because the test's event loop may be running in this one.
@@ -64,7 +67,8 @@ def run(*words: object, **options: Any) -> Done:
 
 
 def _run_here(words: list[str]) -> Done:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [chunkwise.__main__.__file__, *words])  # as after `python -m chunkwise`
         stdout, stderr = TextIOWrapper(out), TextIOWrapper(err, errors="backslashreplace", line_buffering=True)
         with redirect_stdout(stdout), redirect_stderr(stderr):
             try:
@@ -74,7 +78,7 @@ def _run_here(words: list[str]) -> Done:
         for file in (stdout, stderr):
             file.flush()
             file.seek(0)
-        return Done(code, out.read(), err.read().decode())
+        return Done(int(code), out.read(), err.read().decode())
 
 
 def run_any(*words: object, **options: Any) -> Done:
