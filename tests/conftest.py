@@ -3,7 +3,7 @@
 - Hypothesis: no deadlines, because tests measure no time. The examples are the same in each run, unless
   `--hypothesis-seed` is given, as by `make test SEED=random`.
 - `--quick` (`make test-quick`) leaves out each test that starts another program. No test has to be marked for that:
-  `_PROGRAM_FOLDERS`,
+  `_PROGRAM_PARTS`,
   `_imports_programs` and the `needs` marks decide. A test that starts a program all the same fails.
 - Processes that tests start inherit a cache folder of their own, and no certificates of the system.
 """
@@ -36,11 +36,12 @@ _LONGEST = {
 }  # fmt: skip
 """The files that take longest. They start first, so that the session does not wait for one of them at its end."""
 
-_PROGRAM_FOLDERS = {"demo", "deploy", "docs", "examples"}
-"""Folders whose tests run programs, pages or builds."""
+_PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
+"""Folders and files whose tests run programs or whole pages."""
 
 _imports_programs = re.compile(
-    r"^(?:import|from) .*\b(?:subprocess|create_subprocess_exec|run_any|started|serving|curl)\b", re.MULTILINE
+    r"^(?:import|from) .*\b(?:subprocess|create_subprocess_exec|run_any|started|serving|curl|\w+_server)\b",
+    re.MULTILINE,
 )
 """Imports of modules and functions that start programs: in a quick run such a test file is not even imported."""
 
@@ -58,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if not config.getoption("--quick") or _FOLDER not in collection_path.parents:
         return None
-    if collection_path.relative_to(_FOLDER).parts[0] in _PROGRAM_FOLDERS:
+    if collection_path.relative_to(_FOLDER).parts[0] in _PROGRAM_PARTS:
         return True
     is_test = collection_path.name.startswith("test_")
     return True if is_test and _imports_programs.search(collection_path.read_text("utf-8")) else None
