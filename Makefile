@@ -84,7 +84,7 @@ GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproje
 
 lock: $(VENV)/.installed  # from the plain index: no setting of this machine gets into the files
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
-	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip comes with the venv.' \
+	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip is part of the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
 	$(GROUP) docs | $(PIN) -c requirements/dev.txt -o requirements/docs.txt -
 	sed -i -e '1i # Made by `make lock`: the group "docs", beside requirements/dev.txt. Only `make docs` installs it.' \
@@ -93,7 +93,7 @@ lock: $(VENV)/.installed  # from the plain index: no setting of this machine get
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
 	$(GROUP) fuzz | $(PIN) -c requirements/dev.txt -o requirements/fuzz.txt -
-	sed -i -e '1i # Made by `make lock`: the group "fuzz". Only `make fuzz` installs it.' \
+	sed -i -e '1i # Made by `make lock`: the group "fuzz". Only `make fuzz SECONDS=...` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/fuzz (group)/' requirements/fuzz.txt
 
 data: $(VENV)/.installed

@@ -15,5 +15,5 @@ CORPUS = ROOT / "fuzzing" / "corpus"
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 
-COMPARED = " and ".join(KINDS) + (" twins are compared" if len(KINDS) > 1 else " only: there is no compiled twin")
+COMPARED = " and ".join(KINDS) + (" code are compared" if len(KINDS) > 1 else " code only: there are no speedups here")
 """The first line of the driver's output."""

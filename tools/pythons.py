@@ -1,4 +1,4 @@
-"""The Pythons of this machine -> `make test` under each, in a venv of its own, and a line for each that is not here.
+"""The Pythons of this machine -> `make test` under each, in a venv of its own, and a line for each that is missing.
 
     python tools/pythons.py                  # each that is found, one after the other
     python tools/pythons.py --without .venv  # all but the one that made .venv, which `make test` has run under
@@ -52,7 +52,7 @@ def _candidates(version: str) -> Iterator[Path | str]:
 
 
 def find_pythons() -> tuple[list[Python], list[str]]:
-    """Return the interpreters of the versions that chunkwise supports, and the versions of which there is none."""
+    """Return the interpreters of the versions that chunkwise supports, and the versions that are missing."""
     found: dict[str, list[Python]] = {}
     for version in _VERSIONS:
         asked = map(_ask, _candidates(version))

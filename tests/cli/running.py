@@ -34,7 +34,7 @@ _one_at_a_time = Lock()  # stdout and stderr belong to the whole process
 
 
 class Done(NamedTuple):
-    """What an ended process has left."""
+    """The exit code and the output of a command that has ended."""
 
     code: int
     out: bytes
@@ -107,7 +107,7 @@ class Running:
 
     @property
     def err(self) -> str:
-        """What stderr has got so far."""
+        """The content of stderr so far."""
         self._err.seek(0)
         return self._err.read().decode()
 
@@ -126,7 +126,7 @@ class Running:
 
 @contextmanager
 def started(*words: object, **options: Any) -> Iterator[Running]:
-    """Start a process; whatever the test does, it is gone afterwards."""
+    """Start a process, and end it afterwards."""
     command = [str(word) for word in words]
     with tempfile.TemporaryFile() as err:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
@@ -154,7 +154,7 @@ class Serving:
 
 @contextmanager
 def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[Serving]:
-    """Start `chunkwise serve`, or another command that serves, on a free port; its first line says where it is."""
+    """Start `chunkwise serve`, or another command that serves, on a free port; its first line has its address."""
     with started(*CHUNKWISE, command, "--port", 0, *words, **options) as running:
         first = running.stdout.readline().decode()
         address = re.search(r" at (http://\S+)/ ", first)
@@ -163,7 +163,7 @@ def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[
 
 
 def wait_until(true: Callable[[], bool], what: str, *running: Running) -> None:
-    """Wait until something is true, while processes run: no event tells it, so look again and again."""
+    """Wait until something is true, while processes run; no event signals it, so look repeatedly."""
     stop = time.monotonic() + GUARD_SECONDS
     while not true():
         for process in running:
