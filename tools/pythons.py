@@ -23,7 +23,7 @@ from typing import NamedTuple
 _ROOT = Path(__file__).parents[1]
 _VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 _SYSTEM = Path("/usr/bin/python3")
-_ASK = "import os, platform, sys; print(os.path.realpath(sys._base_executable), platform.python_version())"
+_ASK = "import os, platform, sys; print(os.path.realpath(sys.executable), platform.python_version())"
 
 
 class Python(NamedTuple):
