@@ -1,69 +1,90 @@
-# One door for people and CI. Each target prepares .venv by itself, from a bare Python.
+# One door for people and CI. Each target prepares its own venv, from a bare Python.
 PYTHON ?= python3
+VENV ?= .venv
 PORT ?= 8080
-PATHS ?= .venv/data
-SECONDS ?= 60
-PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
-# The tests start hundreds of processes, each of which would compile the package again where nothing may be kept.
+DATA = .venv/data
+PATHS ?= $(DATA)
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+# The tests start processes, each of which would compile the package again if PYTHONDONTWRITEBYTECODE were set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo serve test coverage check package test-wheel fuzz bench bench-quick clean lock data
-demo: .venv/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
-	.venv/bin/chunkwise demo --port $(PORT)
+# The order of the tests, and the values that they draw, follow from SEED. With the default, Hypothesis makes the same
+# examples in each run; any other number, or `random`, makes new ones.
+SEED ?= 20260101
+ifeq ($(SEED),random)
+override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
+endif
+SEEDS = -p randomly --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
+# More workers than cores: many tests wait for a process or a socket.
+WORKERS ?= 5
+SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
+
+.PHONY: demo serve test test-quick test-pythons coverage check package test-wheel fuzz bench bench-quick clean lock data
+demo: $(VENV)/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
+	$(BIN)/chunkwise demo --port $(PORT)
 
 serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv" PORT=8080
-	.venv/bin/chunkwise serve $(PATHS) --port $(PORT)
+	$(BIN)/chunkwise serve $(PATHS) --port $(PORT)
 
-test: data
-	.venv/bin/pytest -n 5 --dist=loadfile --no-loadscope-reorder
+test: data  ## all tests; SEED=random draws another seed and prints it, SEED=123 repeats it
+	@echo "make test SEED=$(SEED)"
+	$(BIN)/pytest $(SUITE) $(TESTS)
+
+test-quick: $(VENV)/.installed  ## the tests that start no other program: under a minute
+	HYPOTHESIS_PROFILE=few $(BIN)/pytest -n 2 --quick $(SEEDS) $(TESTS)
+
+test-pythons:  ## all tests under each Python of this machine; WITHOUT=.venv leaves out the one that `make test` has run
+	$(PYTHON) tools/pythons.py $(if $(WITHOUT),--without $(WITHOUT))
 
 coverage: data  ## the branches of each module that the tests take, and its own tests; htmlcov/index.html shows the lines
-	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -n 5 --dist=loadfile --no-loadscope-reorder
-	.venv/bin/coverage combine --quiet
-	.venv/bin/coverage html --quiet
-	.venv/bin/coverage report --fail-under=100
-	.venv/bin/python tools/own_coverage.py
+	$(BIN)/coverage erase
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m pytest $(SUITE)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --fail-under=100
+	$(BIN)/python tools/own_coverage.py
 
-check: .venv/.installed
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
+check: $(VENV)/.installed  ## ruff, its formatter and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
-package: .venv/.installed  ## the source distribution and its wheel, in dist/; in dist/pure/ as without a compiler
+package: $(VENV)/.installed  ## the source distribution and its wheel, in dist/; in dist/pure/ as without a compiler
 	rm -rf dist
-	.venv/bin/python -m build --no-isolation
+	$(BIN)/python -m build --no-isolation
 	CC=/bin/false $(PIP) wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist/pure dist/*.tar.gz
 
-test-wheel: package  ## what of the tests tells whether a wheel is whole, on both, without the source tree
-	.venv/bin/python tools/test_wheel.py dist/*.whl compiled
-	.venv/bin/python tools/test_wheel.py dist/pure/*.whl pure
+test-wheel: package  ## tests of both wheels, without the source tree
+	$(BIN)/python tools/test_wheel.py dist/*.whl compiled
+	$(BIN)/python tools/test_wheel.py dist/pure/*.whl pure
 
-fuzz: .venv/.fuzz-installed  ## a minute for each decoder and for the request side; make fuzz SECONDS=5
-	.venv/bin/python -m fuzzing --seconds $(SECONDS)
+# Without SECONDS this needs no atheris.
+fuzz: $(VENV)/$(if $(SECONDS),.fuzz-installed,.installed)  ## replay the corpus; make fuzz SECONDS=600 looks for new inputs
+	$(BIN)/python -m fuzzing $(if $(SECONDS),--seconds $(SECONDS))
 
-bench: .venv/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
-	.venv/bin/python -m benchmarks $(if $(QUICK),--quick)
+bench: $(VENV)/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-bench-quick: .venv/.bench-installed
-	.venv/bin/python -m benchmarks --quick
+bench-quick: $(VENV)/.bench-installed
+	$(BIN)/python -m benchmarks --quick
 
 .PHONY: docs
-docs: .venv/.docs-installed  ## the site, in build/docs; a warning is an error
-	.venv/bin/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
+docs: $(VENV)/.docs-installed  ## the site, in build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W -n --keep-going --quiet -b html docs build/docs
 
 clean:
-	rm -rf .venv build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
+	rm -rf .venv .venvs build dist src/*.egg-info htmlcov .coverage .coverage.* .hypothesis .*_cache
 	rm -f src/chunkwise/*/*.c src/chunkwise/*/*.so src/chunkwise/*/*/*.c src/chunkwise/*/*/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null .venv/bin/pip-compile --quiet --upgrade \
+PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(BIN)/pip-compile --quiet --upgrade \
 	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url
-GROUP = .venv/bin/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
+GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
-lock: .venv/.installed  # from the plain index: no setting of this machine gets into the files
+lock: $(VENV)/.installed  # from the plain index: no setting of this machine gets into the files
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
-	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip comes with the venv.' \
+	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip is part of the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt
 	$(GROUP) docs | $(PIN) -c requirements/dev.txt -o requirements/docs.txt -
 	sed -i -e '1i # Made by `make lock`: the group "docs", beside requirements/dev.txt. Only `make docs` installs it.' \
@@ -72,27 +93,29 @@ lock: .venv/.installed  # from the plain index: no setting of this machine gets 
 	sed -i -e '1i # Made by `make lock`: the group "bench", beside requirements/dev.txt. Only `make bench` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/bench (group)/' requirements/bench.txt
 	$(GROUP) fuzz | $(PIN) -c requirements/dev.txt -o requirements/fuzz.txt -
-	sed -i -e '1i # Made by `make lock`: the group "fuzz". Only `make fuzz` installs it.' \
+	sed -i -e '1i # Made by `make lock`: the group "fuzz". Only `make fuzz SECONDS=...` installs it.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/fuzz (group)/' requirements/fuzz.txt
 
-data: .venv/.installed
-	.venv/bin/python tools/real_data.py .venv/data
+data: $(VENV)/.installed
+	$(BIN)/python tools/real_data.py $(DATA)
 
-.venv/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*/*.pyx src/chunkwise/*/*/*.pxi src/chunkwise/*/*/*.h)
-	$(PYTHON) -m venv .venv
+$(VENV)/.installed: $(wildcard requirements/*.txt) pyproject.toml $(wildcard src/chunkwise/*/*/*.pyx src/chunkwise/*/*/*.pxi src/chunkwise/*/*/*.h)
+	@$(PYTHON) -c "import venv, ensurepip" 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make a venv: install its package for that (Debian: apt-get install python3-venv python3-dev)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/data.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/.docs-installed: .venv/.installed requirements/docs.txt
+$(VENV)/.docs-installed: $(VENV)/.installed requirements/docs.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/docs.txt
 	touch $@
 
-.venv/.bench-installed: .venv/.installed requirements/bench.txt
+$(VENV)/.bench-installed: $(VENV)/.installed requirements/bench.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/bench.txt
 	touch $@
 
-.venv/.fuzz-installed: .venv/.installed requirements/fuzz.txt
+$(VENV)/.fuzz-installed: $(VENV)/.installed requirements/fuzz.txt
 	$(PIP) install --require-hashes --no-deps -r requirements/fuzz.txt
 	touch $@

@@ -1,14 +1,14 @@
-"""`make fuzz`: each target is given bytes of all kinds for a while; the first that breaks a promise is a finding.
+"""Each target and its corpus, or new inputs -> whether all of them kept the promises: `make fuzz`.
 
-    python -m fuzzing                            # every target, a minute each, one on each core
-    python -m fuzzing --seconds 600 json sse     # these, for ten minutes each
-    python -m fuzzing --replay json FILE...      # a target, with these bytes
+    python -m fuzzing                            # every target, with the inputs of its corpus: the same in each run
+    python -m fuzzing --seconds 600 json sse     # look for new inputs of these, for ten minutes each, one on each core
+    python -m fuzzing json --replay FILE...      # a target, with these inputs
 
-atheris (libFuzzer) makes up the bytes, led by which lines of the Python code they reach. It begins with
-`fuzzing/corpus/TARGET`, which is never written to; what it finds on its way is kept in `.venv/fuzz/TARGET`, and what
-broke something in `.venv/fuzz/TARGET-crash-*`.
+With `--seconds`, atheris (libFuzzer) makes up the inputs, and prefers those that reach new lines of the Python code. It
+begins with `fuzzing/corpus/TARGET`, which it never writes to. It keeps new inputs in `.venv/fuzz/TARGET`, and failing
+ones in `.venv/fuzz/TARGET-crash-*`.
 
-Exit status: 0 nothing was found, 1 something was, 2 atheris is not here.
+Exit status: 0 no target failed, 1 one did, 2 atheris is not installed.
 """
 
 from __future__ import annotations
@@ -19,34 +19,33 @@ import os
 import re
 import subprocess
 import sys
+import traceback
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuzzing.targets import COMPARED, CORPUS, ROOT, TARGETS
 
 _FOUND = ROOT / ".venv" / "fuzz"
-_MOST_BYTES = 2048  # of one input: longer ones find the same, slowly
-_MOST_MEGABYTES = 2048
+_MAX_INPUT_BYTES = 2048  # longer inputs find the same, slowly
+_MAX_MEGABYTES = 2048
 
 
 def main() -> int:
-    """Run what was asked for; return the exit status."""
+    """Run the targets that the words name; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=60, help="how long for each target (default: %(default)s)")
-    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="only these bytes, with one target")
+    parser.add_argument("--seconds", type=int, help="look for new inputs, for so long for each target")
+    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="these inputs instead of the corpus")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - set(TARGETS):
-        parser.error(f"there is no target {', '.join(sorted(unknown))}, only {', '.join(TARGETS)}")
+        parser.error(f"unknown target {', '.join(sorted(unknown))}, expected one of {', '.join(TARGETS)}")
     targets = asked.targets or list(TARGETS)
-    if asked.replay:
-        for name in targets:
-            for file in asked.replay:
-                TARGETS[name](file.read_bytes())
-        print(f"{len(asked.replay)} inputs broke nothing in {', '.join(targets)}")
-        return 0
+    if asked.replay or asked.seconds is None:
+        passed = sum(_replay(name, asked.replay or sorted((CORPUS / name).iterdir())) for name in targets)
+        return 0 if passed == len(targets) else 1
     if importlib.util.find_spec("atheris") is None:
-        print("fuzzing needs atheris: make fuzz installs it where it has a wheel for this Python", file=sys.stderr)
+        print("--seconds needs atheris; `make fuzz SECONDS=60` installs it if it supports this Python", file=sys.stderr)
         return 2
     print(f"{COMPARED}; {asked.seconds} s for each of {len(targets)} targets", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as cores:  # a thread only waits for a process
@@ -55,29 +54,42 @@ def main() -> int:
     return 0 if passed == len(targets) else 1
 
 
+def _replay(name: str, files: Sequence[Path]) -> bool:
+    """Run a target with each of these inputs; print each that fails, and return whether none did."""
+    failed = 0
+    for file in files:
+        try:
+            TARGETS[name](file.read_bytes())
+        except Exception:  # noqa: BLE001 - whatever a target raises is a finding
+            failed += 1
+            print(f"{name:>9}: {file} FAILED\n{traceback.format_exc()}")
+    print(f"{name:>9}: {len(files)} inputs, {f'{failed} FAILED' if failed else 'none failed'}", flush=True)
+    return not failed
+
+
 def _fuzz(name: str, seconds: int) -> bool:
-    """Run libFuzzer in a process of its own; say whether nothing was found."""
+    """Run libFuzzer in a process of its own; return whether it found nothing."""
     kept = _FOUND / name
     kept.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "fuzzing.engine", name, kept, CORPUS / name),
-            *(f"-max_total_time={seconds}", f"-max_len={_MOST_BYTES}", f"-rss_limit_mb={_MOST_MEGABYTES}"),
+            *(f"-max_total_time={seconds}", f"-max_len={_MAX_INPUT_BYTES}", f"-rss_limit_mb={_MAX_MEGABYTES}"),
             *("-timeout=20", "-print_final_stats=1", f"-artifact_prefix={_FOUND}/{name}-"),
         ],
         cwd=ROOT,
         capture_output=True,
         check=False,
     )
-    told = (done.stdout + done.stderr).decode("utf-8", "replace")
-    ran = re.search(r"number_of_executed_units: (\d+)", told)
-    # libFuzzer exits with 0 behind an exception at the very end: what it kept is the proof.
-    whole = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in told
-    lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if whole else 'FAILED'}"]
-    if not whole:  # without the line that libFuzzer prints for each input that was new
-        lines += [line for line in told.splitlines() if not line.startswith("#")][-40:]
+    output = (done.stdout + done.stderr).decode("utf-8", "replace")
+    ran = re.search(r"number_of_executed_units: (\d+)", output)
+    # libFuzzer exits with 0 after an exception at the very end, so its output is read too.
+    passed = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in output
+    lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if passed else 'FAILED'}"]
+    if not passed:  # without the line that libFuzzer prints for each new input
+        lines += [line for line in output.splitlines() if not line.startswith("#")][-40:]
     print("\n".join(lines), flush=True)
-    return whole
+    return passed
 
 
 if __name__ == "__main__":

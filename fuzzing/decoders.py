@@ -1,6 +1,6 @@
-"""A target for each decoder: fuzzed bytes, cut by the fuzzer, read compiled and in Python, and judged where possible.
+"""The fuzzer's bytes, cut as the fuzzer says -> an error if a decoder breaks a promise: one target for each decoder.
 
-Must not know who calls them.
+The compiled and the pure code read the same bytes. Where another library can read them too, the results are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FRAMED, TYPED, END_RECORD, OTHER = 1, 2, 4, 8
 
 _PATHS: list[str | tuple[str, ...]] = ["", (), "item", "a", "a.item", "*", "*.a", "item.a", "a.b.item", ("a.b",)]
 
-_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # over a limit of ijson's, which makes a Decimal of it
+_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # over the limit of the Decimal that ijson makes
 
 
 class Row(msgspec.Struct):
@@ -38,7 +38,7 @@ class Row(msgspec.Struct):
 
 
 def fuzz_json(raw: bytes) -> None:
-    """A JSON text, with any path; what `json` makes of it says whether the whole document was read right."""
+    """A JSON text, with any path; if the path selects the whole document, `json` has to read the same."""
     script = script_of(raw)
     path = _PATHS[script.path % len(_PATHS)]
     read = _read(script, lambda: FORMATS["json"].decoder(path, type=_type_of(script), limits=script.limits))
@@ -61,12 +61,12 @@ def fuzz_ndjson(raw: bytes) -> None:
 
 
 def fuzz_json_seq(raw: bytes) -> None:
-    """RFC 7464, in which decoding goes on behind a defect."""
+    """RFC 7464, in which decoding continues after a defect."""
     _fuzz_records("json-seq", script_of(raw))
 
 
 def fuzz_csv(raw: bytes) -> None:
-    """Rows of a table; where all are read, the standard library's reader has to read the same."""
+    """Rows of a table; if all of them can be read, the standard library has to read the same."""
     script = script_of(raw)
     read = _fuzz_records("csv", script)
     plain = _PATHS[script.path % len(_PATHS)] == "" and not script.choices & TYPED
@@ -76,7 +76,7 @@ def fuzz_csv(raw: bytes) -> None:
 
 
 def fuzz_sse(raw: bytes) -> None:
-    """Events: the JSON in their data, or (`OTHER`) all of them, which is judged by the letter of the standard."""
+    """Events: the JSON in their data, or (`OTHER`) all of them, compared with a reader that follows the standard."""
     script = script_of(raw)
     if not script.choices & OTHER:
         _fuzz_records("sse", script)
@@ -90,13 +90,13 @@ def fuzz_sse(raw: bytes) -> None:
 
 
 def fuzz_text(raw: bytes) -> None:
-    """Lines, or (`OTHER`) text in pieces as it comes."""
+    """Lines, or (`OTHER`) text in pieces as they arrive."""
     script = script_of(raw)
     if script.choices & OTHER:
-        came = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
-        for read in came:
+        readings = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
+        for read in readings:
             text = "".join(read.items)
-            assert text == "".join(came[0].items), f"{script!r} gave {text!r}, in pieces {came[0].items!r}"
+            assert text == "".join(readings[0].items), f"{script!r} gave {text!r}, in pieces {readings[0].items!r}"
             assert (read.error is None) == _is_utf8(script.data), f"{script.data!r} raised {read.error!r}"
             assert read.error or text == script.data.decode().removeprefix("\ufeff"), f"{script.data!r} gave {text!r}"
         return
@@ -132,7 +132,7 @@ def _judge_whether_json(script: Script, read: Reading) -> Any:
     except ValueError:
         assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
         return None
-    # 12 may be the begin of 123, unless something else says that the bytes are all.
+    # 12 may be the start of 123, unless something else proves that no bytes follow.
     may_go_on = type(value) in (int, float) and not script.choices & FRAMED
     assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
     return value
@@ -154,13 +154,12 @@ def _fuzz_records(name: str, script: Script) -> Reading:
 def _read(script: Script, make: Callable[[], Decoder], *, checkpoints: bool = True) -> Reading:
     try:
         make()
-    except TypeError:  # a path that this format does not take
+    except TypeError:  # a path that this format does not support
         return Reading([], None, (), proven=False)
     framed = bool(script.choices & FRAMED)
     read = compare(make, script, framed=framed)
-    if (
-        checkpoints and script.limits is DEFAULT_LIMITS
-    ):  # what leads to a checkpoint is not what stood there, byte by byte
+    # A new decoder starts with other bytes than those before its checkpoint, so that other limits could be exceeded.
+    if checkpoints and script.limits is DEFAULT_LIMITS:
         compare_checkpoints(make, script)
     return read
 

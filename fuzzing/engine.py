@@ -1,6 +1,6 @@
-"""One target under atheris: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
+"""A target's name and options of libFuzzer -> atheris runs that target; no other file needs atheris.
 
-The only file that needs atheris.
+Usage: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""What others make of the same bytes: the standard library's `json` and `csv`, and the letter of WHATWG on events.
+"""Bytes of a stream -> its items, as other code reads them: `json`, `csv`, and a reader of events that follows WHATWG.
 
-Must not know how our decoders work.
+Nothing here uses chunkwise.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ _UNSET = object()
 
 
 def json_value(data: bytes) -> Any:
-    """Return the value of a JSON text, or raise ValueError if it is none that can be passed on: as in our promises.
+    """Return the value of a JSON text.
 
-    NaN, Infinity, numbers beyond a float and lone surrogates are none.
+    Raises:
+        ValueError: it is not JSON, or holds NaN, Infinity, a number too large for a float or a lone surrogate.
     """
     text = data.decode().removeprefix("\ufeff")
     try:
@@ -41,7 +42,7 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
     values: list[str] = []
     event = ""
     retry: int | None = None
-    for line in lines[:-1]:  # behind the last line end stands no line that is whole
+    for line in lines[:-1]:  # after the last line end there is no complete line
         if not line:
             if pending_id is not _UNSET:
                 last_id = str(pending_id)
@@ -58,12 +59,12 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
         elif name == "id" and "\0" not in value:
             pending_id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            retry = int(value[:18])  # our choice, because nobody waits for longer than 30 million years
+            retry = int(value[:18])  # our choice: 18 digits are more than 30 million years
     return events
 
 
 def rows_of(data: bytes) -> list[dict[str, str]]:
-    """Return the rows of a table whose bytes are right; blank lines are none."""
+    """Return the rows of a table that has no defect; blank lines are skipped."""
     text = data.decode().removeprefix("\ufeff").removesuffix("\r")
     header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row] or [[]]
     return [dict(zip(header, row, strict=True)) for row in rows]

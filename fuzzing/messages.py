@@ -1,6 +1,6 @@
-"""The fuzzer's bytes as the head of a request, or of an answer: read by aiohttp's own parser, then by ours.
+"""The fuzzer's bytes as the head of a request or a response -> an error if reading it breaks a promise.
 
-Must not know who calls it.
+aiohttp's own parser reads the bytes first, then our code reads the headers.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
 
-_loop = asyncio.new_event_loop()  # the parser wants one, and never runs it
+_loop = asyncio.new_event_loop()  # the parser needs one, and never runs it
 
 
 def head_of(lines: bytes) -> RawRequestMessage | None:
-    """Return a request whose target and headers the bytes are, a line each; None if aiohttp would refuse it."""
+    """Return a request whose target and headers the bytes are, a line each; None if aiohttp refuses it."""
     target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
     text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
     parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def head_of(lines: bytes) -> RawRequestMessage | None:
 
 
 def fuzz_request(raw: bytes) -> None:
-    """What a client asks for: format, coding, preferences, and where a stream is to go on."""
+    """The headers of a request: format, coding, preferences, and where to continue a stream."""
     choices, which = raw[:2].ljust(2, b"\0")
     head = head_of(raw[2:])
     if head is None:
@@ -70,7 +70,7 @@ def _negotiate(headers: CIMultiDictProxy[str]) -> None:
     # RFC 9110 §5.3: several lines are one, with commas between them.
     assert negotiate([", ".join(accept)] if accept else [], formats) is chosen
     if chosen is None:
-        assert parse_accept(accept), f"nobody was asked for anything by {accept!r}, but everything was refused"
+        assert parse_accept(accept), f"{accept!r} names no type, but every format was refused"
     for found in parse_accept(accept):
         assert 0 <= found.quality <= 1
     coding = negotiate_coding(headers.getall(hdrs.ACCEPT_ENCODING, []), CODINGS)
@@ -89,7 +89,7 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    encode_value(list(key))  # what came as JSON can be passed on as JSON
+    encode_value(list(key))  # a value that was read as JSON can be written as JSON
     [number] = key
     if type(number) is not int:
         msg = f"id: got {number!r}, expected a whole number"
@@ -105,21 +105,21 @@ def _go_on(head: RawRequestMessage, source: Resumable, format: Format) -> None:
         return
     got = list(rest.source)
     if not rest.partial and not rest.ends_events:
-        assert (got, rest.info.first) == (_ITEMS, 0), f"all was answered, but {got!r} from {rest.info.first} on"
+        assert (got, rest.info.first) == (_ITEMS, 0), f"expected all items, got {got!r} from {rest.info.first}"
         return
     assert hdrs.IF_RANGE not in head.headers or rest.ends_events or head.headers[hdrs.IF_RANGE].endswith('"v1"')
     assert rest.ends_events == (format.event_ids and LAST_EVENT_ID in head.headers)
     if not source.key:
-        assert got == _ITEMS[rest.info.first : rest.info.first + len(got)], f"{got!r} from {rest.info.first} on"
+        assert got == _ITEMS[rest.info.first : rest.info.first + len(got)], f"got {got!r} from {rest.info.first}"
     if rest.partial:
-        _told_alike(rest, got)
+        _check_headers(rest, got)
 
 
-def _told_alike(rest: Selection, got: list[Any]) -> None:
+def _check_headers(rest: Selection, got: list[Any]) -> None:
     headers = rest.info.to_headers(partial=rest.partial)
-    told = RangeInfo.from_headers(headers)
-    assert told.first == rest.info.first
-    assert told.ranges
+    info = RangeInfo.from_headers(headers)
+    assert info.first == rest.info.first
+    assert info.ranges
     first, last, total = headers[hdrs.CONTENT_RANGE].removeprefix("items ").replace("/", "-").split("-")
     assert int(first) == rest.info.first
     assert last == "*" or int(last) >= rest.info.first
@@ -128,12 +128,12 @@ def _told_alike(rest: Selection, got: list[Any]) -> None:
 
 
 def fuzz_answer(raw: bytes) -> None:
-    """What a server says of where its stream begins, in headers or in a record; and what asks it to go on."""
+    """Where a server says that its stream begins, in headers or in a record, and the request that continues it."""
     choice = raw[:1]
     if choice and choice[0] & 1:
         try:
-            told = json.loads(raw[1:])
-            start = RangeInfo.from_record(told) if isinstance(told, dict) else RangeInfo()
+            record = json.loads(raw[1:])
+            start = RangeInfo.from_record(record) if isinstance(record, dict) else RangeInfo()
         except (ValueError, RecursionError, DecodeError):
             return
     else:

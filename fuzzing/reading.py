@@ -1,6 +1,6 @@
-"""A decoder and pieces of a stream -> all that can be seen of it, so that two readings can be compared.
+"""A decoder and pieces of a stream -> items, error, counters and proof of the end, so that readings can be compared.
 
-Must not know formats. An error that is none of ours escapes, and is a finding.
+Only chunkwise's own errors are caught: any other is a finding.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ MakeAnyDecoder = Callable[[], Decoder]
 
 
 class Reading(NamedTuple):
-    """What came, and what was said of it.
+    """The result of one decoder.
 
     Attributes:
-        items: with the class of an error in the place of each behind which decoding went on.
-        error: that ended it.
-        counts: of items, bytes and records.
-        proven: whether the bytes have proven their end.
+        items: the items; an error after which decoding continued is in its place, as the name of its class.
+        error: the error that ended it.
+        counts: counters of items, bytes and records.
+        proven: whether the bytes prove their end.
     """
 
     items: list[Any]
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What no split may change: text, since 1 == 1.0 == True."""
+        """The part that may not depend on how the bytes were split; as text, because 1 == 1.0 == True."""
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
@@ -50,14 +50,14 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
-    """Feed the pieces, each followed by nothing, which surfaces a defect; go on behind one where that is possible."""
+    """Feed each piece and then b"", which raises a pending error; continue after an error if the format can."""
     decoder = make()
     out: list[Any] = []
     count = 0
     error: StreamError | None = None
 
     def take(step: Callable[[], list[Any]]) -> bool:
-        """Call it once; say whether to go on."""
+        """Call it once; return whether to continue."""
         nonlocal count, error
         try:
             items = step()
@@ -74,13 +74,13 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        while before < len(out):  # behind items, or a defect, another defect may be waiting
+        while before < len(out):  # after items, or an error, another error may be pending
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):
                 break
-    assert decoder.items_seen == count, f"items_seen is {decoder.items_seen}, but {count} came"
+    assert decoder.items_seen == count, f"items_seen is {decoder.items_seen}, expected {count}"
     if isinstance(error, TruncatedError):
-        assert error.items_seen == count, f"the error counts {error.items_seen} items, but {count} came"
+        assert error.items_seen == count, f"the error counts {error.items_seen} items, expected {count}"
     counts = (decoder.items_seen, decoder.bytes_seen, decoder.records_seen, decoder.whole_records)
     return Reading(out, error, counts, decoder.proves_end)
 
@@ -89,7 +89,7 @@ def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
     """Read with the compiled code and the fallback, in pieces and at once; return the reading at once.
 
     Raises:
-        AssertionError: they are not the same.
+        AssertionError: the readings differ.
     """
     readings: dict[str, list[Reading]] = {}
     for kind in KINDS:
@@ -107,10 +107,10 @@ def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
 
 
 def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
-    """Behind each piece: a new decoder that begins at the checkpoint gives what the first one gives from there on.
+    """Compare, after each piece, a new decoder that begins at the checkpoint with the rest of the first one.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: they differ.
     """
     whole = read(make, script.pieces, framed=True)
     if whole.error is not None or whole.counts[0] < len(whole.items):
@@ -123,5 +123,5 @@ def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
             rest = read(make, [place.before, script.data[place.byte_offset :]], framed=True)
             expected = f"{whole.items[place.item_index :]!r}"
             got = f"{rest.items!r}"
-            assert rest.error is None, f"from {place} on {rest.error!r} was raised, of {script!r}"
-            assert got == expected, f"from {place} on {got} came, expected {expected}, of {script!r}"
+            assert rest.error is None, f"from {place}: {rest.error!r}, of {script!r}"
+            assert got == expected, f"from {place}: got {got}, expected {expected}, of {script!r}"

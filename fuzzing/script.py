@@ -1,13 +1,13 @@
-"""The fuzzer's bytes -> what a target does with them: choices, the places of cuts, and the stream itself.
+"""The fuzzer's bytes -> a script: choices of the target, where to cut, and the stream itself.
 
     byte 0      choices of the target, a bit or two each
     byte 1      which path
-    byte 2      which limits; 0 for the usual ones
+    byte 2      which limits; 0 for the default ones
     byte 3      how many cuts, up to 15
     2 each      where, modulo the length of the stream
     the rest    the stream
 
-Must not know any target.
+Bytes that are missing are zeros.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import NamedTuple
 from chunkwise.formats.contract import DEFAULT_LIMITS, Limits
 
 _HEAD_BYTES = 4
-_MOST_CUTS = 15
+_MAX_CUTS = 15
 
 
 class Script(NamedTuple):
-    """What is to be done."""
+    """The choices of a target, and the stream in pieces and as a whole."""
 
     choices: int
     path: int
@@ -32,9 +32,9 @@ class Script(NamedTuple):
 
 
 def script_of(raw: bytes) -> Script:
-    """Read a script; what is too short is filled up with zeros."""
+    """Return the script of some bytes; too few are filled up with zeros."""
     choices, path, limits, count = raw[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
-    count = min(count, _MOST_CUTS)
+    count = min(count, _MAX_CUTS)
     data = raw[_HEAD_BYTES + 2 * count :]
     drawn = [int.from_bytes(raw[at : at + 2], "big") for at in range(_HEAD_BYTES, _HEAD_BYTES + 2 * count, 2)]
     cuts = sorted(place % (len(data) + 1) for place in drawn)

@@ -1,4 +1,4 @@
-"""Every target by its name: what is called with the fuzzer's bytes, and raises if they break a promise."""
+"""The name of a target -> the function that is called with the fuzzer's bytes, and raises if they break a promise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fuzzing.speedups import KINDS
 ROOT = Path(__file__).parents[1]
 
 CORPUS = ROOT / "fuzzing" / "corpus"
-"""A folder for each target, with the bytes that it begins with."""
+"""A folder for each target, with the inputs that it begins with."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 

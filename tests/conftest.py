@@ -1,10 +1,16 @@
-"""Hypothesis profiles: nothing is timed, because a test does not measure time, and a blob to replay what failed.
+"""The session's fixtures and settings -> which tests run, in which order, and what they have in common.
 
-And a cache folder of the tests' own, also for the processes that they start; and the databases, of which a server is
-started once.
+- Hypothesis: no deadlines, because tests measure no time. The examples are the same in each run, unless
+  `--hypothesis-seed` is given, as by `make test SEED=random`.
+- `--quick` (`make test-quick`) leaves out each test that starts another program. No test has to be marked for that:
+  `_PROGRAM_PARTS`,
+  `_imports_programs` and the `needs` marks decide. A test that starts a program all the same fails.
+- Processes that tests start inherit a cache folder of their own, and no certificates of the system.
 """
 
 import os
+import re
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,41 +18,87 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.databases import Database, Postgres, database_of, running_postgres
+from tests.needs import is_need
+
+_FOLDER = Path(__file__).parent
 
 settings.register_profile(
     "default", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("few", parent=settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
-# To import aiohttp takes twice as long where it reads the certificates that the system trusts. Whom the tests trust,
-# they name; the processes that they start are to have it from here.
+# The import of aiohttp takes twice as long if it reads the system's certificates. Tests name the ones that they trust.
 os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
-
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _LONGEST = {
     "test_promises.py", "test_get_resumes.py", "test_benchmarks.py", "test_nginx.py", "test_compression.py",
     "test_http_cuts.py", "test_injection.py", "test_http_clients.py", "test_replicas.py", "test_typing.py",
 }  # fmt: skip
-"""The files that take longest. They are begun first, so that at the end no one of them is waited for."""
+"""The files that take longest. They start first, so that the session does not wait for one of them at its end."""
+
+_PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
+"""Folders and files whose tests run programs or whole pages."""
+
+_imports_programs = re.compile(
+    r"^(?:import|from) .*\b(?:subprocess|create_subprocess_exec|run_any|started|serving|curl|\w+_server)\b",
+    re.MULTILINE,
+)
+"""Imports of modules and functions that start programs: in a quick run such a test file is not even imported."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only the tests that start no other program")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    chosen = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+    settings.register_profile("chosen", parent=chosen, derandomize=config.getoption("--hypothesis-seed") is None)
+    settings.load_profile("chosen")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("--quick") or _FOLDER not in collection_path.parents:
+        return None
+    if collection_path.relative_to(_FOLDER).parts[0] in _PROGRAM_PARTS:
+        return True
+    is_test = collection_path.name.startswith("test_")
+    return True if is_test and _imports_programs.search(collection_path.read_text("utf-8")) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_programs(request: pytest.FixtureRequest) -> None:
+    """Let a test of a quick run fail if it starts a program."""
+    if request.config.getoption("--quick"):
+        sys.addaudithook(_refuse_programs)
+
+
+def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+        pytest.fail(f"{event} {arguments[:1]}: --quick is for tests that start no program (tests/conftest.py)")
+
+
+def _needs_programs(item: pytest.Item) -> bool:
+    return any(map(is_need, item.iter_markers("skipif"))) or "postgres" in getattr(item, "fixturenames", ())
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What runs from now on, also in processes that are started, this file's tests have covered."""
-    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+    """Record the lines that run from now on, here and in new processes, as covered by this test's file."""
+    if "COVERAGE_PROCESS_START" not in os.environ:
         return
     from coverage import Coverage
 
     file = item.nodeid.split("::")[0]
-    if (measured := Coverage.current()) and measured.get_option("run:context") != file:
+    if (measured := Coverage.current()) and os.environ.get("TEST_FILE") != file:
         measured.switch_context(file)
-        measured.set_option("run:context", file)
-        os.environ["COVERAGE_PROCESS_CONFIG"] = measured.config.serialize()
+        os.environ["TEST_FILE"] = file  # pyproject.toml: the context of a process that starts
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in _LONGEST)  # otherwise as they are: in random order
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
+        items[:] = [item for item in items if not _needs_programs(item)]
+    items.sort(key=lambda item: item.path.name not in _LONGEST)  # a stable sort: the rest stays in random order
 
 
 @pytest.fixture(scope="session", autouse=True)

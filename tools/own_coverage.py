@@ -1,10 +1,12 @@
-"""What `make coverage` has measured -> each module, and what of it no test of its own takes.
+"""The data of `make coverage` -> for each module, the lines and branches that its own tests do not take.
 
-A module's own tests are the files of its room whose names begin with its name (`test_sse.py` and `test_sse_twins.py`
-for `sse.py` and `sse_pure.py`); where there is none, all those of its room. What runs when a module is imported counts.
+A module's own tests are the files in the same folder below `tests` whose names begin with the module's name:
+`tests/formats/test_sse.py` for `formats/sse.py`, `tests/formats/speedups/test_sse_twins.py` for
+`formats/speedups/sse_pure.py`. If there is no such file, they are all tests of the package: `tests/formats`. Lines that
+run while a module is imported count as taken. The modules outside packages are not measured here.
 
-    python tools/own_coverage.py                # of all modules; exit status 1 if something is missing
-    python tools/own_coverage.py formats/sse.py # of this one; what was measured may be its own tests alone
+    python tools/own_coverage.py                # all modules; exit status 1 if something is missing
+    python tools/own_coverage.py formats/sse.py # this one; the data may be those of its own tests alone
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT / "src" / "chunkwise"
 
 
-def _own_tests(module: Path) -> list[str]:
+def own_tests(module: Path) -> list[str]:
     """Return patterns of the contexts in which a module's own tests run: the paths of their files."""
-    room, name = module.parts[0], module.stem.removesuffix("_pure")
-    files = [path for path in (_ROOT / "tests" / room).glob(f"test_{name}*.py") if name != "__init__"]
-    return [f"^tests/{room}/{re.escape(path.name)}$" for path in files] or [f"^tests/{room}/"]
+    folder, name = Path("tests") / module.parent, module.stem.removesuffix("_pure")
+    files = sorted((_ROOT / folder).glob(f"test_{name}*.py"))
+    return [f"^{folder.as_posix()}/{re.escape(path.name)}$" for path in files] or [f"^tests/{module.parts[0]}/"]
 
 
 def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[int]]]:
@@ -33,24 +35,24 @@ def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[in
     measured = Coverage(config_file=str(_ROOT / "pyproject.toml"))
     measured.load()
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "told.json"
-        measured.json_report(outfile=str(told), include=[str(_PACKAGE / module)], contexts=["^$", *contexts])
-        [file] = json.loads(told.read_text())["files"].values()
+        report = Path(folder) / "report.json"
+        measured.json_report(outfile=str(report), include=[str(_PACKAGE / module)], contexts=["^$", *contexts])
+        [file] = json.loads(report.read_text())["files"].values()
     return file["missing_lines"], file["missing_branches"]
 
 
 def main(names: list[str]) -> int:
-    """Tell what is missing; return the exit status."""
+    """Print what is missing; return the exit status."""
     modules = [Path(name) for name in names] or [
-        path.relative_to(_PACKAGE) for path in sorted(_PACKAGE.glob("*/*.py")) if path.read_text().strip()
+        path.relative_to(_PACKAGE) for path in sorted(_PACKAGE.glob("*/**/*.py")) if path.read_text().strip()
     ]
     uncovered = 0
     for module in modules:
-        lines, branches = _missing(module, _own_tests(module))
+        lines, branches = _missing(module, own_tests(module))
         if lines or branches:
             print(f"{module}: lines {lines}, branches {branches}")
             uncovered += 1
-    print(f"{len(modules)} modules, {uncovered} not wholly covered by their own tests")
+    print(f"{len(modules)} modules, {uncovered} not fully covered by their own tests")
     return 1 if uncovered else 0
 
 

@@ -1,7 +1,7 @@
 """Packages named `vega-datasets` (PyPI and npm) -> a folder of real data files, for the demo and the tests.
 
-Usage: `python tools/real_data.py FOLDER`. Run again, it checks what is there and fetches only what is missing.
-It never imports `vega_datasets`: that needs pandas, and only the files are wanted.
+Usage: `python tools/real_data.py FOLDER`. A second run checks the files and fetches only those that are missing.
+It never imports `vega_datasets`, which needs pandas: only its files are used.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ NPM_SECONDS = 90
 
 
 class LeftOutError(Exception):
-    """movies.json cannot be had here; the message says why."""
+    """movies.json cannot be fetched; the message says why."""
 
 
 def copy_from_pypi_package(folder: Path) -> None:
@@ -42,7 +42,7 @@ def copy_from_pypi_package(folder: Path) -> None:
 
 
 def fetch_movies(folder: Path) -> None:
-    """Put movies.json of the npm package into `folder`, unless it is already there and right.
+    """Put movies.json of the npm package into `folder`, unless it is already there with the right bytes.
 
     Raises:
         LeftOutError: no npm, no network, or other bytes than the ones pinned here.
@@ -75,7 +75,7 @@ def fetch_movies(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Fill the folder that the one argument names; a missing movies.json is said, and is no failure."""
+    """Fill the folder that the argument names; without movies.json, print why and return 0."""
     if len(arguments) != 1:
         print("usage: python tools/real_data.py FOLDER", file=sys.stderr)
         return 2

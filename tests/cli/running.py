@@ -1,6 +1,8 @@
-"""The real command line, as a person runs it: a process with its pipes and its exit code.
+"""Words of a command line -> its exit code, stdout and stderr.
 
-Nothing here waits for a time: the guards only end what hangs.
+`run` calls the command line in this process, which takes a few milliseconds. `started` and `serving` start a process,
+which takes half a second of a core: they are for tests of signals, pipes, servers and the end of the interpreter.
+Nothing here waits for a fixed time: the guards only end what hangs.
 """
 
 import os
@@ -11,19 +13,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
-from tests.cli import warm
+import pytest
+
+import chunkwise.__main__
+from chunkwise.cli import app
 
 GUARD_SECONDS = 40
 CHUNKWISE = (sys.executable, "-m", "chunkwise")
 
+_PROCESS = CHUNKWISE
+_one_at_a_time = Lock()  # stdout and stderr belong to the whole process
+
 
 class Done(NamedTuple):
-    """What an ended process has left."""
+    """The exit code and the output of a command that has ended."""
 
     code: int
     out: bytes
@@ -43,11 +54,31 @@ class Done(NamedTuple):
 
 
 def run(*words: object, **options: Any) -> Done:
-    """Run `chunkwise WORDS` to its end."""
-    if not warm.is_possible(options):
-        return run_any(*CHUNKWISE, *words, **options)
-    with started(*CHUNKWISE, *words, **options) as running:
-        return running.end()
+    """Run `chunkwise WORDS` to its end: in this process, or in one of its own if an option needs it.
+
+    A server that listens handles the signals of its process: `run_any(*CHUNKWISE, ...)` is for those.
+    """
+    texts = [str(word) for word in words]
+    if options.keys() - {"cwd"} or CHUNKWISE != _PROCESS:
+        return run_any(*CHUNKWISE, *texts, **options)
+    with _one_at_a_time, chdir(options.get("cwd", ".")), ThreadPoolExecutor(1) as other:
+        # In another thread, because the test's event loop may be running in this one.
+        return other.submit(_run_here, texts).result()
+
+
+def _run_here(words: list[str]) -> Done:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [chunkwise.__main__.__file__, *words])  # as after `python -m chunkwise`
+        stdout, stderr = TextIOWrapper(out), TextIOWrapper(err, errors="backslashreplace", line_buffering=True)
+        with redirect_stdout(stdout), redirect_stderr(stderr):
+            try:
+                code: Any = app.run(words)
+            except SystemExit as ended:  # raised by rich-click where it prints the help by itself
+                code = ended.code
+        for file in (stdout, stderr):
+            file.flush()
+            file.seek(0)
+        return Done(int(code), out.read(), err.read().decode())
 
 
 def run_any(*words: object, **options: Any) -> Done:
@@ -65,7 +96,7 @@ def curl(url: str, *options: str, **given: Any) -> Done:
 class Running:
     """A process that has not ended: read from it, signal it, wait for it."""
 
-    def __init__(self, process: subprocess.Popen[bytes] | warm.Warm, err: IO[bytes]) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", err: IO[bytes]) -> None:
         self.process = process
         self._err = err
 
@@ -76,7 +107,7 @@ class Running:
 
     @property
     def err(self) -> str:
-        """What stderr has got so far."""
+        """The content of stderr so far."""
         self._err.seek(0)
         return self._err.read().decode()
 
@@ -93,28 +124,21 @@ class Running:
         return Done(code, out, self.err)
 
 
-def _process(command: list[str], err: IO[bytes], options: dict[str, Any]) -> "subprocess.Popen[bytes] | warm.Warm":
-    called = len(CHUNKWISE)
-    if tuple(command[:called]) == (sys.executable, "-m", "chunkwise") and warm.is_possible(options):
-        return warm.Warm(command[called:], err, **options)
-    return subprocess.Popen(
-        command, **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
-    )
-
-
 @contextmanager
 def started(*words: object, **options: Any) -> Iterator[Running]:
-    """Start a process; whatever the test does, it is gone afterwards."""
+    """Start a process, and end it afterwards."""
     command = [str(word) for word in words]
-    with tempfile.TemporaryFile() as err, _process(command, err, options) as process:
-        try:
-            yield Running(process, err)
-        finally:
-            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # what is killed cannot tell which lines it ran
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(GUARD_SECONDS)
-            process.kill()
+    with tempfile.TemporaryFile() as err:
+        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
+        with subprocess.Popen(command, **given) as process:
+            try:
+                yield Running(process, err)
+            finally:
+                if "COVERAGE_PROCESS_START" in os.environ:  # a process that is killed writes no coverage
+                    process.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(GUARD_SECONDS)
+                process.kill()
 
 
 @dataclass
@@ -130,7 +154,7 @@ class Serving:
 
 @contextmanager
 def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[Serving]:
-    """Start `chunkwise serve`, or another command that serves, on a free port; its first line says where it is."""
+    """Start `chunkwise serve`, or another command that serves, on a free port; its first line has its address."""
     with started(*CHUNKWISE, command, "--port", 0, *words, **options) as running:
         first = running.stdout.readline().decode()
         address = re.search(r" at (http://\S+)/ ", first)
@@ -139,7 +163,7 @@ def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[
 
 
 def wait_until(true: Callable[[], bool], what: str, *running: Running) -> None:
-    """Wait until something is true, while processes run: no event tells it, so look again and again."""
+    """Wait until something is true, while processes run; no event signals it, so look repeatedly."""
     stop = time.monotonic() + GUARD_SECONDS
     while not true():
         for process in running:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import run, run_any, started
+from tests.cli.running import CHUNKWISE, run, run_any, started
 from tests.cli.test_app import WITHOUT
 from tests.demo.tutorial import LINES, running_demo
 from tests.needs import needs_curl
@@ -44,7 +44,7 @@ def test_the_lines_that_it_prints_work_as_they_stand() -> None:
 def test_a_taken_port_is_said() -> None:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
-        done = run("demo", "--port", port)
+        done = run_any(*CHUNKWISE, "demo", "--port", port)
     assert done.code == 3
     assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
 

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from chunkwise.cli.publishing import find_files
 from chunkwise.cli.serve import make_app
-from tests.cli.running import Serving, curl, folder_of, run, serving
+from tests.cli.running import CHUNKWISE, Serving, curl, folder_of, run, run_any, serving
 from tests.each_row import each_row
 from tests.needs import needs_curl, needs_linux
 
@@ -215,7 +215,7 @@ def test_only_this_machine_can_connect_by_default(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("serve", "--port", port, folder_of(tmp_path, {"rows.json": "[1]"}))
+        done = run_any(*CHUNKWISE, "serve", "--port", port, folder_of(tmp_path, {"rows.json": "[1]"}))
     assert done.code == 3
     assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
 
@@ -223,7 +223,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 def test_a_host_of_another_machine_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"rows.json": "[1]"})
     for host in ("203.0.113.1", "no such host"):
-        done = run("serve", "--host", host, "--port", 0, folder)
+        done = run_any(*CHUNKWISE, "serve", "--host", host, "--port", 0, folder)
         assert done.code == 3
         assert host in done.told
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -384,3 +385,14 @@ def test_engine_probe_finds_what_it_looks_for() -> None:
     # gh-106052: a possessive group that fails half-way must be undone.
     sound = re.fullmatch(rb"(?:ab?c)*+a", b"aca") is not None
     assert (scanner._TURNS == b"*+") is sound
+
+
+@pytest.mark.parametrize("skipped", [b'"' + b"\\n" * 50_000 + b'"', b"[" + b"1," * 50_000 + b"1]"])
+def test_a_skipped_value_takes_no_memory_for_each_of_its_parts(skipped: bytes) -> None:
+    document = b'{"skip":%b,"b":1}' % skipped
+    tracemalloc.start()
+    try:
+        assert FORMATS["json"].decoder("b").feed(document) == [1]
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -56,7 +56,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:
         names = [name.partition("/")[2] for name in source.getnames()]
-        source.extractall(folder / "source", filter="data")
+        source.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Python 3.11.2
+        source.extractall(folder / "source")
     [unpacked] = (folder / "source").iterdir()
     done = build("wheel", unpacked, folder, CC="/bin/false")
     [wheel] = folder.glob("*.whl")

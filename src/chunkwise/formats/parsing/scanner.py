@@ -40,7 +40,8 @@ from chunkwise.formats.parsing.json_states import (
 # RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
 # Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
 # groups are greedy. Each turn begins with another byte than the text after the group, so going back finds no match.
-_TURNS = b"*+" if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else b"*"
+# A greedy group takes up to 1 KB of memory for each turn, so there one match looks at few bytes.
+_TURNS, _MATCHED_BYTES = (b"*+", 2**62) if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else (b"*", 2048)
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
@@ -68,7 +69,18 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
+_ESCAPE_BYTES = 12  # of the longest: a pair of surrogates
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
+
+
+def _body_end(window: Window, position: int) -> int:
+    """Return where a string stops: at its quote, at a defect, in an escape that is cut, or at the end of the window."""
+    while True:
+        limit = position + _MATCHED_BYTES
+        match = _body.match(window, position, limit)
+        position = match.end() if match else position
+        if position <= limit - _ESCAPE_BYTES:  # else the limit may have cut an escape
+            return position
 
 
 class Scanner:
@@ -271,8 +283,9 @@ class Scanner:
             self.found = True
         if byte in CLOSERS:
             if (not on_path or selected) and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH:
-                match = _small.match(window, position)
-                self.bytes_walked += (match.end() if match else len(window)) - position
+                stop = min(len(window), position + _MATCHED_BYTES)
+                match = _small.match(window, position, stop)
+                self.bytes_walked += (match.end() if match else stop) - position
                 if match and self._is_in_bounds(match.end() - position):
                     self._end_value(match.end())
                     return match.end()
@@ -340,7 +353,7 @@ class Scanner:
 
     def _begin_key(self, window: Window, position: int) -> int:
         wanted = len(self._stack) == self._on_path
-        match = _string.match(window, position)
+        match = _string.match(window, position, position + _MATCHED_BYTES)
         self.bytes_walked += (match.end() if match else position + 1) - position
         self._string_start = position
         if match is None:
@@ -363,7 +376,7 @@ class Scanner:
         self._member_matches = index < len(parts) and (parts[index] == "*" or raw == self._names[index])
 
     def _begin_string(self, window: Window, position: int) -> int:
-        match = _string.match(window, position)
+        match = _string.match(window, position, position + _MATCHED_BYTES)
         self.bytes_walked += (match.end() if match else position + 1) - position
         self._string_start = position
         if match is None:
@@ -375,8 +388,7 @@ class Scanner:
 
     def _walk_string(self, window: Window, position: int) -> int | None:
         """Go on inside a string; return the position after it, or None (and `_resume_at`) if the string goes on."""
-        match = _body.match(window, position)
-        stop = match.end() if match else position
+        stop = _body_end(window, position)
         self.bytes_walked += stop - position + 1
         self._resume_at = stop
         self._check_string(stop)
@@ -384,7 +396,7 @@ class Scanner:
             return None
         byte = window[stop]
         if byte == ord("\\"):
-            self._check_escape(bytes(window[stop : stop + 12]), stop)
+            self._check_escape(bytes(window[stop : stop + _ESCAPE_BYTES]), stop)
             return None
         if byte != ord('"'):
             raise not_in_a_string(bytes(window[stop : stop + 1]), self._base + stop)
