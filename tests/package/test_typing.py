@@ -20,7 +20,7 @@ MISUSES = {
     "an option that does not exist": ("chunkwise.items(b'', itemtype=int)", "itemtype"),
     "a limit that is no number": ("chunkwise.items([b''], format='json', max_depth='9')", "max_depth"),
     "a handler that is no generator": ("chunkwise.streaming(3)", "streaming"),
-    "a name that is not public": ("chunkwise.Stream", "Stream"),
+    "a name that is not public": ("chunkwise.Inbound", "Inbound"),
 }  # fmt: skip
 
 needs_pyright = needs(

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientResponse, ClientSession, web
 
 import chunkwise
-from chunkwise.formats import Decoder, Format
+from chunkwise.formats import Decoder, Format, by_suffix
 from chunkwise.formats.contract import Limits
 from chunkwise.formats.sse import ServerSentEvent
 from chunkwise.testing import FaultProxy, cut_at, format_cases
@@ -65,6 +65,14 @@ def ended(request: web.BaseRequest, outcome: chunkwise.Outcome) -> None:
     assert_type(outcome.seconds, float)
 
 
+def by_url(response: ClientResponse) -> Format:
+    return by_suffix(response.url.name)
+
+
+def report_break(error: chunkwise.StreamError) -> None:
+    assert_type(error.message, str)
+
+
 async def read(url: str) -> list[Any]:
     got: list[Any] = []
     async with ClientSession() as session:
@@ -73,6 +81,13 @@ async def read(url: str) -> list[Any]:
             async for batch in stream.batches():
                 assert_type(batch, list[Any])
             assert_type(stream.bytes_seen, int)
+            assert_type(stream, chunkwise.Stream)
+            point = stream.resume_point(len(got), got[-1])
+            assert_type(point, chunkwise.ResumePoint | None)
+        async with chunkwise.open_stream(
+            session, url, format=by_url, resume_from=point, on_reconnect=report_break
+        ) as stream:
+            got += [user async for user in stream]
         async with session.get(url) as response:
             async for prefix, event, value in chunkwise.events(response):
                 got.append((prefix, event, value))

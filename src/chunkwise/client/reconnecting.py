@@ -102,6 +102,7 @@ class ReconnectingStream(Stream):
     """
 
     end: EndProof | None
+    reconnects: int
 
     def __init__(
         self,

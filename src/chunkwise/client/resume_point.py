@@ -66,7 +66,7 @@ class Received:
         self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
         self.key: dict[str, Any] | None = {}
         self._parts = parse_path(path)
-        self.counts_records = self._parts is None
+        self.counts_records: bool = self._parts is None
         self._policy = policy
         self._items_before = self._records_before = self.items  # the current response
         self._bytes_before = 0

@@ -9,7 +9,7 @@ from aiohttp import ClientResponse, ClientWebSocketResponse
 
 from chunkwise.client.response_items import Over, ResponseItems
 from chunkwise.client.resume_point import key_of, resume_point_after
-from chunkwise.flow.inbound import ItemStream
+from chunkwise.flow.inbound import EndProof, ItemStream
 from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
 
@@ -23,6 +23,8 @@ class Stream(ItemStream):
     Attributes:
         reconnects: how often the rest was requested because the stream broke; each try counts.
     """
+
+    end: EndProof | None
 
     def __init__(self, response: ResponseItems, *, counts_records: bool) -> None:
         super().__init__()

@@ -96,7 +96,7 @@ class ClosingPayload(AsyncIterablePayload):
         self.failure: Exception | None = None
         self.format = format
         self.stall_seconds = stall_seconds
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         self._source = source
         self._connection: UploadConnection | None = None
         self._writer: AbstractStreamWriter | None = None
