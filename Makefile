@@ -15,7 +15,7 @@ SEED ?= 20260101
 ifeq ($(SEED),random)
 override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 endif
-SEEDS = -p randomly --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
+SEEDS = --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
 # More workers than cores: many tests wait for a process or a socket.
 WORKERS ?= 5
 SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
