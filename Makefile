@@ -15,7 +15,7 @@ SEED ?= 20260101
 ifeq ($(SEED),random)
 override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 endif
-SEEDS = -p randomly --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
+SEEDS = --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
 # More workers than cores: many tests wait for a process or a socket.
 WORKERS ?= 5
 SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
@@ -32,7 +32,7 @@ test: data  ## all tests; SEED=random draws another seed and prints it, SEED=123
 	$(BIN)/pytest $(SUITE) $(TESTS)
 
 test-quick: $(VENV)/.installed  ## the tests that start no other program: under a minute
-	HYPOTHESIS_PROFILE=few $(BIN)/pytest -n 2 --quick $(SEEDS) $(TESTS)
+	HYPOTHESIS_PROFILE=few $(BIN)/pytest -n 3 --quick $(SEEDS) $(TESTS)
 
 test-pythons:  ## all tests under each Python of this machine; WITHOUT=.venv leaves out the one that `make test` has run
 	$(PYTHON) tools/pythons.py $(if $(WITHOUT),--without $(WITHOUT))

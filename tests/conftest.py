@@ -2,9 +2,9 @@
 
 - Hypothesis: no deadlines, because tests measure no time. The examples are the same in each run, unless
   `--hypothesis-seed` is given, as by `make test SEED=random`.
-- `--quick` (`make test-quick`) leaves out each test that starts another program. No test has to be marked for that:
-  `_PROGRAM_PARTS`,
-  `_imports_programs` and the `needs` marks decide. A test that starts a program all the same fails.
+- `--quick` (`make test-quick`) leaves out the longest files, and each test that starts another program. No test has to
+  be marked for that: `_PROGRAM_PARTS`, `_imports_programs` and the `needs` marks decide. A test of a quick run that
+  starts a program fails.
 - Processes that tests start inherit a cache folder of their own, and no certificates of the system.
 """
 
@@ -30,11 +30,16 @@ settings.register_profile("thorough", parent=settings.get_profile("default"), ma
 # The import of aiohttp takes twice as long if it reads the system's certificates. Tests name the ones that they trust.
 os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
 
-_LONGEST = {
-    "test_promises.py", "test_get_resumes.py", "test_benchmarks.py", "test_nginx.py", "test_compression.py",
-    "test_http_cuts.py", "test_injection.py", "test_http_clients.py", "test_replicas.py", "test_typing.py",
-}  # fmt: skip
-"""The files that take longest. They start first, so that the session does not wait for one of them at its end."""
+_LONGEST = {_FOLDER / name for name in (
+    "test_benchmarks.py", "cli/test_get_resumes.py", "cli/test_injection.py", "deploy/test_nginx.py",
+    "deploy/test_replicas.py", "formats/parsing/test_scanner.py", "formats/test_promises.py", "package/test_typing.py",
+    "server/test_nginx.py", "server/test_promises.py", "server/test_real_clients.py",
+    "server/test_websocket_both_ways.py", "sources/files/test_source.py", "sources/sql/test_table_pages.py",
+    "testing/test_format_cases.py", "transports/test_content_coding.py", "transports/test_every_cut.py",
+    "transports/test_late_readers.py", "transports/test_websocket_cuts.py",
+)}  # fmt: skip
+"""The files that take longest. They start first, so that the session does not wait for one of them at its end; a quick
+run leaves them out."""
 
 _PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
 """Folders and files whose tests run programs or whole pages."""
@@ -59,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if not config.getoption("--quick") or _FOLDER not in collection_path.parents:
         return None
-    if collection_path.relative_to(_FOLDER).parts[0] in _PROGRAM_PARTS:
+    if collection_path in _LONGEST or collection_path.relative_to(_FOLDER).parts[0] in _PROGRAM_PARTS:
         return True
     is_test = collection_path.name.startswith("test_")
     return True if is_test and _imports_programs.search(collection_path.read_text("utf-8")) else None
@@ -98,7 +103,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
         items[:] = [item for item in items if not _needs_programs(item)]
-    items.sort(key=lambda item: item.path.name not in _LONGEST)  # a stable sort: the rest stays in random order
+    items.sort(key=lambda item: item.path not in _LONGEST)  # a stable sort: the rest stays in random order
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+import pytest
+
 ROWS_AT_ONCE = 8
 
 
@@ -23,16 +25,17 @@ def named(values: Iterable[Any]) -> dict[str, Any]:
         str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in values
     }
     assert table, "a table without rows tests nothing"
+    assert len(table) == len(values), "two rows have one name: one of them would be lost"
     return table
 
 
 def check_rows(rows: Mapping[str, Any], check: Callable[..., object]) -> None:
     """Call a function with the values of each row (a tuple: its arguments); report all rows that fail."""
-    failures = {}
+    failures: dict[str, BaseException] = {}
     for name, row in rows.items():
         try:
             check(*_arguments(row))
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             failures[name] = error
     _report(failures, len(rows))
 
@@ -41,14 +44,14 @@ async def check_rows_async(
     rows: Mapping[str, Any], check: Callable[..., Awaitable[object]], *, at_once: int = ROWS_AT_ONCE
 ) -> None:
     """Await a coroutine function with the values of each row, a few rows at a time; report all that fail."""
-    failures: dict[str, Exception] = {}
+    failures: dict[str, BaseException] = {}
     places = asyncio.Semaphore(at_once)
 
     async def run(name: str, row: Any) -> None:
         async with places:
             try:
                 await check(*_arguments(row))
-            except Exception as error:
+            except (Exception, pytest.fail.Exception) as error:
                 failures[name] = error
 
     async with asyncio.TaskGroup() as group:
@@ -61,14 +64,14 @@ def _arguments(row: Any) -> tuple[Any, ...]:
     return row if type(row) is tuple else (row,)
 
 
-def _report(failures: Mapping[str, Exception], count: int) -> None:
+def _report(failures: Mapping[str, BaseException], count: int) -> None:
     assert count, "a table without rows tests nothing"
     if failures:
         told = "\n".join(f"--- {name}\n{_shown(error)}" for name, error in failures.items())
         raise AssertionError(f"{len(failures)} of {count} rows fail:\n{told}")
 
 
-def _shown(error: Exception) -> str:
+def _shown(error: BaseException) -> str:
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/" in frame.filename]
     where = [f"  {frame.filename}:{frame.lineno}: {frame.line}" for frame in places[-2:]]
     return "\n".join([*where, f"  {type(error).__name__}: {error}"])

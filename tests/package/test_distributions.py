@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     tree = folder / "tree"
     # A copy, since a build writes beside the sources; with what a tree in use has lying about.
     ignored = shutil.ignore_patterns(
-        ".git", ".venv", "*_cache", "__pycache__", ".hypothesis", "build", "dist", "results", "*.egg-info"
+        ".git", ".venv*", "*_cache", "__pycache__", ".hypothesis", "build", "dist", "results", "*.egg-info"
     )
     shutil.copytree(ROOT, tree, ignore=ignored)
     (tree / "src" / "chunkwise" / "formats" / "speedups" / "_speedups.c").write_text("left by a build")

@@ -37,5 +37,19 @@ def test_a_table_without_rows_fails() -> None:
         named([])
 
 
+def test_a_row_in_which_nothing_is_raised_is_reported_with_the_others() -> None:
+    def check(text: str) -> None:
+        with pytest.raises(ValueError, match="invalid literal"):
+            int(text)
+
+    with pytest.raises(AssertionError, match=r"(?s)2 of 3 rows fail.*--- b.*--- c"):
+        check_rows({"a": "x", "b": "1", "c": "2"}, check)
+
+
+def test_two_rows_of_one_name_are_an_error() -> None:
+    with pytest.raises(AssertionError, match="two rows have one name"):
+        named(["a", "b", "a"])
+
+
 def test_columns_are_combined_under_their_names() -> None:
     assert cross({"a": 1, "b": 2}, named(["x"])) == {"a-x": (1, "x"), "b-x": (2, "x")}

@@ -1,7 +1,4 @@
-"""A value with live parts (iterators, awaitables) -> its JSON text, in document order.
-
-Must not know when bytes are written, nor in which format the value is an item.
-"""
+"""A value with live parts (iterators, awaitables) -> its JSON text, in document order."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ _MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes thr
 
 
 class DocumentWriter:
-    """Writes one value. `outbound` runs `write`, and encodes what stands in `level` each time that it suspends.
+    """Writes one value. `outbound` runs `write`, and encodes the items in `level` each time that it suspends.
 
     Args:
-        box: where the text goes.
-        futures: what runs already for the awaitables in the value.
+        box: the buffer for the text.
+        futures: the awaitables of the value that are already running.
 
     Attributes:
-        level: items of the array that is being written; None outside of arrays.
+        level: the items of the array that is being written; None outside of arrays.
     """
 
     def __init__(self, box: Box, futures: Futures) -> None:
@@ -40,7 +37,7 @@ class DocumentWriter:
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, its live parts as they come.
+        """Write a value, and each of its live parts as soon as it has items.
 
         Raises:
             EncodeError: JSON cannot hold a part of it.
@@ -90,17 +87,16 @@ class DocumentWriter:
 
 
 class Futures:
-    """What runs for the awaitables of a stream's documents: all of a document's are started together."""
+    """The futures of a stream's awaitables: those of one document are all started together."""
 
     def __init__(self) -> None:
-        self._running: dict[
-            int, tuple[Any, asyncio.Future[Any]]
-        ] = {}  # the awaitable is kept, so that its id is its own
-        self._taken: list[dict[int, Any]] = []  # iterators, for each item that is being written inside another
+        # By the id of the awaitable, which is kept so that its id stays unique.
+        self._running: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
+        self._taken: list[dict[int, Any]] = []  # the iterators of each open item, one inside the other
 
     @asynccontextmanager
     async def item(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables in an item, which is written in the body; what was taken is known until its end."""
+        """Start all awaitables of an item, and remember its iterators until the end of the ``async with`` block."""
         self._taken.append({})
         try:
             async with self.started(value):
@@ -112,19 +108,17 @@ class Futures:
         """Note that a source is written now.
 
         Raises:
-            EncodeError: it was before: an empty array would stand in its place.
+            EncodeError: it was written before, so that it would now be an empty array.
         """
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return
         if is_spent(given) or any(id(given) in taken for taken in self._taken):
-            raise EncodeError(
-                "an iterator in a document is spent, or stands in two places: it can be written only once"
-            )
+            raise EncodeError("an iterator in a document is spent, or is in two places: it can be written only once")
         self._taken[-1][id(given)] = given
 
     def of(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
-        """Return the future of an awaitable, started if need be."""
+        """Return the future of an awaitable, and start it if it is not running."""
         known = self._running.get(id(awaitable))
         if known is None:
             known = self._running[id(awaitable)] = (awaitable, asyncio.ensure_future(awaitable))
@@ -132,14 +126,14 @@ class Futures:
 
     @asynccontextmanager
     async def started(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables in a value; at the end, cancel those that nobody waited for."""
+        """Start all awaitables in a value; at the end, cancel those that are still running."""
         found = live_parts(value)
         given = [part.lists if isinstance(part, Batches) else part for part in found]
         once = [id(part) for part in given if isinstance(part, (AsyncIterator, Iterator))]
         if len(set(once)) < len(once):
-            raise EncodeError("one iterator stands in two places of a document: it can be written only once")
+            raise EncodeError("one iterator is in two places of a document: it can be written only once")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
-        mine = {id(part): part for part in parts}  # one may stand in two places
+        mine = {id(part): part for part in parts}  # one may be in two places
         futures = [self.of(part) for part in mine.values()]
         try:
             yield
@@ -159,7 +153,7 @@ def is_spent(source: Any) -> bool:
 
 
 def live_parts(value: Any) -> list[Any]:
-    """Return the iterators and awaitables that a value holds, at any depth, but for what those give."""
+    """Return the iterators and awaitables in a value, at any depth, but not those in their items or results."""
     parts: list[Any] = []
     seen: set[int] = set()
     rest = [value]
@@ -180,7 +174,7 @@ async def discard(value: Any) -> None:
     for part in live_parts(value):
         own = part.lists if isinstance(part, Batches) else part
         if not isinstance(own, (AsyncIterator, Iterator, Awaitable)):
-            continue  # iterating would not close it either: it may be somebody else's, too
+            continue  # iterating would not close it either, and it may be in use elsewhere
         for name in ("aclose", "close", "cancel"):
             close: Callable[[], Any] | None = getattr(own, name, None)
             if close is not None:
@@ -191,7 +185,7 @@ async def discard(value: Any) -> None:
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Return an object's members under the names that the JSON engine gives them; None for what is no object."""
+    """Return an object's members under the JSON engine's names for them; None for any other value."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):

@@ -1,7 +1,4 @@
-"""Chunks of bytes -> batches -> items.
-
-Must not know formats by name, sockets or aiohttp: a transport gives the chunks, and says what it knows of their end.
-"""
+"""Chunks of bytes -> batches -> items. A transport provides the chunks, and says whether their end is proven."""
 
 from __future__ import annotations
 
@@ -14,18 +11,18 @@ from chunkwise.formats.contract import Decoder
 from chunkwise.formats.speedups import Items
 
 _PIECE_BYTES = 32 * 1024
-"""What is decoded at once: the items of more, with those before them, would not fit in a processor's cache."""
+"""The bytes that are decoded in one call: the items of more would not fit into a processor's cache."""
 
 _MOST_PIECE_BYTES = 256 * 1024
-"""And where nothing comes out, since it is skipped, or one long item."""
+"""The limit where no items are returned, because bytes are skipped or belong to one long item."""
 
 
-class Broken(Exception):  # noqa: N818 - a signal between our rooms: users see TruncatedError
+class Broken(Exception):  # noqa: N818 - an internal signal: users see TruncatedError
     """The transport ended before the message did; the text says how."""
 
 
 class Silent(Broken):
-    """The transport gave up, because nothing came for too long: users see StalledError."""
+    """The transport gave up because it received nothing for too long: users see StalledError."""
 
 
 EndProof = Literal["proven", "framed", "unknown"]
@@ -33,12 +30,12 @@ EndProof = Literal["proven", "framed", "unknown"]
 
 
 class ItemStream(ABC):
-    """Items that come, by ``async for`` or in batches: what all streams have in common.
+    """The items of a stream, by ``async for`` or in batches: the base of all streams.
 
     Attributes:
-        end: how sure it is that the stream was whole, once it has ended without an error: ``"proven"`` by the format
+        end: after an end without an error, how certain it is that the stream is complete: ``"proven"`` by the format
             (a JSON document, a record that counts the items), ``"framed"`` by the transport (a last chunk, a length),
-            or ``"unknown"``: the connection just closed. None until then.
+            or ``"unknown"`` (the connection was just closed). None before.
     """
 
     def __init__(self) -> None:
@@ -50,24 +47,24 @@ class ItemStream(ABC):
     @property
     @abstractmethod
     def items_seen(self) -> int:
-        """Items that came whole so far."""
+        """Complete items received so far."""
 
     @property
     @abstractmethod
     def bytes_seen(self) -> int:
-        """Bytes that came so far, after decompression."""
+        """Bytes received so far, after decompression."""
 
     @abstractmethod
     def _batches(self) -> AsyncIterator[list[Any]]:
-        """Give the items in lists, once."""
+        """Yield the items in lists, once."""
 
     @property
     def failure(self) -> StreamError | None:
-        """What reading has failed with, and would again; None as long as it has not."""
+        """The error that reading has failed with, and would raise again; None before."""
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._items is None or self._failure is not None:  # what failed must not look whole to a second loop
+        if self._items is None or self._failure is not None:  # a failed stream must not look complete to a second loop
             self._items = Items(self.batches())
         return aiter(self._items)
 
@@ -75,8 +72,8 @@ class ItemStream(ABC):
         return await anext(aiter(self))
 
     async def batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the items in lists, as the chunks bring them: the same stream, with less work for each item."""
-        if self._items is not None and (rest := self._items.rest()):  # of a list that a loop over the items has left
+        """Yield the items in lists, one for each piece of the stream: faster than item by item."""
+        if self._items is not None and (rest := self._items.rest()):  # of a list that a loop over the items was left in
             yield rest
         if self._failure is not None:
             raise self._failure
@@ -88,7 +85,7 @@ class ItemStream(ABC):
         except StreamError as error:
             self._failure = error
             raise
-        except GeneratorExit:  # a loop that was left can go on in another
+        except GeneratorExit:  # another loop may continue
             raise
         except BaseException as error:
             message = f"reading was interrupted by {type(error).__name__}, and cannot go on"
@@ -97,18 +94,20 @@ class ItemStream(ABC):
 
 
 class Inbound(ItemStream):
-    """The items of one stream, by ``async for``, each as soon as its last byte came.
+    """The items of one stream, by ``async for``, each as soon as its last byte is received.
+
+    All errors are raised after the complete items before them.
 
     Args:
-        chunks: the bytes, cut anywhere; it raises `Broken` where the transport knows that they are not all there.
-        make_decoder: gives the decoder, once the first chunk was asked for.
-        framed: whether the transport proves the end: asked at the end.
-        empty: whether the message has no content by its nature, which no grammar has to allow.
+        chunks: the bytes, cut anywhere; raises `Broken` if the transport knows that some are missing.
+        make_decoder: returns the decoder; called when the first chunk has arrived.
+        framed: returns whether the transport proves the end; called at the end.
+        empty: whether the message cannot have content, so that an empty one is valid in any format.
 
     Raises:
-        TruncatedError: the stream stopped before its end; all items that came whole were given before.
-        StalledError: nothing came for too long; likewise.
-        RemoteError: the sender says that it failed; likewise.
+        TruncatedError: the stream stopped before its end.
+        StalledError: nothing was received for too long.
+        RemoteError: the sender says that it failed.
         DecodeError: see `Decoder.feed`.
         PathNotFound: see `Decoder.finish`.
     """
@@ -133,12 +132,12 @@ class Inbound(ItemStream):
 
     @property
     def items_seen(self) -> int:
-        """Items that came whole so far."""
+        """Complete items received so far."""
         return self._decoder.items_seen if self._decoder else 0
 
     @property
     def bytes_seen(self) -> int:
-        """Bytes that came so far, after decompression."""
+        """Bytes received so far, after decompression."""
         return self._bytes_seen
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
@@ -155,22 +154,18 @@ class Inbound(ItemStream):
                     start += piece_bytes
                     if batch := decoder.feed(piece):
                         yield batch
-                        decoder.feed(b"")  # raises for a defect behind the items
+                        decoder.feed(b"")  # raises for a defect after the items
                         piece_bytes = _PIECE_BYTES
                     elif piece_bytes < _MOST_PIECE_BYTES:
                         piece_bytes *= 2
         except Broken as error:
-            message, name = f"the stream was cut: {error}", getattr(decoder, "name", None)
+            name, items, seen = getattr(decoder, "name", None), self.items_seen, self.bytes_seen
             if isinstance(error, Silent):
-                seen = (self.items_seen, self.bytes_seen)
-                raise StalledError(
-                    str(error), format=name, item_index=seen[0], byte_offset=seen[1]
-                ) from error.__cause__
-            raise TruncatedError(
-                message, items_seen=self.items_seen, bytes_seen=self.bytes_seen, format=name
-            ) from error.__cause__
+                raise StalledError(str(error), format=name, item_index=items, byte_offset=seen) from error.__cause__
+            message = f"the stream was cut: {error}"
+            raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
-            if error.item_index is None:  # of the chunks themselves: a content coding
+            if error.item_index is None:  # an error of the chunks themselves, such as a content coding's
                 error.item_index = self.items_seen
             raise
         framed = self._framed()

@@ -1,11 +1,9 @@
-"""A source of items -> the bytes to write, each time that it is time to write.
+"""A source of items -> the bytes to write, in pieces that should be written at once.
 
-Must not know formats by name, sockets or aiohttp.
-
-The producer is a coroutine that this file runs by hand: `_drive` steps it with ``send``. As long as it has items ready
-it does not suspend, and what it gathers is encoded and written in large pieces. The moment it suspends, for whatever
-reason and however deep inside, the step returns the future that it waits for: all that was gathered is written, and
-then the future is awaited. That is the whole latency story; there is no flush, no queue and no timer in it.
+The producer is a coroutine that `_drive` steps by hand with ``send``. As long as it has items ready, it does not
+suspend, and the gathered items are encoded and written in large pieces. When it suspends, at any depth, the step
+returns the future that it waits for: all gathered items are written, and then the future is awaited. This needs no
+flush, no queue and no timer.
 """
 
 from __future__ import annotations
@@ -15,13 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from time import monotonic
-from types import (
-    BuiltinFunctionType,
-    FunctionType,
-    MethodDescriptorType,
-    MethodType,
-    WrapperDescriptorType,
-)
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType, WrapperDescriptorType
 from typing import Any
 
 from chunkwise.errors import EncodeError
@@ -38,7 +30,7 @@ _MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a fe
 
 
 def is_stream(source: Any) -> bool:
-    """Whether a source is a stream of items, or else one value: a document."""
+    """Whether a source is a stream of items. Otherwise it is one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
     return isinstance(source, (AsyncIterable, Iterable, Resumable))
@@ -53,7 +45,7 @@ def open_outbound(
     key: Sequence[str] = (),
     count: int | None = None,
 ) -> Outbound:
-    """Return the stream of a source in a format: of its items, or of the one value that it is.
+    """Return the bytes of a source in a format: of its items, or of the one value that it is.
 
     Args:
         source: see `Outbound`, or one value.
@@ -64,7 +56,7 @@ def open_outbound(
         count: see `Outbound`; of a `Resumable` its total.
 
     Raises:
-        TypeError: the source is a function, which somebody has forgotten to call.
+        TypeError: the source is a function, which has to be called first.
         ValueError: the source is a generator that has ended.
     """
     if isinstance(source, _ROUTINES):
@@ -81,19 +73,19 @@ def open_outbound(
 
 
 class Outbound:
-    """The bytes of one stream, by ``async for``: each piece is to be written at once.
+    """The bytes of one stream in pieces; write each piece at once.
 
-    A piece may be empty: it then says that nothing worth a write came for `quiet_seconds`. Closing the iterator closes
-    the source. An exception of the source is raised once the items before it were handed over.
+    An empty piece says that the source had nothing to write for `quiet_seconds`. Closing the iterator closes the
+    source. An exception of the source is raised after the pieces with the items before it.
 
     Args:
-        source: what `gather` takes: an async or sync iterable of items, or `Batches`. Items may have live parts.
+        source: an async or sync iterable of items, or `Batches`. Items may have live parts.
         encoder: the format's encoder, new.
         quiet_seconds: see above; None for never. It may be changed between two pieces.
-        count: how many items there have to be: with less or more the stream fails at its end. None if nobody knows.
+        count: the number of items, if it is known: with fewer or more, the stream fails at its end.
 
     Attributes:
-        complete: whether what was handed over last is the end of the stream.
+        complete: whether the last piece was the end of the stream.
     """
 
     def __init__(
@@ -107,14 +99,14 @@ class Outbound:
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
-        self._live_items = 0  # open, one inside the other
+        self._live_items = 0  # that are open, one inside the other
         self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
         self._woken = False
-        self._looked = monotonic()  # when a producer that gives nothing was last looked after
+        self._looked = monotonic()  # when an empty piece was last due
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Hand over a piece, be it empty, before the producer is waited for any longer: its reader may have left."""
+        """Yield a piece, even an empty one, before waiting any longer: the reader may have left."""
         self._woken = True
         self._end_wait()
 
@@ -125,15 +117,15 @@ class Outbound:
 
     @property
     def in_item(self) -> bool:
-        """Whether what was handed over last ends inside the JSON text of an item that is written in parts."""
+        """Whether the last piece ended inside an item that is written in parts."""
         return self._live_items > 0
 
     def take_rest(self) -> bytes:
-        """Hand over also what is not worth a write of its own: a document's text before its first live part, say."""
+        """Return bytes too few for a piece of their own, such as a document's text before its first live part."""
         return self._box.take()
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """Return the format's record of a failure, once `pieces` has raised one; see `Encoder.fail`."""
+        """Return the format's record of a failure, after `pieces` has raised; see `Encoder.fail`."""
         return self._encoder.fail(problem)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -147,7 +139,7 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            if self._level.items:  # what a failure left over
+            if self._level.items:  # left after a failure
                 await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
@@ -156,13 +148,13 @@ class Outbound:
     async def _gather(self) -> None:
         await gather(self._source, self._level)
         count = self._level.count + len(self._level.items)
-        if self._count not in (None, count):  # told as any failure of the source, behind the items that came
+        if self._count not in (None, count):  # raised after the items, like any failure of the source
             raise RuntimeError(f"the source has ended after {count} items, expected {self._count}")
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
     ) -> AsyncGenerator[bytes, None]:
-        """Run a producer, and yield what it has gathered whenever there is enough or it suspends."""
+        """Run a producer, and yield its encoded items whenever there are enough or it suspends."""
         box = self._box
         producer = produce()
         waits_for: Any = None
@@ -174,7 +166,7 @@ class Outbound:
                     waits_for = self._step(producer)
                 except StopIteration:
                     running = False
-                except BaseException as error:  # noqa: BLE001 - raised below, behind the items that came before it
+                except BaseException as error:  # noqa: BLE001 - raised below, after the items before it
                     running, failure = False, error
                 stalled = running and waits_for is not ENOUGH
                 try:
@@ -184,7 +176,7 @@ class Outbound:
                             async with aclosing(self._write_live(live[0], gathered, depth + 1)) as pieces:
                                 async for data in pieces:
                                     yield data
-                except Exception as error:  # noqa: BLE001 - likewise
+                except Exception as error:  # noqa: BLE001 - raised below
                     failure = _first_of(error, failure)
                 if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
@@ -201,15 +193,15 @@ class Outbound:
                 await _cancel(producer, waits_for)
 
     def _step(self, producer: Coroutine[Any, Any, None]) -> Any:
-        """Let a producer go on; return what it waits for then."""
+        """Let a producer continue until it suspends; return the future that it waits for."""
         cancellation, self._cancellation = self._cancellation, None
         return producer.throw(cancellation) if cancellation else producer.send(None)
 
     async def _wait(self, future: Any) -> bool:
-        """Wait for what a producer waits for; return whether `wake` or the quiet_seconds came before it.
+        """Wait for the future of a producer; return whether `wake` or quiet_seconds ended the wait before.
 
-        A producer that gives the loop a turn waits for None. As Task.cancel() does it: the producer sees a cancellation
-        where it waits, and may be the one that asked for it.
+        The future is None for ``asyncio.sleep(0)``. As with Task.cancel(), the producer gets a cancellation at the
+        point where it waits, and may have caused it.
         """
         try:
             if future is None:  # asyncio.sleep(0) and its like
@@ -228,11 +220,11 @@ class Outbound:
         return interrupted
 
     def _is_quiet(self) -> bool:
-        """Whether a producer that wakes up again and again, and gives nothing, has to be looked after."""
+        """Whether quiet_seconds have passed, also if the producer wakes up often but has no items."""
         return self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, for `wake` or for the quiet_seconds: as asyncio.wait does, at a third of its cost."""
+        """Wait for a future, `wake` or quiet_seconds, like asyncio.wait at a third of its cost."""
         if self._woken:
             return
         loop = asyncio.get_running_loop()
@@ -275,8 +267,8 @@ class Outbound:
 
 
 async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
-    """Cancel what a producer waits for, as Task.cancel() does; return a cancellation that must be thrown instead."""
-    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio knows its own by their message
+    """Cancel the future of a producer, as Task.cancel() does; return a cancellation that must be thrown instead."""
+    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio recognises its own by their message
         if future.done():
             return None
         try:
@@ -288,12 +280,12 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return what is told of an item that cannot be written and a source that has failed behind it."""
-    return item if source is None or isinstance(source, Exception) else source  # a cancellation goes on
+    """Return the error to raise for an item that cannot be written and a source that has failed after it."""
+    return item if source is None or isinstance(source, Exception) else source  # a cancellation takes precedence
 
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """End a suspended producer as a cancelled task ends: it sees CancelledError where it waits, and may clean up."""
+    """End a suspended producer like a cancelled task: it gets CancelledError where it waits, and may clean up."""
     cancellation: asyncio.CancelledError | None = asyncio.CancelledError()
     ours: asyncio.CancelledError | None = None
     try:
@@ -306,7 +298,7 @@ async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
                 continue
             try:
                 await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
-            except asyncio.CancelledError as error:  # we are cancelled while it cleans up: it sees that, too
+            except asyncio.CancelledError as error:  # we are cancelled while it cleans up: it gets that, too
                 ours = cancellation = error
             else:
                 waits_for = producer.send(None)
