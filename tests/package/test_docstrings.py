@@ -121,7 +121,7 @@ def test_missing_parts_of_a_docstring_are_reported() -> None:
     def check(code: str, complaint: str) -> None:
         assert lacking_in(code)[0] == complaint
 
-    check_rows(named(COMPLAINTS), check)
+    check_rows({code: (code, complaint) for code, complaint in COMPLAINTS}, check)
 
 
 def test_exceptions_of_private_methods_belong_to_the_public_docstring() -> None:
