@@ -12,7 +12,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, web
 
 import chunkwise
 from chunkwise import StreamError, TruncatedError, respond
-from tests.each_row import each_row
+from tests.each_row import each_row, rows_at_once
 from tests.flow.producing import GUARD_SECONDS
 from tests.server.websocket_sources import END, Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, watched
@@ -215,6 +215,7 @@ async def test_a_client_that_does_not_read_replies_has_to_wait_and_loses_nothing
         assert await peer.read_to_end() == (1000, "complete; items=1500")
 
 
+@rows_at_once(1)  # tracemalloc is one for the process
 @both_framings
 async def test_64_mb_in_either_direction_take_little_memory(subprotocol: str) -> None:
     """On both sides together; benchmarks/memory.py shows it with 1 GB, each side in a process of its own."""
