@@ -25,7 +25,7 @@ def named(values: Iterable[Any]) -> dict[str, Any]:
         str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in values
     }
     assert table, "a table without rows tests nothing"
-    assert len(table) == len(values), "two rows have one name: one of them would be lost"
+    assert len(table) == len(rows), "two rows have one name: one of them would be lost"
     return table
 
 
