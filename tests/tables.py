@@ -21,9 +21,8 @@ def cross(*columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 def named(values: Iterable[Any]) -> dict[str, Any]:
     """Return values under their own names, or their `repr` where they have none."""
-    table = {
-        str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in values
-    }
+    rows = list(values)
+    table = {str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in rows}
     assert table, "a table without rows tests nothing"
     assert len(table) == len(rows), "two rows have one name: one of them would be lost"
     return table

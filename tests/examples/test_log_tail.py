@@ -97,7 +97,7 @@ async def test_client_that_resumes_with_another_file_gets_an_error(log: Path, se
         assert (await anext(stream))["event"] == "truncated"
         assert (await anext(stream))["line"] == "new"
     for key in ('["a", 1]', "[1, -1]", "[1, true]", f"[1, {2**63}]"):
-        with pytest.raises(chunkwise.RemoteError, match="which is no key of this source") as refused:
+        with pytest.raises(chunkwise.RemoteError, match="which is not a key of this source") as refused:
             async with followed(server.url("/log"), headers={"Range": "items=7-", "Items-After": key}) as stream:
                 await anext(stream)
         assert refused.value.status == 400

@@ -319,6 +319,7 @@ async def test_messages_after_the_end_of_the_clients_half_are_ignored() -> None:
 # ---- connections that break
 
 
+@pytest.mark.usefixtures("short_unread_limit")
 @rows_at_once(1)
 @both_handlers
 @each_row("leaving", ["half_close", "reset"])

@@ -1,7 +1,7 @@
 """server/websocket_inbox.py: a source gets what arrived from its client before it is closed, however late it reads."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -9,33 +9,45 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import TruncatedError, respond
+from chunkwise.server import websocket_inbox
 from tests.flow.producing import GUARD_SECONDS
+from tests.transports.watched import watched
+from tests.transports.websocket_peer import client_frame, opened
 from tests.transports.wire import serving
 
-SENT = [f'{{"n":{index}}}' for index in range(20)]
+Source = Callable[["Reader", web.Request], AsyncIterator[Any]]
 
 
 class Reader:
-    """A source that begins to read when its client has left."""
+    """A handler whose source begins to read once its client has left.
 
-    def __init__(self, *, writes: bool) -> None:
+    Attributes:
+        left: set by the test when the client has left.
+        closed: set when the source is closed.
+        items: the items that the source has read.
+        written: how many items it has written.
+        error: the exception that ended it.
+    """
+
+    def __init__(self, source: Source) -> None:
         self.begun = asyncio.Event()
         self.left = asyncio.Event()
         self.closed = asyncio.Event()
         self.items: list[Any] = []
+        self.written = 0
         self.error: BaseException | None = None
-        self._writes = writes
+        self._source = source
 
-    async def source(self, request: web.Request) -> AsyncIterator[Any]:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        return await respond(request, self._observed(request))
+
+    async def _observed(self, request: web.Request) -> AsyncIterator[Any]:
+        self.begun.set()
         try:
-            self.begun.set()
             await self.left.wait()
-            if self._writes:
-                yield "hello"
-            async for item in chunkwise.items(request):
-                self.items.append(item)
-                if self._writes:
-                    yield item
+            async for item in self._source(self, request):
+                self.written += 1
+                yield item
         except BaseException as error:
             self.error = error
             raise
@@ -43,19 +55,69 @@ class Reader:
             self.closed.set()
 
 
-@pytest.mark.parametrize("writes", [False, True])
-async def test_a_client_that_sends_everything_and_leaves_at_once_loses_nothing(writes: bool) -> None:
-    reader = Reader(writes=writes)
+async def read_only(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
+    async for item in chunkwise.items(request):
+        reader.items.append(item)
+    if request.protocol is None:
+        yield None  # never: this makes it a generator
 
-    async def handler(request: web.Request) -> web.StreamResponse:
-        return await respond(request, reader.source(request))
 
-    async with serving(handler) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
+async def echo(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
+    yield "hello"
+    async for item in chunkwise.items(request):
+        reader.items.append(item)
+        yield item
+
+
+async def work_first(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
+    await asyncio.sleep(1.2)  # longer than two periodic checks
+    async for item in read_only(reader, request):
+        yield item
+
+
+async def write_only(_reader: Reader, _request: web.Request) -> AsyncIterator[Any]:
+    while True:
+        yield "x" * 50_000  # each is written at once
+
+
+@pytest.mark.parametrize("source", [read_only, echo, work_first])
+async def test_a_client_that_sends_everything_and_leaves_at_once_loses_nothing(source: Source) -> None:
+    reader = Reader(source)
+    async with serving(reader.handle) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         async with session.ws_connect(f"http://127.0.0.1:{port}/0") as websocket:
-            for text in SENT:
-                await websocket.send_str(text)
+            for index in range(20):
+                await websocket.send_json({"n": index})
         await reader.begun.wait()
         reader.left.set()
         await reader.closed.wait()
-    assert [item["n"] for item in reader.items] == list(range(len(SENT)))
-    assert isinstance(reader.error, TruncatedError)  # the close had no count of items
+    assert [item["n"] for item in reader.items] == list(range(20))
+    assert isinstance(reader.error, TruncatedError)  # the close had no number of items
+
+
+async def test_more_messages_than_the_queue_holds_are_read_after_the_client_left() -> None:
+    reader = Reader(read_only)
+    async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
+        async with opened(server.port) as peer:
+            await peer.send(*[client_frame(f'"{index}{"x" * 2000}"') for index in range(100)])
+            await reader.begun.wait()
+            peer.client.half_close()
+            reader.left.set()
+            await reader.closed.wait()
+        outcome = await server.outcome()
+    assert [item.rstrip("x") for item in reader.items] == [str(index) for index in range(100)]
+    assert outcome.end == "client_gone"
+
+
+async def test_a_source_that_only_writes_is_slowed_down_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_inbox, "_UNEXPECTED_SECONDS", 0.5)
+    reader = Reader(write_only)
+    async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
+        async with opened(server.port) as peer:
+            await peer.send(client_frame("1"))
+            await reader.begun.wait()
+            peer.client.reset()
+        await asyncio.sleep(0.1)
+        reader.left.set()
+        outcome = await server.outcome()
+    assert outcome.end == "client_gone"
+    assert reader.written <= 0.5 / websocket_inbox._PAUSE_SECONDS + 2

@@ -18,6 +18,7 @@ from tests.transports.websocket_peer import client_frame as frame
 from tests.transports.wire import streams
 
 
+@pytest.mark.usefixtures("short_unread_limit")
 @pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
 @pytest.mark.parametrize("leaving", ["reset", "half_close"])
 async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(

@@ -49,6 +49,7 @@ async def test_a_client_that_leaves_after_the_handler_stopped_reading(reads: str
     await ends_soon(handler, frame("1"), *[frame(END % 1)] * (reads == "all"), leaving=leaving)
 
 
+@pytest.mark.usefixtures("short_unread_limit")
 async def test_a_client_that_closes_after_an_unread_message() -> None:
     async def source() -> AsyncIterator[Any]:
         yield "begun"

@@ -92,7 +92,7 @@ async def test_a_source_that_waits_is_closed_when_its_client_leaves(
 ) -> None:
     """And not only at the next periodic check, or at a ping: this server has neither."""
     for module in (delivery, periodic_checks, tcp):
-        monkeypatch.setattr(module, "ROUND_SECONDS", 3600)
+        monkeypatch.setattr(module, "CHECK_SECONDS", 3600)
     source = Waiting(1)
     handler = streams(source.items, keepalive_seconds=0)
     async with watched(handler) as server, opened(server.port, subprotocol=subprotocol) as peer:

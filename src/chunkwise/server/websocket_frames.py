@@ -42,13 +42,13 @@ class FrameSender:
     ) -> None:
         self.bytes_sent: int = 0
         self._frame_bytes = 0
-        self.websocket = websocket
+        self.websocket: web.WebSocketResponse = websocket
         self._transport = transport
         self._writer = writer
         # A write waits until the kernel has all of the one before, so that only one write waits for a slow client.
         transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS would never finish
         connection = transport.get_extra_info("socket")
-        self.watch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
+        self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
 
     async def send(self, messages: Sequence[bytes]) -> None:
         """Send text messages, one frame each, and wait until the kernel has them.
