@@ -85,7 +85,7 @@ class Stream(ItemStream):
             last_item: the last of these items. Call this before you change it: the server may need its key.
 
         Returns:
-            None if the stream cannot be continued there: the server sends no ranges of items, the item does not
+            None if the stream cannot be continued there, because the server sends no ranges of items, the item does not
             have the key as the server sent it, or you requested a range or a path.
         """
         info = self.range_info if self._counts_records else None
