@@ -1,7 +1,5 @@
 """The arguments of the command line -> a command that runs, and its exit code."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

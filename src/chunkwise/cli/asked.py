@@ -1,7 +1,5 @@
 """The query and headers of a request -> the format, the limit and the pace that it asks for, for files and tables."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from collections.abc import Set as AbstractSet

@@ -3,8 +3,6 @@
 No password leaves this file: not in errors, not in logs.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sqlite3

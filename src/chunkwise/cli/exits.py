@@ -1,7 +1,5 @@
 """An exception -> one line for stderr and an exit code."""
 
-from __future__ import annotations
-
 import re
 from enum import IntEnum
 from typing import Self

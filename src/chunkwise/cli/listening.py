@@ -1,7 +1,5 @@
 """An application -> a server that runs until Ctrl-C or SIGTERM."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging

@@ -4,8 +4,6 @@
 after the bytes, so after a crash the file may have more of them: these are cut off, and requested again.
 """
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib

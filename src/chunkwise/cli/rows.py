@@ -1,7 +1,5 @@
 """A request for a published table or query -> a stream of its rows in any format, from any row on."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +41,7 @@ class PublishedRows:
     route: str
     about: Mapping[str, Any]
     make: Callable[[Mapping[str, Any]], Batches | Resumable]
-    parameters: Sequence[Part] = field(default=())
+    parameters: Sequence["Part"] = field(default=())
 
     @property
     def example(self) -> str:
@@ -89,7 +87,7 @@ def _limited(source: Batches, limit: int | None, interval: float) -> Any:
     return paced(source, interval) if interval else source
 
 
-def _value(query: MultiMapping[str], part: Part) -> Any:
+def _value(query: MultiMapping[str], part: "Part") -> Any:
     texts = query.getall(part.name, [])
     if len(texts) != 1:
         how = "is missing" if not texts else "is there twice"

@@ -1,7 +1,5 @@
 """A request -> its response as items: asked to prove its end, and decompressed here."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 

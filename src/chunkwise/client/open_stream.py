@@ -1,7 +1,5 @@
 """A URL -> the stream of its items, over HTTP or a WebSocket."""
 
-from __future__ import annotations
-
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

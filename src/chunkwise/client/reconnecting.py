@@ -1,7 +1,5 @@
 """A stream that breaks -> the same stream, continued with the item after the last one that has arrived."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,7 +32,7 @@ class _CannotContinueError(Exception):
 
 
 @asynccontextmanager
-async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[ReconnectingStream]:
+async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[Stream]:
     """Request a stream, or the rest of one, and continue it until the ``async with`` ends."""
     received = Received(path, policy)
     first_request = received.first_request()
@@ -127,12 +125,10 @@ class ReconnectingStream(Stream):
 
     @property
     def items_seen(self) -> int:
-        """See `Stream.items_seen`."""
         return self._received.items
 
     @property
     def bytes_seen(self) -> int:
-        """See `Stream.bytes_seen`."""
         return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:

@@ -1,7 +1,5 @@
 """The chunks of one response, or the lines of one WebSocket -> its items, and what it says about its position."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -59,7 +57,6 @@ class ResponseItems(Inbound):
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return 0 if self._decoder is None else self._decoder.whole_records
 
     @property

@@ -1,7 +1,5 @@
 """The items received -> where to continue after them, and whether items that are sent again are the same."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType

@@ -1,7 +1,5 @@
 """A source of items -> the body of a client's request."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -20,7 +18,7 @@ _CLEAN_UP_SECONDS = 1.0  # for a source, when the request is cancelled more than
 _HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to be sent together
 
 
-def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> ClosingPayload:
+def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "ClosingPayload":
     """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
 
     It is sent in chunks while the source yields items, with the format's content type. If the source fails, the last
@@ -49,7 +47,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> C
 
 
 @asynccontextmanager
-async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIterator[None]:
+async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
     """Send a request in the ``async with``; a failure of its upload is raised instead of the error that it caused."""
     if upload is None:
         yield

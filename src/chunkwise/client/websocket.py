@@ -1,7 +1,5 @@
 """A ws:// URL -> the items of its messages; a source of items -> the messages that are sent."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -204,11 +202,9 @@ class _UploadSocket:
         self._sending = 0
 
     def get_write_buffer_size(self) -> int:
-        """See `asyncio.WriteTransport`."""
         return self._sending
 
     def is_closing(self) -> bool:
-        """See `asyncio.BaseTransport`."""
         return self._socket is None or self._socket.fileno() < 0
 
     def abort(self) -> None:

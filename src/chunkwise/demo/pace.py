@@ -1,7 +1,5 @@
 """A request's query -> the number of items to make, their pace, their size, and when to fail."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import re

@@ -1,7 +1,5 @@
 """A value with live parts (iterators, awaitables) -> its JSON text, in document order."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -31,7 +29,7 @@ class DocumentWriter:
         level: the items of the array that is being written; None outside of arrays.
     """
 
-    def __init__(self, box: Box, futures: Futures) -> None:
+    def __init__(self, box: Box, futures: "Futures") -> None:
         self.level: Level | None = None
         self._box = box
         self._futures = futures

@@ -4,8 +4,6 @@ Must not know formats by name, sockets or aiohttp, nor when bytes are written: `
 over each time that it suspends.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import AsyncIterable, Generator
 from time import monotonic

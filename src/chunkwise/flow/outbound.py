@@ -6,8 +6,6 @@ returns the future that it waits for: all gathered items are written, and then t
 flush, no queue and no timer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -44,7 +42,7 @@ def open_outbound(
     first: int = 0,
     key: Sequence[str] = (),
     count: int | None = None,
-) -> Outbound:
+) -> "Outbound":
     """Return the bytes of a source in a format: of its items, or of the one value that it is.
 
     Args:

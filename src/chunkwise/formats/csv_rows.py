@@ -4,8 +4,6 @@ All values are read as strings; ``type=`` converts them. The format cannot prove
 two rows looks complete.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -99,7 +97,6 @@ class CsvEncoder(RecordEncoder):
         return EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index)
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         raise EncodeError(_LIVE, item_index=self._count)
 
 

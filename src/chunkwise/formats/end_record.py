@@ -9,8 +9,6 @@ It counts records, whatever a reader selects inside them. It is sent only to cli
 would be one more item.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -87,12 +85,10 @@ class StreamEndDecoder(StreamDecoder):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
         return self.decoder.records_seen
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return self.decoder.whole_records
 
     def _decode(self, data: bytes, out: list[Any]) -> None:

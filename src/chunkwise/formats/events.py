@@ -4,8 +4,6 @@ Our scanner checks the grammar, the depth limit and UTF-8 before ijson gets a by
 backend takes gigabytes of memory, and it turns lone surrogates into ``?``.
 """
 
-from __future__ import annotations
-
 import sys
 from decimal import Decimal
 from math import isfinite

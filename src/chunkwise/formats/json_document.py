@@ -4,8 +4,6 @@ The grammar proves the end of the stream: a JSON text that stops early is never 
 root is; it is never sent in a stream of items.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,34 +30,28 @@ class JsonEncoder:
         self._count = 0
 
     def start(self) -> bytes:
-        """See `Encoder.start`."""
         return b"" if self._document else b"["
 
     def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
         inside = encode_array(batch, self._count)[1:-1]
         data = self._separator(len(batch)) + inside
         self._count += len(batch)
         return data
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         data = self._separator(1)
         self._count += 1
         return data
 
     def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
         return b""
 
     def finish(self) -> bytes:
-        """See `Encoder.finish`."""
         if self._document and self._count != 1:
             raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
         return b"" if self._document else b"]"
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early is enough
-        """See `Encoder.fail`."""
         return b""
 
     def _separator(self, count: int) -> bytes:

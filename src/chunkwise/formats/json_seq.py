@@ -4,8 +4,6 @@ A text that was cut is detected, and decoding continues at the next RS. The form
 without an end record.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from typing import Any

@@ -9,8 +9,6 @@ The stream inside is always NDJSON; a message holds:
 A sender that ends its half, but still reads, sends NDJSON's end record, in a message or a line of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,11 +27,9 @@ class LinesEncoder(NdjsonEncoder):
         self._writes_end = stream_end
 
     def finish(self) -> bytes:
-        """See `Encoder.finish`."""
         return super().finish() if self._writes_end else b""
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """See `Encoder.fail`."""
         return super().fail(problem) if self._writes_end else b""
 
 

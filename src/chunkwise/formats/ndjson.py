@@ -4,8 +4,6 @@ The NDJSON specification and JSON Lines agree on this. The format cannot prove i
 that was cut between two lines looks complete.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +43,6 @@ class NdjsonDecoder(StreamDecoder):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
         return self._records.seen
 
     @property

@@ -3,8 +3,6 @@
 ``item`` selects the elements of an array (or a member of that name), ``*`` any member of an object.
 """
 
-from __future__ import annotations
-
 PathLike = str | tuple[str, ...]
 """``"users.item.name"``, or a tuple of parts for names that contain dots: ``("users", "item", "first.name")``."""
 

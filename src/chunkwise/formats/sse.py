@@ -5,8 +5,6 @@ with ``type=ServerSentEvent``. The format cannot prove its end: without an end r
 stream that was cut between two events looks complete.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import chain
@@ -114,7 +112,6 @@ class SseEncoder(RecordEncoder):
             raise EncodeError("an event holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
 
 
@@ -197,7 +194,6 @@ class SseDecoder(StreamDecoder):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
         return self._records.seen
 
     @property

@@ -4,8 +4,6 @@ Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The f
 that was cut between two lines looks complete.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ It commits the response, sends keepalives, notices a client that has left, and m
 the bytes: `HttpWire` or `WebSocketWire`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from contextlib import aclosing, suppress
@@ -143,7 +141,6 @@ class Delivery:
         self._stopping = True
 
     def abort(self) -> None:
-        """See `Running.abort`."""
         self._stopping = True
         self._wire.abort()
 

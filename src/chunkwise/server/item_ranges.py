@@ -4,8 +4,6 @@ See `chunkwise.transports.range_headers` for the headers. A range counts the ite
 content coding they are sent in. So If-Range is compared without the weak mark of an ETag, which is about bytes.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """The streams of an application -> their outcomes: one each, in the log and in a hook; and their end when it stops."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging
@@ -85,7 +83,6 @@ class _Upload:
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 
     def abort(self) -> None:
-        """See `Running.abort`."""
         if self.request.transport is not None:
             self.request.transport.abort()
 

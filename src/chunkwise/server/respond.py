@@ -1,7 +1,5 @@
 """A request and a source of items -> the streamed response: format, coding, range and transport are chosen here."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import socket

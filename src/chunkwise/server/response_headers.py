@@ -1,7 +1,5 @@
 """Format, content coding and status -> the response with its headers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Many frames are written in one piece: aiohttp's own writer makes a system call f
 that small items cost.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from itertools import chain

@@ -1,7 +1,5 @@
 """The messages of a WebSocket's client -> a bounded queue, from which the source reads them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable

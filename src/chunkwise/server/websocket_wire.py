@@ -1,7 +1,5 @@
 """Bytes of a stream -> a WebSocket that answers a request, and the messages of its client -> the source (RFC 6455)."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,23 +85,19 @@ class WebSocketWire:
 
     @property
     def bytes_sent(self) -> int:
-        """See `Wire.bytes_sent`."""
         return self._sender.bytes_sent if self._sender is not None else 0
 
     @property
     def stalled(self) -> bool:
-        """See `Wire.stalled`."""
         return self._sender is not None and self._sender.watch.stalled
 
     @property
     def response(self) -> web.StreamResponse:
-        """See `Wire.response`."""
         # aiohttp cannot end a WebSocket that never began.
         return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
     def subprotocol(self) -> str | None:
-        """See `ServerWebSocket.subprotocol`."""
         return None if self._sender is None else self._sender.websocket.ws_protocol
 
     async def commit(self) -> None:
@@ -219,7 +213,6 @@ class WebSocketWire:
         self.abort()
 
     def abort(self) -> None:
-        """See `Wire.abort`."""
         for task in (self._opening, self._reading):
             if task is not None:
                 task.cancel()
@@ -233,18 +226,15 @@ class WebSocketWire:
             drop(transport, transport.get_extra_info("socket"))
 
     def has_left(self) -> bool:
-        """See `Wire.has_left`."""
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
         # If reading waits for room, only asking the kernel shows that the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:
-        """See `Wire.keeps_source_open`."""
         return self._opening is not None and self._inbox.keeps_source_open()
 
     def read_to_end(self) -> None:
-        """See `ServerWebSocket.read_to_end`."""
         self._inbox.read_to_end()
 
     async def receive(self, receiver: object) -> WSMessage:

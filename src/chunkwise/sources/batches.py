@@ -1,7 +1,5 @@
 """Lists of items -> a source that is read a list at a time, instead of item by item."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any

@@ -3,8 +3,6 @@
 `contextlib.aclosing` requires an ``aclose`` method, which only generators are sure to have.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable
 from typing import Any
 

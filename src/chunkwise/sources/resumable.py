@@ -1,7 +1,5 @@
 """A function that starts a source at any item -> a source whose stream can be resumed after a disconnect."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Each source has its own thread, not one of a shared pool: a source that blocks d
 connection, for example, stays in one thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import logging

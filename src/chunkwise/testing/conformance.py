@@ -1,7 +1,5 @@
 """A name and a check -> a conformance case, whose error says in words which promise is broken and how."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any

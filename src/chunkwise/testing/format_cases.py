@@ -1,7 +1,5 @@
 """A format and some items -> test cases for it: the decoder reads the encoder's bytes, complete, cut or damaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """A request as bytes -> the raw response: its bytes, how the connection ended, and its framing (RFC 9112 §6.3)."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Mapping

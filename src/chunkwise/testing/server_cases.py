@@ -3,8 +3,6 @@
 They work with any server and format. They use plain sockets, because HTTP clients hide the errors that matter here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """An aiohttp error -> one line that says which server cannot be reached, and why."""
 
-from __future__ import annotations
-
 import os
 
 from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ClientConnectorSSLError

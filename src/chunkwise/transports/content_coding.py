@@ -1,7 +1,5 @@
 """Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br and deflate, bounded and piece by piece."""
 
-from __future__ import annotations
-
 import sys
 import zlib
 from collections.abc import Iterator

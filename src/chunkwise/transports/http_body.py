@@ -1,7 +1,5 @@
 """An HTTP message (a response at the client, a request at the server) -> its bytes, and whether its end is proven."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The Accept, Accept-Encoding and Prefer headers of a request -> format, coding, preferences (RFC 9110, RFC 7240)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache

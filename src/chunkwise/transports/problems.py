@@ -1,7 +1,5 @@
 """Errors -> problem details (RFC 9457) in a response, and such a response -> an error."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """A message (a response, a request, a WebSocket, bytes) -> its items, its JSON events or its text."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial

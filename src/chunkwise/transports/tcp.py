@@ -1,7 +1,5 @@
 """A TCP connection -> how much waits for its other side, for how long, and a reset where that takes nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import select
 import socket

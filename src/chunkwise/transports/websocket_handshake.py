@@ -1,7 +1,5 @@
 """A request -> whether it opens a WebSocket, and whether the page that sent it may (RFC 6455 §4.2, §10.2)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

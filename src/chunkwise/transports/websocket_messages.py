@@ -1,7 +1,5 @@
 """The messages of a WebSocket, at either side -> the lines of its stream; and what a close means (RFC 6455)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -100,7 +98,6 @@ class SocketReceiver:
 
     @property
     def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
         websocket = self._websocket
         return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
 
@@ -149,15 +146,12 @@ class RequestReceiver:
 
     @property
     def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
         return self._wire().subprotocol
 
     async def receive(self) -> WSMessage:
-        """See `Receiver.receive`."""
         return await self._wire().receive(self)
 
     def read_to_end(self) -> None:
-        """See `Receiver.read_to_end`."""
         self._wire().read_to_end()
 
     def _wire(self) -> ServerWebSocket:

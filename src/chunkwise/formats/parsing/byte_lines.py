@@ -3,8 +3,6 @@ r"""Bytes in pieces -> runs of complete lines, with a limit for a line, in linea
 Lines end with ``\n``. A ``\r`` before it belongs to the line (in JSON it is white space, other formats remove it).
 """
 
-from __future__ import annotations
-
 from typing import Self
 
 from chunkwise.errors import LimitError

@@ -1,7 +1,5 @@
 """Records, each one JSON text -> the items at a path: shared by ndjson, json-seq and sse."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

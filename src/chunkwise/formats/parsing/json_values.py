@@ -1,7 +1,5 @@
 """Python values <-> JSON texts, many in one call: only this file calls the JSON engine (msgspec)."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import AsyncIterable, Awaitable, Iterator, MappingView, Sequence

@@ -4,8 +4,6 @@ The scanner can stop at any byte and go on there: it never walks a byte of a gro
 containers with one regular expression, which is the fastest way in Python. `speedups` has the same scanner, compiled.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 

@@ -1,7 +1,5 @@
 """Bytes in pieces -> items, counts and errors: the base of all decoders, which checks UTF-8 and delays errors."""
 
-from __future__ import annotations
-
 import codecs
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn
@@ -45,21 +43,17 @@ class StreamDecoder(ABC):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
         return 0
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return None
 
     @property
     def proves_end(self) -> bool:
-        """See `Decoder.proves_end`."""
         return self._complete and self._proven
 
     def feed(self, data: bytes) -> list[Any]:
-        """See `Decoder.feed`."""
         out: list[Any] = []
         if self._failure is not None:
             if self.resynchronises:
@@ -79,7 +73,6 @@ class StreamDecoder(ABC):
         return out
 
     def checkpoint(self) -> Checkpoint | None:
-        """See `Decoder.checkpoint`."""
         if self._failure is not None or self._finished or not self.items_seen:
             return None
         place = self._checkpoint()
@@ -93,7 +86,6 @@ class StreamDecoder(ABC):
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
-        """See `Decoder.finish`."""
         out: list[Any] = []
         if self._failure is not None:
             self._raise(self._failure)

@@ -1,7 +1,5 @@
 """Bytes -> the number of bytes that are complete UTF-8 characters, and the error after them."""
 
-from __future__ import annotations
-
 import codecs
 
 from chunkwise.formats.speedups import whole_bytes

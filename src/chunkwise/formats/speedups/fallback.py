@@ -3,8 +3,6 @@
 Nothing here depends on the flow: callers pass in the iterator, the clock and what suspends.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol

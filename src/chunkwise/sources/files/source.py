@@ -1,7 +1,5 @@
 """A file in any format -> batches of its items, from any item on, read and decoded in a thread."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -139,7 +137,7 @@ def _opened(wanted: _Wanted) -> BinaryIO:
 
 
 def _decoded(
-    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: _Unchanged | None
+    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: "_Unchanged | None"
 ) -> Generator[list[Any], None, None]:
     """Yield the batches of all items after a place, and note more places."""
     # If there is an item before the place, the path has already been found.
@@ -166,7 +164,7 @@ def _decoded(
             noting.keep()
 
 
-def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
+def _block(file: BinaryIO, unchanged: "_Unchanged | None") -> bytes:
     """Return the next bytes, or none at the end; raise OSError if the file has changed."""
     data = file.read(_BLOCK_BYTES)
     if unchanged is not None:

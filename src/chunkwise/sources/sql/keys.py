@@ -1,7 +1,5 @@
 """A table's name and its order -> a unique key, which checks and converts the values that a client sends back."""
 
-from __future__ import annotations
-
 import math
 import uuid
 from collections.abc import Mapping, Sequence

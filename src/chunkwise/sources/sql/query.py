@@ -1,7 +1,5 @@
 """A statement and its parameters -> batches of rows as dicts. The connection is given back, whatever happens."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
