@@ -71,7 +71,7 @@ class StreamEndDecoder(StreamDecoder):
     checks_utf8 = False  # the format's decoder does, and skips a BOM
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
-        super().__init__(None)
+        super().__init__()
         self.name: str = getattr(decoder, "name", "unknown")
         self.decoder = decoder
         self._bom_pending = None

@@ -31,7 +31,7 @@ class EventsDecoder(StreamDecoder):
     name = "json"
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        super().__init__(None, limits=limits)
+        super().__init__(limits=limits)
         # An int with more digits than Python accepts crashes ijson's C backend, and the process.
         digits = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
         self._scanner = Scanner(

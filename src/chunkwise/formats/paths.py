@@ -17,8 +17,3 @@ def parse_path(path: PathLike) -> tuple[str, ...] | None:
     if all(isinstance(part, str) for part in path):
         return tuple(path)
     raise TypeError(f"a path is a string of names joined by '.', or a tuple of names, got {path!r}")
-
-
-def path_text(parts: tuple[str, ...] | None) -> str:
-    """Return the parts as text, joined by dots."""
-    return ".".join(parts or ())

@@ -158,8 +158,7 @@ def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):
-        msg = f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}"
-        raise ValueError(msg)
+        raise ValueError(f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}")
     return wanted
 
 
@@ -171,14 +170,12 @@ def _is_current(request: web.BaseRequest, etag: str | None) -> bool:
 
 def _key(text: str) -> Any:
     if len(text) > _MAX_KEY_CHARACTERS:
-        msg = f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}"
-        raise ValueError(msg)
+        raise ValueError(f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
     try:
         key = json.loads(text)
         encode_value(key)  # Python reads NaN, huge numbers and lone surrogates, which are not JSON
     except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):
-        msg = f"got {text[:40]!r}, expected a JSON array of plain values"
-        raise ValueError(msg)
+        raise ValueError(f"got {text[:40]!r}, expected a JSON array of plain values")
     return key

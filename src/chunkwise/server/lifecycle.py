@@ -191,11 +191,9 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         ValueError: the application was set up before.
     """
     if not isinstance(app, web.Application):
-        msg = f"app: got {type(app).__name__}, expected the web.Application"
-        raise TypeError(msg)
+        raise TypeError(f"app: got {type(app).__name__}, expected the web.Application")
     if _STREAMS in app:
-        msg = "setup() was called for this application before: call it once"
-        raise ValueError(msg)
+        raise ValueError("setup() was called for this application before: call it once")
     streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
     app.on_shutdown.append(streams.stop)
     app.middlewares.append(streams.look_after_upload)

@@ -57,8 +57,7 @@ class Compressor:
 
     def __init__(self, coding: str) -> None:
         if coding not in CODINGS:
-            msg = f"unknown content coding {coding!r}, expected one of {', '.join(CODINGS)}"
-            raise ValueError(msg)
+            raise ValueError(f"unknown content coding {coding!r}, expected one of {', '.join(CODINGS)}")
         engine: Any
         if coding == "br":
             engine = brotli.Compressor(quality=3, lgwin=16)

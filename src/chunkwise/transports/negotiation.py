@@ -113,8 +113,7 @@ def offered(choice: FormatChoice) -> list[Format]:
     if isinstance(choice, (str, Format)):
         return [by_name(choice)]
     if not choice:
-        msg = "format is an empty list: name at least one format, or None for all"
-        raise UnknownFormat(msg)
+        raise UnknownFormat("format is an empty list: name at least one format, or None for all")
     return [by_name(name) for name in choice]
 
 

@@ -123,8 +123,7 @@ def decoder_maker(
     parse_path(path)  # a malformed path is the caller's error, not the stream's
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
-        msg = "bytes do not say their format: name it with format="
-        raise UnknownFormat(msg)
+        raise UnknownFormat("bytes do not say their format: name it with format=")
 
     def make_decoder() -> Decoder:
         headers = message.headers if isinstance(message, HTTP) else None
@@ -154,8 +153,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     """
     bounds = limits_of(limits)
     if _is_websocket(message):
-        msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
-        raise TypeError(msg)
+        raise TypeError("events are of one JSON text, and a WebSocket brings many: read it with items()")
     return noted(
         message, Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
     )

@@ -23,16 +23,11 @@ CHECKS = 8
 
 
 class Connection(Protocol):
-    """The methods of a transport that are needed here."""
+    """The methods of asyncio's transports that are needed here."""
 
-    def is_closing(self) -> bool:
-        """See `asyncio.BaseTransport`."""
-
-    def get_write_buffer_size(self) -> int:
-        """See `asyncio.WriteTransport`."""
-
-    def abort(self) -> None:
-        """See `asyncio.WriteTransport`."""
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+    def abort(self) -> None: ...
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:

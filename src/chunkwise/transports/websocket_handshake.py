@@ -28,12 +28,10 @@ def check_origins(origins: Sequence[str]) -> None:
         ValueError: one is neither an origin nor ``"*"``.
     """
     if isinstance(origins, str):
-        msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
-        raise TypeError(msg)
+        raise TypeError(f"origins: got {origins!r}, expected a list such as [{origins!r}]")
     for origin in origins:
         if origin not in ("*", "null") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) is None:
-            msg = f"origins: got {origin!r}, expected one such as 'https://example.com', without a path"
-            raise ValueError(msg)
+            raise ValueError(f"origins: got {origin!r}, expected one such as 'https://example.com', without a path")
 
 
 def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
