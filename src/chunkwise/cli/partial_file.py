@@ -35,12 +35,10 @@ class _State(msgspec.Struct):
 
 
 class PartialFile:
-    """A file that gets its name only when it is whole.
+    """A file that gets its name, ``output``, only when it is whole.
 
-    Args:
-        output: that name.
-        request: the words of the command: the file of another request is not continued.
-        resumes: whether its items are the records that a server counts; otherwise each run begins with an empty file.
+    The file of another ``request``, the words of the command, is not continued. ``resumes`` says whether its items are
+    the records that a server counts; otherwise each run begins with an empty file.
 
     Attributes:
         why_again: why the existing file is not continued; None if it is, or if there is no file.
@@ -198,12 +196,7 @@ def _locks(file: BinaryIO) -> bool:
 
 
 class Tracked:
-    """Batches that are being written: the item before any position is known.
-
-    Args:
-        batches: the batches.
-        first: the index of the first item.
-    """
+    """Batches that are being written: the item before any position is known. ``first`` is the first item's index."""
 
     def __init__(self, batches: AsyncIterator[list[Any]], first: int) -> None:
         self._batches = batches
@@ -230,9 +223,7 @@ class Tracked:
 class _GoingOn:
     """An encoder that continues the output of another one.
 
-    Args:
-        encoder: a new one.
-        like: an item like those of the other, for formats in which the first item decides how all are written.
+    It begins with an item ``like`` those of the other, for formats in which the first item decides how all are written.
     """
 
     def __init__(self, encoder: Encoder, like: Any) -> None:

@@ -90,13 +90,7 @@ class Outage:
 class ReconnectingStream(Stream):
     """The items of a response and, where it breaks, of the responses that continue it.
 
-    Args:
-        first: the first response.
-        rest: what it has to begin with.
-        received: counts the items.
-        responses: closes the current response.
-        connect: requests the next one.
-        policy: when to give up.
+    ``rest`` says how the first response has to begin. ``connect`` requests the next one, and ``responses`` closes it.
     """
 
     end: EndProof | None
@@ -203,9 +197,7 @@ class ReconnectingStream(Stream):
     def _check_end(self) -> None:
         """Check that the response was as long as it said, and the last one (RFC 9110 §14.4).
 
-        Raises:
-            TruncatedError: the rest is missing, as where a stream breaks.
-            _CannotContinueError: it cannot be the rest.
+        A `TruncatedError` says that the rest is missing, as where a stream breaks.
         """
         self._check_start()
         if self._replay is not None and self._replay.remaining:

@@ -69,17 +69,11 @@ async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> Async
 class ClosingPayload(AsyncIterablePayload):
     """A request's body that always closes its source, and breaks the connection if sending fails.
 
-    Args:
-        pieces: its bytes.
-        format: their format.
-        stall_seconds: see `body`; may be changed before it is sent.
-        source: the source of the pieces, which is closed if they are never requested.
-
     Attributes:
-        format: see above.
+        format: the format of its bytes.
         failure: the exception of the source, or the `StalledError` of a server that read nothing; None if nothing
             failed here. aiohttp raises its own errors instead, and none if the response has begun.
-        stall_seconds: see above.
+        stall_seconds: see `body`; may be changed before it is sent.
         bytes_sent: how many bytes were written to the connection.
     """
 

@@ -21,12 +21,7 @@ _MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes thr
 class DocumentWriter:
     """Writes one value. `outbound` runs `write`, and encodes the items in `level` each time that it suspends.
 
-    Args:
-        box: the buffer for the text.
-        futures: the awaitables of the value that are already running.
-
-    Attributes:
-        level: the items of the array that is being written; None outside of arrays.
+    `level` has the items of the array that is being written; it is None outside of arrays.
     """
 
     def __init__(self, box: Box, futures: "Futures") -> None:

@@ -128,10 +128,8 @@ class Level:
 async def gather(source: Any, level: Level) -> None:
     """Pull all items of a source into a level, and suspend with `enough` each time that it is full.
 
-    Args:
-        source: `Batches`, an async iterable, a list, tuple or set, or any other sync iterable (pulled in a thread,
-            since nobody knows what it does to get the next item).
-        level: where they go.
+    The source is `Batches`, an async iterable, a list, tuple or set, or any other sync iterable (pulled in a thread,
+    since nobody knows what it does to get the next item).
     """
     if isinstance(source, Batches):
         await _gather_lists(source, level)

@@ -45,13 +45,7 @@ def open_outbound(
 ) -> "Outbound":
     """Return the bytes of a source in a format: of its items, or of the one value that it is.
 
-    Args:
-        source: see `Outbound`, or one value.
-        format: the format.
-        stream_end: see `MakeEncoder`.
-        first: see `MakeEncoder`.
-        key: see `MakeEncoder`.
-        count: see `Outbound`; of a `Resumable` its total.
+    For the other arguments see `MakeEncoder`; the ``count`` of a `Resumable` is its total.
 
     Raises:
         TypeError: the source is a function, which has to be called first.

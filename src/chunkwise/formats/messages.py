@@ -93,12 +93,9 @@ def holds_end(lines: bytes) -> bool:
 
 
 class Packer:
-    """Lines in pieces of any size -> messages.
+    """Lines in pieces of any size -> messages, each of which holds an item of at most ``max_bytes``.
 
-    Args:
-        framing: the content of a message.
-        plain: whether a line end at the end of a string is removed: a message needs no line end.
-        max_bytes: the limit for one item, which has to be held until it fits into one message.
+    ``plain`` says whether a line end at the end of a string is removed: a message needs no line end.
     """
 
     def __init__(

@@ -286,7 +286,7 @@ class SseDecoder(RecordDecoder):
                 msg = f"the data of an event, {shown!r}: {error.message}; for other data ask for type=ServerSentEvent"
                 raise DecodeError(msg) from None
 
-    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - no event is complete without its blank line
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - a blank line ends each event
         # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
         if self._event.begun or self._lines.rest():
             raise TruncatedError("the stream stops inside an event, which is dropped: a blank line ends an event")

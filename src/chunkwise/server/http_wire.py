@@ -14,15 +14,7 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """A response over HTTP; see `Wire`.
-
-    Args:
-        request: the request.
-        response: the response, its headers complete, not yet prepared.
-        format: its format.
-        coding: the content coding to apply, or None.
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
-    """
+    """A response over HTTP; see `Wire`. Its headers are complete, and it is not yet prepared."""
 
     def __init__(
         self,

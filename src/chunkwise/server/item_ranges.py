@@ -60,11 +60,8 @@ def select_items(
 ) -> Selection | web.Response:
     """Return the items that a request asks for, or the response that refuses it.
 
-    Args:
-        request: the request.
-        source: the source; only GET and HEAD of a `Resumable` have ranges.
-        format: the format of the response.
-        messages: whether each item is a message of its own, which keeps the strings of plain text apart.
+    Only GET and HEAD of a `Resumable` have ranges. ``messages`` says whether each item is a message of its own, which
+    keeps the strings of plain text apart.
     """
     if not (isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)):
         return Selection(source)
@@ -109,9 +106,7 @@ def select_items(
 def refuse_key(error: BaseException, after: Any) -> web.Response | None:
     """Return the response to a key that the source refuses; None if the error is about anything else.
 
-    Args:
-        error: the exception of the factory, or of its source before the first item.
-        after: the key that the factory was called with, if a client sent one.
+    The error is an exception of the factory, or of its source before the first item, and ``after`` the client's key.
     """
     if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
         return None

@@ -88,12 +88,7 @@ class _Upload:
 
 
 class Streams:
-    """The streams in flight of one application.
-
-    Args:
-        grace_seconds: how long they may continue when the server stops.
-        on_outcome: called at the end of each.
-    """
+    """The streams in flight of one application; `setup` describes the arguments."""
 
     def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
         self.stopping: bool = False

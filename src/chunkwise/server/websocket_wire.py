@@ -149,11 +149,7 @@ class WebSocketWire:
         await self._sending(cast("FrameSender", self._sender).ping())
 
     async def _sending(self, sending: Awaitable[None]) -> None:
-        """Wait until something is sent; if the client has left, nothing is, as long as its messages are being read.
-
-        Raises:
-            ClientGone: the client has left.
-        """
+        """Wait until something is sent; raise ClientGone if the client has left and its messages are not being read."""
         try:
             await sending
         except ConnectionError as error:
@@ -238,14 +234,9 @@ class WebSocketWire:
         self._inbox.read_to_end()
 
     async def receive(self, receiver: object) -> WSMessage:
-        """Return the client's next message, at last its close.
+        """Return the client's next message, at last its close. Only one ``receiver`` gets the messages.
 
-        Args:
-            receiver: who asks: only one receiver gets the messages.
-
-        Raises:
-            Broken: the client left before the handshake was done.
-            StreamError: another receiver reads.
+        A `StreamError` says that another one reads, and `Broken` that the client left before the handshake was done.
         """
         self._inbox.begin(receiver)  # before the handshake, after which the client may leave at once
         try:

@@ -44,11 +44,7 @@ def codings_of(content_encoding: str) -> list[str]:
 
 
 class Compressor:
-    """Bytes -> coded bytes. Each piece can be decoded as soon as it arrives.
-
-    Args:
-        coding: one of `CODINGS`.
-    """
+    """Bytes -> bytes in one of the `CODINGS`. Each piece can be decoded as soon as it arrives."""
 
     # Higher levels cost much time for little size, and streams are compressed on the loop, for each reader separately.
     # Windows are small, because a server has hundreds of streams at once. After 1.2 MB of JSON rows, one compressor
@@ -82,14 +78,8 @@ class Compressor:
 class Decompressor:
     """The bytes of a message with a Content-Encoding -> its content, and whether that is whole.
 
-    Args:
-        content_encoding: the header's value: codings in the order in which they were applied.
-        max_ratio: how many bytes one compressed byte may become, in any of the codings.
-        free_bytes: how many bytes are allowed at any ratio.
-
-    Raises:
-        DecodeError: a coding is unknown.
-        LimitError: there are more than five.
+    ``free_bytes`` are allowed at any ratio; above that, one compressed byte may become ``max_ratio`` bytes in any
+    coding. An unknown coding raises `DecodeError`, and more than five `LimitError`.
     """
 
     def __init__(self, content_encoding: str, *, max_ratio: int = MAX_RATIO, free_bytes: int = 1024 * 1024) -> None:
@@ -134,11 +124,7 @@ class Decompressor:
             raise self._failure
 
     def finish(self) -> None:
-        """End the data.
-
-        Raises:
-            TruncatedError: a coding has not ended. A body without any byte was not coded, and is whole.
-        """
+        """Raise TruncatedError if a coding has not ended. A body without any byte was not coded, and is whole."""
         if self._failure is not None:
             raise self._failure
         for layer in self._layers:

@@ -120,10 +120,8 @@ def offered(choice: FormatChoice) -> list[Format]:
 def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | None:
     """Return the format that a client prefers, or None if it accepts none of them.
 
-    Args:
-        accept: the values of its Accept headers; without any well-formed one, it accepts anything.
-        formats: the formats on offer, the default first. A client's ``*/*`` gets the first, unless it names another
-            with the same weight.
+    Without a well-formed Accept header, it accepts anything. Its ``*/*`` gets the first format, unless it names another
+    with the same weight.
     """
     ranges = parse_accept(accept)
     if not ranges:
@@ -140,10 +138,8 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
 def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
     """Return the content coding that a client prefers, or None if it accepts none of them, nor identity.
 
-    Args:
-        accept_encoding: the values of its Accept-Encoding headers (RFC 9110 §12.5.3). A client that sends none may
-            not know any, and gets ``"identity"``, which means no coding.
-        codings: the codings on offer, the server's favourite first.
+    The server's favourite is first. A client that sends no Accept-Encoding (RFC 9110 §12.5.3) may not know any coding,
+    and gets ``"identity"``, which means none.
     """
     return _negotiate_coding(tuple(accept_encoding), tuple(codings))
 

@@ -64,19 +64,11 @@ def drop(transport: Connection, connection: socket.socket | None) -> None:
 
 
 class StallWatch:
-    """Drops a connection whose other side takes nothing while bytes wait for it.
+    """Drops a connection whose other side takes nothing for ``stall_seconds`` (0: no limit) while bytes wait for it.
 
     Progress is what leaves our buffer and the kernel's send queue together: the event loop notices room in that queue
-    only when a third of it is free, which can take a slow reader minutes.
-
-    Args:
-        transport: the connection.
-        connection: its socket, if it has one.
-        stall_seconds: how long nothing may be taken; 0 for no limit.
-        written: returns how many bytes were handed to the transport so far.
-
-    Attributes:
-        stalled: whether the connection was dropped for this.
+    only when a third of it is free, which can take a slow reader minutes. ``written`` returns how many bytes were
+    handed to the transport so far. `stalled` says whether the connection was dropped.
     """
 
     def __init__(

@@ -83,10 +83,8 @@ class ServerWebSocket(Protocol):
 class SocketReceiver:
     """The messages of a WebSocket of either side; see `Receiver`.
 
-    Args:
-        websocket: the WebSocket.
-        idle_seconds: the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
-        answers: called when a close arrives: whether to answer it. aiohttp does, unless ``autoclose`` is off.
+    ``idle_seconds`` is the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
+    ``answers`` returns whether to answer a close that arrives; aiohttp does, unless ``autoclose`` is off.
     """
 
     def __init__(
@@ -135,9 +133,7 @@ class SocketReceiver:
 class RequestReceiver:
     """The messages of the client that opens a WebSocket with a request; see `Receiver`.
 
-    Args:
-        request: the handshake, answered or not.
-        max_bytes: the largest message to accept; counts until the handshake is answered.
+    ``max_bytes`` is the largest message to accept; it counts until the handshake is answered.
     """
 
     def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
@@ -214,14 +210,8 @@ def _cut(reason: str) -> bytes:
 async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
     """Yield the lines of each message, up to the last one or to a close that proves the end.
 
-    A close with 1000 and the number of items is turned into an end record.
-
-    Raises:
-        Broken: the connection broke, or was closed without that proof.
-        Silent: nothing arrived for too long.
-        RemoteError: the close reports a failure.
-        DecodeError: a message is not text, or not UTF-8.
-        LimitError: a message is larger than the WebSocket accepts.
+    A close with 1000 and the number of items is turned into an end record, and one that reports a failure into a
+    `RemoteError`. All other ends raise `Broken` or `Silent`. `DecodeError` and `LimitError` are about one message.
     """
     ended = False
     while not ended:

@@ -69,12 +69,7 @@ def rows(
 
 
 class Sizes:
-    """How many rows to fetch next: few at first, so that they arrive at once, and few if they are large.
-
-    Args:
-        most: the maximum, at least 1.
-        first: the size of the first batch.
-    """
+    """How many rows to fetch next, at most ``most``: few at first, so that they arrive at once, and few large ones."""
 
     def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
         if most < 1:
