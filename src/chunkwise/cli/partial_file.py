@@ -72,11 +72,7 @@ class PartialFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file, and read its state. A file that is still empty at the end is removed.
-
-        Raises:
-            OSError: it cannot be written, or another process writes it.
-        """
+        """Lock the file, and read its state; OSError if it is in use. A file that is empty at the end is removed."""
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(number, "r+b") as file:  # not emptied: another process may write it
             # Another process may have renamed it before it was locked here.
@@ -112,11 +108,7 @@ class PartialFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Yield the locked file, at the position where to continue, and give it its name if the body ends well.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Yield the locked file, at the position where to continue, and give it its name if the body ends well."""
         file = self._file
         size = 0 if self._state is None else self._state.bytes
         if self._state is None:
@@ -126,9 +118,7 @@ class PartialFile:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        if (
-            sys.platform == "win32"
-        ):  # where an open file cannot be renamed; elsewhere the lock is kept until it is renamed
+        if sys.platform == "win32":  # an open file cannot be renamed there; elsewhere it stays locked until it is
             file.close()
         self._part.replace(self._output)
         self._unwritten = None

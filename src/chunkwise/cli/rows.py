@@ -29,19 +29,12 @@ _EXAMPLES = {  # for types that 1 is not a value of
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """A table or a query and its route.
+    """A table or a query and its route."""
 
-    Attributes:
-        route: the path of its URL.
-        about: its entry in the index.
-        make: returns the source for the values of the parameters.
-        parameters: the parameters of the query.
-    """
-
-    route: str
-    about: Mapping[str, Any]
-    make: Callable[[Mapping[str, Any]], Batches | Resumable]
-    parameters: Sequence["Part"] = field(default=())
+    route: str  # the path of its URL
+    about: Mapping[str, Any]  # its entry in the index
+    make: Callable[[Mapping[str, Any]], Batches | Resumable]  # returns the source for the values of the parameters
+    parameters: Sequence["Part"] = field(default=())  # the parameters of the query
 
     @property
     def example(self) -> str:

@@ -30,29 +30,17 @@ class Policy(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A request for the rest of a stream, and how the right response begins.
+    """A request for the rest of a stream, and how the right response begins."""
 
-    Attributes:
-        headers: the headers that request it.
-        record: the index of its first record.
-        info: what the response before it said about its position.
-        by_event: whether it continues after the id of an event, which has no index.
-        first_event_id: the first id of a server that starts over.
-    """
-
-    headers: Mapping[str, str]
-    record: int
-    info: RangeInfo
-    by_event: bool = False
-    first_event_id: str = ""
+    headers: Mapping[str, str]  # the headers that request it
+    record: int  # the index of its first record
+    info: RangeInfo  # what the response before it said about its position
+    by_event: bool = False  # whether it continues after the id of an event, which has no index
+    first_event_id: str = ""  # the first id of a server that starts over
 
 
 class Received:
     """Counts the items, records and bytes that have arrived of a stream.
-
-    Args:
-        path: which values are the items; see `items`.
-        policy: how to continue it.
 
     Attributes:
         items: how many items have arrived, none of them counted twice.
@@ -148,8 +136,7 @@ class Received:
 class Replay:
     """Skips the items that a server sends again, and compares them by a digest: no item has to be kept.
 
-    Attributes:
-        remaining: how many items are still expected again.
+    `remaining` is how many items are still expected again.
     """
 
     def __init__(self) -> None:

@@ -78,12 +78,7 @@ class ClosingPayload(AsyncIterablePayload):
     """
 
     def __init__(
-        self,
-        pieces: AsyncGenerator[bytes, None],
-        format: Format,
-        *,
-        stall_seconds: float = 60.0,
-        source: Any = None,
+        self, pieces: AsyncGenerator[bytes, None], format: Format, *, stall_seconds: float = 60.0, source: Any = None
     ) -> None:
         self.failure: Exception | None = None
         self.format = format
@@ -131,11 +126,7 @@ class ClosingPayload(AsyncIterablePayload):
         await discard(self._source)
 
     def take_source(self) -> Any:
-        """Return the source, to be sent as messages; the caller closes it.
-
-        Raises:
-            StreamError: it was sent before.
-        """
+        """Return the source, to be sent as messages; the caller closes it. StreamError if it was sent before."""
         self._refuse_again()
         self._ended.set()
         return self._source

@@ -54,11 +54,7 @@ class UploadConnection(asyncio.Protocol):
         return None if writer.transport is None else cls(writer.transport, writer.protocol, writer, upload)
 
     async def look(self) -> None:
-        """Let aiohttp read an early response, between two pieces, and check the connection.
-
-        Raises:
-            ClientConnectionResetError: the server has closed the connection.
-        """
+        """Let aiohttp read an early response, between two pieces; raise if the server has closed the connection."""
         # aiohttp may cancel us for it, before the source is asked for more.
         turns = _TURNS if self._has_data else 1 if self._is_tls else 0
         self._has_data = False

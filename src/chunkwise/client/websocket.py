@@ -7,14 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import (
-    ClientResponseError,
-    ClientWebSocketResponse,
-    ClientWSTimeout,
-    WSCloseCode,
-    WSMsgType,
-    hdrs,
-)
+from aiohttp import ClientResponseError, ClientWebSocketResponse, ClientWSTimeout, WSCloseCode, WSMsgType, hdrs
 
 from chunkwise.client.http import no_response
 from chunkwise.client.request import Request
@@ -75,12 +68,7 @@ async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], Response
 
 @asynccontextmanager
 async def _connected(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ClientWebSocketResponse]:
-    """Open a WebSocket for a stream of any length.
-
-    Raises:
-        RemoteError: the server has refused the handshake.
-        StalledError: it has not answered for idle_seconds.
-    """
+    """Open a WebSocket for a stream of any length; raise RemoteError or StalledError if the server does not."""
     headers = {**request.headers, **more_headers}
     if request.upload is None and not request.asks_for_range:
         headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # so that the server sends a start record

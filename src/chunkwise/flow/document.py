@@ -30,11 +30,7 @@ class DocumentWriter:
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, and each of its live parts as soon as it has items.
-
-        Raises:
-            EncodeError: JSON cannot hold a part of it.
-        """
+        """Write a value, and each of its live parts as soon as it has items; EncodeError if JSON cannot hold a part."""
         if depth > _MAX_DEPTH:
             raise EncodeError(f"iterators and awaitables are nested deeper than {_MAX_DEPTH} in a document")
         mapping = _as_mapping(value)
@@ -98,11 +94,7 @@ class Futures:
             self._taken.pop()
 
     def take(self, source: Any) -> None:
-        """Note that a source is written now.
-
-        Raises:
-            EncodeError: it was written before, so that it would now be an empty array.
-        """
+        """Note that a source is written now; EncodeError if it was before, so that it would now be an empty array."""
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return

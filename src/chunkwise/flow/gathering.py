@@ -13,8 +13,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.speedups import gather_items
-from chunkwise.sources.batches import Batches
-from chunkwise.sources.closing import closing
+from chunkwise.sources.batches import Batches, closing
 from chunkwise.sources.threads import batches_in_thread
 
 WRITE_BYTES = 32 * 1024
@@ -97,8 +96,7 @@ class Level:
     def encode(self) -> tuple[Any] | None:
         """Encode what was gathered up to the first item with live parts, and return that in a tuple, or None.
 
-        Raises:
-            EncodeError: an item cannot be encoded; those before it were.
+        If an item cannot be encoded, EncodeError is raised after those before it were.
         """
         items, box = self.items, self._box
         try:

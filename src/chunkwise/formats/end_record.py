@@ -24,17 +24,11 @@ _MAX_BYTES = 64 * 1024
 
 
 class EndRecord(Struct, frozen=True, omit_defaults=True):
-    """The end record of a stream.
+    """The end record of a stream."""
 
-    Attributes:
-        status: whether the source ended or failed.
-        items: the number of records before.
-        problem: problem details (RFC 9457), if it failed.
-    """
-
-    status: Literal["complete", "failed"]
-    items: Annotated[int, Meta(ge=0)]
-    problem: dict[str, Any] | None = None
+    status: Literal["complete", "failed"]  # whether the source ended or failed
+    items: Annotated[int, Meta(ge=0)]  # the number of records before
+    problem: dict[str, Any] | None = None  # problem details (RFC 9457), if it failed
 
 
 _records = ValueDecoder(EndRecord)

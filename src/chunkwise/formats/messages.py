@@ -76,11 +76,7 @@ def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Split the first lines of a stream into the content of the start record, if there is one, and the rest.
-
-    Raises:
-        DecodeError: the start record is not valid.
-    """
+    """Split the first lines of a stream into the content of the start record, if there is one, and the rest."""
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")
@@ -108,11 +104,7 @@ class Packer:
         self._held_bytes = 0
 
     def pack(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages that the data completes, also those before an error.
-
-        Raises:
-            EncodeError: an incomplete line is over ``max_bytes``, or a string holds a lone surrogate.
-        """
+        """Yield the messages that the data completes; then raise EncodeError for a long item or a bad string."""
         end = data.rfind(b"\n") + 1
         if end:
             lines = b"".join([*self._held, data[:end]])

@@ -32,18 +32,12 @@ class Wire(Protocol):
     """The transport of one response.
 
     Its coroutine methods raise `ClientGone` if the client has left or was cut off.
-
-    Attributes:
-        status: the status of the response.
-        format: the name of its format.
-        coding: the content coding that it applies, or None.
-        committed: whether the response has begun, even if that failed: no other response can be sent then.
     """
 
-    status: int
-    format: str
-    coding: str | None
-    committed: bool
+    status: int  # the status of the response
+    format: str  # the name of its format
+    coding: str | None  # the content coding that it applies, or None
+    committed: bool  # whether the response has begun, even if that failed: no other response can be sent then
 
     @property
     def bytes_sent(self) -> int:

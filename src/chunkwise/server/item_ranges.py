@@ -26,25 +26,15 @@ _MAX_KEY_CHARACTERS = 8192
 
 
 class Selection(NamedTuple):
-    """The items of a source that a request asks for.
+    """The items of a source that a request asks for."""
 
-    Attributes:
-        source: a source of these items only.
-        info: which items they are.
-        after: the key that the client sent, of the item before the first; None if it sent none.
-        partial: whether the request asked for a range, which is sent with 206.
-        ends_events: whether an event stream continues, which ends with 204 if there are no more events.
-        item_count: how many items the selection has, if that is known.
-        key: the names of the key's members, which event ids have to hold.
-    """
-
-    source: Any
-    info: RangeInfo = RangeInfo()
-    after: Any = None
-    partial: bool = False
-    ends_events: bool = False
-    item_count: int | None = None
-    key: tuple[str, ...] = ()
+    source: Any  # a source of these items only
+    info: RangeInfo = RangeInfo()  # which items they are
+    after: Any = None  # the key that the client sent, of the item before the first; None if it sent none
+    partial: bool = False  # whether the request asked for a range, which is sent with 206
+    ends_events: bool = False  # whether an event stream continues, which ends with 204 if there are no more events
+    item_count: int | None = None  # how many items the selection has, if that is known
+    key: tuple[str, ...] = ()  # the names of the key's members, which event ids have to hold
 
 
 class _Range(NamedTuple):
@@ -145,11 +135,7 @@ def _event_range(request: web.BaseRequest) -> _Range | None:
 
 
 def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
-    """Return the range if its key fits the source; None for all items, where an index alone is no position.
-
-    Raises:
-        ValueError: the key has another number of values.
-    """
+    """Return the range if its key fits the source; None for all items, where an index alone is no position."""
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):

@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -205,18 +205,10 @@ def streams_of(request: web.BaseRequest) -> Streams:
 
 
 def _line(request: web.BaseRequest, outcome: Outcome) -> str:
-    told = {
-        "end": outcome.end,
-        "method": outcome.method,
-        "path": outcome.path,
-        "status": outcome.status,
-        "format": outcome.format,
-        "coding": outcome.coding,
-        "items": outcome.items,
-        "bytes": outcome.bytes,
+    line = {field.name: getattr(outcome, field.name) for field in fields(outcome)} | {
         "first_item_seconds": outcome.first_item_seconds and round(outcome.first_item_seconds, 6),
         "seconds": round(outcome.seconds, 6),
         "error": type(outcome.error).__name__ if outcome.error is not None else None,
         "remote": request.remote,
     }
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(line).decode()

@@ -32,21 +32,13 @@ _REFUSED_SECONDS = 1.0  # for a client that breaks the rules to answer our close
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketOptions:
-    """How a WebSocket answers a request.
+    """How a WebSocket answers a request."""
 
-    Attributes:
-        headers: more headers of the handshake's response.
-        plain: see `Format.plain_messages`.
-        start: the start record, for a client of our subprotocol that asked for a range; else empty.
-        compress: whether the client may have messages compressed (RFC 7692).
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
-    """
-
-    headers: Mapping[str, str]
-    plain: bool
-    start: bytes
-    compress: bool
-    stall_seconds: float
+    headers: Mapping[str, str]  # more headers of the handshake's response
+    plain: bool  # see `Format.plain_messages`
+    start: bytes  # the start record, for a client of our subprotocol that asked for a range; else empty
+    compress: bool  # whether the client may have messages compressed (RFC 7692)
+    stall_seconds: float  # how long the client may take nothing while something waits for it; 0 for no limit
 
 
 class WebSocketWire:

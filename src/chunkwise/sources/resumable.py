@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from chunkwise.sources.batches import Batches
-from chunkwise.sources.closing import closing
+from chunkwise.sources.batches import Batches, closing
 
 __all__ = ["Resumable", "resumable"]
 

@@ -125,11 +125,7 @@ class Countdown:
         self._passed = 0
 
     def allow(self, data: bytes) -> tuple[bytes, bool]:
-        """Return the bytes that may pass, and whether the fault follows them.
-
-        Raises:
-            ConnectionError: the response's head is too long to find its body.
-        """
+        """Return the bytes that may pass, and whether the fault follows; ConnectionError if the head is too long."""
         if self._at_of_body is not None:
             self._head += data
             if (start := body_start(self._head)) >= 0:

@@ -99,9 +99,7 @@ class Decompressor:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the content of some data, in pieces of less than 256 KiB; read them all before the next call.
 
-        Raises:
-            DecodeError: the bytes are not in the coding; everything before the defect was yielded.
-            LimitError: the ratio of decompressed to compressed bytes is over its limit.
+        A defect raises `DecodeError`, and too high a ratio `LimitError`, after everything before it was yielded.
         """
         held = bytearray()
         try:

@@ -52,13 +52,9 @@ class MediaRange(NamedTuple):
         return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
 
 
-def parse_accept(values: Iterable[str]) -> Sequence[MediaRange]:
-    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
-    return _parse_accept(tuple(values))
-
-
 @lru_cache  # a server's clients send few different headers
-def _parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
+def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
+    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
     ranges = []
     for media_range, quality in _weighted(values):
         main, slash, sub = media_range.partition("/")
@@ -103,11 +99,7 @@ def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[f
 
 
 def offered(choice: FormatChoice) -> list[Format]:
-    """Return the formats of a choice.
-
-    Raises:
-        UnknownFormat: there is no format of such a name.
-    """
+    """Return the formats of a choice."""
     if choice is None:
         return list(FORMATS.values())
     if isinstance(choice, (str, Format)):
@@ -123,7 +115,7 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
     Without a well-formed Accept header, it accepts anything. Its ``*/*`` gets the first format, unless it names another
     with the same weight.
     """
-    ranges = parse_accept(accept)
+    ranges = parse_accept(tuple(accept))
     if not ranges:
         return formats[0]
     best: tuple[float, int] = (0.0, 0)

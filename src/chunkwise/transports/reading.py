@@ -103,12 +103,7 @@ def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
-    """Return the limits of a function's keyword arguments.
-
-    Raises:
-        TypeError: an argument is not a limit.
-        ValueError: a limit is less than 1.
-    """
+    """Return the limits of a function's keyword arguments; TypeError if one is not a limit, ValueError if it is < 1."""
     limits = [field.name for field in fields(Limits)]
     if others := sorted(options.keys() - set(limits)):
         msg = f"got an unexpected keyword argument {others[0]!r}; those that set a limit are {', '.join(limits)}"

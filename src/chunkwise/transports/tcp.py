@@ -72,11 +72,7 @@ class StallWatch:
     """
 
     def __init__(
-        self,
-        transport: Connection,
-        connection: socket.socket | None,
-        stall_seconds: float,
-        written: Callable[[], int],
+        self, transport: Connection, connection: socket.socket | None, stall_seconds: float, written: Callable[[], int]
     ) -> None:
         self.stalled: bool = False
         self._transport = transport

@@ -21,12 +21,7 @@ def is_upgrade(request: web.BaseRequest) -> bool:
 
 
 def check_origins(origins: Sequence[str]) -> None:
-    """Refuse origins that no browser sends.
-
-    Raises:
-        TypeError: a string, where a list is meant.
-        ValueError: one is neither an origin nor ``"*"``.
-    """
+    """Refuse origins that no browser sends: TypeError for a string where a list is meant, otherwise ValueError."""
     if isinstance(origins, str):
         raise TypeError(f"origins: got {origins!r}, expected a list such as [{origins!r}]")
     for origin in origins:

@@ -159,11 +159,7 @@ class RequestReceiver:
 
 
 def is_plain(format: str | Format | None) -> bool:
-    """Whether messages are read as strings; see `Format.plain_messages`.
-
-    Raises:
-        UnknownFormat: there is no such format.
-    """
+    """Whether messages are read as strings; see `Format.plain_messages`."""
     return format is not None and by_name(format).plain_messages
 
 

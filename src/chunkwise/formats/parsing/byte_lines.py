@@ -12,8 +12,7 @@ from chunkwise.formats.contract import Limits
 class LineSplitter:
     """Returns complete lines, and holds the bytes of the incomplete one.
 
-    Attributes:
-        offset: the offset in the stream of the last run that was returned, and after `rest` of the pending bytes.
+    `offset` is that of the last run that was returned, and after `rest` of the pending bytes, in the stream.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:

@@ -81,18 +81,14 @@ def file_source(
 
 
 class _Wanted(NamedTuple):
-    """Which items of which file to read.
-
-    Attributes:
-        version: the version that the file must have; None for any, and then no index is kept.
-    """
+    """Which items of which file to read."""
 
     path: Path
     format: Format
     select: PathLike
     required: bool
     first_item: int = 0
-    version: FileVersion | None = None
+    version: FileVersion | None = None  # the version that the file must have; None for any, and then no index is kept
 
 
 def _source(wanted: _Wanted, max_items: int | None) -> Batches:

@@ -88,8 +88,7 @@ class Sizes:
 class Query:
     """A statement for SQLAlchemy, and its text for the driver.
 
-    Attributes:
-        untyped: whether no column or parameter has a SQLAlchemy type, which would convert its values.
+    ``untyped`` says that no column or parameter has a SQLAlchemy type, which would convert its values.
     """
 
     def __init__(self, statement: Any, *, untyped: bool) -> None:
