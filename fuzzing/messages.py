@@ -63,7 +63,7 @@ def fuzz_request(raw: bytes) -> None:
 
 
 def _negotiate(headers: CIMultiDictProxy[str]) -> None:
-    accept = headers.getall(hdrs.ACCEPT, [])
+    accept = tuple(headers.getall(hdrs.ACCEPT, []))
     formats = list(FORMATS.values())
     chosen = negotiate(accept, formats)
     assert chosen is None or chosen in formats

@@ -14,8 +14,6 @@ Server and client are apart; both use the same packages. Each package imports on
     cli          ``python -m chunkwise``
 """
 
-from __future__ import annotations
-
 from chunkwise.client.open_stream import open_stream
 from chunkwise.client.stream import Stream
 from chunkwise.client.upload import body

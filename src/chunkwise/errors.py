@@ -15,12 +15,8 @@ This file must not know formats, flow or transports.
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
     "DecodeError",

@@ -10,7 +10,7 @@ from chunkwise.errors import DecodeError, LimitError, PathNotFound, StalledError
 from chunkwise.flow.inbound import Broken, Inbound, Silent
 from chunkwise.formats import FORMATS
 from chunkwise.formats.paths import PathLike
-from chunkwise.sources.closing import closing
+from chunkwise.sources.batches import closing
 from tests.flow.producing import GUARD_SECONDS
 
 

@@ -6,10 +6,10 @@ from types import ModuleType
 import pytest
 
 from chunkwise.formats import events, json_document, speedups, sse
-from chunkwise.formats.parsing import json_records, json_values, utf8
+from chunkwise.formats.parsing import json_values, stream_decoder
 from chunkwise.formats.speedups import fallback
 
-USERS = (events, json_document, json_records, json_values, sse, utf8)
+USERS = (events, json_document, json_values, sse, stream_decoder)
 
 
 @pytest.fixture(scope="module")

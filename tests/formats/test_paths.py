@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chunkwise.errors import PathNotFound, TruncatedError
 from chunkwise.formats.json_document import JsonDecoder
-from chunkwise.formats.paths import PathLike, parse_path, path_text
+from chunkwise.formats.paths import PathLike, parse_path
 from tests.formats.json_grammar import NAMES, Members, documents, plain
 from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read
 from tests.tables import check_rows, named
@@ -24,8 +24,6 @@ def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
     assert parse_path(()) == ()
     assert parse_path(".") == ("", "")
     assert parse_path(("first.name", "x")) == ("first.name", "x")
-    assert path_text(("a", "b")) == "a.b"
-    assert path_text(None) == ""
 
 
 def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
@@ -143,6 +141,13 @@ def test_paths_that_select_nothing() -> None:
         ),
         check,
     )
+
+
+def test_missing_path_is_named_with_dots() -> None:
+    decoder = JsonDecoder(("a", "b"), required=True)
+    decoder.feed(b'{"a":1}')
+    with pytest.raises(PathNotFound, match=r"path 'a\.b' was not found"):
+        decoder.finish()
 
 
 def test_truncation_differs_from_a_missing_path() -> None:

@@ -101,7 +101,7 @@ def imports_of(name: str, path: Path, modules: Container[str]) -> Iterator[Impor
 
 
 def package_of(module: str) -> str:
-    """The package that a module is in: "chunkwise.formats.parsing.utf8" -> "formats"."""
+    """The package that a module is in: "chunkwise.formats.parsing.scanner" -> "formats"."""
     return module.split(".")[1] if "." in module else ROOT
 
 

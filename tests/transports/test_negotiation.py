@@ -148,7 +148,7 @@ def test_a_preference_is_a_name_and_not_a_quoted_value_of_another() -> None:
 
 
 def test_ranges_are_read_with_their_quality() -> None:
-    ranges = parse_accept(["text/csv;q=0.5;x=y, */*", "application/json"])
+    ranges = parse_accept(("text/csv;q=0.5;x=y, */*", "application/json"))
     assert [(found.type, found.subtype, found.quality) for found in ranges] == [
         ("text", "csv", 0.5),
         ("*", "*", 1.0),

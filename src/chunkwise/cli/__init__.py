@@ -1,7 +1,5 @@
 """Room 4: the command line. Data goes to stdout, all else to stderr."""
 
-from __future__ import annotations
-
 import sys
 
 

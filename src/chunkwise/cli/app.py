@@ -1,7 +1,5 @@
 """The arguments of the command line -> a command that runs, and its exit code."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -24,9 +22,8 @@ from chunkwise.formats.speedups import KIND
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
-_PATH = click.Path(
-    path_type=Path, readable=False
-)  # an unreadable file is not a wrong argument: it has its own exit code
+# An unreadable file is not a wrong argument: it has its own exit code.
+_PATH = click.Path(path_type=Path, readable=False)
 _HEADER = click.option(
     "-H",
     "--header",

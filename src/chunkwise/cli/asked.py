@@ -1,7 +1,5 @@
 """The query and headers of a request -> the format, the limit and the pace that it asks for, for files and tables."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -23,27 +21,17 @@ _MAX_INTERVAL_SECONDS = 60.0
 
 
 class Asked(NamedTuple):
-    """The parts of a request that files and tables have in common.
+    """The parts of a request that files and tables have in common."""
 
-    Attributes:
-        format: None if the client accepts none of the formats.
-        limit: the most items to send; None for all.
-        interval: seconds between two items; 0 for no pause.
-    """
-
-    format: Format | None
-    limit: int | None
-    interval: float
+    format: Format | None  # None if the client accepts none of the formats
+    limit: int | None  # the most items to send; None for all
+    interval: float  # seconds between two items; 0 for no pause
 
 
 def asked_by(request: web.Request, known: AbstractSet[str], formats: Iterable[Format]) -> Asked:
-    """Return the format, limit and interval of a request, if all its parameters are ``known``.
+    """Return the format, limit and interval of a request; raise UnknownFormat or ValueError for a bad parameter.
 
-    Its Accept header selects one of the formats; the first one is the default.
-
-    Raises:
-        UnknownFormat: ?format= names no format.
-        ValueError: a parameter is unknown, or has a wrong value.
+    Its Accept header selects one of the formats; the first one is the default. ``known`` are all its parameters.
     """
     query = request.query
     if unknown := query.keys() - known:

@@ -3,8 +3,6 @@
 No password leaves this file: not in errors, not in logs.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sqlite3
@@ -61,13 +59,7 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection.
-
-        Raises:
-            ConnectionError: the database is not there, or refuses.
-            DecodeError: the file is not a database.
-            UsageError: the URL has options that the driver does not know.
-        """
+        """Lend a connection; raise ConnectionError if there is none, or DecodeError for a file of another kind."""
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":
@@ -102,11 +94,7 @@ class Database:
             return "\0" not in name and await connection.run_sync(lambda c: sa.inspect(c).has_table(name, schema))
 
     async def parameters(self, query: str) -> list[Part]:
-        """Return the parameters of a query, with the types that the database finds for them.
-
-        Raises:
-            ValueError: the query is wrong.
-        """
+        """Return the parameters of a query, with the types that the database finds; ValueError if it is wrong."""
         names = list(sa.text(query).compile().params)
         async with self.connected() as connection:
             try:
@@ -132,12 +120,7 @@ class Database:
 
 
 def open_database(word: str) -> Database:
-    """Return a database, without connecting to it.
-
-    Raises:
-        UsageError: the word is not the URL of a database that can be published.
-        OSError: the file is not there, or cannot be read.
-    """
+    """Return a database, without connecting to it; UsageError or OSError if the word cannot be published."""
     if match := _SQLITE.fullmatch(word):
         return _open_sqlite(match[1])
     if not _POSTGRESQL.fullmatch(word):

@@ -1,7 +1,5 @@
 """``chunkwise demo``: the tutorial's server, or its clients."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 

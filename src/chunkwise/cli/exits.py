@@ -1,7 +1,5 @@
 """An exception -> one line for stderr and an exit code."""
 
-from __future__ import annotations
-
 import re
 from enum import IntEnum
 from typing import Self
@@ -10,7 +8,7 @@ import rich_click as click
 from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
 
 from chunkwise import errors
-from chunkwise.transports.connect_errors import why_no_connection
+from chunkwise.client.http import why_no_connection
 
 _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no command has such an option
 

@@ -1,7 +1,5 @@
 """An exception of a published file, table or query -> the HTTP error that a client gets, which shows no path or SQL."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any

@@ -1,7 +1,5 @@
 """A request for a published file -> the file itself, or a stream of its items in any format, from any item on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """``chunkwise get``: a stream at a URL -> its items on stdout or in a file."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """An application -> a server that runs until Ctrl-C or SIGTERM."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging
@@ -20,14 +18,8 @@ from chunkwise import StreamError
 async def listen(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve an application until Ctrl-C or SIGTERM, and log failures on stderr.
 
-    Args:
-        app: the application.
-        host: the address to listen on.
-        port: the port; 0 for any that is free.
-        announce: called with the base of the URLs (``http://127.0.0.1:8080``) once it listens.
-
-    Raises:
-        ConnectionError: the port is taken or not allowed.
+    ``announce`` is called with the base of the URLs (``http://127.0.0.1:8080``) once it listens. The port is 0 for any
+    that is free; a ConnectionError says that it is taken or not allowed.
     """
     _log_in_lines()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

@@ -4,8 +4,6 @@
 after the bytes, so after a crash the file may have more of them: these are cut off, and requested again.
 """
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib
@@ -37,12 +35,10 @@ class _State(msgspec.Struct):
 
 
 class PartialFile:
-    """A file that gets its name only when it is whole.
+    """A file that gets its name, ``output``, only when it is whole.
 
-    Args:
-        output: that name.
-        request: the words of the command: the file of another request is not continued.
-        resumes: whether its items are the records that a server counts; otherwise each run begins with an empty file.
+    The file of another ``request``, the words of the command, is not continued. ``resumes`` says whether its items are
+    the records that a server counts; otherwise each run begins with an empty file.
 
     Attributes:
         why_again: why the existing file is not continued; None if it is, or if there is no file.
@@ -76,11 +72,7 @@ class PartialFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file, and read its state. A file that is still empty at the end is removed.
-
-        Raises:
-            OSError: it cannot be written, or another process writes it.
-        """
+        """Lock the file, and read its state; OSError if it is in use. A file that is empty at the end is removed."""
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(number, "r+b") as file:  # not emptied: another process may write it
             # Another process may have renamed it before it was locked here.
@@ -116,11 +108,7 @@ class PartialFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Yield the locked file, at the position where to continue, and give it its name if the body ends well.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Yield the locked file, at the position where to continue, and give it its name if the body ends well."""
         file = self._file
         size = 0 if self._state is None else self._state.bytes
         if self._state is None:
@@ -130,9 +118,7 @@ class PartialFile:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        if (
-            sys.platform == "win32"
-        ):  # where an open file cannot be renamed; elsewhere the lock is kept until it is renamed
+        if sys.platform == "win32":  # an open file cannot be renamed there; elsewhere it stays locked until it is
             file.close()
         self._part.replace(self._output)
         self._unwritten = None
@@ -200,12 +186,7 @@ def _locks(file: BinaryIO) -> bool:
 
 
 class Tracked:
-    """Batches that are being written: the item before any position is known.
-
-    Args:
-        batches: the batches.
-        first: the index of the first item.
-    """
+    """Batches that are being written: the item before any position is known. ``first`` is the first item's index."""
 
     def __init__(self, batches: AsyncIterator[list[Any]], first: int) -> None:
         self._batches = batches
@@ -232,9 +213,7 @@ class Tracked:
 class _GoingOn:
     """An encoder that continues the output of another one.
 
-    Args:
-        encoder: a new one.
-        like: an item like those of the other, for formats in which the first item decides how all are written.
+    It begins with an item ``like`` those of the other, for formats in which the first item decides how all are written.
     """
 
     def __init__(self, encoder: Encoder, like: Any) -> None:

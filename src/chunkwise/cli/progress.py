@@ -1,7 +1,5 @@
 """Counters of a stream -> a progress bar on stderr, if that is a terminal."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable

@@ -1,7 +1,5 @@
 """Files and folders -> the files that ``chunkwise serve`` publishes, and the index page of these and of the tables."""
 
-from __future__ import annotations
-
 import errno
 import html
 import os

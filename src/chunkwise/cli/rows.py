@@ -1,7 +1,5 @@
 """A request for a published table or query -> a stream of its rows in any format, from any row on."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,19 +29,12 @@ _EXAMPLES = {  # for types that 1 is not a value of
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """A table or a query and its route.
+    """A table or a query and its route."""
 
-    Attributes:
-        route: the path of its URL.
-        about: its entry in the index.
-        make: returns the source for the values of the parameters.
-        parameters: the parameters of the query.
-    """
-
-    route: str
-    about: Mapping[str, Any]
-    make: Callable[[Mapping[str, Any]], Batches | Resumable]
-    parameters: Sequence[Part] = field(default=())
+    route: str  # the path of its URL
+    about: Mapping[str, Any]  # its entry in the index
+    make: Callable[[Mapping[str, Any]], Batches | Resumable]  # returns the source for the values of the parameters
+    parameters: Sequence["Part"] = field(default=())  # the parameters of the query
 
     @property
     def example(self) -> str:
@@ -89,7 +80,7 @@ def _limited(source: Batches, limit: int | None, interval: float) -> Any:
     return paced(source, interval) if interval else source
 
 
-def _value(query: MultiMapping[str], part: Part) -> Any:
+def _value(query: MultiMapping[str], part: "Part") -> Any:
     texts = query.getall(part.name, [])
     if len(texts) != 1:
         how = "is missing" if not texts else "is there twice"

@@ -1,7 +1,5 @@
 """``chunkwise send``: a file -> a chunked upload, or the messages of a WebSocket; the response -> stdout."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import os

@@ -1,7 +1,5 @@
 """``chunkwise serve``: files, folders and databases -> an application with a route for each file, table and query."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Databases, and the names of tables and queries -> the tables and queries that ``chunkwise serve`` publishes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import rich_click as click

@@ -1,11 +1,18 @@
 """A request -> its response as items: asked to prove its end, and decompressed here."""
 
-from __future__ import annotations
-
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from aiohttp import ClientResponse, ClientTimeout, SocketTimeoutError, hdrs
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientResponse,
+    ClientTimeout,
+    SocketTimeoutError,
+    hdrs,
+)
 
 from chunkwise.client.request import Request
 from chunkwise.client.response_items import ResponseItems
@@ -22,12 +29,7 @@ from chunkwise.transports.reading import decoder_maker
 
 @asynccontextmanager
 async def open_http(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ResponseItems]:
-    """Send a request, and yield the items of its response.
-
-    Raises:
-        RemoteError: the response has a status of 400 or more.
-        StalledError: it has not begun for idle_seconds.
-    """
+    """Send a request, and yield the items of its response; RemoteError if its status is 400 or more."""
     headers = request.session.headers.copy()
     headers.update({**request.headers, **more_headers})
     headers["Prefer"] = ", ".join([*headers.popall("Prefer", []), STREAM_END])
@@ -58,6 +60,19 @@ async def open_http(request: Request, more_headers: Mapping[str, str]) -> AsyncI
 def no_response() -> StalledError:
     """Return the error of a server whose response has not begun in time."""
     return StalledError("the server did not answer for longer than idle_seconds allows")
+
+
+def why_no_connection(error: BaseException) -> str | None:
+    """Return which server cannot be reached, and why; None for any other kind of error."""
+    if isinstance(error, ClientConnectorCertificateError):
+        return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
+    if isinstance(error, ClientConnectorSSLError):
+        return f"no TLS with {error.host}:{error.port}: {error.os_error}"
+    if not isinstance(error, ClientConnectorError):
+        return None
+    number = error.os_error.errno or 0
+    why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
+    return f"cannot connect to {error.host}:{error.port}: {why}"
 
 
 def _items_of(response: ClientResponse, request: Request) -> ResponseItems:

@@ -1,7 +1,5 @@
 """A URL -> the stream of its items, over HTTP or a WebSocket."""
 
-from __future__ import annotations
-
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -133,11 +131,7 @@ async def open_stream(
 
 
 def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Stream]:
-    """Return the stream of a request that is sent once, or again where the stream breaks.
-
-    Raises:
-        ValueError: resume_from does not go together with other arguments; see `open_stream`.
-    """
+    """Return the stream of a request that is sent once, or again where the stream breaks."""
     can_be_continued, has_path = request.can_be_continued, parse_path(request.path) is not None
     if policy.resume_from is not None:
         if not can_be_continued:

@@ -1,7 +1,5 @@
 """A stream that breaks -> the same stream, continued with the item after the last one that has arrived."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,13 +9,13 @@ from typing import Any
 
 from aiohttp import ClientError
 
+from chunkwise.client.http import why_no_connection
 from chunkwise.client.response_items import ResponseItems
 from chunkwise.client.resume_point import Policy, Received, Replay, RestRequest, key_of
 from chunkwise.client.stream import Stream
 from chunkwise.errors import PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import EndProof
 from chunkwise.formats.paths import PathLike
-from chunkwise.transports.connect_errors import why_no_connection
 from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10
@@ -34,7 +32,7 @@ class _CannotContinueError(Exception):
 
 
 @asynccontextmanager
-async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[ReconnectingStream]:
+async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[Stream]:
     """Request a stream, or the rest of one, and continue it until the ``async with`` ends."""
     received = Received(path, policy)
     first_request = received.first_request()
@@ -48,12 +46,7 @@ async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) ->
 
 
 class Outage:
-    """Counts the tries since the last new item, and the time since the stream broke.
-
-    Attributes:
-        tries: how many.
-        may_try: whether there may be one.
-    """
+    """Counts the tries since the last new item, and the time since the stream broke."""
 
     def __init__(self, policy: Policy) -> None:
         self.tries: int = 0
@@ -92,13 +85,7 @@ class Outage:
 class ReconnectingStream(Stream):
     """The items of a response and, where it breaks, of the responses that continue it.
 
-    Args:
-        first: the first response.
-        rest: what it has to begin with.
-        received: counts the items.
-        responses: closes the current response.
-        connect: requests the next one.
-        policy: when to give up.
+    ``rest`` says how the first response has to begin. ``connect`` requests the next one, and ``responses`` closes it.
     """
 
     end: EndProof | None
@@ -127,12 +114,10 @@ class ReconnectingStream(Stream):
 
     @property
     def items_seen(self) -> int:
-        """See `Stream.items_seen`."""
         return self._received.items
 
     @property
     def bytes_seen(self) -> int:
-        """See `Stream.bytes_seen`."""
         return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:
@@ -207,9 +192,7 @@ class ReconnectingStream(Stream):
     def _check_end(self) -> None:
         """Check that the response was as long as it said, and the last one (RFC 9110 §14.4).
 
-        Raises:
-            TruncatedError: the rest is missing, as where a stream breaks.
-            _CannotContinueError: it cannot be the rest.
+        A `TruncatedError` says that the rest is missing, as where a stream breaks.
         """
         self._check_start()
         if self._replay is not None and self._replay.remaining:

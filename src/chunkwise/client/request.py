@@ -1,7 +1,5 @@
 """The arguments of `open_stream` -> a request that can be sent again, with other headers."""
 
-from __future__ import annotations
-
 import builtins
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

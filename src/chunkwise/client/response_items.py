@@ -1,7 +1,5 @@
 """The chunks of one response, or the lines of one WebSocket -> its items, and what it says about its position."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -24,16 +22,10 @@ _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
 class ResponseItems(Inbound):
     """The items of one response or one WebSocket. A `Stream` reads one or several of them.
 
-    Args:
-        over: the response or the WebSocket.
-        chunks: see `Inbound`.
-        make_decoder: see `Inbound`.
-        framed: see `Inbound`.
-        empty: see `Inbound`.
-        upload: the request's body, if it is still being sent: its failure is the stream's failure.
+    A failure of the ``upload``, the request's body if it is still being sent, is the stream's failure.
 
     Attributes:
-        over: see above.
+        over: the response or the WebSocket.
         range_info: what the response says about its position; None until the first message of a WebSocket.
     """
 
@@ -59,7 +51,6 @@ class ResponseItems(Inbound):
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return 0 if self._decoder is None else self._decoder.whole_records
 
     @property

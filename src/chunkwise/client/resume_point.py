@@ -1,7 +1,5 @@
 """The items received -> where to continue after them, and whether items that are sent again are the same."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
@@ -32,29 +30,17 @@ class Policy(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A request for the rest of a stream, and how the right response begins.
+    """A request for the rest of a stream, and how the right response begins."""
 
-    Attributes:
-        headers: the headers that request it.
-        record: the index of its first record.
-        info: what the response before it said about its position.
-        by_event: whether it continues after the id of an event, which has no index.
-        first_event_id: the first id of a server that starts over.
-    """
-
-    headers: Mapping[str, str]
-    record: int
-    info: RangeInfo
-    by_event: bool = False
-    first_event_id: str = ""
+    headers: Mapping[str, str]  # the headers that request it
+    record: int  # the index of its first record
+    info: RangeInfo  # what the response before it said about its position
+    by_event: bool = False  # whether it continues after the id of an event, which has no index
+    first_event_id: str = ""  # the first id of a server that starts over
 
 
 class Received:
     """Counts the items, records and bytes that have arrived of a stream.
-
-    Args:
-        path: which values are the items; see `items`.
-        policy: how to continue it.
 
     Attributes:
         items: how many items have arrived, none of them counted twice.
@@ -101,15 +87,10 @@ class Received:
         return RestRequest(point.to_headers(), point.items, info)
 
     def rest_request(self, response: ResponseItems, info: RangeInfo, *, replaying: bool) -> RestRequest | None:
-        """Return the request for the rest.
+        """Return the request for the rest; None if it cannot be requested.
 
-        Args:
-            response: the response that broke.
-            info: what is known about its position.
-            replaying: whether it has not yet sent all items again that had arrived before.
-
-        Returns:
-            None if the rest cannot be requested.
+        ``info`` is what is known about the position of the response that broke, and ``replaying`` says whether it has
+        not yet sent all items again that had arrived before.
         """
         restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
         if not self.items and (info.ranges or restart):
@@ -155,8 +136,7 @@ class Received:
 class Replay:
     """Skips the items that a server sends again, and compares them by a digest: no item has to be kept.
 
-    Attributes:
-        remaining: how many items are still expected again.
+    `remaining` is how many items are still expected again.
     """
 
     def __init__(self) -> None:
@@ -182,26 +162,17 @@ class Replay:
 
 
 def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInfo) -> ResumePoint | None:
-    """Return where to continue a stream after so many items.
+    """Return where to continue after so many items, the last of which has the key.
 
-    Args:
-        items: how many have arrived.
-        key: the `key_of` the last one.
-        info: what the response says about its position.
-
-    Returns:
-        None if the server sends no ranges of items, or the key is not known.
+    It is None if the server sends no ranges of items, or the key is not known.
     """
     return ResumePoint(items, info.etag, dict(key)) if info.ranges and key is not None else None
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the members of an item that make its key, as the server sent them.
+    """Return the members of an item that make its key, as the server sent them; call it before the item can change.
 
-    Call it before anybody can change the item.
-
-    Returns:
-        None if the item does not have all of them, or its type has converted one of them.
+    It is None if the item does not have all of them, or its type has converted one of them.
     """
     value = value_of(item) if names else {}  # not the fields of an event: the members of its data
     if isinstance(value, msgspec.Struct):

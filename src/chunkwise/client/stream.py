@@ -1,7 +1,5 @@
 """The items of one response -> the `Stream` that `open_stream` yields."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A source of items -> the body of a client's request."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -20,7 +18,7 @@ _CLEAN_UP_SECONDS = 1.0  # for a source, when the request is cancelled more than
 _HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to be sent together
 
 
-def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> ClosingPayload:
+def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "ClosingPayload":
     """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
 
     It is sent in chunks while the source yields items, with the format's content type. If the source fails, the last
@@ -49,7 +47,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> C
 
 
 @asynccontextmanager
-async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIterator[None]:
+async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
     """Send a request in the ``async with``; a failure of its upload is raised instead of the error that it caused."""
     if upload is None:
         yield
@@ -71,27 +69,16 @@ async def sending(upload: ClosingPayload | None, idle_seconds: float) -> AsyncIt
 class ClosingPayload(AsyncIterablePayload):
     """A request's body that always closes its source, and breaks the connection if sending fails.
 
-    Args:
-        pieces: its bytes.
-        format: their format.
-        stall_seconds: see `body`; may be changed before it is sent.
-        source: the source of the pieces, which is closed if they are never requested.
-
     Attributes:
-        format: see above.
+        format: the format of its bytes.
         failure: the exception of the source, or the `StalledError` of a server that read nothing; None if nothing
             failed here. aiohttp raises its own errors instead, and none if the response has begun.
-        stall_seconds: see above.
+        stall_seconds: see `body`; may be changed before it is sent.
         bytes_sent: how many bytes were written to the connection.
     """
 
     def __init__(
-        self,
-        pieces: AsyncGenerator[bytes, None],
-        format: Format,
-        *,
-        stall_seconds: float = 60.0,
-        source: Any = None,
+        self, pieces: AsyncGenerator[bytes, None], format: Format, *, stall_seconds: float = 60.0, source: Any = None
     ) -> None:
         self.failure: Exception | None = None
         self.format = format
@@ -139,11 +126,7 @@ class ClosingPayload(AsyncIterablePayload):
         await discard(self._source)
 
     def take_source(self) -> Any:
-        """Return the source, to be sent as messages; the caller closes it.
-
-        Raises:
-            StreamError: it was sent before.
-        """
+        """Return the source, to be sent as messages; the caller closes it. StreamError if it was sent before."""
         self._refuse_again()
         self._ended.set()
         return self._source

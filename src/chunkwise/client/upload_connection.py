@@ -1,11 +1,9 @@
 """The connection of an upload -> the reason of its loss, and the response that arrived before it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, Self
 
 from aiohttp import ClientConnectionResetError
 from aiohttp.abc import AbstractStreamWriter
@@ -49,18 +47,14 @@ class UploadConnection(asyncio.Protocol):
         transport.set_protocol(self)
 
     @classmethod
-    def of(cls, writer: AbstractStreamWriter, upload: Upload) -> UploadConnection | None:
+    def of(cls, writer: AbstractStreamWriter, upload: Upload) -> Self | None:
         """Return the connection of a client's writer; None for any other."""
         if not (isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler)):
             return None
         return None if writer.transport is None else cls(writer.transport, writer.protocol, writer, upload)
 
     async def look(self) -> None:
-        """Let aiohttp read an early response, between two pieces, and check the connection.
-
-        Raises:
-            ClientConnectionResetError: the server has closed the connection.
-        """
+        """Let aiohttp read an early response, between two pieces; raise if the server has closed the connection."""
         # aiohttp may cancel us for it, before the source is asked for more.
         turns = _TURNS if self._has_data else 1 if self._is_tls else 0
         self._has_data = False
@@ -101,7 +95,6 @@ class UploadConnection(asyncio.Protocol):
         self._transport.set_protocol(self._protocol)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
         upload = self._upload
         if self._watch.stalled and upload.failure is None:
             upload.failure = stalled_upload(upload.stall_seconds)
@@ -129,18 +122,14 @@ class UploadConnection(asyncio.Protocol):
             self._protocol.data_received(rescued)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
         self._has_data = True
         self._protocol.data_received(data)
 
     def eof_received(self) -> None:
-        """See `asyncio.Protocol`."""
         self._protocol.eof_received()
 
     def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
         self._protocol.resume_writing()

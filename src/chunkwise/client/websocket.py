@@ -1,7 +1,5 @@
 """A ws:// URL -> the items of its messages; a source of items -> the messages that are sent."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,14 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import (
-    ClientResponseError,
-    ClientWebSocketResponse,
-    ClientWSTimeout,
-    WSCloseCode,
-    WSMsgType,
-    hdrs,
-)
+from aiohttp import ClientResponseError, ClientWebSocketResponse, ClientWSTimeout, WSCloseCode, WSMsgType, hdrs
 
 from chunkwise.client.http import no_response
 from chunkwise.client.request import Request
@@ -77,12 +68,7 @@ async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], Response
 
 @asynccontextmanager
 async def _connected(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ClientWebSocketResponse]:
-    """Open a WebSocket for a stream of any length.
-
-    Raises:
-        RemoteError: the server has refused the handshake.
-        StalledError: it has not answered for idle_seconds.
-    """
+    """Open a WebSocket for a stream of any length; raise RemoteError or StalledError if the server does not."""
     headers = {**request.headers, **more_headers}
     if request.upload is None and not request.asks_for_range:
         headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # so that the server sends a start record
@@ -204,11 +190,9 @@ class _UploadSocket:
         self._sending = 0
 
     def get_write_buffer_size(self) -> int:
-        """See `asyncio.WriteTransport`."""
         return self._sending
 
     def is_closing(self) -> bool:
-        """See `asyncio.BaseTransport`."""
         return self._socket is None or self._socket.fileno() < 0
 
     def abort(self) -> None:

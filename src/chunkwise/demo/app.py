@@ -1,7 +1,5 @@
 """The tutorial's routes and page -> the application that ``chunkwise demo`` serves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from aiohttp import web

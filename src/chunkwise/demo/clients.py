@@ -3,8 +3,6 @@
 Each client is a few lines, as in the documentation of its library.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from time import monotonic

@@ -4,8 +4,6 @@ A ``Pace`` makes the streams slow enough to watch. ``?interval``, ``?items``, ``
 the number of items, their size, and after how many items the producer fails.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator

@@ -1,7 +1,5 @@
 """A request's query -> the number of items to make, their pace, their size, and when to fail."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import re
@@ -17,19 +15,8 @@ MAX_SIZE_BYTES = 1_000_000
 class Pace:
     """Numbers by ``async for``, with a pause between two: 0 at once, then 1, 2, ...
 
-    The query changes the defaults: ``?items=10&interval=0.1&size=100&fail=3``.
-
-    Args:
-        request: the request with the query.
-        items: the number of items.
-        seconds: the time between two items.
-        fail: after how many items to fail; None for never.
-
-    Attributes:
-        padding: a text of ``size`` bytes, to make items larger.
-
-    Raises:
-        HTTPBadRequest: a parameter is not a number, or out of its range.
+    The query changes the defaults: ``?items=10&interval=0.1&size=100&fail=3``. ``seconds`` is the pause, and ``fail``
+    after how many items to fail (None for never). `padding` is a text of ``size`` bytes, to make items larger.
     """
 
     def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
@@ -45,11 +32,7 @@ class Pace:
             yield number
 
     async def beat(self) -> None:
-        """Wait until it is time for the next item; the first one is not delayed.
-
-        Raises:
-            HTTPServiceUnavailable: the failure that ``fail`` asks for.
-        """
+        """Wait until it is time for the next item; the first one is not delayed. Fail where ``fail`` says so."""
         if self._beats and self.seconds:
             await asyncio.sleep(self.seconds)
         if self._beats >= self._fail:

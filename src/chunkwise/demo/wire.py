@@ -1,7 +1,5 @@
 """A path of this server -> the raw bytes of its response on the wire, which a browser does not show to a page."""
 
-from __future__ import annotations
-
 import asyncio
 import struct
 from collections.abc import AsyncIterator

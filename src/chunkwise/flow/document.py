@@ -1,7 +1,5 @@
 """A value with live parts (iterators, awaitables) -> its JSON text, in document order."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -23,25 +21,16 @@ _MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes thr
 class DocumentWriter:
     """Writes one value. `outbound` runs `write`, and encodes the items in `level` each time that it suspends.
 
-    Args:
-        box: the buffer for the text.
-        futures: the awaitables of the value that are already running.
-
-    Attributes:
-        level: the items of the array that is being written; None outside of arrays.
+    `level` has the items of the array that is being written; it is None outside of arrays.
     """
 
-    def __init__(self, box: Box, futures: Futures) -> None:
+    def __init__(self, box: Box, futures: "Futures") -> None:
         self.level: Level | None = None
         self._box = box
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, and each of its live parts as soon as it has items.
-
-        Raises:
-            EncodeError: JSON cannot hold a part of it.
-        """
+        """Write a value, and each of its live parts as soon as it has items; EncodeError if JSON cannot hold a part."""
         if depth > _MAX_DEPTH:
             raise EncodeError(f"iterators and awaitables are nested deeper than {_MAX_DEPTH} in a document")
         mapping = _as_mapping(value)
@@ -105,11 +94,7 @@ class Futures:
             self._taken.pop()
 
     def take(self, source: Any) -> None:
-        """Note that a source is written now.
-
-        Raises:
-            EncodeError: it was written before, so that it would now be an empty array.
-        """
+        """Note that a source is written now; EncodeError if it was before, so that it would now be an empty array."""
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return

@@ -4,8 +4,6 @@ Must not know formats by name, sockets or aiohttp, nor when bytes are written: `
 over each time that it suspends.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import AsyncIterable, Generator
 from time import monotonic
@@ -15,8 +13,7 @@ from chunkwise.errors import EncodeError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.parsing.json_values import LivePart
 from chunkwise.formats.speedups import gather_items
-from chunkwise.sources.batches import Batches
-from chunkwise.sources.closing import closing
+from chunkwise.sources.batches import Batches, closing
 from chunkwise.sources.threads import batches_in_thread
 
 WRITE_BYTES = 32 * 1024
@@ -99,8 +96,7 @@ class Level:
     def encode(self) -> tuple[Any] | None:
         """Encode what was gathered up to the first item with live parts, and return that in a tuple, or None.
 
-        Raises:
-            EncodeError: an item cannot be encoded; those before it were.
+        If an item cannot be encoded, EncodeError is raised after those before it were.
         """
         items, box = self.items, self._box
         try:
@@ -130,10 +126,8 @@ class Level:
 async def gather(source: Any, level: Level) -> None:
     """Pull all items of a source into a level, and suspend with `enough` each time that it is full.
 
-    Args:
-        source: `Batches`, an async iterable, a list, tuple or set, or any other sync iterable (pulled in a thread,
-            since nobody knows what it does to get the next item).
-        level: where they go.
+    The source is `Batches`, an async iterable, a list, tuple or set, or any other sync iterable (pulled in a thread,
+    since nobody knows what it does to get the next item).
     """
     if isinstance(source, Batches):
         await _gather_lists(source, level)

@@ -1,7 +1,5 @@
 """Chunks of bytes -> batches -> items. A transport provides the chunks, and says whether their end is proven."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, Literal

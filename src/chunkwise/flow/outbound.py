@@ -6,8 +6,6 @@ returns the future that it waits for: all gathered items are written, and then t
 flush, no queue and no timer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -44,16 +42,10 @@ def open_outbound(
     first: int = 0,
     key: Sequence[str] = (),
     count: int | None = None,
-) -> Outbound:
+) -> "Outbound":
     """Return the bytes of a source in a format: of its items, or of the one value that it is.
 
-    Args:
-        source: see `Outbound`, or one value.
-        format: the format.
-        stream_end: see `MakeEncoder`.
-        first: see `MakeEncoder`.
-        key: see `MakeEncoder`.
-        count: see `Outbound`; of a `Resumable` its total.
+    For the other arguments see `MakeEncoder`; the ``count`` of a `Resumable` is its total.
 
     Raises:
         TypeError: the source is a function, which has to be called first.

@@ -4,8 +4,6 @@ Pure: nothing here awaits, reads a clock or uses a socket. Each format is an `En
 a row in `FORMATS`. `contract` has their protocols. `end_record` is for the formats that cannot prove their end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 

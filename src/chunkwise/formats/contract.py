@@ -1,7 +1,5 @@
 """The contract of a format: `Format` (plain data), `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Limits`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType

@@ -4,8 +4,6 @@ All values are read as strings; ``type=`` converts them. The format cannot prove
 two rows looks complete.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -18,11 +16,11 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
+from chunkwise.formats.contract import Checkpoint, Format
 from chunkwise.formats.parsing.json_values import LivePart, encode_value
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.paths import PathLike
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -99,7 +97,6 @@ class CsvEncoder(RecordEncoder):
         return EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index)
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         raise EncodeError(_LIVE, item_index=self._count)
 
 
@@ -142,16 +139,12 @@ class CsvDecoder(StreamDecoder):
 
     name = "csv"
 
-    def __init__(
-        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
         if self._parts and len(self._parts) > 1:
-            msg = f"a path in CSV is the name of one column (a tuple of one, if it holds a dot), got {path!r}"
-            raise TypeError(msg)
-        self._type = type
-        self._list_type: Any = list[type]
-        self._max_row_bytes = min(limits.max_item_bytes, limits.max_line_bytes)
+            raise TypeError(f"a path in CSV is the name of one column (a tuple of one if it holds a dot), got {path!r}")
+        self._list_type: Any = list.__class_getitem__(self._type)
+        self._max_row_bytes = min(self._limits.max_item_bytes, self._limits.max_line_bytes)
         self._header: list[str] | None = None
         self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
         self._offset = 0  # offset of the pending bytes in the stream

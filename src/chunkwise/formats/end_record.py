@@ -9,8 +9,6 @@ It counts records, whatever a reader selects inside them. It is sent only to cli
 would be one more item.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -26,17 +24,11 @@ _MAX_BYTES = 64 * 1024
 
 
 class EndRecord(Struct, frozen=True, omit_defaults=True):
-    """The end record of a stream.
+    """The end record of a stream."""
 
-    Attributes:
-        status: whether the source ended or failed.
-        items: the number of records before.
-        problem: problem details (RFC 9457), if it failed.
-    """
-
-    status: Literal["complete", "failed"]
-    items: Annotated[int, Meta(ge=0)]
-    problem: dict[str, Any] | None = None
+    status: Literal["complete", "failed"]  # whether the source ended or failed
+    items: Annotated[int, Meta(ge=0)]  # the number of records before
+    problem: dict[str, Any] | None = None  # problem details (RFC 9457), if it failed
 
 
 _records = ValueDecoder(EndRecord)
@@ -73,7 +65,7 @@ class StreamEndDecoder(StreamDecoder):
     checks_utf8 = False  # the format's decoder does, and skips a BOM
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
-        super().__init__(None)
+        super().__init__()
         self.name: str = getattr(decoder, "name", "unknown")
         self.decoder = decoder
         self._bom_pending = None
@@ -87,12 +79,10 @@ class StreamEndDecoder(StreamDecoder):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
         return self.decoder.records_seen
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return self.decoder.whole_records
 
     def _decode(self, data: bytes, out: list[Any]) -> None:

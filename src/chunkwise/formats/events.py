@@ -4,8 +4,6 @@ Our scanner checks the grammar, the depth limit and UTF-8 before ijson gets a by
 backend takes gigabytes of memory, and it turns lone surrogates into ``?``.
 """
 
-from __future__ import annotations
-
 import sys
 from decimal import Decimal
 from math import isfinite
@@ -33,7 +31,7 @@ class EventsDecoder(StreamDecoder):
     name = "json"
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        super().__init__(None, limits=limits)
+        super().__init__(limits=limits)
         # An int with more digits than Python accepts crashes ijson's C backend, and the process.
         digits = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
         self._scanner = Scanner(

@@ -4,62 +4,47 @@ The grammar proves the end of the stream: a JSON text that stops early is never 
 root is; it is never sent in a stream of items.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
+from chunkwise.formats.contract import Checkpoint, Format
 from chunkwise.formats.parsing.json_values import ValueDecoder, encode_array, encode_value
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.paths import PathLike
 from chunkwise.formats.speedups import Scanner
 
 
 class JsonEncoder:
     """Items -> one JSON array; or, as a document, one item -> its JSON text."""
 
-    def __init__(
-        self,
-        *,
-        document: bool = False,
-        stream_end: bool = False,  # noqa: ARG002 - not needed
-        first: int = 0,  # noqa: ARG002 - no ids
-        key: Sequence[str] = (),  # noqa: ARG002
-    ) -> None:
+    def __init__(self, *, document: bool = False, **_not_needed: object) -> None:
         self._document = document
         self._count = 0
 
     def start(self) -> bytes:
-        """See `Encoder.start`."""
         return b"" if self._document else b"["
 
     def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
         inside = encode_array(batch, self._count)[1:-1]
         data = self._separator(len(batch)) + inside
         self._count += len(batch)
         return data
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         data = self._separator(1)
         self._count += 1
         return data
 
     def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
         return b""
 
     def finish(self) -> bytes:
-        """See `Encoder.finish`."""
         if self._document and self._count != 1:
             raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
         return b"" if self._document else b"]"
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early is enough
-        """See `Encoder.fail`."""
         return b""
 
     def _separator(self, count: int) -> bytes:
@@ -73,11 +58,9 @@ class JsonDecoder(StreamDecoder):
 
     name = "json"
 
-    def __init__(
-        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
-        self._values = ValueDecoder(type)
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
+        self._values = ValueDecoder(self._type)
         # The values that the engine decodes need no check here: it refuses all that is not JSON.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
         self._window: bytes | bytearray = b""  # the bytes that are not decoded yet

@@ -4,21 +4,17 @@ A text that was cut is detected, and decoding continues at the next RS. The form
 without an end record.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from chunkwise.errors import DecodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import STREAM_END, Checkpoint, EndRecordMarks, Format
 from chunkwise.formats.json_document import JsonDecoder
-from chunkwise.formats.parsing.json_records import JsonRecords
 from chunkwise.formats.parsing.json_values import encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.parsing.utf8 import whole_characters
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.parsing.stream_decoder import RecordDecoder, whole_characters
+from chunkwise.formats.paths import PathLike
 
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"
@@ -46,8 +42,8 @@ class _SequenceText(JsonDecoder):
     follows it.
     """
 
-    def __init__(self, parts: tuple[str, ...], type: Any, limits: Limits) -> None:
-        super().__init__(parts, type=type, limits=limits)
+    def __init__(self, path: PathLike, **options: Any) -> None:
+        super().__init__(path, **options)
         self._bom_pending = None
         self._begun = False
         self._word = b""  # a literal at the root, or the start of one
@@ -70,19 +66,15 @@ class _SequenceText(JsonDecoder):
         super()._finish(out, framed=framed)
 
 
-class JsonSeqDecoder(StreamDecoder):
+class JsonSeqDecoder(RecordDecoder):
     """A sequence in pieces -> items. After a defective text, decoding continues at the next RS."""
 
     name = "json-seq"
     resynchronises = True
     checks_utf8 = False  # each text does, so that the next one is still decoded
 
-    def __init__(
-        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
-        self._type = type
-        self._records = JsonRecords(self._parts, type, limits)
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
         self._waiting: deque[bytes] = deque()  # texts after a defect; no RS follows the last
         self._next_offset = 0  # where the first of them starts in the stream
         self._text: _SequenceText | None = None  # decodes the open text; None: skip to the next RS
@@ -90,16 +82,11 @@ class JsonSeqDecoder(StreamDecoder):
         self._begun = False
 
     @property
-    def records_seen(self) -> int:
-        """See `Decoder.records_seen`: the last text counts after the next RS or the end."""
-        return self._records.seen
-
-    @property
     def whole_records(self) -> int | None:
         """See `Decoder.whole_records`: items inside a text may be returned before it is complete."""
         if self._text is None or not self._text.items_seen:
-            return self._records.seen
-        return self._records.seen + 1 if self._text.complete else None
+            return self._records_seen
+        return self._records_seen + 1 if self._text.complete else None
 
     def _checkpoint(self) -> Checkpoint | None:
         if self._text is None or self._waiting:
@@ -124,7 +111,8 @@ class JsonSeqDecoder(StreamDecoder):
                 if self._waiting and not text:  # RFC 7464 §2.1: two RS in a row are not an empty text
                     self._next_offset += 1
                     continue
-                self._text, self._offset = _SequenceText(self._parts or (), self._type, self._limits), self._next_offset
+                self._text = _SequenceText(self._parts or (), type=self._type, limits=self._limits)
+                self._offset = self._next_offset
                 self._next_offset += len(text) + 1
                 self._feed_text(text, out)
                 if self._waiting:
@@ -168,7 +156,7 @@ class JsonSeqDecoder(StreamDecoder):
             return None
         if whole_characters(run)[0] != len(run):  # msgspec does not check names that the type does not have
             return None
-        return self._records.run(run[:-1])
+        return self._decode_many(run[:-1])
 
     def _feed_text(self, data: bytes, out: list[Any]) -> None:
         if self._text is None or not data:
@@ -199,7 +187,7 @@ class JsonSeqDecoder(StreamDecoder):
             error.byte_offset = self._offset + (error.byte_offset or 0)
             raise
         self._found = self._found or text.found
-        self._records.seen += 1
+        self._records_seen += 1
 
 
 JSON_SEQ = Format(

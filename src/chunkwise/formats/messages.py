@@ -9,8 +9,6 @@ The stream inside is always NDJSON; a message holds:
 A sender that ends its half, but still reads, sends NDJSON's end record, in a message or a line of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,11 +27,9 @@ class LinesEncoder(NdjsonEncoder):
         self._writes_end = stream_end
 
     def finish(self) -> bytes:
-        """See `Encoder.finish`."""
         return super().finish() if self._writes_end else b""
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """See `Encoder.fail`."""
         return super().fail(problem) if self._writes_end else b""
 
 
@@ -80,11 +76,7 @@ def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Split the first lines of a stream into the content of the start record, if there is one, and the rest.
-
-    Raises:
-        DecodeError: the start record is not valid.
-    """
+    """Split the first lines of a stream into the content of the start record, if there is one, and the rest."""
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")
@@ -97,12 +89,9 @@ def holds_end(lines: bytes) -> bool:
 
 
 class Packer:
-    """Lines in pieces of any size -> messages.
+    """Lines in pieces of any size -> messages, each of which holds an item of at most ``max_bytes``.
 
-    Args:
-        framing: the content of a message.
-        plain: whether a line end at the end of a string is removed: a message needs no line end.
-        max_bytes: the limit for one item, which has to be held until it fits into one message.
+    ``plain`` says whether a line end at the end of a string is removed: a message needs no line end.
     """
 
     def __init__(
@@ -115,11 +104,7 @@ class Packer:
         self._held_bytes = 0
 
     def pack(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages that the data completes, also those before an error.
-
-        Raises:
-            EncodeError: an incomplete line is over ``max_bytes``, or a string holds a lone surrogate.
-        """
+        """Yield the messages that the data completes; then raise EncodeError for a long item or a bad string."""
         end = data.rfind(b"\n") + 1
         if end:
             lines = b"".join([*self._held, data[:end]])

@@ -4,19 +4,16 @@ The NDJSON specification and JSON Lines agree on this. The format cannot prove i
 that was cut between two lines looks complete.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, Checkpoint, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import STREAM_END, Checkpoint, EndRecordMarks, Format
 from chunkwise.formats.parsing.byte_lines import LineSplitter
-from chunkwise.formats.parsing.json_records import JsonRecords
 from chunkwise.formats.parsing.json_values import encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.parsing.stream_decoder import RecordDecoder
+from chunkwise.formats.paths import PathLike
 
 # The space at the start marks the record: no line of an item begins with a space.
 END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
@@ -31,27 +28,14 @@ class NdjsonEncoder(RecordEncoder):
         return encode_lines(batch, self._count)
 
 
-class NdjsonDecoder(StreamDecoder):
+class NdjsonDecoder(RecordDecoder):
     """Lines of JSON in pieces -> items."""
 
     name = "ndjson"
 
-    def __init__(
-        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
-        self._records = JsonRecords(self._parts, type, limits)
-        self._lines = LineSplitter.of_items(limits)
-
-    @property
-    def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
-        return self._records.seen
-
-    @property
-    def whole_records(self) -> int:
-        """See `Decoder.whole_records`: a record is decoded when it is whole."""
-        return self._records.seen
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
+        self._lines = LineSplitter.of_items(self._limits)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
@@ -59,7 +43,7 @@ class NdjsonDecoder(StreamDecoder):
     def _decode(self, data: bytes, out: list[Any]) -> None:
         run = self._lines.feed(data, self.bytes_seen - len(data))
         if run:
-            values = self._records.run(run[:-1])
+            values = self._decode_many(run[:-1])
             if values is None:
                 self._decode_each(run, out)
             else:
@@ -67,14 +51,11 @@ class NdjsonDecoder(StreamDecoder):
         self._lines.check()
 
     def _decode_each(self, run: bytes, out: list[Any]) -> None:
-        texts, offsets, offset = [], [], self._lines.offset
+        offset = self._lines.offset
         for line in run.split(b"\n"):
             if line.strip(b" \t\r"):
-                texts.append(line)
-                offsets.append(offset)
+                self._decode_one(line, offset, out)
             offset += len(line) + 1
-        self._records.each(texts, offsets, out)
-        self._found = self._found or self._records.found
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         text = self._lines.rest()

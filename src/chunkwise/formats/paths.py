@@ -3,8 +3,6 @@
 ``item`` selects the elements of an array (or a member of that name), ``*`` any member of an object.
 """
 
-from __future__ import annotations
-
 PathLike = str | tuple[str, ...]
 """``"users.item.name"``, or a tuple of parts for names that contain dots: ``("users", "item", "first.name")``."""
 
@@ -19,8 +17,3 @@ def parse_path(path: PathLike) -> tuple[str, ...] | None:
     if all(isinstance(part, str) for part in path):
         return tuple(path)
     raise TypeError(f"a path is a string of names joined by '.', or a tuple of names, got {path!r}")
-
-
-def path_text(parts: tuple[str, ...] | None) -> str:
-    """Return the parts as text, joined by dots."""
-    return ".".join(parts or ())

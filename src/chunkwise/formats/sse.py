@@ -5,8 +5,6 @@ with ``type=ServerSentEvent``. The format cannot prove its end: without an end r
 stream that was cut between two events looks complete.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import chain
@@ -15,13 +13,12 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, STREAM_END, EndRecordMarks, Format, Limits
+from chunkwise.formats.contract import STREAM_END, EndRecordMarks, Format
 from chunkwise.formats.parsing.byte_lines import LineSplitter
-from chunkwise.formats.parsing.json_records import JsonRecords
 from chunkwise.formats.parsing.json_values import LivePart, encode_lines, encode_value
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.parsing.stream_decoder import RecordDecoder
+from chunkwise.formats.paths import PathLike
 from chunkwise.formats.speedups import event_texts, whole_bytes
 
 __all__ = ["ServerSentEvent"]
@@ -114,7 +111,6 @@ class SseEncoder(RecordEncoder):
             raise EncodeError("an event holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
 
 
@@ -155,7 +151,7 @@ class _OpenEvent:
             self.retry = int(value[:18])
 
 
-class SseDecoder(StreamDecoder):
+class SseDecoder(RecordDecoder):
     """An event stream in pieces -> the JSON values in its data, or whole events with ``type=ServerSentEvent``.
 
     Args:
@@ -172,38 +168,19 @@ class SseDecoder(StreamDecoder):
     name = "sse"
     checks_utf8 = False  # §9.2.5: decoded with the "UTF-8 decode" algorithm, which replaces
 
-    def __init__(
-        self,
-        path: PathLike = "",
-        *,
-        type: Any = Any,
-        required: bool = False,
-        limits: Limits = DEFAULT_LIMITS,
-        emit_empty: bool = False,
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
+    def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
+        super().__init__(path, **options)
         self.first_event_id: str = ""
         self.last_event_id: str = ""
         self.is_behind_id: bool = False
         self.retry: int | None = None
-        self._whole = type is ServerSentEvent
+        self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
             raise TypeError("a path selects inside JSON data: it does not go with type=ServerSentEvent")
-        self._records = JsonRecords(self._parts, Any if self._whole else type, limits)
         self._emit_empty = emit_empty
-        self._lines = LineSplitter(limits.max_line_bytes, "max_line_bytes")
+        self._lines = LineSplitter(self._limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
         self._event = _OpenEvent()
-
-    @property
-    def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
-        return self._records.seen
-
-    @property
-    def whole_records(self) -> int:
-        """See `Decoder.whole_records`: a record is decoded when it is complete."""
-        return self._records.seen
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once; an LF right after it is part of that end.
@@ -239,7 +216,7 @@ class SseDecoder(StreamDecoder):
             return False
         texts, count, last_id = taken
         if count:
-            values = self._records.run(texts, count)
+            values = self._decode_many(texts, count)
             if values is None:
                 return False
             out += values
@@ -282,7 +259,7 @@ class SseDecoder(StreamDecoder):
     def _dispatch_whole(self, out: list[Any]) -> None:
         event = self._commit()
         if event.data or (event.begun and self._emit_empty):
-            self._records.seen += 1
+            self._records_seen += 1
             out.append(
                 ServerSentEvent(
                     data=b"\n".join(event.data).decode(),
@@ -295,22 +272,21 @@ class SseDecoder(StreamDecoder):
     def _take(self, texts: list[bytes], out: list[Any]) -> None:
         if not texts:
             return
-        values = self._records.run(b"\n".join(texts), len(texts))
+        values = self._decode_many(b"\n".join(texts), len(texts))
         if values is not None:
             out += values
             return
         for text in texts:
             try:
-                self._records.each([text], [0], out)
+                self._decode_one(text, 0, out)
             except DecodeError as error:
                 if isinstance(error, LimitError):
                     raise
                 shown = text[:40].decode("utf-8", "replace")
                 msg = f"the data of an event, {shown!r}: {error.message}; for other data ask for type=ServerSentEvent"
                 raise DecodeError(msg) from None
-        self._found = self._found or self._records.found
 
-    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - no event is complete without its blank line
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - a blank line ends each event
         # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
         if self._event.begun or self._lines.rest():
             raise TruncatedError("the stream stops inside an event, which is dropped: a blank line ends an event")

@@ -4,8 +4,6 @@ Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The f
 that was cut between two lines looks complete.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +11,12 @@ from typing import Any
 import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
-from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Format, Limits
+from chunkwise.formats.contract import Checkpoint, Format
 from chunkwise.formats.parsing.byte_lines import LineSplitter
 from chunkwise.formats.parsing.json_values import LivePart, encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
-from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.paths import PathLike
 
 
 class TextEncoder(RecordEncoder):
@@ -45,14 +43,11 @@ class TextDecoder(StreamDecoder):
 
     name = "text"
 
-    def __init__(
-        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
-        super().__init__(parse_path(path), required=required, limits=limits)
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
         if self._parts:
             raise TypeError(f"text has no paths, got {path!r}")
-        self._type = type
-        self._lines = LineSplitter.of_items(limits)
+        self._lines = LineSplitter.of_items(self._limits)
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._lines.pending_offset, self.items_seen, b"")
@@ -88,7 +83,7 @@ class TextPieces(StreamDecoder):
     name = "text"
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__()
         self._text = codecs.getincrementaldecoder("utf-8")()
 
     def _decode(self, data: bytes, out: list[Any]) -> None:

@@ -4,8 +4,6 @@ It commits the response, sends keepalives, notices a client that has left, and m
 the bytes: `HttpWire` or `WebSocketWire`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from contextlib import aclosing, suppress
@@ -34,18 +32,12 @@ class Wire(Protocol):
     """The transport of one response.
 
     Its coroutine methods raise `ClientGone` if the client has left or was cut off.
-
-    Attributes:
-        status: the status of the response.
-        format: the name of its format.
-        coding: the content coding that it applies, or None.
-        committed: whether the response has begun, even if that failed: no other response can be sent then.
     """
 
-    status: int
-    format: str
-    coding: str | None
-    committed: bool
+    status: int  # the status of the response
+    format: str  # the name of its format
+    coding: str | None  # the content coding that it applies, or None
+    committed: bool  # whether the response has begun, even if that failed: no other response can be sent then
 
     @property
     def bytes_sent(self) -> int:
@@ -69,20 +61,10 @@ class Wire(Protocol):
         """Send bytes without a meaning, after a long silence; see `Outbound.in_item`."""
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, say that the stream is complete, and wait until the client has taken them.
-
-        Args:
-            data: the last bytes, possibly none.
-            items: how many items the stream had.
-        """
+        """Send the last bytes, possibly none, and the end of a stream of so many items; wait for the client."""
 
     async def break_off(self, record: bytes, error: BaseException) -> None:
-        """Report the failure, and close so that the stream does not look whole.
-
-        Args:
-            record: the format's record of the failure, possibly empty.
-            error: the failure.
-        """
+        """Send the format's record of the failure, possibly empty, and close so that the stream does not look whole."""
 
     def close(self) -> None:
         """Close so that the stream does not look whole, without waiting."""
@@ -98,17 +80,10 @@ class Wire(Protocol):
 
 
 class Delivery:
-    """One stream on its way to its client.
+    """One stream on its way to its client: it joins the ``streams`` of its application, and runs once.
 
-    Args:
-        request: the request that it answers.
-        wire: the transport.
-        stream: the stream.
-        streams: the streams of the application, which it joins.
-        commit_after_seconds: how long the response waits for the first item.
-        keepalive_seconds: the silence after which the wire sends a keepalive; 0 for never.
-        empty_status: the status of a response without content, sent if the stream turns out to have no items.
-        after: the key that the client sent, see `refuse_key`.
+    ``empty_status`` is sent if the stream turns out to have no items: the status of a response without content.
+    ``after`` is the key that the client sent, see `refuse_key`; `respond` describes the other arguments.
     """
 
     def __init__(
@@ -143,7 +118,6 @@ class Delivery:
         self._stopping = True
 
     def abort(self) -> None:
-        """See `Running.abort`."""
         self._stopping = True
         self._wire.abort()
 
@@ -155,9 +129,8 @@ class Delivery:
     async def run(self) -> web.Response | None:
         """Deliver the stream; return the response to send instead, if nothing of the stream was sent.
 
-        Raises:
-            HTTPException: the source raised it before anything was sent, and it is a response of its own.
-            CancelledError: the handler was cancelled; the part that was sent does not look whole.
+        An `HTTPException` of the source that is a response of its own is raised, and so is a cancellation of the
+        handler.
         """
         end: OutcomeName = "failed"
         failure: BaseException | None = None

@@ -1,7 +1,5 @@
 """Bytes of a stream -> an HTTP response: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable
 from typing import cast
@@ -16,15 +14,7 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """A response over HTTP; see `Wire`.
-
-    Args:
-        request: the request.
-        response: the response, its headers complete, not yet prepared.
-        format: its format.
-        coding: the content coding to apply, or None.
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
-    """
+    """A response over HTTP; see `Wire`. Its headers are complete, and it is not yet prepared."""
 
     def __init__(
         self,
@@ -52,7 +42,6 @@ class HttpWire:
 
     @property
     def stalled(self) -> bool:
-        """See `Wire.stalled`."""
         return self._watch is not None and self._watch.stalled
 
     async def commit(self) -> None:
@@ -80,7 +69,6 @@ class HttpWire:
         self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
-        """See `Wire.write`."""
         if self._compressor is not None:
             data = self._compressor.piece(data)
         self.bytes_sent += len(data)
@@ -88,13 +76,11 @@ class HttpWire:
         await self._sent()
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        """See `Wire.keep_alive`."""
         # Inside a JSON text only white space between tokens has no meaning; and after a space, an item could look like
         # an end record.
         await self.write(b"\t" if in_item else self._keepalive)
 
     async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
-        """See `Wire.finish`."""
         if self._compressor is not None:
             data = self._compressor.finish(data)
         self.bytes_sent += len(data)
@@ -105,7 +91,6 @@ class HttpWire:
             reset_when_closed(self._socket, yes=False)
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record says it
-        """See `Wire.break_off`."""
         try:
             if record and self._watch is not None:
                 await self.write(record)
@@ -118,7 +103,6 @@ class HttpWire:
             self.close()
 
     def close(self) -> None:
-        """See `Wire.close`."""
         self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
@@ -131,17 +115,14 @@ class HttpWire:
             transport.close()
 
     def abort(self) -> None:
-        """See `Wire.abort`."""
         self._unwatch()
         if self._request.transport is not None:
             drop(self._request.transport, self._socket)
 
     def has_left(self) -> bool:
-        """See `Wire.has_left`."""
         return self._transport is None or self._transport.is_closing()
 
     def keeps_source_open(self) -> bool:
-        """See `Wire.keeps_source_open`."""
         return False
 
     async def _writing(self, writing: Awaitable[None]) -> None:

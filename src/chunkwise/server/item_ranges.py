@@ -4,8 +4,6 @@ See `chunkwise.transports.range_headers` for the headers. A range counts the ite
 content coding they are sent in. So If-Range is compared without the weak mark of an ETag, which is about bytes.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -28,25 +26,15 @@ _MAX_KEY_CHARACTERS = 8192
 
 
 class Selection(NamedTuple):
-    """The items of a source that a request asks for.
+    """The items of a source that a request asks for."""
 
-    Attributes:
-        source: a source of these items only.
-        info: which items they are.
-        after: the key that the client sent, of the item before the first; None if it sent none.
-        partial: whether the request asked for a range, which is sent with 206.
-        ends_events: whether an event stream continues, which ends with 204 if there are no more events.
-        item_count: how many items the selection has, if that is known.
-        key: the names of the key's members, which event ids have to hold.
-    """
-
-    source: Any
-    info: RangeInfo = RangeInfo()
-    after: Any = None
-    partial: bool = False
-    ends_events: bool = False
-    item_count: int | None = None
-    key: tuple[str, ...] = ()
+    source: Any  # a source of these items only
+    info: RangeInfo = RangeInfo()  # which items they are
+    after: Any = None  # the key that the client sent, of the item before the first; None if it sent none
+    partial: bool = False  # whether the request asked for a range, which is sent with 206
+    ends_events: bool = False  # whether an event stream continues, which ends with 204 if there are no more events
+    item_count: int | None = None  # how many items the selection has, if that is known
+    key: tuple[str, ...] = ()  # the names of the key's members, which event ids have to hold
 
 
 class _Range(NamedTuple):
@@ -62,11 +50,8 @@ def select_items(
 ) -> Selection | web.Response:
     """Return the items that a request asks for, or the response that refuses it.
 
-    Args:
-        request: the request.
-        source: the source; only GET and HEAD of a `Resumable` have ranges.
-        format: the format of the response.
-        messages: whether each item is a message of its own, which keeps the strings of plain text apart.
+    Only GET and HEAD of a `Resumable` have ranges. ``messages`` says whether each item is a message of its own, which
+    keeps the strings of plain text apart.
     """
     if not (isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)):
         return Selection(source)
@@ -111,9 +96,7 @@ def select_items(
 def refuse_key(error: BaseException, after: Any) -> web.Response | None:
     """Return the response to a key that the source refuses; None if the error is about anything else.
 
-    Args:
-        error: the exception of the factory, or of its source before the first item.
-        after: the key that the factory was called with, if a client sent one.
+    The error is an exception of the factory, or of its source before the first item, and ``after`` the client's key.
     """
     if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
         return None
@@ -152,16 +135,11 @@ def _event_range(request: web.BaseRequest) -> _Range | None:
 
 
 def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
-    """Return the range if its key fits the source; None for all items, where an index alone is no position.
-
-    Raises:
-        ValueError: the key has another number of values.
-    """
+    """Return the range if its key fits the source; None for all items, where an index alone is no position."""
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):
-        msg = f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}"
-        raise ValueError(msg)
+        raise ValueError(f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}")
     return wanted
 
 
@@ -173,14 +151,12 @@ def _is_current(request: web.BaseRequest, etag: str | None) -> bool:
 
 def _key(text: str) -> Any:
     if len(text) > _MAX_KEY_CHARACTERS:
-        msg = f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}"
-        raise ValueError(msg)
+        raise ValueError(f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
     try:
         key = json.loads(text)
         encode_value(key)  # Python reads NaN, huge numbers and lone surrogates, which are not JSON
     except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):
-        msg = f"got {text[:40]!r}, expected a JSON array of plain values"
-        raise ValueError(msg)
+        raise ValueError(f"got {text[:40]!r}, expected a JSON array of plain values")
     return key

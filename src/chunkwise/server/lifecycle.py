@@ -1,13 +1,11 @@
 """The streams of an application -> their outcomes: one each, in the log and in a hook; and their end when it stops."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -85,18 +83,12 @@ class _Upload:
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 
     def abort(self) -> None:
-        """See `Running.abort`."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
 
 class Streams:
-    """The streams in flight of one application.
-
-    Args:
-        grace_seconds: how long they may continue when the server stops.
-        on_outcome: called at the end of each.
-    """
+    """The streams in flight of one application; `setup` describes the arguments."""
 
     def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
         self.stopping: bool = False
@@ -194,11 +186,9 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         ValueError: the application was set up before.
     """
     if not isinstance(app, web.Application):
-        msg = f"app: got {type(app).__name__}, expected the web.Application"
-        raise TypeError(msg)
+        raise TypeError(f"app: got {type(app).__name__}, expected the web.Application")
     if _STREAMS in app:
-        msg = "setup() was called for this application before: call it once"
-        raise ValueError(msg)
+        raise ValueError("setup() was called for this application before: call it once")
     streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
     app.on_shutdown.append(streams.stop)
     app.middlewares.append(streams.look_after_upload)
@@ -215,18 +205,10 @@ def streams_of(request: web.BaseRequest) -> Streams:
 
 
 def _line(request: web.BaseRequest, outcome: Outcome) -> str:
-    told = {
-        "end": outcome.end,
-        "method": outcome.method,
-        "path": outcome.path,
-        "status": outcome.status,
-        "format": outcome.format,
-        "coding": outcome.coding,
-        "items": outcome.items,
-        "bytes": outcome.bytes,
+    line = {field.name: getattr(outcome, field.name) for field in fields(outcome)} | {
         "first_item_seconds": outcome.first_item_seconds and round(outcome.first_item_seconds, 6),
         "seconds": round(outcome.seconds, 6),
         "error": type(outcome.error).__name__ if outcome.error is not None else None,
         "remote": request.remote,
     }
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(line).decode()

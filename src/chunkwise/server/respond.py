@@ -1,7 +1,5 @@
 """A request and a source of items -> the streamed response: format, coding, range and transport are chosen here."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import socket
@@ -155,21 +153,13 @@ class _Waits(NamedTuple):
 
 
 class _Negotiated(NamedTuple):
-    """What the request and the handler agree on.
-
-    Attributes:
-        format: the format of the response.
-        coding: its content coding, or `IDENTITY`.
-        websocket: whether the request opens a WebSocket.
-        stream_end: whether the client asked for an end record, and the format has one.
-        varies: the request headers that decided.
-    """
+    """What the request and the handler agree on."""
 
     format: Format
-    coding: str
-    websocket: bool
-    stream_end: bool
-    varies: Sequence[str]
+    coding: str  # its content coding, or `IDENTITY`
+    websocket: bool  # whether the request opens a WebSocket
+    stream_end: bool  # whether the client asked for an end record, and the format has one
+    varies: Sequence[str]  # the request headers that decided
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:

@@ -1,7 +1,5 @@
 """Format, content coding and status -> the response with its headers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,15 +21,10 @@ class StreamedResponse(web.StreamResponse):
 def stream_response(
     status: int, own: Mapping[str, str], format: Format, coding: str, varies: Sequence[str], *, stream_end: bool
 ) -> web.StreamResponse:
-    """Return a response with its headers complete.
+    """Return a response with its headers: the handler's own ones, joined with ours.
 
-    Args:
-        status: its status.
-        own: the handler's own headers, which are joined with ours.
-        format: its format.
-        coding: its content coding, or `IDENTITY`.
-        varies: the request headers that decided these.
-        stream_end: whether it ends with an end record, as the client asked.
+    ``varies`` are the request headers that decided the format and the coding. ``stream_end`` says whether the stream
+    ends with an end record, as the client asked.
     """
     choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
     headers = _plain_headers(choice) if not own else _headers(own, choice)

@@ -4,8 +4,6 @@ Many frames are written in one piece: aiohttp's own writer makes a system call f
 that small items cost.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from itertools import chain
@@ -21,16 +19,9 @@ _TEXT = 0x81  # FIN and opcode 1: a whole text message, unmasked, as a server se
 class FrameSender:
     """Sends the frames of one WebSocket, and watches how much of them the client takes.
 
-    Args:
-        websocket: the WebSocket, its handshake done.
-        transport: its connection.
-        writer: aiohttp's writer of that connection.
-        stall_seconds: how long the client may take nothing while frames wait; 0 for no limit.
-
     Attributes:
-        websocket: see above.
         bytes_sent: bytes of all messages so far, without the heads of their frames.
-        watch: what cuts off a client that takes nothing.
+        watch: cuts off a client that takes nothing.
     """
 
     def __init__(
@@ -51,11 +42,7 @@ class FrameSender:
         self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
 
     async def send(self, messages: Sequence[bytes]) -> None:
-        """Send text messages, one frame each, and wait until the kernel has them.
-
-        Raises:
-            ConnectionError: the connection is closed.
-        """
+        """Send text messages, one frame each, and wait until the kernel has them; ConnectionError if it is closed."""
         self.bytes_sent += sum(map(len, messages))
         if self.websocket.compress:
             for message in messages:

@@ -1,7 +1,5 @@
 """The messages of a WebSocket's client -> a bounded queue, from which the source reads them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -27,9 +25,7 @@ class Inbox:
     """What the client has sent and the source has not read yet. When it is full, the client has to wait.
 
     Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
-
-    Args:
-        has_reader: whether something is going to read the messages.
+    ``has_reader`` returns whether something is going to read the messages.
     """
 
     def __init__(self, has_reader: Callable[[], bool]) -> None:
@@ -120,11 +116,7 @@ class Inbox:
             self._room.set()
 
     def begin(self, receiver: object) -> None:
-        """Note that a receiver is about to read.
-
-        Raises:
-            StreamError: another receiver reads already.
-        """
+        """Note that a receiver is about to read; raise StreamError if another one reads already."""
         if self._receiver not in (None, receiver):
             raise StreamError("another items(request) reads this WebSocket: keep one of them, and read from it only")
         self._receiver = receiver

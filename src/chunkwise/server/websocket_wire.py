@@ -1,7 +1,5 @@
 """Bytes of a stream -> a WebSocket that answers a request, and the messages of its client -> the source (RFC 6455)."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,21 +32,13 @@ _REFUSED_SECONDS = 1.0  # for a client that breaks the rules to answer our close
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketOptions:
-    """How a WebSocket answers a request.
+    """How a WebSocket answers a request."""
 
-    Attributes:
-        headers: more headers of the handshake's response.
-        plain: see `Format.plain_messages`.
-        start: the start record, for a client of our subprotocol that asked for a range; else empty.
-        compress: whether the client may have messages compressed (RFC 7692).
-        stall_seconds: how long the client may take nothing while something waits for it; 0 for no limit.
-    """
-
-    headers: Mapping[str, str]
-    plain: bool
-    start: bytes
-    compress: bool
-    stall_seconds: float
+    headers: Mapping[str, str]  # more headers of the handshake's response
+    plain: bool  # see `Format.plain_messages`
+    start: bytes  # the start record, for a client of our subprotocol that asked for a range; else empty
+    compress: bool  # whether the client may have messages compressed (RFC 7692)
+    stall_seconds: float  # how long the client may take nothing while something waits for it; 0 for no limit
 
 
 class WebSocketWire:
@@ -87,23 +77,19 @@ class WebSocketWire:
 
     @property
     def bytes_sent(self) -> int:
-        """See `Wire.bytes_sent`."""
         return self._sender.bytes_sent if self._sender is not None else 0
 
     @property
     def stalled(self) -> bool:
-        """See `Wire.stalled`."""
         return self._sender is not None and self._sender.watch.stalled
 
     @property
     def response(self) -> web.StreamResponse:
-        """See `Wire.response`."""
         # aiohttp cannot end a WebSocket that never began.
         return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
     def subprotocol(self) -> str | None:
-        """See `ServerWebSocket.subprotocol`."""
         return None if self._sender is None else self._sender.websocket.ws_protocol
 
     async def commit(self) -> None:
@@ -155,11 +141,7 @@ class WebSocketWire:
         await self._sending(cast("FrameSender", self._sender).ping())
 
     async def _sending(self, sending: Awaitable[None]) -> None:
-        """Wait until something is sent; if the client has left, nothing is, as long as its messages are being read.
-
-        Raises:
-            ClientGone: the client has left.
-        """
+        """Wait until something is sent; raise ClientGone if the client has left and its messages are not being read."""
         try:
             await sending
         except ConnectionError as error:
@@ -219,7 +201,6 @@ class WebSocketWire:
         self.abort()
 
     def abort(self) -> None:
-        """See `Wire.abort`."""
         for task in (self._opening, self._reading):
             if task is not None:
                 task.cancel()
@@ -233,29 +214,21 @@ class WebSocketWire:
             drop(transport, transport.get_extra_info("socket"))
 
     def has_left(self) -> bool:
-        """See `Wire.has_left`."""
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
         # If reading waits for room, only asking the kernel shows that the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:
-        """See `Wire.keeps_source_open`."""
         return self._opening is not None and self._inbox.keeps_source_open()
 
     def read_to_end(self) -> None:
-        """See `ServerWebSocket.read_to_end`."""
         self._inbox.read_to_end()
 
     async def receive(self, receiver: object) -> WSMessage:
-        """Return the client's next message, at last its close.
+        """Return the client's next message, at last its close. Only one ``receiver`` gets the messages.
 
-        Args:
-            receiver: who asks: only one receiver gets the messages.
-
-        Raises:
-            Broken: the client left before the handshake was done.
-            StreamError: another receiver reads.
+        A `StreamError` says that another one reads, and `Broken` that the client left before the handshake was done.
         """
         self._inbox.begin(receiver)  # before the handshake, after which the client may leave at once
         try:

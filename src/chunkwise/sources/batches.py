@@ -1,16 +1,31 @@
 """Lists of items -> a source that is read a list at a time, instead of item by item."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from chunkwise.errors import EncodeError
-from chunkwise.sources.closing import closing
 from chunkwise.sources.threads import batches_in_thread
 
 _HOP_ITEMS = 256  # about how many are pulled in a thread before the event loop takes them
+
+
+class closing:  # noqa: N801 - as contextlib's
+    """Return the iterator of an iterable, and close it at the end of the ``async with`` block.
+
+    `contextlib.aclosing` requires an ``aclose`` method, which only generators are sure to have.
+    """
+
+    def __init__(self, iterable: AsyncIterable[Any]) -> None:
+        self._iterator = aiter(iterable)
+
+    async def __aenter__(self) -> Any:
+        return self._iterator
+
+    async def __aexit__(self, *_: object) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class Batches:

@@ -1,15 +1,12 @@
 """A function that starts a source at any item -> a source whose stream can be resumed after a disconnect."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from chunkwise.sources.batches import Batches
-from chunkwise.sources.closing import closing
+from chunkwise.sources.batches import Batches, closing
 
 __all__ = ["Resumable", "resumable"]
 

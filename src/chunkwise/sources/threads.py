@@ -4,8 +4,6 @@ Each source has its own thread, not one of a shared pool: a source that blocks d
 connection, for example, stays in one thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import logging
@@ -90,14 +88,10 @@ class _Puller:
 
 
 async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncGenerator[list[Any], None]:
-    """Yield items as soon as the iterable has them, and never pull far ahead.
+    """Yield items as soon as the iterable has them, and never pull far ahead; raise what it raises after them.
 
-    Args:
-        iterable: any sync iterable; ``iter``, ``next`` and ``close`` run in its thread.
-        hop_items: called before each hop to the thread; returns how many items the hop may pull.
-
-    Raises:
-        Exception: what the iterable raised, after the items before it.
+    ``iter``, ``next`` and ``close`` run in its thread. ``hop_items`` is called before each hop to the thread, and
+    returns how many items the hop may pull.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()

@@ -3,8 +3,6 @@
 Only the plugin for pytest, `chunkwise.testing.fixtures`, needs pytest.
 """
 
-from __future__ import annotations
-
 from chunkwise.testing.conformance import ConformanceCase
 from chunkwise.testing.faults import Fault, cut_at, dribble, http10, none, reset_at, stall_at
 from chunkwise.testing.format_cases import format_cases

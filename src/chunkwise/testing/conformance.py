@@ -1,8 +1,6 @@
 """A name and a check -> a conformance case, whose error says in words which promise is broken and how."""
 
-from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +34,12 @@ class ConformanceCase:
         except AssertionError as error:
             error.add_note(f"broken promise: {self.name}")
             raise
+
+
+def cases_of(checks: object, left_out: Collection[object], prefix: str = "") -> list[ConformanceCase]:
+    """Return a case for each public method of an object, except those of its class that are left out."""
+    promises = [name for name, check in vars(type(checks)).items() if name[0] != "_" and check not in left_out]
+    return [ConformanceCase(prefix + name.replace("_", "-"), getattr(checks, name)) for name in promises]
 
 
 def shown(value: object, most: int = 200) -> str:

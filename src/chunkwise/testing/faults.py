@@ -3,8 +3,6 @@
 Nothing here uses sockets: `proxy` applies the faults.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -45,7 +43,7 @@ class Fault:
         if self.piece_bytes is not None and self.piece_bytes < 1:
             raise ValueError(f"piece_bytes must be at least 1, got {self.piece_bytes}")
 
-    def __or__(self, other: Fault) -> Fault:
+    def __or__(self, other: "Fault") -> "Fault":
         if (self.end and other.end) or (self.piece_bytes and other.piece_bytes):
             raise ValueError(f"two faults of one kind cannot be joined: {self} and {other}")
         changed = {
@@ -127,11 +125,7 @@ class Countdown:
         self._passed = 0
 
     def allow(self, data: bytes) -> tuple[bytes, bool]:
-        """Return the bytes that may pass, and whether the fault follows them.
-
-        Raises:
-            ConnectionError: the response's head is too long to find its body.
-        """
+        """Return the bytes that may pass, and whether the fault follows; ConnectionError if the head is too long."""
         if self._at_of_body is not None:
             self._head += data
             if (start := body_start(self._head)) >= 0:

@@ -1,7 +1,5 @@
 """The pytest fixture `fault_proxy`: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. Needs pytest-asyncio."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Protocol

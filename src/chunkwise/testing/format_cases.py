@@ -1,7 +1,5 @@
 """A format and some items -> test cases for it: the decoder reads the encoder's bytes, complete, cut or damaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -9,7 +7,7 @@ from typing import Any, NamedTuple
 
 from chunkwise.errors import EncodeError, StreamError, TruncatedError
 from chunkwise.formats.contract import Decoder, Format
-from chunkwise.testing.conformance import ConformanceCase, same, shown
+from chunkwise.testing.conformance import ConformanceCase, cases_of, same, shown
 from chunkwise.testing.pieces import bytewise, damaged, some, splits, strange
 
 
@@ -43,22 +41,12 @@ def format_cases(
     if not items or (decoded is not None and len(items) != len(decoded)):
         raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded or ())}")
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
-    promises: list[Callable[[], None]] = [
-        checks.items_come_back,
-        checks.an_empty_stream_comes_back,
-        checks.batch_boundaries_do_not_show,
-        checks.any_split_gives_the_same_items,
-        checks.feeding_nothing_is_not_the_end,
-        checks.a_cut_is_told,
-        checks.items_before_a_cut_are_given,
-        checks.items_before_a_defect_are_given,
-        checks.any_bytes_raise_only_stream_errors,
-    ]
-    if format.keepalive is not None:
-        promises.append(checks.keepalive_between_items_is_ignored)
-    if refused:
-        promises.append(checks.a_refused_item_leaves_the_encoder_unchanged)
-    return [ConformanceCase(f"{format.name}-{check.__name__.replace('_', '-')}", check) for check in promises]
+    left_out: set[Callable[..., None]] = set()
+    if format.keepalive is None:
+        left_out.add(_FormatChecks.keepalive_between_items_is_ignored)
+    if not refused:
+        left_out.add(_FormatChecks.a_refused_item_leaves_the_encoder_unchanged)
+    return cases_of(checks, left_out, prefix=f"{format.name}-")
 
 
 @dataclass(frozen=True)

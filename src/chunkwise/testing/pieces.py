@@ -1,7 +1,5 @@
 """The bytes of a stream -> the same bytes in pieces, or damaged. Random choices are the same in every run."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

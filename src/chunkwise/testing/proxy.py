@@ -3,8 +3,6 @@
 It uses plain sockets, because asyncio's streams drop their buffers when a connection is reset.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A request as bytes -> the raw response: its bytes, how the connection ended, and its framing (RFC 9112 §6.3)."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Mapping
@@ -21,17 +19,11 @@ _chunk_size = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;[^\r\n]*)?")
 
 @dataclass(slots=True)
 class RawResponse:
-    """The bytes received over one connection.
-
-    Attributes:
-        data: all bytes.
-        ending: how the connection ended; "open" if it did not end in time.
-        arrivals: after each read, the seconds since the request and the number of bytes so far.
-    """
+    """The bytes received over one connection."""
 
     data: bytes = b""
-    ending: Literal["open", "closed", "reset"] = "open"
-    arrivals: list[tuple[float, int]] = field(default_factory=list)
+    ending: Literal["open", "closed", "reset"] = "open"  # how the connection ended; "open" if it did not end in time
+    arrivals: list[tuple[float, int]] = field(default_factory=list)  # after each read: the seconds and the bytes so far
 
     @property
     def status_lines(self) -> int:
@@ -41,19 +33,12 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How the first response on a connection is framed.
-
-    Attributes:
-        status: its status.
-        kind: what ends its body.
-        start: the offset of its body.
-        end: the offset of its end; None if the end was not received, or if only the connection's end shows it.
-    """
+    """How the first response on a connection is framed."""
 
     status: int
-    kind: Literal["chunks", "length", "close"]
-    start: int
-    end: int | None
+    kind: Literal["chunks", "length", "close"]  # what ends its body
+    start: int  # the offset of its body
+    end: int | None  # the offset of its end; None if the end was not received, or if only the connection's end shows it
 
 
 def request(url: str, headers: Mapping[str, str], *, method: str = "GET", version: str = "1.1") -> bytes:

@@ -3,13 +3,11 @@
 They work with any server and format. They use plain sockets, because HTTP clients hide the errors that matter here.
 """
 
-from __future__ import annotations
-
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from chunkwise.testing.conformance import ConformanceCase, shown
+from chunkwise.testing.conformance import ConformanceCase, cases_of, shown
 from chunkwise.testing.responses import Framing, RawResponse, ask, framing_of, request
 
 _CLOSE = {"Connection": "close"}
@@ -45,19 +43,7 @@ def server_cases(
         if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
             raise ValueError(f"expected an http:// URL, got {url!r}: the cases read plain bytes")
     checks = _ServerChecks(url_complete, url_failing, url_slow or "", slow_seconds, headers or {}, patience_seconds)
-    promises: list[Callable[[], Awaitable[None]]] = [
-        checks.a_whole_answer_ends_with_its_last_chunk_or_length,
-        checks.a_whole_answer_under_http_1_0_ends_with_a_close,
-        checks.head_gets_no_body,
-        checks.a_failed_answer_has_no_end,
-        checks.a_failed_answer_has_one_status_line,
-        checks.a_failed_answer_closes_its_connection,
-        checks.a_request_behind_a_failed_answer_gets_none,
-        checks.a_failed_answer_under_http_1_0_is_reset,
-    ]
-    if url_slow is not None:
-        promises.append(checks.the_first_item_comes_before_the_last_is_made)
-    return [ConformanceCase(check.__name__.replace("_", "-"), check) for check in promises]
+    return cases_of(checks, {_ServerChecks.the_first_item_comes_before_the_last_is_made} if url_slow is None else ())
 
 
 @dataclass(frozen=True)

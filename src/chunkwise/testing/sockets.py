@@ -1,7 +1,5 @@
 """A host and a port -> a connected plain socket for an event loop's ``sock_`` methods."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 

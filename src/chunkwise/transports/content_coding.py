@@ -1,7 +1,5 @@
 """Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br and deflate, bounded and piece by piece."""
 
-from __future__ import annotations
-
 import sys
 import zlib
 from collections.abc import Iterator
@@ -46,11 +44,7 @@ def codings_of(content_encoding: str) -> list[str]:
 
 
 class Compressor:
-    """Bytes -> coded bytes. Each piece can be decoded as soon as it arrives.
-
-    Args:
-        coding: one of `CODINGS`.
-    """
+    """Bytes -> bytes in one of the `CODINGS`. Each piece can be decoded as soon as it arrives."""
 
     # Higher levels cost much time for little size, and streams are compressed on the loop, for each reader separately.
     # Windows are small, because a server has hundreds of streams at once. After 1.2 MB of JSON rows, one compressor
@@ -59,8 +53,7 @@ class Compressor:
 
     def __init__(self, coding: str) -> None:
         if coding not in CODINGS:
-            msg = f"unknown content coding {coding!r}, expected one of {', '.join(CODINGS)}"
-            raise ValueError(msg)
+            raise ValueError(f"unknown content coding {coding!r}, expected one of {', '.join(CODINGS)}")
         engine: Any
         if coding == "br":
             engine = brotli.Compressor(quality=3, lgwin=16)
@@ -85,14 +78,8 @@ class Compressor:
 class Decompressor:
     """The bytes of a message with a Content-Encoding -> its content, and whether that is whole.
 
-    Args:
-        content_encoding: the header's value: codings in the order in which they were applied.
-        max_ratio: how many bytes one compressed byte may become, in any of the codings.
-        free_bytes: how many bytes are allowed at any ratio.
-
-    Raises:
-        DecodeError: a coding is unknown.
-        LimitError: there are more than five.
+    ``free_bytes`` are allowed at any ratio; above that, one compressed byte may become ``max_ratio`` bytes in any
+    coding. An unknown coding raises `DecodeError`, and more than five `LimitError`.
     """
 
     def __init__(self, content_encoding: str, *, max_ratio: int = MAX_RATIO, free_bytes: int = 1024 * 1024) -> None:
@@ -112,9 +99,7 @@ class Decompressor:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the content of some data, in pieces of less than 256 KiB; read them all before the next call.
 
-        Raises:
-            DecodeError: the bytes are not in the coding; everything before the defect was yielded.
-            LimitError: the ratio of decompressed to compressed bytes is over its limit.
+        A defect raises `DecodeError`, and too high a ratio `LimitError`, after everything before it was yielded.
         """
         held = bytearray()
         try:
@@ -137,11 +122,7 @@ class Decompressor:
             raise self._failure
 
     def finish(self) -> None:
-        """End the data.
-
-        Raises:
-            TruncatedError: a coding has not ended. A body without any byte was not coded, and is whole.
-        """
+        """Raise TruncatedError if a coding has not ended. A body without any byte was not coded, and is whole."""
         if self._failure is not None:
             raise self._failure
         for layer in self._layers:

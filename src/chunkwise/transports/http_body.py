@@ -1,7 +1,5 @@
 """An HTTP message (a response at the client, a request at the server) -> its bytes, and whether its end is proven."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,9 +30,7 @@ _NO_CHUNK = "received a malformed chunk"
 def is_framed(message: Message, *, coded: bool = False) -> bool:
     """Whether a Content-Length or a last chunk proves the end of the message, so that aiohttp has checked it.
 
-    Args:
-        message: the message.
-        coded: whether the caller decompresses it; aiohttp does not report a compressed stream that stops early.
+    ``coded`` says that the caller decompresses it: aiohttp does not report a compressed stream that stops early.
     """
     if isinstance(message, HTTP) and hdrs.CONTENT_ENCODING in message.headers and not coded:
         return False

@@ -1,7 +1,5 @@
 """The Accept, Accept-Encoding and Prefer headers of a request -> format, coding, preferences (RFC 9110, RFC 7240)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -54,13 +52,9 @@ class MediaRange(NamedTuple):
         return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
 
 
-def parse_accept(values: Iterable[str]) -> Sequence[MediaRange]:
-    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
-    return _parse_accept(tuple(values))
-
-
 @lru_cache  # a server's clients send few different headers
-def _parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
+def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
+    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
     ranges = []
     for media_range, quality in _weighted(values):
         main, slash, sub = media_range.partition("/")
@@ -105,30 +99,23 @@ def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[f
 
 
 def offered(choice: FormatChoice) -> list[Format]:
-    """Return the formats of a choice.
-
-    Raises:
-        UnknownFormat: there is no format of such a name.
-    """
+    """Return the formats of a choice."""
     if choice is None:
         return list(FORMATS.values())
     if isinstance(choice, (str, Format)):
         return [by_name(choice)]
     if not choice:
-        msg = "format is an empty list: name at least one format, or None for all"
-        raise UnknownFormat(msg)
+        raise UnknownFormat("format is an empty list: name at least one format, or None for all")
     return [by_name(name) for name in choice]
 
 
 def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | None:
     """Return the format that a client prefers, or None if it accepts none of them.
 
-    Args:
-        accept: the values of its Accept headers; without any well-formed one, it accepts anything.
-        formats: the formats on offer, the default first. A client's ``*/*`` gets the first, unless it names another
-            with the same weight.
+    Without a well-formed Accept header, it accepts anything. Its ``*/*`` gets the first format, unless it names another
+    with the same weight.
     """
-    ranges = parse_accept(accept)
+    ranges = parse_accept(tuple(accept))
     if not ranges:
         return formats[0]
     best: tuple[float, int] = (0.0, 0)
@@ -143,10 +130,8 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
 def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
     """Return the content coding that a client prefers, or None if it accepts none of them, nor identity.
 
-    Args:
-        accept_encoding: the values of its Accept-Encoding headers (RFC 9110 §12.5.3). A client that sends none may
-            not know any, and gets ``"identity"``, which means no coding.
-        codings: the codings on offer, the server's favourite first.
+    The server's favourite is first. A client that sends no Accept-Encoding (RFC 9110 §12.5.3) may not know any coding,
+    and gets ``"identity"``, which means none.
     """
     return _negotiate_coding(tuple(accept_encoding), tuple(codings))
 

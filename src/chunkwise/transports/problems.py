@@ -1,7 +1,5 @@
 """Errors -> problem details (RFC 9457) in a response, and such a response -> an error."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -52,13 +50,9 @@ _UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first tha
 def problem_response(
     status: int, detail: str | None = None, *, title: str | None = None, **members: Any
 ) -> web.Response:
-    """Return a response that describes a problem.
+    """Return a response that describes a problem, with further members.
 
-    Args:
-        status: the HTTP status.
-        detail: a description of this occurrence, for people.
-        title: the kind of problem; by default the phrase of the status.
-        members: further members of the object.
+    ``detail`` describes this occurrence, for people; ``title`` is the kind of problem, by default the status's phrase.
     """
     problem = {**_details(status, detail, title), **members}
     return web.Response(status=status, body=msgspec.json.encode(problem), content_type=PROBLEM_TYPE)
@@ -68,11 +62,7 @@ def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> 
     """Return the response to an exception that was raised before anything was sent.
 
     An `HTTPException` keeps its status, headers and reason; a redirect, or one with a body of its own, is returned
-    itself, to be raised.
-
-    Args:
-        error: the exception.
-        request: the request; a problem of its upload is described, see `upload_details`.
+    itself, to be raised. With a request, problems of its upload are described, see `upload_details`.
     """
     if isinstance(error, web.HTTPException) and (
         error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)
@@ -144,9 +134,7 @@ def _details(status: int, detail: str | None = None, title: str | None = None) -
 async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteError:
     """Return the error for a response with a status of 400 or more.
 
-    Args:
-        response: the response.
-        coding: the content coding of its body, unless aiohttp decompresses it.
+    ``coding`` is the content coding of its body, unless aiohttp decompresses it.
     """
     body = b""
     with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # a cut body

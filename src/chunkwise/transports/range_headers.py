@@ -10,12 +10,10 @@ RFC 9110 §14 has the headers; the range unit ``items`` and its keys are ours::
     > Last-Event-ID: 499                       server-sent events; a client that has all of them gets 204
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from aiohttp import hdrs
@@ -63,7 +61,7 @@ class RangeInfo(NamedTuple):
     total: int | None = None
 
     @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> RangeInfo:
+    def from_headers(cls, headers: Mapping[str, str]) -> Self:
         """Read it from the headers of a response; malformed headers count as absent (RFC 9110 §14.4).
 
         Args:
@@ -84,7 +82,7 @@ class RangeInfo(NamedTuple):
         return cls(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> RangeInfo:
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read it from the start record of a WebSocket, whose client sees no headers.
 
         Args:

@@ -1,7 +1,5 @@
 """A message (a response, a request, a WebSocket, bytes) -> its items, its JSON events or its text."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -105,12 +103,7 @@ def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
-    """Return the limits of a function's keyword arguments.
-
-    Raises:
-        TypeError: an argument is not a limit.
-        ValueError: a limit is less than 1.
-    """
+    """Return the limits of a function's keyword arguments; TypeError if one is not a limit, ValueError if it is < 1."""
     limits = [field.name for field in fields(Limits)]
     if others := sorted(options.keys() - set(limits)):
         msg = f"got an unexpected keyword argument {others[0]!r}; those that set a limit are {', '.join(limits)}"
@@ -125,8 +118,7 @@ def decoder_maker(
     parse_path(path)  # a malformed path is the caller's error, not the stream's
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
-        msg = "bytes do not say their format: name it with format="
-        raise UnknownFormat(msg)
+        raise UnknownFormat("bytes do not say their format: name it with format=")
 
     def make_decoder() -> Decoder:
         headers = message.headers if isinstance(message, HTTP) else None
@@ -156,8 +148,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     """
     bounds = limits_of(limits)
     if _is_websocket(message):
-        msg = "events are of one JSON text, and a WebSocket brings many: read it with items()"
-        raise TypeError(msg)
+        raise TypeError("events are of one JSON text, and a WebSocket brings many: read it with items()")
     return noted(
         message, Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
     )

@@ -1,7 +1,5 @@
 """A TCP connection -> how much waits for its other side, for how long, and a reset where that takes nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import select
 import socket
@@ -25,16 +23,11 @@ CHECKS = 8
 
 
 class Connection(Protocol):
-    """The methods of a transport that are needed here."""
+    """The methods of asyncio's transports that are needed here."""
 
-    def is_closing(self) -> bool:
-        """See `asyncio.BaseTransport`."""
-
-    def get_write_buffer_size(self) -> int:
-        """See `asyncio.WriteTransport`."""
-
-    def abort(self) -> None:
-        """See `asyncio.WriteTransport`."""
+    def is_closing(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+    def abort(self) -> None: ...
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
@@ -71,27 +64,15 @@ def drop(transport: Connection, connection: socket.socket | None) -> None:
 
 
 class StallWatch:
-    """Drops a connection whose other side takes nothing while bytes wait for it.
+    """Drops a connection whose other side takes nothing for ``stall_seconds`` (0: no limit) while bytes wait for it.
 
     Progress is what leaves our buffer and the kernel's send queue together: the event loop notices room in that queue
-    only when a third of it is free, which can take a slow reader minutes.
-
-    Args:
-        transport: the connection.
-        connection: its socket, if it has one.
-        stall_seconds: how long nothing may be taken; 0 for no limit.
-        written: returns how many bytes were handed to the transport so far.
-
-    Attributes:
-        stalled: whether the connection was dropped for this.
+    only when a third of it is free, which can take a slow reader minutes. ``written`` returns how many bytes were
+    handed to the transport so far. `stalled` says whether the connection was dropped.
     """
 
     def __init__(
-        self,
-        transport: Connection,
-        connection: socket.socket | None,
-        stall_seconds: float,
-        written: Callable[[], int],
+        self, transport: Connection, connection: socket.socket | None, stall_seconds: float, written: Callable[[], int]
     ) -> None:
         self.stalled: bool = False
         self._transport = transport

@@ -1,7 +1,5 @@
 """A request -> whether it opens a WebSocket, and whether the page that sent it may (RFC 6455 §4.2, §10.2)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
@@ -23,19 +21,12 @@ def is_upgrade(request: web.BaseRequest) -> bool:
 
 
 def check_origins(origins: Sequence[str]) -> None:
-    """Refuse origins that no browser sends.
-
-    Raises:
-        TypeError: a string, where a list is meant.
-        ValueError: one is neither an origin nor ``"*"``.
-    """
+    """Refuse origins that no browser sends: TypeError for a string where a list is meant, otherwise ValueError."""
     if isinstance(origins, str):
-        msg = f"origins: got {origins!r}, expected a list such as [{origins!r}]"
-        raise TypeError(msg)
+        raise TypeError(f"origins: got {origins!r}, expected a list such as [{origins!r}]")
     for origin in origins:
         if origin not in ("*", "null") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin) is None:
-            msg = f"origins: got {origin!r}, expected one such as 'https://example.com', without a path"
-            raise ValueError(msg)
+            raise ValueError(f"origins: got {origin!r}, expected one such as 'https://example.com', without a path")
 
 
 def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:

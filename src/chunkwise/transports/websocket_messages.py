@@ -1,7 +1,5 @@
 """The messages of a WebSocket, at either side -> the lines of its stream; and what a close means (RFC 6455)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -85,10 +83,8 @@ class ServerWebSocket(Protocol):
 class SocketReceiver:
     """The messages of a WebSocket of either side; see `Receiver`.
 
-    Args:
-        websocket: the WebSocket.
-        idle_seconds: the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
-        answers: called when a close arrives: whether to answer it. aiohttp does, unless ``autoclose`` is off.
+    ``idle_seconds`` is the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
+    ``answers`` returns whether to answer a close that arrives; aiohttp does, unless ``autoclose`` is off.
     """
 
     def __init__(
@@ -100,7 +96,6 @@ class SocketReceiver:
 
     @property
     def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
         websocket = self._websocket
         return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
 
@@ -138,9 +133,7 @@ class SocketReceiver:
 class RequestReceiver:
     """The messages of the client that opens a WebSocket with a request; see `Receiver`.
 
-    Args:
-        request: the handshake, answered or not.
-        max_bytes: the largest message to accept; counts until the handshake is answered.
+    ``max_bytes`` is the largest message to accept; it counts until the handshake is answered.
     """
 
     def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
@@ -149,15 +142,12 @@ class RequestReceiver:
 
     @property
     def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
         return self._wire().subprotocol
 
     async def receive(self) -> WSMessage:
-        """See `Receiver.receive`."""
         return await self._wire().receive(self)
 
     def read_to_end(self) -> None:
-        """See `Receiver.read_to_end`."""
         self._wire().read_to_end()
 
     def _wire(self) -> ServerWebSocket:
@@ -169,11 +159,7 @@ class RequestReceiver:
 
 
 def is_plain(format: str | Format | None) -> bool:
-    """Whether messages are read as strings; see `Format.plain_messages`.
-
-    Raises:
-        UnknownFormat: there is no such format.
-    """
+    """Whether messages are read as strings; see `Format.plain_messages`."""
     return format is not None and by_name(format).plain_messages
 
 
@@ -220,14 +206,8 @@ def _cut(reason: str) -> bytes:
 async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
     """Yield the lines of each message, up to the last one or to a close that proves the end.
 
-    A close with 1000 and the number of items is turned into an end record.
-
-    Raises:
-        Broken: the connection broke, or was closed without that proof.
-        Silent: nothing arrived for too long.
-        RemoteError: the close reports a failure.
-        DecodeError: a message is not text, or not UTF-8.
-        LimitError: a message is larger than the WebSocket accepts.
+    A close with 1000 and the number of items is turned into an end record, and one that reports a failure into a
+    `RemoteError`. All other ends raise `Broken` or `Silent`. `DecodeError` and `LimitError` are about one message.
     """
     ended = False
     while not ended:

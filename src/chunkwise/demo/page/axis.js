@@ -1,5 +1,7 @@
 // Seconds -> places on the one time axis of all lanes, and its ruler.
 
+import {element} from "./element.js";
+
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 const MAX_STEPS = 6; // on the ruler
 const SVG = "http://www.w3.org/2000/svg";
@@ -40,8 +42,7 @@ export class Axis {
   }
 
   #label(mark) {
-    const label = document.createElement("span");
-    label.textContent = `${Number(mark.toFixed(2))} s`;
+    const label = element("span", "", `${Number(mark.toFixed(2))} s`);
     label.style.left = `${this.percent(mark)}%`;
     return label;
   }

@@ -1,5 +1,5 @@
 // A lane's URL -> its arrivals as they come, and at last whether its client could tell how it ended, and by what.
-// Must not know what any of it looks like. What is said of an end is said of what has really happened in this browser.
+// It says of an end only what has really happened in this browser.
 
 /**
  * The lanes. `read(url, {signal, arrived})` tells each arrival by `arrived(bytes, text)`, and resolves to {whole, how}:

@@ -1,5 +1,7 @@
 // JSON text, piece by piece -> a tree of what has come of it, and that tree as elements of the page.
-// Must not know where the text comes from, nor whether it will ever be whole: it is tolerant, and judges nothing.
+// It is tolerant, and judges nothing.
+
+import {element} from "./element.js";
 
 const MAX_CHILDREN = 8; // shown of each object and array: the last ones, where it grows
 const MAX_CHARACTERS = 40; // shown of each text
@@ -148,11 +150,4 @@ function isBranch(node) {
 function shortened(text) {
   const rest = text.length - MAX_CHARACTERS;
   return rest > 0 ? `${text.slice(0, MAX_CHARACTERS)}… (${rest.toLocaleString("en")} more)` : text;
-}
-
-function element(name, className, text = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.textContent = text;
-  return made;
 }

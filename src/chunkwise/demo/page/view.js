@@ -1,6 +1,7 @@
-// A lane's arrivals and its end -> what the page shows of them. Must not know how they came.
+// A lane's arrivals and its end -> what the page shows of them.
 
 import {Track} from "./axis.js";
+import {element} from "./element.js";
 import {count} from "./lanes.js";
 import {PartialJson, treeElement} from "./tree.js";
 
@@ -120,13 +121,10 @@ export class LaneView {
   }
 
   #addArrival(seconds, text) {
-    const row = document.createElement("div");
-    row.className = "arrival";
-    const moment = document.createElement("time");
-    moment.textContent = `${seconds.toFixed(2)} s`;
+    const row = element("div", "arrival");
     const rest = text.length - MAX_CHARACTERS;
     const more = rest > 0 ? `… ${count(rest, "more character")}` : "";
-    row.append(moment, ...withLineEnds(text.slice(0, MAX_CHARACTERS)), more);
+    row.append(element("time", "", `${seconds.toFixed(2)} s`), ...withLineEnds(text.slice(0, MAX_CHARACTERS)), more);
     const preview = this.part("preview");
     preview.append(row);
     if (preview.childElementCount > MAX_ARRIVALS) preview.firstElementChild.remove();
@@ -140,10 +138,6 @@ function copyOf(id) {
 /** Line ends as marks that can be seen. */
 function withLineEnds(text) {
   return text.split(/(\n)/).filter(Boolean).map((piece) => {
-    if (piece !== "\n") return piece;
-    const mark = document.createElement("span");
-    mark.className = "line-end";
-    mark.textContent = "↵";
-    return mark;
+    return piece === "\n" ? element("span", "line-end", "↵") : piece;
   });
 }

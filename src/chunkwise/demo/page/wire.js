@@ -1,5 +1,4 @@
 // Bytes of an answer, as characters U+0000 to U+00FF, in pieces -> its parts by what they mean on the wire.
-// Must not know where the bytes come from, nor what the parts look like.
 //
 // A part is {kind, text, row: whether it begins a row, note}. Kinds: head, size, crlf, data, last (the terminating 0),
 // frame and close (of a WebSocket), missing (what should have come, and has not; it is not on the wire).
@@ -159,6 +158,6 @@ export class WireReader {
 
 const CRLF = {kind: "crlf", text: "\r\n"};
 
-function hex(bytes) {
+export function hex(bytes) {
   return Array.from(bytes, (byte) => byte.charCodeAt(0).toString(16).padStart(2, "0")).join(" ");
 }

@@ -1,7 +1,8 @@
 // The bytes of a lane's answer, asked of the server -> rows of the page, each part marked by what it means.
 
+import {element} from "./element.js";
 import {closeQuietly, count, urlOf} from "./lanes.js";
-import {WireReader} from "./wire.js";
+import {WireReader, hex} from "./wire.js";
 
 // What is shown is 20,000 characters at most: so many rows at the beginning, so many at the end, so long ones.
 const FIRST_ROWS = 50;
@@ -91,15 +92,13 @@ export class WireView {
     if (row.last?.dataset.kind !== kind) row.last = row.code.appendChild(mark(kind, ""));
     for (const piece of text.split(/(\n|[^\n\x20-\x7e])/).filter(Boolean)) {
       if (piece === "\n") row.last.append(mark("lf", "LF"));
-      else row.last.append(piece.length > 1 || /[\x20-\x7e]/.test(piece) ? piece : `\\x${hexOf(piece)}`);
+      else row.last.append(piece.length > 1 || /[\x20-\x7e]/.test(piece) ? piece : `\\x${hex(piece)}`);
     }
   }
 
   #addRow() {
-    const item = document.createElement("li");
-    const [moment, code] = ["time", "code"].map((name) => document.createElement(name));
+    const [item, bytes, moment, code] = ["li", "div", "time", "code"].map((name) => element(name));
     const row = {moment, code, note: mark("note", ""), shown: 0, hidden: 0, last: null, more: null};
-    const bytes = document.createElement("div");
     bytes.append(code, row.note);
     item.append(moment, bytes);
     this.#list.append(item);
@@ -109,8 +108,7 @@ export class WireView {
 
   #hideOneRow() {
     if (!this.#more) {
-      this.#more = document.createElement("li");
-      this.#more.className = "more";
+      this.#more = element("li", "more");
       this.#list.children[FIRST_ROWS].before(this.#more);
     }
     this.#more.nextElementSibling.remove();
@@ -120,13 +118,7 @@ export class WireView {
 }
 
 function mark(kind, text) {
-  const made = document.createElement("span");
-  made.className = kind;
+  const made = element("span", kind, text);
   made.dataset.kind = kind;
-  made.textContent = text;
   return made;
-}
-
-function hexOf(character) {
-  return character.charCodeAt(0).toString(16).padStart(2, "0");
 }

@@ -3,8 +3,6 @@ r"""Bytes in pieces -> runs of complete lines, with a limit for a line, in linea
 Lines end with ``\n``. A ``\r`` before it belongs to the line (in JSON it is white space, other formats remove it).
 """
 
-from __future__ import annotations
-
 from typing import Self
 
 from chunkwise.errors import LimitError
@@ -14,8 +12,7 @@ from chunkwise.formats.contract import Limits
 class LineSplitter:
     """Returns complete lines, and holds the bytes of the incomplete one.
 
-    Attributes:
-        offset: the offset in the stream of the last run that was returned, and after `rest` of the pending bytes.
+    `offset` is that of the last run that was returned, and after `rest` of the pending bytes, in the stream.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:

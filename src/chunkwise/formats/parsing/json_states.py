@@ -3,8 +3,6 @@
 Both scanners use these: the Python one imports the states, and a test compares them with those of the compiled one.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import msgspec

@@ -1,7 +1,5 @@
 """Python values <-> JSON texts, many in one call: only this file calls the JSON engine (msgspec)."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import AsyncIterable, Awaitable, Iterator, MappingView, Sequence
@@ -153,12 +151,7 @@ class ValueDecoder:
         self._boxed = msgspec.json.Decoder(tuple[type])
 
     def one(self, text: bytes | bytearray | memoryview, byte_offset: int) -> Any:
-        """Decode one text that starts at ``byte_offset`` of the stream.
-
-        Raises:
-            DecodeError: it is not JSON, or does not have the type.
-            LimitError: it is nested deeper than the engine can follow.
-        """
+        """Decode one text that starts at an offset of the stream; DecodeError if it is not JSON of the type."""
         try:
             return self._one.decode(text)
         except RecursionError:

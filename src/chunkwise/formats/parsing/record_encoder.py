@@ -1,7 +1,5 @@
 """Batches of items -> bytes, one record after the other, with an end record if asked for: the base of the encoders."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -42,11 +40,9 @@ class RecordEncoder(ABC):
         """Return the bytes of a batch, whose first item has the index `_count`; change nothing if that fails."""
 
     def start(self) -> bytes:
-        """See `Encoder.start`."""
         return b""
 
     def encode(self, batch: Sequence[Any]) -> bytes:
-        """See `Encoder.encode`."""
         data = self._encode(batch)
         if self._end is not None and (data.startswith(self._end.before) or b"\n" + self._end.before in data):
             self._refuse_record(batch, self._end.before)
@@ -54,22 +50,18 @@ class RecordEncoder(ABC):
         return data
 
     def open_item(self) -> bytes:
-        """See `Encoder.open_item`."""
         self._count += 1
         self._in_item = True
         return self.before
 
     def close_item(self) -> bytes:
-        """See `Encoder.close_item`."""
         self._in_item = False
         return self.after
 
     def finish(self) -> bytes:
-        """See `Encoder.finish`."""
         return b"" if self._end is None else complete_record(self._end, self._count)
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """See `Encoder.fail`."""
         return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
 
     def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:

@@ -4,8 +4,6 @@ The scanner can stop at any byte and go on there: it never walks a byte of a gro
 containers with one regular expression, which is the fastest way in Python. `speedups` has the same scanner, compiled.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 
@@ -196,12 +194,7 @@ class Scanner:
         self._string_start -= count
 
     def scan(self, window: Window, position: int) -> int:
-        """Walk from ``position`` on; return the end, or the start of a token that is not complete.
-
-        Raises:
-            DecodeError: the bytes are not JSON.
-            LimitError: nested deeper than max_depth.
-        """
+        """Walk from ``position`` on; return the end, or the start of a token that is not complete."""
         self._try_small_from = 0
         end = len(window)
         while position < end:
@@ -234,11 +227,9 @@ class Scanner:
         return position
 
     def finish(self, window: Window, *, framed: bool) -> str:
-        """End the document: return why it is not complete, or an empty string if it is.
+        """End the document after the window; return why it is not complete, or an empty string if it is.
 
-        Args:
-            window: its last bytes.
-            framed: whether something else proves the end: a bare number does not.
+        ``framed`` says whether something else proves the end: a bare number does not.
         """
         if self._state == IN_NUMBER and not self._stack:
             if not framed:

@@ -1,23 +1,36 @@
-"""Bytes in pieces -> items, counts and errors: the base of all decoders, which checks UTF-8 and delays errors."""
-
-from __future__ import annotations
+"""Bytes in pieces -> items, counts and errors: the bases of the decoders, which check UTF-8 and delay errors."""
 
 import codecs
+import re
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn
 
 from chunkwise.errors import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError
 from chunkwise.formats.contract import DEFAULT_LIMITS, Checkpoint, Limits
-from chunkwise.formats.parsing.utf8 import whole_characters
-from chunkwise.formats.paths import path_text
+from chunkwise.formats.parsing.json_values import ValueDecoder
+from chunkwise.formats.paths import PathLike, parse_path
+from chunkwise.formats.speedups import Scanner, whole_bytes
 
 BOM = codecs.BOM_UTF8
+_NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
+
+
+def whole_characters(data: bytes) -> tuple[int, str]:
+    """Return the size of the complete characters at the start, and the error after them, ``""`` if there is none."""
+    whole = whole_bytes(data)
+    if whole == len(data):
+        return whole, ""
+    try:
+        return whole + codecs.utf_8_decode(data[whole:], "strict", False)[1], ""  # noqa: FBT003 - not the end
+    except UnicodeDecodeError as error:
+        return whole + error.start, error.reason
 
 
 class StreamDecoder(ABC):
     """Removes the BOM, checks UTF-8, counts, and raises an error after the items before it.
 
-    A format adds `_decode` and `_finish`, which append items to a list and raise at a defect.
+    A format adds `_decode` and `_finish`, which append items to a list and raise at a defect. `MakeDecoder` describes
+    the arguments.
     """
 
     name: str
@@ -27,14 +40,16 @@ class StreamDecoder(ABC):
     """Whether to refuse invalid UTF-8 here; False if the format itself replaces or refuses it."""
 
     def __init__(
-        self, parts: tuple[str, ...] | None, *, required: bool = False, limits: Limits = DEFAULT_LIMITS
+        self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
     ) -> None:
         self.items_seen: int = 0
         self.bytes_seen: int = 0
-        self._parts = parts
+        self._records_seen = 0
+        self._parts = parse_path(path)
+        self._type = type
         self._required = required
         self._limits = limits
-        self._found = not parts
+        self._found = not self._parts  # whether the path selected anything
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the start of a UTF-8 character
         self._bom_pending: bytes | None = b""
@@ -45,21 +60,17 @@ class StreamDecoder(ABC):
 
     @property
     def records_seen(self) -> int:
-        """See `Decoder.records_seen`."""
-        return 0
+        return self._records_seen
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`."""
         return None
 
     @property
     def proves_end(self) -> bool:
-        """See `Decoder.proves_end`."""
         return self._complete and self._proven
 
     def feed(self, data: bytes) -> list[Any]:
-        """See `Decoder.feed`."""
         out: list[Any] = []
         if self._failure is not None:
             if self.resynchronises:
@@ -79,7 +90,6 @@ class StreamDecoder(ABC):
         return out
 
     def checkpoint(self) -> Checkpoint | None:
-        """See `Decoder.checkpoint`."""
         if self._failure is not None or self._finished or not self.items_seen:
             return None
         place = self._checkpoint()
@@ -93,7 +103,6 @@ class StreamDecoder(ABC):
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
-        """See `Decoder.finish`."""
         out: list[Any] = []
         if self._failure is not None:
             self._raise(self._failure)
@@ -113,7 +122,7 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         if self._required and not (self._found or self.items_seen):
-            raise PathNotFound(f"path {path_text(self._parts)!r} was not found in the stream", format=self.name)
+            raise PathNotFound(f"path {'.'.join(self._parts or ())!r} was not found in the stream", format=self.name)
         self._complete = self._failure is None
         return out
 
@@ -180,3 +189,53 @@ class StreamDecoder(ABC):
         if self.resynchronises and not isinstance(error, (TruncatedError, LimitError)):
             self._failure = None
         raise error
+
+
+class RecordDecoder(StreamDecoder):
+    """Decodes records, each of them one JSON text: many in one call if they have no defect."""
+
+    def __init__(self, path: PathLike = "", **options: Any) -> None:
+        super().__init__(path, **options)
+        self._values = ValueDecoder(self._type)
+        # For a run of which only '[', '{' and line ends are left: a line with more openers than the depth allows.
+        self._deep = re.compile(rb"[\[{]{%d}" % (self._limits.max_depth + 1))
+
+    @property
+    def whole_records(self) -> int | None:
+        return self._records_seen
+
+    def _decode_many(self, run: bytes, count: int | None = None) -> list[Any] | None:
+        r"""Decode records with a ``\n`` between them in one call; None if that is not possible, for any reason.
+
+        ``count`` is the number of records, if they may have line ends inside.
+        """
+        if self._parts or self._may_be_deep(run):
+            return None
+        values = self._values.lines(run)
+        if values is None or len(values) != (count or len(values)):
+            return None
+        self._records_seen += len(values)
+        return values
+
+    def _decode_one(self, text: bytes, offset: int, out: list[Any]) -> None:
+        """Append the items of a record that starts at the offset; raise an error with its place at a defect."""
+        if self._parts or self._may_be_deep(text):
+            self._select(text, offset, out)
+        else:
+            out.append(self._values.one(text, offset))
+        self._records_seen += 1
+
+    def _may_be_deep(self, run: bytes) -> bool:
+        return self._deep.search(run.translate(None, _NOT_OPENERS)) is not None
+
+    def _select(self, text: bytes, offset: int, out: list[Any]) -> None:
+        scanner = Scanner(self._parts or (), max_depth=self._limits.max_depth)
+        scanner.shift(offset)
+        try:
+            scanner.scan(text, 0)
+            if why := scanner.finish(text, framed=True):
+                raise DecodeError(why, byte_offset=offset)
+        finally:
+            self._found = self._found or scanner.found
+            for start, end in scanner.spans:
+                out.append(self._values.one(text[start:end], offset + start))

@@ -3,8 +3,6 @@
 This is the one place that chooses. ``CHUNKWISE_PURE=1`` in the environment chooses the Python code in any case.
 """
 
-from __future__ import annotations
-
 import os
 
 from chunkwise.formats.speedups.fallback import (

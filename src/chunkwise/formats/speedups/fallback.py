@@ -3,8 +3,6 @@
 Nothing here depends on the flow: callers pass in the iterator, the clock and what suspends.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
@@ -38,18 +36,11 @@ def whole_bytes(data: bytes) -> int:
 
 
 def event_texts(run: bytes, start: int, stop: int, max_bytes: int) -> tuple[bytes, int, bytes | None] | None:
-    r"""Take whole blocks of server-sent events at once; return None if they must be taken line by line.
+    r"""Take the blocks of server-sent events between two offsets at once; None if they must be taken line by line.
 
+    The run has lines that end with ``\n``, and each block a blank line. The result has the data of the events, of at
+    most ``max_bytes`` each, with ``\n`` between them, their number, and the last id, or None without an id.
     This one always returns None: in Python, it would save no time.
-
-    Args:
-        run: lines that end with ``\n``.
-        start: offset of the first block.
-        stop: offset after the last block and its blank line.
-        max_bytes: limit for the data of one event.
-
-    Returns:
-        The data of the events with ``\n`` between them, the number of events, and the last id, or None without an id.
     """
     del run, start, stop, max_bytes
     return None
@@ -69,11 +60,7 @@ async def gather_items(
 ) -> None:
     """Append all items to ``level.items``, and await ``enough()`` each time the level is full or its time is over.
 
-    Args:
-        iterator: gives the items; the caller closes it.
-        level: takes the items, and says how many and until when.
-        enough: suspends until the items were taken.
-        now: the clock of ``level.room``.
+    The caller closes the iterator. ``enough`` suspends until the items were taken, and ``now`` is the level's clock.
     """
     # This loop runs once for each item: it reads local names only, and calls nothing but the clock.
     items = level.items
@@ -87,11 +74,7 @@ async def gather_items(
 
 
 class Items:
-    """The items of batches, one by one.
-
-    Args:
-        batches: the batches; each is asked for after the items of the one before it were given.
-    """
+    """The items of batches, one by one; each batch is asked for after the items of the one before it were given."""
 
     def __init__(self, batches: AsyncIterator[list[Any]]) -> None:
         self._batches = batches

@@ -5,8 +5,6 @@ They are in ``file-indexes`` in ``$CHUNKWISE_CACHE`` (if that is empty, they are
 costs time and raises nothing: an index can be made again.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import tempfile

@@ -4,8 +4,6 @@ An index is sparse and bounded: when it has too many places, it drops every seco
 apart.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from bisect import bisect_right

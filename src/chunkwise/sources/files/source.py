@@ -1,7 +1,5 @@
 """A file in any format -> batches of its items, from any item on, read and decoded in a thread."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -83,18 +81,14 @@ def file_source(
 
 
 class _Wanted(NamedTuple):
-    """Which items of which file to read.
-
-    Attributes:
-        version: the version that the file must have; None for any, and then no index is kept.
-    """
+    """Which items of which file to read."""
 
     path: Path
     format: Format
     select: PathLike
     required: bool
     first_item: int = 0
-    version: FileVersion | None = None
+    version: FileVersion | None = None  # the version that the file must have; None for any, and then no index is kept
 
 
 def _source(wanted: _Wanted, max_items: int | None) -> Batches:
@@ -139,7 +133,7 @@ def _opened(wanted: _Wanted) -> BinaryIO:
 
 
 def _decoded(
-    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: _Unchanged | None
+    file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: "_Unchanged | None"
 ) -> Generator[list[Any], None, None]:
     """Yield the batches of all items after a place, and note more places."""
     # If there is an item before the place, the path has already been found.
@@ -166,7 +160,7 @@ def _decoded(
             noting.keep()
 
 
-def _block(file: BinaryIO, unchanged: _Unchanged | None) -> bytes:
+def _block(file: BinaryIO, unchanged: "_Unchanged | None") -> bytes:
     """Return the next bytes, or none at the end; raise OSError if the file has changed."""
     data = file.read(_BLOCK_BYTES)
     if unchanged is not None:

@@ -1,7 +1,5 @@
 """A table's name and its order -> a unique key, which checks and converts the values that a client sends back."""
 
-from __future__ import annotations
-
 import math
 import uuid
 from collections.abc import Mapping, Sequence
@@ -127,24 +125,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Key:
-    """The columns by which a table is ordered.
-
-    Attributes:
-        schema: the schema of the table; None for the database's search path.
-        columns: all columns of the table.
-        parts: the columns of the key.
-        collations: the collation in which each column of the key is unique; None for the column's own.
-        may_be_null: whether the database allows NULL in one of them.
-        is_mixed: whether a value may have another type than its column, as in SQLite.
-    """
+    """The columns by which a table is ordered."""
 
     table: str
-    schema: str | None
-    columns: list[str]
-    parts: list[Part]
-    collations: list[str | None]
-    may_be_null: bool
-    is_mixed: bool
+    schema: str | None  # the schema of the table; None for the database's search path
+    columns: list[str]  # all columns of the table
+    parts: list[Part]  # the columns of the key
+    collations: list[str | None]  # the collation in which each column of the key is unique; None for the column's own
+    may_be_null: bool  # whether the database allows NULL in one of them
+    is_mixed: bool  # whether a value may have another type than its column, as in SQLite
 
     @property
     def names(self) -> list[str]:

@@ -1,7 +1,5 @@
 """A statement and its parameters -> batches of rows as dicts. The connection is given back, whatever happens."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
@@ -71,12 +69,7 @@ def rows(
 
 
 class Sizes:
-    """How many rows to fetch next: few at first, so that they arrive at once, and few if they are large.
-
-    Args:
-        most: the maximum, at least 1.
-        first: the size of the first batch.
-    """
+    """How many rows to fetch next, at most ``most``: few at first, so that they arrive at once, and few large ones."""
 
     def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
         if most < 1:
@@ -95,8 +88,7 @@ class Sizes:
 class Query:
     """A statement for SQLAlchemy, and its text for the driver.
 
-    Attributes:
-        untyped: whether no column or parameter has a SQLAlchemy type, which would convert its values.
+    ``untyped`` says that no column or parameter has a SQLAlchemy type, which would convert its values.
     """
 
     def __init__(self, statement: Any, *, untyped: bool) -> None:

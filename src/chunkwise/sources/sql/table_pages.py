@@ -1,7 +1,5 @@
 """A table of a database -> its rows in pages, in the order of a unique key, from any key on."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 

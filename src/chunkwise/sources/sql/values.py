@@ -1,7 +1,5 @@
 """Batches of rows with a database driver's values -> the same rows with values that JSON can hold."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any

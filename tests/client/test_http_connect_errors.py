@@ -1,4 +1,4 @@
-"""transports/connect_errors.py: who cannot be connected to, and why, in words for people."""
+"""client/http.py: who cannot be connected to, and why, in words for people."""
 
 import asyncio
 import errno
@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from aiohttp import ClientConnectionError, ClientError, ClientSession, TCPConnector, abc
 
-from chunkwise.transports.connect_errors import why_no_connection
+from chunkwise.client.http import why_no_connection
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import serving

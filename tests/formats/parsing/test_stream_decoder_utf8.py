@@ -1,4 +1,4 @@
-"""formats/parsing/utf8.py: whole characters as Python's own codec finds them, compiled and in Python."""
+"""formats/parsing/stream_decoder.py: whole characters as Python's own codec finds them, compiled and in Python."""
 
 import codecs
 import itertools
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkwise.formats.parsing import utf8
+from chunkwise.formats.parsing import stream_decoder
 
 
 def expected(data: bytes) -> tuple[int, str]:
@@ -20,8 +20,8 @@ def expected(data: bytes) -> tuple[int, str]:
 
 def assert_as_the_codec(code: ModuleType, data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utf8, "whole_bytes", code.whole_bytes)
-        assert utf8.whole_characters(data) == expected(data)
+        patch.setattr(stream_decoder, "whole_bytes", code.whole_bytes)
+        assert stream_decoder.whole_characters(data) == expected(data)
     assert code.whole_bytes(data) <= expected(data)[0]
 
 

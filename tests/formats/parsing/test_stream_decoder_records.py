@@ -1,4 +1,4 @@
-"""formats/parsing/json_records.py: typed items in every format that has JSON; errors name index and field."""
+"""formats/parsing/stream_decoder.py: typed items in every format that has JSON; errors name index and field."""
 
 import dataclasses
 from typing import Any, TypedDict
