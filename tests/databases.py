@@ -133,7 +133,13 @@ def running_postgres() -> Iterator[Postgres]:
         with (folder / "log").open("wb") as log:
             for _ in range(5):  # another process may take the free port first
                 port = free_port()
-                options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+                options = {
+                    "listen_addresses": "127.0.0.1",
+                    "port": port,
+                    "unix_socket_directories": "",
+                    "fsync": "off",
+                    "client_connection_check_interval": "100ms",  # a query of a client that left ends
+                }
                 words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
                 process = subprocess.Popen(
                     [programs / "postgres", "-D", data, *words],
