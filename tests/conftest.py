@@ -10,6 +10,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ settings.register_profile("few", parent=settings.get_profile("default"), max_exa
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
 # The import of aiohttp takes twice as long if it reads the system's certificates. Tests name the ones that they trust.
 os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
+# A shell ignores SIGINT in the commands that it runs in the background, and these pass that on to the tests' processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST = {_FOLDER / name for name in (
     "test_benchmarks.py", "cli/test_get_resumes.py", "cli/test_injection.py", "deploy/test_nginx.py",
