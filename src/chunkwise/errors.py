@@ -1,7 +1,5 @@
 """Errors that leave chunkwise: one tree, nothing else.
 
-This file must not know formats, flow or transports.
-
 ::
 
     StreamError

@@ -49,11 +49,8 @@ _HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
 def find_files(paths: Sequence[Path]) -> list[Published]:
     """Return the files to publish: named files under their names, a folder's files under their paths in the folder.
 
-    Raises:
-        FileNotFoundError: a path is not there.
-        PermissionError: a named file cannot be read.
-        UnknownFormat: a named file has no known suffix, or there is nothing to publish.
-        UsageError: two files would have the same route.
+    A named file that is not there, cannot be read or has no known suffix is an error, and so are two files of one
+    route.
     """
     found: dict[str, Published] = {}
     for path in paths:
