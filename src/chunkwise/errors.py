@@ -40,12 +40,7 @@ class StreamError(Exception):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        format: str | None = None,
-        item_index: int | None = None,
-        byte_offset: int | None = None,
+        self, message: str, *, format: str | None = None, item_index: int | None = None, byte_offset: int | None = None
     ) -> None:
         super().__init__(message)
         self.message = message

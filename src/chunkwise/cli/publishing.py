@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import rich_click as click
@@ -35,8 +35,7 @@ class Published:
         return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - never raises
 
 
-@dataclass(frozen=True)
-class _Page:
+class _Page(NamedTuple):
     """A media type of the index."""
 
     media_types: tuple[str, ...]

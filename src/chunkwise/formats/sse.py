@@ -15,10 +15,9 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import STREAM_END, EndRecordMarks, Format
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from chunkwise.formats.parsing.json_values import LivePart, encode_lines, encode_value
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import RecordDecoder
+from chunkwise.formats.parsing.stream_decoder import LineSplitter, RecordDecoder
 from chunkwise.formats.paths import PathLike
 from chunkwise.formats.speedups import event_texts, whole_bytes
 

@@ -27,11 +27,7 @@ class _Reading(NamedTuple):
 
 
 def format_cases(
-    format: Format,
-    items: Sequence[Any],
-    *,
-    decoded: Sequence[Any] | None = None,
-    refused: Sequence[Any] = (object(),),
+    format: Format, items: Sequence[Any], *, decoded: Sequence[Any] | None = None, refused: Sequence[Any] = (object(),)
 ) -> list[ConformanceCase]:
     """Return one case for each promise of a format. They test the same bytes in every run.
 
