@@ -117,12 +117,10 @@ class StreamDecoder(ABC):
     ) -> None:
         self.items_seen: int = 0
         self.bytes_seen: int = 0
-        self._records_seen = 0
         self._parts = parse_path(path)
         self._type = type
-        self._required = required
         self._limits = limits
-        self._found = not self._parts  # whether the path selected anything
+        self._found = not (required and self._parts)  # whether the path selected anything, or need not
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the start of a UTF-8 character
         self._bom_pending: bytes | None = b""
@@ -133,7 +131,7 @@ class StreamDecoder(ABC):
 
     @property
     def records_seen(self) -> int:
-        return self._records_seen
+        return 0
 
     @property
     def whole_records(self) -> int | None:
@@ -194,7 +192,7 @@ class StreamDecoder(ABC):
         except DecodeError as error:
             self._keep(error, out)
         self.items_seen += len(out)
-        if self._required and not (self._found or self.items_seen):
+        if not (self._found or self.items_seen):
             raise PathNotFound(f"path {'.'.join(self._parts or ())!r} was not found in the stream", format=self.name)
         self._complete = self._failure is None
         return out
@@ -269,9 +267,14 @@ class RecordDecoder(StreamDecoder):
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
+        self._records_seen = 0
         self._values = ValueDecoder(self._type)
         # For a run of which only '[', '{' and line ends are left: a line with more openers than the depth allows.
         self._deep = re.compile(rb"[\[{]{%d}" % (self._limits.max_depth + 1))
+
+    @property
+    def records_seen(self) -> int:
+        return self._records_seen
 
     @property
     def whole_records(self) -> int | None:
