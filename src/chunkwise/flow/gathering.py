@@ -1,7 +1,4 @@
-"""A source -> items gathered for an encoder, until there are enough.
-
-`outbound` runs what is here, and takes over each time that it suspends.
-"""
+"""A source -> items gathered for an encoder. `outbound` runs this, and takes over each time that it suspends."""
 
 import types
 from collections.abc import AsyncIterable, Generator
