@@ -1,7 +1,5 @@
 """Errors that leave chunkwise: one tree, nothing else.
 
-This file must not know formats, flow or transports.
-
 ::
 
     StreamError
@@ -42,12 +40,7 @@ class StreamError(Exception):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        format: str | None = None,
-        item_index: int | None = None,
-        byte_offset: int | None = None,
+        self, message: str, *, format: str | None = None, item_index: int | None = None, byte_offset: int | None = None
     ) -> None:
         super().__init__(message)
         self.message = message

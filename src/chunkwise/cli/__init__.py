@@ -1,4 +1,4 @@
-"""Room 4: the command line. Data goes to stdout, all else to stderr."""
+"""The command line. Data goes to stdout, all else to stderr."""
 
 import sys
 

@@ -34,23 +34,18 @@ _EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 
 
 class Database:
-    """A database to publish.
+    """A database to publish, read-only.
 
-    Attributes:
-        engine: a read-only engine for tables; each connection is taken for one page.
-        queries: a read-only engine for queries; each stream holds a connection until it ends. It is separate, so that
-            tables can be read while slow clients hold all connections for queries.
-        label: its URL without password and options, or its file, for messages to the user.
-        name: its name for clients.
-        kind: "sqlite" or "postgresql".
+    Tables and queries have separate engines, so that tables can be read while slow clients hold all connections of
+    queries.
     """
 
     def __init__(self, make_engine: Callable[[], AsyncEngine], label: str, name: str) -> None:
-        self.engine: AsyncEngine = make_engine()
-        self.queries: AsyncEngine = make_engine()
-        self.label = label
-        self.name = name
-        self.kind: str = self.engine.dialect.name
+        self.engine: AsyncEngine = make_engine()  # for tables; each connection is taken for one page
+        self.queries: AsyncEngine = make_engine()  # for queries; each stream holds a connection until it ends
+        self.label = label  # its URL without password and options, or its file, for messages to the user
+        self.name = name  # for clients
+        self.kind: str = self.engine.dialect.name  # "sqlite" or "postgresql"
 
     async def dispose(self) -> None:
         """Close all connections."""

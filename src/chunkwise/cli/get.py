@@ -17,8 +17,7 @@ from chunkwise.cli.partial_file import PartialFile, Tracked
 from chunkwise.cli.progress import progress
 from chunkwise.errors import StreamError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
-from chunkwise.formats import FORMAT_HINT, FORMATS, Decoder, Format, Limits, by_media_type, by_suffix
-from chunkwise.formats.contract import DEFAULT_LIMITS
+from chunkwise.formats import FORMAT_HINT, FORMATS, Decoder, Format, by_media_type, by_suffix
 from chunkwise.formats.paths import PathLike
 from chunkwise.formats.sse import ServerSentEvent, value_of
 from chunkwise.transports.range_headers import asks_for_range
@@ -135,12 +134,9 @@ def _format_of(response: ClientResponse) -> Format:
         raise UnknownFormat(error.message.replace(FORMAT_HINT, "name the format with --from")) from None
 
 
-def _whole_events(
-    path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
-) -> Decoder:
+def _whole_events(path: PathLike = "", **options: Any) -> Decoder:
     """Return a decoder of whole events: the data of other servers' events need not be JSON."""
-    del type
-    return FORMATS["sse"].decoder(path, type=ServerSentEvent, required=required, limits=limits)
+    return FORMATS["sse"].decoder(path, **{**options, "type": ServerSentEvent})
 
 
 async def _values(stream: Stream) -> AsyncIterator[list[Any]]:

@@ -39,13 +39,10 @@ class PartialFile:
 
     The file of another ``request``, the words of the command, is not continued. ``resumes`` says whether its items are
     the records that a server counts; otherwise each run begins with an empty file.
-
-    Attributes:
-        why_again: why the existing file is not continued; None if it is, or if there is no file.
     """
 
     def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:
-        self.why_again: str | None = None
+        self.why_again: str | None = None  # why the existing file is not continued, if there is one
         self._output = output
         self._resumes = resumes
         # Digests only: its headers may hold a password.

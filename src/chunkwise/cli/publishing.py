@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import rich_click as click
@@ -35,8 +35,7 @@ class Published:
         return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - never raises
 
 
-@dataclass(frozen=True)
-class _Page:
+class _Page(NamedTuple):
     """A media type of the index."""
 
     media_types: tuple[str, ...]
@@ -49,11 +48,8 @@ _HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
 def find_files(paths: Sequence[Path]) -> list[Published]:
     """Return the files to publish: named files under their names, a folder's files under their paths in the folder.
 
-    Raises:
-        FileNotFoundError: a path is not there.
-        PermissionError: a named file cannot be read.
-        UnknownFormat: a named file has no known suffix, or there is nothing to publish.
-        UsageError: two files would have the same route.
+    A named file that is not there, cannot be read or has no known suffix is an error, and so are two files of one
+    route.
     """
     found: dict[str, Published] = {}
     for path in paths:

@@ -16,12 +16,7 @@ from chunkwise.sources import sql
 async def find_rows(
     databases: Sequence[Database], tables: Sequence[str], queries: Sequence[str]
 ) -> list[PublishedRows]:
-    """Return the named tables and queries, or all tables and views if none are named.
-
-    Raises:
-        UsageError: a table is not there, a query is wrong, two have the same route, or there is nothing to publish.
-        ConnectionError: a database is not there, or refuses.
-    """
+    """Return the named tables and queries, or all tables and views if none are named."""
     if queries and len(databases) != 1:
         raise click.BadParameter(f"is asked of one database, got {len(databases)}", param_hint="--query")
     found: dict[str, PublishedRows] = {}

@@ -22,11 +22,8 @@ _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
 class ResponseItems(Inbound):
     """The items of one response or one WebSocket. A `Stream` reads one or several of them.
 
-    A failure of the ``upload``, the request's body if it is still being sent, is the stream's failure.
-
-    Attributes:
-        over: the response or the WebSocket.
-        range_info: what the response says about its position; None until the first message of a WebSocket.
+    A failure of the ``upload``, the request's body if it is still being sent, is the stream's failure. `range_info` is
+    what the response says about its position.
     """
 
     def __init__(
@@ -42,7 +39,7 @@ class ResponseItems(Inbound):
     ) -> None:
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
         self.over = over
-        self.range_info = range_info
+        self.range_info = range_info  # None until the first message of a WebSocket
 
     @property
     def format_name(self) -> str | None:

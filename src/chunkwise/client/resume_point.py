@@ -40,19 +40,13 @@ class RestRequest(NamedTuple):
 
 
 class Received:
-    """Counts the items, records and bytes that have arrived of a stream.
-
-    Attributes:
-        items: how many items have arrived, none of them counted twice.
-        key: the `key_of` the last one.
-        counts_records: whether the items are the records that a server counts: there is no path.
-    """
+    """Counts the items (none of them twice), records and bytes that have arrived of a stream."""
 
     def __init__(self, path: PathLike, policy: Policy) -> None:
         self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
-        self.key: dict[str, Any] | None = {}
+        self.key: dict[str, Any] | None = {}  # the `key_of` the last item
         self._parts = parse_path(path)
-        self.counts_records: bool = self._parts is None
+        self.counts_records: bool = self._parts is None  # whether the items are the records that a server counts
         self._policy = policy
         self._items_before = self._records_before = self.items  # the current response
         self._bytes_before = 0

@@ -1,8 +1,4 @@
-"""A source -> items gathered for an encoder, until there are enough.
-
-Must not know formats by name, sockets or aiohttp, nor when bytes are written: `outbound` runs what is here, and takes
-over each time that it suspends.
-"""
+"""A source -> items gathered for an encoder. `outbound` runs this, and takes over each time that it suspends."""
 
 import types
 from collections.abc import AsyncIterable, Generator
@@ -38,20 +34,13 @@ def enough() -> Generator[object, None, None]:
 
 
 class Box:
-    """What one stream has ready to write.
-
-    Attributes:
-        buffer: encoded bytes.
-        worth_writing: whether something that the source gave is in them, not only what stands before it.
-        half_made: whether a source has made an item of which parts are still to come: news, if no whole item.
-        since: when nothing was waiting to be written last, on the clock of `time.monotonic`.
-    """
+    """The encoded bytes that one stream has ready to write."""
 
     def __init__(self) -> None:
         self.buffer: bytearray = bytearray()
-        self.worth_writing: bool = False
-        self.half_made = False
-        self.since: float = monotonic()
+        self.worth_writing: bool = False  # whether the bytes hold something that the source gave
+        self.half_made = False  # whether a source has made an item, and parts of it are still to come: that is news
+        self.since: float = monotonic()  # when nothing was waiting to be written last
 
     def is_due(self, *, stalled: bool, failed: bool) -> bool:
         """Whether it is time to write, for a producer that keeps up, or that has stalled or failed."""
@@ -72,21 +61,14 @@ class Box:
 
 
 class Level:
-    """Items gathered for one encoder: the stream's own, or that of an array inside a document.
-
-    Attributes:
-        items: not yet encoded.
-        count: items encoded so far.
-        batch_items: how many are to be gathered before they are encoded.
-        made: whether a source makes them, which is news, or whether they were there before.
-    """
+    """Items gathered for one encoder: the stream's own, or that of an array inside a document."""
 
     def __init__(self, encoder: Encoder, box: Box) -> None:
         self.encoder = encoder
-        self.items: list[Any] = []
-        self.count: int = 0
-        self.made = True
-        self.batch_items: int = 1  # until the first has shown how large they are
+        self.items: list[Any] = []  # not yet encoded
+        self.count: int = 0  # items encoded so far
+        self.made = True  # whether a source makes the items, which is news, or whether they were there before
+        self.batch_items: int = 1  # to gather before they are encoded: 1 until the first has shown how large they are
         self._box = box
 
     def room(self) -> tuple[int, float]:

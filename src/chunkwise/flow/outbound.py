@@ -68,25 +68,17 @@ class Outbound:
     """The bytes of one stream in pieces; write each piece at once.
 
     An empty piece says that the source had nothing to write for `quiet_seconds`. Closing the iterator closes the
-    source. An exception of the source is raised after the pieces with the items before it.
-
-    Args:
-        source: an async or sync iterable of items, or `Batches`. Items may have live parts.
-        encoder: the format's encoder, new.
-        quiet_seconds: see above; None for never. It may be changed between two pieces.
-        count: the number of items, if it is known: with fewer or more, the stream fails at its end.
-
-    Attributes:
-        complete: whether the last piece was the end of the stream.
+    source. An exception of the source is raised after the pieces with the items before it. The source is an async or
+    sync iterable of items, or `Batches`; items may have live parts.
     """
 
     def __init__(
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
-        self.quiet_seconds = quiet_seconds
-        self.complete: bool = False
+        self.quiet_seconds = quiet_seconds  # may be changed between two pieces; None for never
+        self.complete: bool = False  # whether the last piece was the end of the stream
         self._source = source
-        self._count = count
+        self._count = count  # of items, if it is known: with fewer or more, the stream fails at its end
         self._encoder = encoder
         self._box = Box()
         self._level = Level(encoder, self._box)

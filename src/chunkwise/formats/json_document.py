@@ -117,13 +117,10 @@ class JsonDecoder(StreamDecoder):
         self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
-        except DecodeError:
+        finally:  # a defect is raised after the values before it
             self._take(out)
             self._check_held()
-            raise
-        self._take(out)
         keep = self._scanner.keep_from
-        self._check_held()
         self._drop(keep if keep >= 0 else self._position)
 
     def _check_held(self) -> None:

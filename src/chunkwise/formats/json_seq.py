@@ -140,23 +140,19 @@ class JsonSeqDecoder(RecordDecoder):
 
     def _take_run(self, out: list[Any]) -> None:
         """Decode the complete texts in one call, if they have no defect."""
-        ended = list(self._waiting)[:-1]
-        values = self._decode_run(ended)
-        if values is not None:
-            out += values
-            self._next_offset += sum(map(len, ended)) + len(ended)
-            self._waiting = deque([self._waiting[-1]])
-
-    def _decode_run(self, texts: list[bytes]) -> list[Any] | None:
-        """Decode complete texts in one call; None if they must be decoded one by one."""
+        texts = list(self._waiting)[:-1]
         run = b"".join(texts)
         if not run or run.count(b"\n") != len(texts) or not all(text.endswith(b"\n") for text in texts):
-            return None
+            return
         if max(map(len, texts)) > self._limits.max_item_bytes:
-            return None
+            return
         if whole_characters(run)[0] != len(run):  # msgspec does not check names that the type does not have
-            return None
-        return self._decode_many(run[:-1])
+            return
+        values = self._decode_many(run[:-1])
+        if values is not None:
+            out += values
+            self._next_offset += len(run) + len(texts)
+            self._waiting = deque([self._waiting[-1]])
 
     def _feed_text(self, data: bytes, out: list[Any]) -> None:
         if self._text is None or not data:

@@ -9,10 +9,9 @@ from typing import Any
 
 from chunkwise.errors import DecodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import STREAM_END, Checkpoint, EndRecordMarks, Format
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from chunkwise.formats.parsing.json_values import encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import RecordDecoder
+from chunkwise.formats.parsing.stream_decoder import LineSplitter, RecordDecoder
 from chunkwise.formats.paths import PathLike
 
 # The space at the start marks the record: no line of an item begins with a space.

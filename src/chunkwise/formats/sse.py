@@ -7,6 +7,7 @@ stream that was cut between two events looks complete.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -14,10 +15,9 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, LimitError, TruncatedError
 from chunkwise.formats.contract import STREAM_END, EndRecordMarks, Format
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from chunkwise.formats.parsing.json_values import LivePart, encode_lines, encode_value
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import RecordDecoder
+from chunkwise.formats.parsing.stream_decoder import LineSplitter, RecordDecoder
 from chunkwise.formats.paths import PathLike
 from chunkwise.formats.speedups import event_texts, whole_bytes
 
@@ -90,11 +90,11 @@ class SseEncoder(RecordEncoder):
             except LivePart:
                 raise LivePart(place) from None
         name = self._id(value_of(item) if self._key else item, place).decode() if item.id is None else item.id
-        for field, text in (("data", item.data), ("event", item.event), ("id", name)):
+        for label, text in (("data", item.data), ("event", item.event), ("id", name)):
             if not isinstance(text, str):
-                raise EncodeError(f"{field} of an event is text, got {type(text).__name__}", item_index=index)
-            if field != "data" and (_line_end.search(text) or "\0" in text):
-                raise EncodeError(f"{field} {text!r} of an event holds a line end or NUL", item_index=index)
+                raise EncodeError(f"{label} of an event is text, got {type(text).__name__}", item_index=index)
+            if label != "data" and (_line_end.search(text) or "\0" in text):
+                raise EncodeError(f"{label} {text!r} of an event holds a line end or NUL", item_index=index)
         if self._end is not None and item.event == STREAM_END:
             raise EncodeError(f"event {STREAM_END!r} is the name of the stream's end record", item_index=index)
         lines = [f"id: {name}"]
@@ -114,18 +114,16 @@ class SseEncoder(RecordEncoder):
         return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
 
 
+@dataclass(slots=True)
 class _OpenEvent:
     """The fields of an event before its blank line."""
 
-    __slots__ = ("begun", "data", "data_bytes", "event", "id", "retry")
-
-    def __init__(self) -> None:
-        self.data: list[bytes] = []
-        self.data_bytes = 0
-        self.event = b""
-        self.id: bytes | None = None
-        self.retry: int | None = None
-        self.begun = False  # whether there is any field
+    data: list[bytes] = field(default_factory=list)
+    data_bytes: int = 0
+    event: bytes = b""
+    id: bytes | None = None
+    retry: int | None = None
+    begun: bool = False  # whether there is any field
 
     def add(self, line: bytes, max_data_bytes: int) -> None:
         """Add a field, or ignore a comment."""
@@ -154,15 +152,8 @@ class _OpenEvent:
 class SseDecoder(RecordDecoder):
     """An event stream in pieces -> the JSON values in its data, or whole events with ``type=ServerSentEvent``.
 
-    Args:
-        emit_empty: also return events without a data line, which the standard drops and some language-model services
-            send; only for ``type=ServerSentEvent``.
-
-    Attributes:
-        first_event_id: the first event ID, which a server that starts the stream from its beginning sends again.
-        last_event_id: the ID that a client sends as ``Last-Event-ID`` when it reconnects.
-        is_behind_id: whether that is the ID of the last event. If not, the events after it would be sent again.
-        retry: milliseconds to wait before reconnecting, if the stream has set it.
+    ``emit_empty`` also returns whole events without a data line, which the standard drops and some language-model
+    services send.
     """
 
     name = "sse"
@@ -170,10 +161,10 @@ class SseDecoder(RecordDecoder):
 
     def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
         super().__init__(path, **options)
-        self.first_event_id: str = ""
-        self.last_event_id: str = ""
-        self.is_behind_id: bool = False
-        self.retry: int | None = None
+        self.first_event_id: str = ""  # which a server that starts the stream from its beginning sends again
+        self.last_event_id: str = ""  # which a client sends as ``Last-Event-ID`` when it reconnects
+        self.is_behind_id: bool = False  # whether the last event has that ID: if not, it would be sent again
+        self.retry: int | None = None  # milliseconds to wait before reconnecting, if the stream has set it
         self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
             raise TypeError("a path selects inside JSON data: it does not go with type=ServerSentEvent")

@@ -12,10 +12,9 @@ import msgspec
 
 from chunkwise.errors import DecodeError, EncodeError, TruncatedError
 from chunkwise.formats.contract import Checkpoint, Format
-from chunkwise.formats.parsing.byte_lines import LineSplitter
 from chunkwise.formats.parsing.json_values import LivePart, encode_lines
 from chunkwise.formats.parsing.record_encoder import RecordEncoder
-from chunkwise.formats.parsing.stream_decoder import StreamDecoder
+from chunkwise.formats.parsing.stream_decoder import LineSplitter, StreamDecoder
 from chunkwise.formats.paths import PathLike
 
 

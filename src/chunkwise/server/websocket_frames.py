@@ -17,12 +17,7 @@ _TEXT = 0x81  # FIN and opcode 1: a whole text message, unmasked, as a server se
 
 
 class FrameSender:
-    """Sends the frames of one WebSocket, and watches how much of them the client takes.
-
-    Attributes:
-        bytes_sent: bytes of all messages so far, without the heads of their frames.
-        watch: cuts off a client that takes nothing.
-    """
+    """Sends the frames of one WebSocket; its `watch` cuts off a client that takes nothing."""
 
     def __init__(
         self,
@@ -31,7 +26,7 @@ class FrameSender:
         writer: AbstractStreamWriter,
         stall_seconds: float,
     ) -> None:
-        self.bytes_sent: int = 0
+        self.bytes_sent: int = 0  # of all messages, without the heads of their frames
         self._frame_bytes = 0
         self.websocket: web.WebSocketResponse = websocket
         self._transport = transport

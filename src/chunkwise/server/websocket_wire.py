@@ -42,14 +42,7 @@ class WebSocketOptions:
 
 
 class WebSocketWire:
-    """A WebSocket that answers a request; see `Wire` and, for its readers, `ServerWebSocket`.
-
-    Args:
-        request: the handshake.
-        options: how to answer it.
-        on_gone: called when the client has left, and when nothing of its messages is left to read.
-        is_deaf: whether aiohttp reads nothing more, because the server stops.
-    """
+    """A WebSocket that answers a request; see `Wire` and, for its readers, `ServerWebSocket`."""
 
     status = 101
     coding: str | None = None
@@ -58,8 +51,8 @@ class WebSocketWire:
         self,
         request: web.BaseRequest,
         options: WebSocketOptions,
-        on_gone: Callable[[], None],
-        is_deaf: Callable[[], bool],
+        on_gone: Callable[[], None],  # called when the client has left, and when all its messages are read
+        is_deaf: Callable[[], bool],  # whether aiohttp reads nothing more, because the server stops
     ) -> None:
         self.format = "text" if options.plain else "json"
         self.committed: bool = False

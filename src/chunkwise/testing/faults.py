@@ -1,7 +1,4 @@
-"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data, and the bytes of a response that pass before it.
-
-Nothing here uses sockets: `proxy` applies the faults.
-"""
+"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data, for `proxy`, and the bytes that pass before it."""
 
 from dataclasses import dataclass, fields
 from typing import Literal

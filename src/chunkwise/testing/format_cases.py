@@ -1,14 +1,21 @@
 """A format and some items -> test cases for it: the decoder reads the encoder's bytes, complete, cut or damaged."""
 
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from chunkwise.errors import EncodeError, StreamError, TruncatedError
 from chunkwise.formats.contract import Decoder, Format
 from chunkwise.testing.conformance import ConformanceCase, cases_of, same, shown
-from chunkwise.testing.pieces import bytewise, damaged, some, splits, strange
+
+_MOST_CUTS = 1000
+_BYTES_OF_DAMAGE = 100_000  # of all damaged streams together, because they are fed byte by byte
+_ODD = [
+    b"\n", b"\r\n", b"\n\n", b" ", b"\x00", b"\x1e", b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"\xff", b"\xc3",
+    b"\xef\xbb\xbf", b"0", b"-",
+]  # fmt: skip
 
 
 class _Reading(NamedTuple):
@@ -20,11 +27,7 @@ class _Reading(NamedTuple):
 
 
 def format_cases(
-    format: Format,
-    items: Sequence[Any],
-    *,
-    decoded: Sequence[Any] | None = None,
-    refused: Sequence[Any] = (object(),),
+    format: Format, items: Sequence[Any], *, decoded: Sequence[Any] | None = None, refused: Sequence[Any] = (object(),)
 ) -> list[ConformanceCase]:
     """Return one case for each promise of a format. They test the same bytes in every run.
 
@@ -84,7 +87,7 @@ class _FormatChecks:
     def any_split_gives_the_same_items(self) -> None:
         """The items are the same for any pieces of the bytes."""
         stream = self._written(self._items)
-        for pieces in splits(stream):
+        for pieces in _splits(stream):
             got = self._read(pieces)
             assert got.error is None, f"in the pieces {shown(pieces)} the stream raised {got.error!r}"
             self._same(got.items, self._decoded, f"the pieces {shown(pieces)}")
@@ -92,7 +95,7 @@ class _FormatChecks:
     def feeding_nothing_is_not_the_end(self) -> None:
         """``feed(b"")`` changes nothing."""
         stream = self._written(self._items)
-        got = self._read([b"", b"", *bytewise(stream)], asking=True)
+        got = self._read([b"", b"", *_bytewise(stream)], asking=True)
         assert got.error is None, f'with feed(b"") after each byte the stream raised {got.error!r}'
         self._same(got.items, self._decoded, 'feed(b"") after each byte')
 
@@ -100,7 +103,7 @@ class _FormatChecks:
         """A stream that stops early raises `TruncatedError`, unless it stops between items and has no end mark."""
         stream, ends = self._written(self._items), self._ends()
         proves_end = bool(stream[ends[-1] :].strip())
-        for size in some(range(len(stream))):
+        for size in _some(range(len(stream))):
             got = self._read([stream[:size]])
             where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
             self._same(got.items, self._decoded[: len(got.items)], where)
@@ -117,7 +120,7 @@ class _FormatChecks:
     def items_before_a_cut_are_given(self) -> None:
         """The items before a cut are returned, and counted by the error."""
         stream, ends = self._written(self._items), self._ends()
-        for size in some(range(1, len(stream))):
+        for size in _some(range(1, len(stream))):
             got = self._read([stream[:size]])
             least = sum(end < size for end in ends[1:])  # at the latest by the next byte: digits may go on
             where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
@@ -128,8 +131,8 @@ class _FormatChecks:
 
     def items_before_a_defect_are_given(self) -> None:
         """A defect is raised after the items before it, by the next call at the latest."""
-        for stream in damaged(self._written(self._items)):
-            slowly, at_once = self._read(bytewise(stream), asking=True), self._read([stream], asking=True)
+        for stream in _damaged(self._written(self._items)):
+            slowly, at_once = self._read(_bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"
             assert len(at_once.items) >= len(slowly.items), (
                 f"{where} in one piece gave {shown(at_once.items)} before the error {at_once.error!r}, "
@@ -144,7 +147,7 @@ class _FormatChecks:
 
     def any_bytes_raise_only_stream_errors(self) -> None:
         """Bytes that are not in the format raise a `StreamError`, and no other exception."""
-        for stream in (*strange(), *damaged(self._written(self._items))):
+        for stream in (*_strange(), *_damaged(self._written(self._items))):
             for framed in (False, True):
                 self._read([stream], framed=framed)
 
@@ -154,7 +157,7 @@ class _FormatChecks:
         encoder = self._format.encoder()
         parts = [encoder.start(), *(encoder.encode([item]) for item in self._items), encoder.finish()]
         stream = (2 * keepalive).join(parts)
-        for pieces in ([stream], bytewise(stream)):
+        for pieces in ([stream], _bytewise(stream)):
             got = self._read(pieces)
             where = f"the stream with {keepalive!r} between its items ({shown(stream)})"
             assert got.error is None, f"{where} raised {got.error!r}"
@@ -245,3 +248,47 @@ def _refuses(encode: Callable[[Sequence[Any]], bytes], batch: list[Any], index: 
         raise AssertionError(msg)
     found = refusal.item_index
     assert found == index, f"EncodeError has item_index {found}, expected {index}: {refusal}"
+
+
+def _bytewise(data: bytes) -> list[bytes]:
+    """Return the bytes one by one."""
+    return [data[index : index + 1] for index in range(len(data))]
+
+
+def _splits(data: bytes) -> Iterator[list[bytes]]:
+    """Yield the data in one piece, byte by byte, cut in two at every place, and in random pieces."""
+    yield [data]
+    yield _bytewise(data)
+    for cut in _some(range(1, len(data))):
+        yield [data[:cut], data[cut:]]
+    dice = random.Random(3)  # noqa: S311
+    for _ in range(50):
+        cuts = sorted(dice.choices(range(len(data) + 1), k=dice.randint(2, 8)))
+        yield [data[start:end] for start, end in pairwise([0, *cuts, len(data)])]
+
+
+def _some(places: range) -> Sequence[int]:
+    """Return all places, or a sample if there are too many to test."""
+    if len(places) <= _MOST_CUTS:
+        return places
+    return sorted(random.Random(4).sample(places, _MOST_CUTS))  # noqa: S311
+
+
+def _damaged(stream: bytes) -> Iterator[bytes]:
+    """Yield a stream with bytes inserted, removed or replaced, once or twice."""
+    dice = random.Random(2)  # noqa: S311
+    for _ in range(min(400, 10 + _BYTES_OF_DAMAGE // (len(stream) + 1))):
+        data = stream
+        for _ in range(dice.randint(1, 2)):
+            start = dice.randint(0, len(data))
+            put = dice.choice([b"", dice.choice(_ODD), dice.randbytes(dice.randint(1, 2))])
+            data = data[:start] + put + data[start + dice.randint(0, 2) :]
+        yield data
+
+
+def _strange() -> Iterator[bytes]:
+    """Yield random bytes, which usually are not a stream of any format."""
+    dice = random.Random(1)  # noqa: S311
+    for _ in range(300):
+        yield dice.randbytes(dice.randint(1, 40))
+        yield b"".join(dice.choices(_ODD, k=dice.randint(1, 8)))

@@ -83,10 +83,10 @@ class FaultProxy:
             await asyncio.wait(self._talks)
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(BlockingIOError, ConnectionAbortedError):  # the client has left already
-            self._begin(listener.accept()[0])
-
-    def _begin(self, client: socket.socket) -> None:
+        try:
+            client = listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):  # the client has left already
+            return
         talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
         self._talks.add(talk)

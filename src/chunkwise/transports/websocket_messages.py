@@ -67,17 +67,12 @@ class Receiver(Protocol):
 
 
 class ServerWebSocket(Protocol):
-    """The WebSocket that answers a request, as the readers of its client's messages see it."""
+    """The WebSocket that answers a request: it gives its client's messages to one `Receiver` only."""
 
     @property
-    def subprotocol(self) -> str | None:
-        """See `Receiver.subprotocol`."""
-
-    async def receive(self, receiver: object) -> WSMessage:
-        """Return the client's next message to the one receiver that may have them."""
-
-    def read_to_end(self) -> None:
-        """See `Receiver.read_to_end`."""
+    def subprotocol(self) -> str | None: ...
+    async def receive(self, receiver: object) -> WSMessage: ...
+    def read_to_end(self) -> None: ...
 
 
 class SocketReceiver:

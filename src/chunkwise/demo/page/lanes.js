@@ -4,7 +4,7 @@
 /**
  * The lanes. `read(url, {signal, arrived})` tells each arrival by `arrived(bytes, text)`, and resolves to {whole, how}:
  * what its client takes the stream for, and by what it knows. `fails(items)` is after how many beats of its producer
- * about half is made. `python` has the arguments of open_stream.
+ * about half is made; by default each item is a beat. `python` has the arguments of open_stream.
  */
 export const LANES = [
   {
@@ -12,15 +12,13 @@ export const LANES = [
     title: "Buffered answer",
     what: "Not streamed, to compare: all is made first, then sent at once.",
     streamed: false,
-    read: (url, reader) => readBody(url, reader, () => null),
-    fails: half,
+    read: readBody,
   },
   {
     name: "chunked",
     title: "Chunked text",
     what: "Each line leaves as it is made, as a chunk of HTTP.",
-    read: (url, reader) => readBody(url, reader, () => null),
-    fails: half,
+    read: readBody,
     python: {},
   },
   {
@@ -28,7 +26,6 @@ export const LANES = [
     title: "JSON array",
     what: "One array, valid as a whole, that grows by an object.",
     read: (url, reader) => readBody(url, reader, judgeJson),
-    fails: half,
     python: {},
   },
   {
@@ -45,7 +42,6 @@ export const LANES = [
     title: "Server-sent events",
     what: "What EventSource reads: events, with one of type “end” behind them.",
     read: readEvents,
-    fails: half,
     python: {type: "ServerSentEvent"},
   },
   {
@@ -54,7 +50,6 @@ export const LANES = [
     what: "A message for each item; the close says whether they are all.",
     websocket: true,
     read: readMessages,
-    fails: half,
     python: {format: '"text"'},
   },
 ];
@@ -62,7 +57,7 @@ export const LANES = [
 /** Where a lane asks, given what the controls say. */
 export function urlOf(lane, settings, folder = "") {
   const query = new URLSearchParams({items: settings.items, interval: settings.interval, size: settings.size});
-  if (settings.fail) query.set("fail", lane.fails(settings.items));
+  if (settings.fail) query.set("fail", (lane.fails ?? half)(settings.items));
   return new URL(`${folder}${lane.name}?${query}`, document.baseURI).href;
 }
 
@@ -71,7 +66,7 @@ function half(items) {
 }
 
 /** fetch, read chunk by chunk. `judge(text)` gives what the text itself says of its end: {whole, how}, or null. */
-async function readBody(url, {signal, arrived}, judge) {
+async function readBody(url, {signal, arrived}, judge = () => null) {
   const decoder = new TextDecoder();
   let response = null;
   let text = "";

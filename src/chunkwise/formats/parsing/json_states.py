@@ -70,8 +70,7 @@ def too_long(what: str, size: int, most: int, byte_offset: int) -> LimitError:
 
 def too_deep(depth: int, most: int, byte_offset: int) -> LimitError:
     """Return the error for an array or object inside too many others."""
-    message = f"nested {depth} deep, expected no more than {most} (max_depth)"
-    return LimitError(message, byte_offset=byte_offset)
+    return LimitError(f"nested {depth} deep, expected no more than {most} (max_depth)", byte_offset=byte_offset)
 
 
 def why_incomplete(state: int, opener: int, depth: int) -> str:

@@ -84,42 +84,27 @@ def _body_end(window: Window, position: int) -> int:
 class Scanner:
     """Finds where the values at a path start and end, window by window.
 
-    Args:
-        parts: the path; None for the elements of a root array or else the root.
-        max_depth: arrays and objects inside each other.
-        max_string_bytes: bytes of one string or name without its quotes; None for no limit, since only selected values
-            are kept.
-        max_name_bytes: bytes of a name that may lie on the path, with its quotes: such a name is kept.
-        max_number_bytes: bytes of one number, which is kept.
-        max_path_bytes: bytes of the names of all members that are open, together.
-        proves_values: whether to walk selected values token by token; False where the engine that decodes them is as
-            strict. Only the compiled scanner uses this, for arrays and objects that end in the window: it finds their
-            ends by their brackets.
+    With ``proves_values`` off, the compiled scanner finds the ends of selected arrays and objects that end in the
+    window by their brackets: that is enough where the engine that decodes them is as strict.
 
     Its state has more attributes than other classes have: one for each thing that the walk must know at the next byte.
-
-    Attributes:
-        spans: (start, end) of each selected value that is complete, in the window; `clear` empties it.
-        longest: bytes of the longest of them.
-        found: whether the path's value, or the array or object that would hold it, was seen.
-        bytes_walked: work done so far, as bytes looked at; a failed match of a container counts up to the window's end.
     """
 
     def __init__(
         self,
-        parts: tuple[str, ...] | None,
+        parts: tuple[str, ...] | None,  # the path; None for the elements of a root array or else the root
         *,
-        max_depth: int,
-        max_string_bytes: int | None = None,
-        max_name_bytes: int | None = None,
-        max_number_bytes: int | None = None,
-        max_path_bytes: int | None = None,
+        max_depth: int,  # arrays and objects inside each other
+        max_string_bytes: int | None = None,  # of one string or name without its quotes
+        max_name_bytes: int | None = None,  # of a name that may lie on the path, with its quotes: such a name is kept
+        max_number_bytes: int | None = None,  # of one number, which is kept
+        max_path_bytes: int | None = None,  # of the names of all members that are open, together
         proves_values: bool = True,  # noqa: ARG002 - here each value is walked
     ) -> None:
-        self.spans: list[tuple[int, int]] = []
-        self.longest: int = 0
-        self.found: bool = False
-        self.bytes_walked: int = 0
+        self.spans: list[tuple[int, int]] = []  # (start, end) of each selected value that is complete, in the window
+        self.longest: int = 0  # bytes of the longest of them
+        self.found: bool = False  # whether the path's value, or the array or object that would hold it, was seen
+        self.bytes_walked: int = 0  # looked at; a failed match of a container counts up to the window's end
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes

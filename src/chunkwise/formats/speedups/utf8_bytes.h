@@ -5,19 +5,16 @@
 #ifndef CHUNKWISE_UTF8_BYTES_H
 #define CHUNKWISE_UTF8_BYTES_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "json_bytes.h"
 
-#if !defined(CHUNKWISE_NO_SSE2) && (defined(__SSE2__) || defined(_M_X64))
+#ifdef CHUNKWISE_SSE2
 #define CHUNKWISE_UTF8_STEP 16
-#include <emmintrin.h>
-static inline int is_ascii_step(const unsigned char *at) {
+static inline int is_ascii_step(Bytes at) {
     return _mm_movemask_epi8(_mm_loadu_si128((const __m128i *)at)) == 0;
 }
 #else
 #define CHUNKWISE_UTF8_STEP 8
-static inline int is_ascii_step(const unsigned char *at) {
+static inline int is_ascii_step(Bytes at) {
     uint64_t word;
     memcpy(&word, at, 8);
     return (word & 0x8080808080808080u) == 0;
@@ -25,7 +22,7 @@ static inline int is_ascii_step(const unsigned char *at) {
 #endif
 
 /* Return the size of the character of several bytes that begins here; 0 if it is cut or not valid. */
-static inline int utf8_size(const unsigned char *at, const unsigned char *end) {
+static inline int utf8_size(Bytes at, Bytes end) {
     const unsigned char first = at[0];
     const int size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
     /* The bounds of the second byte: they exclude overlong forms, surrogates and characters over U+10FFFF. */
@@ -41,7 +38,7 @@ static inline int utf8_size(const unsigned char *at, const unsigned char *end) {
 }
 
 /* Return the place after the last character up to which all characters are whole and valid. */
-static inline const unsigned char *utf8_end(const unsigned char *at, const unsigned char *end) {
+static inline Bytes utf8_end(Bytes at, Bytes end) {
     while (at < end) {
         if (*at < 0x80) {
             while (end - at >= CHUNKWISE_UTF8_STEP && is_ascii_step(at))

@@ -177,10 +177,8 @@ class Key:
 def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
     """Return the key of a table.
 
-    Raises:
-        LookupError: there is no such table or column.
-        ValueError: the key is not unique, or may be NULL.
-        TypeError: it has a type that no client could send back.
+    It raises LookupError without such a table or column, ValueError for a key that is not unique or may be NULL, and
+    TypeError for a type that no client could send back.
     """
     inspector = sa.inspect(connection)
     try:

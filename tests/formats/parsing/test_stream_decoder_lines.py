@@ -1,4 +1,4 @@
-"""formats/parsing/byte_lines.py: pieces of bytes -> complete lines, each within its limit and in flat memory."""
+"""formats/parsing/stream_decoder.py: pieces of bytes -> complete lines, each within its limit and in flat memory."""
 
 import tracemalloc
 
@@ -6,7 +6,7 @@ import pytest
 
 from chunkwise.errors import DecodeError, LimitError
 from chunkwise.formats import FORMATS
-from chunkwise.formats.parsing.byte_lines import LineSplitter
+from chunkwise.formats.parsing.stream_decoder import LineSplitter
 from tests.tables import check_rows, named
 
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
