@@ -94,9 +94,12 @@ async def open_stream(
         RemoteError: the response has a status of 400 or more, such as 416 if the source has fewer items than
             resume_from; while reading, see `items`.
         StalledError: nothing arrived, or the server read nothing, for idle_seconds.
-        TypeError: the session is not a ClientSession, or the body of a WebSocket is not from `body`.
-        ValueError: resume_from was passed with a path, with restart, or for a request that cannot be continued.
-        UnknownFormat, TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
+        TypeError: the session is not a ClientSession, resume_from not a ResumePoint, or the body of a WebSocket is not
+            from `body`.
+        ValueError: resume_from is negative, or passed with a path, with restart, or for a request that cannot be
+            continued.
+        UnknownFormat: the function passed as ``format`` raised it; while reading, see `items`.
+        TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
     """
     if not isinstance(session, ClientSession):
         raise TypeError(
@@ -134,6 +137,10 @@ def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Str
     """Return the stream of a request that is sent once, or again where the stream breaks."""
     can_be_continued, has_path = request.can_be_continued, parse_path(request.path) is not None
     if policy.resume_from is not None:
+        if not isinstance(policy.resume_from, ResumePoint):
+            raise TypeError(f"resume_from: got {policy.resume_from!r}, expected a ResumePoint")
+        if policy.resume_from.items < 0:
+            raise ValueError(f"resume_from: items must be >= 0, got {policy.resume_from.items}")
         if not can_be_continued:
             raise ValueError("resume_from needs a GET without a body, and without a Range or Last-Event-ID of your own")
         if has_path:

@@ -170,10 +170,13 @@ class ReconnectingStream(Stream):
         if rest is None:
             return
         info, count = self._response.range_info or RangeInfo(), self.items_seen
-        if count and rest.info.etag not in (None, info.etag):
+        if (count or rest.headers) and rest.info.etag not in (None, info.etag):
             raise _CannotContinueError(
                 f"the items have changed meanwhile: the ETag was {rest.info.etag}, now it is {info.etag}"
             )
+        if rest.headers and not rest.by_event and info.first and info.key != rest.info.key:
+            was, now = (", ".join(names) or "its index" for names in (rest.info.key, info.key))
+            raise _CannotContinueError(f"the position of an item was given by {was}, and is now given by {now}")
         starts_over = rest.by_event and self._response.first_event_id == rest.first_event_id != ""
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
@@ -197,15 +200,16 @@ class ReconnectingStream(Stream):
                 f"the source has changed: there are only {count - self._replay.remaining} items now, not {count}"
             )
         info, records = self._known_info(), self._received.records(self._response)
-        if info.last is None or records is None:
+        last = info.total - 1 if info.last is None and info.total is not None else info.last
+        if last is None or records is None:
             return
-        sent = f"the server sent items {info.first} to {records - 1}, and its Content-Range ends with item {info.last}"
-        if records > info.last + 1:
+        sent = f"the server sent items {info.first} to {records - 1}, and its Content-Range ends with item {last}"
+        if records > last + 1:
             raise _CannotContinueError(sent)
-        if records <= info.last:
+        if records <= last:
             raise self._truncated(sent)
-        if info.total is None or info.last + 1 < info.total:
-            raise self._truncated(f"the response ends with item {info.last} of {info.total or 'an unknown number'}")
+        if info.total is None or last + 1 < info.total:
+            raise self._truncated(f"the response ends with item {last} of {info.total or 'an unknown number'}")
 
     async def _reconnect(self, failure: StreamError) -> bool:
         """Request the rest until there is a response; return whether it has content."""

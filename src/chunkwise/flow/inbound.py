@@ -138,6 +138,17 @@ class Inbound(ItemStream):
         """Bytes received so far, after decompression."""
         return self._bytes_seen
 
+    @property
+    def items_taken(self) -> int:
+        """Items that were taken, of those that were received: the others wait in a list for their loop."""
+        return self.items_seen - (self._items.remaining() if self._items is not None else 0)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether items, or bytes that are not decoded yet, wait to be taken."""
+        undecoded = self._decoder is not None and self._decoder.bytes_seen < self._bytes_seen
+        return undecoded or self.items_taken < self.items_seen
+
     async def _batches(self) -> AsyncIterator[list[Any]]:
         decoder: Decoder | None = None
         piece_bytes = _PIECE_BYTES

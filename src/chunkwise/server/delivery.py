@@ -78,6 +78,9 @@ class Wire(Protocol):
     def keeps_source_open(self) -> bool:
         """Whether the source of a client that has left is still to be given what arrived from it."""
 
+    async def discard(self) -> None:
+        """Discard bytes of such a source; raise `ClientGone` if it only writes, and does not read."""
+
 
 class Delivery:
     """One stream on its way to its client: it joins the ``streams`` of its application, and runs once.
@@ -178,7 +181,8 @@ class Delivery:
                 ending = self._stopping and not stream.complete
                 if ending and not wire.committed:
                     raise GoingAway
-                if self._is_gone():
+                left = wire.has_left()
+                if left and not wire.keeps_source_open():
                     raise ClientGone
                 if self._begins and stream.complete and not stream.items_sent and self._empty_status is not None:
                     return web.Response(status=self._empty_status)
@@ -191,11 +195,13 @@ class Delivery:
                     data += stream.take_rest()
                 if stream.complete:
                     break  # the last piece goes together with the end
-                if data:
+                if data and left:  # a write would be answered with a reset, which discards what is still to be read
+                    await wire.discard()
+                elif data:
                     self._count()
                     await wire.write(data)
                     self._written = monotonic()
-                elif self._is_silent():
+                elif self._is_silent() and not left:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
                 if ending:  # after the items that the end record will count

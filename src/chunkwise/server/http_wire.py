@@ -122,6 +122,9 @@ class HttpWire:
     def has_left(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
+    async def discard(self) -> None:
+        raise ClientGone
+
     def keeps_source_open(self) -> bool:
         return False
 

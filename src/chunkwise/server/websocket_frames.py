@@ -38,11 +38,11 @@ class FrameSender:
 
     async def send(self, messages: Sequence[bytes]) -> None:
         """Send text messages, one frame each, and wait until the kernel has them; ConnectionError if it is closed."""
-        self.bytes_sent += sum(map(len, messages))
         if self.websocket.compress:
             for message in messages:
                 self._count(message)
                 await self.websocket.send_frame(message, WSMsgType.TEXT)
+                self.bytes_sent += len(message)
         elif messages:
             if self.websocket.closed:
                 raise ConnectionResetError("the WebSocket is closed")
@@ -50,6 +50,7 @@ class FrameSender:
             frames = text_frames(messages)
             self._frame_bytes += len(frames)
             self._transport.write(frames)
+            self.bytes_sent += sum(map(len, messages))
         await self._drain()
 
     async def ping(self) -> None:

@@ -2,42 +2,86 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from chunkwise.errors import StreamError
+from chunkwise.flow.inbound import Inbound
 from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
 _MESSAGE_BYTES = 128  # added for each message, so that empty ones are bounded too
 _MAX_CONTROLS_PER_SECOND = 100  # pings and pongs
 # How long the source of a client that left is kept open:
-_UNREAD_SECONDS = 60.0  # if messages are waiting, or the client proved that it sent all: since the last one was read
+_UNREAD_SECONDS = 60.0  # if items are waiting for it, or the client proved that it sent all: since it took one
 _UNEXPECTED_SECONDS = 5.0  # if messages are waiting, but items(request) was never called: it may be called yet
 _LAST_ITEM_SECONDS = 1.0  # with the last item, before the source is interrupted
-_PAUSE_SECONDS = 0.05
+_WRITING_SECONDS = 1.0  # if it writes, and takes no item meanwhile
+_PAUSE_SECONDS = 0.05  # after each of such writes
+
+
+class _Departure:
+    """How long the source of a client that has left is kept open; ``readers`` returns the streams that read for it."""
+
+    def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
+        self._readers = readers
+        self._left_at: float | None = None
+        self._taken = 0  # items, by the source
+        self._taken_at = 0.0
+        self._written_at: float | None = None  # the first of the writes since an item was taken
+
+    def keeps_source_open(self, read_at: float | None, *, waiting: bool, done: bool) -> bool:
+        """Whether the source stays open.
+
+        Args:
+            read_at: when the source asked for a message last, on `time.monotonic`; None if it never did.
+            waiting: whether messages wait for it.
+            done: whether it wants no more messages, or got the last one.
+        """
+        readers, now = self._readers(), monotonic()
+        taken = sum(reader.items_taken for reader in readers)
+        has_items = any(reader.has_items for reader in readers)
+        if taken != self._taken and self._left_at is not None:
+            self._taken_at, self._written_at = now, None
+        if self._left_at is None:
+            self._left_at = now
+            self._taken_at = now if has_items else 0.0
+        self._taken = taken
+        since = max(self._left_at if read_at is None else read_at, self._taken_at)
+        if has_items or (waiting and not done):
+            return now - since < (_UNREAD_SECONDS if readers else _UNEXPECTED_SECONDS)
+        return not done and read_at is not None and now - since < _LAST_ITEM_SECONDS
+
+    async def allows_write(self) -> bool:
+        """Whether the source may go on after a write that is discarded; wait a moment if it only writes."""
+        now = monotonic()
+        if self._written_at is None:
+            self._written_at = now
+            return True
+        if now - self._written_at >= _WRITING_SECONDS:
+            return False
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return True
 
 
 class Inbox:
     """What the client has sent and the source has not read yet. When it is full, the client has to wait.
 
     Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
-    ``has_reader`` returns whether something is going to read the messages.
+    ``readers`` returns the streams that read the messages.
     """
 
-    def __init__(self, has_reader: Callable[[], bool]) -> None:
-        self._has_reader = has_reader
+    def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
+        self._departure = _Departure(readers)
         self._messages: deque[WSMessage] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._receiver: object = None
         self._read_at: float | None = None
-        self._left_at: float | None = None
-        self._idle = False  # whether no message was taken since the last `pause`
         self._ended = False
         self._proven = False
         self._done = False
@@ -45,24 +89,15 @@ class Inbox:
     def keeps_source_open(self) -> bool:
         """Whether the source of a client that has left is still to be given what arrived, or works on it.
 
-        To be called once the client has left: the limit for a source that does not read begins then.
+        Call it only once the client has left.
         """
-        if self._done:
-            return False
-        now = monotonic()
-        if self._left_at is None:
-            self._left_at = now
         # Before `fill` is through, messages may be on their way from aiohttp's own queue.
         waiting = not self._ended or self._proven or (bool(self._messages) and _is_text(self._messages[0]))
-        if self._read_at is None:
-            return waiting and now - self._left_at < (_UNREAD_SECONDS if self._has_reader() else _UNEXPECTED_SECONDS)
-        return now - self._read_at < (_UNREAD_SECONDS if waiting else _LAST_ITEM_SECONDS)
+        return self._departure.keeps_source_open(self._read_at, waiting=waiting, done=self._done)
 
-    async def pause(self) -> None:
-        """Wait a moment if no message was taken since the last call: a source that only writes must not spin."""
-        if self._idle:
-            await asyncio.sleep(_PAUSE_SECONDS)
-        self._idle = True
+    async def allows_write(self) -> bool:
+        """Whether the source may go on after a write to a client that has left; wait a moment if it only writes."""
+        return await self._departure.allows_write()
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
         """Take all messages of a WebSocket and answer its pings until the client leaves; return the last message."""
@@ -140,7 +175,6 @@ class Inbox:
             self._done = not self._proven  # if it is proven, the source may still work on it
             return message
         self._messages.popleft()
-        self._idle = False
         self._bytes -= len(message.data) + _MESSAGE_BYTES
         self._room.set()
         return message

@@ -14,7 +14,7 @@ from chunkwise.formats.messages import SUBPROTOCOL, Packer, framing_of
 from chunkwise.server.delivery import ClientGone
 from chunkwise.server.websocket_frames import FrameSender
 from chunkwise.server.websocket_inbox import Inbox
-from chunkwise.transports.problems import upload_details
+from chunkwise.transports.problems import readers_of, upload_details
 from chunkwise.transports.tcp import POLL_SECONDS, StallWatch, drop
 from chunkwise.transports.websocket_messages import (
     LOST,
@@ -61,7 +61,7 @@ class WebSocketWire:
         self._on_gone = on_gone
         self._is_deaf = is_deaf
         self._packer = Packer("items")
-        self._inbox = Inbox(lambda: MAX_MESSAGE_BYTES in request)
+        self._inbox = Inbox(lambda: readers_of(request))
         self._sender: FrameSender | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[WSMessage] | None = None
@@ -116,7 +116,7 @@ class WebSocketWire:
             self.format = "ndjson"
         self._packer = Packer(framing_of(response.ws_protocol, plain=options.plain), plain=options.plain)
         self._sender = FrameSender(response, transport, writer, options.stall_seconds)
-        self._reading = asyncio.create_task(self._read(response, self._sender))
+        self._reading = asyncio.create_task(self._read(response))
         if options.start and response.ws_protocol is not None:
             await self._sending(self._sender.send([options.start]))
 
@@ -137,10 +137,13 @@ class WebSocketWire:
         """Wait until something is sent; raise ClientGone if the client has left and its messages are not being read."""
         try:
             await sending
-        except ConnectionError as error:
-            if not self._inbox.keeps_source_open():
-                raise ClientGone from error
-            await self._inbox.pause()
+        except ConnectionError:
+            await self.discard()
+
+    async def discard(self) -> None:
+        """See `Wire.discard`."""
+        if not (self.keeps_source_open() and await self._inbox.allows_write()):
+            raise ClientGone
 
     async def finish(self, data: bytes, items: int) -> None:
         """Send the last bytes, close with 1000 and the number of items, and wait for the client's close."""
@@ -209,11 +212,12 @@ class WebSocketWire:
     def has_left(self) -> bool:
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
+        closed = closed or (sender is None and self._opening is not None and self._opening.done())  # that failed
         # If reading waits for room, only asking the kernel shows that the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:
-        return self._opening is not None and self._inbox.keeps_source_open()
+        return self._opening is not None and not self.stalled and self._inbox.keeps_source_open()
 
     def read_to_end(self) -> None:
         self._inbox.read_to_end()
@@ -234,9 +238,13 @@ class WebSocketWire:
             self._on_gone()  # there is nothing more to read
         return message
 
-    async def _read(self, websocket: web.WebSocketResponse, sender: FrameSender) -> WSMessage:
+    async def _pong(self, data: bytes) -> None:
+        if not self.has_left():  # a write would be answered with a reset, which discards unread messages
+            await cast("FrameSender", self._sender).pong(data)
+
+    async def _read(self, websocket: web.WebSocketResponse) -> WSMessage:
         """Read the client's messages until it has left; return the last one."""
-        last = await self._inbox.fill(websocket, sender.pong)
+        last = await self._inbox.fill(websocket, self._pong)
         if last.type is WSMsgType.CLOSE and self._close_code is None:
             # aiohttp reports 1006 for codes that may not be sent (RFC 6455 §7.4.1).
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data

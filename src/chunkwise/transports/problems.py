@@ -1,6 +1,7 @@
 """Errors -> problem details (RFC 9457) in a response, and such a response -> an error."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -104,12 +105,18 @@ def noted(message: object, inbound: Inbound) -> Inbound:
     return inbound
 
 
+def readers_of(request: web.BaseRequest) -> Sequence[Inbound]:
+    """Return the streams that read a request's body, or the messages of its WebSocket."""
+    readers: Sequence[Inbound] = request.get(_UPLOADS, ())
+    return readers
+
+
 def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, Any] | None:
     """Return the problem details of a bad request body; None if the error is not the client's fault.
 
     An error of the same class may come from another server's response that the handler reads: that is a 500.
     """
-    if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in request.get(_UPLOADS, []))):
+    if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in readers_of(request))):
         return None
     status = next((status for kind, status in _UPLOAD_STATUSES if isinstance(error, kind)), None)
     if status is None:

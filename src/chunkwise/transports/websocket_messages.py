@@ -213,12 +213,12 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
         if message.type is WSMsgType.TEXT:
             lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
             ended = holds_end(lines)
-            if ended:
-                receiver.read_to_end()
         else:
             lines = complete_record(END_RECORD, _items_of(message))
             ended = True
         yield lines
+        if ended and message.type is WSMsgType.TEXT:  # now that the items before the end were taken
+            receiver.read_to_end()
 
 
 def _count(message: WSMessage) -> int | None:

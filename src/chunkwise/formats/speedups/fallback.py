@@ -5,6 +5,7 @@ Nothing here depends on the flow: callers pass in the iterator, the clock and wh
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from operator import length_hint
 from typing import Any, Protocol
 
 from chunkwise.formats.parsing.scanner import Scanner
@@ -86,6 +87,10 @@ class Items:
 
     def __anext__(self) -> Awaitable[Any]:
         return self._generator.__anext__()
+
+    def remaining(self) -> int:
+        """Return how many items of the current batch are left."""
+        return length_hint(self._batch)
 
     def rest(self) -> list[Any]:
         """Return the remaining items of the current batch; the iteration goes on with the next batch."""

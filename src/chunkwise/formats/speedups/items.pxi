@@ -64,6 +64,9 @@ cdef class Items:
     def __next__(self):
         raise StopIteration(self._take())
 
+    def remaining(self):
+        return len(self._batch) - self._next
+
     def rest(self):
         rest = self._batch[self._next :]
         self._batch, self._next = [], 0
