@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.05
 
 
 class Inbox:
-    """What the client has sent and the source has not read yet. When it is full, the client has to wait.
+    """The messages that the client has sent and the source has not read yet. When it is full, the client has to wait.
 
     Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
     ``has_reader`` returns whether something is going to read the messages.
