@@ -108,8 +108,8 @@ class Level:
 async def gather(source: Any, level: Level) -> None:
     """Pull all items of a source into a level, and suspend with `enough` each time that it is full.
 
-    The source is `Batches`, an async iterable, a list, tuple or set, or any other sync iterable, which is pulled in a thread
-    because its next item may take any time.
+    The source is `Batches`, an async iterable, a list, tuple or set, or any other sync iterable. That is pulled in a
+    thread, because its next item may take any time.
     """
     if isinstance(source, Batches):
         await _gather_lists(source, level)
