@@ -8,7 +8,7 @@
     │   ├── TruncatedError(EOFError)  they stopped before the end
     │   └── LimitError                an item, a depth, a line or what is decompressed is over its limit
     ├── RemoteError                   the other side said that it failed; carries its problem (RFC 9457)
-    ├── StalledError(TimeoutError)    nothing came for longer than allowed
+    ├── StalledError(TimeoutError)    nothing arrived for longer than allowed
     ├── PathNotFound(LookupError)     a required path selected nothing
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
@@ -35,7 +35,7 @@ class StreamError(Exception):
     Attributes:
         message: what went wrong: got, expected, what to do.
         format: name of the format (``"json"``), where known.
-        item_index: index of the item concerned, counted from 0; as many items came whole before it.
+        item_index: index of the item concerned, counted from 0; as many items arrived whole before it.
         byte_offset: offset in the stream's bytes, counted from 0 (after decompression), where known.
     """
 
@@ -62,14 +62,14 @@ class EncodeError(StreamError, TypeError):
 
 
 class DecodeError(StreamError, ValueError):
-    """The bytes are not what the format allows. Items that came whole before the place were delivered."""
+    """The bytes are not what the format allows. The items before the place were delivered."""
 
 
 class TruncatedError(DecodeError, EOFError):
     """The bytes stopped before the stream was complete.
 
     Attributes:
-        items_seen: number of items that came whole, all of them delivered.
+        items_seen: number of items that arrived whole, all of them delivered.
         bytes_seen: number of bytes that arrived.
     """
 
@@ -106,7 +106,7 @@ class RemoteError(StreamError):
 
 
 class StalledError(StreamError, TimeoutError):
-    """Nothing came for longer than allowed. Items that came whole before were delivered: ``item_index`` counts them."""
+    """Nothing arrived for longer than allowed. The items before were delivered: ``item_index`` counts them."""
 
 
 class PathNotFound(StreamError, LookupError):

@@ -238,3 +238,23 @@ async def test_a_download_begun_by_another_is_resumed(cut: bool) -> None:
         assert stream.response.headers["Content-Range"] == f"items {7 if cut else 5}-9/10"
         assert stream.items_seen == 10
     assert server.ranges == ["items=5-", "items=7-"][: 1 + cut]
+
+
+async def test_a_key_of_other_members_is_not_taken_for_a_position() -> None:
+    by_id = {**RANGES, "Items-Key": '["id"]'}
+    by_rank = {**RANGES, "Items-Key": '["rank"]'}
+    rows = b"".join(b'{"id":%d,"rank":%d}\n' % (number, 9 - number) for number in range(5))
+    cut = answer(rows, by_id, whole=False)
+    items, error, server = await ask(cut, answer(rows, by_rank, part="5-9/10"))
+    assert len(items) == 5
+    assert isinstance(error, chunkwise.TruncatedError)
+    assert "was given by id, and is now given by rank" in str(error)
+    assert server.ranges == ["items=5-"]
+
+
+async def test_a_rest_with_less_items_than_its_total_is_not_the_whole() -> None:
+    items, error, _ = await ask(CUT, answer(lines(5, 8), part="5-*/10"), answer(lines(8, 10), part="8-*/10"))
+    assert (items, error) == ([*range(10)], None)
+    items, error, _ = await ask(CUT, answer(lines(5, 8), part="5-*/10"), max_reconnects=2)
+    assert items == [*range(8)]
+    assert isinstance(error, chunkwise.TruncatedError)

@@ -152,6 +152,25 @@ async def test_options_that_do_not_fit_are_refused_before_a_request_is_sent() ->
     assert failed == []
 
 
+async def test_a_resume_point_of_the_wrong_type_is_refused() -> None:
+    async with ClientSession() as session:
+        not_a_point: Any = (5, '"v1"', {})
+        with pytest.raises(TypeError, match="expected a ResumePoint"):
+            async with chunkwise.open_stream(session, "http://127.0.0.1:1/", resume_from=not_a_point):
+                pass
+        with pytest.raises(ValueError, match="must be >= 0, got -1"):
+            async with chunkwise.open_stream(session, "http://127.0.0.1:1/", resume_from=ResumePoint(-1, None, {})):
+                pass
+
+
+async def test_a_resume_point_before_the_first_item_is_of_a_version_too() -> None:
+    async with serving(streams(lambda: resumable(few, etag="v1"))) as port, ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/0"
+        async with chunkwise.open_stream(session, url, resume_from=ResumePoint(0, '"v0"', {})) as stream:
+            with pytest.raises(TruncatedError, match="the items have changed"):
+                await anext(stream)
+
+
 async def test_there_is_no_resume_point_where_a_stream_cannot_be_continued() -> None:
     async def plain(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, few(0))

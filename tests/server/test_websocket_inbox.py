@@ -9,10 +9,11 @@ from aiohttp import ClientSession, web
 
 import chunkwise
 from chunkwise import TruncatedError, respond
+from chunkwise.formats.messages import SUBPROTOCOL
 from chunkwise.server import websocket_inbox
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.watched import watched
-from tests.transports.websocket_peer import client_frame, opened
+from tests.transports.websocket_peer import PING, client_close, client_frame, opened
 from tests.transports.wire import serving
 
 Source = Callable[["Reader", web.Request], AsyncIterator[Any]]
@@ -75,6 +76,21 @@ async def work_first(reader: Reader, request: web.Request) -> AsyncIterator[Any]
         yield item
 
 
+async def read_slowly(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
+    async for item in chunkwise.items(request):
+        reader.items.append(item)
+        await asyncio.sleep(0.05)
+    if request.protocol is None:
+        yield None
+
+
+async def read_one_and_write(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
+    messages = chunkwise.items(request)
+    reader.items.append(await anext(messages))
+    async for text in write_only(reader, request):
+        yield text
+
+
 async def write_only(_reader: Reader, _request: web.Request) -> AsyncIterator[Any]:
     while True:
         yield "x" * 50_000  # each is written at once
@@ -121,3 +137,52 @@ async def test_a_source_that_only_writes_is_slowed_down_and_closed(monkeypatch: 
         outcome = await server.outcome()
     assert outcome.end == "client_gone"
     assert reader.written <= 0.5 / websocket_inbox._PAUSE_SECONDS + 2
+
+
+LINES = "".join(f'{{"n":{index}}}\n' for index in range(40))
+END = ' {"stream-end":{"status":"complete","items":40}}\n'
+
+
+@pytest.mark.parametrize("end", ["", END])
+async def test_every_item_of_the_last_message_is_read_however_slowly(end: str) -> None:
+    """40 items of 50 ms are more than the second that a source has with its last item."""
+    reader = Reader(read_slowly)
+    async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
+        async with opened(server.port, subprotocol=SUBPROTOCOL) as peer:
+            await peer.send(client_frame(LINES + end))
+            await reader.begun.wait()
+            peer.client.half_close()
+            reader.left.set()
+            await reader.closed.wait()
+        await server.outcome()
+    assert [item["n"] for item in reader.items] == list(range(40))
+    assert isinstance(reader.error, TruncatedError) == (end == "")
+
+
+async def test_writes_and_pongs_after_the_client_left_discard_nothing_that_arrived() -> None:
+    """A write is answered with a reset, after which the kernel gives nothing of what it has received."""
+    reader = Reader(echo)
+    texts = [f'"{index}{"x" * 4000}"' for index in range(250)]  # more than aiohttp reads before the source does
+    async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
+        async with opened(server.port) as peer:
+            await reader.begun.wait()
+            await peer.send(*[client_frame(text) for text in texts], client_frame(b"", PING), client_close(1000))
+            reader.left.set()
+            peer.client.half_close()
+            await reader.closed.wait()
+        outcome = await server.outcome()
+    assert [item.rstrip("x") for item in reader.items] == [str(index) for index in range(250)]
+    assert outcome.end == "client_gone"
+
+
+async def test_a_source_that_stopped_reading_and_writes_is_closed_soon() -> None:
+    reader = Reader(read_one_and_write)
+    async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS), opened(server.port) as peer:
+        await peer.send(client_frame("1"), client_frame("2"))
+        await reader.begun.wait()
+        peer.client.half_close()
+        await asyncio.sleep(0.1)
+        reader.left.set()
+        outcome = await server.outcome()
+    assert (outcome.end, reader.items, outcome.items) == ("client_gone", [1], 0)
+    assert reader.written <= websocket_inbox._WRITING_SECONDS / websocket_inbox._PAUSE_SECONDS + 2

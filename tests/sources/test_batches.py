@@ -143,6 +143,25 @@ async def test_abandoned_batches_are_closed(kind: str) -> None:
     await until(lambda: probe.closed)
 
 
+class OneList:
+    """An async iterator of one list that cannot be closed."""
+
+    def __init__(self) -> None:
+        self._lists = [[row(0), row(1)]]
+
+    def __aiter__(self) -> AsyncIterator[list[Any]]:
+        return self
+
+    async def __anext__(self) -> list[Any]:
+        if not self._lists:
+            raise StopAsyncIteration
+        return self._lists.pop()
+
+
+async def test_iterator_of_lists_needs_no_close() -> None:
+    assert [batch async for batch in Batches(OneList())] == [[row(0), row(1)]]
+
+
 @every_kind
 async def test_batches_may_be_part_of_a_document(kind: str) -> None:
     probe = Probe(LISTS)

@@ -54,7 +54,7 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection; raise ConnectionError if there is none, or DecodeError for a file of another kind."""
+        """Lend a connection; ConnectionError if it cannot be made, DecodeError for a file of another kind."""
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":

@@ -14,6 +14,7 @@ from chunkwise.client.response_items import ResponseItems
 from chunkwise.client.resume_point import Policy, Received, Replay, RestRequest, key_of
 from chunkwise.client.stream import Stream
 from chunkwise.errors import PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
+from chunkwise.flow.inbound import EndProof
 from chunkwise.formats.paths import PathLike
 from chunkwise.transports.range_headers import RangeInfo
 
@@ -86,6 +87,9 @@ class ReconnectingStream(Stream):
 
     ``rest`` says how the first response has to begin. ``connect`` requests the next one, and ``responses`` closes it.
     """
+
+    end: EndProof | None
+    reconnects: int
 
     def __init__(
         self,

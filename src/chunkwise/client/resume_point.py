@@ -128,10 +128,7 @@ class Received:
 
 
 class Replay:
-    """Skips the items that a server sends again, and compares them by a digest: no item has to be kept.
-
-    `remaining` is how many items are still expected again.
-    """
+    """Skips the items that a server sends again, and compares them by a digest; `remaining` are still expected."""
 
     def __init__(self) -> None:
         self.remaining: int = 0

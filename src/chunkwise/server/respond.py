@@ -153,7 +153,7 @@ class _Waits(NamedTuple):
 
 
 class _Negotiated(NamedTuple):
-    """What the request and the handler agree on."""
+    """The result of the negotiation between request and handler."""
 
     format: Format
     coding: str  # its content coding, or `IDENTITY`

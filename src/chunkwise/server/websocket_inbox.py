@@ -68,7 +68,7 @@ class _Departure:
 
 
 class Inbox:
-    """What the client has sent and the source has not read yet. When it is full, the client has to wait.
+    """The messages that the client has sent and the source has not read yet. When it is full, the client has to wait.
 
     Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
     ``readers`` returns the streams that read the messages.

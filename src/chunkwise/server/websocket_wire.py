@@ -213,7 +213,7 @@ class WebSocketWire:
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
         closed = closed or (sender is None and self._opening is not None and self._opening.done())  # that failed
-        # If reading waits for room, only asking the kernel shows that the client has left.
+        # If reading waits for space in the inbox, only asking the kernel shows that the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:

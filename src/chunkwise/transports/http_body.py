@@ -37,7 +37,7 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
     if isinstance(message, ClientResponse):
         headers = message.headers
         codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
-        # RFC 9112 §6.3, rule 4: chunks tell the end if they are the last coding that was applied.
+        # RFC 9112 §6.3, rule 4: chunks prove the end if they are the last coding that was applied.
         return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
     return True  # a request always is (RFC 9112 §6.3, rule 7); so is an iterable that ends normally
 

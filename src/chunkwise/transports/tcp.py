@@ -66,7 +66,7 @@ def drop(transport: Connection, connection: socket.socket | None) -> None:
 class StallWatch:
     """Drops a connection whose other side takes nothing for ``stall_seconds`` (0: no limit) while bytes wait for it.
 
-    Progress is what leaves our buffer and the kernel's send queue together: the event loop notices room in that queue
+    Progress is what leaves our buffer and the kernel's send queue together: the event loop notices space in that queue
     only when a third of it is free, which can take a slow reader minutes. ``written`` returns how many bytes were
     handed to the transport so far. `stalled` says whether the connection was dropped.
     """

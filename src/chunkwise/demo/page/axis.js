@@ -6,7 +6,7 @@ const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200
 const MAX_STEPS = 6; // on the ruler
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A scale that grows: `seconds` is what stands at its right end. */
+/** A scale that grows: `seconds` is the value at its right end. */
 export class Axis {
   seconds = 0;
   step = 0;
@@ -22,7 +22,7 @@ export class Axis {
     this.fit(seconds);
   }
 
-  /** Make room for what is so many seconds old. Gives whether the scale has changed. */
+  /** Extend it to so many seconds. Gives whether the scale has changed. */
   fit(seconds) {
     if (seconds <= this.seconds) return false;
     this.step = STEPS.find((step) => seconds <= step * MAX_STEPS) ?? Math.ceil(seconds / MAX_STEPS);
@@ -78,7 +78,7 @@ export class Track {
     this.#ticks.append(shape("line", "tick", {x1: seconds, x2: seconds, y1: 0.08, y2: 0.92}));
   }
 
-  /** Show how long was waited for the first arrival (null if there is none yet), and from then to now. */
+  /** Show the wait for the first arrival (null while it lasts), and the time from then to now. */
   span(first, now) {
     this.#waiting.setAttribute("width", first ?? now);
     this.#flowing.setAttribute("x", first ?? now);

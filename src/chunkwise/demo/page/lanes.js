@@ -1,8 +1,8 @@
-// A lane's URL -> its arrivals as they come, and at last whether its client could tell how it ended, and by what.
+// A lane's URL -> its arrivals, each at once, and at last whether its client could see how it ended, and from what.
 // It says of an end only what has really happened in this browser.
 
 /**
- * The lanes. `read(url, {signal, arrived})` tells each arrival by `arrived(bytes, text)`, and resolves to {whole, how}:
+ * The lanes. `read(url, {signal, arrived})` reports each arrival by `arrived(bytes, text)`, and resolves to {whole, how}:
  * what its client takes the stream for, and by what it knows. `fails(items)` is after how many beats of its producer
  * about half is made; by default each item is a beat. `python` has the arguments of open_stream.
  */

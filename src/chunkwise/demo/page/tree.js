@@ -1,4 +1,4 @@
-// JSON text, piece by piece -> a tree of what has come of it, and that tree as elements of the page.
+// JSON text, piece by piece -> a tree of the text so far, and that tree as elements of the page.
 // It is tolerant, and judges nothing.
 
 import {element} from "./element.js";
@@ -7,18 +7,18 @@ const MAX_CHILDREN = 8; // shown of each object and array: the last ones, where 
 const MAX_CHARACTERS = 40; // shown of each text
 
 /**
- * Reads JSON as it comes. Each character is looked at once, however the text was cut.
+ * Reads JSON in pieces. Each character is looked at once, however the text was cut.
  *
- * `root` is the tree, or null as long as nothing has come. A node is {key, kind, raw, children, open, born}: its kind is
- * "object", "array", "text" or "scalar"; raw is what has come of the last two, as it stands in the JSON; it is open until
- * its end has come; and it was born in the piece of that number.
+ * `root` is the tree, or null before the first character. A node is {key, kind, raw, children, open, born}: its kind is
+ * "object", "array", "text" or "scalar"; raw is the text so far of the last two, as in the JSON; it is open until
+ * its end was read; and it was born in the piece of that number.
  */
 export class PartialJson {
   root = null;
   piece = 0;
   #stack = []; // the objects and arrays that are open
   #leaf = null; // the text or scalar that is open
-  #key = null; // the name that has come of an object's next value; while it comes it is #leaf
+  #key = null; // the name of an object's next value; while it is read it is #leaf
   #escaped = false;
 
   feed(text) {
@@ -42,7 +42,7 @@ export class PartialJson {
         this.#closeLeaf();
         return at;
       }
-      this.#escaped = !this.#escaped; // a backslash, or the character behind one
+      this.#escaped = !this.#escaped; // a backslash, or the character after one
     }
     this.#leaf.raw += text.slice(from);
     return text.length;
@@ -98,7 +98,7 @@ function search(pattern, text, from) {
   return pattern.exec(text)?.index ?? text.length;
 }
 
-/** The text that a JSON string means, or as much of it as can be told. */
+/** The text that a JSON string means, or as much of it as is known. */
 export function textOf(raw) {
   try {
     return JSON.parse(`"${raw}"`);

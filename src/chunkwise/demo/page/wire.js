@@ -1,7 +1,7 @@
 // Bytes of an answer, as characters U+0000 to U+00FF, in pieces -> its parts by what they mean on the wire.
 //
 // A part is {kind, text, row: whether it begins a row, note}. Kinds: head, size, crlf, data, last (the terminating 0),
-// frame and close (of a WebSocket), missing (what should have come, and has not; it is not on the wire).
+// frame and close (of a WebSocket), missing (expected, and not received: it is not on the wire).
 
 import {count} from "./lanes.js";
 
@@ -15,7 +15,7 @@ export class WireReader {
   #left = 0;
   #expected = "the end of the head";
 
-  /** Give the parts that the bytes complete; data are given as they come. */
+  /** Give the parts that the bytes complete; data are given at once. */
   feed(bytes) {
     this.#rest += bytes;
     const parts = [];
@@ -23,7 +23,7 @@ export class WireReader {
     return parts;
   }
 
-  /** No more comes. Give what is left, and what is missing. */
+  /** The bytes have ended. Give the rest, and the missing part. */
   finish(how) {
     const parts = this.#rest ? [{kind: "data", text: this.#rest, row: true}] : [];
     const end = how === "reset" ? "the connection was reset" : "the connection was closed";

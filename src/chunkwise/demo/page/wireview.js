@@ -37,7 +37,7 @@ export class WireView {
     this.#follow();
   }
 
-  /** Ask no more. What is there stays. */
+  /** Stop asking. The rows stay. */
   stop() {
     if (this.#socket) closeQuietly(this.#socket);
     this.#socket = null;

@@ -16,7 +16,7 @@ _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return the size of the complete characters at the start, and the error after them, ``""`` if there is none."""
+    """Return the size of the complete characters at the start, and the error after them, or ``""``."""
     whole = whole_bytes(data)
     if whole == len(data):
         return whole, ""
