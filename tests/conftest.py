@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import forked
 from tests.databases import Database, Postgres, database_of, running_postgres
 from tests.needs import is_need
 
@@ -33,16 +34,20 @@ os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
 # A shell ignores SIGINT in the commands that it runs in the background, and these pass that on to the tests' processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_LONGEST = {_FOLDER / name for name in (
-    "test_benchmarks.py", "cli/test_get_resumes.py", "cli/test_injection.py", "deploy/test_nginx.py",
-    "deploy/test_replicas.py", "formats/parsing/test_scanner.py", "formats/test_promises.py", "package/test_typing.py",
-    "server/test_nginx.py", "server/test_promises.py", "server/test_real_clients.py",
-    "server/test_websocket_both_ways.py", "sources/files/test_source.py", "sources/sql/test_table_pages.py",
-    "testing/test_format_cases.py", "transports/test_content_coding.py", "transports/test_every_cut.py",
-    "transports/test_late_readers.py", "transports/test_websocket_cuts.py",
-)}  # fmt: skip
-"""The files that take longest. They start first, so that the session does not wait for one of them at its end; a quick
-run leaves them out."""
+_LONGEST = [_FOLDER / name for name in (
+    "cli/test_get_resumes.py", "transports/failures/test_http_cuts.py", "formats/test_promises.py",
+    "test_benchmarks.py", "cli/test_tables.py", "transports/test_content_coding.py", "client/test_reconnecting.py",
+    "deploy/test_nginx.py", "cli/test_serve_resumes.py", "demo/test_page_copies.py", "demo/test_page.py",
+    "formats/test_end_record.py",
+    "sources/sql/test_table_pages.py", "formats/parsing/test_scanner.py", "package/test_typing.py",
+    "deploy/test_replicas.py", "server/test_websocket_both_ways.py", "cli/test_injection.py",
+    "transports/failures/test_http_clients.py", "transports/failures/test_websocket_cuts.py",
+    "sources/files/test_source.py", "transports/failures/test_late_readers.py",
+    "transports/failures/test_http_matrix.py", "testing/test_format_cases.py", "server/test_nginx.py",
+    "server/test_promises.py",
+)]  # fmt: skip
+"""The files that take longest, the longest first. They start first, so that the session does not wait for one of them
+at its end; a quick run leaves them out."""
 
 _PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
 """Folders and files whose tests run programs or whole pages."""
@@ -106,7 +111,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
         items[:] = [item for item in items if not _needs_programs(item)]
-    items.sort(key=lambda item: item.path not in _LONGEST)  # a stable sort: the rest stays in random order
+    places = {file: place for place, file in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))  # stable: the rest stays in random order
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,6 +120,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHUNKWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forking() -> Iterator[None]:
+    """The process that forks ends with the session."""
+    yield
+    forked.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """The data of `make coverage` -> for each module, the lines and branches that its own tests do not take.
 
 A module's own tests are the files in the same folder below `tests` whose names begin with the module's name:
-`tests/formats/test_sse.py` for `formats/sse.py`, `tests/formats/speedups/test_sse_twins.py` for
-`formats/speedups/sse_pure.py`. If there is no such file, they are all tests of the package: `tests/formats`. Lines that
-run while a module is imported count as taken. The modules outside packages are not measured here.
+`tests/formats/test_sse_typed.py` for `formats/sse.py`, `tests/sources/sql/test_query_cancelled.py` for
+`sources/sql/query.py`. If there is no such file, they are all tests of the package: `tests/formats`.
+`tests/transports/failures` counts for all modules of the server, the client and the transports. Lines that run while a
+module is imported count as taken. The modules outside packages are not measured here.
 
     python tools/own_coverage.py                # all modules; exit status 1 if something is missing
     python tools/own_coverage.py formats/sse.py # this one; the data may be those of its own tests alone
@@ -21,13 +22,15 @@ from coverage import Coverage
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT / "src" / "chunkwise"
+_OVER_CONNECTIONS = ("server", "client", "transports")
 
 
 def own_tests(module: Path) -> list[str]:
     """Return patterns of the contexts in which a module's own tests run: the paths of their files."""
-    folder, name = Path("tests") / module.parent, module.stem.removesuffix("_pure")
-    files = sorted((_ROOT / folder).glob(f"test_{name}*.py"))
-    return [f"^{folder.as_posix()}/{re.escape(path.name)}$" for path in files] or [f"^tests/{module.parts[0]}/"]
+    folder, package = Path("tests") / module.parent, module.parts[0]
+    files = sorted((_ROOT / folder).glob(f"test_{module.stem}*.py"))
+    own = [f"^{folder.as_posix()}/{re.escape(path.name)}$" for path in files] or [f"^tests/{package}/"]
+    return [*own, "^tests/transports/failures/"] if package in _OVER_CONNECTIONS else own
 
 
 def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[int]]]:

@@ -49,6 +49,7 @@ async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:
 
 
 @every_format
+@pytest.mark.usefixtures("stopped_clock")
 async def test_ready_items_are_written_before_the_producer_continues(name: str) -> None:
     held = Held(ready=3)
     pieces = Outbound(held.rows(), FORMATS[name].encoder()).pieces()
