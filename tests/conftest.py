@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import forked
 from tests.databases import Database, Postgres, database_of, running_postgres
 from tests.needs import is_need
 
@@ -120,13 +119,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHUNKWISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forking() -> Iterator[None]:
-    """The process that forks ends with the session."""
-    yield
-    forked.stop()
 
 
 @pytest.fixture(scope="session")

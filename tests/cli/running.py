@@ -1,7 +1,7 @@
 """Words of a command line -> its exit code, stdout and stderr.
 
-`run` calls the command line in this process. `started` and `serving` start a process, forked where that makes no
-difference (tests/forked.py): they are for tests of signals, pipes, servers and the end of the interpreter.
+`run` calls the command line in this process, which takes a few milliseconds. `started` and `serving` start a process,
+which takes half a second of a core: they are for tests of signals, pipes, servers and the end of the interpreter.
 Nothing here waits for a fixed time: the guards only end what hangs.
 """
 
@@ -25,8 +25,6 @@ import pytest
 
 import chunkwise.__main__
 from chunkwise.cli import app
-from tests import forked
-from tests.forked import Forked
 
 GUARD_SECONDS = 40
 CHUNKWISE = (sys.executable, "-m", "chunkwise")
@@ -98,7 +96,7 @@ def curl(url: str, *options: str, **given: Any) -> Done:
 class Running:
     """A process that has not ended: read from it, signal it, wait for it."""
 
-    def __init__(self, process: "subprocess.Popen[bytes] | Forked", err: IO[bytes]) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", err: IO[bytes]) -> None:
         self.process = process
         self._err = err
 
@@ -132,7 +130,7 @@ def started(*words: object, **options: Any) -> Iterator[Running]:
     command = [str(word) for word in words]
     with tempfile.TemporaryFile() as err:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
-        with forked.started(command, err, options) or subprocess.Popen(command, **given) as process:
+        with subprocess.Popen(command, **given) as process:
             try:
                 yield Running(process, err)
             finally:
