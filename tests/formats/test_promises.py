@@ -70,7 +70,7 @@ def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data
     stream = written(name, items)
     ends = [len(written(name, items[: count + 1]).removesuffix(b"]")) for count in range(len(items))]
     for size in range(len(stream)):
-        got = read(FORMATS[name].decoder, [stream[:size]])
+        got = read(FORMATS[name].decoder, bytewise(stream[:size]))
         # A JSON number ends with the next byte; a value that shows its own end needs no line end after it.
         least = sum(end < size if name == "json" else end <= size for end in ends)
         most = sum(end <= size + 1 for end in ends)
@@ -90,7 +90,7 @@ def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data
 def test_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
     stream = written(name, data.draw(ITEMS[name].filter(bool)))
     for size in range(1, len(stream)):
-        got = read(FORMATS[name].decoder, [stream[:size]])
+        got = read(FORMATS[name].decoder, bytewise(stream[:size]))
         assert got.failed or stream[:size].endswith(b"\n")
 
 
