@@ -8,7 +8,7 @@ import rich_click as click
 from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlClientError
 
 from chunkwise import errors
-from chunkwise.client.http import why_no_connection
+from chunkwise.transports.connect_errors import why_no_connection
 
 _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no command has such an option
 

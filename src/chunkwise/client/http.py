@@ -1,13 +1,9 @@
 """A request -> its response as items: asked to prove its end, and decompressed here."""
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import (
-    ClientConnectorCertificateError,
-    ClientConnectorError,
-    ClientConnectorSSLError,
     ClientResponse,
     ClientTimeout,
     SocketTimeoutError,
@@ -60,19 +56,6 @@ async def open_http(request: Request, more_headers: Mapping[str, str]) -> AsyncI
 def no_response() -> StalledError:
     """Return the error of a server whose response has not begun in time."""
     return StalledError("the server did not answer for longer than idle_seconds allows")
-
-
-def why_no_connection(error: BaseException) -> str | None:
-    """Return which server cannot be reached, and why; None for any other kind of error."""
-    if isinstance(error, ClientConnectorCertificateError):
-        return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
-    if isinstance(error, ClientConnectorSSLError):
-        return f"no TLS with {error.host}:{error.port}: {error.os_error}"
-    if not isinstance(error, ClientConnectorError):
-        return None
-    number = error.os_error.errno or 0
-    why = os.strerror(number) if number > 0 else error.os_error.strerror or str(error.os_error)
-    return f"cannot connect to {error.host}:{error.port}: {why}"
 
 
 def _items_of(response: ClientResponse, request: Request) -> ResponseItems:

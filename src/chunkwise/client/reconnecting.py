@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import ClientError
 
-from chunkwise.client.http import why_no_connection
 from chunkwise.client.response_items import ResponseItems
 from chunkwise.client.resume_point import Policy, Received, Replay, RestRequest, key_of
 from chunkwise.client.stream import Stream
 from chunkwise.errors import PathNotFound, RemoteError, StalledError, StreamError, TruncatedError
 from chunkwise.flow.inbound import EndProof
 from chunkwise.formats.paths import PathLike
+from chunkwise.transports.connect_errors import why_no_connection
 from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10

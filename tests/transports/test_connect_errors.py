@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from aiohttp import ClientConnectionError, ClientError, ClientSession, TCPConnector, abc
 
-from chunkwise.client.http import why_no_connection
+from chunkwise.transports.connect_errors import why_no_connection
 from tests.flow.producing import GUARD_SECONDS
 from tests.transports.tls import CERTIFICATE
 from tests.transports.wire import serving
