@@ -131,6 +131,7 @@ class Scanner:
         self._contiguous = True  # whether the spans are neighbours in one array
         self._array_start = -1  # and of the innermost array on the path
         self._try_small_from = 0  # containers less deep than this hold too much for one match
+        self._failed_bytes_left = 0  # how much more may be matched in vain
 
     @property
     def complete(self) -> bool:
@@ -182,6 +183,8 @@ class Scanner:
         """Walk from ``position`` on; return the end, or the start of a token that is not complete."""
         self._try_small_from = 0
         end = len(window)
+        # With little matched at once, containers that do not match would be tried at each depth of each small window.
+        self._failed_bytes_left = end - position if _TURNS == b"*" else sys.maxsize
         while position < end:
             state = self._state
             if state in (IN_STRING, IN_KEY):
@@ -258,7 +261,8 @@ class Scanner:
             self._value_start, self._value_depth = position, depth
             self.found = True
         if byte in CLOSERS:
-            if (not on_path or selected) and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH:
+            may_match = self._failed_bytes_left > 0 and self._try_small_from <= depth <= self._max_depth - _SMALL_DEPTH
+            if may_match and (not on_path or selected):
                 stop = min(len(window), position + _MATCHED_BYTES)
                 match = _small.match(window, position, stop)
                 self.bytes_walked += (match.end() if match else stop) - position
@@ -266,6 +270,7 @@ class Scanner:
                     self._end_value(match.end())
                     return match.end()
                 self._try_small_from = depth + 1
+                self._failed_bytes_left -= stop - position
             return self._open(position, byte, enter=on_path and not selected)
         if byte == ord('"'):
             return self._begin_string(window, position)
