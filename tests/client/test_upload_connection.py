@@ -221,7 +221,7 @@ async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(rea
                 else:
                     assert source.made == made, "the answer was there, and the source was still asked"
                 await body.wait_closed()
-                assert source.closed == 1
+                assert source.closed == bool(source.made)  # a refusal may arrive before the source is asked at all
     assert seen == [(413, PROBLEM)] * 300
 
 
@@ -233,7 +233,7 @@ async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(re
             _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
             assert isinstance(error, RemoteError)
             assert (error.status, error.problem) == (413, PROBLEM)
-            assert source.closed == 1
+            assert source.closed == bool(source.made)  # a refusal may arrive before the source is asked at all
 
 
 async def test_an_upload_through_tls_that_is_reset_ends() -> None:
