@@ -1,7 +1,6 @@
 """HTTP responses read byte by byte -> how each ends: HTTP/1.0, a failing signal, a Unix socket, an unread body."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.flow.producing import GUARD_SECONDS
+from tests.server.endings import ending, failing, rows
 from tests.transports.watched import SMALL_BYTES, client_of, watched
 from tests.transports.wire import connected, serving, streams
 
@@ -55,32 +54,6 @@ async def test_a_signal_that_fails_breaks_the_connection_off(caplog: pytest.LogC
     async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
         assert await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n") == b""
     assert "failed" in caplog.text
-
-
-async def rows() -> AsyncIterator[dict[str, int]]:
-    for n in range(5):
-        yield {"n": n}
-        await asyncio.sleep(0.01)
-
-
-async def failing() -> AsyncIterator[dict[str, int]]:
-    async for row in rows():
-        yield row
-    raise RuntimeError
-
-
-async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
-    """Read to the end; return the bytes, and how the connection ended."""
-    came = b""
-    try:
-        async with asyncio.timeout(GUARD_SECONDS):
-            while data := await reader.read(65536):
-                came += data
-    except TimeoutError:
-        return came, "open"
-    except (ConnectionError, ssl.SSLError):
-        return came, "reset"
-    return came, "closed"
 
 
 async def test_a_failed_stream_under_http_1_0_on_a_unix_socket_does_not_look_whole(tmp_path: Path) -> None:

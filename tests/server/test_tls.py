@@ -11,40 +11,15 @@ from typing import Any
 import pytest
 
 from tests.flow.producing import GUARD_SECONDS
+from tests.server.endings import ending, failing, rows
 from tests.transports.tls import CERTIFICATE, Secure
 from tests.transports.websocket_peer import handshake
 from tests.transports.wire import streams
 
 
-async def rows() -> AsyncIterator[dict[str, int]]:
-    for n in range(5):
-        yield {"n": n}
-        await asyncio.sleep(0.01)
-
-
-async def failing() -> AsyncIterator[dict[str, int]]:
-    async for row in rows():
-        yield row
-    raise RuntimeError
-
-
 async def waiting() -> AsyncIterator[int]:
     yield 1
     await asyncio.sleep(GUARD_SECONDS)
-
-
-async def ending(reader: asyncio.StreamReader) -> tuple[bytes, str]:
-    """Read to the end; return the bytes, and how the connection ended."""
-    came = b""
-    try:
-        async with asyncio.timeout(GUARD_SECONDS):
-            while data := await reader.read(65536):
-                came += data
-    except TimeoutError:
-        return came, "open"
-    except (ConnectionError, ssl.SSLError):
-        return came, "reset"
-    return came, "closed"
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
