@@ -143,7 +143,8 @@ def copying(url: str) -> Handler:
 def streaming_copy(url: str) -> Handler:
     """The same, as a stream."""
 
-    @chunkwise.streaming(format="ndjson", compress=False)
+    # The status waits for the failure, however busy the machine is.
+    @chunkwise.streaming(format="ndjson", compress=False, commit_after_seconds=30)
     async def handler(request: web.Request) -> AsyncIterator[Any]:
         assert [item async for item in chunkwise.items(request)] == [1]
         async with ClientSession() as session, session.get(url) as response:
