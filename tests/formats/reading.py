@@ -30,16 +30,18 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False, ends: bool = True) -> Reading:
-    """Feed the pieces, each followed by ``b""``, which raises a defect at once; only our errors are caught.
+    """Feed the pieces; only our errors are caught.
 
-    Without ``ends``, the decoder is never finished.
+    A defect after items is raised by the call after the one that returns them: ``b""`` is fed there, which asks for it
+    at once. Without ``ends``, the decoder is never finished.
     """
     decoder = make()
     items: list[Any] = []
     try:
         for piece in pieces:
-            items += decoder.feed(piece)
-            items += decoder.feed(b"")
+            if got := decoder.feed(piece):
+                items += got
+                items += decoder.feed(b"")
         for _ in range(2 * ends):
             items += decoder.finish(framed=framed)
     except StreamError as error:

@@ -69,8 +69,14 @@ def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data
     items = data.draw(ITEMS[name])
     stream = written(name, items)
     ends = [len(written(name, items[: count + 1]).removesuffix(b"]")) for count in range(len(items))]
+    bytewise_cut = data.draw(st.integers(0, len(stream)))
+    running, so_far = FORMATS[name].decoder(), list[Any]()
     for size in range(len(stream)):
-        got = read(FORMATS[name].decoder, bytewise(stream[:size]))
+        cut = stream[:size]
+        got = read(FORMATS[name].decoder, bytewise(cut) if size == bytewise_cut else [cut])
+        # All cuts of a stream that comes byte by byte begin alike: one decoder reads them all, up to their ends.
+        assert repr(so_far) == repr(got.items[: len(so_far)])
+        so_far += running.feed(stream[size : size + 1])
         # A JSON number ends with the next byte; a value that shows its own end needs no line end after it.
         least = sum(end < size if name == "json" else end <= size for end in ends)
         most = sum(end <= size + 1 for end in ends)
