@@ -369,9 +369,9 @@ async def test_a_stream_may_take_longer_than_the_sessions_total_time() -> None:
 
 async def test_keep_alive_bytes_end_a_silence() -> None:
     async with (
-        dripping(b" ", every_seconds=0.1, times=10) as port,
+        dripping(b" ", every_seconds=0.1, times=12) as port,
         ClientSession() as session,
-        chunkwise.open_stream(session, url_of(port), idle_seconds=0.5) as stream,
+        chunkwise.open_stream(session, url_of(port), idle_seconds=1) as stream,
     ):
         assert await read(stream) == ([1, 2], None)
 

@@ -124,9 +124,9 @@ async def test_no_ping_is_sent_when_switched_off_or_without_a_silence() -> None:
     async def busy() -> AsyncIterator[int]:
         for number in range(100):
             yield number
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.012)
 
-    handlers = (streams(busy, keepalive_seconds=0.4), streams(Waiting(1).items, keepalive_seconds=0))
+    handlers = (streams(busy, keepalive_seconds=1), streams(Waiting(1).items, keepalive_seconds=0))
     async with watched(*handlers) as server, opened(server.port) as peer, opened(server.port, "/1") as other:
         frames = await peer.read_to_close()
         assert {each.opcode for each in frames[:-1]} == {TEXT}

@@ -125,7 +125,7 @@ async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
 
     async with asyncio.timeout(GUARD_SECONDS), ByHand() as server, ClientSession() as session:
         answering = asyncio.create_task(server.answer(head_of(body, framing, coding, len(data)) + wire[:first]))
-        async with chunkwise.open_stream(session, server.url, idle_seconds=0.1 if end == "stall" else 60) as stream:
+        async with chunkwise.open_stream(session, server.url, idle_seconds=0.5 if end == "stall" else 60) as stream:
             with pytest.raises(StalledError if end == "stall" else TruncatedError) as caught:
                 await slowly(stream)
         await answering

@@ -114,7 +114,7 @@ async def test_a_stall_is_reported_after_everything_received(reader: str, subpro
     recording = Recording(subprotocol, "record", mask=masks(reader))
 
     async def stall_at(size: int) -> None:
-        async with hearing(reader, subprotocol=subprotocol, idle_seconds=0.4) as hear:
+        async with hearing(reader, subprotocol=subprotocol, idle_seconds=2) as hear:
             recording.check(await hear(cut_at(recording.data[:size], "stall")), size, StalledError)
 
     await asyncio.gather(*map(stall_at, range(0, recording.whole, 40)))
