@@ -17,7 +17,7 @@ override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2
 endif
 SEEDS = --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
 # More workers than cores: many tests wait for a process or a socket.
-WORKERS ?= 4
+WORKERS ?= 5
 SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
 
 .PHONY: demo serve test test-quick test-pythons coverage check package test-wheel fuzz bench bench-quick clean lock data

@@ -8,11 +8,13 @@
 - Processes that tests start inherit a cache folder of their own, and no certificates of the system.
 """
 
+import gc
 import os
 import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -45,8 +47,22 @@ _LONGEST = [_FOLDER / name for name in (
     "transports/failures/test_http_matrix.py", "testing/test_format_cases.py", "server/test_nginx.py",
     "server/test_promises.py",
 )]  # fmt: skip
-"""The files that take longest, the longest first. They start first, so that the session does not wait for one of them
-at its end; a quick run leaves them out."""
+"""The files that take longest, the longest first; a quick run leaves them out."""
+
+_WAITING = [_FOLDER / name for name in (
+    "server/test_stalls.py", "server/test_lifecycle_at_shutdown.py", "server/test_websocket_abuse.py",
+    "docs/test_pages.py", "examples/test_examples.py", "examples/test_llm_tokens.py", "cli/test_serve_stops.py",
+    "demo/test_page_wire.py", "server/test_disconnects.py", "server/test_websocket_inbox.py",
+    "server/test_websocket_wire.py", "server/test_websocket_rules.py", "client/test_upload_connection.py",
+    "demo/test_clients.py", "examples/test_fan_in.py", "examples/test_progress.py",
+    "server/test_websocket_slow_clients.py", "examples/test_log_tail.py", "server/test_nginx.py",
+    "client/test_websocket.py", "testing/test_server_cases.py", "client/test_websocket_failures.py",
+)]  # fmt: skip
+"""The files that mostly wait: for a limit on time, or for another program."""
+
+_ORDER = [file for pair in zip_longest(_LONGEST, _WAITING) for file in pair if file]
+"""These start first, so that the session does not wait for one of them at its end, and in turns, so that some workers
+compute while others wait."""
 
 _PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
 """Folders and files whose tests run programs or whole pages."""
@@ -106,11 +122,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ["TEST_FILE"] = file  # pyproject.toml: the context of a process that starts
 
 
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected, which stays to the end, out of the garbage collections of the tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
         items[:] = [item for item in items if not _needs_programs(item)]
-    places = {file: place for place, file in enumerate(_LONGEST)}
+    places = {file: place for place, file in enumerate(_ORDER)}
     items.sort(key=lambda item: places.get(item.path, len(places)))  # stable: the rest stays in random order
 
 

@@ -6,6 +6,8 @@ import sys
 def main() -> None:
     """Run the command line, and exit with its code."""
     try:
+        import rich  # noqa: F401 - its parts are imported later, if they are needed at all
+
         from chunkwise.cli.app import run
     except ModuleNotFoundError as error:
         if error.name not in ("rich", "rich_click", "click"):

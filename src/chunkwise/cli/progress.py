@@ -5,9 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-
 _REFRESH_SECONDS = 0.1
 
 
@@ -28,6 +25,10 @@ async def progress(
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
         return
+    # Imported only for a bar: it is a tenth of the time in which the command line starts.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
     columns = (
         TextColumn("{task.description}"),
         *([BarColumn(), TextColumn("{task.percentage:>3.0f}%")] if total_bytes else []),
