@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from tests.databases import Database, Postgres, database_of, running_postgres
 from tests.needs import is_need
 
+gc.disable()  # until everything is imported and collected, which stays to the end
 _FOLDER = Path(__file__).parent
 
 settings.register_profile(
@@ -123,9 +124,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what was imported and collected, which stays to the end, out of the garbage collections of the tests."""
+    """Take what was imported and collected out of the garbage collections of the tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
