@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chunkwise.errors import DecodeError, StreamError, TruncatedError
 from chunkwise.formats import FORMATS
 from chunkwise.formats.parsing.stream_decoder import BOM
-from tests.formats.reading import Reading, bytewise, cuts, every_split, random_split, read, read_on
+from tests.formats.reading import Reading, bytewise, cut_at, cuts, every_split, random_split, read, read_on
 from tests.formats.samples import ITEMS, NAMES, broken, written
 from tests.tables import check_rows, cross, named
 
@@ -140,7 +140,8 @@ def test_item_is_delivered_with_the_byte_that_completes_it(name: str, data: st.D
 def test_one_byte_order_mark_at_the_start_is_skipped(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = BOM + written(name, items)
-    for pieces in every_split(stream):
+    cuts_in_and_behind_it = [cut_at(stream, [cut]) for cut in range(1, len(BOM) + 2)]
+    for pieces in ([stream], bytewise(stream), *cuts_in_and_behind_it):
         assert read(FORMATS[name].decoder, pieces).shown == Reading(items, None).shown
 
 
