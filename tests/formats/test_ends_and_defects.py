@@ -1,4 +1,4 @@
-"""The ends of every format, and what stands in the place of an item, in tables."""
+"""Ends and defects of every format, in tables."""
 
 from collections.abc import Callable
 from typing import Any

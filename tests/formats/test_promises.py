@@ -85,7 +85,7 @@ def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data
             for size in range(len(stream)):
                 cut = stream[:size]
                 got = read(FORMATS[name].decoder, bytewise(cut) if size == bytewise_cut else [cut])
-                # Cuts of a stream that comes byte by byte begin alike: one decoder reads them all, up to their ends.
+                # Cuts of a stream that arrives byte by byte begin alike: one decoder reads them all, up to their ends.
                 assert repr(so_far) == repr(got.items[: len(so_far)])
                 so_far += running.feed(stream[size : size + 1])
                 # A JSON number ends with the next byte; a value that shows its own end needs no line end after it.

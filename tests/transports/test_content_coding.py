@@ -334,7 +334,7 @@ def flipped(wire: bytes, place: int) -> bytes:
 
 
 def bytewise_from(data: bytes, place: int) -> list[bytes]:
-    """What comes shortly before the place in one piece, and the rest byte by byte."""
+    """Everything until shortly before the place in one piece, the rest byte by byte."""
     start = max(place - 100, 0)
     return [data[:start], *bytewise(data[start:])]
 
