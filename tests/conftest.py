@@ -23,7 +23,6 @@ from hypothesis import HealthCheck, settings
 from tests.databases import Database, Postgres, database_of, running_postgres
 from tests.needs import is_need
 
-gc.disable()  # until everything is imported and collected, which stays to the end
 _FOLDER = Path(__file__).parent
 
 settings.register_profile(
@@ -56,7 +55,7 @@ _WAITING = [_FOLDER / name for name in (
     "demo/test_page_wire.py", "server/test_disconnects.py", "server/test_websocket_inbox.py",
     "server/test_websocket_wire.py", "server/test_websocket_rules.py", "client/test_upload_connection.py",
     "demo/test_clients.py", "examples/test_fan_in.py", "examples/test_progress.py",
-    "server/test_websocket_slow_clients.py", "examples/test_log_tail.py", "server/test_nginx.py",
+    "server/test_websocket_slow_clients.py", "examples/test_log_tail.py",
     "client/test_websocket.py", "testing/test_server_cases.py", "client/test_websocket_failures.py",
 )]  # fmt: skip
 """The files that mostly wait: for a limit on time, or for another program."""
@@ -127,7 +126,6 @@ def pytest_collection_finish() -> None:
     """Take what was imported and collected out of the garbage collections of the tests."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
