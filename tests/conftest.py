@@ -132,6 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
         items[:] = [item for item in items if not _needs_programs(item)]
+        return  # in random order: what waits is spread over the whole run
     places = {file: place for place, file in enumerate(_ORDER)}
     items.sort(key=lambda item: places.get(item.path, len(places)))  # stable: the rest stays in random order
 
