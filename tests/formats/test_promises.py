@@ -1,6 +1,6 @@
 """The promises of every format, for any items, any split of the bytes and any cut.
 
-Each example is checked with the compiled code and with the fallback: to draw it takes longer than to check it.
+Each example is drawn once, and checked with the compiled code and with the fallback.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ async def started_browser() -> AsyncIterator[Browser]:
             args=[
                 "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
                 "--no-first-run", "--no-proxy-server",
-                # Half of the work of a page was the address bar's own pages.
+                # Half of the full browser's work is the address bar's own pages.
                 "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup",
             ],
         )  # fmt: skip
