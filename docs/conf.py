@@ -18,5 +18,5 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False
-# Errors of Python and of aiohttp, whose own pages no network is needed for; and a signal between our rooms.
+# Errors of Python and of aiohttp, whose own pages no network is needed for; and a signal between our packages.
 nitpick_ignore_regex = [("py:exc", r"Exception|(OS|Type|Value|Lookup|Assertion|Client)Error|LivePart")]

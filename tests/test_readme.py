@@ -18,7 +18,7 @@ from chunkwise.testing import FaultProxy, cut_at, reset_at
 from tests.pages import ROOT, as_a_program, blocks, examples, run
 
 README = ROOT / "README.md"
-WEBSOCKET = ROOT / "docs" / "guides" / "websocket.md"
+WEBSOCKET = ROOT / "docs" / "how-to" / "websocket.md"
 
 
 @asynccontextmanager

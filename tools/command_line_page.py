@@ -1,4 +1,4 @@
-"""The command line's own help -> docs/command-line.md: `python tools/command_line_page.py`. A test compares the two."""
+"""The command line's own help -> docs/reference/command-line.md: `python tools/command_line_page.py`. A test compares the two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from chunkwise.cli.app import app
 from chunkwise.cli.exits import MEANINGS
 
-PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "command-line.md"
 WIDTH = 100
 
 BEGIN = """\

@@ -11,7 +11,7 @@ from tests.needs import needs_curl, needs_node
 from tests.pages import ROOT, Reader, blocks, expected
 
 DOCS = ROOT / "docs"
-OWN_PROJECT = DOCS / "testing.md"  # its blocks are the files of a project: tests/testing/test_docs.py
+OWN_PROJECT = DOCS / "how-to" / "test-an-endpoint.md"  # its blocks are the files of a project: tests/testing/test_docs.py
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)]
 TOOLS = {"\n$ curl ": needs_curl, "\n$ node ": needs_node}
 WITH_EXAMPLES = [

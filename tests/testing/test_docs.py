@@ -8,7 +8,7 @@ from pathlib import Path
 
 import chunkwise
 
-PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-an-endpoint.md"
 SRC = Path(chunkwise.__file__).parents[1]
 
 
