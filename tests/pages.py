@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[1]
 GUARD_SECONDS = 40
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _ADDS = "app.add_routes(routes)\n"
+_SERVES = "web.run_app("
+_HANDLES = re.compile(r"^(?:@routes\.|app\.router\.add_)", re.MULTILINE)
 _SAID = re.compile(r"print\(.*\)  # (.*?)(?:;.*)?$", re.MULTILINE)
 
 
@@ -50,21 +52,22 @@ def blocks(page: Path) -> list[Block]:
 
 
 def as_a_program(found: list[Block]) -> list[Block]:
-    """The blocks as a reader puts them together: handlers in front of where the first program adds its routes."""
-    places = [place for place, block in enumerate(found) if block.language == "python" and _ADDS in block.code]
-    if not places:
+    """Return the blocks as one program: later handlers are moved to before the first program adds routes or serves."""
+    for place, block in enumerate(found):
+        marks = [mark for mark in (_ADDS, _SERVES) if mark in block.code]
+        if block.language == "python" and marks:
+            break
+    else:
         return found
-    place = places[0]
-    block = found[place]
-    begins, ends = block.code.split(_ADDS)
-    behind = found[place + 1 :]
-    handlers = [other for other in behind if other.language == "python" and "@routes." in other.code]
+    begins, ends = block.code.split(marks[0], 1)
+    later = found[place + 1 :]
+    handlers = [other for other in later if other.language == "python" and _HANDLES.search(other.code)]
     return [
         *found[:place],
         block._replace(code=begins),
         *handlers,
-        Block(block.language, _ADDS + ends, block.line + begins.count("\n")),
-        *[other for other in behind if other not in handlers],
+        Block(block.language, marks[0] + ends, block.line + begins.count("\n")),
+        *[other for other in later if other not in handlers],
     ]
 
 
@@ -113,7 +116,8 @@ class Reader:
                 elif named := re.match(r"// (\S+\.mjs)\n", code):
                     Path(named[1]).write_text(code)
 
-    def _serve(self, app: web.Application, port: int) -> None:
+    def _serve(self, app: web.Application, *, port: int, host: str | None = None) -> None:
+        assert host in {None, "127.0.0.1", "localhost"}
         assert port == self._port
         self._serving.enter_context(in_a_thread(app, self._socket))
 
