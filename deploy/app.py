@@ -1,6 +1,6 @@
-"""What each replica runs: a table of PostgreSQL as a stream that any other replica can go on with.
+"""Stream a PostgreSQL table. Each replica runs this, and any of them can resume the streams of another.
 
-DATABASE_URL=postgresql+asyncpg://reader@localhost/shop PORT=8080 python deploy/app.py
+    DATABASE_URL=postgresql+asyncpg://reader@localhost/shop PORT=8080 python deploy/app.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chunkwise.sources import sql
 from chunkwise.sources.resumable import Resumable
 
 THINGS = web.AppKey("things", Resumable)
-REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # who answers; only for you to see: no client has to know
+REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # sent in X-Replica, so that you can see which process responds; no client needs it
 
 routes = web.RouteTableDef()
 
@@ -37,7 +37,7 @@ async def database(app: web.Application) -> AsyncIterator[None]:
 app = web.Application()
 app.add_routes(routes)
 app.cleanup_ctx.append(database)
-chunkwise.setup(app, grace_seconds=5)  # streams in flight end within that, and their clients go on with the other
+chunkwise.setup(app, grace_seconds=5)  # then streams fail, and their clients continue with the other replica
 
 if __name__ == "__main__":
     web.run_app(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "8080")))

@@ -1,4 +1,4 @@
--- The database of the replicas: a table with something to stream, and a role that can only read it.
+-- Create a table with rows to stream, and a role that can only read it.
 --     READER_PASSWORD=... psql -f deploy/shop.sql [-v rows=1000] shop
 
 \if :{?rows}
