@@ -1,6 +1,6 @@
 """Stream a PostgreSQL table. Each replica runs this, and any of them can resume the streams of another.
 
-    DATABASE_URL=postgresql+asyncpg://reader@localhost/shop PORT=8080 python deploy/app.py
+DATABASE_URL=postgresql+asyncpg://reader@localhost/shop PORT=8080 python deploy/app.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chunkwise.sources import sql
 from chunkwise.sources.resumable import Resumable
 
 THINGS = web.AppKey("things", Resumable)
-REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # sent in X-Replica, so that you can see which process responds; no client needs it
+REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # sent as X-Replica, for people to see; no client needs it
 
 routes = web.RouteTableDef()
 
