@@ -53,20 +53,24 @@ def blocks(page: Path) -> list[Block]:
 
 def as_a_program(found: list[Block]) -> list[Block]:
     """Return the blocks as one program: later handlers are moved to before the first program adds routes or serves."""
-    for place, block in enumerate(found):
-        marks = [mark for mark in (_ADDS, _SERVES) if mark in block.code]
-        if block.language == "python" and marks:
-            break
-    else:
+    programs = (
+        (place, mark)
+        for place, block in enumerate(found)
+        for mark in (_ADDS, _SERVES)
+        if block.language == "python" and mark in block.code
+    )
+    place, mark = next(programs, (0, ""))
+    if not mark:
         return found
-    begins, ends = block.code.split(marks[0], 1)
+    block = found[place]
+    begins, ends = block.code.split(mark, 1)
     later = found[place + 1 :]
     handlers = [other for other in later if other.language == "python" and _HANDLES.search(other.code)]
     return [
         *found[:place],
         block._replace(code=begins),
         *handlers,
-        Block(block.language, marks[0] + ends, block.line + begins.count("\n")),
+        Block(block.language, mark + ends, block.line + begins.count("\n")),
         *[other for other in later if other not in handlers],
     ]
 
@@ -169,5 +173,13 @@ def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
 
 
 def expected(page: Path) -> list[str]:
-    """What a page says that its Python blocks print."""
-    return [said for block in blocks(page) if block.language == "python" for said in _SAID.findall(block.code)]
+    """Return the lines that Python blocks print: in comments after `print(...)`, or in a `text` block below."""
+    lines: list[str] = []
+    before = ""
+    for block in blocks(page):
+        if block.language == "python":
+            lines += _SAID.findall(block.code)
+        elif block.language == "text" and before == "python":
+            lines += block.code.splitlines()
+        before = block.language
+    return lines
