@@ -1,16 +1,16 @@
-"""`make bench`: each question is measured against its rivals, and gets its verdict.
+"""`make bench`: measures chunkwise against other libraries, and prints a verdict on each question.
 
-    python -m benchmarks             # all of it, at least five rounds; some 20 minutes
-    python -m benchmarks --quick     # one round of small tasks, in under two minutes: whether all works, not who wins
+    python -m benchmarks             # everything in five rounds; about 20 minutes
+    python -m benchmarks --quick     # one round of small tasks in under two minutes, to see that everything works
     python -m benchmarks --from benchmarks/results/full.json --markdown --plots docs/benchmarks
 
-Each measurement is made in fresh processes, server and client on a core of their own, after a warm-up in the same
-processes, whose answer is looked at. Before the first round of a full run each contender has to show once, at full
-size, that it gives what was asked for. Contenders take turns in every round, and begin with another one each time;
-ratios are of two runs of the same round. Benchmarks are hard: what is unfair about each question stands at the top of
-its `contenders_*.py`.
+Each measurement runs in fresh processes, with server and client on a core each, after a warm-up in the same processes
+whose content is compared. Before the first round of a full run, the whole content of each contender is compared once.
+The contenders take turns, and each round starts with another one. Ratios compare two runs of the same round. The
+docstrings of `contenders_*.py` say what is unfair.
 
-Exit status: 0 all is reached (a quick run: all was measured), 1 something is not, 2 something could not be measured.
+Exit status: 0 all targets are reached (quick run: everything was measured), 1 a target was missed, 2 something could
+not be measured.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ ROUNDS = 5
 
 
 def say(words: str) -> None:
-    """Tell how far it is."""
+    """Print progress to standard error."""
     print(words, file=sys.stderr, flush=True)
 
 
 def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
-    """Measure the contenders of a subject, in turn."""
+    """Measure the contenders of a subject in turn."""
     count = subject.quick_count if results.quick else subject.count
     measured = Measured(title=subject.title, count=count, shows=subject.shows)
     results.subjects.append(measured)
@@ -56,7 +56,7 @@ def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
         else:
             racing.append((contender, row))
     if not results.quick:
-        say(f"{subject.title}: is it what was asked for?")
+        say(f"{subject.title}: checking the content")
         for contender, row in racing:
             attempt(contender, row, count, subject, cores, check=True)
     for number in range(results.rounds):
@@ -67,7 +67,7 @@ def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
 
 
 def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores: Cores, *, check: bool) -> None:
-    """Measure a contender once, unless it has failed before."""
+    """Measure a contender once, unless it failed before."""
     if row.failed:
         return
     warm_count = 0 if check else int(count * subject.warm_part)
@@ -82,7 +82,7 @@ def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores:
 
 
 def run_memory(results: Results) -> None:
-    """Measure the memory claim; its own table goes to standard error."""
+    """Measure the memory of large streams; print the table to standard error."""
     small, large = (5, 25) if results.quick else (10, 1000)
     say("memory of large streams")
     try:
@@ -92,7 +92,7 @@ def run_memory(results: Results) -> None:
 
 
 def run(options: argparse.Namespace, path: Path) -> Results:
-    """Measure what the options say, and keep it in a file after each subject."""
+    """Measure the subjects that the options select; save the results after each one."""
     cores = two_cores()
     results = Results(
         quick=options.quick,
@@ -116,16 +116,16 @@ def run(options: argparse.Namespace, path: Path) -> Results:
 
 
 def main() -> int:
-    """Read the command line; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one round of small tasks")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"how many ({ROUNDS}; 1 with --quick)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only subjects with this in their titles")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="results to show, nothing is measured")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--plots", type=Path, default=FOLDER, metavar="FOLDER", help="where the SVG plots go")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"number of rounds ({ROUNDS}; 1 with --quick)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only subjects with this text in their title")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show these results, measure nothing")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--plots", type=Path, default=FOLDER, metavar="FOLDER", help="folder for the SVG plots")
     options = parser.parse_args()
     if options.source:
         results = Results.load(options.source)
@@ -134,9 +134,9 @@ def main() -> int:
         try:
             results = run(options, path)
         except KeyboardInterrupt:
-            say(f"interrupted; the subjects that were through are in {path.relative_to(ROOT)}")
+            say(f"interrupted; the finished subjects are in {path.relative_to(ROOT)}")
             return 130
-        say(f"kept in {path.relative_to(ROOT)}")
+        say(f"saved in {path.relative_to(ROOT)}")
     print(text(results, markdown=options.markdown))
     try:
         drawn = draw(results, options.plots)
@@ -148,7 +148,7 @@ def main() -> int:
 
 
 def status(results: Results) -> int:
-    """The exit status that results deserve."""
+    """Return the exit status for the results."""
     if results.failures():
         return 2
     grown = results.memory_growth_mib is not None and results.memory_growth_mib >= memory.MOST_GROWTH_MIB

@@ -1,6 +1,6 @@
-"""A name -> one process of a contender: its server, or its client, pinned to a core.
+"""The name of a contender -> one process: its server or its client, pinned to a core.
 
-Must not know any one contender. What it says is a line of JSON; see `processes`, which starts it.
+`processes` starts it and reads its results, one line of JSON each. It knows no contender in particular.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.questions import CONTENDERS
 
 
 def run_client(contender: Contender, job: dict[str, Any]) -> None:
-    """Do the warm-up, and then what is measured."""
+    """Run the warm-up, then the measured task; print the figures."""
     port = job["port"]
     if warm := job["warm_count"]:
         contender.client(Task(count=warm, port=port, check=True))
@@ -27,11 +27,11 @@ def run_client(contender: Contender, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Run the side of the contender that the arguments name."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     if job["core"] is not None:
         os.sched_setaffinity(0, {job["core"]})
-    signal.alarm(job["limit_seconds"])  # ends the process, whatever it waits for
+    signal.alarm(job["limit_seconds"])  # ends the process even if it hangs
     contender = CONTENDERS[job["name"]]
     if job["role"] == "client":
         run_client(contender, job)

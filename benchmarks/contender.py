@@ -1,6 +1,6 @@
-"""What a contender is: a server, a client, or both, each to be run in a process of its own.
+"""The types of a contender: a server, a client, or both, each run in a process of its own.
 
-Must not know any one contender, nor how processes are started.
+Independent of any contender, and of how processes are started.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Told = dict[str, float]
-"""What a process says of its run: ``seconds`` of the one that is measured, and what else there is (``p99_ms``, ...)."""
+"""The figures that a process reports: ``seconds`` of the measured task, and others (``p99_ms``, ...)."""
 
 
-class WrongContent(Exception):  # noqa: N818 - it is said of the contender
-    """What came is not what was to come: such a run is no measurement."""
+class WrongContent(Exception):  # noqa: N818 - the contender did it
+    """The data received is not what was requested, so that the run counts for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,9 @@ class Task:
     """One run of a client.
 
     Attributes:
-        count: how many rows, events, requests, streams: what the subject says.
-        port: where the contender's server is, on 127.0.0.1.
-        check: whether to look at all that comes, and raise `WrongContent`; such a run is not measured.
+        count: the number of rows, events, requests or streams, as the subject defines.
+        port: of the contender's server, on 127.0.0.1.
+        check: whether to compare everything received, and raise `WrongContent`; such a run is not measured.
     """
 
     count: int
@@ -39,7 +39,7 @@ class Task:
 
 Client = Callable[[Task], Told]
 Server = Callable[[int], None]
-"""Makes ready what the measured count needs, says `serving.tell_ready`, serves until its standard input is closed."""
+"""Prepares the data for the measured count, calls `serving.tell_ready`, and serves until standard input is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +47,12 @@ class Contender:
     """One way to do what a subject measures.
 
     Attributes:
-        name: what the table calls it, unique among all.
-        client: runs a task, and is what is measured.
-        server: what it talks to; None if the client is all there is.
-        needs: modules that have to be there.
-        program: one on the PATH that has to be there.
-        on_server_core: whether a client without a server does a server's work, on the server's core.
+        name: as shown in the table; unique.
+        client: runs a task and is measured.
+        server: serves the client; None if the client needs no server.
+        needs: modules that must be installed.
+        program: a program that must be on the PATH.
+        on_server_core: whether the client runs on the server's core, because it does a server's work.
     """
 
     name: str
@@ -63,18 +63,19 @@ class Contender:
     on_server_core: bool = False
 
     def missing(self) -> list[str]:
-        """Which modules of its needs are not here."""
+        """Return the modules that it needs and that are not installed."""
         return [need for need in self.needs if importlib.util.find_spec(need) is None]
 
     def lacks_program(self) -> bool:
-        """Whether its program is not here."""
+        """Whether its program is not on the PATH."""
         return bool(self.program) and shutil.which(self.program) is None
 
 
 def peak_mib() -> float:
     """Return the peak resident set of this process.
 
-    Linux tells it in /proc as well, and better: `getrusage` counts what the process was before it became this program.
+    On Linux it is read from /proc, because `getrusage` includes the memory that the process had before it ran this
+    program.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -86,13 +87,13 @@ def peak_mib() -> float:
 
 
 def forget_peak() -> None:
-    """Begin anew with the peak, as far as the system lets us: the warm-up is no part of what is measured."""
+    """Reset the peak where the system allows it, so that the warm-up is not measured."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def resident_kib() -> float:
-    """Return the resident set of this process now; where nobody tells it, the peak, which for growth is as good."""
+    """Return the current resident set of this process; where the system does not report it, the peak."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1024
@@ -106,6 +107,6 @@ def cpu_seconds() -> float:
 
 
 def allow_many_files() -> None:
-    """Allow this process as many open files as the system lets it have."""
+    """Raise the limit of open files to the system's maximum."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

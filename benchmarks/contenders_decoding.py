@@ -1,21 +1,21 @@
-"""A document of 200,000 rows over HTTP -> what stands at a path, with an aiohttp client.
+"""A document of 200,000 rows over HTTP -> the values at a path, read with an aiohttp client.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- What bounds all of them is the making of Python objects. So where items are dicts, or Structs of all fields, no
-  scanner can be much faster than another; where few objects are made, one can be.
-- chunkwise and msgspec check what they decode against a type, if there is one. ijson gives dicts, which are not turned
-  into Structs: what that would take is not counted against it.
-- ijson's numbers are floats here (``use_float=True``); by default they are Decimals, which take longer. Its backend is
-  yajl's in C. chunkwise checks UTF-8, depth and size of items on the way, and raises if the document is cut.
-- json-stream is not asynchronous: it gets the whole body, which spares it the network's pieces. It has its tokenizer
-  in Rust, and its items are made dicts (`to_standard_types`), since they can be read only once.
-- Those that read the whole body hold it, and all items, and Python's garbage collector goes through what they hold
-  over and over, as it does by default. Their first item comes after the last byte. Memory is in the table.
-- "ready windows" reads the same bytes from the same client, and decodes after each what it has of whole rows: where
-  rows end it knows beforehand. It checks nothing, and that is the limit of what a scanner can reach. Its memory holds
-  the whole document, which is where it knows it from.
-- The server is another process on the other core, and sends bytes that are ready, 64 KiB at a time.
+- All of them are limited by creating Python objects. Where items are dicts, or Structs of all fields, no scanner can be
+  much faster than another. Where few objects are created, it can.
+- chunkwise and msgspec check the items against a type if there is one. ijson returns dicts. Converting them to Structs
+  is not counted.
+- ijson's numbers are floats here (``use_float=True``). By default they are Decimals, which take longer. Its backend is
+  yajl, in C. chunkwise also checks UTF-8, depth and item size, and raises if the document is cut.
+- json-stream is not asynchronous. It gets the whole body at once, so it does not have to handle chunks. Its tokenizer
+  is in Rust, and its items are converted to dicts (`to_standard_types`), since they can be read only once.
+- The contenders that read the whole body hold it in memory, together with all items, and Python's garbage collector
+  visits them repeatedly, as it does by default. Their first item is available after the last byte.
+- "ready windows" reads the same bytes with the same client, and after each read decodes the complete rows. It knows
+  their ends in advance. It checks nothing: this is the limit that a scanner could reach. Its memory contains the whole
+  document, from which it knows the ends.
+- The server is another process on the other core, and sends prepared bytes, 64 KiB at a time.
 """
 
 from __future__ import annotations
@@ -67,37 +67,37 @@ class RowOfTwo(msgspec.Struct):
 
 
 def serve_document(ready: int) -> None:
-    """Serve the document, whose text is ready."""
+    """Serve the document, whose text is prepared."""
     serve_bytes(ready, lambda count: document(count).text, "application/json")
 
 
 Read = Callable[[Any, Task, Taken], Awaitable[None]]
-"""Takes the items of an aiohttp response."""
+"""Reads the items of an aiohttp response."""
 
 
 async def ours(response: Any, _: Task, taken: Taken, *, path: str = "items.item", type: Any = Any) -> None:
-    """`items`, item by item."""
+    """Read with `items`, item by item."""
     import chunkwise
 
     await taken.one_by_one(chunkwise.items(response, path, type=type))
 
 
 async def ours_in_lists(response: Any, _: Task, taken: Taken) -> None:
-    """`items`, in lists."""
+    """Read with `items`, in batches."""
     import chunkwise
 
     await taken.in_lists(chunkwise.items(response, "items.item").batches())
 
 
 async def ijson_items(response: Any, _: Task, taken: Taken, *, path: str = "items.item") -> None:
-    """`items_async` of ijson on the response's content."""
+    """Read with `items_async` of ijson."""
     import ijson
 
     await taken.one_by_one(ijson.items_async(response.content, path, use_float=True))
 
 
 async def ijson_push(response: Any, _: Task, taken: Taken) -> None:
-    """The coroutine of ijson, which is sent each chunk as it came."""
+    """Send each chunk to ijson's coroutine."""
     import ijson
 
     items = ijson.sendable_list()
@@ -110,7 +110,7 @@ async def ijson_push(response: Any, _: Task, taken: Taken) -> None:
 
 
 async def json_stream_items(response: Any, _: Task, taken: Taken) -> None:
-    """json-stream over the body."""
+    """Read the body with json-stream."""
     import json_stream
 
     body = io.BytesIO(await response.read())
@@ -118,7 +118,7 @@ async def json_stream_items(response: Any, _: Task, taken: Taken) -> None:
 
 
 async def whole(response: Any, _: Task, taken: Taken, *, engine: str) -> None:
-    """One call for the whole body: the standard json, orjson, or msgspec."""
+    """Decode the whole body in one call of `json`, orjson or msgspec."""
     body = await response.read()
     if engine == "msgspec":
         taken.all_of(msgspec.json.decode(body)["items"])
@@ -131,7 +131,7 @@ async def whole(response: Any, _: Task, taken: Taken, *, engine: str) -> None:
 
 
 async def ready_windows(response: Any, task: Task, taken: Taken) -> None:
-    """After each chunk, decode the whole rows that it has brought; where they are is known beforehand."""
+    """After each chunk, decode the rows that it completes; their ends are known in advance."""
     text, ends = ready_document(task.count)
     await taken.in_lists(_windows(response, text, ends))
 
@@ -149,8 +149,8 @@ async def _windows(response: Any, text: bytes, ends: list[int]) -> AsyncIterator
 
 
 def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Told:
-    """Ask for the document, and take what a reader gives."""
-    from aiohttp import ClientSession, ClientTimeout  # here: the clients of other subjects load this file, too
+    """Request the document and read its items."""
+    from aiohttp import ClientSession, ClientTimeout  # here, because the clients of other subjects import this file too
 
     for name in imports:
         importlib.import_module(name)
@@ -172,7 +172,7 @@ def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imp
 
 
 def decode_windows(task: Task) -> Told:
-    """The same windows without a network: 64 KiB of whole rows each."""
+    """Decode the same windows without a network: 64 KiB of complete rows each."""
     text, ends = ready_document(task.count)
     windows, start = [], len(BEFORE_ITEMS)
     while start < ends[-1]:
@@ -189,26 +189,26 @@ def decode_windows(task: Task) -> Told:
     return {"seconds": seconds, "bytes": len(text), "items": taken.count}
 
 
-# What has to come.
+# The items that must be received.
 
 
 def all_rows(count: int) -> list[Any]:
-    """The rows as dicts."""
+    """Return the rows as dicts."""
     return [row(index) for index in range(count)]
 
 
 def rows_as(type: Any, count: int) -> list[Any]:
-    """The rows as Structs."""
+    """Return the rows as Structs."""
     return [msgspec.convert(row(index), type) for index in range(count)]
 
 
 def ids(count: int) -> list[Any]:
-    """The number of each row."""
+    """Return the id of each row."""
     return list(range(count))
 
 
 def answer_only(_: int) -> list[Any]:
-    """What stands behind all rows."""
+    """Return the one value after all rows."""
     return [ANSWER]
 
 
@@ -220,7 +220,7 @@ OURS = "chunkwise items(): dicts"
 STRUCTS = "chunkwise items(): Structs of all fields"
 STRUCTS_OF_TWO = "chunkwise items(): Structs of two fields"
 IDS = "chunkwise items(): items.item.id"
-SKIPS = "chunkwise items(): more.answer, behind all items"
+SKIPS = "chunkwise items(): more.answer, after all items"
 IJSON = "ijson items_async(use_float=True): dicts"
 IJSON_PUSH = "ijson push: dicts"
 IJSON_IDS = "ijson items_async: items.item.id"

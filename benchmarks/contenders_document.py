@@ -1,10 +1,10 @@
 """A document with 20,000 rows, an awaitable and plain data inside -> its JSON over HTTP.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- A write for each scalar is what a recursive writer does that knows nothing of batches; writing each row with one call
-  of an encoder would be much faster, and is what `contenders_rows` has for rows alone.
-- The rows are nearly all of the document: with less in iterators, and more in plain data, there is less to gain.
+- One write for each scalar is what a recursive writer without batches does. One encoder call for each row would be much
+  faster. That is measured in `contenders_rows`, for rows alone.
+- The document consists almost entirely of rows. With less data in iterators there is less to gain.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from benchmarks.serving import serve_aiohttp
 
 
 async def nested(request: Any) -> Any:
-    """`respond` with a live document."""
+    """Respond with `respond` and a live document."""
     import chunkwise
 
     return await chunkwise.respond(request, live_document(int(request.match_info["count"])), "json")
 
 
 async def write_a_scalar(request: Any) -> Any:
-    """A plain aiohttp handler that walks the document, and writes whatever it meets."""
+    """Walk the document in a plain aiohttp handler, and write each value."""
     from aiohttp import web
 
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -42,7 +42,7 @@ async def write_a_scalar(request: Any) -> Any:
 
 
 async def write_value(response: Any, value: Any) -> None:
-    """Write a value part by part, waiting for what has to be waited for."""
+    """Write a value part by part; await what is awaitable."""
     if asyncio.iscoroutine(value):
         value = await value
     if isinstance(value, dict):
@@ -76,17 +76,17 @@ async def write_value(response: Any, value: Any) -> None:
 
 def serve_handler(_: int, handler: Any) -> None:
     """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that the rival's process begins with as much memory
+    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def read_nested(task: Task) -> Told:
-    """Drain the nested document; look at it if asked to."""
+    """Read the nested document; compare it if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
     if task.check and msgspec.json.decode(body_of(drained)) != whole_document(task.count):
-        raise WrongContent("another document than the one that was to come")
+        raise WrongContent("the document differs from the one that was sent")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 

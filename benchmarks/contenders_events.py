@@ -1,17 +1,17 @@
 """100,000 small server-sent events: from an async generator to a drained socket, and from a server to their items.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- chunkwise sends an ``id`` with each event, its rivals do not: they have less to write.
-- sse-starlette and aiohttp-sse take text, so that their generators encode it, with orjson. FastAPI encodes what its
-  endpoint yields, with pydantic's serializer, since the endpoint says what it yields.
-- FastAPI and sse-starlette look for a client that has left, and ping in silence, as chunkwise does.
-- The readers among the rivals give the data as text, which is then decoded with orjson; httpx-sse stands on httpx, and
-  most of its time is httpx's. aiohttp-sse-client would wait to connect again at the stream's end: it is left before,
-  and so never sees whether the stream was whole.
-- The event of 8 MB is fed without a network, in one piece or in 1 KiB pieces: what is asked is whether the work grows
-  with the number of pieces. Its data is one string, which decodes so fast that little is left but the cost of a call
-  for each piece. With a list of rows, which stands in the table, too, the pieces matter less.
+- chunkwise sends an ``id`` with each event. The others do not, so they have less to write.
+- sse-starlette and aiohttp-sse take text, so their generators encode it with orjson. FastAPI encodes the values with
+  pydantic's serializer, since the endpoint declares their type.
+- FastAPI and sse-starlette check for disconnected clients and send pings during silence, as chunkwise does.
+- The other readers return the data as text, which is then decoded with orjson. httpx-sse uses httpx, which takes most
+  of its time. aiohttp-sse-client would wait and reconnect at the end of the stream, so its loop is left before the end.
+  It therefore never sees whether the stream was complete.
+- The event of 8 MB is fed without a network, in one piece or in pieces of 1 KiB. The question is whether the work grows
+  with the number of pieces. Its data is one string, which decodes so fast that little remains but a call for each
+  piece. With a list of rows, which is in the table too, the pieces matter less.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from benchmarks.taking import Taken
 
 
 async def ours(request: Any) -> Any:
-    """`respond`."""
+    """Respond with `respond`."""
     import chunkwise
 
     return await chunkwise.respond(request, events(int(request.match_info["count"])), "sse")
 
 
 async def with_aiohttp_sse(request: Any) -> Any:
-    """aiohttp-sse's `send` for each event."""
+    """Call aiohttp-sse's `send` for each event."""
     import orjson
     from aiohttp_sse import sse_response
 
@@ -56,18 +56,18 @@ async def with_aiohttp_sse(request: Any) -> Any:
 
 def serve_handler(_: int, handler: Any) -> None:
     """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that the rivals' processes begin with as much memory
+    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def serve_stream(ready: int) -> None:
-    """Serve the text of the events, which is ready."""
+    """Serve the prepared text of the events."""
     serve_bytes(ready, lambda count: b"".join(event_stream(count)), "text/event-stream")
 
 
 def serve_fastapi(_: int) -> None:
-    """FastAPI's own server-sent events: an endpoint that yields."""
+    """Serve with FastAPI's own server-sent events: an endpoint that yields."""
     from fastapi import FastAPI
     from fastapi.sse import EventSourceResponse
 
@@ -82,7 +82,7 @@ def serve_fastapi(_: int) -> None:
 
 
 def serve_sse_starlette(_: int) -> None:
-    """sse-starlette's response over a generator."""
+    """Serve with sse-starlette's response over a generator."""
     import orjson
     from sse_starlette import EventSourceResponse
     from starlette.applications import Starlette
@@ -102,7 +102,7 @@ def serve_sse_starlette(_: int) -> None:
 
 
 def read_events(task: Task) -> Told:
-    """Drain an answer of events; look at them if asked to."""
+    """Read a response of events; compare them if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="text/event-stream"), keep=task.check)
     if task.check:
@@ -117,7 +117,7 @@ Reader = Callable[[str, Taken], Awaitable[None]]
 
 
 async def read_ours(url: str, taken: Taken) -> None:
-    """`items`."""
+    """Read with `items`."""
     from aiohttp import ClientSession
 
     import chunkwise
@@ -127,7 +127,7 @@ async def read_ours(url: str, taken: Taken) -> None:
 
 
 async def read_httpx_sse(url: str, taken: Taken) -> None:
-    """httpx-sse's `aiter_sse`, over httpx."""
+    """Read with httpx-sse's `aiter_sse`, over httpx."""
     import httpx
     import orjson
     from httpx_sse import aconnect_sse
@@ -137,7 +137,7 @@ async def read_httpx_sse(url: str, taken: Taken) -> None:
 
 
 async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
-    """aiohttp-sse-client's `EventSource`."""
+    """Read with aiohttp-sse-client's `EventSource`."""
     import orjson
     from aiohttp_sse_client.client import EventSource
 
@@ -146,7 +146,7 @@ async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
 
 
 def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Told:
-    """Read all events of an answer; whether it has to be left behind the last one depends on the reader."""
+    """Read all events of a response; ``leaves`` is for readers that would reconnect at its end."""
     for name in imports:
         importlib.import_module(name)
     taken = Taken(keep=task.check, last=task.count if leaves else 0)
@@ -162,7 +162,7 @@ def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: 
 
 
 def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Told:
-    """Feed one event of as many MB, in pieces; 0 for whole."""
+    """Feed one event of that many MB, in pieces of so many bytes; 0 for the whole event at once."""
     from chunkwise import FORMATS
 
     size = task.count * 1_000_000
@@ -178,7 +178,7 @@ def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Told:
     got += decoder.finish(framed=True)
     seconds = time.perf_counter() - started
     if got != [data]:
-        raise WrongContent("another event than the one that was fed")
+        raise WrongContent("the event differs from the one that was fed")
     return {"seconds": seconds, "bytes": len(text), "items": 1}
 
 

@@ -1,15 +1,16 @@
-"""What a stream costs others and itself beside its speed: pings behind hot streams, idle streams, first bytes.
+"""The effects of a stream besides its speed: pings beside fast streams, memory of idle streams, time to first byte.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- **Pings.** Two streams whose source never waits run on the loop that answers pings. Plain aiohttp's handler gives the
-  loop up only when the socket is full, and this client never lets it be full; a handler with a `sleep(0)` now and then
-  would fare better. A ping is due every 10 ms; one that is sent late, because the one before was not answered, counts
-  from when it was due, for a user who comes in between waits as well.
-- **Idle streams.** Each has sent one event and waits. What chunkwise has for it more than a bare handler: a watch for
-  clients that have left, keepalive, a limit for stalls. What the kernel holds for a socket is in no process' memory.
-- **First byte.** One connection, one request after the other, each answered with an item, and with another one when
-  the source was waited for once. A bare handler negotiates nothing, and could not tell a failure before the first item.
+- **Pings.** Two streams whose source never waits share the event loop with a handler for pings. Plain aiohttp's handler
+  lets the loop run only when the socket is full, and this client reads so fast that it never is. With a `sleep(0)` now
+  and then it would do better. A ping is due every 10 ms. If one is sent late because the previous one had no response,
+  its time counts from when it was due, since a user who arrives in between has to wait as well.
+- **Idle streams.** Each has sent one event and waits. Unlike a bare handler, chunkwise checks for disconnected clients,
+  sends keepalives and has a stall limit. The memory that the kernel holds for a socket belongs to no process.
+- **First byte.** One connection, one request after the other. Each response has one item at once, and another one after
+  the source has waited once. A bare handler negotiates nothing, and has no way to report a failure before the first
+  item.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from benchmarks.rows import event, row, rows
 from benchmarks.serving import serve_aiohttp
 
 PING_SECONDS = 0.01
-"""How often a ping is due."""
+"""The interval of pings."""
 
 SETTLE_SECONDS = 1.2
-"""How long idle streams are left alone before memory is looked at: their watches have run a few times."""
+"""How long streams are idle before memory is measured: long enough for a few periodic checks."""
 
 
 async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form: Callable[[Any], bytes]) -> Any:
-    """A plain aiohttp handler that writes item by item."""
+    """Respond with plain aiohttp, and write item by item."""
     from aiohttp import web
 
     response = web.StreamResponse(headers={"Content-Type": content_type})
@@ -49,7 +50,7 @@ async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form:
 
 
 def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: bool, sse: bool = False) -> None:
-    """Serve a source at /COUNT, and beside it /ping and the server's memory at /resident."""
+    """Serve a source at /COUNT, a ping at /ping, and the server's memory at /resident."""
     from aiohttp import web
 
     import chunkwise
@@ -80,7 +81,7 @@ def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: boo
 
 
 class HotStream:
-    """A stream that is read to its end and thrown away, piece by piece."""
+    """A stream that is read to its end; the data is discarded."""
 
     def __init__(self, port: int, count: int) -> None:
         self.connection = connect(port)
@@ -90,22 +91,22 @@ class HotStream:
         self._tail = b""
 
     def read(self, buffer: memoryview) -> None:
-        """Take what is there."""
+        """Read the available bytes."""
         size = self.connection.recv_into(buffer)
         if not size:
-            raise Cut(f"a hot stream stopped after {self.bytes} bytes")
+            raise Cut(f"a fast stream stopped after {self.bytes} bytes")
         self.bytes += size
         self._tail = (self._tail + buffer[max(0, size - 7) : size])[-7:]
         self.ended = self._tail == LAST_CHUNK
 
 
 def ping_beside_streams(task: Task) -> Told:
-    """Ping while two streams of as many rows each run; until the first of them has ended."""
-    if task.check:  # the rows are looked at alone; the rest is as ever
+    """Ping while two streams of ``count`` rows each run, until the first of them ends."""
+    if task.check:  # the rows are compared before the pings start
         with connect(task.port) as connection:
             lines = body_of(drain(connection, request_text(f"/{task.count}"), keep=True)).splitlines()
         if [json.loads(line) for line in lines] != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(lines)} rows, not the {task.count} that were to come, or others")
+            raise WrongContent(f"{len(lines)} rows, which differ from the {task.count} expected")
     buffer = memoryview(bytearray(BUFFER_BYTES))
     request = request_text("/ping")
     with connect(task.port) as pinger, selectors.DefaultSelector() as selector:
@@ -146,7 +147,7 @@ def ping_beside_streams(task: Task) -> Told:
 
 
 def read_pong(connection: socket.socket) -> None:
-    """Read the answer to a ping."""
+    """Read the response to a ping."""
     _, rest = read_head(connection)
     while len(rest) < 4:
         rest += connection.recv(4)
@@ -156,13 +157,13 @@ def read_pong(connection: socket.socket) -> None:
 
 
 async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
-    """A source that has one event, and no more for as long as anybody listens."""
+    """Yield one event, then wait until the source is closed."""
     yield event(0)
     await asyncio.get_running_loop().create_future()
 
 
 def open_idle_streams(task: Task) -> Told:
-    """Open streams, and ask the server how much larger they have made it; a tenth of them is open before."""
+    """Open streams and return the server's growth for each; a tenth as many are opened before, as a warm-up."""
     allow_many_files()
     open_before: list[socket.socket] = []
     with connect(task.port) as asker:
@@ -205,14 +206,14 @@ def _resident(asker: socket.socket) -> float:
 
 
 async def two_items(_: int) -> AsyncIterator[Any]:
-    """A source that has one item at once, and another when it was waited for once."""
+    """Yield one item at once, and another one after waiting once."""
     yield row(0)
     await asyncio.sleep(0)
     yield row(1)
 
 
 def ask_for_first_bytes(task: Task) -> Told:
-    """Ask again and again on one connection; the median of the times to the first byte of the body."""
+    """Send requests on one connection; return the median time to the first byte of the body."""
     waits: list[float] = []
     request = request_text("/2", Accept="*/*")
     with connect(task.port) as connection:
@@ -220,7 +221,7 @@ def ask_for_first_bytes(task: Task) -> Told:
             drained = drain(connection, request, keep=task.check)
             waits.append(drained.first_byte_seconds)
             if task.check and [json.loads(line) for line in body_of(drained).splitlines()] != [row(0), row(1)]:
-                raise WrongContent(f"{bytes(drained.body)!r}, not the two rows that were to come")
+                raise WrongContent(f"{bytes(drained.body)!r}, expected two rows")
     return {"seconds": sum(waits), "first_byte_ms": statistics.median(waits) * 1000, "items": task.count}
 
 

@@ -1,7 +1,7 @@
-// Node's http: rows of an async generator -> a JSON array. Talks to its parent as `serving.py` does.
+// Node's http: rows of an async generator -> a JSON array. It reports to its parent process as `serving.py` does.
 //
-// Two ways: "row" is what one would write, a write() a row; "piece" gathers 64 KiB of text before it writes, which is
-// the fastest that Node's own means allow. Both wait for "drain" when the socket is full, as a streaming server has to.
+// "row" is the usual way, one write() per row. "piece" gathers 64 KiB of text before each write, which is the fastest
+// way without other packages. Both wait for "drain" when the socket is full, as a streaming server must.
 
 import { once } from "node:events"
 import { readFileSync } from "node:fs"

@@ -1,13 +1,13 @@
 """1,000,000 rows of a table of PostgreSQL -> NDJSON over HTTP, in the order of its primary key.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- PostgreSQL runs on the same machine, on whatever core is free, and so it is what the server and the client leave it.
-  Over a network all would wait for it more.
-- ``psql`` has no HTTP, and makes no objects: with ``row_to_json`` it is PostgreSQL that writes the NDJSON, and `copy`'s
-  own text format is none at all. Both are limits, no rivals. Its client reads a pipe.
-- "fetch all" encodes with msgspec, which is quicker than the standard library's JSON; its time is without swapping.
-- The first tenth of the rows, which is the warm-up, leaves the server's statement prepared for all but ``psql``.
+- PostgreSQL runs on the same machine and gets the processor time that the server and the client leave. Over a network
+  all contenders would wait longer for it.
+- ``psql`` uses no HTTP and creates no objects. With ``row_to_json`` PostgreSQL itself writes the NDJSON, and the text
+  format of `copy` is not JSON. Both are limits rather than rivals. Their client reads a pipe.
+- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. The machine did not swap.
+- The warm-up with the first tenth of the rows leaves the statement prepared for all contenders but ``psql``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.contender import Contender, Task, Told, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.serving import serve_aiohttp
 
-# Servers: each answers /COUNT with so many rows of the table that the measured count has.
+# Servers: each responds to /COUNT with that many rows, from the table made for the measured count.
 
 
 def serve(rows: int, *, way: str) -> None:
@@ -43,7 +43,7 @@ def serve(rows: int, *, way: str) -> None:
     looked_up: list[Resumable] = []
 
     async def by_key(request: Any) -> Any:
-        """A table: its pages begin behind the last key."""
+        """Stream the table in pages, each after the last key."""
         if not looked_up:
             looked_up.append(await sql.table(engine, name))
         count = int(request.match_info["count"])
@@ -51,12 +51,12 @@ def serve(rows: int, *, way: str) -> None:
         return await chunkwise.respond(request, source, "ndjson", compress=False)
 
     async def by_cursor(request: Any) -> Any:
-        """A query: one cursor."""
+        """Stream a query through one cursor."""
         source = sql.rows(engine, query, {"count": int(request.match_info["count"])})
         return await chunkwise.respond(request, source, "ndjson", compress=False)
 
     async def fetch_all(request: Any) -> Any:
-        """What one writes without a stream."""
+        """Fetch all rows, then send them in one response."""
         async with engine.connect() as connection:
             result = await connection.execute(sa.text(query), {"count": int(request.match_info["count"])})
             items = [dict(row) for row in result.mappings()]
@@ -69,7 +69,7 @@ def serve(rows: int, *, way: str) -> None:
 
 
 def read_lines(task: Task) -> Told:
-    """Drain the answer of one of the servers."""
+    """Read the response of one of the servers."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}"), keep=task.check)
     if task.check:
@@ -78,7 +78,7 @@ def read_lines(task: Task) -> Told:
 
 
 def copy(task: Task, *, as_json: bool) -> Told:
-    """Let ``psql`` copy the rows out, and read what it prints."""
+    """Read the rows that ``psql`` copies to its standard output."""
     name = postgres.table(task.count)
     what = f"row_to_json({name})" if as_json else "*"
     kept: list[bytes] = []
@@ -93,7 +93,7 @@ def copy(task: Task, *, as_json: bool) -> Told:
                 kept.append(data)
     seconds = time.perf_counter() - started
     if process.returncode or lines != task.count:
-        raise WrongContent(f"psql ended with {process.returncode} behind {lines} rows")
+        raise WrongContent(f"psql ended with {process.returncode} after {lines} rows")
     if task.check:
         texts = b"".join(kept).decode().splitlines()
         look_at([json.loads(text) if as_json else _of_text(text) for text in texts], task.count)
@@ -116,16 +116,16 @@ def look_at(rows: list[dict[str, Any]], count: int) -> None:
     """Compare rows with those of the table.
 
     Raises:
-        WrongContent: they are others.
+        WrongContent: they differ.
     """
     for row in rows:
         row["made"] = datetime.fromisoformat(row["made"])
     if rows != [row_of(number) for number in range(1, count + 1)]:
-        raise WrongContent(f"{len(rows)} rows, not the {count} that were to come, or others")
+        raise WrongContent(f"{len(rows)} rows, which differ from the {count} expected")
 
 
 def row_of(number: int) -> dict[str, Any]:
-    """A row of the table, as `postgres` makes it."""
+    """Return a row of the table, as `postgres` creates it."""
     return {
         "id": number,
         "name": f"user {number}",

@@ -1,20 +1,20 @@
 """200,000 rows from an async generator, one by one -> a JSON array over HTTP.
 
-Benchmarks are hard, and these are unfair in ways that the reader should know:
+What is unfair:
 
-- The generator never waits, so that only the layers are measured. A database would be slower than all of them. It
-  makes each row anew, which takes a third of the time of the fastest, and makes all ratios smaller.
-- FastAPI writes JSON Lines, not an array, and passes each row through pydantic: it checks what others do not. Its
-  endpoint says ``AsyncIterable[dict[str, Any]]``, which lets pydantic's compiled serializer do the work; without that
-  hint it takes three to four times as long, and stands in the table on its own.
-- The aiohttp handler that is judged writes what `json.dumps` gives, the standard library's; with orjson it is faster,
-  and stands in the table, too.
-- uvicorn has uvloop and httptools; aiohttp, and so chunkwise, runs on asyncio's own loop.
-- chunkwise gives the event loop a turn after each write, and looks after stalls and clients that have left; plain
+- The generator never waits, so that only the layers above it are measured. A database would be slower than all of them.
+  It creates each row, which takes a third of the fastest contender's time and makes all ratios smaller.
+- FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
+  ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without that hint it takes
+  three to four times as long. Both are in the table.
+- The aiohttp handler in the question uses the standard library's `json.dumps`. With orjson it is faster. Both are in
+  the table.
+- uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
+- chunkwise gives the event loop a turn after each write, and checks for stalled and disconnected clients. Plain
   aiohttp's loop over rows does neither (see `contenders_latency`).
-- The client only drains. It has the other core, so that what it takes is not the server's loss.
-- "bare loop" makes the same rows, encodes as many of them in a call as chunkwise does, and throws the bytes away: it
-  knows nothing of time, size, or anybody who waits. `sendfile` sends bytes that were made beforehand.
+- The client only reads and discards. It runs on the other core, so it takes no time from the server.
+- "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. It checks no
+  time, no size and no client. `sendfile` sends bytes that were prepared in advance.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from benchmarks.rows import row, row_text, rows
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
 
 ROWS_IN_A_CALL = 256
-"""Of the bare loop: what chunkwise gathers at most before it encodes (`flow/gathering.py`)."""
+"""For the bare loop: the most rows that chunkwise gathers before it encodes (`flow/gathering.py`)."""
 
-# Servers: each answers /COUNT.
+# Servers: each responds to /COUNT.
 
 
 async def ours(request: Any) -> Any:
-    """`respond`."""
+    """Respond with `respond`."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
 
 
 async def write_a_row(request: Any, *, with_orjson: bool = False) -> Any:
-    """A plain aiohttp handler that writes row by row."""
+    """Respond with plain aiohttp, and write row by row."""
     from aiohttp import web
 
     encode: Callable[[Any], bytes] = _standard
@@ -76,7 +76,7 @@ def _standard(item: Any) -> bytes:
 
 
 async def buffered(request: Any) -> Any:
-    """A plain aiohttp handler that builds the whole answer, and then sends it."""
+    """Respond with plain aiohttp: build the whole body, then send it."""
     import orjson
     from aiohttp import web
 
@@ -85,8 +85,8 @@ async def buffered(request: Any) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above, with all imported that it needs."""
-    import chunkwise  # noqa: F401 - so that the rivals' processes begin with as much memory
+    """Serve one of the handlers above; import the modules that it needs first."""
+    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
 
     if handler is buffered:
         import orjson  # noqa: F401 - before the first request
@@ -94,7 +94,7 @@ def serve_handler(_: int, handler: Any) -> None:
 
 
 def serve_fastapi(_: int, *, hinted: bool) -> None:
-    """FastAPI's own JSON Lines: an endpoint that yields."""
+    """Serve with FastAPI's own JSON Lines: an endpoint that yields."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -112,7 +112,7 @@ def serve_fastapi(_: int, *, hinted: bool) -> None:
 
 
 def serve_starlette(_: int) -> None:
-    """Starlette's StreamingResponse over a generator that encodes row by row."""
+    """Serve with Starlette's StreamingResponse over a generator that encodes row by row."""
     import orjson
     from starlette.applications import Starlette
     from starlette.responses import StreamingResponse
@@ -132,17 +132,17 @@ def serve_starlette(_: int) -> None:
 
 
 def serve_node(_: int, way: str) -> None:
-    """Become Node's server; see the script."""
+    """Replace this process with Node's server; see the script."""
     script = Path(__file__).with_name("contenders_node.mjs")
     os.execvp("node", ["node", str(script), way])
 
 
 def serve_file(ready: int) -> None:
-    """`sendfile` of the same bytes: what the kernel and the loopback give."""
+    """Serve the same bytes with `sendfile`: the limit of the kernel and the loopback."""
 
     @cache
     def file_of(count: int) -> IO[bytes]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open until the process ends
         file.write(b"[" + b",".join(row_text(index).encode() for index in range(count)) + b"]")
         file.flush()
         return file
@@ -162,19 +162,19 @@ def serve_file(ready: int) -> None:
 
 
 def read_rows(task: Task, *, lines: bool = False) -> Told:
-    """Drain an answer of rows; look at them if asked to."""
+    """Read a response of rows; compare them if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
     if task.check:
         text = body_of(drained)
         got = msgspec.json.decode(b"[" + text.strip().replace(b"\n", b",") + b"]" if lines else text)
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(got)} items, not the {task.count} that were to come")
+            raise WrongContent(f"{len(got)} items, which differ from the {task.count} expected")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
 def run_bare_loop(task: Task) -> Told:
-    """The same rows and calls of the encoder, without HTTP."""
+    """Make the same rows and encoder calls, without HTTP."""
     kept: list[bytes] = []
 
     async def loop() -> int:
@@ -196,7 +196,7 @@ def run_bare_loop(task: Task) -> Told:
     seconds = time.perf_counter() - started
     got = [item for data in kept for item in msgspec.json.decode(data)]
     if task.check and got != [row(index) for index in range(task.count)]:
-        raise WrongContent("other rows than those that were to come")
+        raise WrongContent("the rows differ from the expected ones")
     return {"seconds": seconds, "bytes": size, "items": task.count}
 
 

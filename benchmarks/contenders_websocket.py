@@ -1,14 +1,14 @@
 """200,000 rows from an async generator -> WebSocket messages.
 
-Benchmarks are hard; what is unfair here:
+What is unfair:
 
-- chunkwise' batches are for who offers its subprotocol: many items in a message, each in a line. A plain `send_str` for
-  each item is what aiohttp's users write; nobody keeps them from making batches by hand.
-- The one that is judged encodes with `json.dumps`, as aiohttp's own `send_json` does; with orjson it is faster, and
-  stands in the table, too.
-- chunkwise waits until the client's kernel has all, and for the answer to its close, before its handler ends. The
-  clock stops at the close frame, for all.
-- No messages are compressed, on either side.
+- chunkwise sends batches, many items in one message with a line each, only to clients that offer its subprotocol. One
+  `send_str` for each item is what users of aiohttp usually write. They could build batches by hand.
+- The handler in the question encodes with `json.dumps`, as aiohttp's own `send_json` does. With orjson it is faster.
+  Both are in the table.
+- Before its handler ends, chunkwise waits until the client's kernel has all data and for the client's close. For all
+  contenders, the clock stops at the server's close frame.
+- No messages are compressed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ SUBPROTOCOL = "chunkwise.ndjson"
 
 
 async def ours(request: Any) -> Any:
-    """`respond`: it is the client that chooses what stands in a message."""
+    """Respond with `respond`; the client's subprotocol decides how many items a message has."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
 
 
 async def send_each(request: Any, *, with_orjson: bool) -> Any:
-    """A plain aiohttp handler that sends item by item."""
+    """Respond with plain aiohttp, and send item by item."""
     from aiohttp import web
 
     encode: Callable[[Any], str] = json.dumps
@@ -57,19 +57,19 @@ async def send_each(request: Any, *, with_orjson: bool) -> Any:
 
 def serve_handler(_: int, handler: Any) -> None:
     """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that the rivals' processes begin with as much memory
+    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def read_messages(task: Task, subprotocol: str = "") -> Told:
-    """Drain a WebSocket; look at its messages if asked to."""
+    """Read a WebSocket to its end; compare its messages if the task says so."""
     with connect(task.port) as connection:
         drained = drain_websocket(connection, f"/{task.count}", subprotocol, keep=task.check)
     if task.check:
         got = [msgspec.json.decode(line) for message in drained.messages for line in message.splitlines()]
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(got)} items, not the {task.count} that were to come")
+            raise WrongContent(f"{len(got)} items, which differ from the {task.count} expected")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 

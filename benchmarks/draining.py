@@ -1,8 +1,7 @@
-"""A port -> all that a server sends, counted and thrown away, or kept to be looked at.
+"""A port -> everything that a server sends, counted and discarded, or kept for a comparison.
 
-Must not be what is measured: blocking sockets that read up to 1 MiB in a call, no parser but for what tells the end.
-So a server that is fast is not held up by a client that is not; what a reader of the items would cost is measured on
-its own, in `contenders_decoding`.
+The client must not be the bottleneck: it uses blocking sockets, reads up to 1 MiB per call, and parses only what it
+needs to find the end. `contenders_decoding` measures clients that read the items.
 """
 
 from __future__ import annotations
@@ -16,42 +15,42 @@ from dataclasses import dataclass, field
 
 BUFFER_BYTES = 1 << 20
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-"""The end of a chunked body, with the end of the chunk before it: nothing that is sent here holds that."""
+"""The end of a chunked body, with the end of the previous chunk. No data of the benchmarks contains these bytes."""
 
 
-class Cut(Exception):  # noqa: N818 - it is said of the answer
-    """The server ended its answer before the end, or gave none."""
+class Cut(Exception):  # noqa: N818 - describes the response
+    """The response is incomplete or missing."""
 
 
 @dataclass(slots=True)
 class Drained:
-    """What came of one answer."""
+    """What was received of one response."""
 
     seconds: float = 0.0
     first_byte_seconds: float = 0.0
     size: int = 0
     chunked: bool = False
     body: bytearray = field(default_factory=bytearray)
-    """The bytes as they came, with the marks of chunks, if they were to be kept."""
+    """The bytes as received, including the lines of chunks; only if they are kept."""
     messages: list[bytes] = field(default_factory=list)
-    """Those of a WebSocket, if they were to be kept."""
+    """The messages of a WebSocket; only if they are kept."""
 
 
 def connect(port: int) -> socket.socket:
-    """Open a connection; one that is silent for a minute is an error."""
+    """Open a connection that raises after a minute of silence."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def request_text(path: str, **headers: str) -> bytes:
-    """The text of a GET request, that asks for no content coding."""
+    """Return the text of a GET request that accepts no content coding."""
     lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *[f"{name}: {value}" for name, value in headers.items()]]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Return the head of an answer, in lower case, and what came of its body with it."""
+    """Return the head of a response in lower case, and the bytes of the body received with it."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65536)
@@ -63,10 +62,10 @@ def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
 
 
 def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> Drained:
-    """Send a request, and read its answer to the end.
+    """Send a request and read its response to the end.
 
     Raises:
-        Cut: its last chunk, or the last byte of its length, never came; or the status is not 200.
+        Cut: the response ended before its last chunk or its length, or the status is not 200.
     """
     started = time.perf_counter()
     connection.sendall(request)
@@ -77,7 +76,7 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
     buffer = memoryview(bytearray(BUFFER_BYTES))
     data = memoryview(rest)
-    tail = b"\r\n"  # an empty body has no chunk before the last one
+    tail = b"\r\n"  # in an empty body, no other chunk precedes the last one
     while True:
         if data and not drained.first_byte_seconds:
             drained.first_byte_seconds = time.perf_counter() - started
@@ -96,7 +95,7 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
 
 
 def body_of(drained: Drained) -> bytes:
-    """Return the content of an answer that was kept."""
+    """Return the content of a response that was kept."""
     if not drained.chunked:
         return bytes(drained.body)
     data, content, position = drained.body, bytearray(), 0
@@ -110,7 +109,7 @@ def body_of(drained: Drained) -> bytes:
 
 
 class Frames:
-    """The frames of a WebSocket that a server sends: each head is looked at, and what it tells is skipped.
+    """Counts the frames that a server sends on a WebSocket; it reads the heads and skips the payloads.
 
     Args:
         keep: whether to keep the messages.
@@ -118,8 +117,8 @@ class Frames:
     Attributes:
         count: messages so far.
         size: bytes of their payloads.
-        messages: themselves, if they are kept.
-        close_code: what the close frame says; None until it came.
+        messages: the messages; only if they are kept.
+        close_code: the code of the close frame; None before.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -131,7 +130,7 @@ class Frames:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
+        """Add received bytes."""
         data = self._rest + data if self._rest else data
         position = 0
         while len(data) - position >= 2 and self.close_code is None:
@@ -156,10 +155,10 @@ class Frames:
 
 
 def drain_websocket(connection: socket.socket, path: str, subprotocol: str = "", *, keep: bool = False) -> Drained:
-    """Open a WebSocket, read its messages until the server closes it, and answer the close (RFC 6455 §5).
+    """Open a WebSocket, read its messages until the server closes it, and confirm the close (RFC 6455 §5).
 
     Raises:
-        Cut: the connection closed without a close frame, or the close says other than 1000.
+        Cut: the connection closed without a close frame, or with another code than 1000.
     """
     started = time.perf_counter()
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
@@ -169,7 +168,7 @@ def drain_websocket(connection: socket.socket, path: str, subprotocol: str = "",
     connection.sendall(request_text(path, **headers))
     head, rest = read_head(connection)
     if not head.startswith(b"http/1.1 101 ") or (subprotocol and subprotocol.encode() not in head):
-        raise Cut(f"handshake answered {head[:200]!r}")
+        raise Cut(f"received {head[:200]!r}, expected a handshake with status 101")
     frames = Frames(keep=keep)
     frames.feed(rest)
     while frames.close_code is None:

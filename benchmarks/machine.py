@@ -1,4 +1,4 @@
-"""This machine -> what a reader has to know of it, and nothing that names it: no host, no path."""
+"""This machine -> its hardware and versions, for the report; no host names and no paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = [
 
 
 def versions() -> dict[str, str]:
-    """What is measured, and with what: name -> version, of all that is installed."""
+    """Return the version of Python and of each package of the benchmarks."""
     found = {"python": f"{platform.python_implementation()} {platform.python_version()}", "scanner": KIND}
     for name in PACKAGES:
         try:
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str]:
-    """Processor, cores, kernel, and how busy the machine is with other work."""
+    """Return the processor, the number of cores, the kernel, and the load of other work."""
     processor = platform.processor() or platform.machine()
     told = Path("/proc/cpuinfo")
     if told.exists():
@@ -51,7 +51,7 @@ def hardware() -> dict[str, str]:
 
 
 def in_words() -> str:
-    """All of it, in two lines."""
+    """Return versions and hardware in two lines."""
     software = ", ".join(f"{name} {version}" for name, version in versions().items() if version != "not installed")
     told = hardware()
     return f"{software}\n{told['kernel']}, {told['cores']} x {told['processor']}"

@@ -1,9 +1,8 @@
-"""A size -> the peak memory of the processes that stream and read as many items as have that size.
+"""The size of a stream -> the peak memory of the processes that send and read it.
 
-The claim: `items()` over a 1 GB document, and `respond()` of as much, take less than 32 MiB more than over 10 MB; so do
-both sides of an upload, and of a WebSocket. Each figure is the peak resident set of a process of its own, as the system
-tells it at the process' end. Benchmarks are hard: the seconds here are of two processes that share the machine, and
-only as good as its other work lets them be.
+The claim: with 1 GB, `items()` and `respond()` take less than 32 MiB more memory than with 10 MB, and so do both sides
+of an upload and of a WebSocket. Each figure is the peak resident set of a separate process, read at its end. The seconds
+depend on the other work of the machine.
 
     python -m benchmarks.memory            # 10 MB and 1 GB; some minutes
     python -m benchmarks.memory --quick    # 10 MB and 100 MB
@@ -37,21 +36,21 @@ ROOT = Path(__file__).parents[1]
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32
 ODD_SIZES = (1, 70_001, 13, 4_099, 65_537, 2, 257, 131_071)
-"""In which the foreign server cuts its answer, over and over: no item begins where a chunk does."""
+"""The sizes of the plain server's chunks, repeated, so that chunks and items rarely start at the same byte."""
 
 BLOCK_ROWS = 1000
 
 
 def block() -> bytes:
-    """The JSON of some rows, each with a comma behind it."""
+    """Return the JSON of some rows, each followed by a comma."""
     return b"".join(row_text(index).encode() + b"," for index in range(BLOCK_ROWS))
 
 
-# The processes: each prints one line of JSON at its end, and ends by itself when its time is over.
+# The processes. Each prints one line of JSON at its end, and ends when its time is over.
 
 
 async def serve(handler: Any, seconds: float) -> None:
-    """Serve until standard input is closed, which it is as soon as the parent ends."""
+    """Serve until standard input is closed, at the latest by the end of the parent process."""
     closed = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), closed.set)
     app = web.Application()
@@ -67,18 +66,18 @@ async def serve(handler: Any, seconds: float) -> None:
 
 
 async def rows_of(megabytes: int) -> AsyncIterator[dict[str, Any]]:
-    """As many rows as make up the size."""
+    """Yield as many rows as make up that size."""
     for index in range(megabytes * MEGABYTE * BLOCK_ROWS // len(block())):
         yield row(index)
 
 
 async def ours(request: web.Request) -> web.StreamResponse:
-    """`respond()`, over HTTP or a WebSocket."""
+    """Respond with `respond()`, over HTTP or a WebSocket."""
     return await chunkwise.respond(request, rows_of(int(request.match_info["megabytes"])), "json")
 
 
 async def taking(request: web.Request) -> web.StreamResponse:
-    """`items()` over an upload."""
+    """Read an upload with `items()`."""
     stream = chunkwise.items(request)
     async for _ in stream:
         pass
@@ -86,7 +85,7 @@ async def taking(request: web.Request) -> web.StreamResponse:
 
 
 async def foreign(request: web.Request) -> web.StreamResponse:
-    """What a plain aiohttp server sends: the items inside an object, cut anywhere."""
+    """Respond with plain aiohttp: the items inside an object, in chunks of odd sizes."""
     wanted = int(request.match_info["megabytes"]) * MEGABYTE
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
@@ -105,13 +104,13 @@ async def foreign(request: web.Request) -> web.StreamResponse:
 
 
 async def read(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """`items()` over an answer."""
+    """Read a response with `items()`."""
     async with session.get(url) as response:
         return await count(chunkwise.items(response, path))
 
 
-async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - all have one shape
-    """`body()` as an upload."""
+async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - as all clients
+    """Send an upload with `body()`."""
     megabytes = int(url.rpartition("/")[2])
     async with session.post(url, data=chunkwise.body(rows_of(megabytes), "ndjson")) as response:
         told: dict[str, float] = await response.json()
@@ -119,13 +118,13 @@ async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:
 
 
 async def hear(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """`items()` over a WebSocket, a message an item."""
+    """Read a WebSocket with `items()`, one item per message."""
     async with session.ws_connect(url) as websocket:
         return await count(chunkwise.items(websocket, path))
 
 
 async def hear_lines(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """`items()` over a WebSocket, a message any number of items."""
+    """Read a WebSocket with `items()`, many items per message."""
     async with session.ws_connect(url, protocols=[SUBPROTOCOL]) as websocket:
         return await count(chunkwise.items(websocket, path))
 
@@ -138,7 +137,7 @@ async def count(stream: Inbound) -> dict[str, float]:
 
 
 async def run_client(client: Any, url: str, path: str, seconds: float) -> None:
-    """Run a client, and print what it took."""
+    """Run a client, and print its figures."""
     started = time.perf_counter()
     async with ClientSession(timeout=ClientTimeout(total=seconds)) as session, asyncio.timeout(seconds):
         told = await client(session, url, path)
@@ -150,7 +149,7 @@ CLIENTS = {"read": read, "send": send, "hear": hear, "hear lines": hear_lines}
 
 
 def run_child(role: str, url: str, path: str, seconds: float) -> None:
-    """Be one of the processes."""
+    """Run as one of the processes."""
     if role in CLIENTS:
         asyncio.run(run_client(CLIENTS[role], url, path, seconds))
     else:
@@ -161,19 +160,19 @@ def run_child(role: str, url: str, path: str, seconds: float) -> None:
 
 
 def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
-    """Start a process of this script."""
+    """Start this script as one of the processes."""
     command = [sys.executable, "-m", "benchmarks.memory", "--role", role, "--seconds", str(seconds), *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class Pair(NamedTuple):
-    """A server and a client: their roles, the path that the client selects, and what they are called in the table."""
+    """A server and a client: their roles, the path that the client selects, and their names in the table."""
 
     server: str
     client: str
     path: str
     names: tuple[str, str]
-    """Those in brackets are not judged."""
+    """Those in brackets do not count for the claim."""
 
 
 MEASURED = [
@@ -186,10 +185,10 @@ MEASURED = [
 
 
 def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
-    """Run a server and a client of their own; return what they told, the server first.
+    """Run a server and a client in new processes; return their figures, the server first.
 
     Raises:
-        subprocess.SubprocessError: one of them failed, or took too long.
+        subprocess.SubprocessError: one of them failed or took too long.
     """
     server = child(pair.server, seconds)
     client = None
@@ -210,15 +209,15 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
         raise subprocess.SubprocessError(f"the client ended with {client.returncode}, the server {server.returncode}")
     told = json.loads(of_client)
     if told["items"] < BLOCK_ROWS or told["megabytes"] < megabytes * 0.9:
-        raise subprocess.SubprocessError(f"only {told['items']} items and {told['megabytes']:.0f} MB came")
+        raise subprocess.SubprocessError(f"received only {told['items']} items and {told['megabytes']:.0f} MB")
     return [{**told, **json.loads(of_server)}, told]
 
 
 def compare(small: int, large: int, seconds: float, say: Callable[[str], None] = print) -> float:
-    """Measure all at both sizes, say it in a table, and return the largest growth that is judged, in MiB.
+    """Measure all pairs at both sizes, print a table, and return the largest growth in MiB.
 
     Raises:
-        subprocess.SubprocessError: a process failed, or took too long.
+        subprocess.SubprocessError: a process failed or took too long.
     """
     say(f"{'process':30} {'size':>8} {'peak':>11} {'growth':>11} {'seconds':>8} {'items':>10} {'MB/s':>6}")
     most = 0.0
@@ -238,12 +237,12 @@ def compare(small: int, large: int, seconds: float, say: Callable[[str], None] =
 
 
 def main() -> int:
-    """Read the command line; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, default=10, metavar="MB", help="the size to compare with (10)")
-    parser.add_argument("--large", type=int, metavar="MB", help="the size that must not take much more (1000)")
+    parser.add_argument("--large", type=int, metavar="MB", help="the size to measure (1000)")
     parser.add_argument("--quick", action="store_true", help="100 MB instead of 1000")
-    parser.add_argument("--seconds", type=float, default=600, help="how long one run may take at most (600)")
+    parser.add_argument("--seconds", type=float, default=600, help="the limit for one run (600)")
     parser.add_argument("--role", choices=[*SERVERS, *CLIENTS], help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     parser.add_argument("--path", default="", help=argparse.SUPPRESS)

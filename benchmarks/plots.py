@@ -1,18 +1,17 @@
-"""Results -> SVG plots, one a subject, and one of all questions.
+"""Results -> SVG plots: one for each subject, and one for all questions.
 
-Must not measure, nor know any one contender. matplotlib is imported here alone, and only once all is measured.
+Only this module imports matplotlib, and only after everything is measured.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import short
+from benchmarks.report import file_name, short
 from benchmarks.results import Measured, Results
 
 OURS = "#1b7f5c"
@@ -21,7 +20,7 @@ BOUND = "#c0392b"
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the plots, and return where they are.
+    """Write the plots, and return their paths.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -37,7 +36,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 @contextmanager
 def _axes(path: Path, lines: int) -> Iterator[Any]:
-    """Give axes for as many lines, and save them without a date, so that the same results give the same file."""
+    """Yield axes for that many lines, then save them without a date, so that the same results give the same file."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.32 * lines), layout="constrained")
@@ -50,10 +49,10 @@ def _axes(path: Path, lines: int) -> Iterator[Any]:
 
 
 def _subject(subject: Measured, folder: Path) -> Path:
-    """Bars of medians, with lines from the lowest to the highest: the shorter, the better."""
+    """Draw a bar for each median, and a line from the lowest to the highest value."""
     figure, unit = subject.shows or ("seconds", "seconds")
     rows = [row for row in subject.rows if row.figures(figure)]
-    path = folder / f"{re.sub('[^a-z]+', '-', subject.title.lower()).strip('-')}.svg"
+    path = folder / file_name(subject.title)
     with _axes(path, len(rows)) as axes:
         for place, row in enumerate(reversed(rows)):
             values = row.figures(figure)
@@ -69,7 +68,7 @@ def _subject(subject: Measured, folder: Path) -> Path:
 
 
 def _questions(results: Results, folder: Path) -> Path:
-    """For each question how far it is reached: 1 is what it asks for, to the right is better."""
+    """Draw each question's values in relation to its target, which is 1; more is better."""
     verdicts = [verdict for verdict in results.verdicts() if verdict.values]
     path = folder / "questions.svg"
     with _axes(path, len(verdicts)) as axes:
@@ -83,5 +82,5 @@ def _questions(results: Results, folder: Path) -> Path:
         axes.axvline(1, color=BOUND, linewidth=1, linestyle="--")
         axes.set_xscale("log")
         axes.set_yticks(range(len(verdicts)), [verdict.question.text for verdict in reversed(verdicts)])
-        axes.set_xlabel("how far it is reached: 1 is just what is asked, more is better")
+        axes.set_xlabel("in relation to the target, which is 1; more is better")
     return path

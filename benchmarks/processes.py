@@ -1,6 +1,6 @@
-"""A contender -> one measurement of it, in processes of their own: fresh, pinned, ended.
+"""A contender -> one measurement, in fresh processes that are pinned to a core each.
 
-Must not know any one contender, nor what the figures mean.
+Independent of any contender, and of what the figures mean.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from benchmarks.contender import Contender, Told
 
 ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
-"""How long a process may live; then it ends, or is killed."""
+"""The time after which a process is ended or killed."""
 
 
-class Failed(Exception):  # noqa: N818 - it is said of the contender
+class Failed(Exception):  # noqa: N818 - the contender did it
     """A contender could not be measured; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where the two sides run; None where processes cannot be pinned."""
+    """The cores of both sides; None where processes cannot be pinned."""
 
     server: int | None
     client: int | None
 
 
 def two_cores() -> Cores:
-    """Return the first two cores that this process may use; the same one twice if there is but one."""
+    """Return the first two cores that this process may use; the same one twice if there is only one."""
     if not hasattr(os, "sched_getaffinity"):
         return Cores(None, None)
     allowed = sorted(os.sched_getaffinity(0))
@@ -43,22 +43,22 @@ def two_cores() -> Cores:
 
 
 def measure(contender: Contender, count: int, *, warm_count: int = 0, check: bool = False, cores: Cores) -> Told:
-    """Run a contender once, and return what its processes told.
+    """Run a contender once, and return the figures of its processes.
 
     Args:
-        contender: who.
-        count: of what is measured.
-        warm_count: of what the same processes do before, which is looked at; 0 for nothing.
-        check: look at all that comes: then it is no measurement.
-        cores: where.
+        contender: the contender.
+        count: the size of the measured task.
+        warm_count: the size of the warm-up in the same processes, whose content is compared; 0 for none.
+        check: whether to compare everything received; such a run is not a measurement.
+        cores: where the processes run.
 
     Returns:
-        What the client told, with ``client_peak_mib``, and ``client_cpu_seconds`` of what is measured; with a server
-        also ``server_peak_mib``, ``growth_mib`` over what the server was when it was ready, and ``server_cpu_seconds``
-        since then, the warm-up among them.
+        The client's figures with ``client_peak_mib`` and ``client_cpu_seconds`` of the measured task. With a server
+        also ``server_peak_mib``, ``growth_mib`` since the server was ready, and ``server_cpu_seconds`` since then,
+        including the warm-up.
 
     Raises:
-        Failed: a process did, or told nothing, or took too long.
+        Failed: a process failed, printed no figures, or took too long.
     """
     job: dict[str, Any] = {"name": contender.name, "count": count, "warm_count": warm_count, "check": check, "port": 0}
     server: _Child | None = None
@@ -88,11 +88,11 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
 
 
 class _Child:
-    """One process of a contender; see `child` for what it does."""
+    """One process of a contender; it runs `child`."""
 
     def __init__(self, side: str, job: dict[str, Any]) -> None:
         self._side = side
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - a pipe would block who fills it
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - a full pipe would block it
         arguments = json.dumps({**job, "limit_seconds": LIMIT_SECONDS})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", arguments],
@@ -104,31 +104,31 @@ class _Child:
         )
 
     def line(self) -> Told:
-        """Return the next line of JSON that the process tells.
+        """Return the next line of JSON that the process prints.
 
         Raises:
-            Failed: it has ended without one, or says something else.
+            Failed: the process ended without one, or printed something else.
         """
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
             try:
                 told: Told = json.loads(line)
             except ValueError:
-                raise Failed(f"the {self._side} said {line.strip()!r}, expected a line of JSON") from None
+                raise Failed(f"the {self._side} printed {line.strip()!r}, expected a line of JSON") from None
             return told
         status = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().strip().splitlines() or ["no word"]
+        said = self._errors.read().strip().splitlines() or ["no error message"]
         why = f"it took more than {LIMIT_SECONDS} s" if status == -signal.SIGALRM else said[-1]
         raise Failed(f"the {self._side} ended with {status}: {why}")
 
     def stop(self) -> None:
-        """Tell a server to stop."""
+        """Ask a server to stop."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self) -> None:
-        """See that the process has ended: by itself within two seconds, or by force."""
+        """Wait two seconds for the process to end, then kill it."""
         self.stop()
         try:
             self._process.wait(timeout=2)

@@ -1,6 +1,6 @@
-"""The questions that the benchmarks answer, as data: what is measured together, and what has to come out.
+"""The questions of the benchmarks, as data: the subjects with their contenders, and the target of each question.
 
-Must not measure anything. A question is a row here: `__main__` prints its verdict, and no number stands anywhere else.
+`__main__` measures them and prints the verdicts. The targets are only here.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from benchmarks.contender import Contender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Contenders that are measured in turn, with the same task.
+    """Contenders that are measured in turn with the same task.
 
     Attributes:
-        title: what is measured.
-        contenders: who is.
-        count: how many (rows, events, ...) in a full run.
-        quick_count: how many in a quick one.
-        warm_part: what part of that the same processes do before.
-        shows: what the table shows beside time and memory: a name in what the client tells, and its unit.
-        of_postgres: whether they read from a PostgreSQL, see `postgres`.
+        title: the title of its table.
+        contenders: the contenders.
+        count: the size of the task (rows, events, ...) in a full run.
+        quick_count: the size in a quick run.
+        warm_part: the size of the warm-up, as a part of that.
+        shows: the figure that the table shows instead of seconds: its name among the client's figures, and its unit.
+        of_postgres: whether the contenders read from a PostgreSQL, see `postgres`.
     """
 
     title: str
@@ -58,7 +58,7 @@ SUBJECTS = (
     Subject(title="reading server-sent events", contenders=contenders_events.READ, count=100_000, quick_count=10_000),
     Subject(title="one large event, MB", contenders=contenders_events.LARGE, count=8, quick_count=8, warm_part=0.125),
     Subject(
-        title="pings while two hot streams of rows run",
+        title="pings beside two fast streams of rows",
         contenders=contenders_latency.HOT,
         count=600_000,
         quick_count=50_000,
@@ -91,17 +91,17 @@ SUBJECTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What has to come out.
+    """A comparison and its target.
 
     Attributes:
         text: the question.
-        ours: our contender.
-        rival: the one to compare with; None if the figure itself is judged.
-        bound: the ratio, or the figure.
-        direction: "at least": how many times as good as the rival we are, at least. "at most": how many times as much
-            as the rival we take, or the figure, at most. All figures are better the smaller they are.
-        figure: which one: ``seconds`` and what else the client tells; ``growth_mib`` of the server.
-        unit: of the bound.
+        ours: the name of chunkwise's contender.
+        rival: the name of the other contender; None if the figure itself has a target.
+        bound: the target, a ratio or a figure.
+        direction: "at least": the rival's figure divided by ours is at least the target. "at most": our figure, or our
+            figure divided by the rival's, is at most the target. Smaller figures are better.
+        figure: the name of the figure: ``seconds``, ``growth_mib`` of the server, or another one of the client.
+        unit: of the target.
     """
 
     text: str
@@ -147,7 +147,7 @@ QUESTIONS = (
     _rows("aiohttp, write(json.dumps(row)) a row", contenders_rows.WRITE_A_ROW, 8),
     _rows("aiohttp buffered web.Response(orjson.dumps(all))", contenders_rows.BUFFERED, 2),
     Question(
-        text="... and that in memory of the server",
+        text="... the same, memory of the server",
         ours=contenders_rows.OURS,
         rival=contenders_rows.BUFFERED,
         bound=10,
@@ -211,7 +211,7 @@ QUESTIONS = (
         bound=0.5,
     ),
     Question(
-        text="p99 of pings while two hot streams run",
+        text="p99 of pings beside two fast streams",
         ours=contenders_latency.PINGS,
         rival=None,
         bound=20,
@@ -253,7 +253,7 @@ UNFAIR = {
         contenders_postgres,
     )
 }
-"""What is unfair about the questions, as a list in Markdown: the modules of their contenders say it."""
+"""What is unfair about each group of contenders, as a list in Markdown, from the docstring of its module."""
 
 CONTENDERS = {contender.name: contender for subject in SUBJECTS for contender in subject.contenders}
-"""All, by name: a child process finds its own here."""
+"""All contenders by name; a child process finds its own here."""

@@ -1,10 +1,8 @@
-"""Results -> tables for a terminal, or in Markdown.
-
-Must not measure, nor know any one contender.
-"""
+"""Results -> tables for a terminal, or the Markdown of docs/explanation/benchmarks.md."""
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -14,9 +12,17 @@ from benchmarks.results import Measured, Results, Row, Verdict
 
 Cells = Sequence[str]
 
+PLOTS = "../benchmarks"
+"""The folder of the plots, as seen from the page."""
+
+
+def file_name(title: str) -> str:
+    """Return the name of a subject's plot."""
+    return f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}.svg"
+
 
 def table(head: Cells, lines: Sequence[Cells], *, markdown: bool) -> str:
-    """Lay out a table; its first column is text, the others are figures."""
+    """Lay out a table whose first column is text and whose other columns are figures."""
     widths = [max(len(cells[column]) for cells in (head, *lines)) for column in range(len(head))]
 
     def line(cells: Cells) -> str:
@@ -31,43 +37,67 @@ def table(head: Cells, lines: Sequence[Cells], *, markdown: bool) -> str:
 
 
 def text(results: Results, *, markdown: bool) -> str:
-    """All of the results in words: the machine, each subject, and what each question comes to.
+    """Return the machine, the tables of all subjects, and the verdict on each question.
 
     Args:
-        results: what was measured.
-        markdown: for a page, with what is unfair about it; otherwise for a terminal.
+        results: the results.
+        markdown: whether to return the page, with plots and everything that is unfair; else the text for a terminal.
     """
-    parts = [_preface(results)]
-    for subject in results.subjects:
-        parts += [
-            f"{'### ' if markdown else ''}{subject.title}: {subject.count:,}",
-            _contenders(subject, markdown=markdown),
+    if markdown:
+        parts = [
+            *("## The run", _preface(results)),
+            *("## The questions", f"![Each question and its target]({PLOTS}/questions.svg)"),
+            *(_questions(results, markdown=True), *_not_measured(results)),
+            *("## The tables", COLUMNS),
         ]
-    head = ("question", "to reach", "median", "lowest", "highest", "verdict")
+        for subject in results.subjects:
+            plot = f"![{subject.title}]({PLOTS}/{file_name(subject.title)})"
+            parts += [_title(subject, "### "), plot, _contenders(subject, markdown=True)]
+        parts += ["## What is unfair", *[f"### {name.capitalize()}\n\n{points}" for name, points in UNFAIR.items()]]
+    else:
+        parts = [_preface(results), COLUMNS]
+        for subject in results.subjects:
+            parts += [_title(subject), _contenders(subject, markdown=False)]
+        parts += ["The questions", _questions(results, markdown=False), *_not_measured(results)]
+    return "\n\n".join(parts)
+
+
+COLUMNS = (
+    "The figures are medians, with the lowest and the highest value. Server MiB is the growth of the server's memory "
+    "from when it is ready to its peak. Client MiB is the client's peak."
+)
+
+
+def _title(subject: Measured, before: str = "") -> str:
+    return f"{before}{subject.title}: {subject.count:,}"
+
+
+def _questions(results: Results, *, markdown: bool) -> str:
+    head = ("question", "target", "median", "lowest", "highest", "verdict")
     lines = [_verdict(verdict) for verdict in results.verdicts()]
     if results.memory_growth_mib is not None or results.memory_failed:
         lines.append(_memory(results))
-    parts += [f"{'### ' if markdown else ''}The questions", table(head, lines, markdown=markdown)]
-    left_out = [f"{row.name}: {row.skipped}" for subject in results.subjects for row in subject.rows if row.skipped]
-    if lacking := [*results.failures(), *left_out]:
-        parts.append("\n".join(["Not measured:\n", *[f"- {line}" for line in lacking]]))
-    if markdown:
-        parts += ["### What is unfair", *[f"{name.capitalize()}:\n\n{points}" for name, points in UNFAIR.items()]]
-    return "\n\n".join(parts)
+    return table(head, lines, markdown=markdown)
+
+
+def _not_measured(results: Results) -> list[str]:
+    skipped = [f"{row.name}: {row.skipped}" for subject in results.subjects for row in subject.rows if row.skipped]
+    lacking = [*results.failures(), *skipped]
+    return ["\n".join(["Not measured:\n", *[f"- {line}" for line in lacking]])] if lacking else []
 
 
 def _preface(results: Results) -> str:
     installed = [f"{name} {version}" for name, version in results.versions.items() if version != "not installed"]
-    pinned = "pinned to a core each" if results.pinned else "not pinned (this system cannot)"
-    extent = "a quick run, whose verdicts count for little" if results.quick else "a full run"
+    pinned = "pinned to a core each" if results.pinned else "not pinned, because this system does not support it"
+    extent, doubt = ("A quick run", ", whose verdicts mean little") if results.quick else ("A full run", "")
+    machine = results.hardware
     return (
-        f"{', '.join(installed)}.\n"
-        f"{results.hardware['kernel']}, {results.hardware['cores']} x {results.hardware['processor']}; "
-        f"server and client {pinned}. Load average before it began: {results.hardware['load']}; above 0.5 or so, other "
-        "work has made the figures worse and wider.\n"
-        f"{extent.capitalize()} of {results.seconds:.0f} s; rounds: {results.rounds}, each in fresh processes, the "
-        "contenders in turn; medians, and lowest to highest.\n"
-        "Server MiB: how much more the server took at its peak than when it was ready; client MiB: the client's peak."
+        f"- {extent} of {results.seconds:.0f} s{doubt}. Rounds: {results.rounds}, each in fresh processes, with the "
+        "contenders in turn.\n"
+        f"- {machine['kernel']}, {machine['cores']} x {machine['processor']}. Server and client were {pinned}.\n"
+        f"- Load average before the run: {machine['load']}. Above about 0.5, other work makes the figures worse and "
+        "spreads them.\n"
+        f"- Versions: {', '.join(installed)}."
     )
 
 
@@ -103,7 +133,7 @@ def _median(row: Row, name: str) -> float:
 
 
 def short(value: float) -> str:
-    """A figure in three digits."""
+    """Return a figure with three digits."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 

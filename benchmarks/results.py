@@ -1,6 +1,6 @@
-"""Rounds of measurements -> what is kept of them, and what each question comes to.
+"""The figures of all rounds -> a JSON file, and the verdict on each question.
 
-Must not measure, nor print. All is plain data, so that it goes into a JSON file and comes back the same.
+It neither measures nor prints. Everything is plain data, so that a saved file can be loaded again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.questions import QUESTIONS, Question
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One contender: what its processes told, a dict a round, or why there is nothing."""
+    """One contender: the figures of each round, or why there are none."""
 
     name: str
     runs: list[Told] = field(default_factory=list)
@@ -26,13 +26,13 @@ class Row:
     skipped: str = ""
 
     def figures(self, name: str) -> list[float]:
-        """One figure of all rounds."""
+        """Return one figure of all rounds."""
         return [run[name] for run in self.runs if name in run]
 
 
 @dataclass(slots=True, kw_only=True)
 class Measured:
-    """One subject, with its contenders."""
+    """One subject and its contenders."""
 
     title: str
     count: int
@@ -42,7 +42,7 @@ class Measured:
 
 @dataclass(slots=True, kw_only=True)
 class Results:
-    """All that a run has found."""
+    """The results of a run."""
 
     quick: bool
     rounds: int
@@ -51,28 +51,28 @@ class Results:
     pinned: bool
     subjects: list[Measured] = field(default_factory=list)
     memory_growth_mib: float | None = None
-    """Of the memory claim; None if it was not measured."""
+    """The result of `memory`; None if it was not measured."""
     memory_failed: str = ""
     seconds: float = 0.0
 
     def row(self, name: str) -> Row | None:
-        """The row of a contender, if its subject was measured."""
+        """Return the row of a contender; None if its subject was not measured."""
         return next((row for subject in self.subjects for row in subject.rows if row.name == name), None)
 
     def failures(self) -> list[str]:
-        """What could not be measured."""
+        """Return a line for each contender that could not be measured."""
         rows = [f"{row.name}: {row.failed}" for subject in self.subjects for row in subject.rows if row.failed]
         return rows + [f"memory: {self.memory_failed}"] * bool(self.memory_failed)
 
     def save(self, path: Path) -> None:
-        """Write it all to a file."""
+        """Write the results to a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         verdicts = [{**asdict(verdict.question), **verdict.as_data()} for verdict in self.verdicts()]
         path.write_text(json.dumps({**asdict(self), "questions": verdicts}, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read what `save` has written; what it says of the questions is found anew."""
+        """Read a file of `save`; the verdicts in it are ignored and computed again."""
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         del data["questions"]
         subjects = [
@@ -81,7 +81,7 @@ class Results:
         return cls(**data, subjects=subjects)
 
     def verdicts(self) -> list[Verdict]:
-        """What each question comes to, in the order of the table; those of subjects that were left out are missing."""
+        """Return the verdict on each question of the measured subjects, in the order of `QUESTIONS`."""
         return [Verdict(question, self._values(question)) for question in QUESTIONS if self.row(question.ours)]
 
     def _values(self, question: Question) -> list[float]:
@@ -100,19 +100,19 @@ class Results:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a question comes to: the values of all rounds, each a ratio of two runs of that round, or a figure."""
+    """The verdict on a question: a value for each round, which is a figure, or a ratio of two runs of that round."""
 
     question: Question
     values: list[float]
 
     @property
     def median(self) -> float | None:
-        """The one that is judged."""
+        """The value that is compared with the target."""
         return statistics.median(self.values) if self.values else None
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median is within the bound; None if it was not measured."""
+        """Whether the median reaches the target; None if it was not measured."""
         if self.median is None:
             return None
         if self.question.direction == "at least":
@@ -121,9 +121,9 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The verdict."""
+        """The verdict in words."""
         return {True: "reached", False: "NOT REACHED", None: "not measured"}[self.reached]
 
     def as_data(self) -> dict[str, Any]:
-        """For the file."""
+        """Return the verdict for the file."""
         return {"values": self.values, "median": self.median, "verdict": self.word}

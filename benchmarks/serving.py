@@ -1,7 +1,7 @@
-"""A handler or an application -> a server process: ready, serving, and at its end what it took.
+"""A handler or an application -> a server process that reports when it is ready, and at its end its figures.
 
-Must not know any one contender. Standard output is for the parent: a line of JSON when the server is ready, one at its
-end. Standard input is closed when the server is to stop, also by the parent's own end.
+Independent of any contender. The parent process reads a line of JSON from standard output when the server is ready, and
+one at its end. It closes standard input to stop the server.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 from benchmarks.contender import cpu_seconds, peak_mib, resident_kib
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted: the same for all."""
+"""The connections that may wait to be accepted, for all servers."""
 
 
 def tell(**told: float) -> None:
-    """Say something to the parent."""
+    """Print figures for the parent process."""
     print(json.dumps(told), flush=True)
 
 
 def tell_ready(port: int) -> None:
-    """Say where to connect, and what the server is before its first request."""
+    """Report the port, and the memory and processor time before the first request."""
     tell(port=port, resident_mib=resident_kib() / 1024, cpu_seconds=cpu_seconds())
 
 
 def tell_end() -> None:
-    """Say what it took."""
+    """Report the peak memory and the processor time."""
     tell(peak_mib=peak_mib(), cpu_seconds=cpu_seconds())
 
 
@@ -67,7 +67,7 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
 
 
 def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
-    """Serve the bytes of so many items as they are asked for; those of the number that is measured are made before."""
+    """Serve the bytes of the requested number of items; those for the measured number are prepared."""
     made = {ready: make(ready)}
 
     async def answer(request: Any) -> Any:
@@ -86,7 +86,7 @@ def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> 
 
 
 def serve_asgi(app: Any) -> None:
-    """Serve an application with uvicorn as it is fastest: uvloop, httptools, no access log."""
+    """Serve an application with uvicorn in its fastest setup: uvloop, httptools, no access log."""
     import uvicorn
 
     config = uvicorn.Config(

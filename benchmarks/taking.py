@@ -1,6 +1,7 @@
-"""Items as a reader gives them -> their count, and the items themselves where they are to be looked at.
+"""The items of a reader -> their count, and the items themselves if they are compared.
 
-Must not cost more than the loop that any user writes: no call and no generator of ours stands between a reader and it.
+It costs no more than the loop that a user would write: there is no call and no generator between the reader and the
+loop.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from benchmarks.contender import WrongContent
 
 
 class Taken:
-    """What was taken of a reader's items.
+    """Takes the items of a reader and counts them.
 
     Args:
-        keep: whether to keep them; a run that is measured drops each at once.
-        last: after how many to leave the loop; 0 for none.
+        keep: whether to keep the items; a measured run drops each one at once.
+        last: the number of items after which to leave the loop; 0 to read to the end.
     """
 
     def __init__(self, *, keep: bool, last: int = 0) -> None:
@@ -59,10 +60,10 @@ class Taken:
         self.count += count
 
     def expect(self, wanted: list[Any], count: int) -> None:
-        """Compare what was taken with what was sent.
+        """Compare the items taken with those that were sent.
 
         Raises:
-            WrongContent: it is not that.
+            WrongContent: they differ.
         """
         if self.count != count or (self._keep and self.kept != wanted):
-            raise WrongContent(f"{self.count} items, not the {count} that were to come, or others")
+            raise WrongContent(f"{self.count} items, which differ from the {count} expected")
