@@ -1,4 +1,4 @@
-# One door for people and CI. Each target prepares its own venv, from a bare Python.
+# The commands for developers and CI. Each target creates its venv from a bare Python.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8080
@@ -6,11 +6,11 @@ DATA = .venv/data
 PATHS ?= $(DATA)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-# The tests start processes, each of which would compile the package again if PYTHONDONTWRITEBYTECODE were set.
+# With PYTHONDONTWRITEBYTECODE, each process that the tests start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The order of the tests, and the values that they draw, follow from SEED. With the default, Hypothesis makes the same
-# examples in each run; any other number, or `random`, makes new ones.
+# SEED determines the order of the tests and the values that they draw. With the default, Hypothesis makes the same
+# examples in each run. Any other number, or `random`, makes new ones.
 SEED ?= 20260101
 ifeq ($(SEED),random)
 override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
@@ -24,7 +24,7 @@ SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
 demo: $(VENV)/.installed  ## the tutorial: a page that shows what streaming does, and its routes for curl
 	$(BIN)/chunkwise demo --port $(PORT)
 
-serve: data  ## serve real data, or your own: make serve PATHS="folder file.csv" PORT=8080
+serve: data  ## serve real data, or yours: make serve PATHS="folder file.csv" PORT=8080
 	$(BIN)/chunkwise serve $(PATHS) --port $(PORT)
 
 test: data  ## all tests; SEED=random draws another seed and prints it, SEED=123 repeats it
@@ -34,10 +34,10 @@ test: data  ## all tests; SEED=random draws another seed and prints it, SEED=123
 test-quick: $(VENV)/.installed  ## the tests that start no other program: under a minute
 	HYPOTHESIS_PROFILE=few $(BIN)/pytest -n 3 --quick $(SEEDS) $(TESTS)
 
-test-pythons:  ## all tests under each Python of this machine; WITHOUT=.venv leaves out the one that `make test` has run
+test-pythons:  ## all tests under each installed Python; WITHOUT=.venv leaves out the one that `make test` uses
 	$(PYTHON) tools/pythons.py $(if $(WITHOUT),--without $(WITHOUT))
 
-coverage: data  ## the branches of each module that the tests take, and its own tests; htmlcov/index.html shows the lines
+coverage: data  ## fails unless the tests take each branch, and each module's own tests do; htmlcov/index.html shows the lines
 	$(BIN)/coverage erase
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m pytest $(SUITE)
 	$(BIN)/coverage combine --quiet
@@ -50,7 +50,7 @@ check: $(VENV)/.installed  ## ruff, its formatter and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-package: $(VENV)/.installed  ## the source distribution and its wheel, in dist/; in dist/pure/ as without a compiler
+package: $(VENV)/.installed  ## the source distribution and its wheel in dist/, and a wheel without compiled code in dist/pure/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	CC=/bin/false $(PIP) wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist/pure dist/*.tar.gz
@@ -60,10 +60,10 @@ test-wheel: package  ## tests of both wheels, without the source tree
 	$(BIN)/python tools/test_wheel.py dist/pure/*.whl pure
 
 # Without SECONDS this needs no atheris.
-fuzz: $(VENV)/$(if $(SECONDS),.fuzz-installed,.installed)  ## replay the corpus; make fuzz SECONDS=600 looks for new inputs
+fuzz: $(VENV)/$(if $(SECONDS),.fuzz-installed,.installed)  ## replay the corpus; make fuzz SECONDS=600 searches for new inputs
 	$(BIN)/python -m fuzzing $(if $(SECONDS),--seconds $(SECONDS))
 
-bench: $(VENV)/.bench-installed  ## measure against the rivals, some 20 minutes; make bench QUICK=1: under two
+bench: $(VENV)/.bench-installed  ## compare with other libraries, about 20 minutes; make bench QUICK=1: under two
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 bench-quick: $(VENV)/.bench-installed
@@ -82,7 +82,7 @@ PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(B
 	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url
 GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
-lock: $(VENV)/.installed  # from the plain index: no setting of this machine gets into the files
+lock: $(VENV)/.installed  # from the default index, so that no setting of this machine gets into the files
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
 	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip is part of the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt

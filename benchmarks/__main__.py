@@ -72,13 +72,13 @@ def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores:
         return
     warm_count = 0 if check else int(count * subject.warm_part)
     try:
-        told = measure(contender, count, warm_count=warm_count, check=check, cores=cores)
+        result = measure(contender, count, warm_count=warm_count, check=check, cores=cores)
     except Failed as error:
         row.failed = str(error)
         say(f"  {contender.name}: {error}")
     else:
         if not check:
-            row.runs.append(told)
+            row.runs.append(result)
 
 
 def run_memory(results: Results) -> None:

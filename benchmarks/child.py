@@ -22,8 +22,8 @@ def run_client(contender: Contender, job: dict[str, Any]) -> None:
         contender.client(Task(count=warm, port=port, check=True))
     forget_peak()
     before = cpu_seconds()
-    told = contender.client(Task(count=job["count"], port=port, check=job["check"]))
-    print(json.dumps({**told, "peak_mib": peak_mib(), "cpu_seconds": cpu_seconds() - before}), flush=True)
+    result = contender.client(Task(count=job["count"], port=port, check=job["check"]))
+    print(json.dumps({**result, "peak_mib": peak_mib(), "cpu_seconds": cpu_seconds() - before}), flush=True)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-Told = dict[str, float]
+Figures = dict[str, float]
 """The figures that a process reports: ``seconds`` of the measured task, and others (``p99_ms``, ...)."""
 
 
@@ -37,9 +37,9 @@ class Task:
     check: bool = False
 
 
-Client = Callable[[Task], Told]
+Client = Callable[[Task], Figures]
 Server = Callable[[int], None]
-"""Prepares the data for the measured count, calls `serving.tell_ready`, and serves until standard input is closed."""
+"""Prepares the data for the measured count, calls `serving.report_ready`, and serves until standard input is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contender import Client, Contender, Task, Told
+from benchmarks.contender import Client, Contender, Figures, Task
 from benchmarks.rows import ANSWER, BEFORE_ITEMS, document, row
 from benchmarks.serving import serve_bytes
 from benchmarks.taking import Taken
@@ -148,7 +148,7 @@ async def _windows(response: Any, text: bytes, ends: list[int]) -> AsyncIterator
                 start = end + 1
 
 
-def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Told:
+def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Figures:
     """Request the document and read its items."""
     from aiohttp import ClientSession, ClientTimeout  # here, because the clients of other subjects import this file too
 
@@ -171,7 +171,7 @@ def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imp
     return {"seconds": seconds, "bytes": size, "items": taken.count}
 
 
-def decode_windows(task: Task) -> Told:
+def decode_windows(task: Task) -> Figures:
     """Decode the same windows without a network: 64 KiB of complete rows each."""
     text, ends = ready_document(task.count)
     windows, start = [], len(BEFORE_ITEMS)

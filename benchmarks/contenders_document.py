@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.rows import live_document, whole_document
 from benchmarks.serving import serve_aiohttp
@@ -81,7 +81,7 @@ def serve_handler(_: int, handler: Any) -> None:
     serve_aiohttp({"/{count}": handler})
 
 
-def read_nested(task: Task) -> Told:
+def read_nested(task: Task) -> Figures:
     """Read the nested document; compare it if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)

@@ -26,14 +26,14 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contender import Client, Contender, Task, Told, WrongContent
+from benchmarks.contender import Client, Contender, Figures, Task, WrongContent
 from benchmarks.contenders_rows import UVICORN
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.rows import event, event_stream, events, row
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_bytes
 from benchmarks.taking import Taken
 
-# Servers: each answers /COUNT.
+# Servers: each responds to /COUNT.
 
 
 async def ours(request: Any) -> Any:
@@ -73,11 +73,11 @@ def serve_fastapi(_: int) -> None:
 
     app = FastAPI()
 
-    async def answer(count: int) -> AsyncIterable[dict[str, Any]]:
+    async def handle(count: int) -> AsyncIterable[dict[str, Any]]:
         async for item in events(count):
             yield item
 
-    app.get("/{count}", response_class=EventSourceResponse)(answer)
+    app.get("/{count}", response_class=EventSourceResponse)(handle)
     serve_asgi(app)
 
 
@@ -92,23 +92,23 @@ def serve_sse_starlette(_: int) -> None:
         async for item in events(count):
             yield {"data": orjson.dumps(item).decode()}
 
-    async def answer(request: Any) -> Any:
+    async def handle(request: Any) -> Any:
         return EventSourceResponse(parts(int(request.path_params["count"])))
 
-    serve_asgi(Starlette(routes=[Route("/{count}", answer)]))
+    serve_asgi(Starlette(routes=[Route("/{count}", handle)]))
 
 
 # Clients.
 
 
-def read_events(task: Task) -> Told:
+def read_events(task: Task) -> Figures:
     """Read a response of events; compare them if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="text/event-stream"), keep=task.check)
     if task.check:
         texts = re.findall(rb"^data: (.*?)\r?$", body_of(drained), re.MULTILINE)
         if [msgspec.json.decode(text) for text in texts] != [event(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(texts)} events, not the {task.count} that were to come, or others")
+            raise WrongContent(f"{len(texts)} events, which differ from the {task.count} expected")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
@@ -145,7 +145,7 @@ async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
         await taken.one_by_one(orjson.loads(received.data) async for received in source)
 
 
-def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Told:
+def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Figures:
     """Read all events of a response; ``leaves`` is for readers that would reconnect at its end."""
     for name in imports:
         importlib.import_module(name)
@@ -161,7 +161,7 @@ def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: 
     return {"seconds": seconds, "items": taken.count}
 
 
-def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Told:
+def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Figures:
     """Feed one event of that many MB, in pieces of so many bytes; 0 for the whole event at once."""
     from chunkwise import FORMATS
 

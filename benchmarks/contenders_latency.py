@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.contender import Contender, Task, Told, WrongContent, allow_many_files, resident_kib
+from benchmarks.contender import Contender, Figures, Task, WrongContent, allow_many_files, resident_kib
 from benchmarks.draining import BUFFER_BYTES, LAST_CHUNK, Cut, body_of, connect, drain, read_head, request_text
 from benchmarks.rows import event, row, rows
 from benchmarks.serving import serve_aiohttp
@@ -100,7 +100,7 @@ class HotStream:
         self.ended = self._tail == LAST_CHUNK
 
 
-def ping_beside_streams(task: Task) -> Told:
+def ping_beside_streams(task: Task) -> Figures:
     """Ping while two streams of ``count`` rows each run, until the first of them ends."""
     if task.check:  # the rows are compared before the pings start
         with connect(task.port) as connection:
@@ -162,7 +162,7 @@ async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
     await asyncio.get_running_loop().create_future()
 
 
-def open_idle_streams(task: Task) -> Told:
+def open_idle_streams(task: Task) -> Figures:
     """Open streams and return the server's growth for each; a tenth as many are opened before, as a warm-up."""
     allow_many_files()
     open_before: list[socket.socket] = []
@@ -212,7 +212,7 @@ async def two_items(_: int) -> AsyncIterator[Any]:
     yield row(1)
 
 
-def ask_for_first_bytes(task: Task) -> Told:
+def ask_for_first_bytes(task: Task) -> Figures:
     """Send requests on one connection; return the median time to the first byte of the body."""
     waits: list[float] = []
     request = request_text("/2", Accept="*/*")

@@ -24,7 +24,7 @@ async function* rows(count) {
   for (let index = 0; index < count; index++) yield row(index)
 }
 
-async function answer(request, response) {
+async function respond(request, response) {
   response.writeHead(200, { "Content-Type": "application/json" })
   let before = "["
   let text = ""
@@ -39,9 +39,9 @@ async function answer(request, response) {
   response.end(text + "]")
 }
 
-function tell(told) {
+function report(figures) {
   const { user, system } = process.cpuUsage()
-  process.stdout.write(JSON.stringify({ ...told, cpu_seconds: (user + system) / 1e6 }) + "\n")
+  process.stdout.write(JSON.stringify({ ...figures, cpu_seconds: (user + system) / 1e6 }) + "\n")
 }
 
 function peakMib() {
@@ -52,12 +52,12 @@ function peakMib() {
   }
 }
 
-const server = createServer(answer)
+const server = createServer(respond)
 server.listen({ host: "127.0.0.1", port: 0, backlog: 1024 }, () => {
-  tell({ port: server.address().port, resident_mib: process.memoryUsage().rss / 2 ** 20 })
+  report({ port: server.address().port, resident_mib: process.memoryUsage().rss / 2 ** 20 })
 })
 process.stdin.on("end", () => {
-  tell({ peak_mib: peakMib() })
+  report({ peak_mib: peakMib() })
   process.exit(0)
 })
 process.stdin.resume()

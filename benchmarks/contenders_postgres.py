@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import postgres
-from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.serving import serve_aiohttp
 
@@ -68,7 +68,7 @@ def serve(rows: int, *, way: str) -> None:
 # Clients.
 
 
-def read_lines(task: Task) -> Told:
+def read_lines(task: Task) -> Figures:
     """Read the response of one of the servers."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}"), keep=task.check)
@@ -77,7 +77,7 @@ def read_lines(task: Task) -> Told:
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
-def copy(task: Task, *, as_json: bool) -> Told:
+def copy(task: Task, *, as_json: bool) -> Figures:
     """Read the rows that ``psql`` copies to its standard output."""
     name = postgres.table(task.count)
     what = f"row_to_json({name})" if as_json else "*"

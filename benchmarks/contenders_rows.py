@@ -33,7 +33,7 @@ from typing import IO, Any
 
 import msgspec
 
-from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.rows import row, row_text, rows
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
@@ -125,10 +125,10 @@ def serve_starlette(_: int) -> None:
             before = b","
         yield b"]"
 
-    async def answer(request: Any) -> Any:
+    async def handle(request: Any) -> Any:
         return StreamingResponse(parts(int(request.path_params["count"])), media_type="application/json")
 
-    serve_asgi(Starlette(routes=[Route("/{count}", answer)]))
+    serve_asgi(Starlette(routes=[Route("/{count}", handle)]))
 
 
 def serve_node(_: int, way: str) -> None:
@@ -147,7 +147,7 @@ def serve_file(ready: int) -> None:
         file.flush()
         return file
 
-    def answer(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         while request := connection.recv(65536):
             file = file_of(int(request.split()[1][1:]))
             size = os.fstat(file.fileno()).st_size
@@ -155,13 +155,13 @@ def serve_file(ready: int) -> None:
             connection.sendfile(file, 0)
 
     file_of(ready)
-    serve_sockets(answer)
+    serve_sockets(respond)
 
 
 # Clients.
 
 
-def read_rows(task: Task, *, lines: bool = False) -> Told:
+def read_rows(task: Task, *, lines: bool = False) -> Figures:
     """Read a response of rows; compare them if the task says so."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
@@ -173,7 +173,7 @@ def read_rows(task: Task, *, lines: bool = False) -> Told:
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
-def run_bare_loop(task: Task) -> Told:
+def run_bare_loop(task: Task) -> Figures:
     """Make the same rows and encoder calls, without HTTP."""
     kept: list[bytes] = []
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import connect, drain_websocket
 from benchmarks.rows import row, rows
 from benchmarks.serving import serve_aiohttp
@@ -62,7 +62,7 @@ def serve_handler(_: int, handler: Any) -> None:
     serve_aiohttp({"/{count}": handler})
 
 
-def read_messages(task: Task, subprotocol: str = "") -> Told:
+def read_messages(task: Task, subprotocol: str = "") -> Figures:
     """Read a WebSocket to its end; compare its messages if the task says so."""
     with connect(task.port) as connection:
         drained = drain_websocket(connection, f"/{task.count}", subprotocol, keep=task.check)

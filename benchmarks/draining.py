@@ -24,7 +24,7 @@ class Cut(Exception):  # noqa: N818 - describes the response
 
 @dataclass(slots=True)
 class Drained:
-    """What was received of one response."""
+    """The data received of one response."""
 
     seconds: float = 0.0
     first_byte_seconds: float = 0.0

@@ -36,9 +36,9 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, str]:
     """Return the processor, the number of cores, the kernel, and the load of other work."""
     processor = platform.processor() or platform.machine()
-    told = Path("/proc/cpuinfo")
-    if told.exists():
-        lines = told.read_text(encoding="utf-8").splitlines()
+    result = Path("/proc/cpuinfo")
+    if result.exists():
+        lines = result.read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -53,5 +53,5 @@ def hardware() -> dict[str, str]:
 def in_words() -> str:
     """Return versions and hardware in two lines."""
     software = ", ".join(f"{name} {version}" for name, version in versions().items() if version != "not installed")
-    told = hardware()
-    return f"{software}\n{told['kernel']}, {told['cores']} x {told['processor']}"
+    result = hardware()
+    return f"{software}\n{result['kernel']}, {result['cores']} x {result['processor']}"

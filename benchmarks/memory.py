@@ -1,8 +1,8 @@
 """The size of a stream -> the peak memory of the processes that send and read it.
 
 The claim: with 1 GB, `items()` and `respond()` take less than 32 MiB more memory than with 10 MB, and so do both sides
-of an upload and of a WebSocket. Each figure is the peak resident set of a separate process, read at its end. The seconds
-depend on the other work of the machine.
+of an upload and of a WebSocket. Each figure is the peak resident set of a separate process, read at its end. The
+seconds depend on the other work of the machine.
 
     python -m benchmarks.memory            # 10 MB and 1 GB; some minutes
     python -m benchmarks.memory --quick    # 10 MB and 100 MB
@@ -113,8 +113,8 @@ async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:
     """Send an upload with `body()`."""
     megabytes = int(url.rpartition("/")[2])
     async with session.post(url, data=chunkwise.body(rows_of(megabytes), "ndjson")) as response:
-        told: dict[str, float] = await response.json()
-        return told
+        result: dict[str, float] = await response.json()
+        return result
 
 
 async def hear(session: ClientSession, url: str, path: str) -> dict[str, float]:
@@ -140,8 +140,8 @@ async def run_client(client: Any, url: str, path: str, seconds: float) -> None:
     """Run a client, and print its figures."""
     started = time.perf_counter()
     async with ClientSession(timeout=ClientTimeout(total=seconds)) as session, asyncio.timeout(seconds):
-        told = await client(session, url, path)
-    print(json.dumps({"peak_mib": peak_mib(), **told, "seconds": time.perf_counter() - started}))
+        result = await client(session, url, path)
+    print(json.dumps({"peak_mib": peak_mib(), **result, "seconds": time.perf_counter() - started}))
 
 
 SERVERS = {"ours": ours, "foreign": foreign, "taking": taking}
@@ -207,10 +207,10 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
                 process.wait()
     if client.returncode or server.returncode:
         raise subprocess.SubprocessError(f"the client ended with {client.returncode}, the server {server.returncode}")
-    told = json.loads(of_client)
-    if told["items"] < BLOCK_ROWS or told["megabytes"] < megabytes * 0.9:
-        raise subprocess.SubprocessError(f"received only {told['items']} items and {told['megabytes']:.0f} MB")
-    return [{**told, **json.loads(of_server)}, told]
+    result = json.loads(of_client)
+    if result["items"] < BLOCK_ROWS or result["megabytes"] < megabytes * 0.9:
+        raise subprocess.SubprocessError(f"received only {result['items']} items and {result['megabytes']:.0f} MB")
+    return [{**result, **json.loads(of_server)}, result]
 
 
 def compare(small: int, large: int, seconds: float, say: Callable[[str], None] = print) -> float:
@@ -226,10 +226,10 @@ def compare(small: int, large: int, seconds: float, say: Callable[[str], None] =
         after = measure(pair, large, seconds)
         for name, at_small, at_large in zip(pair.names, before, after, strict=True):
             growth = at_large["peak_mib"] - at_small["peak_mib"]
-            for told, grown in ((at_small, ""), (at_large, f"{growth:+.1f} MiB")):
+            for result, grown in ((at_small, ""), (at_large, f"{growth:+.1f} MiB")):
                 say(
-                    f"{name:30} {told['megabytes']:5.0f} MB {told['peak_mib']:7.1f} MiB {grown:>11}"
-                    f" {told['seconds']:8.1f} {told['items']:10,} {told['megabytes'] / told['seconds']:6.0f}"
+                    f"{name:30} {result['megabytes']:5.0f} MB {result['peak_mib']:7.1f} MiB {grown:>11}"
+                    f" {result['seconds']:8.1f} {result['items']:10,} {result['megabytes'] / result['seconds']:6.0f}"
                 )
             if not name.startswith("("):
                 most = max(most, growth)

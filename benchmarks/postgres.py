@@ -26,7 +26,7 @@ from generate_series(1, {count}) as g(n)"""
 
 
 @contextmanager
-def told(server: Postgres) -> Iterator[None]:
+def announced(server: Postgres) -> Iterator[None]:
     """Set the environment variables with a server's address for the processes that are started inside."""
     if not server.psql(f"select 1 from pg_database where datname = '{_DATABASE}'"):
         server.psql(f"create database {_DATABASE}")
@@ -46,7 +46,7 @@ def running() -> Iterator[None]:
     if not POSTGRES_WHEEL.exists():
         yield
         return
-    with running_postgres() as server, told(server):
+    with running_postgres() as server, announced(server):
         yield
 
 

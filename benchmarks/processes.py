@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import Contender, Told
+from benchmarks.contender import Contender, Figures
 
 ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
@@ -42,7 +42,7 @@ def two_cores() -> Cores:
     return Cores(allowed[0], allowed[min(1, len(allowed) - 1)])
 
 
-def measure(contender: Contender, count: int, *, warm_count: int = 0, check: bool = False, cores: Cores) -> Told:
+def measure(contender: Contender, count: int, *, warm_count: int = 0, check: bool = False, cores: Cores) -> Figures:
     """Run a contender once, and return the figures of its processes.
 
     Args:
@@ -64,23 +64,23 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
     server: _Child | None = None
     client: _Child | None = None
     try:
-        ready: Told = {}
+        ready: Figures = {}
         if contender.server is not None:
             server = _Child("server", {**job, "role": "server", "core": cores.server})
             ready = server.line()
             job["port"] = int(ready["port"])
         core = cores.server if contender.on_server_core else cores.client
         client = _Child("client", {**job, "role": "client", "core": core})
-        told = client.line()
-        told["client_peak_mib"] = told.pop("peak_mib")
-        told["client_cpu_seconds"] = told.pop("cpu_seconds")
+        result = client.line()
+        result["client_peak_mib"] = result.pop("peak_mib")
+        result["client_cpu_seconds"] = result.pop("cpu_seconds")
         if server is not None:
             server.stop()
             end = server.line()
-            told["server_peak_mib"] = end["peak_mib"]
-            told["growth_mib"] = max(end["peak_mib"] - ready["resident_mib"], 0.01)
-            told["server_cpu_seconds"] = end["cpu_seconds"] - ready["cpu_seconds"]
-        return told
+            result["server_peak_mib"] = end["peak_mib"]
+            result["growth_mib"] = max(end["peak_mib"] - ready["resident_mib"], 0.01)
+            result["server_cpu_seconds"] = end["cpu_seconds"] - ready["cpu_seconds"]
+        return result
     finally:
         for process in (client, server):
             if process is not None:
@@ -103,7 +103,7 @@ class _Child:
             text=True,
         )
 
-    def line(self) -> Told:
+    def line(self) -> Figures:
         """Return the next line of JSON that the process prints.
 
         Raises:
@@ -112,10 +112,10 @@ class _Child:
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
             try:
-                told: Told = json.loads(line)
+                result: Figures = json.loads(line)
             except ValueError:
                 raise Failed(f"the {self._side} printed {line.strip()!r}, expected a line of JSON") from None
-            return told
+            return result
         status = self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines() or ["no error message"]

@@ -253,7 +253,7 @@ UNFAIR = {
         contenders_postgres,
     )
 }
-"""What is unfair about each group of contenders, as a list in Markdown, from the docstring of its module."""
+"""The unfair aspects of each group of contenders, as a list in Markdown from the docstring of its module."""
 
 CONTENDERS = {contender.name: contender for subject in SUBJECTS for contender in subject.contenders}
 """All contenders by name; a child process finds its own here."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import Told
+from benchmarks.contender import Figures
 from benchmarks.questions import QUESTIONS, Question
 
 
@@ -21,7 +21,7 @@ class Row:
     """One contender: the figures of each round, or why there are none."""
 
     name: str
-    runs: list[Told] = field(default_factory=list)
+    runs: list[Figures] = field(default_factory=list)
     failed: str = ""
     skipped: str = ""
 

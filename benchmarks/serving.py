@@ -20,19 +20,19 @@ BACKLOG = 1024
 """The connections that may wait to be accepted, for all servers."""
 
 
-def tell(**told: float) -> None:
+def report(**result: float) -> None:
     """Print figures for the parent process."""
-    print(json.dumps(told), flush=True)
+    print(json.dumps(result), flush=True)
 
 
-def tell_ready(port: int) -> None:
+def report_ready(port: int) -> None:
     """Report the port, and the memory and processor time before the first request."""
-    tell(port=port, resident_mib=resident_kib() / 1024, cpu_seconds=cpu_seconds())
+    report(port=port, resident_mib=resident_kib() / 1024, cpu_seconds=cpu_seconds())
 
 
-def tell_end() -> None:
+def report_end() -> None:
     """Report the peak memory and the processor time."""
-    tell(peak_mib=peak_mib(), cpu_seconds=cpu_seconds())
+    report(peak_mib=peak_mib(), cpu_seconds=cpu_seconds())
 
 
 def listen() -> socket.socket:
@@ -60,9 +60,9 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
     await runner.setup()
     listening = listen()
     await web.SockSite(runner, listening, backlog=BACKLOG).start()
-    tell_ready(listening.getsockname()[1])
+    report_ready(listening.getsockname()[1])
     await closed.wait()
-    tell_end()
+    report_end()
     await runner.cleanup()
 
 
@@ -70,7 +70,7 @@ def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> 
     """Serve the bytes of the requested number of items; those for the measured number are prepared."""
     made = {ready: make(ready)}
 
-    async def answer(request: Any) -> Any:
+    async def handle(request: Any) -> Any:
         from aiohttp import web
 
         count = int(request.match_info["count"])
@@ -82,7 +82,7 @@ def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> 
         await response.write_eof()
         return response
 
-    serve_aiohttp({"/{count}": answer})
+    serve_aiohttp({"/{count}": handle})
 
 
 def serve_asgi(app: Any) -> None:
@@ -103,15 +103,15 @@ def serve_asgi(app: Any) -> None:
 
     def stop() -> None:
         sys.stdin.read()
-        tell_end()
+        report_end()
         server.should_exit = True
 
     threading.Thread(target=stop, daemon=True).start()
-    tell_ready(listening.getsockname()[1])
+    report_ready(listening.getsockname()[1])
     server.run(sockets=[listening])
 
 
-def serve_sockets(answer: Callable[[socket.socket], None]) -> None:
+def serve_sockets(respond: Callable[[socket.socket], None]) -> None:
     """Serve one connection after the other with blocking calls."""
     listening = listen()
 
@@ -119,9 +119,9 @@ def serve_sockets(answer: Callable[[socket.socket], None]) -> None:
         while True:
             connection, _ = listening.accept()
             with connection:
-                answer(connection)
+                respond(connection)
 
     threading.Thread(target=loop, daemon=True).start()
-    tell_ready(listening.getsockname()[1])
+    report_ready(listening.getsockname()[1])
     sys.stdin.read()
-    tell_end()
+    report_end()

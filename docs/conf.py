@@ -1,4 +1,4 @@
-"""The pages of this folder -> a site: `make docs`. Warnings are errors there."""
+"""The pages of this folder -> a site, built by `make docs`, where warnings are errors."""
 
 import importlib.metadata
 
@@ -11,12 +11,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-default_role = "code"  # `name` in a docstring is code, as it is in Markdown
+default_role = "code"  # `name` in a docstring is code, as in Markdown
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # signatures of a name, a default and no more: the sentences below say what they take
+autodoc_typehints = "none"  # the descriptions of the parameters say what they take
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_attr_annotations = False
-# Errors of Python and of aiohttp, whose own pages no network is needed for; and a signal between our packages.
+# Errors of Python and aiohttp, which are not linked so that no network is needed, and an internal signal.
 nitpick_ignore_regex = [("py:exc", r"Exception|(OS|Type|Value|Lookup|Assertion|Client)Error|LivePart")]

@@ -1,11 +1,11 @@
-"""Each target and its corpus, or new inputs -> whether all of them kept the promises: `make fuzz`.
+"""`make fuzz`: runs the fuzz targets with the inputs of their corpus, or searches for new inputs.
 
-    python -m fuzzing                            # every target, with the inputs of its corpus: the same in each run
-    python -m fuzzing --seconds 600 json sse     # look for new inputs of these, for ten minutes each, one on each core
-    python -m fuzzing json --replay FILE...      # a target, with these inputs
+    python -m fuzzing                            # every target with its corpus; the same in each run
+    python -m fuzzing --seconds 600 json sse     # search ten minutes for each of these, one on each core
+    python -m fuzzing json --replay FILE...      # one target with these inputs
 
-With `--seconds`, atheris (libFuzzer) makes up the inputs, and prefers those that reach new lines of the Python code. It
-begins with `fuzzing/corpus/TARGET`, which it never writes to. It keeps new inputs in `.venv/fuzz/TARGET`, and failing
+With `--seconds`, atheris (libFuzzer) generates the inputs and prefers those that reach new lines of the Python code. It
+begins with `fuzzing/corpus/TARGET` and never writes to it. New inputs are stored in `.venv/fuzz/TARGET`, and failing
 ones in `.venv/fuzz/TARGET-crash-*`.
 
 Exit status: 0 no target failed, 1 one did, 2 atheris is not installed.
@@ -27,16 +27,16 @@ from pathlib import Path
 from fuzzing.targets import COMPARED, CORPUS, ROOT, TARGETS
 
 _FOUND = ROOT / ".venv" / "fuzz"
-_MAX_INPUT_BYTES = 2048  # longer inputs find the same, slowly
+_MAX_INPUT_BYTES = 2048  # longer inputs find the same, but slowly
 _MAX_MEGABYTES = 2048
 
 
 def main() -> int:
-    """Run the targets that the words name; return the exit status."""
+    """Run the named targets; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, help="look for new inputs, for so long for each target")
-    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="these inputs instead of the corpus")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--seconds", type=int, help="search for new inputs, so long for each target")
+    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="use these inputs instead of the corpus")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)} (default: all)")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - set(TARGETS):
         parser.error(f"unknown target {', '.join(sorted(unknown))}, expected one of {', '.join(TARGETS)}")
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _replay(name: str, files: Sequence[Path]) -> bool:
-    """Run a target with each of these inputs; print each that fails, and return whether none did."""
+    """Run a target with these inputs; print each failure, and return whether all passed."""
     failed = 0
     for file in files:
         try:
@@ -68,7 +68,7 @@ def _replay(name: str, files: Sequence[Path]) -> bool:
 
 
 def _fuzz(name: str, seconds: int) -> bool:
-    """Run libFuzzer in a process of its own; return whether it found nothing."""
+    """Run libFuzzer in a new process; return whether it found nothing."""
     kept = _FOUND / name
     kept.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(

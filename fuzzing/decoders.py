@@ -1,6 +1,6 @@
-"""The fuzzer's bytes, cut as the fuzzer says -> an error if a decoder breaks a promise: one target for each decoder.
+"""The fuzzer's bytes, split as it chooses -> an error if a decoder breaks a promise. Each decoder has a target.
 
-The compiled and the pure code read the same bytes. Where another library can read them too, the results are compared.
+The compiled code and the fallback read the same bytes. If another library can read them too, the results are compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fuzzing.reading import read as read_pieces
 from fuzzing.script import Script, script_of
 
 FRAMED, TYPED, END_RECORD, OTHER = 1, 2, 4, 8
-"""The bits of a script's choices; what `OTHER` means is the target's."""
+"""The bits of a script's choices. Each target defines `OTHER`."""
 
 _PATHS: list[str | tuple[str, ...]] = ["", (), "item", "a", "a.item", "*", "*.a", "item.a", "a.b.item", ("a.b",)]
 
@@ -31,14 +31,14 @@ _LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # over the limit of the Decima
 
 
 class Row(msgspec.Struct):
-    """The type that items are decoded to, if so chosen."""
+    """The type of the items, if the script chooses `TYPED`."""
 
     a: int | str | None = None
     b: list[int] = []
 
 
 def fuzz_json(raw: bytes) -> None:
-    """A JSON text, with any path; if the path selects the whole document, `json` has to read the same."""
+    """Read a JSON text with any path; compare with `json` if the path selects the whole document."""
     script = script_of(raw)
     path = _PATHS[script.path % len(_PATHS)]
     read = _read(script, lambda: FORMATS["json"].decoder(path, type=_type_of(script), limits=script.limits))
@@ -56,17 +56,17 @@ def _judge_json(script: Script, read: Reading) -> None:
 
 
 def fuzz_ndjson(raw: bytes) -> None:
-    """Lines of JSON."""
+    """Read lines of JSON."""
     _fuzz_records("ndjson", script_of(raw))
 
 
 def fuzz_json_seq(raw: bytes) -> None:
-    """RFC 7464, in which decoding continues after a defect."""
+    """Read a sequence of RFC 7464, in which decoding continues after a defect."""
     _fuzz_records("json-seq", script_of(raw))
 
 
 def fuzz_csv(raw: bytes) -> None:
-    """Rows of a table; if all of them can be read, the standard library has to read the same."""
+    """Read rows of CSV; compare with the standard library if all of them are valid."""
     script = script_of(raw)
     read = _fuzz_records("csv", script)
     plain = _PATHS[script.path % len(_PATHS)] == "" and not script.choices & TYPED
@@ -76,7 +76,7 @@ def fuzz_csv(raw: bytes) -> None:
 
 
 def fuzz_sse(raw: bytes) -> None:
-    """Events: the JSON in their data, or (`OTHER`) all of them, compared with a reader that follows the standard."""
+    """Read the JSON of events, or (`OTHER`) whole events, compared with a reader that follows the standard."""
     script = script_of(raw)
     if not script.choices & OTHER:
         _fuzz_records("sse", script)
@@ -90,7 +90,7 @@ def fuzz_sse(raw: bytes) -> None:
 
 
 def fuzz_text(raw: bytes) -> None:
-    """Lines, or (`OTHER`) text in pieces as they arrive."""
+    """Read lines, or (`OTHER`) pieces of text as they arrive."""
     script = script_of(raw)
     if script.choices & OTHER:
         readings = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
@@ -117,7 +117,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def fuzz_events(raw: bytes) -> None:
-    """JSON as ``(prefix, event, value)``."""
+    """Read JSON as ``(prefix, event, value)``."""
     script = script_of(raw)
     read = _read(script, lambda: EventsDecoder(limits=script.limits), checkpoints=False)
     if script.limits is DEFAULT_LIMITS and not _LONG_EXPONENT.search(script.data):

@@ -1,4 +1,4 @@
-"""A target's name and options of libFuzzer -> atheris runs that target; no other file needs atheris.
+"""The name of a target and options of libFuzzer -> atheris runs the target. Only this file needs atheris.
 
 Usage: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
 """

@@ -1,7 +1,4 @@
-"""Bytes of a stream -> its items, as other code reads them: `json`, `csv`, and a reader of events that follows WHATWG.
-
-Nothing here uses chunkwise.
-"""
+"""Bytes of a stream -> its items, read without chunkwise: by `json`, `csv`, and an event reader after WHATWG HTML."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ def json_value(data: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or holds NaN, Infinity, a number too large for a float or a lone surrogate.
+        ValueError: it is not JSON, or contains NaN, Infinity, a number too large for a float or a lone surrogate.
     """
     text = data.decode().removeprefix("\ufeff")
     try:
@@ -34,7 +31,7 @@ def _refuse(name: str) -> Any:
 
 
 def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
-    """Return data, type, id and retry of each event of a stream: WHATWG HTML §9.2.6, line by line."""
+    """Return data, type, id and retry of each event of a stream (WHATWG HTML §9.2.6)."""
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = re.split(r"\r\n|\r|\n", text)
     events: list[tuple[str, str, str, int | None]] = []
@@ -64,7 +61,7 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
 
 
 def rows_of(data: bytes) -> list[dict[str, str]]:
-    """Return the rows of a table that has no defect; blank lines are skipped."""
+    """Return the rows of valid CSV; blank lines are skipped."""
     text = data.decode().removeprefix("\ufeff").removesuffix("\r")
     header, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row] or [[]]
     return [dict(zip(header, row, strict=True)) for row in rows]

@@ -1,6 +1,6 @@
-"""The fuzzer's bytes as the head of a request or a response -> an error if reading it breaks a promise.
+"""The fuzzer's bytes as the head of a request or response -> an error if reading it breaks a promise.
 
-aiohttp's own parser reads the bytes first, then our code reads the headers.
+aiohttp's parser reads the bytes, and then chunkwise reads the headers.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
 
-_loop = asyncio.new_event_loop()  # the parser needs one, and never runs it
+_loop = asyncio.new_event_loop()  # the parser needs one but never runs it
 
 
 def head_of(lines: bytes) -> RawRequestMessage | None:
-    """Return a request whose target and headers the bytes are, a line each; None if aiohttp refuses it."""
+    """Return a request with these lines as target and headers; None if aiohttp rejects it."""
     target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
     text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
     parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def head_of(lines: bytes) -> RawRequestMessage | None:
 
 
 def fuzz_request(raw: bytes) -> None:
-    """The headers of a request: format, coding, preferences, and where to continue a stream."""
+    """Read the headers of a request: format, coding, preferences, and where to continue a stream."""
     choices, which = raw[:2].ljust(2, b"\0")
     head = head_of(raw[2:])
     if head is None:
@@ -67,7 +67,7 @@ def _negotiate(headers: CIMultiDictProxy[str]) -> None:
     formats = list(FORMATS.values())
     chosen = negotiate(accept, formats)
     assert chosen is None or chosen in formats
-    # RFC 9110 §5.3: several lines are one, with commas between them.
+    # RFC 9110 §5.3: several lines are equivalent to one with commas between them.
     assert negotiate([", ".join(accept)] if accept else [], formats) is chosen
     if chosen is None:
         assert parse_accept(accept), f"{accept!r} names no type, but every format was refused"
@@ -89,7 +89,7 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    encode_value(list(key))  # a value that was read as JSON can be written as JSON
+    encode_value(list(key))  # a value read from JSON can be written as JSON
     [number] = key
     if type(number) is not int:
         msg = f"id: got {number!r}, expected a whole number"
@@ -127,8 +127,8 @@ def _check_headers(rest: Selection, got: list[Any]) -> None:
     assert last == "*" or len(got) <= int(last) - rest.info.first + 1
 
 
-def fuzz_answer(raw: bytes) -> None:
-    """Where a server says that its stream begins, in headers or in a record, and the request that continues it."""
+def fuzz_response(raw: bytes) -> None:
+    """Read where a server's stream begins, from headers or a record; make the request that continues it."""
     choice = raw[:1]
     if choice and choice[0] & 1:
         try:
@@ -150,4 +150,4 @@ def fuzz_answer(raw: bytes) -> None:
             assert not start.key or position.key, position
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"request": fuzz_request, "answer": fuzz_answer}
+TARGETS: dict[str, Callable[[bytes], None]] = {"request": fuzz_request, "response": fuzz_response}

@@ -1,6 +1,6 @@
-"""A decoder and pieces of a stream -> items, error, counters and proof of the end, so that readings can be compared.
+"""A decoder and pieces of a stream -> items, error, counters and end proof, so that readings can be compared.
 
-Only chunkwise's own errors are caught: any other is a finding.
+Only chunkwise's own errors are caught. Any other exception is a finding.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Reading(NamedTuple):
     """The result of one decoder.
 
     Attributes:
-        items: the items; an error after which decoding continued is in its place, as the name of its class.
-        error: the error that ended it.
-        counts: counters of items, bytes and records.
+        items: the items; an error after which decoding continued is included as the name of its class.
+        error: the error that ended the decoding.
+        counts: the counters of items, bytes and records.
         proven: whether the bytes prove their end.
     """
 
@@ -33,12 +33,12 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The part that may not depend on how the bytes were split; as text, because 1 == 1.0 == True."""
+        """The part that must not depend on how the bytes were split, as text, because 1 == 1.0 == True."""
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
     def told(self) -> str:
-        """All of it, which must be the same for the compiled code and the fallback."""
+        """Everything, which must be the same for the compiled code and the fallback."""
         error = self.error
         seen = (
             type(error).__name__,
@@ -50,14 +50,14 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
-    """Feed each piece and then b"", which raises a pending error; continue after an error if the format can."""
+    """Feed each piece and then b"", which raises a pending error; continue after an error if the format allows."""
     decoder = make()
     out: list[Any] = []
     count = 0
     error: StreamError | None = None
 
     def take(step: Callable[[], list[Any]]) -> bool:
-        """Call it once; return whether to continue."""
+        """Call ``step`` once; return whether to continue."""
         nonlocal count, error
         try:
             items = step()
@@ -74,7 +74,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        while before < len(out):  # after items, or an error, another error may be pending
+        while before < len(out):  # after items or an error, another error may be pending
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):
                 break
@@ -86,7 +86,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
 
 
 def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
-    """Read with the compiled code and the fallback, in pieces and at once; return the reading at once.
+    """Read with the compiled code and the fallback, in pieces and at once; return the latter.
 
     Raises:
         AssertionError: the readings differ.
@@ -107,7 +107,7 @@ def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
 
 
 def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
-    """Compare, after each piece, a new decoder that begins at the checkpoint with the rest of the first one.
+    """After each piece, compare a new decoder that starts at the checkpoint with the rest of the first one.
 
     Raises:
         AssertionError: they differ.

@@ -1,10 +1,10 @@
-"""The fuzzer's bytes -> a script: choices of the target, where to cut, and the stream itself.
+"""The fuzzer's bytes -> a script: choices of the target, where to split, and the stream itself.
 
-    byte 0      choices of the target, a bit or two each
-    byte 1      which path
-    byte 2      which limits; 0 for the default ones
-    byte 3      how many cuts, up to 15
-    2 each      where, modulo the length of the stream
+    byte 0      choices of the target, as bits
+    byte 1      the path
+    byte 2      the limits; 0 for the defaults
+    byte 3      the number of splits, up to 15
+    2 each      their positions, modulo the length of the stream
     the rest    the stream
 
 Bytes that are missing are zeros.
@@ -32,7 +32,7 @@ class Script(NamedTuple):
 
 
 def script_of(raw: bytes) -> Script:
-    """Return the script of some bytes; too few are filled up with zeros."""
+    """Return the script of some bytes; missing bytes are zeros."""
     choices, path, limits, count = raw[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
     count = min(count, _MAX_CUTS)
     data = raw[_HEAD_BYTES + 2 * count :]

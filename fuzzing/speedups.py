@@ -20,16 +20,16 @@ _MODULES = {
 }
 
 KINDS = ("compiled", "pure") if speedups.KIND == "compiled" else ("pure",)
-"""The kinds of code that there are: only "pure" without a compiler, or with CHUNKWISE_PURE=1."""
+"""The available kinds of code: only "pure" without a compiler or with CHUNKWISE_PURE=1."""
 
 CODE: dict[str, dict[str, Any]] = {
     kind: {name: getattr(import_module(_MODULES[kind]), name) for name in _NAMES} for kind in KINDS
 }
-"""A kind -> each name, and the function or class."""
+"""For each kind, the function or class of each name."""
 
 
 def _users() -> list[tuple[ModuleType, str]]:
-    """Return each module that has imported one of the names from `speedups`, and the name."""
+    """Return the modules that have imported a name from `speedups`, with the name."""
     return [
         (module, name)
         for path, module in sys.modules.items()
@@ -40,13 +40,13 @@ def _users() -> list[tuple[ModuleType, str]]:
 
 
 _USERS = _users()
-assert {name for _, name in _USERS} == set(_NAMES), "a name without users is not compared"
+assert {name for _, name in _USERS} == set(_NAMES), "a name that no module imports is not compared"
 assert events in [module for module, _ in _USERS]
 
 
 @contextmanager
 def using(kind: str) -> Iterator[None]:
-    """Let all decoders use the code of that kind."""
+    """Make all decoders use the code of that kind inside the block."""
     try:
         for module, name in _USERS:
             setattr(module, name, CODE[kind][name])

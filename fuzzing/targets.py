@@ -11,9 +11,9 @@ from fuzzing.speedups import KINDS
 ROOT = Path(__file__).parents[1]
 
 CORPUS = ROOT / "fuzzing" / "corpus"
-"""A folder for each target, with the inputs that it begins with."""
+"""The folder of the first inputs, one folder for each target."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 
 COMPARED = " and ".join(KINDS) + (" code are compared" if len(KINDS) > 1 else " code only: nothing is compiled")
-"""What the driver says first."""
+"""The first line that the driver prints."""

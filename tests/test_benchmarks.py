@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import memory, postgres
-from benchmarks.contender import Contender, Task, Told, WrongContent
+from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.contenders_rows import BARE_LOOP, OURS, read_rows
 from benchmarks.draining import Cut, Frames
 from benchmarks.processes import Cores, Failed, measure
@@ -72,14 +72,14 @@ def test_contender_measures_required_figures(
     if contender.lacks_program():
         pytest.skip(f"needs {contender.program} on the PATH")
     count = TINY.get(subject.title, 300)
-    server = postgres.told(request.getfixturevalue("postgres")) if subject.of_postgres else nullcontext()
+    server = postgres.announced(request.getfixturevalue("postgres")) if subject.of_postgres else nullcontext()
     with server:
-        told = measure(contender, count, warm_count=count // 2, check=True, cores=NOT_PINNED)
+        result = measure(contender, count, warm_count=count // 2, check=True, cores=NOT_PINNED)
     figures = {question.figure for question in QUESTIONS if contender.name in (question.ours, question.rival)}
-    assert figures <= told.keys()
-    assert told["items"] > 0
-    assert told["client_peak_mib"] > 1
-    assert (contender.server is None) or told["server_peak_mib"] > 1
+    assert figures <= result.keys()
+    assert result["items"] > 0
+    assert result["client_peak_mib"] > 1
+    assert (contender.server is None) or result["server_peak_mib"] > 1
 
 
 @contextmanager
@@ -109,9 +109,9 @@ TWO_ROWS = [b"[" + row_text(0).encode(), b",", row_text(1).encode() + b"]"]
 
 def test_correct_response_is_accepted() -> None:
     with responding(chunked(*TWO_ROWS) + b"0\r\n\r\n") as port:
-        told = read_rows(Task(count=2, port=port, check=True))
-    assert told["items"] == 2
-    assert told["bytes"] > len(b"".join(TWO_ROWS))
+        result = read_rows(Task(count=2, port=port, check=True))
+    assert result["items"] == 2
+    assert result["bytes"] > len(b"".join(TWO_ROWS))
 
 
 def test_wrong_rows_fail_the_measurement() -> None:
@@ -184,7 +184,7 @@ def results(*rows: Row, quick: bool = False) -> Results:
     )
 
 
-def run_of(seconds: float) -> Told:
+def run_of(seconds: float) -> Figures:
     return {"seconds": seconds, "bytes": 1e6, "items": 2, "client_peak_mib": 9}
 
 
@@ -219,9 +219,9 @@ def test_missing_and_missed_results_are_reported() -> None:
 
 @pytest.mark.parametrize("pair", memory.MEASURED, ids=lambda pair: pair.names[1])
 def test_both_sides_report_their_memory(pair: memory.Pair) -> None:
-    for told in memory.measure(pair, 1, seconds=50):
-        assert told["peak_mib"] > 1
-        assert told["items"] >= memory.BLOCK_ROWS
+    for result in memory.measure(pair, 1, seconds=50):
+        assert result["peak_mib"] > 1
+        assert result["items"] >= memory.BLOCK_ROWS
 
 
 def test_growing_memory_misses_its_target() -> None:

@@ -1,4 +1,7 @@
-"""The command line's own help -> docs/reference/command-line.md: `python tools/command_line_page.py`. A test compares the two."""
+"""The help of the command line -> docs/reference/command-line.md. A test compares the two.
+
+Usage: `python tools/command_line_page.py`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def page() -> str:
 
 
 def help_of(name: str, command: click.Command) -> str:
-    """Return the help of a command as click itself lays it out, without colours and frames, and without exit codes."""
+    """Return the help of a command in click's layout, without colours, frames and exit codes."""
     context = click.Context(
         command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **app.context_settings
     )
@@ -43,7 +46,7 @@ def help_of(name: str, command: click.Command) -> str:
 
 
 def exit_codes() -> Iterator[str]:
-    """Give the section of the exit codes."""
+    """Yield the section with the exit codes."""
     yield "## Exit codes\n\n| code | meaning |\n|---|---|"
     yield from (f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items())
     yield ""

@@ -1,11 +1,11 @@
-"""The Pythons of this machine -> `make test` under each, in a venv of its own, and a line for each that is missing.
+"""Runs `make test` under each installed Python, in a venv of its own, and lists the missing versions.
 
-    python tools/pythons.py                  # each that is found, one after the other
-    python tools/pythons.py --without .venv  # all but the one that made .venv, which `make test` has run under
-    python tools/pythons.py --list           # only show which there are
+    python tools/pythons.py                  # all that are found, one after the other
+    python tools/pythons.py --without .venv  # all but the one that made .venv
+    python tools/pythons.py --list           # only list them
 
-An interpreter is known by its program and its version: two names of one interpreter run once. The venvs are
-`.venvs/VERSION`. Exit status: 0 if all tests passed under each that was found, 1 otherwise.
+An interpreter is identified by its program and version, so two names of one interpreter run once. The venvs are
+`.venvs/VERSION`. Exit status: 0 if all tests passed under each Python that was found, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Python(NamedTuple):
 
 
 def _ask(program: Path | str) -> Python | None:
-    """Return which interpreter a program starts; None if it starts none, as the shims of pyenv may."""
+    """Return the interpreter that a program starts; None if it fails, as shims of pyenv may."""
     try:
         done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=False)
     except OSError:
@@ -43,7 +43,7 @@ def _ask(program: Path | str) -> Python | None:
 
 
 def _candidates(version: str) -> Iterator[Path | str]:
-    """Give where a version may be: on the PATH, in pyenv's folder, and as the system's own Python."""
+    """Yield the possible locations of a version: on the PATH, in pyenv's folder, and the system's Python."""
     if found := shutil.which(f"python{version}"):
         yield found
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -62,7 +62,7 @@ def find_pythons() -> tuple[list[Python], list[str]]:
 
 
 def _passes(python: Python) -> bool:
-    """Run the tests under an interpreter; print how that ended."""
+    """Run the tests under an interpreter; print and return whether they passed."""
     venv = f".venvs/{python.version}"
     print(f"--- Python {python.version}, {python.program}, in {venv}", flush=True)
     started = time.monotonic()

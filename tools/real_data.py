@@ -1,7 +1,7 @@
-"""Packages named `vega-datasets` (PyPI and npm) -> a folder of real data files, for the demo and the tests.
+"""The packages `vega-datasets` of PyPI and npm -> a folder of real data files for the demo and the tests.
 
-Usage: `python tools/real_data.py FOLDER`. A second run checks the files and fetches only those that are missing.
-It never imports `vega_datasets`, which needs pandas: only its files are used.
+Usage: `python tools/real_data.py FOLDER`. A second run fetches only missing files.
+It never imports `vega_datasets`, which needs pandas; only its files are used.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 FROM_PYPI = ("airports.csv", "barley.json", "cars.json", "iris.json", "ohlc.json", "seattle-weather.csv")
-"""Files that the PyPI package ships; requirements/data.txt pins them by the hash of the whole package."""
+"""Files of the PyPI package; requirements/data.txt pins them with the hash of the package."""
 
 NPM_PACKAGE = "vega-datasets@3.2.1"
 MOVIES = "movies.json"
@@ -31,7 +31,7 @@ def copy_from_pypi_package(folder: Path) -> None:
 
     Raises:
         PackageNotFoundError: `vega-datasets` is not installed (requirements/data.txt).
-        StopIteration: the installed version does not ship one of the files.
+        StopIteration: the installed version does not contain one of the files.
     """
     shipped = metadata.files("vega-datasets") or []
     for name in FROM_PYPI:
@@ -42,10 +42,10 @@ def copy_from_pypi_package(folder: Path) -> None:
 
 
 def fetch_movies(folder: Path) -> None:
-    """Put movies.json of the npm package into `folder`, unless it is already there with the right bytes.
+    """Put movies.json of the npm package into `folder`, unless it is there already.
 
     Raises:
-        LeftOutError: no npm, no network, or other bytes than the ones pinned here.
+        LeftOutError: npm or the network is missing, or the bytes differ from the pinned ones.
     """
     target = folder / MOVIES
     if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == MOVIES_SHA256:
@@ -75,7 +75,7 @@ def fetch_movies(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Fill the folder that the argument names; without movies.json, print why and return 0."""
+    """Fill the folder; if movies.json cannot be fetched, print why and return 0."""
     if len(arguments) != 1:
         print("usage: python tools/real_data.py FOLDER", file=sys.stderr)
         return 2

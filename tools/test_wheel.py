@@ -1,16 +1,15 @@
-"""A wheel -> the tests that tell whether it is whole, run on it where there is no source tree.
+"""A wheel -> whether it is complete: tests of the installed wheel, without the source tree.
 
-Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The wheel is installed into a new environment, which then has
-nothing of this folder but copies of the tests:
+Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The wheel is installed into a new environment, which has only
+copies of the tests from this folder:
 
-1. by itself, with what it depends on: it has to serve and read every format, without a warning, and to say in a
-   sentence which extras are missing (tests/package/bare.py);
-2. with its extras: `CHOSEN`. A wheel differs from the tree in which files it has, and in whether the extensions load.
-   tests/formats and tests/flow reach every format and every extension, compare the compiled code with the fallback,
-   and need no network; all other tests would say again what they say of the tree. Few examples of hypothesis are
-   enough for that (HYPOTHESIS_PROFILE=few).
+1. With its dependencies only. It has to serve and read every format without a warning, and to name missing extras in
+   its errors (tests/package/bare.py).
+2. With its extras: the tests in `CHOSEN`. A wheel differs from the source tree in its files and in whether the
+   extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with the
+   fallback, and need no network. Few examples of Hypothesis are enough (HYPOTHESIS_PROFILE=few).
 
-No compiler is on its PATH. Versions are those of requirements/dev.txt.
+No compiler is on the PATH. The versions are those of requirements/dev.txt.
 """
 
 import os
@@ -27,11 +26,11 @@ ROOT = Path(__file__).parents[1]
 CHOSEN = ("tests/formats", "tests/flow", "tests/package/test_import.py", "tests/package/test_without_extras.py")
 
 TOOLS = ("hypothesis", "pytest", "pytest-aiohttp", "pytest-asyncio", "pytest-randomly", "pytest-timeout")
-"""What the chosen tests need, beside the extras."""
+"""The packages that the chosen tests need besides the extras."""
 
 
 def main(wheel: Path, kind: str) -> None:
-    """Test a wheel; a `CalledProcessError` says what has failed."""
+    """Test a wheel; raise `CalledProcessError` for the step that fails."""
     with tempfile.TemporaryDirectory(prefix="chunkwise-wheel-") as name:
         folder = Path(name)
         venv.create(folder / "venv", with_pip=True)
@@ -54,7 +53,7 @@ def main(wheel: Path, kind: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return ours, without what leads to the source tree or chooses the fallback."""
+    """Return our environment without variables that lead to the source tree or select the fallback."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CHUNKWISE_PURE")}
 
 

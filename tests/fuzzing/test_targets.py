@@ -1,4 +1,4 @@
-"""The targets of `make fuzz`: they pass with their corpus and with random bytes, and fail where code is broken."""
+"""The targets of `make fuzz` pass with their corpus and with random bytes, and fail if code is broken."""
 
 import subprocess
 import sys
@@ -23,12 +23,12 @@ def corpus(name: str) -> list[Path]:
 
 
 @every_target
-def test_the_corpus_passes(name: str) -> None:
+def test_corpus_passes(name: str) -> None:
     for file in corpus(name):
         TARGETS[name](file.read_bytes())
 
 
-def test_the_corpus_is_small() -> None:
+def test_corpus_is_small() -> None:
     files = [file for name in TARGETS for file in corpus(name)]
     assert len(files) < 150
     assert sum(file.stat().st_size for file in files) < 64 * 1024
@@ -53,7 +53,7 @@ def fails(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", decoders.TARGETS)
-def test_a_decoder_that_depends_on_the_split_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_dependent_decoder_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     feed: Callable[[Any, bytes], list[Any]] = StreamDecoder.feed
 
     def forgetful(self: StreamDecoder, data: bytes) -> list[Any]:
@@ -77,9 +77,7 @@ def test_a_decoder_that_depends_on_the_split_is_found(name: str, monkeypatch: py
         ("text", "whole_bytes", len),
     ],
 )
-def test_a_fallback_that_does_something_else_is_found(
-    name: str, function: str, broken: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_different_fallback_is_found(name: str, function: str, broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken is None:
 
         class Shallow(speedups.CODE["pure"][function]):  # type: ignore[misc]
@@ -91,7 +89,7 @@ def test_a_fallback_that_does_something_else_is_found(
     assert fails(name)
 
 
-def test_a_range_that_gives_too_much_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_range_with_too_many_items_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_ranges, "first_items", lambda source, count: source)
     assert fails("request")
 
@@ -101,18 +99,18 @@ def driver(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_driver_replays_the_corpus_of_every_target() -> None:
+def test_driver_replays_every_corpus() -> None:
     done = driver()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split("\n") == [*(f"{name:>9}: {len(corpus(name))} inputs, none failed" for name in TARGETS), ""]
 
 
-def test_the_driver_replays_an_input() -> None:
+def test_driver_replays_one_input() -> None:
     done = driver("json", "--replay", str(corpus("json")[0]))
     assert (done.returncode, done.stdout) == (0, "     json: 1 inputs, none failed\n")
 
 
-def test_the_driver_reports_each_input_that_fails(tmp_path: Path) -> None:
+def test_driver_reports_each_failing_input(tmp_path: Path) -> None:
     missing, passing = tmp_path / "missing", tmp_path / "passing"
     passing.write_bytes(b"")
     done = driver("csv", "--replay", str(missing), str(passing))
