@@ -1,6 +1,6 @@
 """A document of 200,000 rows over HTTP -> the values at a path, read with an aiohttp client.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - All of them are limited by creating Python objects. Where items are dicts, or Structs of all fields, no scanner can be
   much faster than another. Where few objects are created, it can.

@@ -1,6 +1,6 @@
 """A document with 20,000 rows, an awaitable and plain data inside -> its JSON over HTTP.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - One write for each scalar is what a recursive writer without batches does. One encoder call for each row would be much
   faster. That is measured in `contenders_rows`, for rows alone.

@@ -1,6 +1,6 @@
 """100,000 small server-sent events: from an async generator to a drained socket, and from a server to their items.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - chunkwise sends an ``id`` with each event. The others do not, so they have less to write.
 - sse-starlette and aiohttp-sse take text, so their generators encode it with orjson. FastAPI encodes the values with

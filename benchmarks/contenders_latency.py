@@ -1,6 +1,6 @@
 """The effects of a stream besides its speed: pings beside fast streams, memory of idle streams, time to first byte.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - **Pings.** Two streams whose source never waits share the event loop with a handler for pings. Plain aiohttp's handler
   lets the loop run only when the socket is full, and this client reads so fast that it never is. With a `sleep(0)` now

@@ -1,6 +1,6 @@
 """1,000,000 rows of a table of PostgreSQL -> NDJSON over HTTP, in the order of its primary key.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - PostgreSQL runs on the same machine and gets the processor time that the server and the client leave. Over a network
   all contenders would wait longer for it.

@@ -1,6 +1,6 @@
 """200,000 rows from an async generator, one by one -> a JSON array over HTTP.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - The generator never waits, so that only the layers above it are measured. A database would be slower than all of them.
   It creates each row, which takes a third of the fastest contender's time and makes all ratios smaller.

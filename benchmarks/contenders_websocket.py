@@ -1,6 +1,6 @@
 """200,000 rows from an async generator -> WebSocket messages.
 
-What is unfair:
+The comparison is unfair in these ways:
 
 - chunkwise sends batches, many items in one message with a line each, only to clients that offer its subprotocol. One
   `send_str` for each item is what users of aiohttp usually write. They could build batches by hand.

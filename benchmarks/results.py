@@ -18,7 +18,7 @@ from benchmarks.questions import QUESTIONS, Question
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One contender: the figures of each round, or why there are none."""
+    """One contender: the figures of each round, or why they are missing."""
 
     name: str
     runs: list[Figures] = field(default_factory=list)
