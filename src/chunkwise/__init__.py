@@ -1,16 +1,16 @@
-"""chunkwise: the streaming layer for aiohttp. A stream that ends is whole.
+"""chunkwise: the streaming layer for aiohttp, for servers and clients.
 
-Server and client are apart; both use the same packages. Each package imports only those above it:
+The package has these parts. Each one imports only those above it, and server and client do not import each other:
 
-    errors       the exception tree
-    formats      bytes <-> items; one file per format, one table (`FORMATS`)
-    sources      where items start: batches, threads, files, SQL
-    flow         source -> batches -> bytes, and bytes -> batches -> items; async, no network
-    transports   what server and client share of HTTP and WebSocket
+    errors       the exceptions
+    formats      bytes <-> items: one file per format, and the table `FORMATS`
+    sources      where items come from: batches, threads, files, SQL
+    flow         source -> batches -> bytes, and bytes -> batches -> items; async, without a network
+    transports   what server and client share: HTTP bodies, WebSocket messages, headers, compression
     server       a request -> its streamed response: `respond`, `streaming`, `setup`
-    client       a URL -> the items of its response: `open_stream`, and `body`
-    testing      checks for formats and servers, and a proxy that breaks connections
-    demo         the tutorial: routes, a page, clients
+    client       a URL -> the items of its response: `open_stream`; items -> a request's body: `body`
+    testing      tests for your own formats and servers, and a proxy that breaks connections
+    demo         a demonstration: a server with a page, and clients
     cli          ``python -m chunkwise``
 """
 

@@ -46,60 +46,61 @@ async def open_stream(
     on_reconnect: Callable[[StreamError], None] | None = None,
     **limits: Unpack[LimitOptions],
 ) -> AsyncIterator[Stream]:
-    """Request a URL; ``async with`` yields the `Stream` of its items.
+    """Request a URL and yield the `Stream` of its items, for ``async with``.
 
-    It knows more about the end than `items` does: it asks the server for a record that proves the end
-    (``Prefer: stream-end``), and it notices a compressed stream that stops early. ``stream.end`` says how certain the
-    end was. A stream may take as long as it likes: only silence is limited, whatever the session's timeout is.
+    Compared with `items`, it asks the server for a record that proves the end (``Prefer: stream-end``), detects
+    compressed streams that stop early, and continues a stream after a disconnect. A stream may take any length of time:
+    only silence is limited, whatever the session's timeout is.
 
-    A URL with ``ws`` or ``wss`` opens a WebSocket, whose messages are the items. Its pings count as data.
+    A URL with the scheme ``ws`` or ``wss`` opens a WebSocket, whose messages are the items. Its pings count as data.
 
-    Where the server sends ranges of items (see `resumable`), a stream that breaks is continued: each item arrives once,
-    or an error says why that is not possible. This is done for GET without a body, and without a Range, Last-Event-ID
-    or ``?range=items=...`` of your own.
+    A stream is continued if the server offers ranges of items (see `resumable`), and if the request is a GET without a
+    body and without a Range, a Last-Event-ID or a ``?range=items=...`` of your own. Each item then arrives once. If
+    that is not possible, an error says why.
 
     Args:
-        session: the session; its base URL, headers, cookies and connections are used.
+        session: the session. Its base URL, headers, cookies and connections are used.
         url: the URL.
-        path: see `items`.
-        method: the request's method.
-        params: its query.
-        headers: more headers.
-        data: its body, as aiohttp accepts it; `body` makes one from a source. An exception of that source is raised
-            here, too. The body is sent while the response is read; a WebSocket can send only what `body` makes.
-        json: its body, as JSON.
-        format: a name from `FORMATS`: the server is asked for it (``Accept``), and the response is read as that
-            format. By default the server chooses, and its content type decides. Where a server sends a wrong content
-            type or none, pass a function: it gets the response, returns its `Format`, and may raise `UnknownFormat`. It
-            is a function, and not one more option, because only you know what your server means: its headers, the URL
-            after redirects, or a `dataclasses.replace` of a format with your own decoder. It is not called for a
-            response without content, nor over a WebSocket; for that see `items`.
-        type: see `items`.
-        required: see `items`.
-        idle_seconds: how long nothing may arrive, and how long the server may read nothing of what `body` sends.
-        max_ratio: how many bytes one byte of a compressed response may become (10,000), after the first MiB.
-        max_reconnects: how often the rest is requested without a new item: 10 by default, 0 for never. If you pass a
-            number, server-sent events of servers without ranges are continued too, after their last id.
-        max_reconnect_seconds: how long that may take until there is a new item.
-        restart: where the server does not send the rest, request all items again, skip those that have arrived, and
-            check that they are the same.
-        resume_from: where to start: `Stream.resume_point` returned it, maybe in another process. If the items have
-            changed since, reading raises `TruncatedError`, and no item is yielded.
-        on_reconnect: a function that is called with the error that broke the stream, before the rest is requested:
-            once, however many tries it takes until there is a new item.
-        limits: see `items`.
+        path: which values are the items; see `items`.
+        method: the method of the request.
+        params: the query of the request.
+        headers: additional request headers.
+        data: the body of the request, in any form that aiohttp accepts. Use `body` to send items from a source while
+            the response is read; an exception of that source is also raised here. Over a WebSocket, only `body` can be
+            sent.
+        json: the body of the request, as a value to be sent as JSON.
+        format: the format to ask for (``Accept``) and to read: a name from `FORMATS` or a `Format`. By default the
+            server chooses, and its content type decides how the response is read. If a server sends a wrong content
+            type or none, pass a function. It is called with the response and returns the `Format` to read it with, or
+            raises `UnknownFormat`. It is not called for a response without content, or over a WebSocket.
+        type: the type of each item; see `items`.
+        required: whether a path that selects nothing is an error; see `items`.
+        idle_seconds: for how many seconds nothing may arrive, or the server may read nothing of what `body` sends.
+        max_ratio: how many bytes one byte of a compressed response may become (10,000). The first MiB is always
+            allowed.
+        max_reconnects: how many times in a row the rest is requested without receiving a new item; 0 for never. None
+            means 10. If you pass a number, server-sent events from servers without ranges are also continued, after
+            their last event id.
+        max_reconnect_seconds: how many seconds these requests may take in all until a new item arrives.
+        restart: whether to request all items again if the server does not send the rest. The items that have arrived
+            are skipped, and checked to be the same.
+        resume_from: where to start: the result of `Stream.resume_point`, which may be from another process. If the
+            items have changed since then, reading raises `TruncatedError` and no item is yielded.
+        on_reconnect: a function that is called with the error that broke the stream, before the rest is requested. It
+            is called once for each broken connection, however many requests follow.
+        limits: ``max_item_bytes``, ``max_depth`` and ``max_line_bytes``; see `items`.
 
     Raises:
-        ClientError: from aiohttp: there is no connection.
-        RemoteError: the response has a status of 400 or more, such as 416 if the source has fewer items than
-            resume_from; while reading, see `items`.
-        StalledError: nothing arrived, or the server read nothing, for idle_seconds.
-        TypeError: the session is not a ClientSession, resume_from not a ResumePoint, or the body of a WebSocket is not
-            from `body`.
-        ValueError: resume_from is negative, or passed with a path, with restart, or for a request that cannot be
-            continued.
-        UnknownFormat: the function passed as ``format`` raised it; while reading, see `items`.
-        TruncatedError, DecodeError, LimitError, PathNotFound: while reading, see `items`.
+        ClientError: from aiohttp: no connection could be made.
+        RemoteError: the response has a status of 400 or more, for example 416 if the source has fewer items than
+            ``resume_from``. While reading: see `items`.
+        StalledError: nothing arrived, or the server read nothing, for ``idle_seconds``.
+        TypeError: the session is not a ClientSession, ``resume_from`` is not a ResumePoint, or the body of a WebSocket
+            was not made by `body`.
+        ValueError: ``resume_from`` is negative, or was passed together with a path, with ``restart``, or for a request
+            that cannot be continued.
+        UnknownFormat: the function passed as ``format`` raised it. While reading: see `items`.
+        TruncatedError, DecodeError, LimitError, PathNotFound: while reading; see `items`.
     """
     if not isinstance(session, ClientSession):
         raise TypeError(

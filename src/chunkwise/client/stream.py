@@ -12,14 +12,18 @@ from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 
 
 class Stream(ItemStream):
-    """The items that `open_stream` yields: read them with ``async for``, or in lists with `batches`.
+    """The items of a response, yielded by `open_stream`.
+
+    Read them with ``async for``, or in lists with ``batches()``. `open_stream` makes it; do not make one yourself.
 
     Args:
         response: the response.
-        counts_records: whether its items are the records that a server counts: the whole stream, without a path.
+        counts_records: whether each item is one record as the server counts them: the whole stream, without a path.
 
     Attributes:
-        reconnects: how often the rest was requested because the stream broke; each try counts.
+        end: None until the stream has ended without an error; then how certain it is that the stream is complete:
+            ``"proven"`` by the format, ``"framed"`` by the transport, or ``"unknown"``.
+        reconnects: how many requests for the rest were made after disconnects, including those that failed.
     """
 
     end: EndProof | None
@@ -32,12 +36,12 @@ class Stream(ItemStream):
 
     @property
     def items_seen(self) -> int:
-        """How many items have arrived whole, including those before ``resume_from``; none counts twice."""
+        """How many complete items have arrived, including those before ``resume_from``. None is counted twice."""
         return self._response.items_seen
 
     @property
     def bytes_seen(self) -> int:
-        """How many bytes have arrived, after decompression, including items that were sent again."""
+        """How many bytes have arrived, after decompression, including those of items that were sent again."""
         return self._response.bytes_seen
 
     @property
@@ -47,7 +51,7 @@ class Stream(ItemStream):
 
     @property
     def over(self) -> Over:
-        """The current response, or the WebSocket. Only the stream may read from it."""
+        """The current response or WebSocket. Do not read from it: the stream does."""
         return self._response.over
 
     @property
@@ -75,16 +79,16 @@ class Stream(ItemStream):
         return over
 
     def resume_point(self, items: int, last_item: Any) -> ResumePoint | None:
-        """Return where to continue after an item; store it, and pass it to `open_stream` as ``resume_from`` later.
+        """Return where to continue after an item. Store it, and pass it to `open_stream` as ``resume_from`` later.
 
         Args:
-            items: how many items of the stream you have, counted from its first one; with ``resume_from``, start
+            items: how many items you have, counted from the first item of the stream. With ``resume_from``, start
                 counting at its ``items``.
-            last_item: the last of these items. Call this before you change it: the server may need its key.
+            last_item: the last of these items. Do not change it before this call, because the server may need its key.
 
         Returns:
-            None if the stream cannot be continued there, because the server sends no ranges of items, the item does not
-            have the key as the server sent it, or you requested a range or a path.
+            The resume point. None if the stream cannot be continued there, because the server offers no ranges of
+            items, the item has no key or a converted one, or you requested a range or a path.
         """
         info = self.range_info if self._counts_records else None
         return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)

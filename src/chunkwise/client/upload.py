@@ -19,24 +19,26 @@ _HEAD_SECONDS = 0.25  # how long the head of the request waits for the first ite
 
 
 def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "ClosingPayload":
-    """Return a source of items as a request's body: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``.
+    """Return a request's body that sends the items of a source.
 
-    It is sent in chunks while the source yields items, with the format's content type. If the source fails, the last
-    chunk is never sent: the connection is closed without it, even if the response has begun. A response that is whole
-    before the source ends also ends the upload, and the source is closed. The head of the request waits for the first
-    item for 250 ms.
+    Pass it to aiohttp or to `open_stream`: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``. The items are
+    sent in chunks while the source yields them, with the content type of the format. The headers wait up to 250 ms for
+    the first item.
+
+    If the source fails, the last chunk is not sent and the connection is closed, even if the response has begun. If the
+    server finishes its response before the source ends, the upload ends too, and the source is closed.
 
     Args:
-        source: see `respond`.
-        format: a name from `FORMATS`.
-        stall_seconds: how long the server may read nothing while bytes wait for it. Then the connection is dropped,
-            and the request raises `StalledError`; 0 for no limit. The source may be as slow as it likes. `open_stream`
-            sets this to its ``idle_seconds``.
+        source: the items; see `respond`.
+        format: a name from `FORMATS`, or a `Format`.
+        stall_seconds: for how many seconds the server may read nothing while bytes wait for it; 0 for no limit. After
+            that the connection is closed, and the request raises `StalledError`. The source itself may be as slow as it
+            likes. `open_stream` replaces this with its ``idle_seconds``.
 
     Raises:
-        UnknownFormat: there is no such format.
+        UnknownFormat: no format has this name.
         TypeError: the source is a function.
-        ValueError: stall_seconds is negative, or the source is a generator that has ended.
+        ValueError: ``stall_seconds`` is negative, or the source is a generator that has already ended.
     """
     chosen = by_name(format)
     if stall_seconds < 0:

@@ -218,23 +218,23 @@ class MakeEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format as plain data, for servers, clients and command lines.
+    """A format: its name, its media types, and how it is encoded and decoded.
 
     Attributes:
         name: the name in `FORMATS`.
-        media_types: the media types that it is read from; the first one is sent.
-        parameters: the parameters after the media type in ``Content-Type``.
-        suffixes: file suffixes; the first one is the usual one.
-        documents: whether it is offered for one value, which may be written in parts, and not only for items.
-        headers: the headers that it adds to a response.
-        keepalive: bytes that are allowed between items, or None.
-        keepalive_by_default: whether these are sent in long silences by default.
-        proves_end: whether its grammar proves the end, so that a cut stream never looks complete.
-        end_record: how its end record is written and found; None if it needs none (JSON) or cannot hold one.
-        event_ids: whether each item has an id, which a client that resumes sends back as ``Last-Event-ID``.
-        plain_messages: whether, over a transport of messages, a string is sent as it is, and not as JSON.
+        media_types: the media types that it is read from; responses have the first one.
+        suffixes: the file suffixes; the first one is the usual one.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
+        parameters: the parameters after the media type in ``Content-Type``.
+        keepalive_by_default: whether the ``keepalive`` bytes are sent in long silences by default.
+        documents: whether a document, a single value that may be written in parts, can be sent in it.
+        proves_end: whether its grammar proves the end, so that an incomplete stream never looks complete.
+        headers: the headers that it adds to a response.
+        keepalive: bytes without meaning that are allowed between items, or None.
+        end_record: how its end record is written and found; None if it needs none (JSON) or cannot hold one.
+        event_ids: whether each item has an id, which a client that resumes sends back as ``Last-Event-ID``.
+        plain_messages: whether a string is sent over a WebSocket as it is, instead of as JSON.
     """
 
     name: str

@@ -25,21 +25,21 @@ _ABORT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one stream ended.
+    """How one stream of a server ended.
 
     Attributes:
-        end: ``"complete"``; ``"failed"``: the source raised, or an item could not be encoded; ``"client_gone"``: the
-            client left before the end; ``"stalled"``: the client took nothing for too long and was cut off;
-            ``"shut_down"``: the server stopped.
+        end: ``"complete"``; ``"failed"``: the source raised an exception, or an item could not be encoded;
+            ``"client_gone"``: the client disconnected before the end; ``"stalled"``: the client read nothing for too
+            long and was disconnected; ``"shut_down"``: the server stopped.
         method: the request's method.
-        path: the request's target as it was sent, with the query.
-        status: the response's status.
-        format: the name of its format in `FORMATS`.
-        coding: its content coding (``"gzip"``), or None.
-        items: items handed to the connection.
-        bytes: bytes of the content handed to the connection, after compression.
-        first_item_seconds: from the call of `respond` until the first item was handed to the connection, or None.
-        seconds: from the call of `respond` to the end.
+        path: the request's path and query, as they were sent.
+        status: the status of the response.
+        format: the name of the format.
+        coding: the content coding (``"gzip"``), or None.
+        items: how many items were written to the connection.
+        bytes: how many bytes of content were written to the connection, after compression.
+        first_item_seconds: seconds from the call of `respond` until the first item was written, or None.
+        seconds: seconds from the call of `respond` to the end.
         error: the exception of the source, or None.
     """
 
@@ -164,26 +164,28 @@ _UNMANAGED = Streams()  # of applications without `setup`
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
-    """Manage the streams of an application: end them in time when the server stops, and report how each ended.
+    """Manage the streams of an application: end them when the server stops, and report how each one ended.
 
-    Streams work without it, too; but when the server stops, aiohttp waits for them for 60 seconds, then cancels them.
+    Streams also work without it. Then aiohttp waits 60 seconds for them when the server stops, and cancels them.
 
-    If a handler reads an upload with `items(request)` and does not catch its errors, the client gets a problem (RFC
-    9457) with the status 413 for a `LimitError`, 415 for `UnknownFormat`, 400 for a `TruncatedError` or a client that
-    reports a failure, 422 for any other `DecodeError` and for `PathNotFound`; ``item`` and ``byte`` say where.
+    It also turns errors of an upload into responses: if a handler reads a request with `items(request)` and does not
+    catch an error, the client gets a problem (RFC 9457) with the status 413 for `LimitError`, 415 for `UnknownFormat`,
+    400 for `TruncatedError` and `RemoteError`, and 422 for `PathNotFound` and any other `DecodeError`. Its members
+    ``item`` and ``byte`` say where.
 
     Args:
-        app: the application, before it is started; its sub-applications are included.
-        grace_seconds: how long streams in flight may continue when the server stops. The others then fail with the
-            problem "Going Away", as any failed stream does; 3 seconds later at most, all have ended. `respond` answers
-            with 503 in the grace time. From the stop on aiohttp discards what clients send: uploads in flight can read
-            what had arrived, and fail after the grace time.
-        on_outcome: called with the request and the `Outcome` at the end of each stream; may be a coroutine function.
-            Its exceptions are logged. Each outcome is also an INFO line of JSON of the logger ``chunkwise.access``.
+        app: the application, before it starts. Its sub-applications are included.
+        grace_seconds: how many seconds running streams may continue when the server stops. During this time, `respond`
+            responds with 503. Streams that still run after it fail with the problem "Going Away"; all have ended at
+            most 3 seconds later. aiohttp discards what clients send after the stop: a running upload can read what has
+            already arrived, and fails after the grace time.
+        on_outcome: a function or coroutine function that is called with the request and the `Outcome` when a stream
+            ends. Its exceptions are logged. Each outcome is also logged as one line of JSON, by the logger
+            ``chunkwise.access`` at level INFO.
 
     Raises:
         TypeError: ``app`` is not an application.
-        ValueError: the application was set up before.
+        ValueError: `setup` was called for this application before.
     """
     if not isinstance(app, web.Application):
         raise TypeError(f"app: got {type(app).__name__}, expected the web.Application")

@@ -64,49 +64,56 @@ async def respond(
     stall_seconds: float = 60.0,
     origins: Sequence[str] = (),
 ) -> web.StreamResponse:
-    """Answer a request with a stream of items; return the response, as an aiohttp handler does.
+    """Respond to a request with a stream of items.
 
-    Ready items are sent as soon as the source has to wait. A slow reader slows the source down. A source that fails
-    before its first item results in an ordinary error response (RFC 9457). If it fails later, the connection is closed
-    without the last chunk, so that no client can take the response for a whole one. Clients that ask for it
-    (``Prefer: stream-end``) get a last record with the number of items or the problem. When the client leaves, the
-    source is closed within a second.
+    Items are encoded in batches. A batch is sent as soon as the source has no more items ready, so the first item
+    leaves at once. If the client reads slowly, the source is paused. If the client disconnects, the source is closed
+    within a second.
 
-    A WebSocket's handshake is answered with a WebSocket: each message is one item, as JSON or, in the format text, as
-    plain text. A client that offers the subprotocol ``chunkwise.ndjson`` gets messages of many items, one per line.
-    The source can read the client's messages with `items(request)`; what arrived before the client left is read first,
-    then the source is closed. The WebSocket is closed with 1000 and ``complete; items=N``, or with 1011 and the title
-    of the problem.
+    If the source fails before its first item, the client gets an error response (RFC 9457). If it fails later, the
+    connection is closed without the last chunk, so the client sees that the response is incomplete. Clients that send
+    ``Prefer: stream-end`` also get a last record with the number of items, or with the problem.
+
+    If the request opens a WebSocket, each item is sent as one message: JSON, or plain text in the format text. A client
+    that offers the subprotocol ``chunkwise.ndjson`` gets messages with many items, one per line. The source can read
+    the client's messages with `items(request)`; when the client disconnects, the source gets the messages that have
+    already arrived before it is closed. A complete stream closes the WebSocket with 1000 and ``complete; items=N``, a
+    failed one with 1011 and the title of the problem.
 
     Args:
-        request: the request. HEAD is answered without running the source.
-        source: an async iterable of items; a sync iterable (run in a thread); `Batches` of either, for lists of items;
-            a `resumable`, whose clients can ask for a range; or one value, usually a dict: a document, which may hold
-            iterables and awaitables at any depth, and is written in order. Do not change items after you yield them:
-            many are encoded at a time.
-        format: a name from `FORMATS`; a list of names, from which the client chooses by its Accept header; or None for
-            all formats.
-        status: the status of a successful response; a WebSocket has none.
-        headers: more headers. A ``Cache-Control`` is joined with ours. A strong ``ETag`` becomes a weak one if other
-            bytes are sent under it, in another format or compressed.
-        compress: whether to apply the content coding that the client prefers (zstd, gzip, br, deflate), or
-            permessage-deflate over a WebSocket (RFC 7692). By default only the former. Leave it off if a response holds
-            both a secret and data from somebody else: its length gives hints about both.
-        commit_after_seconds: how long the status line waits for the first item.
-        keepalive_seconds: the silence after which bytes without a meaning are sent (white space, a comment, a ping), so
-            that proxies do not close the connection; 0 for never. By default 15 in JSON, server-sent events and
-            WebSockets, and never in the others. CSV and text have no such bytes.
-        stall_seconds: how long a client may take nothing while data waits for it, before it is cut off; 0 for no limit.
-            TCP reports progress in steps of about 64 KiB: with a limit of a few seconds, slow clients are cut off too.
-        origins: the other origins whose pages may open a WebSocket (``"https://example.com"``), or ``"*"``. Browsers
-            let any page do that, with the user's cookies. By default only pages of the request's own host may; others
-            get 403. Clients other than browsers send no Origin header and are allowed.
+        request: the request. For HEAD, only the headers are sent, and the source does not run.
+        source: the items: an async iterable; a sync iterable, which runs in a thread; `Batches`, for items that are
+            already in lists; or a `resumable`, from which clients can request ranges. Any other value, usually a dict,
+            is sent as one document. It may hold iterables and awaitables at any depth, which are written in order. Do
+            not change an item after you have yielded it, because items are encoded in batches.
+        format: a name from `FORMATS` or a `Format`; a list of these, from which the client's Accept header selects; or
+            None for all formats.
+        status: the status of a successful response. Not used for a WebSocket.
+        headers: additional response headers. ``Cache-Control`` is combined with the value that chunkwise sends. A
+            strong ``ETag`` becomes a weak one if the response depends on the client's headers (format, compression,
+            stream-end).
+        compress: None: compress HTTP with the coding that the client prefers (zstd, gzip, br or deflate), but not a
+            WebSocket. True: also compress a WebSocket (permessage-deflate, RFC 7692). False: never compress. Do not
+            compress a response that holds a secret and data from somebody else: its length gives hints about both.
+        commit_after_seconds: how long the status line waits for the first item, in seconds.
+        keepalive_seconds: after how many seconds of silence to send bytes without meaning (white space, a comment, a
+            ping), so that proxies keep the connection open; 0 for never. The default is 15 for JSON, server-sent events
+            and WebSockets, and never for the other formats. CSV and text have no such bytes.
+        stall_seconds: how many seconds a client may read nothing while data waits for it, before it is disconnected; 0
+            for no limit. TCP reports progress in steps of about 64 KiB, so a limit of a few seconds also disconnects
+            clients that are only slow.
+        origins: other origins whose pages may open a WebSocket (``"https://example.com"``), or ``"*"`` for all. By
+            default only pages of the request's own host may, and others get 403, because browsers send the user's
+            cookies with every handshake. Clients other than browsers send no Origin header and are allowed.
+
+    Returns:
+        The response, for the handler to return.
 
     Raises:
-        UnknownFormat: there is no format of this name.
-        ValueError: the status has no content, the headers have a length, a timeout is negative, the source is a
-            generator that has ended, or an origin is malformed.
-        TypeError: the source is a function, or the request is not a request.
+        UnknownFormat: no format has this name.
+        ValueError: the status allows no content, the headers have a length, a timeout is negative, the source is a
+            generator that has already ended, or an origin is malformed.
+        TypeError: the source is a function, or ``request`` is not a request.
     """
     if not isinstance(request, web.BaseRequest):
         msg = f"request: got {type(request).__name__}, expected the handler's request, followed by the source"
@@ -290,17 +297,18 @@ def streaming(handler: Producer) -> Handler: ...
 @overload
 def streaming(*, format: FormatChoice = None, **options: Unpack[StreamOptions]) -> Callable[[Producer], Handler]: ...
 def streaming(handler: Producer | None = None, **options: Any) -> Any:
-    """Turn a generator function that takes the request and yields items into an aiohttp handler.
+    """Turn a generator function that takes a request and yields items into an aiohttp handler.
 
-    Async generator functions run on the event loop, plain ones in a thread. Methods of a `web.View` work too.
+    Use it as ``@streaming`` or, with options, as ``@streaming(format="ndjson")``. An async generator function runs on
+    the event loop, any other one in a thread. It also works for the methods of a `web.View`.
 
     Args:
-        handler: the generator function; leave it out to pass options: ``@streaming(format="ndjson")``.
-        options: those of `respond`, including ``format``.
+        handler: the generator function.
+        options: the options of `respond`, including ``format``.
 
     Raises:
         TypeError: the function is not a generator function, or `respond` has no such option.
-        UnknownFormat: there is no format of this name.
+        UnknownFormat: no format has this name.
         ValueError: an origin is malformed.
     """
     inspect.signature(respond).bind(None, None, **options)

@@ -29,18 +29,19 @@ class closing:  # noqa: N801 - as contextlib's
 
 
 class Batches:
-    """A source whose items are already in lists, such as the rows of a database: each list costs as much as one item.
+    """A source whose items are already in lists, such as the rows of a database.
 
-    Use it wherever a source is accepted: in `respond`, in `body`, in a document. The output is the same as for single
-    items. A list is sent as soon as the next one has to be waited for. ::
+    Use it wherever a source is accepted: in `respond`, in `body`, or inside a document. The output is the same as for
+    single items, but a whole list costs about as much as one item. A list is sent as soon as the next one is not ready.
+    For example::
 
         await chunkwise.respond(request, chunkwise.Batches(result.partitions(500)))
 
     Args:
-        lists: an async iterable of lists, or a sync one, which runs in its own thread. It is closed when the stream
-            ends, for whatever reason. Lists may be empty or long: long ones are encoded in parts. Each list is in
-            memory as a whole, so a few hundred rows are better than all. Create a new list each time, because lists are
-            encoded later.
+        lists: an async iterable of lists, or a sync one, which runs in a thread. It is closed when the stream ends, for
+            whatever reason. Lists may have any length, and long ones are encoded in parts; but each list is in memory
+            as a whole, so yield lists of a few hundred rows. Yield a new list each time, because lists are encoded
+            later.
 
     Raises:
         TypeError: ``lists`` is not iterable.

@@ -53,29 +53,30 @@ class Resumable:
 def resumable(
     factory: Callable[[Any], Any], *, etag: str | None = None, total: int | None = None, key: Sequence[str] = ()
 ) -> Resumable:
-    """Return a source whose stream can be resumed after a disconnect; use it in `respond` like any other source.
+    """Return a source whose stream can be continued after a disconnect. Pass it to `respond` like any other source.
 
-    A client asks for ``Range: items=500-`` and gets the rest; `open_stream` does so by itself. The server keeps no
-    state for it: any process with the same data can resume the stream of another.
+    A client requests ``Range: items=500-`` and gets the rest; `open_stream` does so automatically. The server keeps no
+    state, so any process with the same data can continue a stream that another one began.
 
     Args:
-        factory: called with the index of an item, from 0; returns the source (see `respond`) of that item and all
-            later ones: ``lambda start: rows(start)``. With a ``key``, it is called with the key of the last item that
-            the client has, a tuple of values, or with None for the beginning. The values are sent by the client: as
-            JSON values, or as text if it reads CSV. Convert them, ``int(last[0])``, before you compare. An exception
-            is a failure of the server, as in any source. But a ValueError or TypeError for a client's key, before the
-            first item, says that the key is invalid: the client gets 400, with the text only if it is a `WrongKey`.
-        etag: the version of the items. A client that resumes sends the version it has, and gets an error if the items
-            have changed, so that no stream mixes two versions. Without an etag, such a change is not noticed.
-        total: the number of all items, if it is known. A stream with fewer or more items fails. It cannot be combined
-            with a ``key``.
-        key: the members of an item that give its position, ``("id",)``, for items that may be inserted or removed
-            meanwhile, so that an index would be wrong. Items must be dicts.
+        factory: a function that starts the source at an item. It is called with the index of the first item, counted
+            from 0, and returns a source of that item and all later ones: ``lambda start: rows(start)``. With ``key``,
+            it is called with the key of the last item that the client has, a tuple of values, or with None for the
+            beginning. These values are sent by the client, as JSON, or as text if it reads CSV: convert them,
+            ``int(last[0])``, before you compare. If it raises ValueError or TypeError for a client's key before the
+            first item, the client gets 400; every other exception is an error of the server.
+        etag: the version of the items. A client sends the version that it has, and gets an error if the items have
+            changed, so a stream never mixes two versions. Without it, changes are not detected.
+        total: the number of all items, if it is known. A stream with fewer or more items fails. Cannot be combined with
+            ``key``.
+        key: the names of the members that give an item's position, such as ``("id",)``. Use it if items may be inserted
+            or removed, because an index would then be wrong. Items must be dicts.
 
     Raises:
-        TypeError: the factory is not callable, the key is a string, the etag is not a string, or the total not an int.
-        ValueError: the etag has characters that an ETag cannot have, the total is negative, or both a total and a key
-            are given.
+        TypeError: the factory is not callable, the key is a string, the etag is not a string, or the total is not an
+            int.
+        ValueError: the etag has characters that an ETag cannot have, the total is negative, or a total and a key were
+            both given.
     """
     if not callable(factory):
         raise TypeError(f"factory: got {factory!r}, expected a function that takes the index of the first item")

@@ -121,14 +121,15 @@ class RangeInfo(NamedTuple):
 
 
 class ResumePoint(NamedTuple):
-    """Where a stream is to continue: after how many items, of which version, and after which key.
+    """Where to continue a stream: after how many items, of which version, and after which key.
 
-    It can be stored, and used by another process: ``open_stream(..., resume_from=point)``.
+    Store it, and pass it to ``open_stream(..., resume_from=point)`` later, also in another process.
 
     Attributes:
-        items: how many items have arrived, all of them whole records of the stream.
-        etag: their version, quoted, if the server sent it.
-        key: the names and values of the last item's key, where a key gives the position.
+        items: how many items have arrived.
+        etag: the version of the items, in quotes; None if the server sent none.
+        key: the members of the last item that give its position, with their values; empty if its index gives the
+            position.
     """
 
     items: int

@@ -51,34 +51,34 @@ def items(
     required: bool = False,
     **limits: Unpack[LimitOptions],
 ) -> Inbound:
-    """Return the items of a message, for ``async for``: each as soon as its last byte has arrived.
+    """Return the items of a message, for ``async for``: each one as soon as its last byte has arrived.
 
-    All complete items are delivered before an error is raised. A stream that ends without an error is whole: its
-    grammar, its framing or a WebSocket's close with 1000 and ``complete; items=N`` proves it.
+    All complete items are delivered before an error is raised. If reading ends without an error, the ``end`` of the
+    result says how certain it is that the stream is complete: ``"proven"``, ``"framed"`` or ``"unknown"``.
 
     Args:
-        message: a `ClientResponse`, a `web.Request`, a WebSocket of either side, or any sync or async iterable of
-            bytes. A request that opens a WebSocket is read inside the source that answers it (see `respond`).
-        path: which values are the items: names joined by dots, ``item`` for the elements of an array, ``*`` for any
-            member of an object. ``""`` selects the elements of a JSON array, any other JSON document as one item, the
-            records of other formats, and the messages of a WebSocket; a path selects inside of these.
-        format: a name from `FORMATS`, if the message has no content type, or a wrong one. Over a WebSocket only
-            "text" matters: its messages are then strings instead of JSON.
+        message: a `ClientResponse`, a `web.Request`, a WebSocket of a client or a server, or any sync or async iterable
+            of bytes. If the request opens a WebSocket, read it inside the source that you pass to `respond`.
+        path: which values are the items: names joined by dots, with ``item`` for the elements of an array and ``*`` for
+            any member of an object. By default the items are the elements of a JSON array, any other JSON document as
+            one item, the records of the other formats, and the messages of a WebSocket. A path selects inside of these.
+        format: a name from `FORMATS` or a `Format`, for a message without a content type or with a wrong one. For a
+            WebSocket, only "text" has an effect: its messages are then strings instead of JSON.
         type: the type of each item: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).
-        required: whether it is an error if the path selects nothing.
-        limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512), ``max_line_bytes`` (64 MiB).
+        required: whether a path that selects nothing is an error.
+        limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512 levels) and ``max_line_bytes`` (64 MiB).
 
     Raises:
         TypeError: the message cannot be read, or the path is malformed.
         ValueError: a limit is less than 1.
-        UnknownFormat: the content type belongs to no format, and ``format`` was not given.
+        UnknownFormat: no format has the content type of the message, and ``format`` was not given.
         TruncatedError: while reading: the stream stopped before its end.
-        StalledError: while reading: nothing arrived for longer than the session's ``sock_read`` allows.
-        DecodeError: while reading: the bytes are not the format, or an item does not have the type.
-        LimitError: while reading: an item, a depth or a line is over its limit.
-        PathNotFound: at the end: the path was required, and selected nothing.
-        RemoteError: when reading begins: the response has a status of 400 or more; while reading: the sender of the
-            stream reports that it failed.
+        StalledError: while reading: nothing arrived for longer than the ``sock_read`` timeout of the session.
+        DecodeError: while reading: the bytes are not in the format, or an item does not have the type.
+        LimitError: while reading: an item, the nesting or a line is over its limit.
+        PathNotFound: at the end: the path was required and selected nothing.
+        RemoteError: when reading begins: the response has a status of 400 or more. While reading: the sender reports
+            that it failed.
     """
     bounds = limits_of(limits)
     receiver: Receiver | None = None
@@ -133,18 +133,18 @@ def decoder_maker(
 
 
 def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
-    """Return ``(prefix, event, value)`` of a JSON message, for ``async for``, as `ijson.parse` does.
+    """Return the events of a JSON message as ``(prefix, event, value)``, for ``async for``, as `ijson.parse` does.
 
-    Numbers are those of `json.loads`. Each event is delivered as soon as its bytes have arrived.
+    Each event is delivered as soon as its bytes have arrived. Numbers have the types of `json.loads`.
 
     Args:
-        message: see `items`, but not a WebSocket; its content type is ignored.
-        limits: ``max_depth`` (512) and ``max_item_bytes`` (64 MiB), here of one string.
+        message: see `items`, but not a WebSocket. Its content type is ignored.
+        limits: ``max_depth`` (512 levels) and ``max_item_bytes`` (64 MiB), here of one string.
 
     Raises:
         TypeError: the message is a WebSocket.
         ValueError: a limit is less than 1.
-        TruncatedError, DecodeError, LimitError, RemoteError: as `items` does.
+        TruncatedError, StalledError, DecodeError, LimitError, RemoteError: see `items`.
     """
     bounds = limits_of(limits)
     if _is_websocket(message):
@@ -155,13 +155,13 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
 
 
 def text(message: Message | WebSocket) -> Inbound:
-    """Return the text of a message in pieces, for ``async for``, as they arrive; characters are never split.
+    """Return the text of a message, for ``async for``, in chunks as they arrive. No chunk ends inside a character.
 
     Args:
-        message: see `items`; its bytes are read as UTF-8. Over a WebSocket, each message is a piece.
+        message: see `items`. Its bytes are read as UTF-8. Over a WebSocket, each message is one chunk.
 
     Raises:
-        TruncatedError, DecodeError, RemoteError: as `items` does.
+        TruncatedError, StalledError, DecodeError, RemoteError: see `items`.
     """
     if _is_websocket(message):
         return items(message, format="text")

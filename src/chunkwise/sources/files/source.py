@@ -33,13 +33,13 @@ def read_file(
     Args:
         path: the file.
         format: its format.
-        select: which values are the items, as the ``path`` of `items`.
-        required: see `items`.
-        max_items: the most items to return; the rest of the file is then not read.
+        select: which values are the items; see ``path`` of `items`.
+        required: whether a path that selects nothing is an error.
+        max_items: how many items to return at most. The rest of the file is not read.
 
     Raises:
         OSError: when reading begins: the file cannot be read.
-        DecodeError: while reading: the file is not in the format, or stops early.
+        DecodeError: while reading: the file is not in the format, or is incomplete.
     """
     return _source(_Wanted(path, format, select, required), max_items)
 
@@ -47,26 +47,28 @@ def read_file(
 def file_source(
     path: Path, format: str | Format, select: PathLike = "", *, required: bool = False, max_items: int | None = None
 ) -> Resumable:
-    """Return the items of a file as a source that can start at any item, so that `respond` can resume its streams.
+    """Return the items of a file as a source that can start at any item, so `respond` can serve ranges of it.
 
-    Starting at an item does not read the file from its beginning. While the file is read, places in it are noted, one
-    MiB apart, and kept in the cache folder (see `chunkwise.sources.files.cache`) until the file's size or times change.
-    A format without such places (server-sent events) is read from its beginning, and the items before are skipped.
+    Starting at an item does not read the file from its beginning: while the file is read, positions in it are recorded,
+    one per MiB, and kept in the cache folder (see `chunkwise.sources.files.cache`) until the file changes. Server-sent
+    events have no such positions: their file is read from its beginning, and the items before the first one are
+    skipped.
 
     Args:
         path: the file.
-        format: its format, or the name of it.
-        select: which values are the items, as the ``path`` of `items`.
-        required: see `items`.
-        max_items: the most items to return, counted from the first item of the file, wherever the source starts.
+        format: its format: a name from `FORMATS`, or a `Format`.
+        select: which values are the items; see ``path`` of `items`.
+        required: whether a path that selects nothing is an error.
+        max_items: how many items to return at most, counted from the first item of the file, wherever the source
+            starts.
 
     Raises:
-        OSError: at once, or when reading begins: the file cannot be read. While reading, with ``ESTALE``: the file has
-            changed since the call, so the ETag is no longer true; no item of the changed file is returned.
+        OSError: at once or when reading begins: the file cannot be read. While reading, with ``ESTALE``: the file has
+            changed since the call, so its ETag is no longer valid. No item of the changed file is returned.
         ValueError: it is not a regular file.
-        UnknownFormat: there is no such format.
-        DecodeError: while reading: the file is not in the format, or stops early. Its offset and item index count
-            from the start of the file.
+        UnknownFormat: no format has this name.
+        DecodeError: while reading: the file is not in the format, or is incomplete. The offset and the item index of
+            the error are counted from the start of the file.
     """
     row = by_name(format)
     if not path.is_file() and path.exists():

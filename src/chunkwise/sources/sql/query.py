@@ -38,28 +38,31 @@ def rows(
 ) -> Batches:
     """Return the rows of a query as a source: ``respond(request, sql.rows(engine, "select * from users"))``.
 
-    A server-side cursor reads them, so memory use is flat. The connection is given back when the stream ends, for
-    whatever reason. Nothing is written to the database: the transaction is read-only in PostgreSQL, the connection is
-    read-only (``query_only``) in SQLite while the stream lasts, and no transaction is ever committed. Effects outside
-    of a transaction are not prevented: functions with side effects; in SQLite also a PRAGMA that changes the
-    connection, ATTACH, and any write in ``sqlite+aiosqlite://``, an in-memory database with one shared connection.
+    The rows are read with a server-side cursor, so memory use does not grow with their number. The stream holds one
+    connection, and gives it back when it ends, for whatever reason.
 
-    A row is a dict of the driver's values. In JSON, a Decimal is a string, since a float would not be exact; dates,
-    times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text; JSON and arrays are sent
-    as they are. PostgreSQL's other types (ranges, addresses, bits) are sent as text, and a composite as a dict. NaN and
+    Nothing is written to the database: in PostgreSQL the transaction is read-only, in SQLite the connection is
+    read-only (``query_only``) during the stream, and no transaction is committed. Effects outside of a transaction are
+    not prevented: functions with side effects; and in SQLite a PRAGMA that changes the connection, ATTACH, and any
+    write in ``sqlite+aiosqlite://``, which is an in-memory database with one shared connection.
+
+    A row is a dict of the driver's values. In JSON, a Decimal is a string, because a float would not be exact. Dates,
+    times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text, and JSON and arrays stay
+    what they are. Other types of PostgreSQL (ranges, addresses, bits) are strings, and a composite is a dict. NaN and
     Infinity fail the stream unless they are Decimals: cast them in the query. SQLite does not enforce column types: a
     BOOLEAN is 0 or 1, and a date is the stored value.
 
     Args:
-        engine: any engine of SQLAlchemy with an async driver. The stream takes one of its connections.
-        query: SQL text with parameters such as ``:city`` (with a cast, ``CAST(:day AS date)``), or any SQLAlchemy
+        engine: a SQLAlchemy engine with an async driver.
+        query: SQL text with parameters such as ``:city`` (with a cast: ``CAST(:day AS date)``), or a SQLAlchemy
             statement that returns rows.
-        params: the values of the parameters, bound by the driver: never put them into the text.
-        batch_rows: the most rows to fetch at once. The first batch has 16, and batches of large rows have fewer.
+        params: the values of the parameters. The driver binds them; never put them into the text.
+        batch_rows: how many rows to fetch at once at most. The first batch has 16 rows, and batches of large rows have
+            fewer.
 
     Raises:
-        ValueError: a parameter is written ``:day::date``; while reading: two columns have the same name.
-        Exception: while reading: whatever SQLAlchemy and the driver raise, for example for an invalid query.
+        ValueError: a parameter is written ``:day::date``. While reading: two columns have the same name.
+        Exception: while reading: any error of SQLAlchemy or the driver, for example for an invalid query.
     """
     for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
         if name in (params or {}):

@@ -28,33 +28,33 @@ async def table(
 ) -> Resumable:
     """Return the rows of a table in the order of a unique key, as a source that can be resumed after any row.
 
-    Look the table up once, when the application starts, and use it for any number of requests::
+    Call it once, when the application starts, and use the result for any number of requests::
 
         users = await sql.table(engine, "users")
         ...
         return await chunkwise.respond(request, users)
 
-    Each page asks for the rows after the last key of the page before it (no OFFSET). So when rows are inserted,
-    removed or changed meanwhile, no other row is repeated or skipped. Of the changed rows, those after the current
-    position are sent. This holds for rows that are committed before the stream reaches them, and for keys that do not
-    change.
+    The table is read in pages. Each page asks for the rows after the last key of the page before it, without OFFSET. So
+    if rows are inserted, removed or changed during the stream, no other row is repeated or skipped; changed rows are
+    sent if they are after the current position. This holds for rows that are committed before the stream reaches them,
+    and for keys that do not change.
 
     Args:
-        engine: see `rows`. A connection is taken for each page only.
-        name: the name of the table in the database. It is looked up there, and quoted.
+        engine: a SQLAlchemy engine with an async driver. A connection is held only while a page is read.
+        name: the name of the table. It is looked up in the database, and quoted.
         order_by: the column or columns to order by: never NULL, and unique together. By default the primary key.
         descending: whether to read from the last row to the first.
-        columns: the columns to send, with those of ``order_by`` among them. By default all.
+        columns: the columns to send, including those of ``order_by``. By default all.
         where: a condition, as a SQLAlchemy expression: ``sqlalchemy.column("city") == city``, or
             ``sqlalchemy.text("city = :city").bindparams(city=city)``.
-        schema: the schema of the table, if it is not on the database's search path.
-        batch_rows: see `rows`.
+        schema: the schema of the table, if it is not on the search path of the database.
+        batch_rows: how many rows a page has at most; see `rows`.
 
     Raises:
-        LookupError: there is no such table or column.
-        ValueError: the order is not unique or may be NULL, or ``columns`` lacks it; other tables inherit from this one,
-            in PostgreSQL; while reading: a key in SQLite does not have its column's type.
-        TypeError: the condition is a string, or a column of the order has a type that no client could send back.
+        LookupError: the table or a column does not exist.
+        ValueError: the order is not unique or may be NULL, ``columns`` lacks a column of the order, or other tables
+            inherit from this one (PostgreSQL). While reading: a key in SQLite does not have the type of its column.
+        TypeError: the condition is a string, or a column of the order has a type that clients cannot send back.
     """
     Sizes(batch_rows)  # raises if it is less than 1
     if isinstance(where, str):
