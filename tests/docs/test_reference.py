@@ -1,9 +1,13 @@
-"""The reference pages are complete."""
+"""The reference pages are complete and match the code."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -17,10 +21,46 @@ REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.mark.parametrize("module", [chunkwise, chunkwise.testing], ids=lambda module: module.__name__)
-def test_every_public_name_is_documented_once(module: object) -> None:
+def test_each_public_name_is_documented(module: object) -> None:
     documented = re.findall(r"^\.\. auto\w+:: (\S+)$", (REFERENCE / "api.md").read_text(), re.MULTILINE)
     for name in module.__all__:  # type: ignore[attr-defined]
         assert documented.count(f"{module.__name__}.{name}") == 1, name  # type: ignore[attr-defined]
+
+
+REQUIRED = inspect.Parameter.empty
+UNITS = {"": 1, " s": 1, " MiB": 2**20}
+
+
+def options_in_table(function: str) -> dict[str, Any]:
+    """Return the names and defaults in the table of a function's options."""
+    table = (REFERENCE / "api.md").read_text().split(f"\n### Options of `{function}`\n")[1].split("\n```")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\| `", table, re.MULTILINE)), "a row does not have four cells"
+    return {name: default_of(cell) for name, cell in rows}
+
+
+def default_of(cell: str) -> Any:
+    """Return the default that a cell names: a number with a unit, or Python code."""
+    if cell == "required":
+        return REQUIRED
+    if number := re.fullmatch(r"([\d.,]+)( s| MiB|)", cell):
+        return float(number[1].replace(",", "")) * UNITS[number[2]]
+    code = cell.strip("`")
+    return Any if code == "Any" else ast.literal_eval(code)
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the names and defaults of a function's options; ``**limits`` are those of `Limits`."""
+    parameters = inspect.signature(function).parameters.values()
+    options = {each.name: each.default for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    if len(options) < len(parameters):
+        options |= {limit.name: limit.default for limit in fields(Limits)}
+    return options
+
+
+@pytest.mark.parametrize("function", ["respond", "setup", "resumable", "open_stream", "items", "body"])
+def test_table_matches_signature(function: str) -> None:
+    assert options_in_table(function) == options_of(getattr(chunkwise, function))
 
 
 def errors(root: type[StreamError]) -> Iterator[type[StreamError]]:
@@ -30,24 +70,28 @@ def errors(root: type[StreamError]) -> Iterator[type[StreamError]]:
             yield from errors(error)
 
 
-def test_page_of_errors_says_what_to_do_about_each() -> None:
+def test_errors_page_lists_each_error() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section(REFERENCE / "errors.md", "What to do about each"), re.MULTILINE)
     kinds = {error.__name__ for error in errors(StreamError)}
     assert sorted(rows) == sorted(kinds - {"StreamError"})
 
 
-def test_every_format_has_a_page_and_a_row_that_names_its_media_type() -> None:
+def test_formats_page_lists_each_format() -> None:
     rows = re.findall(
         r"^\| \[`(\S+)`\]\((\S+)\) \| `(\S+)` \|", (REFERENCE / "formats" / "index.md").read_text(), re.MULTILINE
     )
-    expected = [(name, f"{name}.md", row.media_types[0]) for name, row in chunkwise.FORMATS.items()]
-    assert rows == expected
-    for _, page, media_type in expected:
-        assert media_type in (REFERENCE / "formats" / page).read_text()
+    assert rows == [(name, f"{name}.md", row.media_types[0]) for name, row in chunkwise.FORMATS.items()]
 
 
-def test_table_lists_every_limit_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+(?: MiB)?)", (REFERENCE / "limits.md").read_text(), re.MULTILINE))
-    for name in Limits.__slots__:
-        value = getattr(Limits(), name)
-        assert rows[name] == (f"{value // 2**20} MiB" if value >= 2**20 else str(value))
+@pytest.mark.parametrize("name", chunkwise.FORMATS)
+def test_format_page_lists_types_and_suffixes(name: str) -> None:
+    page = (REFERENCE / "formats" / f"{name}.md").read_text()
+    row = chunkwise.FORMATS[name]
+    for text in (row.content_type, *row.media_types[1:], *row.suffixes):
+        assert f"`{text}`" in page
+
+
+def test_limits_page_lists_each_limit() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", (REFERENCE / "limits.md").read_text(), re.MULTILINE))
+    for limit in fields(Limits):
+        assert default_of(rows[limit.name]) == limit.default

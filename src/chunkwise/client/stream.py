@@ -51,7 +51,7 @@ class Stream(ItemStream):
 
     @property
     def over(self) -> Over:
-        """The current response or WebSocket. Do not read from it: the stream does."""
+        """The current response or WebSocket; only the stream may read from it."""
         return self._response.over
 
     @property
