@@ -1,8 +1,8 @@
 """A Markdown page -> its examples, run as a reader would run them.
 
-All Python blocks of a page are one program: `web.run_app` serves in a thread, so that what stands behind it goes on,
-and port 8081 is a free one. Handlers that stand behind it belong in front of where the routes are added. In `console`
-blocks, what stands behind a `$` is run by a shell. A script that begins with its name is saved.
+All Python blocks of a page are one program. `web.run_app` serves in a thread, so the blocks after it run too, and port
+8081 is replaced by a free one. Handlers in later blocks are moved to before the routes are added. In `console` blocks,
+each command after a `$` is run by a shell. A JavaScript block that begins with a file name is saved under that name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Block(NamedTuple):
     """A block of code.
 
     Attributes:
-        line: the line of the page before its first.
+        language: the language that the page names.
+        code: its text.
+        line: how many lines of the page are before it.
     """
 
     language: str
@@ -46,13 +48,13 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """All blocks of a page that name a language."""
+    """Return the blocks of a page that name a language."""
     text = page.read_text()
     return [Block(found[1], found[2], text.count("\n", 0, found.start(2))) for found in _BLOCK.finditer(text)]
 
 
 def as_a_program(found: list[Block]) -> list[Block]:
-    """Return the blocks as one program: later handlers are moved to before the first program adds routes or serves."""
+    """Return the blocks as one program: later handlers are moved to before the routes are added or served."""
     programs = (
         (place, mark)
         for place, block in enumerate(found)
@@ -76,41 +78,39 @@ def as_a_program(found: list[Block]) -> list[Block]:
 
 
 def section(page: Path, heading: str) -> str:
+    """Return the text after a heading of the second level, up to the next one."""
     return page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 def examples(page: Path, heading: str) -> list[str]:
-    """The Python code of a section."""
+    """Return the Python blocks of a section."""
     return [found[2] for found in _BLOCK.finditer(section(page, heading)) if found[1] == "python"]
 
 
 def run(code: str, names: dict[str, Any], page: Path, line: int = 0) -> None:
-    exec(compile("\n" * line + code, str(page), "exec"), names)
+    exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
 
 
 class Reader:
-    """Who runs a page from its first block to its last, in a folder of its own.
-
-    Attributes:
-        said: what the Python blocks have printed.
-    """
+    """Runs a page from its first block to its last."""
 
     def __init__(self, page: Path) -> None:
         self._page = page
         self._names: dict[str, Any] = {}
-        self._printed = io.StringIO()
+        self._output = io.StringIO()
         self._serving = ExitStack()
         self._socket = self._serving.enter_context(socket.socket())
         self._socket.bind(("127.0.0.1", 0))
         self._port = self._socket.getsockname()[1]
 
     @property
-    def said(self) -> list[str]:
-        return self._printed.getvalue().splitlines()
+    def printed(self) -> list[str]:
+        """The lines that the Python blocks have printed."""
+        return self._output.getvalue().splitlines()
 
     def read(self) -> None:
-        """Run all; an assertion says which command of the page prints something else."""
-        with self._serving, patch.object(web, "run_app", self._serve), redirect_stdout(self._printed):
+        """Run all blocks; an assertion fails if a command prints something else than the page shows."""
+        with self._serving, patch.object(web, "run_app", self._serve), redirect_stdout(self._output):
             for block in as_a_program(blocks(self._page)):
                 code = re.sub(r"\b8081\b", str(self._port), block.code)
                 if block.language == "python":
@@ -139,14 +139,14 @@ class Reader:
                 check=False,
             )
             printed = done.stdout.decode().replace("\r\n", "\n")
-            # A line of "..." stands for any lines, and an answer need not end its last line.
+            # "..." matches any text. The last line may or may not have a line end.
             pattern = re.escape(expected.strip("\n")).replace(r"\.\.\.", ".*")
             assert re.fullmatch(pattern, printed.strip("\n"), re.DOTALL), f"$ {command}\n{printed}"
 
 
 @contextmanager
 def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
-    """Serve an application on a loop of its own."""
+    """Serve an application in a thread, on its own event loop."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
@@ -173,13 +173,16 @@ def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
 
 
 def expected(page: Path) -> list[str]:
-    """Return the lines that Python blocks print: in comments after `print(...)`, or in a `text` block below."""
+    """Return the lines that Python blocks print: in comments after `print(...)`, and in an `output` or `text` block below.
+
+    The line "..." of such a block stands for lines that are not shown.
+    """
     lines: list[str] = []
     before = ""
     for block in blocks(page):
         if block.language == "python":
             lines += _SAID.findall(block.code)
-        elif block.language == "text" and before == "python":
-            lines += block.code.splitlines()
+        elif block.language == "output" or (block.language == "text" and before == "python"):
+            lines += [line for line in block.code.splitlines() if line != "..."]
         before = block.language
     return lines

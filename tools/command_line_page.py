@@ -1,6 +1,6 @@
-"""The help of the command line -> docs/reference/command-line.md. A test compares the two.
+"""The help texts of the command line -> docs/reference/command-line.md.
 
-Usage: `python tools/command_line_page.py`.
+Run it after a change of a help text: `python tools/command_line_page.py`. A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -19,20 +19,29 @@ WIDTH = 100
 BEGIN = """\
 # Command line
 
-With the extra `cli`, `chunkwise` is a command (`python -m chunkwise` is the same). Data goes to stdout, progress and
-errors go to stderr, and the items received before a failure are on stdout. This page has the text of `--help`.
+The extra `cli` installs the command `chunkwise`; `python -m chunkwise` is the same.
+
+| to | use |
+|---|---|
+| publish a file, a folder or a database | [`chunkwise serve`](#chunkwise-serve) |
+| read a stream into the terminal or a file | [`chunkwise get`](#chunkwise-get) |
+| upload a file as a stream | [`chunkwise send`](#chunkwise-send) |
+| see what streaming does | [`chunkwise demo`](#chunkwise-demo) |
+
+Data is written to stdout, progress and errors to stderr. If a stream fails, the items that arrived before are
+on stdout, and the [exit code](#exit-codes) says what failed. The sections below are the output of `--help`.
 """
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     commands = [("chunkwise", app), *((f"chunkwise {name}", command) for name, command in app.commands.items())]
     sections = [f"## {name}\n\n```text\n{help_of(name, command)}\n```\n" for name, command in commands]
     return "\n".join([BEGIN, *sections, *exit_codes()])
 
 
 def help_of(name: str, command: click.Command) -> str:
-    """Return the help of a command in click's layout, without colours, frames and exit codes."""
+    """Return the help of a command in click's own layout, without colours, frames and exit codes."""
     context = click.Context(
         command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **app.context_settings
     )
@@ -46,7 +55,7 @@ def help_of(name: str, command: click.Command) -> str:
 
 
 def exit_codes() -> Iterator[str]:
-    """Yield the section with the exit codes."""
+    """Yield the lines of the section about exit codes."""
     yield "## Exit codes\n\n| code | meaning |\n|---|---|"
     yield from (f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items())
     yield ""

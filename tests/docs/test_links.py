@@ -1,4 +1,4 @@
-"""Every link of a page outside the site leads to a file of this project; those inside are checked by `make docs`."""
+"""Links of pages outside of the site have a target in this project; `make docs` checks those inside of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_has_a_target(page: Path) -> None:
+def test_each_link_has_a_target(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith(("http://", "https://")):
             continue

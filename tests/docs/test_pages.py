@@ -1,4 +1,4 @@
-"""Every example of the pages runs unchanged and prints the output shown."""
+"""The examples of each page run unchanged and print the output shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.needs import needs_curl, needs_node
 from tests.pages import ROOT, Reader, blocks, expected
 
 DOCS = ROOT / "docs"
-OWN_PROJECT = DOCS / "how-to" / "test-an-endpoint.md"  # its blocks are the files of a project: tests/testing/test_docs.py
+# Its blocks are the files of a project: tests/testing/test_docs.py runs them.
+OWN_PROJECT = DOCS / "how-to" / "test-an-endpoint.md"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)]
 TOOLS = {"\n$ curl ": needs_curl, "\n$ node ": needs_node}
 WITH_EXAMPLES = [
@@ -26,10 +27,10 @@ WITH_EXAMPLES = [
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_examples_of_each_page_run_and_print_their_output(page: Path, tmp_path: Path) -> None:
+def test_examples_print_the_output_shown(page: Path, tmp_path: Path) -> None:
     reader = Reader(page)
     with chdir(tmp_path):
         reader.read()
-    said = reader.said
+    printed = reader.printed
     for line in expected(page):
-        assert line in said
+        assert line in printed
