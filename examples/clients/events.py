@@ -1,4 +1,4 @@
-"""What a JSON document consists of, as its bytes come: ``prefix event value``, as ijson tells it.
+"""Print each step of a JSON document as it arrives: ``prefix event value``, as ijson.parse does.
 
 python examples/clients/events.py [URL]
 """

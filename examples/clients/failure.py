@@ -1,8 +1,8 @@
-"""A stream that fails half-way: the items before are given, then the error, which says why.
+"""Read a stream that fails: print its items, then the error with its reason.
 
     python examples/clients/failure.py [URL]
 
-NDJSON has a place for the reason (so have server-sent events). A JSON array has none: there it is a TruncatedError.
+NDJSON and server-sent events can carry the reason. A JSON array cannot: there the error is a TruncatedError.
 """
 
 import asyncio

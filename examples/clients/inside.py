@@ -1,4 +1,4 @@
-"""Values deep inside of a document that is still being written: the path selects them, and nothing else is built.
+"""Read values deep inside a document while it is still being written. The path selects them, and nothing else is built.
 
 python examples/clients/inside.py [URL [PATH]]
 """

@@ -1,8 +1,9 @@
-"""The items of a stream, each when it is there, whatever its format: JSON, NDJSON, server-sent events, CSV, WebSocket.
+"""Print the items of a stream as they arrive, in any format: JSON, NDJSON, server-sent events, CSV, WebSocket.
 
     python examples/clients/items.py [URL]
 
-The stream raises what went wrong behind the items that came. If it does not raise, ``end`` says how sure that is.
+If the stream fails, the loop raises an error after the last item that arrived. Otherwise ``stream.end`` says how
+certain it is that the stream is complete.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""An upload of a source, item by item, while the answer to it is read.
+"""Upload items one by one, and read the response meanwhile.
 
 python examples/clients/upload.py [URL]
 """

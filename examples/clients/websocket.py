@@ -1,4 +1,4 @@
-"""WebSocket messages with another library, websockets: any client can read them, and the close says that they are all.
+"""Read WebSocket messages with another library, websockets. The close says how many items there were.
 
 pip install websockets
 python examples/clients/websocket.py [URL]

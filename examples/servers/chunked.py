@@ -1,4 +1,4 @@
-"""Text in chunks: each line leaves as it is made, a second after the one before.
+"""Send lines of text, one per second, each as soon as it is produced.
 
 python examples/servers/chunked.py
 curl -N http://127.0.0.1:8080/chunked

@@ -1,4 +1,4 @@
-"""What a JSON document consists of: ``prefix event value`` lines, as ijson gives them, half a second apart.
+"""Send each step of a JSON document as a line ``prefix event value``, as ijson.parse yields them, every half second.
 
 python examples/servers/events.py
 curl -N http://127.0.0.1:8080/events
@@ -22,7 +22,7 @@ routes = web.RouteTableDef()
 async def events(request: web.Request) -> AsyncIterator[str]:
     async for prefix, event, value in chunkwise.events(DOCUMENT):
         yield f"{prefix} {event} {value}\n"
-        if event != "end_map" or prefix:  # the root's end is the last
+        if event != "end_map" or prefix:  # no pause after the last event, the end of the root
             await asyncio.sleep(0.5)
 
 

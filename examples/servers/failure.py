@@ -1,8 +1,8 @@
-"""A producer that fails behind its second item, when the answer has long begun: no client can take that for the end.
+"""Fail after the second item, when the response has already begun. Every client can see that it is incomplete.
 
 python examples/servers/failure.py
 curl -N http://127.0.0.1:8080/fail; echo "exit $?"                                  # 18: partial file
-curl -N -H 'Prefer: stream-end' -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/fail    # and why
+curl -N -H 'Prefer: stream-end' -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/fail    # with the reason
 python examples/clients/failure.py
 """
 
@@ -24,7 +24,7 @@ async def users(request: web.Request) -> AsyncIterator[dict[str, object]]:
     await asyncio.sleep(1)
     yield {"id": 2, "name": "Adam"}
     await asyncio.sleep(1)
-    # The text of an HTTPException is told to the client. That of any other exception only to the log.
+    # The text of an HTTPException is sent to the client. The text of any other exception is only logged.
     raise web.HTTPServiceUnavailable(text="the database has gone away")
 
 

@@ -1,10 +1,10 @@
-"""A JSON array, an object a second: each is there when it is made, and the whole is valid JSON.
+"""Send a JSON array, one object per second, each as soon as it is produced. The response is valid JSON.
 
 python examples/servers/json_array.py
 curl -N http://127.0.0.1:8080/json
-curl -N -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/json      # the client picks the format
+curl -N -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/json      # the client chooses the format
 curl -N -H 'Accept: text/event-stream' http://127.0.0.1:8080/json
-chunkwise get ws://127.0.0.1:8080/json                                    # and the wire
+chunkwise get ws://127.0.0.1:8080/json                                    # or a WebSocket
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The events of a document of any size: neither it nor its events are ever in memory as a whole.
+"""Send the events of a document of any size, without having the document or its events in memory.
 
 python examples/servers/large.py
 curl -N 'http://127.0.0.1:8080/large?items=10000000' | tail -n 3

@@ -1,4 +1,4 @@
-"""One JSON document with live parts, each written as it is made, in the document's own order.
+"""Send one JSON document whose parts are produced while it is sent, in the order of the document.
 
 python examples/servers/nested.py
 curl -N http://127.0.0.1:8080/nested
@@ -22,7 +22,7 @@ async def roles(*names: str) -> AsyncIterator[str]:
 
 
 async def users() -> AsyncIterator[dict[str, object]]:
-    yield {"id": 1, "name": "Tom", "roles": roles("admin", "user")}  # an iterator inside an item of an iterator
+    yield {"id": 1, "name": "Tom", "roles": roles("admin", "user")}  # an async iterator inside an item
     await asyncio.sleep(0.5)
     yield {"id": 2, "name": "Adam", "roles": roles("user")}
 
@@ -34,7 +34,7 @@ async def later(value: object, seconds: float) -> object:
 
 @routes.get("/nested")
 async def nested(request: web.Request) -> web.StreamResponse:
-    # Awaitables are started together, when the document is: these are there half a second and a second after the users.
+    # Both awaitables start when the document does, so they are ready half a second and a second after the users.
     settings = {"theme": later("dark", 2.5), "notifications": later(True, 3)}
     return await chunkwise.respond(request, {"users": users(), "settings": settings})
 

@@ -1,4 +1,4 @@
-"""The same lines without streaming: nothing for five seconds, then all at once, with a Content-Length.
+"""Send the lines of chunked.py without streaming: nothing for five seconds, then everything, with a Content-Length.
 
 python examples/servers/non_chunked.py
 curl -iN http://127.0.0.1:8080/non-chunked

@@ -1,4 +1,4 @@
-"""Server-sent events for a browser's EventSource, which cannot tell an end from a failure: so the last event says it.
+"""Send server-sent events. An EventSource cannot distinguish an end from a failure, so the last event marks the end.
 
     python examples/servers/sse.py
     curl -N http://127.0.0.1:8080/sse
@@ -7,7 +7,7 @@ In a browser:
 
     const source = new EventSource("/sse")
     source.onmessage = (event) => console.log(JSON.parse(event.data))
-    source.addEventListener("end", () => source.close())     // or it connects again
+    source.addEventListener("end", () => source.close())     // otherwise it connects again
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""An upload that comes back in upper case while it is sent; a character that was cut in two comes whole.
+"""Send an upload back in upper case while it is being received. A character that was split between chunks is joined.
 
 python examples/servers/upper.py
 (echo grüße; sleep 1; echo aus dem strom) | curl -sN -T . http://127.0.0.1:8080/upper
@@ -14,11 +14,11 @@ import chunkwise
 routes = web.RouteTableDef()
 
 
-@routes.route("*", "/upper")  # curl -T sends PUT, clients of HTTP send POST, and those of WebSocket GET
+@routes.route("*", "/upper")  # PUT from curl -T, POST from other clients, GET from WebSockets
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
-    async for piece in chunkwise.text(request):
-        yield piece.upper()
+    async for text in chunkwise.text(request):
+        yield text.upper()
 
 
 app = web.Application()

@@ -1,8 +1,8 @@
-"""WebSocket messages, a second apart, and a close that says that they are all: 1000, ``complete; items=5``.
+"""Send WebSocket messages, one per second, and close with 1000 and ``complete; items=5`` after the last one.
 
     python examples/servers/websocket.py
     python examples/clients/websocket.py
-    curl -N http://127.0.0.1:8080/ws                # the same route answers plain HTTP with lines
+    curl -N http://127.0.0.1:8080/ws                # the same route sends lines over plain HTTP
 
 In a browser:
 
@@ -28,7 +28,7 @@ async def messages(request: web.Request) -> AsyncIterator[str]:
     for n in range(5):
         if n:
             await asyncio.sleep(1)
-        yield f"WebSocket message {n}\n"  # a message ends by itself: the line end is for HTTP
+        yield f"WebSocket message {n}\n"  # the line end is only sent over HTTP
 
 
 app = web.Application()

@@ -1,14 +1,15 @@
-"""A large table as a download: CSV for a browser, NDJSON or JSON for who asks for it, and no row of it waits in memory.
+"""Offer a large table as a download, in CSV, NDJSON or JSON, without holding its rows in memory.
 
-    pip install 'chunkwise[sql]'                                  # from a clone: pip install '.[sql]'
-    python examples/uses/export.py                                # makes readings.sqlite first, of a million rows
-    curl -OJ http://127.0.0.1:8080/readings                       # readings.csv, as from a browser
+    pip install 'chunkwise[sql]'                                  # in a clone: pip install '.[sql]'
+    python examples/uses/export.py                                # first creates readings.sqlite with a million rows
+    curl -OJ http://127.0.0.1:8080/readings                       # readings.csv, as in a browser
     curl -OJ -H 'Accept: application/x-ndjson' http://127.0.0.1:8080/readings         # readings.ndjson
-    chunkwise get http://127.0.0.1:8080/readings --format csv -o readings.csv         # run again, it goes on
+    chunkwise get http://127.0.0.1:8080/readings --format csv -o readings.csv         # run it again to continue
 
-A download that breaks is never taken for a whole one: a browser says that it failed, curl exits with 18. Browsers and
-curl then begin again, for they can only ask for bytes behind a place, which nobody knows here. ``chunkwise get`` and
-``open_stream`` ask for the rows behind the last one that they have, and get them from any process that has the table.
+A broken download never looks complete: a browser reports that it failed, and curl exits with 18. Browsers and curl have
+to start again, because they can only request bytes, and the server does not know which bytes they would be.
+``chunkwise get`` and ``open_stream`` request the rows after the last one that they have, from any process that has the
+table.
 """
 
 import os
@@ -38,7 +39,7 @@ async def readings(request: web.Request) -> web.StreamResponse:
 
 
 async def name_download(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell a browser to save what is sent, under a name that fits the format: which is known here."""
+    """Let browsers save the response in a file whose suffix fits its format, which is known only now."""
     suffix = SUFFIXES.get(response.content_type)
     if request.path == "/readings" and suffix is not None:
         response.headers["Content-Disposition"] = f'attachment; filename="readings.{suffix}"'
@@ -54,7 +55,7 @@ async def open_table(app: web.Application) -> AsyncIterator[None]:
 
 
 def make_table() -> None:
-    """Make the table, all of it or nothing, unless it is there."""
+    """Create the table in one transaction, unless it exists."""
     with closing(sqlite3.connect(FILE)) as connection:
         if connection.execute("select 1 from sqlite_master where name = 'readings'").fetchone():
             return
@@ -66,7 +67,7 @@ def make_table() -> None:
             select n + 1, 'Station ' || (n % 100), date('2000-01-01', (n / 100) || ' days'), (n * 7919 % 400) / 10.0 - 5
             from numbers;
             commit;
-        """)  # noqa: S608 - an int, and nobody's but ours
+        """)  # noqa: S608 - ROWS is an int
 
 
 app = web.Application()

@@ -1,13 +1,14 @@
-"""Several streams as one: each item when it comes, from whichever stream, with that one's name.
+"""Merge several streams into one: each item is sent when it arrives, with the name of its stream.
 
-    python examples/uses/fan_in.py                                       # merges three of its own; or NAME=URL ...
+    python examples/uses/fan_in.py                                       # merges three streams of its own
+    python examples/uses/fan_in.py NAME=URL NAME=URL                     # or those that you name
     curl -N http://127.0.0.1:8080/merged
-    curl -N 'http://127.0.0.1:8080/merged?fail=2'; echo "exit $?"        # one fails behind 2 items: the whole does, 18
-    curl -N 'http://127.0.0.1:8080/merged?fail=2&failures=told'          # that is an item, and the others go on
-    curl -N -H 'Prefer: stream-end' 'http://127.0.0.1:8080/merged?fail=2'     # and why
+    curl -N 'http://127.0.0.1:8080/merged?fail=2'; echo "exit $?"        # one stream fails, so all do: exit code 18
+    curl -N -H 'Prefer: stream-end' 'http://127.0.0.1:8080/merged?fail=2'     # with the reason
+    curl -N 'http://127.0.0.1:8080/merged?fail=2&failures=items'         # the failure is an item, the others continue
 
-No more is held than a batch of each stream: where the reader is slow, all the streams wait. A reader that leaves ends
-their requests.
+At most one batch of each stream is in memory: if the reader is slow, all streams wait. If the reader disconnects, the
+requests for the streams end.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ PORT = int(os.environ.get("PORT", "8080"))
 PACES = {"quick": 0.1, "middling": 0.2, "slow": 0.3}
 OWN = {name: f"http://127.0.0.1:{PORT}/sensors/{name}" for name in PACES}
 URLS: dict[str, str] = dict(word.split("=", 1) for word in sys.argv[1:]) or OWN
-PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}  # which has a place for the reason of a failure
+PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}  # NDJSON has a place for the reason of a failure
 SESSION = web.AppKey("session", ClientSession)
 
 Ready = asyncio.Queue[tuple[str, list[Any] | Exception | None]]
@@ -37,21 +38,23 @@ async def merged(request: web.Request) -> web.StreamResponse:
     urls = dict(URLS)
     if (fail := request.query.get("fail", "")).isdecimal():
         urls["middling"] = f"{OWN['middling']}?fail={fail}"
-    source = merge(request.app[SESSION], urls, told=request.query.get("failures") == "told")
+    source = merge(request.app[SESSION], urls, failures_as_items=request.query.get("failures") == "items")
     return await chunkwise.respond(request, chunkwise.Batches(source), ["ndjson", "sse", "json"], keepalive_seconds=15)
 
 
-async def merge(session: ClientSession, urls: Mapping[str, str], *, told: bool) -> AsyncIterator[list[dict[str, Any]]]:
-    """Yield the items of all streams in lists, as they come.
+async def merge(
+    session: ClientSession, urls: Mapping[str, str], *, failures_as_items: bool
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Yield the items of all streams in lists, as they arrive.
 
     Args:
-        session: asks for them.
-        urls: their names and places.
-        told: whether the end of each, a failure as well, is an item; otherwise the first that fails fails the whole.
+        session: the session for the requests.
+        urls: the names and URLs of the streams.
+        failures_as_items: whether the end or failure of each stream is an item. Otherwise the first failure is raised.
     """
     ready: Ready = asyncio.Queue(maxsize=1)
     readers = [asyncio.create_task(read(session, name, url, ready)) for name, url in urls.items()]
-    # No TaskGroup: it would cancel the task of the whole answer, which may be at work outside of this function.
+    # No TaskGroup: it would cancel the task that sends the response, which may be outside of this function.
     running = len(readers)
     try:
         while running:
@@ -60,9 +63,9 @@ async def merge(session: ClientSession, urls: Mapping[str, str], *, told: bool) 
                 yield [{"stream": name, "item": item} for item in got]
                 continue
             running -= 1
-            if got is not None and not told:
-                raise web.HTTPBadGateway(text=f"the stream {name} has failed: {got}") from got
-            if told:
+            if got is not None and not failures_as_items:
+                raise web.HTTPBadGateway(text=f"the stream {name} failed: {got}") from got
+            if failures_as_items:
                 yield [{"stream": name, "failed": str(got)} if got else {"stream": name, "ended": True}]
     finally:
         for reader in readers:
@@ -71,13 +74,13 @@ async def merge(session: ClientSession, urls: Mapping[str, str], *, told: bool) 
 
 
 async def read(session: ClientSession, name: str, url: str, ready: Ready) -> None:
-    """Hand over the batches of a stream, each when there is room for it, and then what it has failed with, or None."""
+    """Put the batches of a stream into the queue, then its failure, or None if it is complete."""
     failure = None
     try:
         async with chunkwise.open_stream(session, url, headers=PREFERRED) as stream:
             async for batch in stream.batches():
                 await ready.put((name, batch))
-    except Exception as error:  # noqa: BLE001 - whatever it is, who merges raises or tells it
+    except Exception as error:  # noqa: BLE001 - `merge` raises or reports it
         failure = error
     await ready.put((name, failure))
 
@@ -85,7 +88,7 @@ async def read(session: ClientSession, name: str, url: str, ready: Ready) -> Non
 @routes.get("/sensors/{name:quick|middling|slow}")
 @chunkwise.streaming
 async def sensor(request: web.Request) -> AsyncIterator[dict[str, int]]:
-    """Stand in for another server."""
+    """A stream to merge, in place of another server."""
     pace, fail = PACES[request.match_info["name"]], int(request.query.get("fail", "0"))
     for number in range(1, 9):
         await asyncio.sleep(pace)

@@ -1,14 +1,14 @@
-"""An upload of a million rows into a database, as NDJSON, JSON or CSV: it is read, checked and stored while it comes.
+"""Upload a million rows into a database, as NDJSON, JSON or CSV. They are read, checked and stored while they arrive.
 
-    python examples/uses/ingest.py                                       # into ingested.sqlite
+    python examples/uses/ingest.py                                       # stores into ingested.sqlite
     seq 1000000 | sed 's/.*/{"id": &, "station": "Ulm", "degrees": 4.5}/' > rows.ndjson
     curl -N -H 'Content-Type: application/x-ndjson' -T rows.ndjson http://127.0.0.1:8080/readings
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
 
-The answer tells how many rows are stored while more are sent. A row that is bad ends it: the last record says which row
-that is (and its line, if each row has one, and none is blank), and the answer is cut, so that no client takes it for
-good. What came before that row is stored, and a row of the same id takes the place of the one before: mend the row, and
-send all of it again. A client that reads nothing before it has sent all may do so: the answer is short.
+The response reports how many rows are stored while more are sent. An invalid row ends it: the last record says which
+row it is, and which line in formats with one row per line. Then the response fails, so no client takes it for a
+success. The rows before the invalid one are stored. Correct it and send everything again: a row replaces the stored
+row with the same id. A client may also send everything before it reads, because the response is short.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from msgspec import Meta
 import chunkwise
 
 FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "ingested.sqlite")
-TELL_ROWS = 10_000
+REPORT_ROWS = 10_000
 STORE = web.AppKey[Callable[[Sequence["Reading"]], Awaitable[None]]]("store")
 FIRST_LINE = {"ndjson": 1, "csv": 2}  # CSV has a header
 
@@ -35,7 +35,7 @@ routes = web.RouteTableDef()
 
 
 class Reading(TypedDict):
-    """What a row has to be."""
+    """The type of a row."""
 
     id: Annotated[int, Meta(ge=0, lt=2**63 - 1)]
     station: str
@@ -46,23 +46,23 @@ class Reading(TypedDict):
 @routes.put("/readings")
 @chunkwise.streaming(format="ndjson")
 async def ingest(request: web.Request) -> AsyncIterator[dict[str, object]]:
-    stored, told = 0, 0
+    stored, reported = 0, 0
     try:
         async for rows in chunkwise.items(request, type=Reading).batches():
             await request.app[STORE](rows)
             stored += len(rows)
-            if told == 0 or stored >= told + TELL_ROWS:
+            if reported == 0 or stored >= reported + REPORT_ROWS:
                 yield {"stored": stored}
-                told = stored
+                reported = stored
     except chunkwise.StreamError as error:
-        if stored:  # else the whole answer is the problem: 422, say
-            yield {"stored": stored, "failed": str(error), **place(error)}
+        if stored:  # otherwise the response is a problem with a status such as 422
+            yield {"stored": stored, "failed": str(error), **position(error)}
         raise
     yield {"stored": stored, "done": True}
 
 
-def place(error: chunkwise.StreamError) -> dict[str, int]:
-    """Tell where in the upload something is wrong, counted from 1."""
+def position(error: chunkwise.StreamError) -> dict[str, int]:
+    """Return the row of the upload that is wrong, and its line; both are counted from 1."""
     index = error.items_seen if isinstance(error, chunkwise.TruncatedError) else error.item_index
     if index is None:
         return {}
@@ -71,15 +71,15 @@ def place(error: chunkwise.StreamError) -> dict[str, int]:
 
 
 def store(connection: sqlite3.Connection, rows: Sequence[Reading]) -> None:
-    """Store some rows, in one transaction."""
+    """Store rows in one transaction."""
     with connection:
         connection.executemany("insert or replace into readings values (:id, :station, :degrees)", rows)
 
 
 async def open_database(app: web.Application) -> AsyncIterator[None]:
-    """Keep one connection, and one thread that writes by it: SQLite takes one writer at a time, whose turn it is."""
+    """Keep one connection, and one thread that writes with it, because SQLite allows one writer at a time."""
     with closing(sqlite3.connect(FILE, check_same_thread=False)) as connection, ThreadPoolExecutor(1) as writer:
-        connection.execute("pragma journal_mode = wal")  # who reads need not wait
+        connection.execute("pragma journal_mode = wal")  # readers do not have to wait
         connection.execute(
             "create table if not exists readings (id integer primary key, station text not null, degrees real not null)"
         )

@@ -1,13 +1,14 @@
-"""The tokens of a language model as server-sent events. It stops when nobody listens, and goes on when somebody does.
+"""Stream the tokens of a language model as server-sent events. The model pauses while nobody reads, and then continues.
 
     python examples/uses/llm_tokens.py                                      # a page at http://127.0.0.1:8080/
-    curl -d 'prompt=What do you promise?' http://127.0.0.1:8080/answers     # says where: /answers/ID
-    curl -N http://127.0.0.1:8080/answers/ID                                # Ctrl-C stops the model, too
-    curl -N -H 'Last-Event-ID: 7' http://127.0.0.1:8080/answers/ID          # all behind token 7
-    chunkwise get http://127.0.0.1:8080/answers/ID                          # goes on by itself where it is cut
+    curl -d 'prompt=What do you promise?' http://127.0.0.1:8080/answers     # prints the path: /answers/ID
+    curl -N http://127.0.0.1:8080/answers/ID                                # Ctrl-C also stops the model
+    curl -N -H 'Last-Event-ID: 7' http://127.0.0.1:8080/answers/ID          # all tokens after token 7
+    chunkwise get http://127.0.0.1:8080/answers/ID                          # continues after a disconnect
 
-A browser's EventSource comes back with the id of the last event that it has. Models pick tokens by chance, so those
-that were made are kept: what goes on is the same answer. 204 tells who has all of it not to ask again.
+A browser's EventSource reconnects with the id of the last event that it has. A model picks tokens at random, so the
+server keeps the tokens that it has sent: the client continues the same answer. If a client already has all of it, it
+gets 204, and EventSource does not reconnect.
 """
 
 import asyncio
@@ -27,10 +28,10 @@ KEPT_ANSWERS = 1000
 MAX_TOKENS = 40
 WORDS = re.findall(
     r"\S+",
-    """A stream that ends is whole. Nothing that arrived is lost. Nothing is unbounded. The first item leaves at once.
-    A slow reader slows the producer. A failed stream never looks complete. Items that came before an error are
-    delivered before it is raised. No item waits for a later one. What is ready is sent the moment the producer stalls.
-    Nothing that is sent waits for a slow reader. A producer that stalls is kept alive. The first error is told.""",
+    """A stream that ends is complete. Nothing that arrived is lost. Nothing is unbounded. The first item is sent at
+    once. A slow reader slows the producer. A failed stream never looks complete. Items that arrived before an error
+    are delivered before the error is raised. No item waits for a later one. Items are sent as soon as the producer
+    waits. A slow reader slows its own stream and nothing else. The first error is reported.""",
 )
 PAGE = """<!doctype html><meta charset="utf-8"><title>Tokens</title>
 <form><input name="prompt" value="What do you promise?"> <button>Ask</button> <button type="button">Stop</button></form>
@@ -46,7 +47,7 @@ form.onsubmit = async (event) => {
   source = new EventSource(asked.headers.get("Location"))
   source.onmessage = ({data}) => text.append(JSON.parse(data).token)
   source.addEventListener("done", () => end("done"))
-  source.onerror = () => { state.textContent = source.readyState === source.CLOSED ? "failed" : "connecting again" }
+  source.onerror = () => { state.textContent = source.readyState === source.CLOSED ? "failed" : "reconnecting" }
 }
 form.querySelector("[type=button]").onclick = () => end("stopped")
 </script>"""
@@ -55,43 +56,43 @@ routes = web.RouteTableDef()
 
 
 async def next_token(prompt: str, tokens: Sequence[str]) -> str | None:
-    """Stand in for a model, which gets the prompt and what it has said so far: some word that may follow the last."""
+    """Replace this with your model. It returns the token after the prompt and the tokens so far, or None at the end."""
     await asyncio.sleep(0.1)
     last = (tokens or prompt.split() or [""])[-1].strip()
     if len(tokens) >= MAX_TOKENS or (len(tokens) >= MAX_TOKENS / 2 and last.endswith(".")):
         return None
     following = [after for word, after in pairwise(WORDS) if word == last]
-    return f"{' ' * bool(tokens)}{random.choice(following or WORDS)}"  # noqa: S311 - nobody's secret
+    return f"{' ' * bool(tokens)}{random.choice(following or WORDS)}"  # noqa: S311 - no secret
 
 
 class Answer:
-    """What a model has said so far to a prompt."""
+    """The tokens that the model has produced for a prompt."""
 
     def __init__(self, name: str, prompt: str) -> None:
         self.tokens: list[str] = []
-        self.whole = False
+        self.complete = False
         self._name = name
         self._prompt = prompt
-        self._model = asyncio.Lock()  # two who listen to one answer hear the same
+        self._model = asyncio.Lock()  # several readers of one answer get the same tokens
 
     async def token(self, index: int) -> str | None:
-        """Return a token, made now if it is the next; None behind the last."""
+        """Return a token, which is produced now if it is the next one; None after the last one."""
         async with self._model:
-            if index == len(self.tokens) and not self.whole:
+            if index == len(self.tokens) and not self.complete:
                 token = await next_token(self._prompt, self.tokens)  # cancelled here when the client leaves
                 print(f"{self._name} token {index}", flush=True)
                 if token is None:
-                    self.whole = True
+                    self.complete = True
                 else:
                     self.tokens.append(token)
         return self.tokens[index] if index < len(self.tokens) else None
 
     async def events(self, start: int) -> AsyncIterator[object]:
-        """Yield the tokens from one on, and a last event: an EventSource cannot tell an end from a failure."""
+        """Yield the tokens from an index on, then the event "done", because EventSource does not report the end."""
         if start > len(self.tokens):
-            if self.whole:
-                return  # the last event was there, too: without an event, this answer is a 204
-            raise web.HTTPBadRequest(text=f"there are {len(self.tokens)} tokens so far, got {start}")
+            if self.complete:
+                return  # the client has the last event too; without any event, the response is a 204
+            raise web.HTTPBadRequest(text=f"expected a token up to {len(self.tokens)}, got {start}")
         for index in count(start):
             token = await self.token(index)
             if token is None:
@@ -105,7 +106,7 @@ answers: dict[str, Answer] = {}
 
 @routes.post("/answers")
 async def ask(request: web.Request) -> web.Response:
-    name = secrets.token_urlsafe(8)  # who does not know it cannot listen
+    name = secrets.token_urlsafe(8)  # cannot be guessed, so nobody else can read the answer
     while len(answers) >= KEPT_ANSWERS:
         del answers[next(iter(answers))]  # the oldest
     answers[name] = Answer(name, str((await request.post()).get("prompt", "")))
@@ -116,7 +117,7 @@ async def ask(request: web.Request) -> web.Response:
 async def answer(request: web.Request) -> web.StreamResponse:
     found = answers.get(request.match_info["name"])
     if found is None:
-        raise web.HTTPNotFound(text="there is no such answer (any more)")
+        raise web.HTTPNotFound(text="no such answer, or it has expired")
     return await chunkwise.respond(request, chunkwise.resumable(found.events), "sse")
 
 

@@ -1,16 +1,18 @@
-"""A log that grows, as ``tail -F`` follows it: each line when it is written, and what happens to the file is told.
+"""Follow a log file as ``tail -F`` does: send each line when it is written, and report what happens to the file.
 
     python examples/uses/log_tail.py app.log
     while sleep 1; do date >> app.log; done                              # in another terminal
-    mv app.log app.log.1                                                 # while it is followed; or: : > app.log
-    curl -N http://127.0.0.1:8080/log                                    # the last 64 KiB, and what comes
-    chunkwise get http://127.0.0.1:8080/log --path line                  # the lines only
+    mv app.log app.log.1                                                 # rotates it; ": > app.log" empties it
+    curl -N http://127.0.0.1:8080/log                                    # the last 64 KiB, then all new lines
+    chunkwise get http://127.0.0.1:8080/log --path line                  # only the lines
 
-Another file that takes the name (rotation) is an item ``{"event": "rotated"}``, behind all lines of the old one; a file
-that gets shorter is ``{"event": "truncated"}``, and is read from its start. (One that was written over between two
-looks at it, and is no shorter then, nobody can tell from one that grew; nor a file that was removed from a new one that
-has got its number.) Each item says where it ends, by which a client that was cut goes on: an EventSource and
-``open_stream`` do so by themselves. The feed never ends; a server that stops cuts it.
+When another file takes the name (rotation), the item ``{"event": "rotated"}`` follows the last line of the old file.
+When the file gets shorter, the item is ``{"event": "truncated"}``, and the file is read from its start. Two changes
+cannot be detected: a file that is overwritten and is not shorter at the next look, and a removed file whose inode
+number the new file gets.
+
+Each item says at which byte of which file it ends, so that a client can continue after a disconnect. EventSource and
+``open_stream`` do so automatically. The feed never ends; when the server stops, it fails.
 """
 
 import os
@@ -27,7 +29,7 @@ import chunkwise
 
 LOG = Path(sys.argv[1] if len(sys.argv) > 1 else "app.log")
 BLOCK_BYTES = 64 * 1024
-"""Read at once, shown of the past, and more than this of a line comes in pieces."""
+"""How much is read at once and shown of the past. A longer line is sent in parts."""
 
 LOOK_SECONDS = 0.2
 
@@ -38,56 +40,57 @@ routes = web.RouteTableDef()
 
 @routes.get("/log")
 async def log(request: web.Request) -> web.StreamResponse:
-    source = chunkwise.resumable(behind, key=["file", "byte"])
-    # A log may be silent for longer than proxies and clients wait for a sign of life.
+    source = chunkwise.resumable(lines_after, key=["file", "byte"])
+    # A log may be silent for longer than proxies and clients wait for data.
     return await chunkwise.respond(request, source, ["ndjson", "sse", "json"], keepalive_seconds=15)
 
 
-def behind(place: tuple[Any, ...] | None) -> chunkwise.Batches:
-    """Return the source of all behind a place, which comes from a client."""
-    if place is not None and not all(type(number) is int and 0 <= number < 2**63 for number in place):
-        msg = f"got the place {place}, expected the numbers of a file and a byte"
+def lines_after(position: tuple[Any, ...] | None) -> chunkwise.Batches:
+    """Return the source of all items after a position that a client has sent; None for the beginning."""
+    if position is not None and not all(type(number) is int and 0 <= number < 2**63 for number in position):
+        msg = f"got the position {position}, expected an inode number and a byte offset"
         raise ValueError(msg)
-    return chunkwise.Batches(follow(LOG, place))
+    return chunkwise.Batches(follow(LOG, position))
 
 
-def follow(path: Path, place: tuple[Any, ...] | None) -> Iterator[Items]:
-    """Yield the lines of one file after the other, in lists; it runs in a thread, so that it may block.
+def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
+    """Yield the lines of one file after the other, in lists. It runs in a thread, so it may block.
 
-    An empty list is no item, but a place where the source can be closed: who has left must not wait for the next line.
+    An empty list sends nothing, but lets chunkwise close the source: without it, a source whose client has disconnected
+    would wait for the next line.
     """
     past_bytes = BLOCK_BYTES
     while True:
         try:
             file = path.open("rb", buffering=0)
-        except FileNotFoundError:  # not yet, or not again
-            past_bytes = sys.maxsize  # what is new then is shown from its start
+        except FileNotFoundError:  # it does not exist yet, or has been moved
+            past_bytes = sys.maxsize  # the new file is shown from its start
             yield []
             time.sleep(LOOK_SECONDS)
             continue
         with file:
             found = os.fstat(file.fileno())
             start, cut = 0, False
-            if place is None:
+            if position is None:
                 start = max(0, found.st_size - past_bytes)
                 cut = start > 0
-            elif place[0] == found.st_ino:
-                start = place[1]
+            elif position[0] == found.st_ino:
+                start = position[1]
             else:
                 yield [{"event": "rotated", "file": found.st_ino, "byte": 0}]
             yield from lines_of(file, path, start, cut=cut)
-        place = (-1, 0)  # no file's
+        position = (-1, 0)  # of no file, so the next file is reported as rotated
 
 
 def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Items]:
-    """Yield the lines of a file from a byte on, until another has its name; the first may be cut, and is left out."""
+    """Yield the lines of a file from a byte on, until another file has its name. Leave out the first one if ``cut``."""
     number = os.fstat(file.fileno()).st_ino
     byte, rest = file.seek(start), b""
     while True:
         if os.fstat(file.fileno()).st_size < byte + len(rest):
             byte, rest, cut = file.seek(0), b"", False
             yield [{"event": "truncated", "file": number, "byte": 0}]
-        replaced = is_replaced(path, number)  # before it is read: what was written until then is read, too
+        replaced = is_replaced(path, number)  # before reading, so that everything written until then is read
         data = file.read(BLOCK_BYTES)
         *whole, rest = (rest + data).split(b"\n")
         lines = [line + b"\n" for line in whole]
@@ -106,7 +109,7 @@ def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Ite
 
 
 def is_replaced(path: Path, number: int) -> bool:
-    """Whether another file has the name; none yet is no other."""
+    """Whether another file has the name; False if no file has it."""
     try:
         return path.stat().st_ino != number
     except FileNotFoundError:

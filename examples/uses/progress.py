@@ -1,9 +1,10 @@
-"""The progress of a job, for as many as want to watch it: who comes late gets the last state at once.
+"""Show the progress of a job to any number of watchers. A watcher that arrives late gets the current state at once.
 
     python examples/uses/progress.py
-    curl -d steps=50 http://127.0.0.1:8080/jobs                          # says where: /jobs/1; fail=7 fails at step 7
-    curl -N http://127.0.0.1:8080/jobs/1                                 # exit 18 if the job has failed
-    chunkwise get http://127.0.0.1:8080/jobs/1                           # exit 4, and the reason
+    curl -d steps=50 http://127.0.0.1:8080/jobs                          # prints the path: /jobs/1
+    curl -d steps=50 -d fail=7 http://127.0.0.1:8080/jobs                # fails at step 7
+    curl -N http://127.0.0.1:8080/jobs/1                                 # exit code 18 if the job failed
+    chunkwise get http://127.0.0.1:8080/jobs/1                           # exit code 4, and the reason
 
 In a browser:
 
@@ -12,11 +13,11 @@ In a browser:
         const job = JSON.parse(data)
         progress.max = job.of
         progress.value = job.done
-        if (job.state !== "running") source.close()      // or it connects again
+        if (job.state !== "running") source.close()      // otherwise it connects again
     }
 
-The feed ends with the job, and fails with it: the last state says why, and the stream is cut, so that no client takes
-it for the feed of a job that went well. No state waits for a slow reader: it misses some, but never the last.
+The feed ends when the job ends. If the job fails, the feed fails too, after a last state with the reason, so no client
+mistakes it for a success. A slow reader misses some states, but never the last one, and does not slow down the job.
 """
 
 import asyncio
@@ -34,41 +35,41 @@ routes = web.RouteTableDef()
 
 
 class Job:
-    """The last state of a job, and its watchers."""
+    """A job and its current state."""
 
     def __init__(self, steps: int, fail: int) -> None:
         self.state: dict[str, object] = {"state": "running", "done": 0, "of": steps, "error": None}
         self.task = asyncio.create_task(self._run(steps, fail))
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def states(self) -> AsyncIterator[dict[str, object]]:
-        """Yield the last state, and then what is the last whenever there is news."""
+        """Yield the current state, and again whenever it has changed."""
         while True:
-            news, state = self._news, self.state
+            changed, state = self._changed, self.state
             yield state
             if state["state"] == "failed":
-                raise web.HTTPInternalServerError(text=f"the job has failed: {state['error']}")
+                raise web.HTTPInternalServerError(text=f"the job failed: {state['error']}")
             if state["state"] == "finished":
                 return
-            await news.wait()
+            await changed.wait()
 
-    def _tell(self, **news: object) -> None:
-        self.state = {**self.state, **news}
-        self._news.set()  # for all who wait; who comes later waits for the next
-        self._news = asyncio.Event()
+    def _change(self, **changes: object) -> None:
+        self.state = {**self.state, **changes}
+        self._changed.set()  # wakes up all watchers, which then wait for the next event
+        self._changed = asyncio.Event()
 
     async def _run(self, steps: int, fail: int) -> None:
         try:
             for step in range(1, steps + 1):
                 await asyncio.sleep(0.1)  # the work
                 if step == fail:
-                    msg = f"step {step} went wrong"
+                    msg = f"step {step} failed"
                     raise RuntimeError(msg)
-                self._tell(done=step)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the watchers are told
-            self._tell(state="failed", error=str(error))
+                self._change(done=step)
+        except Exception as error:  # noqa: BLE001 - any error is reported to the watchers
+            self._change(state="failed", error=str(error))
         else:
-            self._tell(state="finished")
+            self._change(state="finished")
 
 
 jobs: dict[str, Job] = {}
@@ -82,8 +83,8 @@ async def start(request: web.Request) -> web.Response:
     except ValueError as error:
         raise web.HTTPBadRequest(text=str(error)) from error
     if sum(not job.task.done() for job in jobs.values()) >= MAX_RUNNING:
-        raise web.HTTPTooManyRequests(text=f"{MAX_RUNNING} jobs are running")
-    while len(jobs) >= KEPT_JOBS:  # more than can be running: forget the oldest that is not
+        raise web.HTTPTooManyRequests(text=f"{MAX_RUNNING} jobs are running: try again later")
+    while len(jobs) >= KEPT_JOBS:  # more than MAX_RUNNING, so some have ended: remove the oldest of them
         del jobs[next(name for name, job in jobs.items() if job.task.done())]
     name = str(int(next(reversed(jobs), "0")) + 1)
     jobs[name] = Job(steps, fail)
@@ -94,8 +95,8 @@ async def start(request: web.Request) -> web.Response:
 async def watch(request: web.Request) -> web.StreamResponse:
     job = jobs.get(request.match_info["name"])
     if job is None:
-        raise web.HTTPNotFound(text="there is no such job (any more)")
-    # A step may take longer than proxies and clients wait for a sign of life.
+        raise web.HTTPNotFound(text="no such job, or it has expired")
+    # A step may take longer than proxies and clients wait for data.
     return await chunkwise.respond(request, job.states(), ["ndjson", "sse", "json"], keepalive_seconds=15)
 
 
@@ -109,7 +110,7 @@ async def cancel_jobs(app: web.Application) -> None:
 app = web.Application()
 app.add_routes(routes)
 chunkwise.setup(app, grace_seconds=1)
-app.on_cleanup.append(cancel_jobs)  # when the feeds have ended
+app.on_cleanup.append(cancel_jobs)  # after the feeds have ended
 
 if __name__ == "__main__":
     web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

@@ -1,4 +1,4 @@
-"""The examples run unchanged: each server as its own process, read by curl and by the examples' clients."""
+"""The examples run unchanged: each server in its own process, read by curl and by the example clients."""
 
 import os
 import re
@@ -24,7 +24,7 @@ CLIENTS = ROOT / "examples" / "clients"
 
 
 class Read(NamedTuple):
-    """Output that one reader got from an example's server, and its pieces."""
+    """The output of one reader, in the parts in which it arrived."""
 
     pieces: list[bytes]
     done: Done
@@ -35,7 +35,7 @@ class Read(NamedTuple):
 
 
 class Server(NamedTuple):
-    """An example's server, the path of its route, and options for curl."""
+    """The path of an example server's route, and options for curl."""
 
     path: str
     options: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def read(command: list[str], found: dict[str, Read], name: str) -> None:
 
 @pytest.fixture(scope="module")
 def found() -> Iterator[dict[str, Read]]:
-    """Outputs of curl and of the clients, all run at the same time, because each example takes seconds."""
+    """Return the output of curl and the clients. All run at the same time, because each takes seconds."""
     with ExitStack() as stack:
         ports = {name: free_port() for name in SERVER_OF}
         servers = {
@@ -108,7 +108,7 @@ OF_THE_DEMO = {route.path: route for route in ROUTES if not route.options}
 
 
 @needs_curl
-def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Read]) -> None:
+def test_servers_respond_as_the_demo(found: dict[str, Read]) -> None:
     def check(name: str) -> None:
         got = found[name]
         route = OF_THE_DEMO.get(SERVER_OF[name].path)
@@ -119,7 +119,7 @@ def test_curl_gets_from_a_server_what_it_gets_from_the_demo(found: dict[str, Rea
             assert (got.text, got.done.code) == (whole[name], 0)
         if name == "non_chunked":
             assert len(got.pieces) == 1
-        elif route is not None:  # the last is produced seconds later
+        elif route is not None:  # the last item is produced seconds later
             assert encoded(route.first).startswith(got.pieces[0])
             assert len(got.pieces) > 2 - (name == "failure")
 
@@ -136,7 +136,7 @@ READ = {
 }
 
 
-def test_clients_show_items_as_they_arrive(found: dict[str, Read]) -> None:
+def test_clients_print_items_as_they_arrive(found: dict[str, Read]) -> None:
     def check(name: str) -> None:
         got = found[f"client {name}"]
         assert (got.done.code, got.done.err) == (0, "")
@@ -170,7 +170,7 @@ def test_every_example_is_run_and_listed() -> None:
 
 
 @needs_curl
-def test_commands_in_the_docstrings_work() -> None:
+def test_docstring_commands_work() -> None:
     port = free_port()
     with started(sys.executable, SERVERS / "json_array.py", env={**os.environ, "PORT": str(port)}) as server:
         assert answers(port, server.is_running), server.err

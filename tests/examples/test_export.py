@@ -1,4 +1,4 @@
-"""A table as a download: its name, its format, and resuming it."""
+"""A table as a download: its file name, its formats, and how it continues."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[Serving]:
     with using("export", environment={"ROWS": str(ROWS)}, cwd=folder):
         pass
-    with using("export", environment={"ROWS": "1"}, cwd=folder) as serving:  # finds the table
+    with using("export", environment={"ROWS": "1"}, cwd=folder) as serving:  # the table exists already
         with closing(sqlite3.connect(folder / "readings.sqlite")) as connection:
             assert connection.execute("select count(*) from readings").fetchone() == (ROWS,)
         yield serving
@@ -42,7 +42,7 @@ def server(folder: Path) -> Iterator[Serving]:
     ("accept", "suffix"),
     [("*/*", "csv"), ("text/html,*/*;q=0.8", "csv"), ("application/x-ndjson", "ndjson"), ("application/json", "json")],
 )
-def test_download_has_the_name_of_its_format(server: Serving, tmp_path: Path, accept: str, suffix: str) -> None:
+def test_download_is_named_after_its_format(server: Serving, tmp_path: Path, accept: str, suffix: str) -> None:
     done = curl(server.url("/readings"), "-OJ", "-H", f"Accept: {accept}", cwd=tmp_path)
     assert done.code == 0
     (file,) = tmp_path.iterdir()
@@ -57,7 +57,7 @@ def test_download_has_the_name_of_its_format(server: Serving, tmp_path: Path, ac
     assert (int(rows[101]["id"]), rows[101]["station"], rows[101]["day"]) == (102, "Station 1", "2000-01-02")
 
 
-def test_response_that_is_not_a_download_is_not_saved(server: Serving) -> None:
+def test_error_response_is_no_download(server: Serving) -> None:
     refused = curl(server.url("/readings"), "-i", "-H", "Accept: image/png")
     assert refused.out.startswith(b"HTTP/1.1 406 ")
     assert b"Content-Disposition" not in refused.out
@@ -75,14 +75,14 @@ async def test_broken_download_continues(server: Serving, name: str) -> None:
         assert stream.reconnects >= 2
 
 
-def test_command_line_saves_it(server: Serving, tmp_path: Path) -> None:
+def test_command_line_saves_table(server: Serving, tmp_path: Path) -> None:
     output = tmp_path / "readings.csv"
     assert run("get", server.url("/readings"), "--format", "csv", "-o", output).code == 0
     assert len(output.read_bytes().splitlines()) == ROWS + 1
 
 
 @needs_chromium
-async def test_browser_saves_it(server: Serving, tmp_path: Path) -> None:
+async def test_browser_saves_table(server: Serving, tmp_path: Path) -> None:
     async with browser_page() as page:
         await page.set_content(f'<a href="{server.url("/readings")}">table</a>')
         async with page.expect_download() as started:

@@ -1,4 +1,4 @@
-"""An upload into a database: stored while it is received; bad rows are reported with their line."""
+"""An upload into a database: rows are stored while they arrive, invalid ones are reported with their line."""
 
 import asyncio
 import csv
@@ -66,9 +66,7 @@ def upload(server: Serving, file: Path) -> Done:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_upload_is_stored_and_its_progress_is_reported(
-    server: Serving, database: Path, tmp_path: Path, name: str
-) -> None:
+def test_upload_is_stored_with_progress(server: Serving, database: Path, tmp_path: Path, name: str) -> None:
     file = written(tmp_path / f"rows.{name}", [row(n) for n in range(ROWS)])
     for _ in range(2):  # the rows of the second replace those of the first
         done = upload(server, file)
@@ -83,7 +81,7 @@ def test_upload_is_stored_and_its_progress_is_reported(
 
 
 @pytest.mark.parametrize(("name", "line"), [("ndjson", 20_001), ("json", None), ("csv", 20_002)])
-def test_bad_row_is_reported_with_its_line(
+def test_invalid_row_is_reported_with_its_line(
     server: Serving, database: Path, tmp_path: Path, name: str, line: int | None
 ) -> None:
     rows = [row(n, "warm" if n == 20_000 else 1) for n in range(ROWS)]
@@ -99,14 +97,14 @@ def test_bad_row_is_reported_with_its_line(
 
 
 @pytest.mark.parametrize("number", [-1, 2**63, 10**30])
-def test_first_row_that_is_bad_is_a_problem(server: Serving, database: Path, tmp_path: Path, number: int) -> None:
+def test_invalid_first_row_is_a_problem(server: Serving, database: Path, tmp_path: Path, number: int) -> None:
     done = upload(server, written(tmp_path / "rows.ndjson", [row(number)]))
     (problem,) = records(done)
     assert (done.code, problem["status"], problem["item"]) == (0, 422, 0)
     assert stored(database) == []
 
 
-async def test_rows_are_stored_before_others_are_sent(server: Serving, database: Path) -> None:
+async def test_rows_are_stored_before_the_upload_ends(server: Serving, database: Path) -> None:
     more = asyncio.Event()
 
     async def rows() -> AsyncIterator[dict[str, object]]:
@@ -129,7 +127,7 @@ async def test_rows_are_stored_before_others_are_sent(server: Serving, database:
         assert stream.end == "proven"
 
 
-async def test_rows_received_of_an_interrupted_upload_are_stored(server: Serving, database: Path) -> None:
+async def test_rows_of_interrupted_upload_are_stored(server: Serving, database: Path) -> None:
     async def rows() -> AsyncIterator[dict[str, object]]:
         for n in range(5):
             yield row(n)

@@ -1,4 +1,4 @@
-"""Tokens of a model: stopped by a disconnect, continued when the client resumes."""
+"""The tokens of a model pause while the client is disconnected, and continue when it reconnects."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def ask(session: ClientSession, server: Serving) -> str:
 async def events(
     session: ClientSession, url: str, at_most: int | None = None, last_id: str | None = None
 ) -> list[ServerSentEvent]:
-    """Read events as an EventSource requests them; disconnect after ``count``."""
+    """Read events as EventSource does; disconnect after ``at_most``."""
     headers = {"Last-Event-ID": last_id} if last_id is not None else {}
     async with session.get(url, headers=headers) as response:
         assert response.content_type == "text/event-stream"
@@ -52,7 +52,7 @@ def tokens(received: list[ServerSentEvent]) -> list[str]:
     return texts
 
 
-async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) -> None:
+async def test_model_pauses_during_disconnect(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         name = path.rpartition("/")[2]
@@ -76,19 +76,19 @@ async def test_model_pauses_while_its_reader_is_disconnected(server: Serving) ->
             assert response.status == 204
 
 
-async def test_two_readers_get_every_token_despite_a_disconnect(server: Serving) -> None:
+async def test_two_readers_get_the_same_tokens(server: Serving) -> None:
     async with ClientSession() as session, FaultProxy("127.0.0.1", int(server.base.rpartition(":")[2]), [
         cut_at(700), cut_at(900),
     ]) as proxy:  # fmt: skip
         path = await ask(session, server)
 
-        async def through_breaks() -> list[ServerSentEvent]:
+        async def through_disconnects() -> list[ServerSentEvent]:
             async with chunkwise.open_stream(session, proxy.url(path), type=ServerSentEvent) as stream:
                 received = [event async for event in stream]
                 assert (stream.end, stream.reconnects > 0) == ("proven", True)
                 return received
 
-        one, other = await asyncio.gather(through_breaks(), events(session, server.url(path)))
+        one, other = await asyncio.gather(through_disconnects(), events(session, server.url(path)))
         assert tokens(one) == tokens(other)
         assert len(tokens(one)) >= 20
         name = path.rpartition("/")[2]
@@ -97,17 +97,17 @@ async def test_two_readers_get_every_token_despite_a_disconnect(server: Serving)
         assert made == [f"{name} token {n}" for n in range(len(one))]
 
 
-async def test_unknown_completion_is_not_found(server: Serving) -> None:
+async def test_unknown_answer_or_token_is_refused(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         async with session.get(server.url(path), headers={"Last-Event-ID": "500"}) as response:
-            assert (response.status, (await response.json())["detail"]) == (400, "there are 0 tokens so far, got 501")
+            assert (response.status, (await response.json())["detail"]) == (400, "expected a token up to 0, got 501")
         async with session.get(server.url("/answers/1")) as response:
             assert response.status == 404
 
 
 @needs_curl
-def test_command_in_the_docstring_works(server: Serving) -> None:
+def test_docstring_commands_work(server: Serving) -> None:
     path = curl(server.url("/answers"), "-d", "prompt=What do you promise?").out.decode().strip()
     with started("curl", "-sSN", server.url(path)) as reading:
         head = reading.stdout.readline()
@@ -122,7 +122,7 @@ def test_command_in_the_docstring_works(server: Serving) -> None:
 
 
 @needs_chromium
-async def test_page_shows_tokens_and_stops_them(server: Serving) -> None:
+async def test_page_shows_and_stops_tokens(server: Serving) -> None:
     async with browser_page() as page:
         await page.goto(server.url("/"))
         await page.click("text=Ask")

@@ -1,4 +1,4 @@
-"""A log that is followed: new lines are sent, changes of the file are reported, disconnected clients resume."""
+"""A followed log: new lines are sent, changes of the file are reported, disconnected clients continue."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -40,8 +40,8 @@ def write(log: Path, text: str) -> None:
         file.write(text)
 
 
-async def test_line_is_sent_when_complete_and_file_when_created(log: Path, server: Serving) -> None:
-    async with followed(server.url("/log")) as stream:  # which started, though there is no file yet
+async def test_complete_lines_of_new_file_are_sent(log: Path, server: Serving) -> None:
+    async with followed(server.url("/log")) as stream:  # the response starts before the file exists
         write(log, "one\ntwo\u2028still two\nthr")
         assert [(await anext(stream))["line"] for _ in "ab"] == ["one", "two\u2028still two"]
         write(log, "ee\n")
@@ -49,7 +49,7 @@ async def test_line_is_sent_when_complete_and_file_when_created(log: Path, serve
         assert item == {"line": "three", "file": log.stat().st_ino, "byte": log.stat().st_size}
 
 
-async def test_rotated_file_is_reported_after_the_last_line_of_the_old_one(log: Path, server: Serving) -> None:
+async def test_rotation_is_reported_after_last_line(log: Path, server: Serving) -> None:
     write(log, "old\n")
     async with followed(server.url("/log")) as stream:
         assert (await anext(stream))["line"] == "old"
@@ -73,7 +73,7 @@ async def test_emptied_file_is_reported(log: Path, server: Serving) -> None:
         assert (await anext(stream))["line"] == "more"
 
 
-async def test_disconnected_client_resumes(log: Path, server: Serving) -> None:
+async def test_disconnected_client_continues(log: Path, server: Serving) -> None:
     lines = [f"line {n}" for n in range(300)]
     write(log, "".join(f"{line}\n" for line in lines))
     faults = [cut_at(count) for count in (2_000, 5_000, 300, 7_000)]
@@ -85,7 +85,7 @@ async def test_disconnected_client_resumes(log: Path, server: Serving) -> None:
         assert stream.reconnects >= len(faults) - 1
 
 
-async def test_client_that_resumes_with_another_file_gets_an_error(log: Path, server: Serving) -> None:
+async def test_position_in_another_file_is_reported(log: Path, server: Serving) -> None:
     write(log, "new\n")
     number = log.stat().st_ino
     elsewhere = {"Range": "items=7-", "Items-After": f"[{number + 1}, 4]"}
@@ -103,7 +103,7 @@ async def test_client_that_resumes_with_another_file_gets_an_error(log: Path, se
         assert refused.value.status == 400
 
 
-async def test_end_of_a_long_log_is_shown_in_whole_lines(log: Path, server: Serving) -> None:
+async def test_long_log_starts_at_its_last_lines(log: Path, server: Serving) -> None:
     lines = [f"{n:06} {'x' * 93}" for n in range(10_000)]
     write(log, "".join(f"{line}\n" for line in lines))
     async with followed(server.url("/log")) as stream:
@@ -113,7 +113,7 @@ async def test_end_of_a_long_log_is_shown_in_whole_lines(log: Path, server: Serv
         assert [(await anext(stream))["line"] for _ in lines[start + 1 :]] == lines[start + 1 :]
 
 
-async def test_line_without_end_is_sent_in_pieces(log: Path, server: Serving) -> None:
+async def test_very_long_line_is_sent_in_parts(log: Path, server: Serving) -> None:
     async with followed(server.url("/log")) as stream:
         log.write_bytes(b"x" * 1_000_000 + b"\nshort\n")
         pieces = []
@@ -126,7 +126,7 @@ async def test_line_without_end_is_sent_in_pieces(log: Path, server: Serving) ->
 @needs_linux
 @needs_curl
 @pytest.mark.parametrize("there", [True, False])
-def test_disconnect_from_a_silent_log_releases_everything(log: Path, server: Serving, *, there: bool) -> None:
+def test_disconnect_from_silent_log_ends_thread(log: Path, server: Serving, *, there: bool) -> None:
     if there:
         write(log, "one\n")
     tasks = Path(f"/proc/{server.running.process.pid}/task")
@@ -143,5 +143,5 @@ def test_disconnect_from_a_silent_log_releases_everything(log: Path, server: Ser
 
 
 @needs_curl
-def test_formats_without_events_are_not_offered(server: Serving) -> None:
+def test_csv_is_not_offered(server: Serving) -> None:
     assert curl(server.url("/log"), "-H", "Accept: text/csv").out.startswith(b'{"title":"Not Acceptable"')

@@ -1,4 +1,4 @@
-"""A job's feed: late clients get the last state at once, and the feed ends as the job does."""
+"""The feed of a job: late clients get the current state at once, and the feed ends as the job does."""
 
 import ast
 import json
@@ -36,7 +36,7 @@ def state(done: int, word: str = "running", error: str | None = None) -> dict[st
     return {"state": word, "done": done, "of": STEPS, "error": error}
 
 
-def test_each_watcher_sees_the_job_from_its_current_state_to_its_end(server: Serving) -> None:
+def test_watchers_see_current_state_to_end(server: Serving) -> None:
     url = begin(server, steps=2 * STEPS)  # a busy machine starts curl late
     finished = state(STEPS, "finished") | {"done": 2 * STEPS, "of": 2 * STEPS}
     with started("curl", "-sSN", url) as early, started("curl", "-sSN", url) as beside:
@@ -49,30 +49,30 @@ def test_each_watcher_sees_the_job_from_its_current_state_to_its_end(server: Ser
         states = [json.loads(line) for line in feed.lines]
         assert feed.code == 0
         assert states[-1] == finished
-        done = [news["done"] for news in states]
+        done = [state["done"] for state in states]
         assert done == sorted(done)
-        assert all(news["state"] == "running" for news in states[:-1])
+        assert all(state["state"] == "running" for state in states[:-1])
     assert json.loads(feeds[2].lines[0])["done"] >= seen["done"] >= 3  # the current state, and none of the earlier ones
     after = curl(url)
     assert (after.code, [json.loads(line) for line in after.lines]) == (0, [finished])
 
 
-async def test_job_that_fails_fails_its_feed(server: Serving) -> None:
+async def test_failed_job_fails_its_feed(server: Serving) -> None:
     url = begin(server, steps=STEPS, fail=4)
     watching = curl(url, "-N")
-    failed = state(3, "failed", "step 4 went wrong")
+    failed = state(3, "failed", "step 4 failed")
     assert watching.code == 18  # partial file
     assert json.loads(watching.lines[-1]) == failed
     late = run("get", url)
     assert (late.code, [json.loads(line) for line in late.lines]) == (4, [failed])
-    assert "the job has failed: step 4 went wrong" in late.told
+    assert "the job failed: step 4 failed" in late.told
     async with ClientSession() as session:
-        with pytest.raises(chunkwise.RemoteError, match="step 4 went wrong"):
+        with pytest.raises(chunkwise.RemoteError, match="step 4 failed"):
             async with chunkwise.open_stream(session, url, format="sse") as stream:
-                assert [news async for news in stream] == [failed]
+                assert [state async for state in stream] == [failed]
 
 
-async def test_slow_watcher_may_miss_states_but_never_the_last() -> None:
+async def test_slow_watcher_gets_last_state() -> None:
     names: dict[str, Any] = {"__name__": "progress"}
     code = (USES / "progress.py").read_text()
     exec(compile(code, "progress.py", "exec"), names)
@@ -80,11 +80,11 @@ async def test_slow_watcher_may_miss_states_but_never_the_last() -> None:
     states = job.states()
     assert await anext(states) == state(0)
     await job.task
-    assert [news async for news in states] == [state(STEPS, "finished")]
+    assert [each async for each in states] == [state(STEPS, "finished")]
 
 
 @needs_chromium
-async def test_browser_script_shows_a_job_and_disconnects(server: Serving) -> None:
+async def test_browser_script_shows_progress(server: Serving) -> None:
     docstring = ast.get_docstring(ast.parse((USES / "progress.py").read_text())) or ""
     script = docstring.split("In a browser:")[1].split("The feed ends")[0]
     async with browser_page() as page:
@@ -98,5 +98,5 @@ async def test_browser_script_shows_a_job_and_disconnects(server: Serving) -> No
 
 
 def test_unknown_job_is_refused(server: Serving) -> None:
-    assert curl(server.url("/jobs/0")).out == b"there is no such job (any more)"
+    assert curl(server.url("/jobs/0")).out == b"no such job, or it has expired"
     assert curl(server.url("/jobs"), "-f", "-d", "steps=many").code == 22

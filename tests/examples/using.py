@@ -1,4 +1,4 @@
-"""The examples of uses, each run as its own process, as a user runs it."""
+"""Run the example applications, each in its own process, as a user runs it."""
 
 import os
 import re
@@ -26,11 +26,11 @@ def using(
     """Run an example on a free port.
 
     Args:
-        name: of the example.
-        words: further words of its command line.
-        environment: further variables.
-        failing_with: names of the only exceptions that may be logged.
-        options: of the process.
+        name: the name of the example.
+        words: the arguments of its command line.
+        environment: additional environment variables.
+        failing_with: the names of the exceptions that must be logged; no others may be.
+        options: options of the process.
     """
     port = free_port()
     env = {**os.environ, "PORT": str(port), **(environment or {})}
