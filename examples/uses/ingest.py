@@ -6,8 +6,8 @@
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
 
 The response reports how many rows are stored while more are sent. An invalid row ends it: the last record says which
-row it is, and which line in formats with one row per line. Then the response fails, so no client takes it for a
-success. The rows before the invalid one are stored. Correct it and send everything again: a row replaces the stored
+row it is, and which line if each row is one line and none is blank. Then the response fails, so no client takes it for
+a success. The rows before the invalid one are stored. Correct it and send everything again: a row replaces the stored
 row with the same id. A client may also send everything before it reads, because the response is short.
 """
 

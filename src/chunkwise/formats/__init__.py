@@ -19,7 +19,7 @@ from chunkwise.formats.text import TEXT
 __all__ = ["FORMATS", "Decoder", "Encoder", "Format", "Limits", "by_media_type", "by_name", "by_suffix"]
 
 FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in (JSON, NDJSON, JSON_SEQ, SSE, CSV, TEXT)})
-"""All formats by name. The order matters: a client that accepts any format gets the first one."""
+"""All formats by name, in the order in which they are offered: a client that accepts any format gets the first one."""
 
 FORMAT_HINT = "name the format with format="
 """The end of an error message of `by_media_type`, for Python code. The command line replaces it."""
