@@ -173,7 +173,7 @@ def in_a_thread(app: web.Application, bound: socket.socket) -> Iterator[None]:
 
 
 def expected(page: Path) -> list[str]:
-    """Return the lines that Python blocks print: in comments after `print(...)`, and in an `output` or `text` block below.
+    """Return the lines that Python blocks print: in comments after `print(...)`, or in `output` or `text` blocks below.
 
     The line "..." of such a block stands for lines that are not shown.
     """
