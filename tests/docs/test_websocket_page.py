@@ -20,7 +20,8 @@ SERVES = 'web.run_app(app, host="127.0.0.1", port=8081)\n'
 async def server() -> AsyncIterator[TestServer]:
     names: dict[str, Any] = {}
     run(blocks(PAGE)[0].code.replace(SERVES, ""), names, PAGE)
-    async with TestServer(names["app"]) as serving:
+    serving = TestServer(names["app"])
+    async with serving:
         yield serving
 
 
