@@ -87,7 +87,7 @@ async def open_stream(
         resume_from: where to start: the result of `Stream.resume_point`, which may be from another process. If the
             items have changed since then, reading raises `TruncatedError` and no item is yielded.
         on_reconnect: a function that is called with the error that broke the stream, before the rest is requested. It
-            is called once for each broken connection, however many requests follow.
+            is called once until a new item arrives, however many requests that takes.
         limits: ``max_item_bytes``, ``max_depth`` and ``max_line_bytes``; see `items`.
 
     Raises:
