@@ -13,7 +13,7 @@ from tests.pages import ROOT, Reader, blocks, expected
 DOCS = ROOT / "docs"
 # Its blocks are the files of a project: tests/testing/test_docs.py runs them.
 OWN_PROJECT = DOCS / "how-to" / "test-an-endpoint.md"
-PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)]
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page != OWN_PROJECT)
 TOOLS = {"\n$ curl ": needs_curl, "\n$ node ": needs_node}
 WITH_EXAMPLES = [
     pytest.param(

@@ -24,7 +24,7 @@ def port(tmp_path: Path) -> Iterator[int]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        command = [sys.executable, "-m", "uvicorn", f"{found[1]}:app", "--log-level", "critical"]
+        command = [sys.executable, "-m", "uvicorn", f"{found[1]}:app", "--http", "h11", "--log-level", "critical"]
         command += ["--fd", str(listening.fileno())]
         server = subprocess.Popen(command, cwd=tmp_path, pass_fds=[listening.fileno()], stderr=subprocess.DEVNULL)
         try:
