@@ -1,7 +1,7 @@
 """A request to one of the tutorial's routes -> a stream: one handler for each way to stream with chunkwise.
 
-A ``Pace`` makes the streams slow enough to watch. ``?interval``, ``?items``, ``?size`` and ``?fail`` change the pace,
-the number of items, their size, and after how many items the producer fails.
+A `Pace` makes the streams slow enough to watch. The query changes its pace, and the number and the size of the items:
+``?interval=0.1&items=20&size=100&fail=7``.
 """
 
 import asyncio
@@ -12,10 +12,9 @@ from typing import Any
 from aiohttp import web
 
 import chunkwise
-from chunkwise.demo.pace import Pace
+from chunkwise.demo.pace import Pace, name_of
 from chunkwise.formats.sse import ServerSentEvent
 
-NAMES = ("Tom", "Adam", "Sam")
 _BLOCK_ITEMS = 1000
 
 routes: web.RouteTableDef = web.RouteTableDef()
@@ -27,17 +26,14 @@ async def chunked(request: web.Request) -> AsyncIterator[str]:
     """Text in chunks: each line is sent as soon as it is made."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
-        yield f"Chunk {n}{pace.padding}\n"
+        yield pace.line(n, "Chunk")
 
 
 @routes.get("/non-chunked")
 async def non_chunked(request: web.Request) -> web.Response:
-    """Send the same lines without streaming: all at once, when the last one is made."""
+    """The same lines without streaming: all at once, when the last one is made."""
     pace = Pace(request, items=5, seconds=1)
-    lines = []
-    async for n in pace:
-        lines.append(f"Chunk {n}{pace.padding}\n")
-        await asyncio.sleep(0 if n + 1 < pace.items else pace.seconds)
+    lines = [pace.line(n, "Chunk") async for n in pace]
     return web.Response(text="".join(lines))
 
 
@@ -52,7 +48,7 @@ async def json_array(request: web.Request) -> AsyncIterator[dict[str, Any]]:
 @routes.get("/fail")
 @chunkwise.streaming
 async def fail(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """Like /json, but the producer fails after the second item: no client can take that for the end."""
+    """Like /json, but the producer fails after the second item. Clients see that the stream is not complete."""
     async for user in users(Pace(request, items=3, seconds=1, fail=2)):
         yield user
 
@@ -60,7 +56,7 @@ async def fail(request: web.Request) -> AsyncIterator[dict[str, Any]]:
 async def users(pace: Pace) -> AsyncIterator[dict[str, Any]]:
     """Yield users, like a slow query."""
     async for n in pace:
-        user = {"id": n + 1, "name": NAMES[n % len(NAMES)]}
+        user = {"id": n + 1, "name": name_of(n)}
         yield {**user, "note": pace.padding} if pace.padding else user
 
 
@@ -71,18 +67,18 @@ async def nested(request: web.Request) -> web.StreamResponse:
 
     async def roles(*names: str) -> AsyncIterator[str]:
         for name in names:
-            await pace.beat()
+            await pace.part()
             yield name
 
     async def with_roles() -> AsyncIterator[dict[str, Any]]:
         async for user in users(pace):
             yield {**user, "roles": roles("admin", "user") if user["id"] == 1 else roles("user")}
 
-    # All awaitables start with the document; these take longer than the users before them.
-    after_users = pace.seconds * (2 * pace.items + 1)
+    # All awaitables start with the document. These two are ready after the users, which are written before them.
+    after_users = pace.seconds * (pace.items - 1) + pace.part_seconds * (pace.items + 2)
     settings = {
         "theme": asyncio.sleep(after_users, "dark"),
-        "notifications": asyncio.sleep(after_users + pace.seconds, result=True),
+        "notifications": asyncio.sleep(after_users + pace.part_seconds, result=True),
     }
     return await chunkwise.respond(request, {"users": with_roles(), "settings": settings})
 
@@ -90,7 +86,7 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Server-sent events, with an event at the end: to a browser's EventSource, an end looks the same as a failure."""
+    """Server-sent events. The last one has the type "end": to an EventSource, a complete end looks like a failure."""
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user
@@ -109,14 +105,14 @@ async def events(request: web.Request) -> AsyncIterator[str]:
 @routes.get("/large")
 @chunkwise.streaming(format="text")
 async def large(request: web.Request) -> AsyncIterator[str]:
-    """Like /events, for a document of any size: neither it nor its events are ever in memory as a whole."""
+    """Like /events, for a document of any size. It is never in memory as a whole, and neither are its events."""
     pace = Pace(request, items=100_000, seconds=0)
     async for line in event_lines(document(pace.items), pace):
         yield line
 
 
 def document(items: int) -> Iterator[bytes]:
-    """Make ``{"items": [{"id": 1}, ...]}`` in pieces."""
+    """Yield ``{"items": [{"id": 1}, ...]}`` in parts."""
     yield b'{"items": ['
     for start in range(1, items + 1, _BLOCK_ITEMS):
         block = range(start, min(start + _BLOCK_ITEMS, items + 1))
@@ -124,9 +120,9 @@ def document(items: int) -> Iterator[bytes]:
     yield b"]}"
 
 
-async def event_lines(pieces: Iterable[bytes], pace: Pace) -> AsyncIterator[str]:
+async def event_lines(parts: Iterable[bytes], pace: Pace) -> AsyncIterator[str]:
     """Yield one line for each event of a document."""
-    async for prefix, event, value in chunkwise.events(pieces):
+    async for prefix, event, value in chunkwise.events(parts):
         await pace.beat()
         yield f"{prefix} {event} {value}\n"
 
@@ -134,15 +130,15 @@ async def event_lines(pieces: Iterable[bytes], pace: Pace) -> AsyncIterator[str]
 @routes.get("/ws")
 @chunkwise.streaming(format="text")
 async def websocket(request: web.Request) -> AsyncIterator[str]:
-    """WebSocket messages, then a close that says that they are all. Over plain HTTP, the same route sends lines."""
+    """WebSocket messages, then a close frame that counts them. Over plain HTTP, the same route sends lines."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
-        yield f"WebSocket message {n}{pace.padding}\n"
+        yield pace.line(n, "WebSocket message")
 
 
 @routes.route("*", "/upper")
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
-    """An upload that is returned in upper case while it is sent; characters that were split are joined again."""
-    async for piece in chunkwise.text(request):
-        yield piece.upper()
+    """Return an upload in upper case while it is still being sent. Split characters are joined."""
+    async for text in chunkwise.text(request):
+        yield text.upper()

@@ -1,4 +1,4 @@
-"""A request's query -> the number of items to make, their pace, their size, and when to fail."""
+"""A request's query -> the items to make: their number, pace, size and text, and when to fail."""
 
 import asyncio
 import math
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+NAMES = ("Tom", "Adam", "Sam", "Eve", "Kim")
 MAX_ITEMS = 100_000_000
 MAX_SECONDS = 60.0
 MAX_SIZE_BYTES = 1_000_000
@@ -15,14 +16,25 @@ MAX_SIZE_BYTES = 1_000_000
 class Pace:
     """Numbers by ``async for``, with a pause between two: 0 at once, then 1, 2, ...
 
-    The query changes the defaults: ``?items=10&interval=0.1&size=100&fail=3``. ``seconds`` is the pause, and ``fail``
-    after how many items to fail (None for never). `padding` is a text of ``size`` bytes, to make items larger.
+    Args:
+        request: its query replaces the defaults: ``?items=10&interval=0.1&size=100&fail=3``. With ``parts=0``, the
+            parts of an item have no pauses of their own. With ``names=1``, lines hold the users of the JSON routes.
+        items: the number of items.
+        seconds: the pause between two items.
+        fail: the number of items after which to fail; None for never.
+
+    Attributes:
+        padding: a text of ``size`` bytes, to make items larger.
+        part_seconds: the pause between two parts of an item.
     """
 
     def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
         self.items: int = int(_number(request, "items", items, MAX_ITEMS, int))
         self.seconds: float = _number(request, "interval", seconds, MAX_SECONDS, float)
         self.padding = "x" * int(_number(request, "size", 0, MAX_SIZE_BYTES, int))
+        self._has_parts = _number(request, "parts", 1, 1, int) == 1
+        self.part_seconds = self.seconds if self._has_parts else 0.0
+        self._has_names = _number(request, "names", 0, 1, int) == 1
         self._fail = _number(request, "fail", math.inf if fail is None else fail, MAX_ITEMS, int)
         self._beats = 0
 
@@ -32,13 +44,28 @@ class Pace:
             yield number
 
     async def beat(self) -> None:
-        """Wait until it is time for the next item; the first one is not delayed. Fail where ``fail`` says so."""
+        """Wait until the next item is due; the first one is due at once. Fail after ``fail`` items."""
         if self._beats and self.seconds:
             await asyncio.sleep(self.seconds)
         if self._beats >= self._fail:
             # The client gets the text of an HTTP exception; it never gets the text of any other exception.
             raise web.HTTPServiceUnavailable(text=f"the producer fails on purpose after {self._beats} items")
         self._beats += 1
+
+    async def part(self) -> None:
+        """Wait until the next part of an item is due: one beat, or no time at all with ``parts=0``."""
+        if self._has_parts:
+            await self.beat()
+
+    def line(self, number: int, word: str) -> str:
+        """Return an item as a line of text: ``Chunk 0``, or ``1 Tom`` with ``names=1``."""
+        text = f"{number + 1} {name_of(number)}" if self._has_names else f"{word} {number}"
+        return f"{text}{self.padding}\n"
+
+
+def name_of(number: int) -> str:
+    """Return the name of a user."""
+    return NAMES[number % len(NAMES)]
 
 
 def _number(request: web.BaseRequest, name: str, default: float, most: float, parse: Callable[[str], float]) -> float:

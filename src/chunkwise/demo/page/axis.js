@@ -1,4 +1,4 @@
-// Seconds -> places on the one time axis of all lanes, and its ruler.
+// Seconds -> positions on the time axis that all lanes share, and its ruler.
 
 import {element} from "./element.js";
 
@@ -16,13 +16,13 @@ export class Axis {
     this.#ruler = ruler;
   }
 
-  /** Begin again, with a run of about so many seconds. */
+  /** Start over, with a run of about so many seconds. */
   reset(seconds) {
     this.seconds = 0;
     this.fit(seconds);
   }
 
-  /** Extend it to so many seconds. Gives whether the scale has changed. */
+  /** Extend it to so many seconds. Return whether the scale has changed. */
   fit(seconds) {
     if (seconds <= this.seconds) return false;
     this.step = STEPS.find((step) => seconds <= step * MAX_STEPS) ?? Math.ceil(seconds / MAX_STEPS);
@@ -31,12 +31,12 @@ export class Axis {
     return true;
   }
 
-  /** Where lines stand, in seconds. */
+  /** The seconds at which the ruler has a line. */
   marks() {
     return Array.from({length: Math.round(this.seconds / this.step) + 1}, (_, index) => index * this.step);
   }
 
-  /** Where a moment is, in percent of the width. */
+  /** The position of a time, in percent of the width. */
   percent(seconds) {
     return Math.min(100, (100 * seconds) / this.seconds);
   }
@@ -48,7 +48,7 @@ export class Axis {
   }
 }
 
-/** A lane's line on the axis, in seconds: how long it waited, how long it flowed, and a tick for each arrival. */
+/** The bar of a lane: how long it waited, how long it received, and a tick for each arrival. */
 export class Track {
   #axis;
   #svg;
@@ -71,21 +71,21 @@ export class Track {
     this.span(null, 0);
   }
 
-  /** An arrival. Where they are closer than can be seen, one tick stands for several. */
+  /** Add an arrival. Arrivals that are too close to be seen apart share a tick. */
   tick(seconds) {
     if (seconds - this.#lastTick < this.#axis.seconds / 1000) return;
     this.#lastTick = seconds;
     this.#ticks.append(shape("line", "tick", {x1: seconds, x2: seconds, y1: 0.08, y2: 0.92}));
   }
 
-  /** Show the wait for the first arrival (null while it lasts), and the time from then to now. */
+  /** Show the wait for the first item (null while it lasts), and the time from then to now. */
   span(first, now) {
     this.#waiting.setAttribute("width", first ?? now);
     this.#flowing.setAttribute("x", first ?? now);
     this.#flowing.setAttribute("width", now - (first ?? now));
   }
 
-  /** Follow the axis. */
+  /** Follow a change of the axis. */
   rescale() {
     this.#svg.setAttribute("viewBox", `0 0 ${this.#axis.seconds} 1`);
     this.#grid.replaceChildren(...this.#axis.marks().map((x) => shape("line", "", {x1: x, x2: x, y1: 0, y2: 1})));

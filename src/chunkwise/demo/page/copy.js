@@ -1,12 +1,12 @@
-// A lane and settings -> text that does the same from a shell or from Python, and that text on the clipboard.
+// The URL of a lane -> a command and a script that read it, and a text -> the clipboard.
 
 /** A command for a POSIX shell. */
 export function asCurl(lane, url) {
-  const remark = lane.websocket ? "# The same route answers plain HTTP as well, with a line for each message.\n" : "";
+  const remark = lane.websocket ? "# Over plain HTTP, the same route sends a line for each message.\n" : "";
   return `${remark}curl -N ${shellQuoted(url)}\n`;
 }
 
-/** A whole script. */
+/** A complete script. */
 export function asPython(lane, url) {
   return lane.streamed === false ? bufferedScript(url) : streamScript(lane, url);
 }
@@ -26,13 +26,13 @@ async def main():
     async with ClientSession() as session, chunkwise.open_stream(session, URL${options}) as stream:
         async for item in stream:
             print(item, flush=True)
-        print(f"whole: {stream.items_seen} items, {stream.end}")
+        print(f"complete: {stream.items_seen} items, {stream.end}")
 
 
 try:
     asyncio.run(main())
 except chunkwise.StreamError as error:
-    print(f"not whole: {error}")
+    print(f"not complete: {error}")
 `;
 }
 
@@ -52,7 +52,7 @@ async def main():
 try:
     asyncio.run(main())
 except ClientResponseError as error:
-    print(f"no answer: {error.status} {error.message}")
+    print(f"failed: {error.status} {error.message}")
 `;
 }
 
@@ -61,12 +61,12 @@ function shellQuoted(text) {
 }
 
 function pythonQuoted(text) {
-  return JSON.stringify(text); // a URL is ASCII, where both languages mean the same
+  return JSON.stringify(text); // a URL is ASCII, which both languages quote alike
 }
 
 /**
- * Put text on the clipboard; where the browser does not let a page do so (over plain HTTP from another host, say), show
- * it selected. Gives whether it is on the clipboard.
+ * Put text on the clipboard and return true. Where the browser does not allow that (over plain HTTP from another host, for
+ * example), show the text selected and return false.
  */
 export async function copy(text, dialog) {
   try {

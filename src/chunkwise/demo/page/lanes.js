@@ -1,71 +1,84 @@
-// A lane's URL -> its arrivals, each at once, and at last whether its client could see how it ended, and from what.
-// It says of an end only what has really happened in this browser.
+// The URL of a lane -> each arrival at once, and at the end whether the client can tell that the response is complete.
+
+import {Elements, Lines, Messages} from "./items.js";
 
 /**
- * The lanes. `read(url, {signal, arrived})` reports each arrival by `arrived(bytes, text)`, and resolves to {whole, how}:
- * what its client takes the stream for, and by what it knows. `fails(items)` is after how many beats of its producer
- * about half is made; by default each item is a beat. `python` has the arguments of open_stream.
+ * The lanes. `read(url, {signal, arrived})` calls `arrived(bytes, text, isItem)` for each arrival. It resolves to
+ * {whole, how}: whether its client takes the response for complete, and what shows that. `items()` makes a counter of
+ * items. `query` has the parameters that give every lane the same items at the same time. `python` has the arguments of
+ * open_stream.
  */
 export const LANES = [
   {
     name: "non-chunked",
-    title: "Buffered answer",
-    what: "Not streamed, to compare: all is made first, then sent at once.",
+    title: "Buffered response",
+    what: "Not streamed, for comparison. The server makes all items, then sends them.",
+    query: {names: 1},
+    items: () => new Lines(),
     streamed: false,
     read: readBody,
   },
   {
     name: "chunked",
     title: "Chunked text",
-    what: "Each line leaves as it is made, as a chunk of HTTP.",
+    what: "One line of text per item. Each line is an HTTP chunk.",
+    query: {names: 1},
+    items: () => new Lines(),
     read: readBody,
     python: {},
   },
   {
     name: "json",
     title: "JSON array",
-    what: "One array, valid as a whole, that grows by an object.",
+    what: "One valid JSON array. Each item is sent as soon as it is made.",
+    items: () => new Elements(),
     read: (url, reader) => readBody(url, reader, judgeJson),
     python: {},
   },
   {
     name: "nested",
     title: "Nested JSON",
-    what: "One document with live parts at any depth, each filled in as it is made.",
+    what: "One JSON document. The lists inside it are sent while they are made.",
+    query: {parts: 0},
+    items: () => new Elements("users"),
     tree: true,
     read: (url, reader) => readBody(url, reader, judgeJson),
-    fails: (items) => items + 1, // of 2 * items + 1 beats: one for each user, one for each role
     python: {path: '"users.item"'},
   },
   {
     name: "sse",
     title: "Server-sent events",
-    what: "What EventSource reads: events, with one of type “end” behind them.",
+    what: "One event per item for EventSource, then an event of type “end”.",
+    items: () => new Messages(),
     read: readEvents,
     python: {type: "ServerSentEvent"},
   },
   {
     name: "ws",
     title: "WebSocket",
-    what: "A message for each item; the close says whether they are all.",
+    what: "One message per item. The close frame says how many there were.",
+    query: {names: 1},
+    items: () => new Messages(),
     websocket: true,
     read: readMessages,
     python: {format: '"text"'},
   },
 ];
 
-/** Where a lane asks, given what the controls say. */
-export function urlOf(lane, settings, folder = "") {
-  const query = new URLSearchParams({items: settings.items, interval: settings.interval, size: settings.size});
-  if (settings.fail) query.set("fail", (lane.fails ?? half)(settings.items));
-  return new URL(`${folder}${lane.name}?${query}`, document.baseURI).href;
-}
-
-function half(items) {
+/** The number of items after which the producer fails, if it is set to fail. */
+export function failAfter({items}) {
   return Math.floor(items / 2);
 }
 
-/** fetch, read chunk by chunk. `judge(text)` gives what the text itself says of its end: {whole, how}, or null. */
+/** The URL of a lane's response, or of its bytes in the folder "wire/". */
+export function urlOf(lane, settings, folder = "") {
+  const query = new URLSearchParams({items: settings.items, interval: settings.interval, ...lane.query});
+  if (settings.size) query.set("size", settings.size);
+  if (settings.fail) query.set("fail", failAfter(settings));
+  return new URL(`${folder}${lane.name}?${query}`, document.baseURI).href;
+}
+
+/** Use fetch() and read chunk by chunk. `judge(text)` says what the text itself proves: {whole, how}, or null. */
 async function readBody(url, {signal, arrived}, judge = () => null) {
   const decoder = new TextDecoder();
   let response = null;
@@ -76,34 +89,33 @@ async function readBody(url, {signal, arrived}, judge = () => null) {
     for (;;) {
       const {done, value} = await reader.read();
       if (done) break;
-      const piece = decoder.decode(value, {stream: true});
-      text += piece;
-      arrived(value.length, piece);
+      const chunk = decoder.decode(value, {stream: true});
+      text += chunk;
+      arrived(value.length, chunk);
     }
   } catch (error) {
-    if (!response) return {whole: false, how: `fetch() rejected with “${error}”.`};
+    if (!response) return {whole: false, how: `fetch() failed with “${error}”.`};
     const hasLength = response.headers.has("content-length");
-    const missing = hasLength ? "it is shorter than its Content-Length" : "the last chunk never came";
-    return {whole: false, how: [`read() rejected with “${error}”: ${missing}.`, judge(text)?.how].join(" ").trim()};
+    const missing = hasLength ? "The body is shorter than its Content-Length" : "The last chunk is missing";
+    return {whole: false, how: [`${missing}: read() failed with “${error}”.`, judge(text)?.how].join(" ").trim()};
   }
   if (!response.ok) {
-    return {whole: false, how: `Status ${response.status} instead of an answer: “${reasonOf(text)}”.`};
+    return {whole: false, how: `The status is ${response.status}, not 200: “${reasonOf(text)}”.`};
   }
   const length = response.headers.get("content-length");
   const framing = length === null
-    ? "read() said “done”: the last chunk came."
-    : `All ${count(Number(length), "byte")} of its Content-Length came.`;
+    ? "Proven by HTTP: the last chunk arrived."
+    : `Proven by HTTP: all ${count(Number(length), "byte")} of the Content-Length arrived.`;
   const judged = judge(text);
   return {whole: judged?.whole ?? true, how: judged ? `${framing} ${judged.how}` : framing};
 }
 
 function judgeJson(text) {
   try {
-    const value = JSON.parse(text);
-    const what = Array.isArray(value) ? `an array of ${count(value.length, "item")}` : "an object";
-    return {whole: true, how: `And the text is JSON: ${what}.`};
-  } catch (error) {
-    return {whole: false, how: `And the text is no JSON: “${error.message}”.`};
+    JSON.parse(text);
+    return {whole: true, how: "The JSON is complete, too."};
+  } catch {
+    return {whole: false, how: "The JSON is not complete."};
   }
 }
 
@@ -117,7 +129,7 @@ function reasonOf(text) {
   }
 }
 
-/** EventSource. It takes every end for a break and connects again, so the last event must be one of our own. */
+/** Use EventSource. It reports every end as an error and connects again, so the last event must have a type of its own. */
 function readEvents(url, {signal, arrived}) {
   const source = new EventSource(url);
   let items = 0;
@@ -132,23 +144,24 @@ function readEvents(url, {signal, arrived}) {
       arrived(lengthOf(data), data);
     };
     source.addEventListener("end", ({data}) => {
-      arrived(lengthOf(data), `end: ${data}`);
-      const said = JSON.parse(data).items;
-      const how = `The event “end” came. It counts ${count(said, "item")}, and ${items} came.`;
-      end({whole: said === items, how});
+      arrived(lengthOf(data), `end: ${data}`, false);
+      const sent = JSON.parse(data).items;
+      const how = sent === items
+        ? `Proven by the event “end”, which counts ${count(sent, "item")}.`
+        : `The event “end” counts ${count(sent, "item")}, but ${items} arrived.`;
+      end({whole: sent === items, how});
     });
     source.onerror = () => {
       const refused = source.readyState === EventSource.CLOSED && items === 0;
       const how = refused
-        ? "EventSource reported an error before the first event: the answer was refused. It does not tell the status."
-        : `EventSource reported an error behind ${count(items, "event")}, and no event “end” had come. `
-          + "It reports the same at every end, good or bad: that last event is all that tells them apart.";
+        ? "EventSource reported an error before the first event. It does not give the status."
+        : "The event “end” is missing. EventSource reports any end as an error: only this event makes the difference.";
       end({whole: false, how});
     };
   });
 }
 
-/** WebSocket. Its close has a code, and a reason that counts the items. */
+/** Use WebSocket. The close frame has a code, and a reason that counts the items. */
 function readMessages(url, {signal, arrived}) {
   const socket = new WebSocket(url.replace(/^http/, "ws"));
   let messages = 0;
@@ -159,14 +172,15 @@ function readMessages(url, {signal, arrived}) {
       arrived(lengthOf(data), data);
     };
     socket.onclose = ({code, reason}) => {
-      const said = code === 1000 ? /^complete; items=(\d+)$/.exec(reason)?.[1] : undefined;
-      const close = `Close ${code}${reason ? ` with the reason “${reason}”` : ", without a reason"}`;
-      resolve({whole: Number(said) === messages, how: `${close}, behind ${count(messages, "message")}.`});
+      const sent = code === 1000 ? /^complete; items=(\d+)$/.exec(reason)?.[1] : undefined;
+      const whole = Number(sent) === messages;
+      const close = `close code ${code}${reason ? ` with the reason “${reason}”` : " without a reason"}`;
+      resolve({whole, how: whole ? `Proven by ${close}.` : `The connection ended with ${close}.`});
     };
   });
 }
 
-/** Close a socket also while it connects, which browsers would complain of: then as soon as it is open. */
+/** Close a socket, even one that is still connecting. Browsers log an error for those, so close them once they are open. */
 export function closeQuietly(socket) {
   socket.onmessage = socket.onclose = null;
   if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();

@@ -1,18 +1,19 @@
-// The controls -> runs of all lanes at once, on one clock and one axis.
+// The settings of a run -> all lanes at once, on one clock and one time axis.
 
 import {Axis} from "./axis.js";
-import {asCurl, asPython, copy} from "./copy.js";
-import {LANES, count, urlOf} from "./lanes.js";
+import {CodeView} from "./code.js";
+import {LANES, count, failAfter, urlOf} from "./lanes.js";
 import {LaneView} from "./view.js";
 import {WireView} from "./wireview.js";
 
 const MIN_AXIS_SECONDS = 0.5;
+const WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
-const form = document.querySelector("form");
+const form = document.querySelector("#result form");
 const stopButton = document.querySelector("#stop");
 const status = document.querySelector("#status");
-const copied = document.querySelector("#copied");
 const dialog = document.querySelector("dialog");
+const lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
 const axis = new Axis(document.querySelector("#ruler"));
 axis.reset(secondsOf(settings()));
 
@@ -20,13 +21,9 @@ const lanes = LANES.map((lane) => {
   const view = new LaneView(lane, axis);
   document.querySelector("#rows").append(view.row);
   document.querySelector("#lanes").append(view.element);
-  for (const button of view.element.querySelectorAll("button[data-copy]")) {
-    button.setAttribute("aria-label", `${button.textContent}: ${lane.title}`);
-    button.addEventListener("click", () => copyLane(lane, button.dataset.copy));
-  }
-  const details = view.part("wire");
-  details.querySelector("summary").setAttribute("aria-label", `The wire: ${lane.title}`);
-  return {lane, view, wire: new WireView(lane, details)};
+  const details = view.element.querySelector("details");
+  details.querySelector("summary").setAttribute("aria-label", `Show code and bytes: ${lane.title}`);
+  return {lane, view, code: new CodeView(lane, view.element, dialog), wire: new WireView(lane, details)};
 });
 
 let run = null; // {settings, started, aborts}
@@ -35,39 +32,61 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   start();
 });
+form.addEventListener("input", ({target}) => {
+  if (!form.checkValidity()) return;
+  showCode();
+  if (target.name === "fail") start();
+});
+// A field that is not valid is shown, so that the browser can point at it.
+form.addEventListener("invalid", () => { document.querySelector("#settings").open = true; }, {capture: true});
 stopButton.addEventListener("click", () => stop());
+showCode();
+startWhenVisible();
 
-/** What the controls say. */
 function settings() {
   const {items, interval, size, fail} = form.elements;
   return {items: items.valueAsNumber, interval: interval.valueAsNumber, size: size.valueAsNumber, fail: fail.checked};
 }
 
-/** About how long the streams of one item each beat take. */
-function secondsOf({items, interval, fail}) {
-  return Math.max(MIN_AXIS_SECONDS, ((fail ? items / 2 : items) * interval) || 0);
+/** The seconds that a run takes, more or less. */
+function secondsOf(settings) {
+  const pauses = settings.fail ? failAfter(settings) : settings.items - 1;
+  return Math.max(MIN_AXIS_SECONDS, pauses * settings.interval || 0);
 }
 
-/** Begin a run. One that goes on is over: nothing of it is shown any more. */
+function showCode() {
+  for (const {code} of lanes) code.show(settings());
+}
+
+/** Run once. A page in the background, or one that is only prerendered, waits until it is visible. */
+function startWhenVisible() {
+  if (run) return;
+  if (document.visibilityState === "visible") start();
+  else document.addEventListener("visibilitychange", startWhenVisible, {once: true});
+}
+
+/** Start a run. The one before it is stopped, and nothing of it is shown any more. */
 function start() {
   run?.aborts.abort();
   run = {settings: settings(), started: performance.now(), aborts: new AbortController()};
+  const {items} = run.settings;
+  document.querySelector("#count").textContent = `${WORDS[items] ?? items} item${items === 1 ? "" : "s"}`;
   axis.reset(secondsOf(run.settings));
   stopButton.disabled = false;
   status.textContent = "Running …";
   for (const {lane, view} of lanes) {
-    view.reset();
+    view.reset(items);
     readLane(lane, view, run);
   }
-  // Behind the lanes: browsers open one WebSocket to a host at a time, and the wires would hold up the lane that is one.
+  // After the lanes: browsers open one WebSocket to a host at a time, and the wires would delay the WebSocket lane.
   for (const {wire} of lanes) wire.begin(run.settings);
   requestAnimationFrame(() => draw(run));
 }
 
 async function readLane(lane, view, mine) {
   const {signal} = mine.aborts;
-  const arrived = (bytes, text) => {
-    if (!signal.aborted) view.arrived(secondsSince(mine), bytes, text);
+  const arrived = (...arrival) => {
+    if (!signal.aborted) view.arrived(secondsSince(mine), ...arrival);
   };
   const outcome = await lane.read(urlOf(lane, mine.settings), {signal, arrived});
   if (signal.aborted) return;
@@ -82,7 +101,7 @@ function stateOf({whole}, {fail}) {
 
 function stop() {
   run.aborts.abort();
-  const how = "You left. The server sees that, and stops making items.";
+  const how = "You disconnected. The server sees that and stops making items.";
   for (const {view, wire} of lanes) {
     wire.stop();
     if (view.isRunning) view.ended(secondsSince(run), "stopped", how);
@@ -98,16 +117,22 @@ function finish(mine) {
   status.textContent = summaryOf(mine.settings);
 }
 
-/** What a person should see first. */
-function summaryOf({fail}) {
+/** The result in a sentence or two. */
+function summaryOf(settings) {
   const views = lanes.map(({view}) => view);
   const inState = (state) => views.filter((view) => view.state === state).length;
-  if (fail) return `The producer failed half-way: ${inState("told")} of ${count(views.length, "client")} could tell.`;
+  if (settings.fail) {
+    const failed = `The server failed after ${count(failAfter(settings), "item")}.`;
+    return `${failed} ${ofAll(inState("told"), views.length, "clients")} can tell.`;
+  }
+  const all = `${ofAll(inState("whole"), views.length, "responses")} are complete.`;
   const [buffered, ...streamed] = views.map((view) => view.first);
-  const all = `${inState("whole")} of ${views.length} came whole.`;
   if (buffered === null || streamed.includes(null)) return all;
-  const span = `${Math.min(...streamed).toFixed(2)} to ${Math.max(...streamed).toFixed(2)} s`;
-  return `Streamed, the first byte was there after ${span}; buffered, after ${buffered.toFixed(2)} s. ${all}`;
+  return `First item: ${Math.max(...streamed).toFixed(2)} s streamed, ${buffered.toFixed(2)} s buffered. ${all}`;
+}
+
+function ofAll(number, all, nouns) {
+  return number === all ? `All ${all} ${nouns}` : `${number} of ${all} ${nouns}`;
 }
 
 function draw(mine) {
@@ -117,7 +142,7 @@ function draw(mine) {
     fitAxis(now);
     requestAnimationFrame(() => draw(mine));
   }
-  for (const {view} of lanes) view.draw(now);
+  for (const {view} of lanes) view.draw(now, !lessMotion.matches);
 }
 
 function fitAxis(seconds) {
@@ -126,12 +151,4 @@ function fitAxis(seconds) {
 
 function secondsSince({started}) {
   return (performance.now() - started) / 1000;
-}
-
-async function copyLane(lane, what) {
-  if (!form.reportValidity()) return;
-  const text = {curl: asCurl, python: asPython}[what](lane, urlOf(lane, settings()));
-  const isCopied = await copy(text, dialog);
-  const name = `${lane.title} as ${what === "curl" ? "curl" : "Python"}`;
-  copied.textContent = isCopied ? `Copied: ${name}.` : `${name} is selected: copy it with Ctrl+C.`;
 }

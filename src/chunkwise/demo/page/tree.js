@@ -1,28 +1,27 @@
-// JSON text, piece by piece -> a tree of the text so far, and that tree as elements of the page.
-// It is tolerant, and judges nothing.
+// JSON text in chunks -> a tree of the text so far, and that tree as elements of the page. It accepts invalid JSON.
 
 import {element} from "./element.js";
 
-const MAX_CHILDREN = 8; // shown of each object and array: the last ones, where it grows
-const MAX_CHARACTERS = 40; // shown of each text
+const MAX_CHILDREN = 8; // the last ones of each object and array are shown
+const MAX_CHARACTERS = 40; // of each text
 
 /**
- * Reads JSON in pieces. Each character is looked at once, however the text was cut.
+ * Reads JSON in chunks. Each character is read once, however the text is split.
  *
- * `root` is the tree, or null before the first character. A node is {key, kind, raw, children, open, born}: its kind is
- * "object", "array", "text" or "scalar"; raw is the text so far of the last two, as in the JSON; it is open until
- * its end was read; and it was born in the piece of that number.
+ * `root` is the tree, or null before the first character. A node is {key, kind, raw, children, open, chunk}. Its kind is
+ * "object", "array", "text" or "scalar". `raw` is the JSON of a text or scalar so far. A node is open until its end is
+ * read. `chunk` is the number of the chunk in which it starts.
  */
 export class PartialJson {
   root = null;
-  piece = 0;
+  chunk = 0;
   #stack = []; // the objects and arrays that are open
   #leaf = null; // the text or scalar that is open
-  #key = null; // the name of an object's next value; while it is read it is #leaf
+  #key = null; // the name of an object's next value; while it is being read, it is #leaf
   #escaped = false;
 
   feed(text) {
-    this.piece += 1;
+    this.chunk += 1;
     let at = 0;
     while (at < text.length) {
       if (this.#leaf?.kind === "text") at = this.#readText(text, at);
@@ -67,13 +66,13 @@ export class PartialJson {
       this.#leaf = isName ? this.#node("text", {isName}) : this.#add("text");
     } else if (/[-\w]/.test(character)) {
       this.#leaf = this.#add("scalar");
-      return at; // it is the first of the scalar's own characters
+      return at; // the character belongs to the scalar
     }
     return at + 1;
   }
 
   #node(kind, more) {
-    return {key: null, kind, raw: "", children: [], open: true, born: this.piece, ...more};
+    return {key: null, kind, raw: "", children: [], open: true, chunk: this.chunk, ...more};
   }
 
   #add(kind) {
@@ -92,13 +91,13 @@ export class PartialJson {
   }
 }
 
-/** Where a pattern next matches, or the text's length. */
+/** The next match of a pattern, or the length of the text. */
 function search(pattern, text, from) {
   pattern.lastIndex = from;
   return pattern.exec(text)?.index ?? text.length;
 }
 
-/** The text that a JSON string means, or as much of it as is known. */
+/** The value of a JSON string, or its JSON if that is not complete. */
 export function textOf(raw) {
   try {
     return JSON.parse(`"${raw}"`);
@@ -107,15 +106,15 @@ export function textOf(raw) {
   }
 }
 
-/** Make elements of a tree. What began in the last piece is marked as new. */
+/** Make elements of a tree. Nodes that start in the last chunk are marked as new. */
 export function treeElement(json) {
   const list = element("ul", "tree");
-  if (json.root) list.append(branch(json.root, json.piece, true));
+  if (json.root) list.append(branch(json.root, json.chunk, true));
   return list;
 }
 
-function branch(node, piece, isRoot = false) {
-  const item = element("li", node.born === piece ? "new" : "");
+function branch(node, chunk, isRoot = false) {
+  const item = element("li", node.chunk === chunk ? "new" : "");
   if (node.key !== null) item.append(element("span", "key", node.key), " ");
   if (node.kind === "text" || node.kind === "scalar") {
     item.append(leafElement(node));
@@ -126,7 +125,7 @@ function branch(node, piece, isRoot = false) {
   const list = element("ul", !isRoot && isFlat(node) ? "flat" : "");
   const hidden = node.children.length - MAX_CHILDREN;
   if (hidden > 0) list.append(element("li", "more", `… ${hidden.toLocaleString("en")} before these`));
-  list.append(...node.children.slice(-MAX_CHILDREN).map((child) => branch(child, piece)));
+  list.append(...node.children.slice(-MAX_CHILDREN).map((child) => branch(child, chunk)));
   item.append(list, node.open ? element("span", "open", "…") : element("span", "bracket", closing));
   return item;
 }
@@ -138,7 +137,7 @@ function leafElement(node) {
   return leaf;
 }
 
-/** Whether it fits on one line: all that is in it are texts, scalars, and arrays of such. */
+/** Whether a node fits on one line: it holds only texts, scalars, and arrays of these. */
 function isFlat(node) {
   return node.children.every((child) => child.kind !== "object" && !child.children.some(isBranch));
 }

@@ -1,36 +1,38 @@
-// A lane's arrivals and its end -> what the page shows of them.
+// The arrivals and the end of a lane -> its row in the chart, and its card.
 
 import {Track} from "./axis.js";
 import {element} from "./element.js";
 import {count} from "./lanes.js";
-import {PartialJson, treeElement} from "./tree.js";
+import {treeElement} from "./tree.js";
 
-const MAX_ARRIVALS = 6; // shown; the last ones
-const MAX_CHARACTERS = 200; // shown of each
+const MAX_ARRIVALS = 6; // the last ones are shown
+const MAX_CHARACTERS = 200; // of each arrival
 
 const HEADLINES = {
-  whole: "✓ Whole",
-  told: "! Failed, and its client knows",
-  untold: "✗ Failed, and its client cannot know",
-  wrong: "✗ Not whole, though nothing was to fail",
-  stopped: "Stopped",
+  whole: (items, of) => `✓ Complete: ${items} of ${count(of, "item")}`,
+  told: (items) => `✗ Failed after ${count(items, "item")}: the client can tell`,
+  untold: (items) => `✗ Failed after ${count(items, "item")}: the client cannot tell`,
+  wrong: (items, of) => `✗ Not complete: ${items} of ${count(of, "item")}`,
+  stopped: (items) => `■ Stopped after ${count(items, "item")}`,
 };
 
-/** One lane of the page. Moments are seconds since the run began. */
+/** One lane of the page. Times are seconds since the start of the run. */
 export class LaneView {
   state = "idle";
-  first = null;
+  first = null; // when the first complete item arrived
   total = null;
   bytes = 0;
-  arrivals = 0;
   #lane;
+  #axis;
   #track;
-  #json = null;
+  #expected = 0;
+  #items;
   #changed = false;
 
-  /** `element` is the lane's card, `row` its line in the chart. */
+  /** `element` is the card of the lane, `row` its row in the chart. */
   constructor(lane, axis) {
     this.#lane = lane;
+    this.#axis = axis;
     this.element = copyOf("lane");
     this.row = copyOf("row");
     this.row.dataset.lane = this.element.dataset.lane = lane.name;
@@ -40,8 +42,7 @@ export class LaneView {
     this.part("what").textContent = lane.what;
     this.part("name").textContent = lane.title;
     this.#track = new Track(this.part("track"), axis);
-    this.axis = axis;
-    this.reset("idle");
+    this.reset(0, "idle");
   }
 
   part(name) {
@@ -49,33 +50,38 @@ export class LaneView {
     return this.element.querySelector(selector) ?? this.row.querySelector(selector);
   }
 
-  reset(state = "waiting") {
-    [this.first, this.total, this.bytes, this.arrivals] = [null, null, 0, 0];
-    this.#json = this.#lane.tree ? new PartialJson() : null;
+  /** Start a run of so many items. */
+  reset(expected, state = "waiting") {
+    [this.first, this.total, this.bytes] = [null, null, 0];
+    this.#expected = expected;
+    this.#items = this.#lane.items();
     this.part("preview").replaceChildren();
-    this.part("headline").textContent = this.part("how").textContent = "";
+    this.part("headline").textContent = state === "idle" ? "" : "Waiting …";
+    this.part("how").textContent = "";
     this.part("end").hidden = true;
     this.#track.reset();
     this.#enter(state);
     this.#showNumbers();
   }
 
-  arrived(seconds, bytes, text) {
-    this.first ??= seconds;
+  arrived(seconds, bytes, text, isItem = true) {
     this.bytes += bytes;
-    this.arrivals += 1;
+    this.#items.add(text, isItem);
+    if (this.#items.count) this.first ??= seconds;
     this.#changed = true;
     this.#track.tick(seconds);
-    if (this.#json) this.#json.feed(text);
-    else this.#addArrival(seconds, text);
-    if (this.state === "waiting") this.#enter("flowing");
+    if (!this.#lane.tree) this.#addArrival(seconds, text);
+    if (this.state === "waiting" && this.first !== null) {
+      this.#enter("flowing");
+      this.part("headline").textContent = "Receiving …";
+    }
   }
 
-  /** How it ended: a state of HEADLINES, and by what its client knows it. */
+  /** Show how it ended: a state of HEADLINES, and what shows that. */
   ended(seconds, state, how) {
     this.total = seconds;
     this.#enter(state);
-    this.part("headline").textContent = HEADLINES[state];
+    this.part("headline").textContent = HEADLINES[state](this.#items.count, this.#expected);
     this.part("how").textContent = how;
     this.part("end").hidden = false;
     this.#changed = true;
@@ -86,16 +92,16 @@ export class LaneView {
     return this.state === "waiting" || this.state === "flowing";
   }
 
-  /** Show what is true now. */
-  draw(now) {
-    if (this.state !== "idle") this.#track.span(this.first, this.total ?? now);
+  /** Show the present state; without motion, the bar only when it has its final length. */
+  draw(now, hasMotion = true) {
+    if (this.state !== "idle" && (hasMotion || !this.isRunning)) this.#track.span(this.first, this.total ?? now);
     if (!this.#changed) return;
     this.#changed = false;
     this.#showNumbers();
-    if (this.#json) this.part("preview").replaceChildren(treeElement(this.#json));
+    if (this.#lane.tree) this.part("preview").replaceChildren(treeElement(this.#items.json));
   }
 
-  /** The axis has changed. */
+  /** Follow a change of the axis. */
   rescale() {
     this.#track.rescale();
     if (this.total !== null) this.#placeEnd();
@@ -110,21 +116,25 @@ export class LaneView {
   #placeEnd() {
     const end = this.part("end");
     end.textContent = this.state === "whole" ? "✓" : this.state === "stopped" ? "■" : "✗";
-    end.style.left = `${this.axis.percent(this.total)}%`;
+    end.style.left = `${this.#axis.percent(this.total)}%`;
   }
 
   #showNumbers() {
-    this.part("first").textContent = this.first === null ? "–" : `${this.first.toFixed(2)} s`;
+    const none = this.total === null ? "–" : "never";
+    const first = this.first === null ? none : `${this.first.toFixed(2)} s`;
+    this.part("first").textContent = this.part("when").textContent = first;
     this.part("total").textContent = this.total === null ? "–" : `${this.total.toFixed(2)} s`;
+    this.part("items").textContent = this.#items.count.toLocaleString("en");
     this.part("bytes").textContent = this.bytes.toLocaleString("en");
-    this.part("arrivals").textContent = this.arrivals.toLocaleString("en");
   }
 
   #addArrival(seconds, text) {
     const row = element("div", "arrival");
     const rest = text.length - MAX_CHARACTERS;
     const more = rest > 0 ? `… ${count(rest, "more character")}` : "";
-    row.append(element("time", "", `${seconds.toFixed(2)} s`), ...withLineEnds(text.slice(0, MAX_CHARACTERS)), more);
+    const shown = element("span");
+    shown.append(...withLineEnds(text.slice(0, MAX_CHARACTERS)), more);
+    row.append(element("time", "", `${seconds.toFixed(2)} s`), shown);
     const preview = this.part("preview");
     preview.append(row);
     if (preview.childElementCount > MAX_ARRIVALS) preview.firstElementChild.remove();
@@ -135,9 +145,10 @@ function copyOf(id) {
   return document.querySelector(`#${id}`).content.firstElementChild.cloneNode(true);
 }
 
-/** Line ends as marks that can be seen. */
+/** The text with a visible mark at each line end. */
 function withLineEnds(text) {
-  return text.split(/(\n)/).filter(Boolean).map((piece) => {
-    return piece === "\n" ? element("span", "line-end", "↵") : piece;
+  return text.split(/(\n)/).filter(Boolean).flatMap((part, index, all) => {
+    if (part !== "\n") return [part];
+    return [element("span", "line-end", "↵"), ...(index + 1 < all.length ? ["\n"] : [])];
   });
 }

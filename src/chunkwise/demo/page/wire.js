@@ -1,13 +1,13 @@
-// Bytes of an answer, as characters U+0000 to U+00FF, in pieces -> its parts by what they mean on the wire.
+// The bytes of a response, as characters U+0000 to U+00FF, however they are split -> parts with their meaning.
 //
-// A part is {kind, text, row: whether it begins a row, note}. Kinds: head, size, crlf, data, last (the terminating 0),
-// frame and close (of a WebSocket), missing (expected, and not received: it is not on the wire).
+// A part is {kind, text, row: whether it starts a row, note}. Kinds: head, size, crlf, data, last (the terminating 0),
+// frame and close (of a WebSocket), missing (expected but not received).
 
 import {count} from "./lanes.js";
 
 const OPCODES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"};
 
-/** Reads an answer of HTTP/1.1: its head, and then a chunked body (RFC 9112 §7.1), one with a length, or frames. */
+/** Reads a response of HTTP/1.1: its head, then a chunked body (RFC 9112 §7.1), a body with a length, or frames. */
 export class WireReader {
   isWhole = false;
   #rest = "";
@@ -15,7 +15,7 @@ export class WireReader {
   #left = 0;
   #expected = "the end of the head";
 
-  /** Give the parts that the bytes complete; data are given at once. */
+  /** Return the parts that the bytes complete, and data at once. */
   feed(bytes) {
     this.#rest += bytes;
     const parts = [];
@@ -23,13 +23,13 @@ export class WireReader {
     return parts;
   }
 
-  /** The bytes have ended. Give the rest, and the missing part. */
+  /** The bytes have ended: return the rest, and the missing part. */
   finish(how) {
     const parts = this.#rest ? [{kind: "data", text: this.#rest, row: true}] : [];
     const end = how === "reset" ? "the connection was reset" : "the connection was closed";
     parts.push(this.isWhole
       ? {kind: "missing", row: true, text: "", note: end}
-      : {kind: "missing", row: true, text: `${this.#expected} never came`, note: end});
+      : {kind: "missing", row: true, text: `${this.#expected} is missing`, note: end});
     return parts;
   }
 
@@ -39,7 +39,7 @@ export class WireReader {
     return taken;
   }
 
-  /** A line, less its end; null if it is not there yet. */
+  /** A line without its end; null if it is not complete yet. */
   #takeLine() {
     const length = this.#rest.indexOf("\r\n");
     return length < 0 ? null : this.#take(length + 2).slice(0, -2);
@@ -58,7 +58,7 @@ export class WireReader {
     } else {
       this.#left = Number(fields.get("content-length") ?? Infinity);
       this.isWhole = this.#left === 0;
-      parts.push({kind: "data", text: "", row: true, note: `= ${count(this.#left, "byte")}, as Content-Length says`});
+      parts.push({kind: "data", text: "", row: true, note: `= ${count(this.#left, "byte")}: the Content-Length`});
       this.#expect(this.#readBody, "the rest of its Content-Length");
     }
     return true;
@@ -127,15 +127,15 @@ export class WireReader {
       for (let at = 2; at < headLength; at += 1) length = length * 256 + code(at);
     }
     const opcode = code(0) & 0x0f;
-    if (opcode === 8 && this.#rest.length < headLength + length) return false; // a close is shown when it is whole
+    if (opcode === 8 && this.#rest.length < headLength + length) return false; // a close frame is shown when it is complete
     const head = hex(this.#take(headLength));
     if (opcode === 8) {
       const close = this.#take(length);
       const number = close.charCodeAt(0) * 256 + close.charCodeAt(1);
       parts.push({kind: "close", text: head, row: true, note: `close frame of ${count(length, "byte")}`});
       if (length >= 2) {
-        parts.push({kind: "close", text: hex(close.slice(0, 2)), row: true, note: `its code: ${number}`});
-        parts.push({kind: "data", text: close.slice(2), row: true, note: "its reason"});
+        parts.push({kind: "close", text: hex(close.slice(0, 2)), row: true, note: `code ${number}`});
+        parts.push({kind: "data", text: close.slice(2), row: true, note: "reason"});
       }
       this.isWhole = true;
       this.#expect(() => false);

@@ -1,34 +1,38 @@
-// The bytes of a lane's answer, asked of the server -> rows of the page, each part marked by what it means.
+// The bytes of a lane's response, read by the server from its own socket -> rows, each part marked with its meaning.
 
 import {element} from "./element.js";
 import {closeQuietly, count, urlOf} from "./lanes.js";
 import {WireReader, hex} from "./wire.js";
 
-// What is shown is 20,000 characters at most: so many rows at the beginning, so many at the end, so long ones.
+// At most 20,000 characters are shown: so many rows from the start, so many from the end, and so much of each.
 const FIRST_ROWS = 50;
 const LAST_ROWS = 50;
 const ROW_CHARACTERS = 200;
 
-/** What is below "The wire". It asks only while it is open, once for each run. */
+/** The wire in a card. It makes one request for each run, and only while the card is open. */
 export class WireView {
   #lane;
   #details;
   #list;
+  #doing;
   #settings = null; // of the run whose wire this is
   #socket = null;
   #reader = null;
   #row = null;
   #more = null;
   #hiddenRows = 0;
+  #bytes = 0;
 
   constructor(lane, details) {
     this.#lane = lane;
     this.#details = details;
     this.#list = details.querySelector("ol");
+    this.#doing = details.querySelector(".doing");
+    this.#doing.textContent = "The bytes are shown with the next run.";
     details.addEventListener("toggle", () => this.#follow());
   }
 
-  /** A run has begun: this is its wire from now on. */
+  /** A run has started: show its wire from now on. */
   begin(settings) {
     this.stop();
     this.#settings = settings;
@@ -37,37 +41,48 @@ export class WireView {
     this.#follow();
   }
 
-  /** Stop asking. The rows stay. */
+  /** Stop receiving. The rows remain. */
   stop() {
-    if (this.#socket) closeQuietly(this.#socket);
+    if (!this.#socket) return;
+    closeQuietly(this.#socket);
     this.#socket = null;
+    this.#doing.textContent = `Stopped after ${count(this.#bytes, "byte")}.`;
   }
 
   #follow() {
-    if (this.#details.open && this.#settings && !this.#reader) this.#ask();
+    if (this.#details.open && this.#settings && !this.#reader) this.#request();
     else if (!this.#details.open && this.#socket) {
       this.stop();
-      this.#reader = null; // who opens it again sees all of it
+      this.#reader = null; // opening it again requests all of it
     }
   }
 
-  #ask() {
+  #request() {
     this.#reader = new WireReader();
     this.#list.replaceChildren();
-    [this.#row, this.#more, this.#hiddenRows] = [null, null, 0];
+    [this.#row, this.#more, this.#hiddenRows, this.#bytes] = [null, null, 0, 0];
+    this.#doing.textContent = "The server requests the same URL from itself …";
     const socket = new WebSocket(urlOf(this.#lane, this.#settings, "wire/").replace(/^http/, "ws"));
     this.#socket = socket;
-    socket.onmessage = ({data}) => {
-      const {seconds, bytes, end} = JSON.parse(data);
-      const parts = end ? this.#reader.finish(end) : this.#reader.feed(bytes);
-      parts.forEach((part, index) => this.#show(part, index === 0 ? seconds : null));
-      this.#list.scrollTop = this.#list.scrollHeight;
-    };
+    socket.onmessage = ({data}) => this.#receive(JSON.parse(data));
     socket.onclose = ({code, reason}) => {
       this.#socket = null;
       if (code === 1000) return;
-      this.#show({kind: "missing", row: true, text: "the server does not show it", note: `${code} ${reason}`}, null);
+      this.#doing.textContent = `The server cannot show the bytes: ${[code, reason].join(" ").trim()}.`;
     };
+  }
+
+  #receive({seconds, bytes, end}) {
+    if (end) {
+      const how = end === "reset" ? "the connection was reset" : "the connection was closed";
+      this.#doing.textContent = `The server requested this URL from itself: ${count(this.#bytes, "byte")}, then ${how}.`;
+    } else {
+      if (!this.#bytes) this.#doing.textContent = "The server receives its own response and shows each byte …";
+      this.#bytes += bytes.length;
+    }
+    const parts = end ? this.#reader.finish(end) : this.#reader.feed(bytes);
+    parts.forEach((part, index) => this.#show(part, index === 0 ? seconds : null));
+    this.#list.scrollTop = this.#list.scrollHeight;
   }
 
   #show(part, seconds) {

@@ -1,0 +1,139 @@
+"""The package's own files -> pages to read at ``/docs/``, ``/source/`` and ``/code/{lane}``, always as plain text.
+
+Only files found when the application is made are served. A wheel holds the source and the README; a clone also holds
+the pages of ``docs/``.
+"""
+
+import html
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+import chunkwise
+from chunkwise.demo import endpoints
+
+# The pages load nothing from other sites, and cannot be framed.
+POLICY: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'self'; img-src data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+}
+LANES: Mapping[str, tuple[Callable[..., Any], ...]] = {
+    "non-chunked": (endpoints.non_chunked,),
+    "chunked": (endpoints.chunked,),
+    "json": (endpoints.json_array, endpoints.users),
+    "nested": (endpoints.nested, endpoints.users),
+    "sse": (endpoints.sse, endpoints.users),
+    "ws": (endpoints.websocket,),
+}
+"""The functions that make the response of each lane of the page."""
+
+_PACKAGE = Path(chunkwise.__file__).parent
+_CLONE = _PACKAGE.parents[1]
+
+
+def reading_routes() -> list[web.RouteDef]:
+    """Return the routes of the documentation, of the package's source, and of each lane's server code."""
+    source = {path.relative_to(_PACKAGE).as_posix(): path for path in sorted(_PACKAGE.rglob("*.py"))}
+    docs = _docs()
+    readme = _readme()
+
+    async def docs_page(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if not name:
+            return _list(
+                "Documentation", "The pages that come with this installation, as plain text.", ["README.md", *docs]
+            )
+        if name == "README.md":
+            return _text(readme)
+        return _file(docs, name)
+
+    async def source_page(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return _file(source, name) if name else _list("Source", "The Python modules of this chunkwise.", source)
+
+    return [
+        web.get("/docs/{name:.*}", docs_page),
+        web.get("/source/{name:.*}", source_page),
+        web.get("/code/{name}", _code),
+    ]
+
+
+def code_of(lane: str) -> str:
+    """Return the source of the functions that make the response of a lane."""
+    return "\n\n".join(inspect.getsource(function) for function in LANES[lane])
+
+
+async def _code(request: web.Request) -> web.Response:
+    lane = request.match_info["name"]
+    if lane not in LANES:
+        raise web.HTTPNotFound(text=f"no lane {lane!r}, expected one of {', '.join(LANES)}")
+    return _text(code_of(lane))
+
+
+def _docs() -> dict[str, Path]:
+    """Return the pages of a clone, in the order of its table of contents; none where chunkwise is installed."""
+    folder = _CLONE / "docs"
+    index = folder / "index.md"
+    if _PACKAGE.parent.name != "src" or not index.is_file():
+        return {}
+    pages = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.md"))}
+    contents = index.read_text(encoding="utf-8")
+    listed = re.findall(r"^(\S+?)(?:\.md)?$", contents, re.MULTILINE)
+    first = [f"{name}.md" for name in listed if f"{name}.md" in pages]
+    return {name: pages[name] for name in dict.fromkeys([*first, *pages])}
+
+
+def _readme() -> str:
+    file = _CLONE / "README.md"
+    if _PACKAGE.parent.name == "src" and file.is_file():
+        return file.read_text(encoding="utf-8")
+    try:
+        about = metadata("chunkwise")
+    except PackageNotFoundError:
+        return chunkwise.__doc__ or ""
+    return str(about.get_payload() or about["Description"])
+
+
+def _file(files: Mapping[str, Path], name: str) -> web.Response:
+    if name not in files:
+        raise web.HTTPNotFound(text=f"no file {name[:80]!r} here")
+    return _text(files[name].read_text(encoding="utf-8"))
+
+
+def _text(text: str) -> web.Response:
+    return web.Response(text=text, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _list(title: str, what: str, names: Iterable[str]) -> web.Response:
+    items = "\n".join(f'<li><a href="{quote(name)}">{html.escape(name)}</a></li>' for name in names)
+    text = _LIST.replace("TITLE", title).replace("WHAT", what).replace("ITEMS", items)
+    return web.Response(text=text, content_type="text/html", headers=POLICY)
+
+
+_LIST = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>TITLE of chunkwise</title>
+  <link rel="icon" href="data:,">
+  <link rel="stylesheet" href="../page/theme.css">
+</head>
+<body>
+<nav><a class="brand" href="../">chunkwise</a> <a href="../docs/">Docs</a> <a href="../source/">Source</a></nav>
+<main>
+<h1>TITLE</h1>
+<p>WHAT</p>
+<ul>
+ITEMS
+</ul>
+</main>
+</body>
+</html>
+"""
