@@ -1,7 +1,7 @@
-"""The demo's page in a browser, served on a real socket: actions of a user, and the content shown.
+"""The demo's page in a browser, served on a real socket: what a user does, and what the page shows.
 
-When a tab is closed, its console may hold only the browser's network messages for requested
-failures, and the page must not have requested anything from another host.
+Each tab checks when it is closed that the page requested nothing from another host, and that its console holds no more
+than the browser's own messages about the failures that the test caused.
 """
 
 import re
@@ -19,7 +19,7 @@ from tests.transports.browsing import started_browser
 LANES = ["non-chunked", "chunked", "json", "nested", "sse", "ws"]
 STREAMED = LANES[1:]
 
-# Chromium says these by itself, and no page can keep it from doing so.
+# Chromium logs these by itself, and no page can prevent that.
 _FAILURES = re.compile(
     r"Failed to load resource: (net::ERR_INCOMPLETE_CHUNKED_ENCODING"
     r"|the server responded with a status of 503 \(Service Unavailable\))"
@@ -33,9 +33,10 @@ _SHOWN = """
     const part = (name) => card.querySelector(`[data-part="${name}"]`).textContent;
     return [card.dataset.lane, {
         state: card.dataset.state, first: part("first"), total: part("total"),
-        bytes: Number(part("bytes").replaceAll(",", "")), arrivals: Number(part("arrivals").replaceAll(",", "")),
+        bytes: Number(part("bytes").replaceAll(",", "")), items: Number(part("items").replaceAll(",", "")),
         ticks: row.querySelectorAll(".tick").length, end: row.querySelector("[data-part=end]").checkVisibility(),
         headline: part("headline"), how: part("how"), preview: part("preview"),
+        when: row.querySelector("[data-part=when]").textContent,
     }];
 }))
 """
@@ -57,19 +58,24 @@ _TREE = """
 """
 
 
+# Pages in the background do not run by themselves.
+_BACKGROUND = "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true})"
+
+
 class Shown(NamedTuple):
-    """Content of a lane."""
+    """Content of a lane, on its card and in its row of the chart."""
 
     state: str
     first: str
     total: str
     bytes: int
-    arrivals: int
+    items: int
     ticks: int
     end: bool
     headline: str
     how: str
     preview: str
+    when: str
 
 
 class Tab(NamedTuple):
@@ -81,11 +87,15 @@ class Tab(NamedTuple):
     """Whether a failure was requested, at any time."""
 
     async def set(self, *, fail: bool = False, **numbers: float) -> None:
-        """Set the controls."""
+        """Set the controls. A change of ``fail`` starts a run."""
+        await self.open_settings()
         for name, number in numbers.items():
             await self.page.fill(f"[name={name}]", str(number))
         await self.page.set_checked("[name=fail]", fail)
         self.failures.add(fail)
+
+    async def open_settings(self) -> None:
+        await self.page.locator("#settings").evaluate("details => { details.open = true; }")
 
     async def run(self, *, fail: bool = False, **numbers: float) -> dict[str, Shown]:
         """Run, and return the content of each lane after the run."""
@@ -96,7 +106,7 @@ class Tab(NamedTuple):
 
     async def over(self) -> dict[str, Shown]:
         """Wait for the end of a run."""
-        await self.page.wait_for_selector("#stop:disabled")
+        await self.page.wait_for_selector("#stop:disabled", state="attached")
         return await self.shown()
 
     async def shown(self) -> dict[str, Shown]:
@@ -123,40 +133,49 @@ async def demo_browser() -> AsyncIterator[tuple[Browser, str]]:
 
 @asynccontextmanager
 async def tab(
-    demo: tuple[Browser, str], *, width: int = 1200, height: int = 900, before: str = "", **options: Any
+    demo: tuple[Browser, str],
+    *,
+    width: int = 1200,
+    height: int = 900,
+    before: str = "",
+    runs: bool = False,
+    **options: Any,
 ) -> AsyncIterator[Tab]:
-    """Open the page in a new tab; check on closing that it was quiet.
+    """Open the page in a new tab. Check its console and its requests when it is closed.
 
     Args:
         demo: a browser, and where the demo is served.
         width: of its window.
         height: of its window.
         before: a script that runs before the page's own.
+        runs: whether the page is visible, and so runs once by itself.
         options: of the browser's context.
     """
     browser, base = demo
     context = await browser.new_context(viewport=ViewportSize(width=width, height=height), **options)
     context.set_default_timeout(GUARD_SECONDS * 1000)
-    said: list[ConsoleMessage] = []
+    logged: list[ConsoleMessage] = []
     errors: list[Exception] = []
-    asked: list[str] = []
+    requested: list[str] = []
     try:
         page = await context.new_page()
         # playwright takes no method of a built-in type for a listener
-        page.on("console", lambda message: said.append(message))  # noqa: PLW0108
+        page.on("console", lambda message: logged.append(message))  # noqa: PLW0108
         page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("websocket", lambda websocket: asked.append(websocket.url))
-        if before:
-            await page.add_init_script(before)
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("websocket", lambda websocket: requested.append(websocket.url))
+        for script in (before, "" if runs else _BACKGROUND):
+            if script:
+                await page.add_init_script(script)
         await page.goto(base)
         failures: set[bool] = set()
         yield Tab(page, base, failures)
         failures.add(await page.is_checked("[name=fail]"))
         assert errors == []
-        assert [each.text for each in said if not (True in failures and _FAILURES.match(each.text))] == []
+        unexpected = [each.text for each in logged if not (True in failures and _FAILURES.match(each.text))]
+        assert unexpected == []
         own = (base, base.replace("http", "ws", 1), "data:")
-        assert [url for url in asked if not url.startswith(own)] == []
-        assert f"{base}page/page.js" in asked
+        assert [url for url in requested if not url.startswith(own)] == []
+        assert f"{base}page/page.js" in requested
     finally:
         await context.close()

@@ -1,4 +1,4 @@
-"""demo/endpoints.py: the tutorial's routes, served by `chunkwise demo`, read by curl and by clients."""
+"""The routes of the tutorial, served by `chunkwise demo`, read by curl and by clients."""
 
 import asyncio
 import hashlib
@@ -34,9 +34,9 @@ def demo() -> Iterator[Serving]:
 
 
 @needs_curl
-def test_curl_gets_these_bytes(demo: Serving) -> None:
+def test_route_sends_these_bytes(demo: Serving) -> None:
     def check(route: Route) -> None:
-        # No client answers the close of the WebSocket: curl has finished when it has the last frame.
+        # curl does not answer the close frame of a WebSocket, so it ends only when it is stopped.
         with started("curl", "-sN", "--max-time", 30, *route.options, demo.url(route.path + FAST)) as reading:
             if route.options:
                 assert read_exactly(reading, len(route.whole)) == encoded(route.whole)
@@ -48,7 +48,7 @@ def test_curl_gets_these_bytes(demo: Serving) -> None:
 
 
 @needs_curl
-def test_curl_gets_the_first_part_before_the_rest_is_produced(demo: Serving) -> None:
+def test_first_item_is_sent_before_the_second(demo: Serving) -> None:
     def check(route: Route) -> None:
         with started("curl", "-sN", *route.options, demo.url(route.path + HELD)) as reading:
             assert read_exactly(reading, len(encoded(route.first))) == encoded(route.first)
@@ -60,19 +60,19 @@ def test_curl_gets_the_first_part_before_the_rest_is_produced(demo: Serving) -> 
 
 
 @needs_curl
-def test_buffered_response_is_sent_with_its_length_after_the_last_line(demo: Serving) -> None:
+def test_buffered_response_is_sent_at_the_end(demo: Serving) -> None:
     got = curl(demo.url("/non-chunked" + FAST), "-i")
     head, _, body = got.out.partition(b"\r\n\r\n")
     assert body.decode() == "".join(LINES)
     assert f"Content-Length: {len(body)}".encode() in head
     assert b"chunked" not in head
     with started("curl", "-sN", "--max-time", "0.5", demo.url("/non-chunked" + HELD)) as reading:
-        assert reading.end().out == b""  # while the others have had their first item
+        assert reading.end().out == b""  # the other routes have sent their first item by then
     assert curl(demo.url("/non-chunked?interval=0&fail=2"), "-w", "%{stderr}%{http_code}").err == "503"
 
 
 @needs_curl
-def test_upload_is_returned_in_upper_case_while_it_is_sent(demo: Serving) -> None:
+def test_upload_is_returned_while_it_is_sent(demo: Serving) -> None:
     with started("curl", "-sN", "-T", ".", demo.url("/upper"), stdin=subprocess.PIPE) as talking:
         assert talking.process.stdin is not None
         for sent, received in (
@@ -97,7 +97,7 @@ def test_upload_that_is_not_text_is_refused(demo: Serving) -> None:
 
 
 @needs_curl
-def test_large_document_is_sent_event_by_event(demo: Serving) -> None:
+def test_large_document_is_sent_as_events(demo: Serving) -> None:
     items = 20_001  # more than one block
     document = json.dumps({"items": [{"id": n} for n in range(1, items + 1)]}).encode()
     expected = "".join(f"{prefix} {event} {value}\n" for prefix, event, value in ijson.parse(document))
@@ -138,6 +138,8 @@ def test_invalid_parameters_are_refused(demo: Serving) -> None:
                     "items=100000001",
                     "size=1e9",
                     "fail=x",
+                    "parts=2",
+                    "names=x",
                     "items=%D9%A3",
                 ]
             ),
@@ -148,16 +150,40 @@ def test_invalid_parameters_are_refused(demo: Serving) -> None:
 
 @needs_curl
 @pytest.mark.parametrize("path", ["/chunked", "/json", "/sse", "/ws"])
-def test_number_and_size_of_items_are_parameters(demo: Serving, path: str) -> None:
+def test_items_have_a_number_and_a_size(demo: Serving, path: str) -> None:
     few = curl(demo.url(f"{path}?interval=0&items=1")).out
     many = curl(demo.url(f"{path}?interval=0&items=8&size=100")).out
     assert many.count(b"x" * 100) == 8
     assert b"x" not in few
 
 
+LANES = ["/non-chunked?names=1", "/chunked?names=1", "/json?", "/nested?parts=0", "/sse?", "/ws?names=1"]
+"""The page's requests: all make the same items at the same time."""
+
+
+@needs_curl
+def test_lanes_send_the_same_items(demo: Serving) -> None:
+    def check(lane: str) -> None:
+        whole = curl(demo.url(f"{lane}&items=5&interval=0")).out.decode()
+        assert re.findall("Tom|Adam|Sam|Eve|Kim", whole) == ["Tom", "Adam", "Sam", "Eve", "Kim"]
+        assert "Chunk" not in whole
+
+    check_rows(named(LANES), check)
+
+
+@needs_curl
+def test_lanes_pause_only_between_items(demo: Serving) -> None:
+    """With one item, a response with any other pause would not end before curl gives up."""
+
+    def check(lane: str) -> None:
+        assert curl(demo.url(f"{lane}&items=1&interval=60"), "--max-time", "30").code == 0
+
+    check_rows(named(LANES), check)
+
+
 @needs_curl
 @pytest.mark.parametrize("path", ["/chunked", "/json", "/nested", "/sse", "/events", "/ws"])
-def test_any_route_fails_after_as_many_items_as_are_asked_for(demo: Serving, path: str) -> None:
+def test_route_fails_after_the_given_items(demo: Serving, path: str) -> None:
     whole = curl(demo.url(f"{path}?interval=0"))
     cut = curl(demo.url(f"{path}?interval=0.01&fail=2"))
     assert (whole.code, cut.code) == (0, 18)
@@ -166,7 +192,7 @@ def test_any_route_fails_after_as_many_items_as_are_asked_for(demo: Serving, pat
 
 
 async def read(demo: Serving, path: str, format: str | None = None, scheme: str = "http") -> tuple[list[Any], Any]:
-    """Read all items with our client and return their end proof; the first arrives before the second is produced."""
+    """Read all items and the end proof; check that the first item is sent before the second is made."""
     url = demo.url(path).replace("http", scheme, 1)
     async with ClientSession() as session:
         async with asyncio.timeout(30), chunkwise.open_stream(session, url + HELD, format=format) as stream:
@@ -177,7 +203,7 @@ async def read(demo: Serving, path: str, format: str | None = None, scheme: str 
     return items, stream.end
 
 
-async def test_our_client_reads_every_stream(demo: Serving) -> None:
+async def test_client_reads_every_stream(demo: Serving) -> None:
     users = [json.loads(user) for user in USERS]
     assert await read(demo, "/chunked") == ([line.rstrip() for line in LINES], "framed")
     assert await read(demo, "/json") == (users, "proven")
@@ -195,7 +221,7 @@ async def test_our_client_reads_every_stream(demo: Serving) -> None:
     assert await read(demo, "/events") == (EVENTS.splitlines(), "framed")
 
 
-async def test_our_client_reads_the_nested_document_whole_and_inside(demo: Serving) -> None:
+async def test_client_reads_inside_a_nested_document(demo: Serving) -> None:
     async with ClientSession() as session:
         async with chunkwise.open_stream(session, demo.url("/nested" + FAST)) as stream:
             assert [item async for item in stream] == [json.loads(NESTED)]
@@ -203,7 +229,7 @@ async def test_our_client_reads_the_nested_document_whole_and_inside(demo: Servi
             assert [item async for item in stream] == ["admin", "user", "user"]
 
 
-async def test_our_client_reports_why_a_stream_failed(demo: Serving) -> None:
+async def test_client_reports_why_a_stream_failed(demo: Serving) -> None:
     url = demo.url("/fail" + FAST)
     reason = "the producer fails on purpose after 2 items"
     async with ClientSession() as session:
@@ -223,4 +249,4 @@ async def test_our_client_reports_why_a_stream_failed(demo: Serving) -> None:
 async def collect(opened: AbstractAsyncContextManager[Stream], items: list[Any]) -> None:
     async with opened as stream:
         async for item in stream:
-            items.append(item)  # noqa: PERF401 - those before a failure are wanted
+            items.append(item)  # noqa: PERF401 - those before a failure are kept

@@ -19,8 +19,8 @@ async def read_chunks(base: str, query: str, show: Show) -> None:
     """Chunks of at most 1024 bytes, decoded and in upper case as they arrive: GET /chunked."""
     async with ClientSession() as session, session.get(f"{base}/chunked{query}") as response:
         # Chunks may end inside a character, where chunk.decode() would fail: text() waits for the rest.
-        async for piece in chunkwise.text(response.content.iter_chunked(1024)):
-            show(piece.upper())
+        async for text in chunkwise.text(response.content.iter_chunked(1024)):
+            show(text.upper())
 
 
 async def read_items(base: str, query: str, show: Show) -> None:

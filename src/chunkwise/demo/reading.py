@@ -7,7 +7,7 @@ the pages of ``docs/``.
 import html
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
@@ -45,17 +45,18 @@ def reading_routes() -> list[web.RouteDef]:
 
     async def docs_page(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if not name:
-            return _list(
-                "Documentation", "The pages that come with this installation, as plain text.", ["README.md", *docs]
-            )
         if name == "README.md":
             return _text(readme)
-        return _file(docs, name)
+        if name:
+            return _file(docs, name)
+        titles = {name: _title_of(path) for name, path in docs.items()}
+        about = "The pages that come with this installation, as plain text."
+        return _list("Documentation", about, {"README.md": "README", **titles})
 
     async def source_page(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        return _file(source, name) if name else _list("Source", "The Python modules of this chunkwise.", source)
+        if name := request.match_info["name"]:
+            return _file(source, name)
+        return _list("Source", "The Python modules of this installation.", {name: name for name in source})
 
     return [
         web.get("/docs/{name:.*}", docs_page),
@@ -110,8 +111,13 @@ def _text(text: str) -> web.Response:
     return web.Response(text=text, headers={"X-Content-Type-Options": "nosniff"})
 
 
-def _list(title: str, what: str, names: Iterable[str]) -> web.Response:
-    items = "\n".join(f'<li><a href="{quote(name)}">{html.escape(name)}</a></li>' for name in names)
+def _title_of(page: Path) -> str:
+    heading = re.search(r"^# +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return heading[1].replace("`", "") if heading else page.name
+
+
+def _list(title: str, what: str, labels: Mapping[str, str]) -> web.Response:
+    items = "\n".join(f'<li><a href="{quote(name)}">{html.escape(label)}</a></li>' for name, label in labels.items())
     text = _LIST.replace("TITLE", title).replace("WHAT", what).replace("ITEMS", items)
     return web.Response(text=text, content_type="text/html", headers=POLICY)
 
@@ -126,10 +132,13 @@ _LIST = """<!doctype html>
   <link rel="stylesheet" href="../page/theme.css">
 </head>
 <body>
-<nav><a class="brand" href="../">chunkwise</a> <a href="../docs/">Docs</a> <a href="../source/">Source</a></nav>
+<header class="bar">
+<a class="brand" href="../">chunkwise</a>
+<nav aria-label="About chunkwise"><a href="../docs/">Docs</a> <a href="../source/">Source</a></nav>
+</header>
 <main>
 <h1>TITLE</h1>
-<p>WHAT</p>
+<p class="lede">WHAT</p>
 <ul>
 ITEMS
 </ul>

@@ -155,7 +155,7 @@ function readEvents(url, {signal, arrived}) {
       const refused = source.readyState === EventSource.CLOSED && items === 0;
       const how = refused
         ? "EventSource reported an error before the first event. It does not give the status."
-        : "The event “end” is missing. EventSource reports any end as an error: only this event makes the difference.";
+        : "The event “end” is missing. Without it, EventSource reports a complete end and a failure alike.";
       end({whole: false, how});
     };
   });
