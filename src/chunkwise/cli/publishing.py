@@ -1,23 +1,16 @@
-"""Files and folders -> the files that ``chunkwise serve`` publishes, and the index page of these and of the tables."""
+"""Files and folders -> the files that ``chunkwise serve`` publishes, and the others with a reason for each."""
 
 import errno
-import html
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import rich_click as click
-from aiohttp import hdrs, web
 
-from chunkwise import FORMATS, UnknownFormat
-from chunkwise.cli.asked import VARY
-from chunkwise.cli.rows import PublishedRows
+from chunkwise import UnknownFormat
 from chunkwise.formats import Format, by_suffix
-from chunkwise.transports.negotiation import negotiate
 
 
 @dataclass(frozen=True)
@@ -35,20 +28,29 @@ class Published:
         return os.path.isfile(self.file) if self.regular else self.file.exists()  # noqa: PTH113 - never raises
 
 
-class _Page(NamedTuple):
-    """A media type of the index."""
+@dataclass(frozen=True)
+class Unpublished:
+    """The files of published folders that have no route.
 
-    media_types: tuple[str, ...]
+    Attributes:
+        reasons: why each file is not served, by its path in the folder; at most ``MAX_UNPUBLISHED`` files.
+        more: the number of other such files.
+        hidden: the number of hidden files. They are counted and not named, because their names may be private.
+    """
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    more: int = 0
+    hidden: int = 0
 
 
+MAX_UNPUBLISHED = 100
 _DATABASES = (".db", ".sqlite", ".sqlite3")
-_HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
 
 
 def find_files(paths: Sequence[Path]) -> list[Published]:
-    """Return the files to publish: named files under their names, a folder's files under their paths in the folder.
+    """Return the files to publish: named files under their names, the files of a folder under their paths in it.
 
-    A named file that is not there, cannot be read or has no known suffix is an error, and so are two files of one
+    It is an error if a named file does not exist, cannot be read or has no known suffix, or if two files have the same
     route.
     """
     found: dict[str, Published] = {}
@@ -84,85 +86,50 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
     return [found[route] for route in sorted(found)]
 
 
+def find_unpublished(paths: Sequence[Path]) -> Unpublished:
+    """Return the files in these folders that `find_files` leaves out."""
+    reasons: dict[str, str] = {}
+    hidden = 0
+    for folder in paths:
+        if not folder.is_dir():
+            continue
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder).as_posix()
+            if file.is_dir():
+                continue
+            if _has_hidden_name(file, folder):
+                hidden += 1
+            elif reason := _reason_against(file, folder):
+                reasons[name] = reason
+    listed = dict(sorted(reasons.items())[:MAX_UNPUBLISHED])
+    return Unpublished(listed, len(reasons) - len(listed), hidden)
+
+
+def _reason_against(file: Path, folder: Path) -> str | None:
+    if not file.exists():
+        return "a link to a file that does not exist"
+    if is_hidden(file, folder):
+        return "a link to a place outside the folder"
+    if not file.is_file():
+        return "not a regular file"
+    if file.suffix.lower() in _DATABASES:
+        return "a database: name it as sqlite:///PATH to serve its tables"
+    try:
+        by_suffix(file.name)
+    except UnknownFormat:
+        return f"no format has the suffix {file.suffix}" if file.suffix else "its name has no suffix"
+    return None
+
+
 def is_hidden(file: Path, folder: Path) -> bool:
-    """Whether a file or one of its folders is hidden, or a link leads out of the published folder."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return hidden or not file.resolve().is_relative_to(folder.resolve())
+    """Whether a file or one of its folders has a hidden name, or is a link to a place outside the published folder."""
+    return _has_hidden_name(file, folder) or not file.resolve().is_relative_to(folder.resolve())
 
 
-def index_page(request: web.Request, published: Sequence[Published], rows: Sequence[PublishedRows]) -> web.Response:
-    """Return the list of what is published, as JSON or, for browsers, as a page."""
-    page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
-    entries = [
-        {
-            "url": url_of(entry.route),
-            "format": entry.format.name,
-            "bytes": entry.file.stat().st_size,
-            "modified": datetime.fromtimestamp(entry.file.stat().st_mtime, UTC).isoformat(timespec="seconds"),
-        }
-        for entry in published
-        if entry.is_there()
-    ]
-    if page is not _HTML:
-        tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]
-        return web.json_response([*entries, *tables], headers=VARY)
-    files = _table("Files", _FILE_COLUMNS, [_row(entry) for entry in entries])
-    tables_found = _table("Tables", _TABLE_COLUMNS, [_row_of_table(entry) for entry in rows])
-    return web.Response(text=_PAGE.replace("TABLES", files + tables_found), content_type="text/html", headers=VARY)
+def _has_hidden_name(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def url_of(route: str) -> str:
     """Return the path of a URL."""
     return quote(os.fsencode(route))
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{column}</th>" for column in columns)
-    kind = title.lower()
-    return (
-        f'<h1>{title}</h1>\n<div><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-        + "\n".join(rows)
-        + "\n</tbody></table></div>\n"
-    )
-
-
-def _row_of_table(entry: PublishedRows) -> str:
-    url = html.escape(url_of(entry.route))
-    names = entry.about.get("parameters", [])
-    start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)
-    what = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
-    links = " ".join(f'<a href="{url}{start}format={name}">{name}</a>' for name in FORMATS)
-    return _cells(f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
-
-
-def _row(entry: Mapping[str, Any]) -> str:
-    url = html.escape(entry["url"])
-    others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
-    return _cells(f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", entry["modified"], others)
-
-
-def _cells(*cells: str) -> str:
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-_FILE_COLUMNS = ("File", "Format", "Bytes", "Modified", "Streamed as")
-_TABLE_COLUMNS = ("Table", "What", "Database", "Streamed as")
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>chunkwise serve</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
-div { overflow-x: auto }
-table { border-collapse: collapse }
-th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top }
-.files td:nth-child(3) { text-align: right }
-</style>
-TABLES
-<p>Add <code>?path=item.name</code> to select values in files, <code>?limit=10</code> for the first items,
-<code>?interval=0.2</code> to see items arrive one by one: <code>curl -N</code> shows them.</p>
-</html>
-"""

@@ -14,8 +14,9 @@ from aiohttp import web
 
 from chunkwise import Outcome, setup
 from chunkwise.cli.files import not_there, offer_items, respond_with_file
+from chunkwise.cli.index_page import index_page
 from chunkwise.cli.listening import listen, program
-from chunkwise.cli.publishing import Published, find_files, index_page, url_of
+from chunkwise.cli.publishing import Published, Unpublished, find_files, find_unpublished, url_of
 from chunkwise.cli.rows import PublishedRows
 
 logger: logging.Logger = logging.getLogger("chunkwise")
@@ -24,14 +25,16 @@ _PLURALS = {"file": "files", "table": "tables", "query": "queries"}
 _DATABASE = re.compile(r"(?:sqlite|postgres|postgresql)(?:\+\w+)?:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-def make_app(published: Sequence[Published], rows: Sequence[PublishedRows] = ()) -> web.Application:
+def make_app(
+    published: Sequence[Published], rows: Sequence[PublishedRows] = (), unpublished: Unpublished | None = None
+) -> web.Application:
     """Return the application with a route for each file, table and query, and the index."""
     app = web.Application()
     files = {entry.route: entry for entry in published}
     tables = {entry.route: entry for entry in rows}
 
     async def index(request: web.Request) -> web.StreamResponse:
-        return index_page(request, published, rows)
+        return index_page(request, published, rows, unpublished or Unpublished())
 
     async def entry(request: web.Request) -> web.StreamResponse:
         # From the raw path: the names of files are bytes, which may not be valid text.
@@ -66,7 +69,7 @@ async def serve(
     async with _rows_of(urls, tables, queries) as rows:
         if taken := {entry.route for entry in published} & {entry.route for entry in rows}:
             raise click.UsageError(f"a file and a table would both be {min(taken)}: choose with --table")
-        app = make_app(published, rows)
+        app = make_app(published, rows, find_unpublished(paths))
         setup(app, grace_seconds=1.0, on_outcome=_log_refusal)
         await listen(app, host, port, lambda base: _print_curl_lines(published, rows, base))
 

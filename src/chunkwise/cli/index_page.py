@@ -1,0 +1,160 @@
+"""The published files, tables and queries -> the index of ``chunkwise serve``: JSON, or a page for browsers.
+
+The page also lists the files that are not served, with the reason. It names those that are in a published folder under
+their own names: whoever publishes a folder expects to find its files. It only counts hidden files, because names such
+as ``.env`` and what is in ``.git`` may be private. The JSON lists nothing but what can be requested.
+"""
+
+import hashlib
+import html
+import os
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+import chunkwise.demo
+from chunkwise import FORMATS
+from chunkwise.cli.asked import VARY
+from chunkwise.cli.publishing import Published, Unpublished, url_of
+from chunkwise.cli.rows import PublishedRows
+from chunkwise.transports.negotiation import negotiate
+
+
+class _Page(NamedTuple):
+    """A media type of the index."""
+
+    media_types: tuple[str, ...]
+
+
+_HTML, _JSON = _Page(("text/html",)), _Page(("application/json",))
+_THEME = Path(chunkwise.demo.__file__).parent / "page" / "theme.css"
+
+
+def index_page(
+    request: web.Request,
+    published: Sequence[Published],
+    rows: Sequence[PublishedRows],
+    unpublished: Unpublished,
+) -> web.Response:
+    """Return the index, as JSON or, for browsers, as a page."""
+    page = negotiate(request.headers.getall(hdrs.ACCEPT, []), [_JSON, _HTML])
+    entries = [_about(entry) for entry in published if entry.is_there()]
+    if page is not _HTML:
+        tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]
+        return web.json_response([*entries, *tables], headers=VARY)
+    reasons = dict(unpublished.reasons)
+    reasons |= {entry.route[1:]: "it no longer exists" for entry in published if not entry.is_there()}
+    content = "".join(
+        [
+            _table("Files", _FILE_COLUMNS, [_file_row(entry) for entry in entries]),
+            _table("Tables", _TABLE_COLUMNS, [_table_row(entry) for entry in rows]),
+            _table("Not served", ("File", "Reason"), [_reason_row(name, reasons[name]) for name in sorted(reasons)]),
+            *_counts(unpublished),
+        ]
+    )
+    style = _style()
+    text = _PAGE.replace("STYLE", style).replace("CONTENT", content)
+    return web.Response(
+        text=text, content_type="text/html", headers={**VARY, "Content-Security-Policy": _policy(style)}
+    )
+
+
+@cache
+def _style() -> str:
+    return _THEME.read_text(encoding="utf-8")
+
+
+def _policy(style: str) -> str:
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _about(entry: Published) -> dict[str, Any]:
+    status = entry.file.stat()
+    return {
+        "url": url_of(entry.route),
+        "format": entry.format.name,
+        "bytes": status.st_size,
+        "modified": datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _counts(unpublished: Unpublished) -> Iterator[str]:
+    if unpublished.more:
+        yield f"<p>{unpublished.more:,} more files are not served for such reasons.</p>\n"
+    if unpublished.hidden:
+        files = "1 hidden file is" if unpublished.hidden == 1 else f"{unpublished.hidden:,} hidden files are"
+        yield f"<p>{files} not served and not named here.</p>\n"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    kind = title.lower().replace(" ", "-")
+    return (
+        f'<h2>{title}</h2>\n<div class="scroll"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>\n"
+    )
+
+
+def _file_row(entry: Mapping[str, Any]) -> str:
+    url = html.escape(entry["url"])
+    others = " ".join(f'<a href="{url}?format={name}">{name}</a>' for name in FORMATS if name != entry["format"])
+    modified = datetime.fromisoformat(entry["modified"]).strftime("%Y-%m-%d %H:%M UTC")
+    return _row(f'<a href="{url}">{url}</a>', entry["format"], f"{entry['bytes']:,}", modified, others)
+
+
+def _table_row(entry: PublishedRows) -> str:
+    url = html.escape(url_of(entry.route))
+    names = entry.about.get("parameters", [])
+    start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)
+    what = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
+    links = " ".join(f'<a href="{url}{start}format={name}">{name}</a>' for name in FORMATS)
+    return _row(f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
+
+
+def _reason_row(name: str, reason: str) -> str:
+    # The name of a file is bytes, which may not be valid text.
+    return _row(*[html.escape(os.fsencode(text).decode(errors="replace")) for text in (name, reason)])
+
+
+def _row(*cells: str) -> str:
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+_FILE_COLUMNS = ("File", "Format", "Bytes", "Modified", "Streamed as")
+_TABLE_COLUMNS = ("Table", "What", "Database", "Streamed as")
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>chunkwise serve</title>
+<link rel="icon" href="data:,">
+<style>STYLE</style>
+</head>
+<body>
+<header class="bar"><span class="brand">chunkwise</span> <span class="tagline">serve</span></header>
+<main>
+<h1>What this server streams</h1>
+<p class="lede">Each link streams its items. <code>curl -N</code> shows them as they arrive.</p>
+CONTENT</main>
+<footer>
+<p>Add <code>?path=item.name</code> to select values in files, <code>?limit=10</code> for the first ten items, and
+<code>?interval=0.2</code> for a pause of 0.2 seconds between two items.</p>
+</footer>
+</body>
+</html>
+"""
