@@ -28,7 +28,7 @@ def test_files_and_databases_are_published_together(shop: Path, tmp_path: Path) 
         assert json.loads(curl(running.url("/rows.json")).out) == [1, 2]
         assert json.loads(curl(running.url("/products")).out) == PRODUCTS
         page = curl(running.url("/"), "-H", "Accept: text/html").out.decode()
-        assert page.index("<h1>Files</h1>") < page.index("<h1>Tables</h1>")
+        assert page.index("<h2>Files</h2>") < page.index("<h2>Tables</h2>")
 
 
 def test_a_file_and_a_table_of_one_route_are_refused(tmp_path: Path) -> None:

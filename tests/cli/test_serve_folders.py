@@ -1,13 +1,10 @@
-"""`chunkwise serve`: which files have a route, and the index that lists them."""
+"""`chunkwise serve`: which files have a route."""
 
 import gzip
 import json
-import os
 import socket
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urljoin
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -18,87 +15,10 @@ from tests.cli.running import CHUNKWISE, Serving, curl, folder_of, run, run_any,
 from tests.each_row import each_row
 from tests.needs import needs_curl, needs_linux
 
-BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
-ODD_NAMES = [
-    "plain.json",
-    "with two spaces.json",
-    'say "quoted".json',
-    "it's.json",
-    "<b>bold<.json",
-    "a&amp;b&c.json",
-    "ünïcödé 日本.json",
-    "100%.json",
-    "%41.json",
-    "A.json",
-    "#hash.json",
-    "what?format=csv.json",
-    "plus+plus.json",
-    "semi;colon.json",
-    "[1-3]{a,b}.json",
-    "back\\slash.json",
-    "back/slash.json",
-    "new\nline.json",
-    "..json.json",
-    "UPPER.JSON",
-    os.fsdecode(b"\xff not unicode.json"),
-]
-
-
-class Links(HTMLParser):
-    """The addresses of a page's links."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value or "" for name, value in attrs if (tag, name) == ("a", "href")]
-
-
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    names = [name for name in ODD_NAMES if not name.startswith(".")]
-    folder = folder_of(
-        tmp_path_factory.mktemp("odd"), {name: json.dumps([name.encode(errors="replace").decode()]) for name in names}
-    )
-    with serving(folder) as running:
-        yield running
-        assert not running.running.err
-
-
-@needs_curl
-def test_every_link_of_a_browsers_index_works_for_any_file_name(odd: Serving) -> None:
-    got = curl(odd.url("/"), "-H", f"Accept: {BROWSER}", "-w", "%{stderr}%{content_type}")
-    assert got.err == "text/html; charset=utf-8"
-    links = [urljoin(odd.url("/"), link) for link in Links(got.out.decode()).found]
-    plain = [link for link in links if "?format=" not in link]
-    contents = [json.loads(curl(link).out)[0] for link in plain]
-    assert sorted(contents) == sorted(
-        name.encode(errors="replace").decode() for name in ODD_NAMES if not name.startswith(".")
-    )
-    assert len(links) == 6 * len(plain)
-    for link in plain:
-        assert json.loads(curl(f"{link}?format=ndjson").out) == json.loads(curl(link).out)[0]
-    assert [link for link in links if link.endswith("?format=ndjson")] == [f"{link}?format=ndjson" for link in plain]
-
-
-@needs_curl
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "image/png"])
-def test_other_clients_get_the_same_index_in_json(odd: Serving, accept: str) -> None:
-    got = curl(odd.url("/"), "-H", f"Accept: {accept}", "-w", "%{stderr}%{content_type}")
-    assert got.err.partition(";")[0] == "application/json"
-    entries = json.loads(got.out)
-    page = curl(odd.url("/"), "-H", "Accept: text/html").out.decode()
-    assert [entry["url"] for entry in entries] == [link for link in Links(page).found if "?format=" not in link]
-    for entry in entries:
-        assert entry["bytes"] == len(curl(urljoin(odd.url("/"), entry["url"])).out)
-        assert entry["format"] == "json"
-
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A folder with what must not be served, inside and around it."""
+    """A folder with files that must not be served, in it and around it."""
     around = tmp_path_factory.mktemp("around")
     folder = folder_of(
         around / "served",
@@ -116,7 +36,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 @needs_curl
-def test_only_the_visible_files_of_the_folder_are_listed(guarded: Serving) -> None:
+def test_visible_files_of_a_folder_are_listed(guarded: Serving) -> None:
     entries = json.loads(curl(guarded.url("/")).out)
     assert [entry["url"] for entry in entries] == ["/inside.json", "/open.json"]
     assert curl(guarded.url("/inside.json")).out == b"[1]"
@@ -144,14 +64,14 @@ def test_only_the_visible_files_of_the_folder_are_listed(guarded: Serving) -> No
         "/served/open.json",
     ],
 )
-def test_nothing_else_is_served(guarded: Serving, path: str) -> None:
+def test_other_paths_are_not_found(guarded: Serving, path: str) -> None:
     got = curl(guarded.url(path), "--path-as-is", "-w", "%{stderr}%{http_code}")
     assert got.err == "404"
     assert got.out != b"[0]"
 
 
 @needs_curl
-def test_a_compressed_neighbour_is_another_file_and_never_sent_in_a_files_place(tmp_path: Path) -> None:
+def test_compressed_neighbour_is_not_sent(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"one.json": "[1]", "one.json.gz": gzip.compress(b"[2]"), "one.json.br": b"[3]"})
     with serving(folder / "one.json") as running:
         got = curl(running.url("/one.json"), "-H", "Accept-Encoding: gzip, br", "-w", "%{stderr}%header{vary}")
@@ -159,7 +79,7 @@ def test_a_compressed_neighbour_is_another_file_and_never_sent_in_a_files_place(
 
 
 @needs_curl
-def test_files_that_are_named_have_the_routes_of_their_names(tmp_path: Path) -> None:
+def test_named_files_have_their_names_as_routes(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a/one.json": "[1]", "b/two.csv": "n\n2\n", "c/in/three.ndjson": "3\n"})
     with serving(folder / "a/one.json", folder / "b/two.csv", folder / "c") as running:
         entries = json.loads(curl(running.url("/")).out)
@@ -173,13 +93,13 @@ def test_two_files_with_one_route_are_refused(tmp_path: Path) -> None:
     assert done.told.endswith("would both be /rows.json: publish the folder that holds both")
 
 
-def test_a_folder_without_any_file_to_serve_is_refused(tmp_path: Path) -> None:
+def test_folder_without_known_files_is_refused(tmp_path: Path) -> None:
     done = run("serve", folder_of(tmp_path / "empty", {"x.exe": "0", ".hidden.json": "[0]", "in/x": ""}))
     assert done.code == 9
     assert done.told.startswith(f"nothing to publish in {tmp_path / 'empty'}: expected files that end in .json")
 
 
-def test_a_database_among_the_files_is_refused_with_the_option_that_publishes_it(tmp_path: Path) -> None:
+def test_database_file_is_refused_with_its_url(tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"shop.DB": b""}) / "shop.DB"
     done = run("serve", file)
     assert (done.code, done.told) == (
@@ -188,20 +108,20 @@ def test_a_database_among_the_files_is_refused_with_the_option_that_publishes_it
     )
 
 
-def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
+def test_file_of_unknown_format_is_refused(tmp_path: Path) -> None:
     done = run("serve", folder_of(tmp_path, {"x.exe": "0"}) / "x.exe")
     assert done.code == 9
     assert "'x.exe'" in done.told
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_refused(tmp_path: Path) -> None:
     done = run("serve", tmp_path / "nothing.json")
     assert (done.code, done.told) == (10, f"{tmp_path / 'nothing.json'}: no such file or folder")
 
 
 @needs_linux
-def test_only_this_machine_can_connect_by_default(tmp_path: Path) -> None:
-    """All of 127.0.0.0/8 is this machine's on Linux: 127.0.0.2 stands for its address in the network."""
+def test_default_host_is_this_machine(tmp_path: Path) -> None:
+    """On Linux, all of 127.0.0.0/8 is this machine: 127.0.0.2 is like its address in the network."""
     folder = folder_of(tmp_path, {"rows.json": "[1]"})
     with serving(folder) as running:
         address, _, port = running.base.removeprefix("http://").partition(":")
@@ -212,7 +132,7 @@ def test_only_this_machine_can_connect_by_default(tmp_path: Path) -> None:
         assert elsewhere.connect_ex(("127.0.0.2", int(running.base.rpartition(":")[2]))) == 0
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_any(*CHUNKWISE, "serve", "--port", port, folder_of(tmp_path, {"rows.json": "[1]"}))
@@ -220,7 +140,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
 
 
-def test_a_host_of_another_machine_is_named(tmp_path: Path) -> None:
+def test_host_of_another_machine_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"rows.json": "[1]"})
     for host in ("203.0.113.1", "no such host"):
         done = run_any(*CHUNKWISE, "serve", "--host", host, "--port", 0, folder)
@@ -228,7 +148,7 @@ def test_a_host_of_another_machine_is_named(tmp_path: Path) -> None:
         assert host in done.told
 
 
-async def test_a_file_replaced_by_a_link_out_of_its_folder_is_not_served(tmp_path: Path) -> None:
+async def test_file_replaced_by_a_link_is_not_served(tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("[1]")
     folder = folder_of(tmp_path / "published", {"rows.json": b"[2]"})
     published = find_files([folder])
