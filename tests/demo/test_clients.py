@@ -1,4 +1,4 @@
-"""`chunkwise demo --client`: the tutorial's clients, each line with its time of arrival."""
+"""`chunkwise demo --client`: the tutorial's clients, and the time at which each line was received."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ def output() -> list[str]:
 
 
 def part(output: list[str], client: Callable[..., object]) -> list[tuple[float, str]]:
-    """Return the times and texts that a client has shown."""
+    """Return the times and texts that a client shows."""
     start = output.index(str(client.__doc__)) + 1
     stop = output.index("", start) if "" in output[start:] else len(output)
     found = [re.fullmatch(r" *(\d+\.\d{3}) s  (.*)", line) for line in output[start:stop]]
@@ -43,7 +43,7 @@ SHOWN = {
 }
 
 
-def test_each_client_shows_its_items_and_times(output: list[str]) -> None:
+def test_clients_show_items_and_times(output: list[str]) -> None:
     def check(client: Callable[..., object]) -> None:
         shown = part(output, client)
         times = [seconds for seconds, _ in shown]
@@ -64,8 +64,8 @@ def test_each_client_shows_its_items_and_times(output: list[str]) -> None:
     check_rows({client.__name__: client for client in CLIENTS}, check)
 
 
-async def test_characters_cut_by_chunks_are_decoded() -> None:
-    text = "aäé日🎉" * 500  # of 1, 2, 3 and 4 bytes: 1024 falls inside some
+async def test_split_characters_are_decoded() -> None:
+    text = "aäé日🎉" * 500  # characters of 1, 2, 3 and 4 bytes: chunks of 1024 bytes split some
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -84,7 +84,7 @@ async def test_characters_cut_by_chunks_are_decoded() -> None:
     assert len(shown) > 3
 
 
-def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> None:
+def test_missing_websockets_skips_one_client() -> None:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
         words = ("demo", "--client", "--port", port, "--interval", "0")
@@ -94,7 +94,7 @@ def test_without_websockets_its_client_is_one_sentence_and_the_others_run() -> N
     assert b"STROM" in done.out
 
 
-def test_other_missing_modules_are_not_reported_as_the_extra() -> None:
+def test_other_missing_module_is_an_error() -> None:
     with running_demo() as demo:
         words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
         done = run_any(sys.executable, "-c", WITHOUT.format("websockets.asyncio.client"), *words)

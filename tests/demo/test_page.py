@@ -131,7 +131,7 @@ async def test_failed_run_shows_what_is_missing(demo: tuple[Browser, str]) -> No
         tree = await shown.tree()
     for name, lane in lanes.items():
         items = 0 if name == "non-chunked" else 2
-        assert (lane.state, lane.headline) == ("told", f"✗ Failed after {items} items: the client can tell")
+        assert (lane.state, lane.headline) == ("detected", f"✗ Failed after {items} items: the client can tell")
         assert re.fullmatch(KNOWN_FAILED[name], lane.how), lane.how
         assert lane.ticks
     assert lanes["non-chunked"].when == "never"
@@ -143,14 +143,14 @@ async def test_switch_starts_a_failing_run(demo: tuple[Browser, str]) -> None:
         await shown.set(interval=0.05)
         await shown.page.get_by_label("Make the server fail half-way").check()
         shown.failures.add(True)
-        await shown.wait_for_states("told", len(LANES))
+        await shown.wait_for_states("detected", len(LANES))
 
 
 async def test_failure_at_once_is_a_refusal(demo: tuple[Browser, str]) -> None:
     async with tab(demo) as shown:
         lanes = await shown.run(items=1, interval=0.05, fail=True)
     for name, lane in lanes.items():
-        assert lane.state == "told"
+        assert lane.state == "detected"
         assert re.fullmatch(KNOWN_REFUSED[name], lane.how), lane.how
 
 
@@ -161,8 +161,8 @@ async def test_unexpected_end_is_red(fail: bool, demo: tuple[Browser, str]) -> N
         await shown.page.route("**/chunked?*" if fail else "**/json?*", lambda route: route.fulfill(body=lie))
         lanes = await shown.run(items=2, interval=0, fail=fail)
         status = await shown.page.text_content("#status") or ""
-        name, state = ("chunked", "untold") if fail else ("json", "wrong")
-        assert {each: lane.state for each, lane in lanes.items() if lane.state not in {"told", "whole"}} == {
+        name, state = ("chunked", "undetected") if fail else ("json", "wrong")
+        assert {each: lane.state for each, lane in lanes.items() if lane.state not in {"detected", "whole"}} == {
             name: state
         }
         expected = "✗ Failed after 1 item: the client cannot tell" if fail else "✗ Not complete: 1 of 2 items"

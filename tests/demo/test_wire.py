@@ -1,4 +1,4 @@
-"""demo/wire.py: /wire shows the bytes of the demo's own responses as received from the socket."""
+"""The routes below /wire: the bytes of the demo's own responses, as received from the socket."""
 
 import json
 import socket
@@ -45,7 +45,7 @@ RESETS = struct.pack("ii", 1, 0)
 LAST = b"0\r\n\r\n"
 
 
-async def test_chunks_are_shown_with_their_sizes_and_the_last_chunk(server: BaseTestServer) -> None:
+async def test_chunks_have_sizes_and_a_last_chunk(server: BaseTestServer) -> None:
     head, rest, end = await wire(server, "/chunked?interval=0.02")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Transfer-Encoding: chunked" in head
@@ -60,7 +60,7 @@ async def test_failure_has_no_last_chunk(server: BaseTestServer) -> None:
     assert (rest, end) == (chunked(*LINES[:2]), "closed")
 
 
-async def test_reset_is_shown(server: TestServer) -> None:
+async def test_reset_is_shown_as_the_end(server: TestServer) -> None:
     assert server.runner is not None
     async with ClientSession() as session, chunkwise.open_stream(session, server.make_url("/wire/chunked")) as stream:
         first = await anext(stream)
@@ -75,13 +75,13 @@ async def test_reset_is_shown(server: TestServer) -> None:
     assert last["end"] == "reset"
 
 
-async def test_buffered_response_has_a_length_and_no_chunks(server: BaseTestServer) -> None:
+async def test_buffered_response_has_a_length(server: BaseTestServer) -> None:
     head, rest, _ = await wire(server, "/non-chunked?interval=0")
     assert f"Content-Length: {len(rest)}".encode() in head
     assert rest == "".join(LINES).encode()
 
 
-async def test_frames_are_shown_and_the_close_is_answered(server: BaseTestServer) -> None:
+async def test_frames_are_shown_and_close_is_answered(server: BaseTestServer) -> None:
     head, rest, end = await wire(server, "/ws?interval=0.02")
     assert head.startswith(b"HTTP/1.1 101 ")
     assert (rest, end) == (b"".join(FRAMES) + CLOSE, "closed")
@@ -94,27 +94,27 @@ async def test_frames_are_shown_and_the_close_is_answered(server: BaseTestServer
     assert rest == FRAMES[0] + b"\x88\x15\x03\xf3Service Unavailable"
 
 
-async def test_other_lanes_have_their_own_wire(server: BaseTestServer) -> None:
+async def test_each_lane_has_its_own_wire(server: BaseTestServer) -> None:
     _, rest, _ = await wire(server, "/nested?interval=0.02")
     assert json.loads(NESTED)["settings"]["theme"].encode() in rest
     _, rest, _ = await wire(server, "/sse?interval=0.02")
     assert rest.startswith(chunked(*SSE[:2]))
 
 
-async def test_only_the_lanes_can_be_shown(server: BaseTestServer) -> None:
+async def test_other_routes_are_not_found(server: BaseTestServer) -> None:
     async with ClientSession() as session:
         for path in ("/wire/wire", "/wire/fail", "/wire/", "/wire/..%2fchunked", "/wire/chunked/x"):
             async with session.get(server.make_url(path)) as response:
                 assert response.status == 404
 
 
-async def test_query_cannot_write_headers(server: BaseTestServer) -> None:
+async def test_query_cannot_add_headers(server: BaseTestServer) -> None:
     url = URL(f"{server.make_url('/wire/chunked')}?interval=0.02&x=%0d%0aX-A:%20%0d%0a%0d%0aGET%20/fail", encoded=True)
     _, rest, _ = await wire(server, url)
     assert rest == chunked(*LINES) + LAST
 
 
-def test_close_of_a_websocket_is_found_however_its_frames_are_cut() -> None:
+def test_close_frame_is_found_in_any_split() -> None:
     data = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
     data += b"".join(frame("x" * size) for size in (0, 5, 125, 126, 65535, 65536)) + CLOSE
     for size in (1, 2, 7, 1000, len(data)):
@@ -123,14 +123,14 @@ def test_close_of_a_websocket_is_found_however_its_frames_are_cut() -> None:
         assert found.index(True) == (len(data) - len(CLOSE) + 1) // size
 
 
-async def test_page_is_served(server: BaseTestServer) -> None:
+async def test_page_is_served_with_a_policy(server: BaseTestServer) -> None:
     async with ClientSession() as session, session.get(server.make_url("/")) as response:
         assert (response.status, response.content_type) == (200, "text/html")
         assert "default-src" in response.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("query", ["interval=-1", "interval=1e9", "interval=61", "interval=x", "interval="])
-async def test_invalid_pace_is_refused(server: BaseTestServer, query: str) -> None:
+async def test_invalid_pace_is_a_bad_request(server: BaseTestServer, query: str) -> None:
     async with ClientSession() as session, session.get(server.make_url(f"/json?{query}")) as response:
         assert response.status == 400
         assert "interval: got" in await response.text()

@@ -36,7 +36,7 @@ NESTED = (
 
 
 class Route(NamedTuple):
-    """A route, as curl sees it.
+    """A route and its response in curl.
 
     Attributes:
         first: the bytes sent with the first item.
@@ -52,7 +52,7 @@ class Route(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-# By hand, because curl has no WebSocket here: the bytes are frames (RFC 6455 §5) that stay unanswered.
+# curl upgrades with these headers, prints the frames (RFC 6455 §5), and does not answer them.
 UPGRADE = (
     "--http1.1", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13",
     "-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",

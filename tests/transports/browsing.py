@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, and scripts that a page of a test's own server runs in it."""
+"""Debian's Chromium without a window, and scripts that run in a page of a test's own server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -14,14 +14,14 @@ from tests.needs import CHROMIUM
 
 @asynccontextmanager
 async def started_browser() -> AsyncIterator[Browser]:
-    """A browser of a test's own."""
+    """Start a browser for one test."""
     async with async_playwright() as started:
         browser = await started.chromium.launch(
             executable_path=CHROMIUM,
             args=[
                 "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
                 "--no-first-run", "--no-proxy-server",
-                # Half of the full browser's work is the address bar's own pages.
+                # The pages of the address bar take half of the full browser's time.
                 "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup",
             ],
         )  # fmt: skip
@@ -33,18 +33,18 @@ async def started_browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def browser_page() -> AsyncIterator[Page]:
-    """A page of a browser."""
+    """Open a page in a new browser."""
     async with started_browser() as browser:
         yield await browser.new_page()
 
 
 async def blank(request: web.Request) -> web.StreamResponse:
-    """A page to run scripts in: those may ask only the server that it is from."""
+    """Respond with an empty page. Its scripts may request only this server."""
     return web.Response(text="<!doctype html><title>test</title>", content_type="text/html")
 
 
 async def evaluate(page: Page, page_url: str, script: str, arguments: Mapping[str, Any]) -> Any:
-    """Run a script in a page of the server's own."""
+    """Open a page of the server and run a script in it."""
     await page.goto(page_url)
     async with asyncio.timeout(GUARD_SECONDS):
         return await page.evaluate(script, dict(arguments))
@@ -54,14 +54,14 @@ FETCH = """
 async ({url, readUrl, mark, headers}) => {
     const response = await fetch(url, {headers});
     const [reader, decoder] = [response.body.getReader(), new TextDecoder()];
-    let text = "", error = null, told = false;
+    let text = "", error = null, reported = false;
     try {
         for (;;) {
             const {done, value} = await reader.read();
             if (done) break;
             text += decoder.decode(value, {stream: true});
-            if (!told && text.includes(mark)) {
-                told = true;
+            if (!reported && text.includes(mark)) {
+                reported = true;
                 await fetch(readUrl);
             }
         }
@@ -71,20 +71,20 @@ async ({url, readUrl, mark, headers}) => {
     return {text, error, coding: response.headers.get("content-encoding")};
 }
 """
-"""Reads a response piece by piece, and fetches readUrl once the mark is there."""
+"""Reads a response chunk by chunk. Fetches readUrl when it has read the mark."""
 
 EVENTS = """
 ({url, readUrl, mark}) => new Promise((resolve) => {
     const [source, items] = [new EventSource(url), []];
-    let told = false;
+    let reported = false;
     const end = (how) => () => {
         source.close();
-        resolve({items, told, end: how});
+        resolve({items, reported, end: how});
     };
     source.onmessage = (event) => {
         items.push(JSON.parse(event.data));
         if (event.data.includes(mark)) {
-            told = true;
+            reported = true;
             fetch(readUrl);
         }
     };
@@ -92,7 +92,7 @@ EVENTS = """
     source.onerror = end("error");
 })
 """
-"""Reads events up to one of the type "bye", or an error, and fetches readUrl once the mark is there."""
+"""Reads events until one of the type "bye" or an error. Fetches readUrl when it has read the mark."""
 
 WEBSOCKET = """
 ({url, readUrl, after, protocols}) => new Promise((resolve) => {
@@ -113,4 +113,4 @@ WEBSOCKET = """
     };
 })
 """
-"""Reads all messages and the close, and fetches readUrl after so many messages."""
+"""Reads all messages and the close frame. Fetches readUrl after so many messages."""

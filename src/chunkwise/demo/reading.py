@@ -50,7 +50,7 @@ def reading_routes() -> list[web.RouteDef]:
         if name:
             return _file(docs, name)
         titles = {name: _title_of(path) for name, path in docs.items()}
-        about = "The pages that come with this installation, as plain text."
+        about = "The pages in this installation, as plain text."
         return _list("Documentation", about, {"README.md": "README", **titles})
 
     async def source_page(request: web.Request) -> web.Response:

@@ -326,9 +326,9 @@ async def test_a_browsers_event_source(page: Page, version: str, coding: str, fa
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
         told = await evaluate(page, it.page_url, EVENTS, arguments(it))
     if fails:  # an EventSource says the same of an end: who needs to know sends an event there, as here
-        assert told == {"items": WHOLE[:READY], "told": True, "end": "error"}
+        assert told == {"items": WHOLE[:READY], "reported": True, "end": "error"}
     else:
-        assert told == {"items": WHOLE, "told": True, "end": "bye"}
+        assert told == {"items": WHOLE, "reported": True, "end": "bye"}
 
 
 # ---- Python

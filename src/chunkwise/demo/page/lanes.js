@@ -1,4 +1,4 @@
-// The URL of a lane -> each arrival at once, and at the end whether the client can tell that the response is complete.
+// The URL of a lane -> each arrival at once, and at the end whether its client knows that the response is complete.
 
 import {Elements, Lines, Messages} from "./items.js";
 

@@ -95,7 +95,7 @@ async function readLane(lane, view, mine) {
 }
 
 function stateOf({whole}, {fail}) {
-  if (fail) return whole ? "untold" : "told";
+  if (fail) return whole ? "undetected" : "detected";
   return whole ? "whole" : "wrong";
 }
 
@@ -123,7 +123,7 @@ function summaryOf(settings) {
   const inState = (state) => views.filter((view) => view.state === state).length;
   if (settings.fail) {
     const failed = `The server failed after ${count(failAfter(settings), "item")}.`;
-    return `${failed} ${ofAll(inState("told"), views.length, "clients")} can tell.`;
+    return `${failed} ${ofAll(inState("detected"), views.length, "clients")} can tell.`;
   }
   const all = `${ofAll(inState("whole"), views.length, "responses")} are complete.`;
   const [buffered, ...streamed] = views.map((view) => view.first);

@@ -10,8 +10,8 @@ const MAX_CHARACTERS = 200; // of each arrival
 
 const HEADLINES = {
   whole: (items, of) => `✓ Complete: ${items} of ${count(of, "item")}`,
-  told: (items) => `✗ Failed after ${count(items, "item")}: the client can tell`,
-  untold: (items) => `✗ Failed after ${count(items, "item")}: the client cannot tell`,
+  detected: (items) => `✗ Failed after ${count(items, "item")}: the client can tell`,
+  undetected: (items) => `✗ Failed after ${count(items, "item")}: the client cannot tell`,
   wrong: (items, of) => `✗ Not complete: ${items} of ${count(of, "item")}`,
   stopped: (items) => `■ Stopped after ${count(items, "item")}`,
 };
