@@ -39,6 +39,7 @@ _LONGEST = [_FOLDER / name for name in (
     "cli/test_get_resumes.py", "transports/failures/test_http_cuts.py", "formats/test_promises.py",
     "test_benchmarks.py", "cli/test_tables.py", "transports/test_content_coding.py", "client/test_reconnecting.py",
     "deploy/test_nginx.py", "cli/test_serve_resumes.py", "demo/test_page_copies.py", "demo/test_page.py",
+    "demo/test_page_access.py",
     "formats/test_end_record.py",
     "sources/sql/test_table_pages.py", "formats/parsing/test_scanner.py", "package/test_typing.py",
     "deploy/test_replicas.py", "server/test_websocket_both_ways.py", "cli/test_injection.py",

@@ -83,7 +83,7 @@ def _docs() -> dict[str, Path]:
     index = folder / "index.md"
     if _PACKAGE.parent.name != "src" or not index.is_file():
         return {}
-    pages = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.md"))}
+    pages = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.md")) if path != index}
     contents = index.read_text(encoding="utf-8")
     listed = re.findall(r"^(\S+?)(?:\.md)?$", contents, re.MULTILINE)
     first = [f"{name}.md" for name in listed if f"{name}.md" in pages]

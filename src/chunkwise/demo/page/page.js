@@ -22,7 +22,9 @@ const lanes = LANES.map((lane) => {
   document.querySelector("#rows").append(view.row);
   document.querySelector("#lanes").append(view.element);
   const details = view.element.querySelector("details");
-  details.querySelector("summary").setAttribute("aria-label", `Show code and bytes: ${lane.title}`);
+  const summary = details.querySelector("summary");
+  summary.id = `more-${lane.name}`;
+  summary.setAttribute("aria-labelledby", `${summary.id} title-${lane.name}`);
   return {lane, view, code: new CodeView(lane, view.element, dialog), wire: new WireView(lane, details)};
 });
 
