@@ -1,12 +1,13 @@
 """The documentation and the source that the demo serves, in a clone and from a wheel."""
 
 from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from aiohttp import ClientResponse
+from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 import chunkwise
@@ -18,7 +19,7 @@ PACKAGE = Path(chunkwise.__file__).parent
 
 
 @pytest_asyncio.fixture
-async def client() -> AsyncIterator[TestClient]:
+async def client() -> AsyncIterator[TestClient[web.Request, web.Application]]:
     async with TestClient(TestServer(make_app())) as opened:
         yield opened
 
@@ -31,7 +32,7 @@ async def plain_text(response: ClientResponse) -> str:
 
 
 @pytest.mark.parametrize("folder", ["docs", "source"])
-async def test_list_links_to_every_page(folder: str, client: TestClient) -> None:
+async def test_list_links_to_every_page(folder: str, client: TestClient[web.Request, web.Application]) -> None:
     async with client.get(f"/{folder}/") as response:
         assert response.content_type == "text/html"
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
@@ -42,7 +43,7 @@ async def test_list_links_to_every_page(folder: str, client: TestClient) -> None
             assert await plain_text(response)
 
 
-async def test_source_is_the_installed_one(client: TestClient) -> None:
+async def test_source_is_the_installed_one(client: TestClient[web.Request, web.Application]) -> None:
     async with client.get("/source/demo/endpoints.py") as response:
         assert await plain_text(response) == (PACKAGE / "demo" / "endpoints.py").read_text(encoding="utf-8")
 
@@ -50,7 +51,7 @@ async def test_source_is_the_installed_one(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/source/../pyproject.toml", "/source/demo", "/docs/../README.md", "/docs/x.md", "/code/", "/code/upper"]
 )
-async def test_other_paths_are_not_found(path: str, client: TestClient) -> None:
+async def test_other_paths_are_not_found(path: str, client: TestClient[web.Request, web.Application]) -> None:
     async with client.get(f"/{quote(path[1:], safe='/')}".replace("..", "%2e%2e")) as response:
         assert response.status == 404
 
@@ -67,7 +68,7 @@ async def test_wheel_has_the_readme_alone(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 async def test_uninstalled_package_has_its_docstring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def not_installed(name: str) -> None:
-        raise reading.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(reading, "_CLONE", tmp_path)
     monkeypatch.setattr(reading, "metadata", not_installed)

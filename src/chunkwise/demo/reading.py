@@ -95,10 +95,9 @@ def _readme() -> str:
     if _PACKAGE.parent.name == "src" and file.is_file():
         return file.read_text(encoding="utf-8")
     try:
-        about = metadata("chunkwise")
+        return metadata("chunkwise")["Description"]
     except PackageNotFoundError:
         return chunkwise.__doc__ or ""
-    return str(about.get_payload() or about["Description"])
 
 
 def _file(files: Mapping[str, Path], name: str) -> web.Response:
