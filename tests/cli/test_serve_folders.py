@@ -104,7 +104,7 @@ def test_database_file_is_refused_with_its_url(tmp_path: Path) -> None:
     done = run("serve", file)
     assert (done.code, done.told) == (
         9,
-        f"'shop.DB' is no file of items: expected sqlite:///{file} for the tables of a database",
+        f"'shop.DB' is a database: use sqlite:///{file} to serve its tables",
     )
 
 

@@ -71,7 +71,7 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
                 if path.is_dir():
                     continue
                 if file.suffix.lower() in _DATABASES:
-                    msg = f"{file.name!r} is no file of items: expected sqlite:///{path} for the tables of a database"
+                    msg = f"{file.name!r} is a database: use sqlite:///{path} to serve its tables"
                     raise UnknownFormat(msg) from None
                 raise
             route = f"/{name}"
