@@ -65,8 +65,8 @@ function pythonQuoted(text) {
 }
 
 /**
- * Put text on the clipboard and return true. Where the browser does not allow that (over plain HTTP from another host, for
- * example), show the text selected and return false.
+ * Put text on the clipboard and return true. Where the browser does not allow that, for example over plain HTTP from
+ * another host, show the text selected and return false.
  */
 export async function copy(text, dialog) {
   try {

@@ -129,7 +129,7 @@ function reasonOf(text) {
   }
 }
 
-/** Use EventSource. It reports every end as an error and connects again, so the last event must have a type of its own. */
+/** Use EventSource. It reports every end as an error and connects again, so the last event needs its own type. */
 function readEvents(url, {signal, arrived}) {
   const source = new EventSource(url);
   let items = 0;
@@ -180,7 +180,7 @@ function readMessages(url, {signal, arrived}) {
   });
 }
 
-/** Close a socket, even one that is still connecting. Browsers log an error for those, so close them once they are open. */
+/** Close a socket. One that is still connecting is closed once it is open, because browsers would log an error. */
 export function closeQuietly(socket) {
   socket.onmessage = socket.onclose = null;
   if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();

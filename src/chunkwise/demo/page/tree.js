@@ -8,9 +8,9 @@ const MAX_CHARACTERS = 40; // of each text
 /**
  * Reads JSON in chunks. Each character is read once, however the text is split.
  *
- * `root` is the tree, or null before the first character. A node is {key, kind, raw, children, open, chunk}. Its kind is
- * "object", "array", "text" or "scalar". `raw` is the JSON of a text or scalar so far. A node is open until its end is
- * read. `chunk` is the number of the chunk in which it starts.
+ * `root` is the tree, or null before the first character. A node is {key, kind, raw, children, open, chunk}. Its kind
+ * is "object", "array", "text" or "scalar". `raw` is the JSON of a text or scalar so far. A node is open until its end
+ * is read. `chunk` is the number of the chunk in which it starts.
  */
 export class PartialJson {
   root = null;

@@ -127,7 +127,8 @@ export class WireReader {
       for (let at = 2; at < headLength; at += 1) length = length * 256 + code(at);
     }
     const opcode = code(0) & 0x0f;
-    if (opcode === 8 && this.#rest.length < headLength + length) return false; // a close frame is shown when it is complete
+    // A close frame is shown when it is complete.
+    if (opcode === 8 && this.#rest.length < headLength + length) return false;
     const head = hex(this.#take(headLength));
     if (opcode === 8) {
       const close = this.#take(length);

@@ -75,7 +75,8 @@ export class WireView {
   #receive({seconds, bytes, end}) {
     if (end) {
       const how = end === "reset" ? "the connection was reset" : "the connection was closed";
-      this.#doing.textContent = `The server requested this URL from itself: ${count(this.#bytes, "byte")}, then ${how}.`;
+      const bytes = count(this.#bytes, "byte");
+      this.#doing.textContent = `The server requested this URL from itself: ${bytes}, then ${how}.`;
     } else {
       if (!this.#bytes) this.#doing.textContent = "The server receives its own response and shows each byte …";
       this.#bytes += bytes.length;
