@@ -48,6 +48,12 @@ async def test_source_is_the_installed_one(client: TestClient[web.Request, web.A
         assert await plain_text(response) == (PACKAGE / "demo" / "endpoints.py").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("lane", reading.LANES)
+async def test_code_of_a_lane_has_its_route(lane: str, client: TestClient[web.Request, web.Application]) -> None:
+    async with client.get(f"/code/{lane}") as response:
+        assert (await plain_text(response)).startswith(f'@routes.get("/{lane}")\n')
+
+
 @pytest.mark.parametrize(
     "path", ["/source/../pyproject.toml", "/source/demo", "/docs/../README.md", "/docs/x.md", "/code/", "/code/upper"]
 )
