@@ -138,7 +138,7 @@ def test_messages_name_options_and_no_argument_of_the_library() -> None:
     assert (done.code, done.out) == (5, b"1\n")
     broke, told = done.err.splitlines()
     assert broke.endswith("; trying again")
-    assert "asked to go on with item 1, the server began with item 0: it cannot resume (" in told
+    assert "requested the rest from item 1, the server started at item 0: it cannot resume (" in told
     assert "restart" not in told
 
 
@@ -328,6 +328,6 @@ def test_a_server_without_tls_and_an_untrusted_one_have_different_errors(tmp_pat
             thread.start()
             done = run("get", f"https://127.0.0.1:{port}/")
             thread.join()
-            assert done.told.startswith(f"no TLS with 127.0.0.1:{port}: ")
+            assert done.told.startswith(f"the TLS handshake with 127.0.0.1:{port} failed: ")
             assert ("certificate" not in done.told) is vouched
             assert done.code == Exit.NETWORK

@@ -83,7 +83,7 @@ def test_a_server_that_stays_away_is_reported_as_unreachable(
     printed = capsys.readouterr()
     assert printed.out == "0\n1\n"
     came = r" \(format ndjson, 2 items and \d+ bytes came\)"
-    last = rf"chunkwise: cannot connect to {address}: Connection refused; given up after 10 tries in \d\.\d s{came}"
+    last = rf"chunkwise: cannot connect to {address}: Connection refused; gave up after 10 tries in \d\.\d s{came}"
     told([broke(2), last], printed.err)
 
 

@@ -79,7 +79,7 @@ async def test_a_failed_stream_is_written_up_to_the_failure_and_exits_4(server: 
 
 async def test_of_a_refused_handshake_exits_4(server: Server) -> None:
     done = await asyncio.to_thread(run, "get", f"{server.url}/nothing")
-    assert (done.code, done.told) == (4, "the server answered the WebSocket's handshake with 404 Not Found")
+    assert (done.code, done.told) == (4, "the server answered the WebSocket handshake with 404 Not Found")
 
 
 def test_without_a_server_exits_3() -> None:

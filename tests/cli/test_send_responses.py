@@ -83,7 +83,7 @@ def test_a_server_that_takes_nothing_is_reported_after_the_timeout(tmp_path: Pat
     with talking(take_nothing) as url:
         done = run("send", big(tmp_path), url, "--timeout", "0.5")
     assert (done.code, done.out) == (5, b"")
-    assert done.told == "the server took nothing of the upload for 0.5 seconds: --timeout says how long to wait"
+    assert done.told == "the server read nothing of the upload for 0.5 seconds: --timeout says how long to wait"
 
 
 @pytest.mark.parametrize("framing", [("Transfer-Encoding: chunked",), ()])

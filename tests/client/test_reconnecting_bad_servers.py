@@ -118,7 +118,7 @@ async def test_a_part_that_is_less_than_it_says_is_followed_by_the_rest() -> Non
 @pytest.mark.parametrize(
     ("second", "told"),
     [
-        (answer(lines(5, 9), part="5-6/10"), "the server sent items 5 to 8, and its Content-Range ends with item 6"),
+        (answer(lines(5, 9), part="5-6/10"), "got items 5 to 8, expected items up to 6 (Content-Range)"),
         (answer(lines(5, 7), part="5-6/3"), "the server began with item 0"),
         (answer(lines(5, 7), part="5-4/30"), "the server began with item 0"),
         (answer(lines(5, 7), part="5-6/7", headers={"Accept-Ranges": "items"}), 'the ETag was "v1", now it is None'),
@@ -138,7 +138,7 @@ async def test_a_response_without_content_does_not_continue_the_stream(status: s
     items, error, _ = await ask(CUT, empty)
     assert items == [*range(5)]
     assert isinstance(error, chunkwise.TruncatedError)
-    assert f"asked to go on with item 5, the server answered {status[:3]}, which has no content" in str(error)
+    assert f"requested the rest from item 5, got status {status[:3]}, which has no content" in str(error)
     items, error, _ = await ask(answer(b"\n", whole=False), empty)
     assert (items, error) == ([], None)  # nothing came that it would have to follow on
 
@@ -155,7 +155,7 @@ async def test_an_unrequested_range_is_not_the_whole(first: bytes) -> None:
     items, error, _ = await ask(first)
     assert items == []
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "asked to go on with item 0, the server began with item 5" in str(error)
+    assert "requested the rest from item 0, the server started at item 5" in str(error)
 
 
 @pytest.mark.parametrize("own", [{"Range": "items=5-9"}, {"range": "items=5-"}, {"Last-Event-ID": "4"}])
@@ -211,7 +211,7 @@ async def test_a_server_that_now_has_fewer_items_is_reported() -> None:
     items, error, server = await ask(CUT, refused)
     assert (items, server.ranges) == ([*range(5)], ["items=5-"])
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "the source has less than 5 items now" in str(error)
+    assert "the source now has less than 5 items" in str(error)
 
 
 async def test_a_path_that_must_be_found_need_not_be_found_again_in_the_rest() -> None:
@@ -248,7 +248,7 @@ async def test_a_key_of_other_members_is_not_taken_for_a_position() -> None:
     items, error, server = await ask(cut, answer(rows, by_rank, part="5-9/10"))
     assert len(items) == 5
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "was given by id, and is now given by rank" in str(error)
+    assert "the server now locates items by rank, expected id" in str(error)
     assert server.ranges == ["items=5-"]
 
 

@@ -70,5 +70,5 @@ async def test_items_without_the_key_cannot_go_on() -> None:
     handler = streams(lambda: resumable(lambda _: FEW_ROWS, key=["n"]), compress=False)
     _, stream, error = await read(handler, HALF, type=Named)
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "its items have no n as the server sent it (type= must leave it a string or a number)" in str(error)
+    assert "the last item has no n as the server sent it (type= must keep it a string or a number)" in str(error)
     assert stream.reconnects == 0

@@ -104,7 +104,7 @@ async def test_a_server_that_begins_with_the_first_item_cannot_resume(scheme: st
     async with serving(streams(lambda: few(0))) as port, ClientSession() as session:
         url = f"{scheme}://127.0.0.1:{port}/0"
         async with chunkwise.open_stream(session, url, resume_from=ResumePoint(3, None, {})) as stream:
-            with pytest.raises(TruncatedError, match="asked to go on with item 3, the server began with item 0"):
+            with pytest.raises(TruncatedError, match="requested the rest from item 3, the server started at item 0"):
                 await anext(stream)
 
 
@@ -125,16 +125,16 @@ async def test_without_reconnects_a_stream_that_breaks_is_not_requested_again() 
     assert 0 < len(items) < FEW - 2
     assert items == FEW_ROWS[2 : 2 + len(items)]
     assert (caught.value.items_seen, proxy.connections) == (2 + len(items), 1)
-    assert "given up" not in str(caught.value)
+    assert "gave up" not in str(caught.value)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "POST"}, "needs a GET without a body"),
     ({"json": {}}, "needs a GET without a body"),
-    ({"headers": {"Range": "items=5-"}}, "without a Range"),
-    ({"params": {"range": "items=5-"}}, "without a Range"),
-    ({"path": "n"}, "resume_from counts whole items, got path='n'"),
-    ({"restart": True}, "restart=True compares with items that have arrived"),
+    ({"headers": {"Range": "items=5-"}}, "without your own Range"),
+    ({"params": {"range": "items=5-"}}, "without your own Range"),
+    ({"path": "n"}, "resume_from counts whole records, got path='n'"),
+    ({"restart": True}, "resume_from cannot be used with restart=True"),
 ]
 
 

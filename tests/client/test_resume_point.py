@@ -68,7 +68,7 @@ def test_a_start_record_gives_the_same_range() -> None:
     ],
 )
 def test_an_invalid_start_record_is_an_error(changed: dict[str, Any]) -> None:
-    with pytest.raises(DecodeError, match="expected one with first, etag and key"):
+    with pytest.raises(DecodeError, match="malformed start record"):
         RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
 
 

@@ -247,7 +247,7 @@ async def test_a_server_that_takes_nothing_is_a_stall(size: int) -> None:
         _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"), idle_seconds=0.5)
         assert time.monotonic() - begun >= 0.5
     assert isinstance(error, StalledError)
-    assert str(error) == "the server took nothing of the upload for 0.5 seconds"
+    assert str(error) == "the server read nothing of the upload for 0.5 seconds"
     assert source.closed == 1
 
 
@@ -336,7 +336,7 @@ async def test_a_body_cannot_be_sent_twice() -> None:
     async with serving(Reading().handle) as port:
         assert await sent(port, body) == ([3], None)
         came, error = await sent(port, body)
-    assert (came, str(error)) == ([], "a source can be sent once: make a new body of a new source")
+    assert (came, str(error)) == ([], "a source can be sent only once: make a new body from a new source")
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -370,7 +370,7 @@ async def test_a_source_is_closed_if_the_server_cannot_be_reached() -> None:
 
 
 async def test_a_limit_is_from_0_on() -> None:
-    with pytest.raises(ValueError, match="must be >= 0 seconds, got -1"):
+    with pytest.raises(ValueError, match="must be >= 0, got -1"):
         chunkwise.body([], "ndjson", stall_seconds=-1)
 
 

@@ -290,7 +290,7 @@ async def test_a_hook_that_fails_is_logged_and_harms_nothing(
     chunkwise.setup(app, on_outcome=hook_later if waits else hook)
     assert await got(app, times=2) == ROWS
     failures = [record for record in caplog.records if record.levelno > logging.INFO]
-    assert [(record.name, record.getMessage()) for record in failures] == [("chunkwise", "on_outcome failed")] * 2
+    assert [(record.name, record.getMessage()) for record in failures] == [("chunkwise", "on_outcome raised an exception for GET /")] * 2
     assert all(record.exc_info and str(record.exc_info[1]) == "the hook's" for record in failures)
     assert len(lines_of(caplog)) == 2
 

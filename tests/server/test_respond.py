@@ -372,9 +372,9 @@ class Unread:
     [
         ({"headers": {"content-length": "4"}}, "headers: got content-length"),  # a part of it would look whole
         ({"headers": {"Transfer-Encoding": "identity"}}, "headers: got Transfer-Encoding"),
-        ({"status": 101}, "status 101 has no content"),
-        ({"status": 204}, "status 204 has no content"),
-        ({"status": 304}, "status 304 has no content"),
+        ({"status": 101}, "status: got 101, expected a status with content"),
+        ({"status": 204}, "status: got 204, expected a status with content"),
+        ({"status": 304}, "status: got 304, expected a status with content"),
         ({"commit_after_seconds": -1}, "must be >= 0 seconds, got -1"),
         ({"keepalive_seconds": -1}, "must be >= 0 seconds, got -1"),  # the loop would spin, and flood the client
         ({"stall_seconds": -0.5}, "must be >= 0 seconds, got -0.5"),
@@ -485,5 +485,5 @@ async def test_a_silence_is_filled_after_as_many_seconds_as_were_given() -> None
 
 async def test_arguments_that_were_swapped_are_reported() -> None:
     swapped: Any = respond
-    with pytest.raises(TypeError, match="request: got list, expected the handler's request, followed by the source"):
+    with pytest.raises(TypeError, match="request: got list, expected a web.Request: "):
         await swapped([1, 2], web.Request)

@@ -449,7 +449,7 @@ def test_unsent_bytes_of_a_closed_connection_are_unknown() -> None:
 def test_a_stalled_server_is_reported_with_the_timeout() -> None:
     error = tcp.stalled_upload(0.5)
     assert isinstance(error, TimeoutError)
-    assert str(error) == "the server took nothing of the upload for 0.5 seconds"
+    assert str(error) == "the server read nothing of the upload for 0.5 seconds"
 
 
 async def endless() -> AsyncIterator[str]:

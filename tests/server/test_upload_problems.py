@@ -99,7 +99,7 @@ async def test_the_error_names_the_types_to_send_and_no_argument_of_the_library(
     assert status == 415
     assert problem["detail"].startswith(f"content type '{content_type}': " if content_type else "no content type: ")
     assert "expected one of application/json, " in problem["detail"]
-    assert problem["detail"].endswith("; say which in a Content-Type header")
+    assert problem["detail"].endswith("; name it in the Content-Type header")
 
 
 async def test_a_good_upload_gets_the_handlers_response() -> None:

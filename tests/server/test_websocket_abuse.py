@@ -393,7 +393,7 @@ async def test_a_flood_of_pings_is_a_violation(path: str, *, reads: bool, monkey
         if reading is None:
             assert (await server.outcome()).seconds >= 0.5  # it has left an answer to our close to be waited for
         frames = [each for each in await (reading or peer.read_to_close()) if each.opcode != PING]
-        assert frames[-1].closing == (1008, "more than 100 pings and pongs in a second")
+        assert frames[-1].closing == (1008, "got more than 100 pings and pongs in one second")
         assert [each.opcode for each in frames[:-1]] == [PONG] * 100
         if reading is not None:
             await server.outcome()

@@ -71,7 +71,7 @@ async def test_an_untrusted_server_is_reported_with_the_reason(*, secure: bool, 
         port = server.sockets[0].getsockname()[1]
         told = await refused(f"https://127.0.0.1:{port}/", trusts=ssl.create_default_context())
     assert told is not None
-    assert told.startswith(f"no TLS with 127.0.0.1:{port}: ")
+    assert told.startswith(f"the TLS handshake with 127.0.0.1:{port} failed: ")
     assert ("certificate" in told.lower()) is secure
 
 

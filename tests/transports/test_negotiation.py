@@ -212,7 +212,7 @@ async def test_a_refusal_lists_the_formats_available(aiohttp_server: AiohttpServ
     assert told == {
         "title": "Not Acceptable",
         "status": 406,
-        "detail": "the client accepts image/png, text/html; there is application/json, text/csv",
+        "detail": "Accept: got image/png, text/html, expected one of application/json, text/csv",
         "available": ["application/json", "text/csv"],
     }
 

@@ -187,7 +187,7 @@ async def test_a_response_that_was_not_started_or_was_closed_unread_is_reported(
         came, error = await read(chunkwise.items(response))
     assert came == [*range(len(came))]
     assert isinstance(error, TruncatedError)
-    assert "the response was closed before it was read: read it inside of its `async with`" in str(error)
+    assert "the response was closed before it was read: read it inside its `async with`" in str(error)
 
 
 @each_row("prefer", ["", "stream-end"])
@@ -268,7 +268,7 @@ async def test_a_line_limit_is_passed_on() -> None:
 async def test_an_invalid_limit_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="max_depth"):
         chunkwise.items(b"", format="json", max_depth=0)
-    told = "got an unexpected keyword argument 'max_width'; those that set a limit are max_item_bytes, max_depth,"
+    told = "unexpected keyword argument 'max_width', expected one of max_item_bytes, max_depth,"
     with pytest.raises(TypeError, match=told):
         chunkwise.items(b"", format="json", max_width=0)  # type: ignore[call-arg]
 

@@ -1,1 +1,1 @@
-"""A URL -> the items of its response; a source of items -> the body of a request."""
+"""The client: a URL -> the items of its response; a source of items -> the body of a request."""

@@ -1,4 +1,4 @@
-"""A request -> its response as items: asked to prove its end, and decompressed here."""
+"""An HTTP request -> the items of its response, decompressed, and with a proof of the end if the server sends one."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ from chunkwise.transports.reading import decoder_maker
 
 @asynccontextmanager
 async def open_http(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ResponseItems]:
-    """Send a request, and yield the items of its response; RemoteError if its status is 400 or more."""
+    """Send a request, and yield the items of its response; raise RemoteError for a status of 400 or more."""
     headers = request.session.headers.copy()
     headers.update({**request.headers, **more_headers})
     headers["Prefer"] = ", ".join([*headers.popall("Prefer", []), STREAM_END])
@@ -54,8 +54,8 @@ async def open_http(request: Request, more_headers: Mapping[str, str]) -> AsyncI
 
 
 def no_response() -> StalledError:
-    """Return the error of a server whose response has not begun in time."""
-    return StalledError("the server did not answer for longer than idle_seconds allows")
+    """Return the error for a server that has sent no response within ``idle_seconds``."""
+    return StalledError("the server sent no response within the timeout (idle_seconds)")
 
 
 def _items_of(response: ClientResponse, request: Request) -> ResponseItems:
@@ -70,7 +70,7 @@ def _items_of(response: ClientResponse, request: Request) -> ResponseItems:
     framed = is_framed(response, coded=True)
     if codings:
         chunks = _decompressed(chunks, codings, request.max_ratio, framed=framed)
-    # Another gzip member or zstd frame could follow; these two codings end by themselves.
+    # The codings br and deflate mark their end. After gzip or zstd, another member or frame could follow.
     proves_end = framed or (bool(codings) and codings[-1] in ("br", "deflate"))
     return ResponseItems(
         response,
@@ -88,7 +88,7 @@ async def _decompressed(
 ) -> AsyncIterator[bytes]:
     decompressor = Decompressor(", ".join(codings), max_ratio=max_ratio)
     async for data in chunks:
-        framed = True  # once it has begun, the coding shows by itself whether it is whole
+        framed = True  # after the first byte, `finish` can report whether the compressed data is complete
         for piece in decompressor.feed(data):
             yield piece
     try:
@@ -96,4 +96,4 @@ async def _decompressed(
     except TruncatedError as error:
         raise Broken(error.message) from error
     if not framed:
-        raise Broken(f"the connection closed before any byte of the {codings[-1]} stream arrived")
+        raise Broken(f"the connection closed before the first byte of the {codings[-1]} data arrived")

@@ -104,7 +104,7 @@ async def open_stream(
     """
     if not isinstance(session, ClientSession):
         raise TypeError(
-            f"session: got {builtins.type(session).__name__}, expected a ClientSession, and after it the URL"
+            f"session: got {builtins.type(session).__name__}, expected a ClientSession: open_stream(session, url)"
         )
     chosen = format if format is None or callable(format) else by_name(format)
     accept: dict[str, str] = {}
@@ -131,11 +131,11 @@ async def open_stream(
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
-        raise upload.failure  # the response may look good, but the server does not have all items
+        raise upload.failure  # the response may look good, but the server has not received all items
 
 
 def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Stream]:
-    """Return the stream of a request that is sent once, or again where the stream breaks."""
+    """Return the stream of a request; if it can be continued, the request for the rest is sent after a disconnect."""
     can_be_continued, has_path = request.can_be_continued, parse_path(request.path) is not None
     if policy.resume_from is not None:
         if not isinstance(policy.resume_from, ResumePoint):
@@ -143,11 +143,11 @@ def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Str
         if policy.resume_from.items < 0:
             raise ValueError(f"resume_from: items must be >= 0, got {policy.resume_from.items}")
         if not can_be_continued:
-            raise ValueError("resume_from needs a GET without a body, and without a Range or Last-Event-ID of your own")
+            raise ValueError("resume_from needs a GET without a body and without your own Range or Last-Event-ID")
         if has_path:
-            raise ValueError(f"resume_from counts whole items, got path={request.path!r}, which selects inside of them")
+            raise ValueError(f"resume_from counts whole records, got path={request.path!r}, which selects inside them")
         if policy.restart:
-            raise ValueError("restart=True compares with items that have arrived, and resume_from does not have them")
+            raise ValueError("resume_from cannot be used with restart=True, which compares with items received before")
     connect = partial(open_websocket if request.is_websocket else open_http, request)
     if can_be_continued and (policy.max_reconnects != 0 or policy.resume_from is not None):
         return open_reconnecting(connect, request.path, policy)

@@ -1,4 +1,4 @@
-"""A stream that breaks -> the same stream, continued with the item after the last one that has arrived."""
+"""A stream whose connection breaks -> the same stream, continued after the last item that has arrived."""
 
 import asyncio
 import random
@@ -19,24 +19,24 @@ from chunkwise.transports.connect_errors import why_no_connection
 from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10
-_FIRST_PAUSE_SECONDS = 0.25  # doubled with each try that brings no new item
+_FIRST_PAUSE_SECONDS = 0.25  # the longest first pause; doubled after each try without a new item
 _MAX_PAUSE_SECONDS = 30.0
-_TRY_LATER = (429, 502, 503, 504)  # RFC 9110 §15.6, RFC 6585 §4: a later request may succeed
+_TRY_LATER = (429, 502, 503, 504)  # statuses after which a later request may succeed (RFC 9110 §15.6, RFC 6585 §4)
 
 Connect = Callable[[Mapping[str, str]], AbstractAsyncContextManager[ResponseItems]]
-"""Sends the request, with these headers added."""
+"""A function that sends the request with additional headers."""
 
 
 class _CannotContinueError(Exception):
-    """The rest of the stream cannot be had, and another request does not help. Users get a TruncatedError."""
+    """The stream cannot be continued, and another request would not help. Users get a TruncatedError."""
 
 
 @asynccontextmanager
 async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[Stream]:
-    """Request a stream, or the rest of one, and continue it until the ``async with`` ends."""
+    """Request a stream, or the rest of one, and continue it after disconnects until the ``async with`` ends."""
     received = Received(path, policy)
     first_request = received.first_request()
-    async with AsyncExitStack() as responses:  # each is closed before the next is requested
+    async with AsyncExitStack() as responses:  # each response is closed before the next request
         first = await responses.enter_async_context(connect(first_request.headers))
         stream = ReconnectingStream(first, first_request, received, responses, connect, policy)
         try:
@@ -46,7 +46,7 @@ async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) ->
 
 
 class Outage:
-    """Counts the tries since the last new item, and the time since the stream broke."""
+    """Counts the tries since the last new item, and the seconds since the stream broke."""
 
     def __init__(self, policy: Policy) -> None:
         self.tries: int = 0
@@ -56,25 +56,25 @@ class Outage:
         self._since: float | None = None
 
     def begin(self) -> bool:
-        """Note that the stream broke; return whether that is the first time since the last new item."""
+        """Note that the stream broke; return whether this is the first time since the last new item."""
         is_new = self._since is None
         if is_new:
             self._since = monotonic()
         return is_new
 
     def end(self) -> None:
-        """Note a new item."""
+        """Note that a new item has arrived."""
         self.tries, self._since = 0, None
 
     @property
     def seconds(self) -> float:
-        """How long it has lasted."""
+        """How many seconds ago the stream broke; 0 if it has not."""
         return 0.0 if self._since is None else monotonic() - self._since
 
     def next_pause(self, first_pause: float | None, retry_after: float | None) -> float | None:
-        """Return how many seconds to wait before the next try, at least what the server asks for; None to give up."""
+        """Return the seconds to wait before the next try, no less than ``retry_after``; None to give up."""
         longest = (first_pause or _FIRST_PAUSE_SECONDS) * 2 ** min(self.tries, 16)
-        # Full jitter: clients that lost their connections together must not return together.
+        # Full jitter: clients that were disconnected at the same time must not all reconnect at the same time.
         pause = max(random.uniform(0, min(_MAX_PAUSE_SECONDS, longest)), retry_after or 0.0)  # noqa: S311
         return None if self.tries >= self._max_tries or self.seconds + pause > self._max_seconds else pause
 
@@ -83,9 +83,15 @@ class Outage:
 
 
 class ReconnectingStream(Stream):
-    """The items of a response and, where it breaks, of the responses that continue it.
+    """The items of a response and, after a disconnect, of the responses that continue it.
 
-    ``rest`` says how the first response has to begin. ``connect`` requests the next one, and ``responses`` closes it.
+    Args:
+        first: the items of the first response.
+        rest: the request of the first response, which says how that response has to begin.
+        received: the counters of items and bytes.
+        responses: closes the current response.
+        connect: sends the next request.
+        policy: when and how to continue.
     """
 
     end: EndProof | None
@@ -107,9 +113,9 @@ class ReconnectingStream(Stream):
         self._policy = policy
         self._outage = Outage(policy)
         self._replay = Replay() if policy.restart else None
-        self._rest: RestRequest | None = rest  # until it is checked that the response is that rest
+        self._rest: RestRequest | None = rest  # None after the start of the response was checked
         self._format_name: str | None = None
-        self._is_first_batch = True  # of a response
+        self._is_first_batch = True  # of the current response
         self._has_left = False
 
     @property
@@ -121,7 +127,7 @@ class ReconnectingStream(Stream):
         return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:
-        """Send no more requests: nothing would close their responses."""
+        """Send no more requests, since nothing would close the responses."""
         self._has_left = True
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
@@ -135,7 +141,7 @@ class ReconnectingStream(Stream):
                     self._check_end()
                     goes_on = False
                 except PathNotFound:
-                    if not self.items_seen:  # each rest need not have it
+                    if not self.items_seen:  # the path need not select something in each response
                         raise
                     goes_on = False
                 except StreamError as error:
@@ -148,19 +154,19 @@ class ReconnectingStream(Stream):
         self.end = self._response.end or "framed"
 
     def _take(self, batch: list[Any]) -> list[Any]:
-        """Count the new items, and skip those that had arrived before."""
+        """Count the new items, and skip items that had already arrived."""
         if self._is_first_batch:
             self._is_first_batch = False
             self._check_start()
             name = self._response.format_name
             if self._format_name not in (None, name):
-                raise _CannotContinueError(f"the rest is of another format: {name}, not {self._format_name}")
+                raise _CannotContinueError(f"the rest of the stream is in format {name}, expected {self._format_name}")
             self._format_name = name
         if self._replay is not None:
             batch, same = self._replay.skip(batch)
             if not same:
                 count = self.items_seen
-                raise _CannotContinueError(f"the first {count} items have changed: the rest would not continue them")
+                raise _CannotContinueError(f"the first {count} items have changed, so the stream cannot be continued")
         if batch:
             self._received.items += len(batch)
             self._outage.end()
@@ -175,48 +181,47 @@ class ReconnectingStream(Stream):
             return
         info, count = self._response.range_info or RangeInfo(), self.items_seen
         if (count or rest.headers) and rest.info.etag not in (None, info.etag):
-            raise _CannotContinueError(
-                f"the items have changed meanwhile: the ETag was {rest.info.etag}, now it is {info.etag}"
-            )
+            raise _CannotContinueError(f"the items have changed: got the ETag {info.etag}, expected {rest.info.etag}")
         if rest.headers and not rest.by_event and info.first and info.key != rest.info.key:
             was, now = (", ".join(names) or "its index" for names in (rest.info.key, info.key))
-            raise _CannotContinueError(f"the position of an item was given by {was}, and is now given by {now}")
+            raise _CannotContinueError(f"the server now locates items by {now}, expected {was}")
         starts_over = rest.by_event and self._response.first_event_id == rest.first_event_id != ""
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
         if info.first != 0 or self._replay is None:
             raise _CannotContinueError(
-                f"asked to go on with item {count}, the server began with item {info.first}: "
-                "it cannot resume (restart=True lets it begin again)"
+                f"requested the rest from item {count}, the server started at item {info.first}: "
+                "it cannot resume (restart=True allows a start at item 0)"
             )
         self._received.start_over()
         self._replay.start(count)
 
     def _check_end(self) -> None:
-        """Check that the response was as long as it said, and the last one (RFC 9110 §14.4).
+        """Check that the response had all items of its Content-Range, and that no items are left (RFC 9110 §14.4).
 
-        A `TruncatedError` says that the rest is missing, as where a stream breaks.
+        If items are missing, raise a `TruncatedError`, after which the rest is requested as after a disconnect.
         """
         self._check_start()
         if self._replay is not None and self._replay.remaining:
             count = self.items_seen
             raise _CannotContinueError(
-                f"the source has changed: there are only {count - self._replay.remaining} items now, not {count}"
+                f"the source has changed: got {count - self._replay.remaining} items, expected at least {count}"
             )
         info, records = self._known_info(), self._received.records(self._response)
         last = info.total - 1 if info.last is None and info.total is not None else info.last
         if last is None or records is None:
             return
-        sent = f"the server sent items {info.first} to {records - 1}, and its Content-Range ends with item {last}"
+        sent = f"got items {info.first} to {records - 1}, expected items up to {last} (Content-Range)"
         if records > last + 1:
             raise _CannotContinueError(sent)
         if records <= last:
             raise self._truncated(sent)
         if info.total is None or last + 1 < info.total:
-            raise self._truncated(f"the response ends with item {last} of {info.total or 'an unknown number'}")
+            total = info.total or "an unknown number of"
+            raise self._truncated(f"the response ends with item {last}, but the source has {total} items")
 
     async def _reconnect(self, failure: StreamError) -> bool:
-        """Request the rest until there is a response; return whether it has content."""
+        """Request the rest, with pauses, until a response arrives; return whether it has content."""
         self._check_left(failure)
         rest = self._rest_request(failure)
         is_new = self._outage.begin()
@@ -238,22 +243,22 @@ class ReconnectingStream(Stream):
                 response = await self._responses.enter_async_context(self._connect(rest.headers))
             except RemoteError as error:
                 if error.status == 416:
-                    message = f"the source has less than {self.items_seen} items now: {error}"
+                    message = f"the source now has less than {self.items_seen} items: {error}"
                     raise _CannotContinueError(message) from error
                 if error.status not in _TRY_LATER:
-                    error.message += f", asked to go on after {self.items_seen} items"
+                    error.message += f", to the request for the rest after {self.items_seen} items"
                     raise
                 trouble = error
             except (StalledError, ClientError, OSError) as error:
                 trouble = error
             else:
-                if self._has_left:  # while the request was sent: nothing else closes the response
+                if self._has_left:  # the caller left while the request was sent, so nothing else closes the response
                     await self._responses.aclose()
                 self._check_left(failure)
                 return self._use(response, rest)
 
     def _rest_request(self, failure: StreamError) -> RestRequest:
-        """Return the request for the rest, or raise the failure."""
+        """Return the request for the rest; raise ``failure`` if the rest cannot be requested."""
         if not self._outage.may_try:
             raise failure
         info = self._known_info()
@@ -261,19 +266,19 @@ class ReconnectingStream(Stream):
         rest = self._received.rest_request(self._response, info, replaying=replaying)
         if rest is None:
             if isinstance(failure, TruncatedError) and (info.ranges or self._policy.max_reconnects is not None):
-                failure.message += f"; it cannot go on: {self._received.why_no_request(self._response, info)}"
+                failure.message += f"; cannot resume: {self._received.why_no_request(self._response, info)}"
             raise failure
         return rest
 
     def _use(self, response: ResponseItems, rest: RestRequest) -> bool:
-        """Continue with a response; return whether it has content."""
+        """Continue the stream with ``response``; return whether the response has content."""
         self._received.begin_response(self._response, rest.record)
         self._response, self._rest, self._is_first_batch = response, rest, True
         status = response.empty_status
         if status is not None:
             if self.items_seen and not (status == 204 and rest.by_event):  # WHATWG HTML §9.2.3
                 raise _CannotContinueError(
-                    f"asked to go on with item {self.items_seen}, the server answered {status}, which has no content"
+                    f"requested the rest from item {self.items_seen}, got status {status}, which has no content"
                 )
             return False
         if response.range_info is not None and not rest.by_event:
@@ -281,12 +286,12 @@ class ReconnectingStream(Stream):
         return True
 
     def _known_info(self) -> RangeInfo:
-        # A WebSocket that broke before its first message has said nothing.
+        # The position is still unknown if a WebSocket broke before its first message.
         return self._response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
 
     def _check_left(self, failure: StreamError) -> None:
         if self._has_left:
-            raise self._truncated("its `async with` has closed the stream: read it inside of that") from failure
+            raise self._truncated("the stream is closed: read it inside its `async with`") from failure
 
     def _truncated(self, message: str) -> TruncatedError:
         name = self._response.format_name or self._format_name
@@ -294,14 +299,14 @@ class ReconnectingStream(Stream):
 
     def _given_up(self, failure: StreamError, trouble: Exception) -> StreamError:
         reason = failure.message if trouble is failure else why_no_connection(trouble) or str(trouble)
-        error = self._truncated(f"{reason}; given up after {self._outage}")
+        error = self._truncated(f"{reason}; gave up after {self._outage}")
         error.format = failure.format or self._format_name
         error.__cause__ = trouble
         return error
 
 
 def _is_break(error: StreamError) -> bool:
-    """Whether a later request may bring the rest."""
+    """Whether a later request may return the rest of the stream."""
     if isinstance(error, RemoteError):
         return error.status in _TRY_LATER
     return isinstance(error, (TruncatedError, StalledError))

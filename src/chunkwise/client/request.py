@@ -1,4 +1,4 @@
-"""The arguments of `open_stream` -> a request that can be sent again, with other headers."""
+"""The arguments of `open_stream` -> a request that can be sent several times, each time with other headers."""
 
 import builtins
 from collections.abc import Callable, Mapping
@@ -15,15 +15,15 @@ from chunkwise.transports.range_headers import asks_for_range
 from chunkwise.transports.websocket_handshake import is_websocket_url
 
 ChooseFormat = Callable[[ClientResponse], Format]
-"""Decides from a response which format its body has."""
+"""A function that takes a response and returns the format of its body."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request, and how to read its response; for the attributes see `open_stream`.
+    """A request, and how to read its response; see `open_stream` for the attributes.
 
     Raises:
-        TypeError: a WebSocket cannot send it: the method is not GET, or the body is not from `body`.
+        TypeError: the URL opens a WebSocket, and the method is not GET or the body was not made by `body`.
     """
 
     session: ClientSession
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def upload(self) -> ClosingPayload | None:
-        """The body, if `body` made it."""
+        """The request's body if `body` made it, else None."""
         return self.data if isinstance(self.data, ClosingPayload) else None
 
     @property
@@ -53,12 +53,12 @@ class Request:
 
     @property
     def asks_for_range(self) -> bool:
-        """Whether the caller requests a range."""
+        """Whether the caller requests a range of items itself."""
         return asks_for_range({**self.session.headers, **self.headers}, self.url, self.params)
 
     @property
     def can_be_continued(self) -> bool:
-        """Whether the rest of the response can be requested: GET without a body, and without a range."""
+        """Whether the rest can be requested after a disconnect: only for GET without a body and without a range."""
         has_body = self.data is not None or self.json is not None
         return self.method == hdrs.METH_GET and not has_body and not self.asks_for_range
 
@@ -66,7 +66,7 @@ class Request:
         if not self.is_websocket:
             return
         if self.method != hdrs.METH_GET:
-            raise TypeError(f"a WebSocket begins with GET, got method={self.method!r}: leave it out")
+            raise TypeError(f"method: got {self.method!r}, expected 'GET' for a WebSocket: leave it out")
         if self.json is not None or self.data is not self.upload:
             got = "json=" if self.json is not None else builtins.type(self.data).__name__
-            raise TypeError(f"over a WebSocket items are sent, got {got}: use data=chunkwise.body(source, 'ndjson')")
+            raise TypeError(f"got {got}, expected items for a WebSocket: use data=chunkwise.body(source, 'ndjson')")

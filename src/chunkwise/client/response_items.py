@@ -1,4 +1,4 @@
-"""The chunks of one response, or the lines of one WebSocket -> its items, and what it says about its position."""
+"""The chunks of a response, or the lines of a WebSocket -> its items, and the position of its first item."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -14,16 +14,16 @@ from chunkwise.transports.http_body import is_empty
 from chunkwise.transports.range_headers import RangeInfo
 
 Over = ClientResponse | ClientWebSocketResponse
-"""What carries a stream."""
+"""The response or the WebSocket that a stream is read from."""
 
-_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 §5.5
+_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # characters that a header cannot hold (RFC 9110 §5.5)
 
 
 class ResponseItems(Inbound):
-    """The items of one response or one WebSocket. A `Stream` reads one or several of them.
+    """The items of one response or one WebSocket; a `Stream` reads one or more of them.
 
-    A failure of the ``upload``, the request's body if it is still being sent, is the stream's failure. `range_info` is
-    what the response says about its position.
+    ``upload`` is the request's body if it is still being sent; if it fails, so does the stream. `range_info` is the
+    position that the server sent.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class ResponseItems(Inbound):
     ) -> None:
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
         self.over = over
-        self.range_info = range_info  # None until the first message of a WebSocket
+        self.range_info = range_info  # None before the first message of a WebSocket
 
     @property
     def format_name(self) -> str | None:
-        """The name of the format, once the first chunk has arrived."""
+        """The name of the format; None before the first chunk has arrived."""
         return getattr(self._decoder, "name", None)
 
     @property
@@ -52,7 +52,7 @@ class ResponseItems(Inbound):
 
     @property
     def last_event_id(self) -> str:
-        """Of server-sent events, the id of the last one, if it has its own and a header can hold it; else ``""``."""
+        """The id of the last server-sent event, if it has an id that a header can hold; else ``""``."""
         events = self._events
         if not getattr(events, "is_behind_id", False) or _control.search(events.last_event_id):
             return ""
@@ -60,27 +60,27 @@ class ResponseItems(Inbound):
 
     @property
     def first_event_id(self) -> str:
-        """Of server-sent events, the first id; else ``""``."""
+        """The first id of a stream of server-sent events; ``""`` if there is none."""
         return str(getattr(self._events, "first_event_id", ""))
 
     @property
     def retry_seconds(self) -> float | None:
-        """Of server-sent events, how long to wait before the next request, if the server sent it."""
+        """The seconds to wait before the next request (the ``retry`` of server-sent events); None if not sent."""
         milliseconds = getattr(self._events, "retry", None)
         return None if milliseconds is None else milliseconds / 1000
 
     @property
     def empty_status(self) -> int | None:
-        """The status if it allows no content, such as 204; else None."""
+        """The status if responses with it have no content, such as 204; else None."""
         return self.over.status if isinstance(self.over, ClientResponse) and is_empty(self.over) else None
 
     @property
     def _events(self) -> Any:
-        return getattr(self._decoder, "decoder", self._decoder)  # without the reader of end records
+        return getattr(self._decoder, "decoder", self._decoder)  # the decoder inside the reader of end records
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
-    """Raise the failure of the upload instead of the end of the response that it caused."""
+    """Yield the chunks; raise the failure of the upload instead of the disconnect that it caused."""
     try:
         async for data in chunks:
             yield data

@@ -1,4 +1,4 @@
-"""The items received -> where to continue after them, and whether items that are sent again are the same."""
+"""The items received -> a request for the rest; items that are sent again -> whether they are the same."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Policy(NamedTuple):
-    """How a stream is continued; see `open_stream`."""
+    """How to continue a stream after a disconnect; see `open_stream`."""
 
     max_reconnects: int | None
     max_reconnect_seconds: float
@@ -30,50 +30,50 @@ class Policy(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A request for the rest of a stream, and how the right response begins."""
+    """A request for the rest of a stream, and how its response has to begin."""
 
-    headers: Mapping[str, str]  # the headers that request it
-    record: int  # the index of its first record
-    info: RangeInfo  # what the response before it said about its position
-    by_event: bool = False  # whether it continues after the id of an event, which has no index
-    first_event_id: str = ""  # the first id of a server that starts over
+    headers: Mapping[str, str]  # the headers that request the rest
+    record: int  # the index of the first record of the rest
+    info: RangeInfo  # the position that the previous response sent
+    by_event: bool = False  # whether the rest is requested by an event id instead of an index
+    first_event_id: str = ""  # the id of the stream's first event: a response that begins with it starts over
 
 
 class Received:
-    """Counts the items (none of them twice), records and bytes that have arrived of a stream."""
+    """Counts the items, records and bytes of a stream that have arrived; items that are sent again count once."""
 
     def __init__(self, path: PathLike, policy: Policy) -> None:
         self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
-        self.key: dict[str, Any] | None = {}  # the `key_of` the last item
+        self.key: dict[str, Any] | None = {}  # the key of the last item, see `key_of`
         self._parts = parse_path(path)
-        self.counts_records: bool = self._parts is None  # whether the items are the records that a server counts
+        self.counts_records: bool = self._parts is None  # whether each item is one record of the server
         self._policy = policy
-        self._items_before = self._records_before = self.items  # the current response
+        self._items_before = self._records_before = self.items  # when the current response began
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
 
     def bytes_seen(self, response: ResponseItems) -> int:
-        """Return how many bytes have arrived, including those of the current response."""
+        """Return how many bytes of the stream have arrived, up to and including ``response``."""
         return self._bytes_before + response.bytes_seen
 
     def records(self, response: ResponseItems) -> int | None:
-        """Return how many records arrived with all items selected in them; None if that is not known."""
+        """Return how many records have arrived whole; None if that is not known."""
         if self._parts is None:
             return self.items
         whole = response.whole_records
         return None if whole is None else self._records_before + whole
 
     def begin_response(self, last: ResponseItems, record: int) -> None:
-        """Count from now on for a response that begins with that record."""
+        """Prepare to count the items of a new response, which begins with ``record``."""
         self._bytes_before = self.bytes_seen(last)
         self._items_before, self._records_before = self.items, record
 
     def start_over(self) -> None:
-        """Count for a response that begins with the first item again."""
+        """Prepare to count the items of a response that starts again with the first item."""
         self._items_before = self._records_before = 0
 
     def first_request(self) -> RestRequest:
-        """Return what the first response has to begin with."""
+        """Return the first request, and how its response has to begin."""
         point = self._policy.resume_from
         if point is None:
             return RestRequest({}, 0, RangeInfo())
@@ -81,10 +81,12 @@ class Received:
         return RestRequest(point.to_headers(), point.items, info)
 
     def rest_request(self, response: ResponseItems, info: RangeInfo, *, replaying: bool) -> RestRequest | None:
-        """Return the request for the rest; None if it cannot be requested.
+        """Return the request for the rest; None if the rest cannot be requested.
 
-        ``info`` is what is known about the position of the response that broke, and ``replaying`` says whether it has
-        not yet sent all items again that had arrived before.
+        Args:
+            response: the response that broke.
+            info: the position of that response, as far as it is known.
+            replaying: whether that response was still sending items again that had arrived before.
         """
         restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
         if not self.items and (info.ranges or restart):
@@ -104,14 +106,14 @@ class Received:
     def why_no_request(self, response: ResponseItems, info: RangeInfo) -> str:
         """Return why `rest_request` returned None."""
         if not info.ranges:
-            return "the server offers no ranges of items (restart=True lets it begin again)"
+            return "the server sends no ranges of items (restart=True requests all items again)"
         if self.records(response) is None or (info.key and self._parts):
-            return "the path selects inside of items, so the number of whole items is not known"
+            return "the path selects inside the records, so the number of whole records is not known"
         names = ", ".join(info.key)
-        return f"its items have no {names} as the server sent it (type= must leave it a string or a number)"
+        return f"the last item has no {names} as the server sent it (type= must keep it a string or a number)"
 
     def locate(self, error: StreamError, response: ResponseItems) -> None:
-        """Let an error of the current response count the items and bytes of the whole stream."""
+        """Change the position in an error of ``response`` to the position in the whole stream."""
         if isinstance(error, TruncatedError):
             error.items_seen, error.bytes_seen = self.items, self.bytes_seen(response)
         elif isinstance(error, StalledError):
@@ -120,7 +122,7 @@ class Received:
             error.item_index += self._items_before
 
     def _last_event_id(self, response: ResponseItems) -> str:
-        """Return the id of the last event, ``""`` if it has none; that of earlier responses if none has arrived."""
+        """Return the id of the last event, from an earlier response if this one had none; ``""`` without an id."""
         if response.whole_records:
             self._event_id = ""
         self._event_id = response.last_event_id or self._event_id
@@ -128,7 +130,7 @@ class Received:
 
 
 class Replay:
-    """Skips the items that a server sends again, and compares them by a digest; `remaining` are still expected."""
+    """Skips items that a server sends again, and compares their digest; ``remaining`` items are still expected."""
 
     def __init__(self) -> None:
         self.remaining: int = 0
@@ -136,12 +138,12 @@ class Replay:
         self._again = hashlib.blake2b()
 
     def start(self, items: int) -> None:
-        """Expect so many items again: all that were received."""
+        """Expect that the first ``items`` items, all that were received, are sent again."""
         self.remaining = items
         self._again = hashlib.blake2b()
 
     def skip(self, items: list[Any]) -> tuple[list[Any], bool]:
-        """Skip items that are expected again; return the others, and whether those that were skipped are the same."""
+        """Skip the items that are sent again; return the new items, and whether the skipped ones have not changed."""
         again, new = items[: self.remaining], items[self.remaining :]
         same = True
         if again:
@@ -153,19 +155,19 @@ class Replay:
 
 
 def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInfo) -> ResumePoint | None:
-    """Return where to continue after so many items, the last of which has the key.
+    """Return the point after ``items`` items, where ``key`` is the key of the last one.
 
-    It is None if the server sends no ranges of items, or the key is not known.
+    Return None if the server sends no ranges of items, or the key is None.
     """
     return ResumePoint(items, info.etag, dict(key)) if info.ranges and key is not None else None
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the members of an item that make its key, as the server sent them; call it before the item can change.
+    """Return the members of an item that form its key, as the server sent them; call it before the item can change.
 
-    It is None if the item does not have all of them, or its type has converted one of them.
+    Return None if a member is missing, or if the item's type has converted a member.
     """
-    value = value_of(item) if names else {}  # not the fields of an event: the members of its data
+    value = value_of(item) if names else {}  # for a server-sent event, the members of its data
     if isinstance(value, msgspec.Struct):
         members = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
         key = {name: getattr(value, members.get(name, ""), _ABSENT) for name in names}
@@ -178,7 +180,7 @@ def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _is_as_sent(value: Any) -> bool:
-    """Whether the item's type has left a member as the server sent it: the server can find only that."""
-    if type(value) is float:  # the type may ask for a float where the server sent an int
+    """Whether a member is as the server sent it; the server cannot find an item by a converted value."""
+    if type(value) is float:  # the item's type may have converted an integer to a float
         return abs(value) < _EXACT_FLOATS
     return type(value) in (str, int, bool, NoneType)

@@ -1,4 +1,4 @@
-"""The items of one response -> the `Stream` that `open_stream` yields."""
+"""The items of a response -> the `Stream` that `open_stream` yields."""
 
 from collections.abc import AsyncIterator
 from typing import Any

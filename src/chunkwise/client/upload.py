@@ -14,8 +14,8 @@ from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, by_name
 
-_CLEAN_UP_SECONDS = 1.0  # for a source, when the request is cancelled more than once
-_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, to be sent together
+_CLEAN_UP_SECONDS = 1.0  # time for a source to clean up, if the request is cancelled more than once
+_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, so that one write sends both
 
 
 def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "ClosingPayload":
@@ -42,7 +42,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
     """
     chosen = by_name(format)
     if stall_seconds < 0:
-        raise ValueError(f"stall_seconds must be >= 0 seconds, got {stall_seconds}")
+        raise ValueError(f"stall_seconds must be >= 0, got {stall_seconds}")
     outbound = open_outbound(source, chosen)
     outbound.quiet_seconds = _HEAD_SECONDS
     return ClosingPayload(outbound.pieces(), chosen, stall_seconds=stall_seconds, source=source)
@@ -50,7 +50,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 
 @asynccontextmanager
 async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
-    """Send a request in the ``async with``; a failure of its upload is raised instead of the error that it caused."""
+    """Send a request in the ``async with``; if its upload fails, raise the upload's error, which is the cause."""
     if upload is None:
         yield
         return
@@ -69,13 +69,13 @@ async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> Async
 
 
 class ClosingPayload(AsyncIterablePayload):
-    """A request's body that always closes its source, and breaks the connection if sending fails.
+    """A request's body that always closes its source, and closes the connection if sending fails.
 
     Attributes:
-        format: the format of its bytes.
-        failure: the exception of the source, or the `StalledError` of a server that read nothing; None if nothing
-            failed here. aiohttp raises its own errors instead, and none if the response has begun.
-        stall_seconds: see `body`; may be changed before it is sent.
+        format: the format of the body.
+        failure: the exception of the source, or a `StalledError` if the server read nothing; None without a failure.
+            aiohttp itself raises another error, and no error if the response has begun.
+        stall_seconds: see `body`; may be changed before the body is sent.
         bytes_sent: how many bytes were written to the connection.
     """
 
@@ -97,13 +97,13 @@ class ClosingPayload(AsyncIterablePayload):
         super().__init__(self._kept, content_type=format.content_type)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write the pieces and the end of the request, then close the source."""
+        """Write the bytes of the source and the end of the body, then close the source."""
         self._refuse_again()
         self._writer = writer
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            # aiohttp may cancel us for an early response, and again while the source still cleans up.
+            # aiohttp may cancel the upload for an early response, and again while the source cleans up.
             await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
             if connection is not None:
                 await connection.finish(writer)
@@ -114,7 +114,7 @@ class ClosingPayload(AsyncIterablePayload):
         finally:
             if connection is not None:
                 connection.leave()
-            if not self._asked:  # cancelled before it began
+            if not self._asked:  # the upload was cancelled before it began
                 await self._leave_source()
             self._ended.set()
 
@@ -128,26 +128,26 @@ class ClosingPayload(AsyncIterablePayload):
         await discard(self._source)
 
     def take_source(self) -> Any:
-        """Return the source, to be sent as messages; the caller closes it. StreamError if it was sent before."""
+        """Return the source, so that the caller sends and closes it; raise StreamError if it was sent before."""
         self._refuse_again()
         self._ended.set()
         return self._source
 
     def _refuse_again(self) -> None:
-        if self.consumed or self._begun:  # nothing would be sent, which looks like a whole stream without items
-            self.failure = StreamError("a source can be sent once: make a new body of a new source")
+        if self.consumed or self._begun:  # a second body would be empty, and would look complete
+            self.failure = StreamError("a source can be sent only once: make a new body from a new source")
             raise self.failure
         self._begun = True
 
     async def wait_closed(self) -> None:
-        """Wait until the source is closed after the request; close it if no items were requested from it."""
+        """Wait until the source is closed; close the source here if the body was never sent."""
         if self._begun:
             await self._ended.wait()
         else:
             await self._leave_source()
 
     async def _keeping(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces, and keep the exception of their source."""
+        """Yield ``pieces``; store the exception of the source in ``failure``."""
         given = 0
         async with aclosing(pieces):
             while True:
@@ -163,7 +163,7 @@ class ClosingPayload(AsyncIterablePayload):
                 if piece is None:
                     return
                 if not piece and self._writer is not None:
-                    self._writer.send_headers()  # the server may answer before the first item
+                    self._writer.send_headers()  # the server may respond before the first item
                     continue
                 yield piece
                 self.bytes_sent += len(piece)
@@ -171,19 +171,21 @@ class ClosingPayload(AsyncIterablePayload):
                     await self._connection.look()
 
     async def _check(self, given: int, pieces: AsyncGenerator[bytes, None], *, whole: bool) -> None:
-        """Compare with a Content-Length that the caller has set: aiohttp would cut a longer body."""
+        """Check the size against the caller's Content-Length, if any; aiohttp would cut off a longer body."""
         length = self._length
         if length is not None and given == length and not whole:
-            async for more in pieces:  # before the last byte is sent: after it, the body looks whole
+            async for more in pieces:  # before the last byte, after which the body looks complete
                 given += len(more)
                 if more:
                     break
         if length is not None and (given > length or (whole and given < length)):
-            raise ValueError(f"headers name Content-Length: {length}, but the source gave {given} bytes")
+            raise ValueError(
+                f"got Content-Length: {length}, but the source yielded {given} bytes: leave the header out"
+            )
 
 
 def failure_of(error: BaseException) -> Exception | None:
-    """Return the failure of a source; None if our own task was cancelled."""
+    """Return the failure of a source for ``error``; None if the current task was cancelled."""
     if isinstance(error, Exception):
         return error
     if not isinstance(error, asyncio.CancelledError):
@@ -195,7 +197,7 @@ def failure_of(error: BaseException) -> Exception | None:
 
 
 class _CancelledOnce(asyncio.Future[None]):
-    """Waits for a task: the first cancel goes to the task at once, the second after it had time to clean up."""
+    """Waits for a task: passes on the first cancel at once, the second after the task had time to clean up."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The connection of an upload -> the reason of its loss, and the response that arrived before it."""
+"""The connection of an upload -> why it was lost, and the response that arrived before."""
 
 import asyncio
 import os
@@ -15,22 +15,22 @@ from chunkwise.transports.tcp import StallWatch, drop, stalled_upload
 _MAX_RESCUED_BYTES = 64 * 1024
 _MAX_REST_BYTES = 64 * 1024
 _FLUSH_SECONDS = 1.0
-_TURNS = 3  # of the loop, from the first bytes of a response until aiohttp cancels the upload
+_TURNS = 3  # turns of the event loop from the first bytes of a response until aiohttp cancels the upload
 
 
 class Upload(Protocol):
-    """The body that is sent; see `ClosingPayload`."""
+    """The body of a request; see `ClosingPayload`."""
 
     failure: Exception | None
     stall_seconds: float
 
 
 class UploadConnection(asyncio.Protocol):
-    """The protocol between a connection and aiohttp, as long as something is sent.
+    """The asyncio protocol of a connection while an upload is sent; it passes all calls to aiohttp's protocol.
 
-    asyncio closes a connection at the first write that the server refuses, although the server's response may still be
-    unread in the kernel; and aiohttp does not learn why a connection was dropped. Both can be corrected only before
-    aiohttp learns that the connection is lost.
+    It solves two problems before aiohttp is notified that the connection is lost. After a failed write, asyncio closes
+    the connection, although the server's response may be in the kernel, unread. And aiohttp does not know why this
+    module dropped a connection.
     """
 
     def __init__(
@@ -48,31 +48,31 @@ class UploadConnection(asyncio.Protocol):
 
     @classmethod
     def of(cls, writer: AbstractStreamWriter, upload: Upload) -> Self | None:
-        """Return the connection of a client's writer; None for any other."""
+        """Return the connection of a client's writer; None for any other writer."""
         if not (isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler)):
             return None
         return None if writer.transport is None else cls(writer.transport, writer.protocol, writer, upload)
 
     async def look(self) -> None:
-        """Let aiohttp read an early response, between two pieces; raise if the server has closed the connection."""
-        # aiohttp may cancel us for it, before the source is asked for more.
+        """Give aiohttp time to read an early response; raise an error if the server has closed the connection."""
+        # If a response has begun, aiohttp cancels the upload here, before the source yields the next item.
         turns = _TURNS if self._has_data else 1 if self._is_tls else 0
         self._has_data = False
         for _ in range(turns):
             await asyncio.sleep(0)
         if self._transport.is_closing():
-            raise ClientConnectionResetError("the server has closed the connection before the upload was whole")
+            raise ClientConnectionResetError("the server closed the connection before the upload was complete")
 
     async def finish(self, writer: AbstractStreamWriter) -> None:
-        """Wait until the server has nearly everything, then send the last chunk.
+        """Wait until the server has received nearly all bytes, then send the last chunk.
 
-        From then on aiohttp limits the server's silence, which must not include the time to read the body.
+        From then on aiohttp limits how long the server is silent. This time must not include reading the body.
         """
         await self._watch.taken(most_bytes=_MAX_REST_BYTES)
         await writer.write_eof()
 
     async def break_off(self, error: BaseException) -> None:
-        """Close the connection: after what was written if the source has failed, else at once."""
+        """Close the connection: at once, or after sending the bytes written so far if the source has failed."""
         transport = self._transport
         if error is self._upload.failure:
             try:
@@ -85,13 +85,13 @@ class UploadConnection(asyncio.Protocol):
             return
         drop(transport, self._socket)
         if isinstance(error, ConnectionError):
-            await self._lost.wait()  # `connection_lost` may find the response before aiohttp gets the error
+            await self._lost.wait()  # `connection_lost` may find a response before aiohttp gets the error
 
     def leave(self) -> None:
-        """Give the connection back to aiohttp."""
+        """Restore aiohttp's protocol of the connection."""
         self._watch.end()
         if self._transport.is_closing():
-            return  # `connection_lost` will be called here
+            return  # asyncio is about to call `connection_lost` of this object
         self._transport.set_protocol(self._protocol)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,16 +100,16 @@ class UploadConnection(asyncio.Protocol):
             upload.failure = stalled_upload(upload.stall_seconds)
             self._protocol.set_exception(upload.failure)
         if upload.failure is not None and exc is None:
-            # A response that only the close ends must not look whole.
-            exc = ConnectionAbortedError("the upload has failed")
+            # Without an error, a response that ends with the connection would look complete.
+            exc = ConnectionAbortedError("the upload failed")
         elif isinstance(exc, ConnectionError):
             self._rescue()
         self._lost.set()
         self._protocol.connection_lost(exc)
 
     def _rescue(self) -> None:
-        """Give aiohttp the bytes that the server sent before it closed, and that asyncio has not read."""
-        # Other loops may have closed the socket already, and its file number may be in use again.
+        """Pass bytes to aiohttp that the server sent before it closed, and that asyncio has not read."""
+        # Other event loops may have closed the socket, so that its file descriptor may belong to another file.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return
         rescued = b""

@@ -1,4 +1,4 @@
-"""A ws:// URL -> the items of its messages; a source of items -> the messages that are sent."""
+"""A ws:// URL -> the items of the messages received; a source of items -> the messages sent."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ from chunkwise.transports.range_headers import UNIT, RangeInfo
 from chunkwise.transports.tcp import StallWatch, reset_when_closed, stalled_upload
 from chunkwise.transports.websocket_messages import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
 
-_CLOSE_SECONDS = 2.0  # for the server to answer our close
+_CLOSE_SECONDS = 2.0  # how long to wait for the server's close
 
 _FAILED = WSCloseCode.INTERNAL_ERROR.to_bytes(2) + b"the source failed"
 
@@ -41,7 +41,7 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
         _connected(request, more_headers) as websocket,
         _sending_items(websocket, upload),
     ):
-        # A source that fails has sent our own close, and the server's close answers it.
+        # If the source has failed, a close was sent already, and the server's close is the reply to it.
         receiver = SocketReceiver(websocket, request.idle_seconds, answers=lambda: not has_failed())
         lines = lines_of(receiver, plain=isinstance(request.format, Format) and request.format.plain_messages)
         items = ResponseItems(websocket, _after_start(lines, lambda: items), make_decoder, lambda: False, upload=upload)
@@ -55,7 +55,7 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
 
 
 async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], ResponseItems]) -> AsyncIterator[bytes]:
-    """Take the start record from the first message, if there is one, and yield all other lines."""
+    """Store the start record of the first message, if it has one, and yield all other lines."""
     is_first = True
     async for data in lines:
         rest = data
@@ -68,10 +68,10 @@ async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], Response
 
 @asynccontextmanager
 async def _connected(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ClientWebSocketResponse]:
-    """Open a WebSocket for a stream of any length; raise RemoteError or StalledError if the server does not."""
+    """Open a WebSocket; raise RemoteError if the server refuses it, StalledError if it does not respond."""
     headers = {**request.headers, **more_headers}
     if request.upload is None and not request.asks_for_range:
-        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # so that the server sends a start record
+        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # the server then sends a start record
     seconds = request.idle_seconds or None
     try:
         async with asyncio.timeout(seconds):
@@ -82,24 +82,24 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
                 params=request.params,
                 timeout=ClientWSTimeout(ws_receive=seconds),
                 max_msg_size=max_message_bytes(request.limits.max_item_bytes),
-                autoclose=False,  # aiohttp would answer also a close that answers ours
+                autoclose=False,  # aiohttp would also reply to a close that is itself a reply
             )
     except TimeoutError as error:
         raise no_response() from error
-    except ClientResponseError as error:  # from the handshake, or from a session that raises for each status
+    except ClientResponseError as error:  # from the handshake, or from a session with raise_for_status
         raise _refused(error) from error
     try:
         yield websocket
     finally:
-        # Without a count: if it is still open, the end was not reached.
+        # Without a reason: if the WebSocket is still open, the stream has not ended.
         await _leave(websocket, WSCloseCode.OK, b"")
 
 
 def _refused(error: ClientResponseError) -> RemoteError:
     phrase = HTTPStatus(error.status).phrase if error.status in {*HTTPStatus} else ""
-    message = f"the server answered the WebSocket's handshake with {error.status} {phrase}".rstrip()
+    message = f"the server answered the WebSocket handshake with {error.status} {phrase}".rstrip()
     if error.status < 400:
-        message += ": it takes none at this URL, or a proxy before it has dropped the Upgrade header"
+        message += ", expected 101: this URL serves no WebSocket, or a proxy removed the Upgrade header"
     refused = RemoteError(message, status=error.status)
     retry_after = error.headers.get(hdrs.RETRY_AFTER, "") if error.headers else ""
     refused.retry_after_seconds = retry_after_seconds(retry_after)
@@ -107,33 +107,33 @@ def _refused(error: ClientResponseError) -> RemoteError:
 
 
 async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
-    """Close a WebSocket, if it is still open; drop it if the server does not answer soon."""
+    """Close a WebSocket if it is still open; drop the connection if the server does not reply soon."""
     connection: Any = websocket.get_extra_info("socket")
-    # aiohttp limits the wait for each message, and a server may send one after the other.
+    # aiohttp limits the wait for each message only, and a server may send many messages before its close.
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code=code, message=reason)
     if connection is not None and websocket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-        reset_when_closed(connection, yes=True)  # the server may never read the bytes that still wait
+        reset_when_closed(connection, yes=True)  # the server may never read the bytes that are waiting
         _shut_down(connection, socket.SHUT_RDWR)
 
 
 def _hang_up(websocket: ClientWebSocketResponse) -> None:
-    """Show by the end of the connection that nothing follows the close that was sent."""
+    """Close the sending side of the connection: nothing follows the close that was sent."""
     _shut_down(websocket.get_extra_info("socket"), socket.SHUT_WR)
 
 
 def _shut_down(connection: Any, how: int) -> None:
-    with suppress(OSError, AttributeError):  # it may be closed, or None
+    with suppress(OSError, AttributeError):  # the socket may be closed, or None
         connection.shutdown(how)
 
 
 @asynccontextmanager
 async def _sending_items(websocket: ClientWebSocketResponse, upload: ClosingPayload | None) -> AsyncIterator[None]:
-    """Send the items of an upload while the body runs, and after them the record of their end.
+    """Send the items of an upload, then an end record, while the body of the ``async with`` runs.
 
-    If the source fails, the WebSocket is closed with 1011, so that the server does not take the items for all of them;
-    the upload's `failure` has the reason.
+    If the source fails, the WebSocket is closed with 1011, so that the server does not take the items for complete. The
+    exception is stored in the upload's ``failure``.
     """
     if upload is None:
         yield
@@ -157,12 +157,12 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
                     try:
                         await connection.send(message)
                     except ConnectionError:
-                        return  # the reader of the response gets an error that says why
+                        return  # reading the response raises an error with the reason
     except BaseException as error:
         upload.failure = failure_of(error)
         if upload.failure is None:
             raise
-        # Not websocket.close(): it discards messages that have arrived, and may still be read.
+        # websocket.close() is not used: it discards messages that have arrived and may still be read.
         with suppress(ConnectionError):
             await websocket.send_frame(_FAILED, WSMsgType.CLOSE)
         await asyncio.sleep(_CLOSE_SECONDS)
@@ -172,18 +172,18 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
 
 
 class _UploadSocket:
-    """The connection of a WebSocket, as a `StallWatch` sees it: aiohttp shows its socket, and not its transport."""
+    """The transport of a WebSocket for a `StallWatch`; aiohttp gives access to the socket only."""
 
     def __init__(self, websocket: ClientWebSocketResponse, upload: ClosingPayload) -> None:
         self._websocket = websocket
         self._upload = upload
         self._socket: Any = websocket.get_extra_info("socket")
         self._written = 0
-        self._sending = 0  # bytes of the message that is being sent: some of them may be in the transport's buffer
+        self._sending = 0  # size of the message that is being sent; part of it may be in the transport's buffer
         self.watch = StallWatch(self, self._socket, upload.stall_seconds, lambda: self._written)
 
     async def send(self, message: bytes) -> None:
-        """Send a message, and wait until the transport's buffer has space for the next one."""
+        """Send a message, and wait until the transport's buffer has space for the next message."""
         self._written += len(message)
         self._sending = len(message)
         await self._websocket.send_frame(message, WSMsgType.TEXT)
@@ -196,7 +196,7 @@ class _UploadSocket:
         return self._socket is None or self._socket.fileno() < 0
 
     def abort(self) -> None:
-        """Drop the connection of a server that has taken nothing for too long."""
+        """Drop the connection; after a stall, store the error in the upload."""
         if self.watch.stalled:
             self._upload.failure = stalled_upload(self._upload.stall_seconds)
         _shut_down(self._socket, socket.SHUT_RDWR)

@@ -1,1 +1,1 @@
-"""The server's half: a request and a source of items in, a streamed response out."""
+"""The server: a request and a source of items -> a streamed response."""

@@ -1,7 +1,7 @@
-"""The stream of one response -> its transport, from the first item to one of five outcomes.
+"""The bytes of a stream -> the transport of one response, and one of five outcomes when the stream ends.
 
-It commits the response, sends keepalives, notices a client that has left, and makes failures visible. A `Wire` carries
-the bytes: `HttpWire` or `WebSocketWire`.
+`Delivery` commits the response, sends keepalives, notices when the client leaves, and reports failures to the client. A
+`Wire` sends the bytes: `HttpWire` or `WebSocketWire`.
 """
 
 import asyncio
@@ -25,49 +25,49 @@ _MIN_SECONDS = 0.01
 
 
 class ClientGone(Exception):  # noqa: N818 - a signal inside this package
-    """The client has left. A class of its own, because a source may fail with a ConnectionError too."""
+    """The client has left. This is not a ConnectionError, because a source may raise that too."""
 
 
 class Wire(Protocol):
     """The transport of one response.
 
-    Its coroutine methods raise `ClientGone` if the client has left or was cut off.
+    The coroutine methods raise `ClientGone` if the client has left, or was disconnected because it stalled.
     """
 
-    status: int  # the status of the response
-    format: str  # the name of its format
-    coding: str | None  # the content coding that it applies, or None
-    committed: bool  # whether the response has begun, even if that failed: no other response can be sent then
+    status: int  # the HTTP status of the response
+    format: str  # the name of the response's format
+    coding: str | None  # the content coding that is applied, or None
+    committed: bool  # whether the response has begun, even if that failed; no other response can be sent then
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of the content handed over so far, after compression."""
+        """How many bytes of content were written to the connection so far, after compression."""
 
     @property
     def response(self) -> web.StreamResponse:
-        """The response, for aiohttp."""
+        """The response that the handler returns to aiohttp."""
 
     @property
     def stalled(self) -> bool:
-        """Whether it has cut off a client that took nothing."""
+        """Whether the client was disconnected because it received nothing for too long."""
 
     async def commit(self) -> None:
-        """Begin the response, unless it has begun; later failures can only be reported inside it."""
+        """Begin the response if it has not begun; later failures can be reported only inside the response."""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; wait while the client does not keep up."""
+        """Send bytes; wait while the client reads more slowly."""
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        """Send bytes without a meaning, after a long silence; see `Outbound.in_item`."""
+        """Send bytes that clients ignore, so that the connection is not idle; see `Outbound.in_item`."""
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, possibly none, and the end of a stream of so many items; wait for the client."""
+        """Send the last bytes (there may be none) and the end of a stream of ``items`` items; wait for the client."""
 
     async def break_off(self, record: bytes, error: BaseException) -> None:
-        """Send the format's record of the failure, possibly empty, and close so that the stream does not look whole."""
+        """Send the format's failure record (may be empty), and close so that the stream does not look complete."""
 
     def close(self) -> None:
-        """Close so that the stream does not look whole, without waiting."""
+        """Close at once, in a way that does not make the stream look complete."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -76,17 +76,24 @@ class Wire(Protocol):
         """Whether the client has left."""
 
     def keeps_source_open(self) -> bool:
-        """Whether the source of a client that has left is still to be given what arrived from it."""
+        """Whether the source may still read messages that a client sent before it left."""
 
     async def discard(self) -> None:
-        """Discard bytes of such a source; raise `ClientGone` if it only writes, and does not read."""
+        """Discard output after the client has left; raise `ClientGone` if the source writes and does not read."""
 
 
 class Delivery:
-    """One stream on its way to its client: it joins the ``streams`` of its application, and runs once.
+    """Sends one stream to its client; an instance runs once.
 
-    ``empty_status`` is sent if the stream turns out to have no items: the status of a response without content.
-    ``after`` is the key that the client sent, see `refuse_key`; `respond` describes the other arguments.
+    Args:
+        request: the request to respond to.
+        wire: the transport of the response.
+        stream: the bytes of the stream.
+        streams: the streams of the application; the stream is one of them while it runs.
+        commit_after_seconds: see `respond`.
+        keepalive_seconds: see `respond`; 0 for never.
+        empty_status: the status of a response without content, to be sent if the stream has no items.
+        after: the key that the client sent, see `refuse_key`.
     """
 
     def __init__(
@@ -117,7 +124,7 @@ class Delivery:
         self._first_item_seconds: float | None = None
 
     def stop(self) -> None:
-        """See `Running.stop`: the stream notices at its next step, and may send an item until then."""
+        """See `Running.stop`; the stream may send one more item before it ends."""
         self._stopping = True
 
     def abort(self) -> None:
@@ -125,15 +132,17 @@ class Delivery:
         self._wire.abort()
 
     def check(self) -> None:
-        """Wake a waiting stream if there is something to do: aiohttp does not report to handlers that a client left."""
+        """Wake a waiting stream if the client has left (aiohttp does not report it), at shutdown or for a keepalive."""
         if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
 
     async def run(self) -> web.Response | None:
-        """Deliver the stream; return the response to send instead, if nothing of the stream was sent.
+        """Send the stream; if nothing of it was sent, return the response to send instead.
 
-        An `HTTPException` of the source that is a response of its own is raised, and so is a cancellation of the
-        handler.
+        Raises:
+            HTTPException: the source raised it before the first item, and it is a complete response, such as a
+                redirect.
+            CancelledError: the handler was cancelled.
         """
         end: OutcomeName = "failed"
         failure: BaseException | None = None
@@ -144,7 +153,7 @@ class Delivery:
             end = "complete"
         except ClientGone:
             end = self._why_gone()
-            self._wire.abort()  # data that it has not taken would wait for ever
+            self._wire.abort()  # bytes that the client has not received would wait for ever
         except StreamError as error:
             if self._wire.has_left() and self._is_half_an_upload(error):
                 end = self._why_gone()
@@ -194,8 +203,8 @@ class Delivery:
                     await self._commit()
                     data += stream.take_rest()
                 if stream.complete:
-                    break  # the last piece goes together with the end
-                if data and left:  # a write would be answered with a reset, which discards what is still to be read
+                    break  # the last bytes are sent together with the end
+                if data and left:  # the client would reply with a reset, which discards unread messages
                     await wire.discard()
                 elif data:
                     self._count()
@@ -204,7 +213,7 @@ class Delivery:
                 elif self._is_silent() and not left:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
-                if ending:  # after the items that the end record will count
+                if ending:  # after the items of this write, which the end record counts
                     raise GoingAway
         if self._begins:
             await self._commit()
@@ -221,7 +230,7 @@ class Delivery:
         PeriodicChecks.of_loop().join(self)
 
     def _count(self) -> None:
-        """Count the items that are handed to the wire next."""
+        """Count the items in the bytes that are written next."""
         self._items = self._stream.items_sent
         if self._first_item_seconds is None and (self._items > 0 or self._stream.in_item):
             self._first_item_seconds = monotonic() - self._begun
@@ -230,12 +239,12 @@ class Delivery:
         return self._wire.has_left() and not self._wire.keeps_source_open()
 
     def _is_silent(self) -> bool:
-        """Whether it is time to keep the connection alive."""
+        """Whether a keepalive is due."""
         return 0 < self._keepalive_seconds <= monotonic() - self._written
 
     def _is_half_an_upload(self, error: StreamError) -> bool:
-        """Whether the error says that the client left in the middle of its upload."""
-        going_away = isinstance(error, RemoteError) and error.status == 503  # a page that was closed, for example
+        """Whether an error means that the client left in the middle of its upload."""
+        going_away = isinstance(error, RemoteError) and error.status == 503  # for example the user has closed the page
         return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 
     def _why_gone(self) -> OutcomeName:
@@ -244,16 +253,16 @@ class Delivery:
         return "shut_down" if self._stopping else "client_gone"
 
     async def _fail(self, error: BaseException) -> web.Response | None:
-        """Report a failure: with a response of its own, or inside the one that has begun."""
+        """Report a failure to the client: with an error response, or inside the response that has begun."""
         if not self._wire.committed and (refusal := refuse_key(error, self._after)) is not None:
             return refusal
         where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
-        broken_off = ": the response is cut off" if self._wire.committed else ""
+        broken_off = ": the response is incomplete" if self._wire.committed else ""
         if isinstance(error, GoingAway):
-            logger.info("the server stopped during %s%s", where, broken_off)
+            logger.info("the shutdown of the server ended %s%s", where, broken_off)
         elif upload_details(error, self.request) is not None:
-            # Quoted, since text from a client may contain line ends.
-            logger.info("the upload of %s is bad (%r)%s", where, str(error), broken_off)
+            # The text is quoted, because text from a client may contain line ends.
+            logger.info("bad upload in %s (%r)%s", where, str(error), broken_off)
         elif broken_off or not isinstance(error, web.HTTPException):
             logger.error("the source of %s failed%s", where, broken_off, exc_info=error)
         if not self._wire.committed:
@@ -279,6 +288,6 @@ class Delivery:
 
 
 def _is_the_sources_own(error: BaseException) -> bool:
-    """Whether a cancellation is the failure of the source, which waited for a task that was cancelled."""
+    """Whether the source failed because it waited for a cancelled task, and the handler itself was not cancelled."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

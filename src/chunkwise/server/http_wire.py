@@ -1,4 +1,4 @@
-"""Bytes of a stream -> an HTTP response: chunked HTTP/1.1 (RFC 9112 §7.1), or HTTP/1.0 until the connection closes."""
+"""Bytes of a stream -> an HTTP response: chunked in HTTP/1.1 (RFC 9112 §7.1), up to the close in HTTP/1.0."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -14,7 +14,7 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """A response over HTTP; see `Wire`. Its headers are complete, and it is not yet prepared."""
+    """Sends a stream as an HTTP response; see `Wire`. ``response`` has its headers, and is not prepared yet."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class HttpWire:
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         self._transport = request.transport
-        # Asked now: TLS does not give it any more while it is closing.
+        # Read now, because a TLS transport does not return its socket while it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter  # once the head is written
+        self._writer: AbstractStreamWriter  # set when the head of the response is sent
         self._watch: StallWatch | None = None
 
     @property
@@ -47,25 +47,26 @@ class HttpWire:
     async def commit(self) -> None:
         """Send the status line and the headers."""
         request, response = self._request, self.response
-        self.committed = True  # also if that fails: aiohttp's writer cannot send another response then
+        self.committed = True  # even if it fails now: aiohttp's writer cannot send another response after that
         if request.version < (1, 1):
-            response.force_close()  # only a close ends the response, even with "Connection: keep-alive"
-            # HTTP/1.0 has no last chunk: a close is the end, and only a reset is not (RFC 9112 §6.3, rule 8). So from
-            # here on each close is a reset, even that of the kernel if this process is killed.
+            response.force_close()  # only the close ends the response, even if the client sent "Connection: keep-alive"
+            # HTTP/1.0 has no last chunk: an orderly close ends the response, and only a reset reports a failure (RFC
+            # 9112 §6.3, rule 8). So until the end each close is a reset, even by the kernel if this process is killed.
             reset_when_closed(self._socket, yes=True)
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.has_left():
                 raise ClientGone from error
-            raise  # raised by a signal of the application
+            raise  # the error is from a signal handler of the application
         if response.content_length is not None:
             self.close()
-            msg = f"a signal has set Content-Length: {response.content_length} on a stream, whose length is not known"
+            length = response.content_length
+            msg = f"on_response_prepare set Content-Length: {length}, expected none, since a stream has no known length"
             raise ValueError(msg)
-        transport = cast("asyncio.Transport", self._transport)  # `Delivery` commits no response if the client has left
-        # A write waits until the kernel has all of the one before, so that only one write waits for a slow client.
-        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS would never finish
+        transport = cast("asyncio.Transport", self._transport)  # not None: the client is connected
+        # Each write waits until the kernel has all earlier bytes, so only one write is buffered for a slow client.
+        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS transport would wait for ever
         self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
@@ -76,11 +77,11 @@ class HttpWire:
         await self._sent()
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        # Inside a JSON text only white space between tokens has no meaning; and after a space, an item could look like
-        # an end record.
+        # Inside a JSON text, clients ignore only white space between tokens. A tab is used, because an item after a
+        # space could look like an end record.
         await self.write(b"\t" if in_item else self._keepalive)
 
-    async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - the format counts them, where it can
+    async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - an end record has the number of items
         if self._compressor is not None:
             data = self._compressor.finish(data)
         self.bytes_sent += len(data)
@@ -90,12 +91,12 @@ class HttpWire:
         if self._request.version < (1, 1):
             reset_when_closed(self._socket, yes=False)
 
-    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record says it
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the record describes it
         try:
             if record and self._watch is not None:
                 await self.write(record)
-            # A close is a reset, which discards what the client has not taken, under HTTP/1.0, and also if the client
-            # has sent bytes that were not read.
+            # A reset discards bytes that the client has not received. A close is a reset under HTTP/1.0, and if the
+            # server has not read all bytes of the request.
             resets = self._request.version < (1, 1) or not self._request.content.at_eof()
             if resets and self._watch is not None and not self.has_left():
                 await self._watch.taken()
@@ -106,10 +107,10 @@ class HttpWire:
         self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
-            self.abort()  # TLS says goodbye before an orderly close, which looks like the end
+            self.abort()  # an orderly close of TLS sends close_notify, which looks like a normal end
         elif transport is not None and not transport.is_closing():
-            # Sends the buffer, then closes: aiohttp can write neither the last chunk nor another response. The watch
-            # continues, and drops what the client does not take.
+            # The transport sends its buffer, then closes: aiohttp can no longer write the last chunk or another
+            # response. The watch continues, and drops the connection if the client does not receive the buffer.
             if not transport.get_write_buffer_size():
                 self._unwatch()
             transport.close()
@@ -133,15 +134,15 @@ class HttpWire:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        if self.has_left():  # a close without an error ends the wait without one
+        if self.has_left():  # if the connection was closed without an error, the wait ended without an error
             raise ClientGone
 
     async def _sent(self) -> None:
-        """Wait until the kernel has everything; aiohttp does so only now and then."""
+        """Wait until the kernel has all bytes written so far; aiohttp waits only when its buffer is full."""
         await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
         if self._request.transport is not None and not self.has_left():
-            self._request.transport.set_write_buffer_limits()  # as before, for the next response on this connection
+            self._request.transport.set_write_buffer_limits()  # the defaults, for the next response

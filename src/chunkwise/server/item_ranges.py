@@ -1,7 +1,7 @@
-"""A request and a resumable source -> the items that the request asks for, or the response that refuses it.
+"""A request and a resumable source -> the items that the request asks for, or a response that refuses it.
 
-See `chunkwise.transports.range_headers` for the headers. A range counts the items of the source, whatever format and
-content coding they are sent in. So If-Range is compared without the weak mark of an ETag, which is about bytes.
+See `chunkwise.transports.range_headers` for the headers. A range counts the items of the source; the format and the
+content coding do not matter. So the ``W/`` of a weak ETag, which is about bytes, is ignored when If-Range is compared.
 """
 
 import json
@@ -28,17 +28,17 @@ _MAX_KEY_CHARACTERS = 8192
 class Selection(NamedTuple):
     """The items of a source that a request asks for."""
 
-    source: Any  # a source of these items only
-    info: RangeInfo = RangeInfo()  # which items they are
-    after: Any = None  # the key that the client sent, of the item before the first; None if it sent none
-    partial: bool = False  # whether the request asked for a range, which is sent with 206
-    ends_events: bool = False  # whether an event stream continues, which ends with 204 if there are no more events
-    item_count: int | None = None  # how many items the selection has, if that is known
-    key: tuple[str, ...] = ()  # the names of the key's members, which event ids have to hold
+    source: Any  # a source that yields only these items
+    info: RangeInfo = RangeInfo()  # the position of these items
+    after: Any = None  # the key of the item before the first one, as the client sent it; None if it sent no key
+    partial: bool = False  # whether the request asked for a range, so that the status is 206
+    ends_events: bool = False  # whether the request continues an event stream; if no events are left, the status is 204
+    item_count: int | None = None  # how many items the selection has; None if that is not known
+    key: tuple[str, ...] = ()  # the names of the members that form the key; event ids contain their values
 
 
 class _Range(NamedTuple):
-    """The range of a request: from which item, to which (None for all), and after which key."""
+    """The range of a request: the first index, the last index (None for all), and the key before the first item."""
 
     first: int
     last: int | None = None
@@ -48,10 +48,10 @@ class _Range(NamedTuple):
 def select_items(
     request: web.BaseRequest, source: Any, format: Format, *, messages: bool = False
 ) -> Selection | web.Response:
-    """Return the items that a request asks for, or the response that refuses it.
+    """Return the items that a request asks for, or a response that refuses the request.
 
-    Only GET and HEAD of a `Resumable` have ranges. ``messages`` says whether each item is a message of its own, which
-    keeps the strings of plain text apart.
+    Ranges are supported for GET and HEAD of a `Resumable`. ``messages`` says whether each item is sent as a separate
+    message; only then, or line by line, can a range count items of plain text.
     """
     if not (isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)):
         return Selection(source)
@@ -64,7 +64,7 @@ def select_items(
         wanted = _event_range(request) if events else _item_range(request, source.etag)
         wanted = _with_key(wanted, source.key)
     except ValueError as error:
-        return problem_response(400, f"{ITEMS_AFTER}: {error}")
+        return problem_response(400, f"{LAST_EVENT_ID if events else ITEMS_AFTER}: {error}")
     if wanted is None:
         return Selection(source.start(), info, item_count=source.total, key=source.key)
     if source.total is not None and (wanted.first > source.total or (events and wanted.first == source.total)):
@@ -84,7 +84,7 @@ def select_items(
         stop = None if stop is None else min(stop, wanted.last + 1)
     last = wanted.last if stop is None else stop - 1
     if source.total is not None and wanted.first >= source.total:
-        last = None  # there is no last item: the selection is empty
+        last = None  # the selection is empty, so it has no last item
     return whole._replace(
         source=selected,
         info=whole.info._replace(last=last, total=source.total),
@@ -94,27 +94,26 @@ def select_items(
 
 
 def refuse_key(error: BaseException, after: Any) -> web.Response | None:
-    """Return the response to a key that the source refuses; None if the error is about anything else.
+    """Return the response if ``error`` means that the source refuses the client's key; None for any other error.
 
-    The error is an exception of the factory, or of its source before the first item, and ``after`` the client's key.
+    ``error`` was raised by the factory of the `Resumable`, or by its source before the first item. ``after`` is the
+    key that the client sent.
     """
     if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
         return None
-    logger.info("the source refused the key %r", after, exc_info=error)
-    reason = (
-        error if isinstance(error, WrongKey) else f"got {json.dumps(after)[:80]}, which is not a key of this source"
-    )
+    logger.info("the source does not accept the key %r that the client sent", after, exc_info=error)
+    reason = error if isinstance(error, WrongKey) else f"got {json.dumps(after)[:80]}, expected a key of this source"
     return problem_response(400, f"{ITEMS_AFTER}: {reason}")
 
 
 def _out_of_range(wanted: _Range, total: int) -> web.Response:
-    refusal = problem_response(416, f"there are {total} items, got {UNIT}={wanted.first}-")
+    refusal = problem_response(416, f"Range: got {UNIT}={wanted.first}-, but there are {total} items")
     refusal.headers[hdrs.CONTENT_RANGE] = f"{UNIT} */{total}"
     return refusal
 
 
 def _item_range(request: web.BaseRequest, etag: str | None) -> _Range | None:
-    """Return the range of the Range header; None for all items (RFC 9110 §14.2: a malformed range is ignored)."""
+    """Return the range of the Range header; None for all items, also if it is malformed (RFC 9110 §14.2)."""
     value = request.headers.get(hdrs.RANGE) or request.query.get(RANGE_PARAMETER, "")
     found = _RANGE.fullmatch(value.strip())
     if found is None or not _is_current(request, etag):
@@ -135,28 +134,28 @@ def _event_range(request: web.BaseRequest) -> _Range | None:
 
 
 def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
-    """Return the range if its key fits the source; None for all items, where an index alone is no position."""
+    """Return the range if it has the key that the source needs; None for all items if it has an index only."""
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):
-        raise ValueError(f"got a key of {len(wanted.after)} values, expected {len(names)}: {', '.join(names)}")
+        raise ValueError(f"got {len(wanted.after)} values, expected {len(names)} ({', '.join(names)})")
     return wanted
 
 
 def _is_current(request: web.BaseRequest, etag: str | None) -> bool:
-    """Whether the condition of If-Range holds (RFC 9110 §13.1.5)."""
+    """Whether the version in If-Range is the current one, or the header is absent (RFC 9110 §13.1.5)."""
     wanted = request.headers.get(hdrs.IF_RANGE)
     return wanted is None or (etag is not None and wanted.strip().removeprefix("W/") == f'"{etag}"')
 
 
 def _key(text: str) -> Any:
     if len(text) > _MAX_KEY_CHARACTERS:
-        raise ValueError(f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
+        raise ValueError(f"got {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
     try:
         key = json.loads(text)
-        encode_value(key)  # Python reads NaN, huge numbers and lone surrogates, which are not JSON
+        encode_value(key)  # json.loads accepts NaN, huge numbers and lone surrogates, which are not JSON
     except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):
-        raise ValueError(f"got {text[:40]!r}, expected a JSON array of plain values")
+        raise ValueError(f"got {text[:40]!r}, expected a JSON array of strings, numbers, booleans or nulls")
     return key

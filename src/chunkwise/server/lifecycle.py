@@ -1,4 +1,4 @@
-"""The streams of an application -> their outcomes: one each, in the log and in a hook; and their end when it stops."""
+"""The streams of an application -> one outcome each, logged and passed to a hook; and their end at shutdown."""
 
 import asyncio
 import inspect
@@ -19,7 +19,7 @@ access_logger: logging.Logger = logging.getLogger("chunkwise.access")
 
 OutcomeName = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
-_NOTICE_SECONDS = 2.0  # a stream notices a stop within half a second, and may wait a second for its thread
+_NOTICE_SECONDS = 2.0  # a stream notices the shutdown within half a second, and may wait one second for its thread
 _ABORT_SECONDS = 1.0
 
 
@@ -60,25 +60,25 @@ OutcomeHook = Callable[[web.Request, Outcome], Awaitable[None] | None]
 
 
 class Running(Protocol):
-    """A stream in flight, as its application sees it."""
+    """A stream or an upload in progress that can be ended at shutdown."""
 
     request: web.BaseRequest
 
     def stop(self) -> None:
-        """Fail soon, in a way that the client can see."""
+        """Let the stream fail soon, in a way that the client notices."""
 
     def abort(self) -> None:
-        """Drop the connection, if the stream is still there."""
+        """Drop the connection at once."""
 
 
 class _Upload:
-    """A request whose body a handler may read; see `Running`."""
+    """A request whose body is being received; see `Running`."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
 
     def stop(self) -> None:
-        """See `Running.stop`: bytes that have arrived are still read."""
+        """See `Running.stop`; the handler can still read bytes that have arrived."""
         if not self.request.content.is_eof():
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 
@@ -88,22 +88,22 @@ class _Upload:
 
 
 class Streams:
-    """The streams in flight of one application; `setup` describes the arguments."""
+    """The streams in progress of one application; see `setup` for the arguments."""
 
     def __init__(self, grace_seconds: float = 0.0, on_outcome: OutcomeHook | None = None) -> None:
         self.stopping: bool = False
         self._grace_seconds = grace_seconds
         self._on_outcome = on_outcome
         self._running: set[Running] = set()
-        self._awaited: set[Running] = set()  # by `stop`
+        self._awaited: set[Running] = set()  # the streams that `stop` is waiting for
         self._none_awaited = asyncio.Event()
 
     def add(self, stream: Running) -> None:
-        """Add a stream that begins."""
+        """Add a stream that has begun."""
         self._running.add(stream)
 
     async def ended(self, stream: Running, request: web.BaseRequest, outcome: Outcome) -> None:
-        """Remove a stream that has ended: log its line, and call the hook."""
+        """Remove a stream that has ended, log its outcome, and call the hook."""
         self._leave(stream)
         if access_logger.isEnabledFor(logging.INFO):
             access_logger.info(_line(request, outcome), extra={"outcome": outcome})
@@ -112,15 +112,16 @@ class Streams:
                 if inspect.isawaitable(called := self._on_outcome(request, outcome)):
                     await called
             except Exception:
-                logger.exception("on_outcome failed")
+                logger.exception("on_outcome raised an exception for %s %s", request.method, request.rel_url)
 
     async def stop(self, _app: web.Application) -> None:
-        """Let all streams end: by themselves in the grace time, then as failures, then at once."""
+        """End all streams: wait for the grace time, then let the others fail, then drop their connections."""
         self.stopping = True
         await self._wait(self._grace_seconds)
         answering = {id(stream.request) for stream in self._running if not isinstance(stream, _Upload)}
         for stream in self._running:
-            if not (isinstance(stream, _Upload) and id(stream.request) in answering):  # whose failure says more
+            # The failure of the response says more than the failure of its upload.
+            if not (isinstance(stream, _Upload) and id(stream.request) in answering):
                 stream.stop()
         await self._wait(_NOTICE_SECONDS)
         for stream in self._running:
@@ -129,14 +130,14 @@ class Streams:
 
     @web.middleware
     async def look_after_upload(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-        """Run a handler; answer a bad request body with its problem, unless the handler does."""
+        """Run a handler; if it does not catch an error in the request's body, respond with problem details."""
         upload = _Upload(request)
         if request.body_exists:
             self._running.add(upload)
         try:
             response: web.StreamResponse = await handler(request)
         except StreamError as error:
-            # aiohttp closes the connection if a response has begun: a second one would end up inside the first.
+            # If a response has begun, aiohttp closes the connection. A second response would be sent inside the first.
             if request.writer.output_size or upload_details(error, request) is None:
                 raise
             return problem_of(GoingAway() if self.stopping else error, request)
@@ -151,7 +152,7 @@ class Streams:
             self._none_awaited.set()
 
     async def _wait(self, seconds: float) -> None:
-        """Wait until all that run now have ended, at most for so long."""
+        """Wait until all streams that run now have ended, for ``seconds`` at most."""
         self._awaited = set(self._running)
         if self._awaited:
             self._none_awaited.clear()
@@ -160,7 +161,7 @@ class Streams:
 
 
 _STREAMS = web.AppKey("chunkwise.streams", Streams)
-_UNMANAGED = Streams()  # of applications without `setup`
+_UNMANAGED = Streams()  # for applications without `setup`
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
@@ -190,15 +191,15 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
     if not isinstance(app, web.Application):
         raise TypeError(f"app: got {type(app).__name__}, expected the web.Application")
     if _STREAMS in app:
-        raise ValueError("setup() was called for this application before: call it once")
+        raise ValueError("setup() has already been called for this application: call it once")
     streams = app[_STREAMS] = Streams(grace_seconds, on_outcome)
     app.on_shutdown.append(streams.stop)
     app.middlewares.append(streams.look_after_upload)
 
 
 def streams_of(request: web.BaseRequest) -> Streams:
-    """Return the streams of the application that handles a request."""
-    # Faster than request.config_dict.
+    """Return the streams of the application that handles a request, or a shared object without `setup`."""
+    # This is faster than request.config_dict.
     for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
         known = app.get(_STREAMS)
         if known is not None:

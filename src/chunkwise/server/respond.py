@@ -1,4 +1,4 @@
-"""A request and a source of items -> the streamed response: format, coding, range and transport are chosen here."""
+"""A request and a source of items -> a streamed response, in the format, coding and transport of the request."""
 
 import functools
 import inspect
@@ -29,18 +29,18 @@ Handler = Callable[..., Awaitable[web.StreamResponse]]
 Producer = Callable[..., Any]
 
 _NO_RESET = (
-    "over a Unix socket, a response under HTTP/1.0 looks the same as one that was cut: let the proxy speak HTTP/1.1 "
-    "(nginx: proxy_http_version 1.1), or ask for JSON"
+    "got HTTP/1.0 over a Unix socket, where a failed response would look complete: let the proxy use HTTP/1.1 "
+    "(nginx: proxy_http_version 1.1), or request JSON"
 )
 
-_OTHER_ORIGIN = "pages of this origin may not open a WebSocket here: respond(..., origins=[...]) names those that may"
+_OTHER_ORIGIN = "pages of this origin must not open a WebSocket here: allow the origin with respond(..., origins=[...])"
 
 KEEPALIVE_SECONDS = 15.0
-"""The default silence after which JSON, server-sent events and WebSockets are kept alive: many proxies wait for 60."""
+"""The default for JSON, server-sent events and WebSockets. Many proxies close idle connections after 60 seconds."""
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options of `respond`, with their defaults there."""
+    """The options of `respond`; see there for their meaning and defaults."""
 
     status: int
     headers: Mapping[str, str] | None
@@ -116,7 +116,7 @@ async def respond(
         TypeError: the source is a function, or ``request`` is not a request.
     """
     if not isinstance(request, web.BaseRequest):
-        msg = f"request: got {type(request).__name__}, expected the handler's request, followed by the source"
+        msg = f"request: got {type(request).__name__}, expected a web.Request: respond(request, source)"
         raise TypeError(msg)
     headers = headers or {}
     waits = _Waits(commit_after_seconds, keepalive_seconds, stall_seconds)
@@ -129,7 +129,7 @@ async def respond(
     selection = select_items(request, source, negotiated.format, messages=negotiated.websocket)
     if isinstance(selection, web.Response):
         return selection
-    headers = CIMultiDict(headers)  # which may hold a name twice
+    headers = CIMultiDict(headers)  # a handler may pass the same name twice
     headers.update(selection.info.to_headers(partial=selection.partial))
     if negotiated.websocket:
         wire, stream = _open_websocket(request, selection, negotiated, headers, waits, compress=bool(compress))
@@ -163,21 +163,21 @@ class _Negotiated(NamedTuple):
     """The result of the negotiation between request and handler."""
 
     format: Format
-    coding: str  # its content coding, or `IDENTITY`
+    coding: str  # the content coding, or `IDENTITY`
     websocket: bool  # whether the request opens a WebSocket
-    stream_end: bool  # whether the client asked for an end record, and the format has one
-    varies: Sequence[str]  # the request headers that decided
+    stream_end: bool  # whether to send an end record: the client asked for it, and the format has one
+    varies: Sequence[str]  # the request headers that the result depends on, for Vary
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:
-    """Raise ValueError for arguments that no stream can have, and close the source."""
+    """Raise ValueError for arguments that a stream cannot have; the source is closed before."""
     lengths = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
     shortest = min(seconds or 0 for seconds in waits)
     msg = ""
     if lengths:
-        msg = f"headers: got {lengths[0]}, but the length of a stream is not known: leave it out"
+        msg = f"headers: got {lengths[0]}, expected none, since the length of a stream is not known: leave it out"
     elif status < 200 or status in (204, 205, 304):
-        msg = f"status {status} has no content (RFC 9110 §15), so it cannot answer with a stream"
+        msg = f"status: got {status}, expected a status with content, such as 200 (RFC 9110 §15)"
     elif shortest < 0:
         msg = f"timeouts must be >= 0 seconds, got {shortest}"
     if msg:
@@ -194,7 +194,7 @@ def _negotiate(
     compress: bool | None,
     origins: Sequence[str],
 ) -> _Negotiated | web.Response:
-    """Return what request and handler agree on, or the response that refuses the request."""
+    """Return the format, coding and transport for a request, or a response that refuses the request."""
     formats = offered(format)
     if not is_stream(source):
         formats = [row for row in formats if row.documents] or formats
@@ -248,7 +248,7 @@ async def _open_http(
     headers: Mapping[str, str],
     waits: _Waits,
 ) -> tuple[Wire, Outbound] | web.StreamResponse:
-    """Return what carries the stream and the stream; for HEAD the whole response, which is only a head."""
+    """Return the wire and the bytes of the stream; for HEAD, send the headers and return the response."""
     chosen, coding, _, stream_end, varies = negotiated
     response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
     if request.method == hdrs.METH_HEAD:
@@ -267,7 +267,7 @@ async def _open_http(
 
 
 def _keepalive_seconds(negotiated: _Negotiated, waits: _Waits) -> float:
-    """Return the silence after which the connection is kept alive; 0 for never."""
+    """Return after how many seconds of silence a keepalive is sent; 0 for never."""
     chosen, websocket = negotiated.format, negotiated.websocket
     if not websocket and chosen.keepalive is None:
         return 0
@@ -286,7 +286,7 @@ def _is_unix(request: web.BaseRequest) -> bool:
 
 
 def _refusal(request: web.BaseRequest, header: str, available: Sequence[str]) -> web.Response:
-    detail = f"the client accepts {', '.join(_values(request, header))}; there is {', '.join(available)}"
+    detail = f"{header}: got {', '.join(_values(request, header))}, expected one of {', '.join(available)}"
     refusal = problem_response(406, detail, available=available)
     refusal.headers[hdrs.VARY] = header
     return refusal
@@ -317,7 +317,7 @@ def streaming(handler: Producer | None = None, **options: Any) -> Any:
     if handler is None:
         return functools.partial(streaming, **options)
     if not (inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)):
-        msg = f"@streaming is for functions that yield items, {handler!r} does not: return respond(request, source)"
+        msg = f"@streaming: got {handler!r}, expected a generator function: yield items, or return respond(...)"
         raise TypeError(msg)
 
     @functools.wraps(handler)

@@ -1,4 +1,4 @@
-"""Format, content coding and status -> the response with its headers."""
+"""Status, format, content coding and the handler's own headers -> an aiohttp response with all its headers."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -12,27 +12,32 @@ from chunkwise.transports.negotiation import IDENTITY, PREFERENCE_APPLIED
 
 
 class StreamedResponse(web.StreamResponse):
-    """A response that is compressed already: aiohttp would compress it again, and hold it back until the end."""
+    """A response that aiohttp does not compress: it would compress the stream twice, and delay items."""
 
     def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
-        """Do nothing."""
+        """Do nothing, so that a middleware cannot turn on aiohttp's compression."""
 
 
 def stream_response(
     status: int, own: Mapping[str, str], format: Format, coding: str, varies: Sequence[str], *, stream_end: bool
 ) -> web.StreamResponse:
-    """Return a response with its headers: the handler's own ones, joined with ours.
+    """Return a response with its headers.
 
-    ``varies`` are the request headers that decided the format and the coding. ``stream_end`` says whether the stream
-    ends with an end record, as the client asked.
+    Args:
+        status: the status of the response.
+        own: the headers that the handler passed.
+        format: the format of the stream.
+        coding: the content coding, or `IDENTITY`.
+        varies: the request headers that decided about format and coding, for Vary.
+        stream_end: whether the stream ends with an end record, as the client asked.
     """
     choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
     headers = _plain_headers(choice) if not own else _headers(own, choice)
-    return StreamedResponse(status=status, headers=headers)  # which copies them
+    return StreamedResponse(status=status, headers=headers)  # aiohttp copies the headers
 
 
 class _Choice(NamedTuple):
-    """Everything that our part of the headers depends on."""
+    """The values that determine the headers that chunkwise sets."""
 
     content_type: str
     of_format: tuple[tuple[str, str], ...]
@@ -41,7 +46,7 @@ class _Choice(NamedTuple):
     stream_end: bool
 
 
-@lru_cache  # most handlers have no headers of their own, and there are few formats and clients
+@lru_cache  # most handlers pass no headers, so few different results occur
 def _plain_headers(choice: _Choice) -> Mapping[str, str]:
     return _headers({}, choice)
 
@@ -52,7 +57,7 @@ def _headers(own: Mapping[str, str], choice: _Choice) -> Mapping[str, str]:
     if choice.stream_end:
         headers[PREFERENCE_APPLIED] = STREAM_END
     headers[hdrs.CONTENT_TYPE] = choice.content_type
-    # RFC 9111 §5.2.2.6: a proxy that transforms reads ahead, and its response may look whole when the stream is not.
+    # no-transform (RFC 9111 §5.2.2.6): a proxy that transforms a response may make a failed stream look complete.
     mine = headers.getall(hdrs.CACHE_CONTROL, [])
     directives = [*mine, of_format.get(hdrs.CACHE_CONTROL), "no-transform"]
     headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
@@ -64,7 +69,7 @@ def _headers(own: Mapping[str, str], choice: _Choice) -> Mapping[str, str]:
         headers[hdrs.CONTENT_ENCODING] = choice.coding
     known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
     varies = {name.lower(): name for name in (*known, *choice.varies)}
-    # RFC 9110 §8.8.3: a strong entity tag is of one representation, byte for byte.
+    # RFC 9110 §8.8.3: a strong ETag promises the same bytes, so it becomes weak where formats or codings differ.
     etag = headers.get(hdrs.ETAG, "")
     if etag.startswith('"') and (
         choice.coding != IDENTITY or hdrs.ACCEPT.lower() in varies or PREFERENCE_APPLIED in headers

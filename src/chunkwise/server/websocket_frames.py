@@ -1,7 +1,7 @@
-"""Text messages -> the frames of a server (RFC 6455 §5.2), and their way into the connection, counted.
+"""Text messages -> the WebSocket frames of a server (RFC 6455 §5.2), written to the connection.
 
-Many frames are written in one piece: aiohttp's own writer makes a system call for each message, which is nearly all
-that small items cost.
+Many frames are sent in one write. aiohttp's own writer makes one system call per message, which takes nearly all the
+time of sending small items.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from aiohttp.abc import AbstractStreamWriter
 
 from chunkwise.transports.tcp import StallWatch
 
-_TEXT = 0x81  # FIN and opcode 1: a whole text message, unmasked, as a server sends it
+_TEXT = 0x81  # FIN and opcode 1: a complete text message
 
 
 class FrameSender:
-    """Sends the frames of one WebSocket; its `watch` cuts off a client that takes nothing."""
+    """Sends the frames of one WebSocket; its `watch` disconnects a client that receives nothing for too long."""
 
     def __init__(
         self,
@@ -26,18 +26,18 @@ class FrameSender:
         writer: AbstractStreamWriter,
         stall_seconds: float,
     ) -> None:
-        self.bytes_sent: int = 0  # of all messages, without the heads of their frames
+        self.bytes_sent: int = 0  # of message payloads, without frame headers
         self._frame_bytes = 0
         self.websocket: web.WebSocketResponse = websocket
         self._transport = transport
         self._writer = writer
-        # A write waits until the kernel has all of the one before, so that only one write waits for a slow client.
-        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS would never finish
+        # Each write waits until the kernel has all earlier bytes, so only one write is buffered for a slow client.
+        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS transport would wait for ever
         connection = transport.get_extra_info("socket")
         self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
 
     async def send(self, messages: Sequence[bytes]) -> None:
-        """Send text messages, one frame each, and wait until the kernel has them; ConnectionError if it is closed."""
+        """Send text messages, one frame each, and wait until the kernel has them; raise ConnectionError if closed."""
         if self.websocket.compress:
             for message in messages:
                 self._count(message)
@@ -45,7 +45,7 @@ class FrameSender:
                 self.bytes_sent += len(message)
         elif messages:
             if self.websocket.closed:
-                raise ConnectionResetError("the WebSocket is closed")
+                raise ConnectionResetError("cannot send messages: the WebSocket is closed")
             self._check_open()
             frames = text_frames(messages)
             self._frame_bytes += len(frames)
@@ -54,19 +54,19 @@ class FrameSender:
         await self._drain()
 
     async def ping(self) -> None:
-        """Send a ping; nothing waits for the pong, since a busy client answers late. Raises as `send` does."""
+        """Send a ping without waiting for the pong, which a busy client sends late. Raises as `send` does."""
         self._count(b"")
         await self.websocket.ping()
         await self._drain()
 
     async def pong(self, data: bytes) -> None:
-        """Answer a ping. Raises as `send` does."""
+        """Send a pong as the reply to a ping. Raises as `send` does."""
         self._count(data)
         await self.websocket.pong(data)
 
     async def close(self, code: int, reason: bytes) -> None:
         """Send a close frame. Raises as `send` does."""
-        # Not the WebSocket's own close(): it waits a fixed time, however much the client still has to take.
+        # aiohttp's close() is not used: it waits a fixed time, even if the client still has much to receive.
         await self.websocket.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
         await self._drain()
 
@@ -78,12 +78,12 @@ class FrameSender:
         self._check_open()
 
     def _check_open(self) -> None:
-        if self._transport.is_closing():  # a close without an error ends a wait without one
-            raise ConnectionResetError("the connection is closed")
+        if self._transport.is_closing():  # drain() then returns without an error
+            raise ConnectionResetError("cannot send messages: the connection is closed")
 
 
 def text_frames(messages: Sequence[bytes]) -> bytes:
-    """Return the frames of some messages, one each."""
+    """Return the frames of ``messages``, one frame per message."""
     sizes = list(map(len, messages))
     if max(sizes, default=0) < 126:
         return b"\x81%c%b" * len(sizes) % tuple(chain.from_iterable(zip(sizes, messages, strict=True)))
@@ -91,7 +91,7 @@ def text_frames(messages: Sequence[bytes]) -> bytes:
 
 
 def frame_bytes(payload_bytes: int) -> int:
-    """Return the length of the frame of a payload."""
+    """Return the size in bytes of a frame with a payload of ``payload_bytes``."""
     return len(_head(payload_bytes)) + payload_bytes
 
 

@@ -1,4 +1,4 @@
-"""The messages of a WebSocket's client -> a bounded queue, from which the source reads them."""
+"""The messages that a WebSocket's client sends -> a bounded queue that the source reads from."""
 
 import asyncio
 from collections import deque
@@ -13,33 +13,33 @@ from chunkwise.flow.inbound import Inbound
 from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
-_MESSAGE_BYTES = 128  # added for each message, so that empty ones are bounded too
-_MAX_CONTROLS_PER_SECOND = 100  # pings and pongs
-# How long the source of a client that left is kept open:
-_UNREAD_SECONDS = 60.0  # if items are waiting for it, or the client proved that it sent all: since it took one
-_UNEXPECTED_SECONDS = 5.0  # if messages are waiting, but items(request) was never called: it may be called yet
-_LAST_ITEM_SECONDS = 1.0  # with the last item, before the source is interrupted
-_WRITING_SECONDS = 1.0  # if it writes, and takes no item meanwhile
-_PAUSE_SECONDS = 0.05  # after each of such writes
+_MESSAGE_BYTES = 128  # added to the size of each message, so that the number of empty messages is limited too
+_MAX_CONTROLS_PER_SECOND = 100  # limit for pings and pongs
+# After the client has left, the source is kept open for so long:
+_UNREAD_SECONDS = 60.0  # after the last item it read, if unread items are left or the client proved the end
+_UNEXPECTED_SECONDS = 5.0  # if messages are unread and the source has not called items(request), which it may still do
+_LAST_ITEM_SECONDS = 1.0  # after it read the last item, to process it
+_WRITING_SECONDS = 1.0  # if it writes and reads no item in this time
+_PAUSE_SECONDS = 0.05  # the pause after each such write
 
 
 class _Departure:
-    """How long the source of a client that has left is kept open; ``readers`` returns the streams that read for it."""
+    """Decides how long a source stays open after its client left; ``readers`` returns its readers."""
 
     def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
         self._readers = readers
         self._left_at: float | None = None
-        self._taken = 0  # items, by the source
+        self._taken = 0  # items that the source has read
         self._taken_at = 0.0
-        self._written_at: float | None = None  # the first of the writes since an item was taken
+        self._written_at: float | None = None  # the first write since the source last read an item
 
     def keeps_source_open(self, read_at: float | None, *, waiting: bool, done: bool) -> bool:
         """Whether the source stays open.
 
         Args:
-            read_at: when the source asked for a message last, on `time.monotonic`; None if it never did.
-            waiting: whether messages wait for it.
-            done: whether it wants no more messages, or got the last one.
+            read_at: when the source last asked for a message, in seconds of `time.monotonic`; None for never.
+            waiting: whether messages are left to read.
+            done: whether the source has read the last message, or needs no more messages.
         """
         readers, now = self._readers(), monotonic()
         taken = sum(reader.items_taken for reader in readers)
@@ -56,7 +56,7 @@ class _Departure:
         return not done and read_at is not None and now - since < _LAST_ITEM_SECONDS
 
     async def allows_write(self) -> bool:
-        """Whether the source may go on after a write that is discarded; wait a moment if it only writes."""
+        """Whether the source may continue after a discarded write; if it writes often, pause first."""
         now = monotonic()
         if self._written_at is None:
             self._written_at = now
@@ -68,10 +68,10 @@ class _Departure:
 
 
 class Inbox:
-    """The messages that the client has sent and the source has not read yet. When it is full, the client has to wait.
+    """The queue of messages that the client has sent and the source has not read yet; backpressure when it is full.
 
-    Messages are added by `fill` and taken by `get`. The last one stays: it is the client's close, or `LOST`.
-    ``readers`` returns the streams that read the messages.
+    `fill` adds messages and `get` removes them. The last message, which is never removed, is the client's close or
+    `LOST`. ``readers`` returns the streams that read the messages.
     """
 
     def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
@@ -87,20 +87,17 @@ class Inbox:
         self._done = False
 
     def keeps_source_open(self) -> bool:
-        """Whether the source of a client that has left is still to be given what arrived, or works on it.
-
-        Call it only once the client has left.
-        """
-        # Before `fill` is through, messages may be on their way from aiohttp's own queue.
+        """Whether the source still has messages to read or to process; call this only after the client has left."""
+        # Until `fill` has returned, more messages may follow from aiohttp's own queue.
         waiting = not self._ended or self._proven or (bool(self._messages) and _is_text(self._messages[0]))
         return self._departure.keeps_source_open(self._read_at, waiting=waiting, done=self._done)
 
     async def allows_write(self) -> bool:
-        """Whether the source may go on after a write to a client that has left; wait a moment if it only writes."""
+        """Whether the source may continue after a write to a client that has left; if it writes often, pause first."""
         return await self._departure.allows_write()
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
-        """Take all messages of a WebSocket and answer its pings until the client leaves; return the last message."""
+        """Queue the messages of a WebSocket and reply to pings until the client leaves; return the last message."""
         last = LOST
         with suppress(ConnectionError):
             last = await self._take_all(websocket, pong)
@@ -123,15 +120,15 @@ class Inbox:
                 controls, since = 0, monotonic()
             controls += 1
             if controls > _MAX_CONTROLS_PER_SECOND:
-                reason = b"more than %d pings and pongs in a second" % _MAX_CONTROLS_PER_SECOND
+                reason = b"got more than %d pings and pongs in one second" % _MAX_CONTROLS_PER_SECOND
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                with suppress(ConnectionError):  # messages that arrived before the client left may follow
+                with suppress(ConnectionError):  # messages that arrived before may still follow
                     await pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
-        """Add a message; wait while there are too many."""
+        """Add a message; wait while the queue is full."""
         while self._bytes > _MAX_BYTES and not (self._ended or self._done):
             self._room.clear()
             await self._room.wait()
@@ -142,7 +139,7 @@ class Inbox:
         self._arrived.set()
 
     def end(self, last: WSMessage) -> None:
-        """Add the last message; whatever follows is discarded."""
+        """Add the last message; later messages are discarded."""
         if not self._ended:
             self._ended = True
             self._proven = proves_end(last)
@@ -151,20 +148,20 @@ class Inbox:
             self._room.set()
 
     def begin(self, receiver: object) -> None:
-        """Note that a receiver is about to read; raise StreamError if another one reads already."""
+        """Register the receiver that is about to read; raise StreamError if there already is another receiver."""
         if self._receiver not in (None, receiver):
-            raise StreamError("another items(request) reads this WebSocket: keep one of them, and read from it only")
+            raise StreamError("another items(request) already reads this WebSocket: call it once, and read that stream")
         self._receiver = receiver
         self._read_at = monotonic()
 
     def read_to_end(self) -> None:
-        """Note that the source wants no more; whatever follows is discarded."""
+        """Note that the source needs no more messages; later messages are discarded."""
         self._done = True
         self._messages.clear()
         self._room.set()
 
     async def get(self) -> WSMessage:
-        """Return the next message; at the end the last one, each time."""
+        """Return the next message; at the end, return the last message each time."""
         while True:
             self._read_at = monotonic()
             if self._messages:
@@ -172,7 +169,7 @@ class Inbox:
             self._arrived.clear()
             await self._arrived.wait()
         if not _is_text(message := self._messages[0]):
-            self._done = not self._proven  # if it is proven, the source may still work on it
+            self._done = not self._proven  # after a proven end, the source may still process the items
             return message
         self._messages.popleft()
         self._bytes -= len(message.data) + _MESSAGE_BYTES

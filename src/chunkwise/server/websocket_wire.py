@@ -1,4 +1,4 @@
-"""Bytes of a stream -> a WebSocket that answers a request, and the messages of its client -> the source (RFC 6455)."""
+"""Bytes of a stream -> the messages of a WebSocket; the messages of its client -> the source (RFC 6455)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -25,24 +25,24 @@ from chunkwise.transports.websocket_messages import (
     refusing,
 )
 
-_MAX_MESSAGE_BYTES = 4 * 2**20  # of a client's message, unless a reader has asked for more before the handshake
+_MAX_MESSAGE_BYTES = 4 * 2**20  # limit for a client's message, unless a reader sets a higher limit before the handshake
 _MAX_PAUSE_SECONDS = 0.5
-_REFUSED_SECONDS = 1.0  # for a client that breaks the rules to answer our close
+_REFUSED_SECONDS = 1.0  # how long to wait for the close of a client that broke the protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketOptions:
-    """How a WebSocket answers a request."""
+    """The options of a WebSocket that a request opens."""
 
-    headers: Mapping[str, str]  # more headers of the handshake's response
+    headers: Mapping[str, str]  # more headers for the response to the handshake
     plain: bool  # see `Format.plain_messages`
-    start: bytes  # the start record, for a client of our subprotocol that asked for a range; else empty
-    compress: bool  # whether the client may have messages compressed (RFC 7692)
-    stall_seconds: float  # how long the client may take nothing while something waits for it; 0 for no limit
+    start: bytes  # the start record, if the client asked for a range; else empty
+    compress: bool  # whether messages are compressed if the client supports it (RFC 7692)
+    stall_seconds: float  # how long the client may receive nothing while bytes wait; 0 for no limit
 
 
 class WebSocketWire:
-    """A WebSocket that answers a request; see `Wire` and, for its readers, `ServerWebSocket`."""
+    """Sends a stream as WebSocket messages, and receives messages; see `Wire` and `ServerWebSocket`."""
 
     status = 101
     coding: str | None = None
@@ -51,8 +51,8 @@ class WebSocketWire:
         self,
         request: web.BaseRequest,
         options: WebSocketOptions,
-        on_gone: Callable[[], None],  # called when the client has left, and when all its messages are read
-        is_deaf: Callable[[], bool],  # whether aiohttp reads nothing more, because the server stops
+        on_gone: Callable[[], None],  # called when the client has left, and when all its messages were read
+        is_deaf: Callable[[], bool],  # whether aiohttp has stopped reading, because the server shuts down
     ) -> None:
         self.format = "text" if options.plain else "json"
         self.committed: bool = False
@@ -78,7 +78,7 @@ class WebSocketWire:
 
     @property
     def response(self) -> web.StreamResponse:
-        # aiohttp cannot end a WebSocket that never began.
+        # aiohttp needs another response if the WebSocket was never opened.
         return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
@@ -86,10 +86,10 @@ class WebSocketWire:
         return None if self._sender is None else self._sender.websocket.ws_protocol
 
     async def commit(self) -> None:
-        """Answer the handshake, and begin to read."""
+        """Send the response to the handshake, and begin to read messages."""
         if self._opening is None:
-            self.committed = True  # also if that fails: aiohttp's writer cannot send another response then
-            # In a task of its own: both the source, if it reads, and whoever runs the source wait for it.
+            self.committed = True  # even if it fails now: aiohttp's writer cannot send another response after that
+            # This is a task, because both the delivery and a source that reads messages may wait for it.
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
 
@@ -97,8 +97,8 @@ class WebSocketWire:
         request, options, transport = self._request, self._options, self._request.transport
         response = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
-            autoping=False,  # pings are counted
-            autoclose=False,  # a close that answers ours is not answered
+            autoping=False,  # the inbox counts pings and replies to them
+            autoclose=False,  # aiohttp would also reply to a close that is itself a reply
             compress=options.compress,
             timeout=_REFUSED_SECONDS,
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(MAX_MESSAGE_BYTES, 0)),
@@ -108,7 +108,7 @@ class WebSocketWire:
             with _client_may_leave():
                 writer = await response.prepare(request)
                 if transport is None:
-                    raise ConnectionResetError("the client left before the handshake")
+                    raise ConnectionResetError("the client disconnected before the handshake")
         except ClientGone:
             self._inbox.end(LOST)
             raise
@@ -121,11 +121,11 @@ class WebSocketWire:
             await self._sending(self._sender.send([options.start]))
 
     async def write(self, data: bytes) -> None:
-        """See `Wire.write`; an incomplete line waits for its rest."""
+        """See `Wire.write`; an incomplete line is kept until its rest is written."""
         messages: list[bytes] = []
         try:
             for message in self._packer.pack(data):
-                messages.append(message)  # noqa: PERF402 - those before an error are sent before it is raised
+                messages.append(message)  # noqa: PERF402 - after an error, earlier messages are sent
         finally:
             await self._sending(cast("FrameSender", self._sender).send(messages))
 
@@ -134,7 +134,7 @@ class WebSocketWire:
         await self._sending(cast("FrameSender", self._sender).ping())
 
     async def _sending(self, sending: Awaitable[None]) -> None:
-        """Wait until something is sent; raise ClientGone if the client has left and its messages are not being read."""
+        """Wait for ``sending``; if the client has left, see `discard`."""
         try:
             await sending
         except ConnectionError:
@@ -150,13 +150,13 @@ class WebSocketWire:
         await self.write(data)
         await self._close(WSCloseCode.OK, complete_reason(items))
 
-    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close says it
-        """Close with the failure's code and title."""
+    async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close describes it
+        """Close the WebSocket with the code and the title of the failure."""
         close_for = closing if upload_details(error, self._request) is None else refusing
         await self._close(*close_for(error))
 
     async def _close(self, code: int, reason: bytes) -> None:
-        """Close, and wait until the client has answered, after all that it still has to read."""
+        """Send a close, and wait for the client's close, which follows when it has read all messages."""
         sender, reading = self._sender, self._reading
         if sender is None or reading is None or reading.done():
             raise ClientGone
@@ -172,28 +172,28 @@ class WebSocketWire:
             raise ClientGone
 
     async def _answered(self, watch: StallWatch, reading: asyncio.Task[WSMessage]) -> None:
-        """Wait for the client's close, which follows all that it still has to read.
+        """Wait for the client's close, which follows when the client has read all messages.
 
-        The client has stall_seconds from when its kernel has everything; until then the watch limits its silence.
+        The client has stall_seconds after its kernel received the last byte. Until then ``watch`` limits the wait.
         """
         since, pause = monotonic(), POLL_SECONDS
-        while not (await asyncio.wait({reading}, timeout=pause))[0]:  # it ends with the connection
+        while not (await asyncio.wait({reading}, timeout=pause))[0]:  # reading also ends when the connection ends
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
-                return  # aiohttp reads nothing more: all that can be known is that the client's kernel has everything
+                return  # aiohttp has stopped reading, so the client's close cannot be seen; its kernel has all bytes
             elif 0 < self._options.stall_seconds <= monotonic() - since:
-                watch.stalled = True  # the client may still read everything, but has not said so
+                watch.stalled = True  # the client's kernel has all bytes, but the client has not sent its close
                 return
         last = LOST if reading.cancelled() else reading.result()
-        # A close with another code does not answer ours: the two crossed.
+        # A close with another code is not a reply: the client had sent it before ours arrived.
         if last.type is not WSMsgType.CLOSE or last.data not in (WSCloseCode.OK, self._close_code):
             self.abort()
             raise ClientGone
 
     def close(self) -> None:
-        """Drop the connection: without a close of the WebSocket no client takes the stream for a whole one."""
+        """Drop the connection without a close frame, so that no client takes the stream for complete."""
         self.abort()
 
     def abort(self) -> None:
@@ -203,7 +203,7 @@ class WebSocketWire:
         self._inbox.end(LOST)
         transport = self._request.transport
         if transport is not None and transport.is_closing():
-            return  # a close is on its way; the watch drops what the client does not take soon
+            return  # a close is being sent; the watch drops the connection if the client does not receive it
         if self._sender is not None:
             self._sender.watch.end()
         if transport is not None:
@@ -212,8 +212,8 @@ class WebSocketWire:
     def has_left(self) -> bool:
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
-        closed = closed or (sender is None and self._opening is not None and self._opening.done())  # that failed
-        # If reading waits for space in the inbox, only asking the kernel shows that the client has left.
+        closed = closed or (sender is None and self._opening is not None and self._opening.done())  # handshake failed
+        # While reading waits for space in the inbox, only the kernel knows whether the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:
@@ -223,30 +223,32 @@ class WebSocketWire:
         self._inbox.read_to_end()
 
     async def receive(self, receiver: object) -> WSMessage:
-        """Return the client's next message, at last its close. Only one ``receiver`` gets the messages.
+        """Return the client's next message; the last message is its close.
 
-        A `StreamError` says that another one reads, and `Broken` that the client left before the handshake was done.
+        Raises:
+            StreamError: another receiver reads the messages; only one may.
+            Broken: the client left before the handshake was complete.
         """
-        self._inbox.begin(receiver)  # before the handshake, after which the client may leave at once
+        self._inbox.begin(receiver)  # before the handshake, since the client may leave right after it
         try:
             await self.commit()
         except ClientGone as error:
             self._inbox.read_to_end()
-            raise Broken("the client has left before the handshake was done") from error
+            raise Broken("the client disconnected before the handshake was complete") from error
         message = await self._inbox.get()
         if message.type is not WSMsgType.TEXT:
-            self._on_gone()  # there is nothing more to read
+            self._on_gone()  # the source has read all messages
         return message
 
     async def _pong(self, data: bytes) -> None:
-        if not self.has_left():  # a write would be answered with a reset, which discards unread messages
+        if not self.has_left():  # the client would reply with a reset, which discards unread messages
             await cast("FrameSender", self._sender).pong(data)
 
     async def _read(self, websocket: web.WebSocketResponse) -> WSMessage:
-        """Read the client's messages until it has left; return the last one."""
+        """Read the client's messages until the client leaves; return the last message."""
         last = await self._inbox.fill(websocket, self._pong)
         if last.type is WSMsgType.CLOSE and self._close_code is None:
-            # aiohttp reports 1006 for codes that may not be sent (RFC 6455 §7.4.1).
+            # aiohttp reports 1006 for codes that must not be sent (RFC 6455 §7.4.1).
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
             await websocket.close(code=code or WSCloseCode.OK, drain=False)
         if not self._inbox.keeps_source_open():

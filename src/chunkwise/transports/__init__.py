@@ -1,1 +1,1 @@
-"""What server and client share to move streams over HTTP and WebSocket."""
+"""HTTP and WebSocket code that the server and the client share."""

@@ -1,4 +1,4 @@
-"""An aiohttp error -> one line that says which server cannot be reached, and why."""
+"""An aiohttp connection error -> one line that names the server and the reason."""
 
 import os
 
@@ -6,11 +6,11 @@ from aiohttp import ClientConnectorCertificateError, ClientConnectorError, Clien
 
 
 def why_no_connection(error: BaseException) -> str | None:
-    """Return which server cannot be reached, and why; None for any other kind of error."""
+    """Return the server that cannot be reached and the reason; None for any other kind of error."""
     if isinstance(error, ClientConnectorCertificateError):
-        return f"no TLS with {error.host}:{error.port}: {error.certificate_error}"
+        return f"the TLS handshake with {error.host}:{error.port} failed: {error.certificate_error}"
     if isinstance(error, ClientConnectorSSLError):
-        return f"no TLS with {error.host}:{error.port}: {error.os_error}"
+        return f"the TLS handshake with {error.host}:{error.port} failed: {error.os_error}"
     if not isinstance(error, ClientConnectorError):
         return None
     number = error.os_error.errno or 0

@@ -1,4 +1,4 @@
-"""Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br and deflate, bounded and piece by piece."""
+"""Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br or deflate, chunk by chunk, with limits."""
 
 import sys
 import zlib
@@ -17,18 +17,18 @@ else:
     from backports import zstd
 
 CODINGS: tuple[str, ...] = ("zstd", "gzip", "br", "deflate")
-"""The codings that a server may send, its favourite first: zstd is the fastest, br takes the most memory."""
+"""The content codings that a server may send, the preferred one first: zstd is fastest, br needs the most memory."""
 
 MAX_RATIO = 10_000
-"""The most bytes that one compressed byte may become. Equal rows of our server reach 3,400, a br bomb 112,000."""
+"""How many bytes one compressed byte may become. Equal rows from `respond` reach 3,400, a brotli bomb 112,000."""
 
-_PIECE_BYTES = 64 * 1024  # output is gathered to this size, so that a decoder is called once for many items
-_STEP_BYTES = 64 * 1024  # asked from an engine at once; brotli returns half as much again
-_WIRE_BYTES = 4 * 1024  # counted at once, so that a bomb is noticed long before its end
-_FINE_BYTES = 64  # passed at once to an engine that has no copy(), see `_Layer`
-_MAX_CODINGS = 5  # in one message, as in curl: each costs a window, and no real server uses more than two
+_PIECE_BYTES = 64 * 1024  # output is collected to this size, so that one decoder call returns many items
+_STEP_BYTES = 64 * 1024  # requested from an engine in one call; brotli may return 1.5 times as much
+_WIRE_BYTES = 4 * 1024  # compressed bytes per check of the ratio, so that a decompression bomb is noticed early
+_FINE_BYTES = 64  # compressed bytes per call of an engine that has no copy(), see `_Layer.feed`
+_MAX_CODINGS = 5  # per message, as in curl: each needs memory for a window, and real servers use at most two
 
-# RFC 9659: as a content coding, zstd has a window of 8 MiB at most.
+# RFC 9659 limits the window of the zstd content coding to 8 MiB.
 _UNZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
@@ -44,12 +44,13 @@ def codings_of(content_encoding: str) -> list[str]:
 
 
 class Compressor:
-    """Bytes -> bytes in one of the `CODINGS`. Each piece can be decoded as soon as it arrives."""
+    """Compresses bytes with one of the `CODINGS`. A client can decompress each chunk when it arrives."""
 
-    # Higher levels cost much time for little size, and streams are compressed on the loop, for each reader separately.
-    # Windows are small, because a server has hundreds of streams at once. After 1.2 MB of JSON rows, one compressor
-    # took 169 KiB (zstd), 115 (gzip, deflate), 423 (br); with level 3 and a window of 512 KiB, zstd took 1,338 and made
-    # movies.json 7.0 times smaller instead of 6.0. Flushed after each row, it is 4.3 times smaller (gzip 5.2).
+    # The levels are low because streams are compressed on the event loop, once per client, and higher levels take much
+    # more time to save few bytes. The windows are small because a server may have hundreds of streams at once.
+    # After 1.2 MB of JSON rows, one compressor used 169 KiB of memory (zstd), 115 KiB (gzip, deflate) or 423 KiB (br).
+    # With level 3 and a window of 512 KiB, zstd used 1,338 KiB and made movies.json 7.0 times smaller instead of 6.0.
+    # With a flush after each row, zstd makes movies.json 4.3 times smaller and gzip 5.2 times.
 
     def __init__(self, coding: str) -> None:
         if coding not in CODINGS:
@@ -62,24 +63,30 @@ class Compressor:
         if coding == "zstd":
             engine, mode = zstd.ZstdCompressor(options=_ZSTD), zstd.ZstdCompressor.FLUSH_BLOCK
         else:
-            # RFC 9110 §8.4.1.2: "deflate" is the zlib format, not what RFC 1951 calls deflate.
+            # RFC 9110 §8.4.1.2: the content coding "deflate" is the zlib format (RFC 1950), not raw deflate (RFC 1951).
             engine, mode = zlib.compressobj(6, wbits=30 if coding == "gzip" else 14, memLevel=7), zlib.Z_SYNC_FLUSH
         self._compress, self._flush, self._finish = engine.compress, partial(engine.flush, mode), engine.flush
 
     def piece(self, data: bytes) -> bytes:
-        """Return the coded bytes for ``data``, none for none."""
+        """Return the compressed bytes of ``data``, flushed; nothing if ``data`` is empty."""
         return bytes(self._compress(data) + self._flush()) if data else b""
 
     def finish(self, data: bytes = b"") -> bytes:
-        """Return the coded bytes for ``data``, and the end of the coded stream."""
+        """Return the compressed bytes of ``data``, then the end of the compressed stream."""
         return bytes(self._compress(data) + self._finish())
 
 
 class Decompressor:
-    """The bytes of a message with a Content-Encoding -> its content, and whether that is whole.
+    """Decompresses the body of a message with a Content-Encoding header, and checks that the body is complete.
 
-    ``free_bytes`` are allowed at any ratio; above that, one compressed byte may become ``max_ratio`` bytes in any
-    coding. An unknown coding raises `DecodeError`, and more than five `LimitError`.
+    Args:
+        content_encoding: the value of the header.
+        max_ratio: how many bytes one compressed byte may become, in each coding.
+        free_bytes: how many bytes of output are allowed at any ratio.
+
+    Raises:
+        DecodeError: a coding is unknown.
+        LimitError: the header names more than five codings.
     """
 
     def __init__(self, content_encoding: str, *, max_ratio: int = MAX_RATIO, free_bytes: int = 1024 * 1024) -> None:
@@ -88,7 +95,7 @@ class Decompressor:
             if name not in (*CODINGS, "x-gzip"):
                 raise DecodeError(f"unknown content coding {name!r}, expected one of {', '.join(CODINGS)}")
         if len(names) > _MAX_CODINGS:
-            raise LimitError(f"{len(names)} content codings over one another, the limit is {_MAX_CODINGS}")
+            raise LimitError(f"got {len(names)} content codings, expected no more than {_MAX_CODINGS}")
         self._layers = [_Layer(name) for name in reversed(names)]
         self._max_ratio = max_ratio
         self._free_bytes = free_bytes
@@ -97,9 +104,11 @@ class Decompressor:
         self._failure: DecodeError | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the content of some data, in pieces of less than 256 KiB; read them all before the next call.
+        """Yield the decompressed data in chunks of less than 256 KiB; read them all before the next call.
 
-        A defect raises `DecodeError`, and too high a ratio `LimitError`, after everything before it was yielded.
+        Raises:
+            DecodeError: the data is malformed; all output before the defect has been yielded.
+            LimitError: the ratio is too high; all output before that point has been yielded.
         """
         held = bytearray()
         try:
@@ -122,49 +131,49 @@ class Decompressor:
             raise self._failure
 
     def finish(self) -> None:
-        """Raise TruncatedError if a coding has not ended. A body without any byte was not coded, and is whole."""
+        """Raise TruncatedError if the compressed data is incomplete; a body of zero bytes counts as complete."""
         if self._failure is not None:
             raise self._failure
         for layer in self._layers:
             if self._wire_bytes and not layer.whole:
-                msg = f"the {layer.coding} stream stops before its end, after {self._wire_bytes} coded bytes"
+                msg = f"the {layer.coding} data is incomplete: it stopped after {self._wire_bytes} compressed bytes"
                 raise TruncatedError(msg, bytes_seen=self._bytes_given)
 
     def _undone(self, data: bytes, index: int) -> Iterator[bytes]:
-        """Undo the codings from an index on."""
+        """Decompress data with the layers from ``index`` on."""
         if index == len(self._layers):
             yield data
             return
         layer = self._layers[index]
         for out in layer.feed(data):
-            # Also between two codings: one may inflate bytes that the next one ignores.
+            # The ratio is checked after each coding: one coding may inflate bytes that the next one ignores.
             layer.bytes_given += len(out)
             if layer.bytes_given > max(self._free_bytes, self._max_ratio * self._wire_bytes):
                 raise LimitError(
-                    f"decompressed/wire ratio over {self._max_ratio}: "
-                    f"{self._wire_bytes} bytes of {layer.coding} became {layer.bytes_given}"
+                    f"{self._wire_bytes} compressed bytes became {layer.bytes_given} bytes ({layer.coding}), "
+                    f"expected no more than {self._max_ratio} for each (max_ratio)"
                 )
             yield from self._undone(out, index + 1)
 
 
 class _Layer:
-    """One coding to undo, with one engine for each gzip member or zstd frame."""
+    """Decompresses one content coding, with a new engine for each gzip member or zstd frame."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding.removeprefix("x-")  # RFC 9110 §8.4.1.3
         self.bytes_given = 0
-        self.whole = False  # whether the bytes may end here
+        self.whole = False  # whether the compressed data is complete after the bytes received so far
         self._engine: Any = None
         self._copies = coding not in ("br", "zstd")
-        # An output of this size means that the engine may hold more. Brotli may return 32 KiB and keep the rest, even
-        # if `can_accept_more_data`: it holds no more only once it returns nothing.
+        # An output of at least this size means that the engine may hold more output. Brotli may return 32 KiB and keep
+        # the rest even if `can_accept_more_data` is true; its buffer is known to be empty only when it returns nothing.
         self._full = 1 if coding == "br" else _STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the output for some data, about `_STEP_BYTES` at once; raise `DecodeError` after it."""
-        # The output of a call that fails is lost. zlib's engine is copied before, and the copy is fed byte by byte up
-        # to the defect. Those of brotli and zstd have no copy(), so they get few bytes per call: only the output of
-        # these may be lost, more or less of it depending on the split.
+        """Yield the output for ``data`` in chunks of about `_STEP_BYTES`; raise `DecodeError` at a defect."""
+        # An engine call that fails loses its output. So a zlib engine is copied before each call, and the copy is fed
+        # byte by byte up to the defect. The brotli and zstd engines have no copy(), so each call gets few bytes. Only
+        # the output of the failed call may be lost, and how much depends on how the data was split.
         for part in _parts(data, _WIRE_BYTES if self._copies else _FINE_BYTES):
             rest, full = part, False
             while rest or full:
@@ -185,11 +194,11 @@ class _Layer:
                     self._engine = None
 
     def _begin(self, data: bytes) -> bytes:
-        """Make the engine for the next member or frame; return the data without the padding before it."""
+        """Create the engine for the next gzip member or zstd frame; return the data without leading padding."""
         if self.whole and self.coding == "gzip":
-            data = data.lstrip(b"\0")  # as gzip does
+            data = data.lstrip(b"\0")  # the gzip program allows zero bytes after a member
         if self.whole and data and not (self.coding == "zstd" or (self.coding == "gzip" and data[0] == 0x1F)):
-            raise self._corrupt("got more bytes after its end, expected none")
+            raise self._corrupt("got more bytes after the end of the data, expected none")
         if not data:
             return data
         if self.coding == "zstd":
@@ -199,19 +208,20 @@ class _Layer:
         elif self.coding == "gzip":
             self._engine = zlib.decompressobj(31)
         else:
-            # Some servers send RFC 1951, without zlib's header. That has 8 in its low bits (RFC 1950 §2.2), which in
-            # raw deflate would be a stored block after padding that is not zero: no compressor writes that.
+            # Some servers send raw deflate (RFC 1951), without zlib's header. The low four bits of that header are 8
+            # (RFC 1950 §2.2). In raw deflate they would start a stored block with nonzero padding, which no compressor
+            # writes.
             self._engine = zlib.decompressobj(15 if data[0] & 0x0F == 8 else -15)
         return data
 
     def _corrupt(self, reason: object) -> DecodeError:
-        return DecodeError(f"the bytes are not {self.coding}: {reason}")
+        return DecodeError(f"malformed {self.coding} data: {reason}")
 
 
 class _BrotliEngine:
-    """Brotli's decompressor, with the methods of those of zlib and zstd."""
+    """Brotli's decompressor with the interface of the zlib and zstd decompressors."""
 
-    unused_data = b""  # brotli itself raises for more bytes after the end
+    unused_data = b""  # brotli raises an error for bytes after the end
 
     def __init__(self) -> None:
         self._engine = brotli.Decompressor()
@@ -224,9 +234,9 @@ class _BrotliEngine:
 
 
 def _up_to_the_defect(engine: Any, data: bytes) -> Iterator[bytes]:
-    """Yield zlib's output up to a defect, byte by byte, so that it does not depend on the split."""
+    """Yield zlib's output up to a defect, byte by byte, so that the data may be split anywhere."""
     with suppress(zlib.error):
-        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # first the output that it still holds
+        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # first the output that the engine still holds
 
 
 def _parts(data: bytes, size: int) -> Iterator[bytes]:

@@ -9,41 +9,41 @@ from chunkwise.errors import UnknownFormat
 from chunkwise.formats import FORMATS, Format, by_name
 
 FormatChoice = str | Format | Sequence[str | Format] | None
-"""The formats that a handler offers: one (always sent), several (the first is the default), or None for all."""
+"""The formats that a handler offers: one (always used), several (the first is the default), or None for all."""
 
 
 IDENTITY = "identity"
-"""The name of no content coding."""
+"""The content coding of data that is not compressed."""
 
-_UNNAMED_IDENTITY = 0.0001  # less than any weight that can be written
+_UNNAMED_IDENTITY = 0.0001  # the weight of identity if the client does not name it: less than any weight in a header
 
 
-# RFC 9110 §5.6.4. One that nothing closes goes to the end, so that no text is looked at twice.
+# RFC 9110 §5.6.4. A string without a closing quote extends to the end, so that matching takes linear time.
 _quoted = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|$)')
 
 PREFERENCE_APPLIED = "Preference-Applied"
 
 
 class Offer(Protocol):
-    """Anything that is sent under a media type, such as a `Format`."""
+    """Anything that is sent with a media type, such as a `Format`."""
 
     @property
     def media_types(self) -> tuple[str, ...]:
-        """The media types under which a client may ask for it; the first is the one sent."""
+        """The media types that a client may name in Accept; the first one is sent as Content-Type."""
 
 
 AnyOffer = TypeVar("AnyOffer", bound=Offer)
 
 
 class MediaRange(NamedTuple):
-    """One element of an Accept header: ``text/*;q=0.5``."""
+    """One element of an Accept header, such as ``text/*;q=0.5``."""
 
     type: str
     subtype: str
     quality: float
 
     def match(self, media_type: str) -> int:
-        """Return how specific the match is: 3 for the type itself, 2 for ``type/*``, 1 for ``*/*``, 0 for none."""
+        """Return how specific the match is: 3 for the exact type, 2 for ``type/*``, 1 for ``*/*``, 0 for no match."""
         main, _, sub = media_type.partition("/")
         if self.type == "*":
             return 1
@@ -52,7 +52,7 @@ class MediaRange(NamedTuple):
         return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
 
 
-@lru_cache  # a server's clients send few different headers
+@lru_cache  # the clients of one server send few different headers
 def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
     """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
     ranges = []
@@ -64,13 +64,13 @@ def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
 
 
 def _elements(values: Iterable[str]) -> list[str]:
-    """Return the elements of a list header (RFC 9110 §5.6.1). Quoted strings are not needed here, and left out."""
+    """Return the elements of a list header (RFC 9110 §5.6.1), with an empty string for each quoted string."""
     text = ",".join(values)
     return (_quoted.sub('""', text) if '"' in text else text).split(",")
 
 
 def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Yield the elements of a header in lower case, each with its weight, by default 1 (RFC 9110 §12.4.2)."""
+    """Yield each element of a header in lower case with its weight, by default 1 (RFC 9110 §12.4.2)."""
     for element in _elements(values):
         name, *parameters = (part.strip().lower() for part in element.split(";"))
         quality = 1.0
@@ -82,38 +82,38 @@ def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
 
 
 def _quality(text: str) -> float:
-    # RFC 9110 §12.4.2: "0" or "1", and at most three digits after the point; anything else counts as a refusal.
+    # RFC 9110 §12.4.2 allows "0" or "1" and at most three digits after the point. Any other weight counts as 0.
     whole, _, digits = text.partition(".")
     good = whole in ("0", "1") and len(digits) <= 3 and (not digits or (digits.isascii() and digits.isdigit()))
     return min(float(text), 1.0) if good else 0.0
 
 
 def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[float, int]:
-    """Return the client's weight for a format, and how specific the media range was that says it."""
+    """Return the client's weight for a format, and how specific the media range with this weight is."""
     sent, *aliases = media_types
     # The most specific range that matches decides (RFC 9110 §12.5.1).
     specific, quality = max(((found.match(sent), found.quality) for found in ranges), default=(0, 0.0))
-    # An alias counts only by its own name: ``*/*`` must not allow what was refused under the type that is sent.
+    # An alias counts only if the client names it: ``*/*`` must not allow a format whose main type is refused.
     named = (found.quality for found in ranges for alias in aliases if found.match(alias) == 3)
     return max([(quality if specific else 0.0, specific), *((liked, 3) for liked in named)])
 
 
 def offered(choice: FormatChoice) -> list[Format]:
-    """Return the formats of a choice."""
+    """Return the formats that a handler offers; raise UnknownFormat if there are none."""
     if choice is None:
         return list(FORMATS.values())
     if isinstance(choice, (str, Format)):
         return [by_name(choice)]
     if not choice:
-        raise UnknownFormat("format is an empty list: name at least one format, or None for all")
+        raise UnknownFormat("got an empty list of formats, expected at least one, or None for all")
     return [by_name(name) for name in choice]
 
 
 def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | None:
-    """Return the format that a client prefers, or None if it accepts none of them.
+    """Return the format that a client prefers, or None if it accepts none of the formats.
 
-    Without a well-formed Accept header, it accepts anything. Its ``*/*`` gets the first format, unless it names another
-    with the same weight.
+    A client without a well-formed Accept header accepts any format. ``*/*`` selects the first format, unless the header
+    names another format with the same weight.
     """
     ranges = parse_accept(tuple(accept))
     if not ranges:
@@ -128,10 +128,10 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
 
 
 def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
-    """Return the content coding that a client prefers, or None if it accepts none of them, nor identity.
+    """Return the content coding that a client prefers, or None if it refuses all codings and uncompressed data.
 
-    The server's favourite is first. A client that sends no Accept-Encoding (RFC 9110 §12.5.3) may not know any coding,
-    and gets ``"identity"``, which means none.
+    ``codings`` are in the server's order of preference. A client without an Accept-Encoding header may not know any
+    coding, and gets uncompressed data: ``"identity"`` (RFC 9110 §12.5.3).
     """
     return _negotiate_coding(tuple(accept_encoding), tuple(codings))
 
@@ -141,7 +141,7 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
     weights = {name.removeprefix("x-"): quality for name, quality in _weighted(accept_encoding) if name}
     best, chosen = 0.0, None
     for coding in (*codings, IDENTITY):
-        # Identity may be sent unless it is refused, but any coding that the client names is preferred.
+        # Uncompressed data is allowed unless the client refuses it, but each coding that the client names is preferred.
         unnamed = weights.get("*", _UNNAMED_IDENTITY if coding == IDENTITY else 0.0)
         if (quality := weights.get(coding, unnamed)) > best:
             best, chosen = quality, coding
@@ -149,6 +149,6 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
 
 
 def prefers(values: Iterable[str], preference: str) -> bool:
-    """Whether Prefer headers name a preference, with any value and parameters (RFC 7240 §2)."""
+    """Whether Prefer headers contain a preference, with any value and parameters (RFC 7240 §2)."""
     names = (element.partition(";")[0].partition("=")[0] for element in _elements(values))
     return any(name.strip().lower() == preference for name in names)

@@ -1,7 +1,7 @@
-"""Objects that need a check twice a second -> one timer for all of them, on each event loop.
+"""Objects that need a check twice a second -> one timer for all objects of an event loop.
 
-With a timer and a waiting coroutine each, 5,000 idle streams took 28% of a processor and 3 KiB each; this takes 2%, and
-a place in a set.
+With a timer and a waiting coroutine for each stream, 5,000 idle streams took 28% of a processor and 3 KiB of memory
+each. With one timer for all streams they take 2%, and each stream is one element of a set.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from weakref import WeakKeyDictionary
 logger: logging.Logger = logging.getLogger("chunkwise")
 
 CHECK_SECONDS = 0.5
-"""How often each member is checked."""
+"""The time between two checks of a member."""
 
-_PARTS = 5  # in which the members are checked, each in a turn of the loop of its own
+_PARTS = 5  # the members are checked in so many groups, so that no turn of the event loop takes long
 
 
 class Member(Protocol):
-    """An object that needs checks."""
+    """An object to check periodically."""
 
     def check(self) -> object:
-        """See whether there is something to do; the member may leave here."""
+        """Do whatever is due; may call `PeriodicChecks.leave`."""
 
 
 class PeriodicChecks:
-    """Checks each of its members once in `CHECK_SECONDS`, as long as there are any."""
+    """Checks each member once in `CHECK_SECONDS`; the timer runs only while there are members."""
 
     def __init__(self) -> None:
         self._parts: list[set[Member]] = [set() for _ in range(_PARTS)]
@@ -42,14 +42,14 @@ class PeriodicChecks:
         return found
 
     def join(self, member: Member) -> None:
-        """Check a member from now on."""
+        """Start to check a member."""
         self._parts[hash(member) % _PARTS].add(member)
         if not self._running:
             self._running = True
             self._wait()
 
     def leave(self, member: Member) -> None:
-        """Stop checking a member, if it has joined."""
+        """Stop checking a member; do nothing if it has not joined."""
         self._parts[hash(member) % _PARTS].discard(member)
 
     def _wait(self) -> None:
@@ -64,10 +64,10 @@ class PeriodicChecks:
         part = self._parts[self._next]
         for member in tuple(part):
             try:
-                if member in part:  # an earlier check may have removed it
+                if member in part:  # the check of another member may have removed this one
                     member.check()
             except Exception:
-                logger.exception("checking a connection failed")
+                logger.exception("the periodic check of a connection failed: it is not checked any more")
                 self.leave(member)
 
 

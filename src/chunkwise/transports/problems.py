@@ -1,4 +1,4 @@
-"""Errors -> problem details (RFC 9457) in a response, and such a response -> an error."""
+"""An exception -> a response with problem details (RFC 9457); a received error response -> an exception."""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ _MAX_PROBLEM_SECONDS = 5.0
 
 
 def request_key(name: str) -> Any:
-    """Return a key for data kept on a request; before aiohttp 3.14 it has to be a string."""
+    """Return a key to store data on a request; before aiohttp 3.14 such a key has to be a string."""
     return web.RequestKey(name, object) if hasattr(web, "RequestKey") else name
 
 
 _UPLOADS = request_key("chunkwise.uploads")
-"""The key of the streams that read a request's body."""
+"""The key under which a request stores the streams that read its body."""
 
-_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first that fits the error
+_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first matching class decides
     (LimitError, 413),
     (UnknownFormat, 415),
     (TruncatedError, 400),
@@ -51,19 +51,24 @@ _UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first tha
 def problem_response(
     status: int, detail: str | None = None, *, title: str | None = None, **members: Any
 ) -> web.Response:
-    """Return a response that describes a problem, with further members.
+    """Return a response with problem details (RFC 9457).
 
-    ``detail`` describes this occurrence, for people; ``title`` is the kind of problem, by default the status's phrase.
+    Args:
+        status: the status of the response.
+        detail: what went wrong with this request, for people.
+        title: the kind of problem; by default the reason phrase of the status.
+        members: further members of the JSON object.
     """
     problem = {**_details(status, detail, title), **members}
     return web.Response(status=status, body=msgspec.json.encode(problem), content_type=PROBLEM_TYPE)
 
 
 def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> web.Response:
-    """Return the response to an exception that was raised before anything was sent.
+    """Return the response for an exception that was raised before anything was sent.
 
-    An `HTTPException` keeps its status, headers and reason; a redirect, or one with a body of its own, is returned
-    itself, to be raised. With a request, problems of its upload are described, see `upload_details`.
+    An `HTTPException` keeps its status, headers and reason. A redirect, and an `HTTPException` with a body of its own,
+    are returned unchanged: raise them. If you pass the request, errors in its upload are described to the client, see
+    `upload_details`.
     """
     if isinstance(error, web.HTTPException) and (
         error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)
@@ -83,10 +88,10 @@ def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> 
 
 
 def details_of(error: BaseException, request: web.BaseRequest | None = None) -> dict[str, Any]:
-    """Return the problem details of an exception, for a client.
+    """Return the problem details that a client gets for an exception.
 
-    Only an `HTTPException` and problems of the client's own upload are described. The text of other exceptions may be
-    secret.
+    The text of an `HTTPException` is included, and that of an error in the client's own upload. The text of any other
+    exception may contain secrets and is left out.
     """
     if request is not None and (details := upload_details(error, request)) is not None:
         return details
@@ -99,7 +104,7 @@ def details_of(error: BaseException, request: web.BaseRequest | None = None) -> 
 
 
 def noted(message: object, inbound: Inbound) -> Inbound:
-    """Note on a request that a stream reads its body, so that `upload_details` recognises its errors."""
+    """Store on a request that ``inbound`` reads its body, so that `upload_details` recognizes errors of the upload."""
     if isinstance(message, web.BaseRequest):
         message.setdefault(_UPLOADS, []).append(inbound)
     return inbound
@@ -112,9 +117,9 @@ def readers_of(request: web.BaseRequest) -> Sequence[Inbound]:
 
 
 def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, Any] | None:
-    """Return the problem details of a bad request body; None if the error is not the client's fault.
+    """Return the problem details of a malformed request body; None if the error is not the client's fault.
 
-    An error of the same class may come from another server's response that the handler reads: that is a 500.
+    The same class of error may be raised for a response that the handler reads from another server. This is a 500.
     """
     if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in readers_of(request))):
         return None
@@ -125,12 +130,12 @@ def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, 
     if isinstance(error, TruncatedError):
         item, byte = error.items_seen, error.bytes_seen
     members = {"format": error.format, "item": item, "byte": byte}
-    told = str(error).replace(FORMAT_HINT, "say which in a Content-Type header")
+    told = str(error).replace(FORMAT_HINT, "name it in the Content-Type header")
     return _details(status, told) | {name: value for name, value in members.items() if value is not None}
 
 
 class GoingAway(Exception):  # noqa: N818 - a signal inside this package
-    """The server stops, and so does the stream."""
+    """The server is shutting down, so the stream has to end early."""
 
 
 def _details(status: int, detail: str | None = None, title: str | None = None) -> dict[str, Any]:
@@ -141,10 +146,10 @@ def _details(status: int, detail: str | None = None, title: str | None = None) -
 async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteError:
     """Return the error for a response with a status of 400 or more.
 
-    ``coding`` is the content coding of its body, unless aiohttp decompresses it.
+    ``coding`` is the content coding of the body; empty if aiohttp decompresses it.
     """
     body = b""
-    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # a cut body
+    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # the part that arrived is enough
         decompressor = Decompressor(coding)
         async with asyncio.timeout(_MAX_PROBLEM_SECONDS):
             while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
@@ -167,11 +172,11 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
 
 
 def retry_after_seconds(value: str) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110 §10.2.3); None if it is malformed."""
+    """Return how many seconds a Retry-After header asks to wait (RFC 9110 §10.2.3); None if it is malformed."""
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # a time zone such as +99999999999
+    except (ValueError, OverflowError):  # such as a time zone of +99999999999
         return None
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None

@@ -1,13 +1,13 @@
-"""Headers and start records -> `RangeInfo` and `ResumePoint`, and back.
+"""Range headers and start records <-> `RangeInfo` and `ResumePoint`.
 
-A server says with them which items a response holds, and a client requests the rest.
+A server says with these headers which items a response holds. A client requests the rest of a stream with them.
 
-RFC 9110 §14 has the headers; the range unit ``items`` and its keys are ours::
+RFC 9110 §14 defines the headers. The range unit ``items`` and the key headers are defined by chunkwise::
 
     > Range: items=500-                        < 206, Content-Range: items 500-*/*
-    > If-Range: "v1"                           the rest, if the version is still that one; else all, with 200
-    > Items-After: [4711]                      the key of the last item, where a key gives the position (Items-Key)
-    > Last-Event-ID: 499                       server-sent events; a client that has all of them gets 204
+    > If-Range: "v1"                           sends the rest if the version is still "v1", else all items with 200
+    > Items-After: [4711]                      the key of the last item, if the server locates items by key (Items-Key)
+    > Last-Event-ID: 499                       for server-sent events; a client that has all events gets 204
 """
 
 import json
@@ -27,30 +27,30 @@ UNIT = "items"
 """The range unit (RFC 9110 §14.1)."""
 
 ITEMS_KEY = "Items-Key"
-"""A response header: the names of an item's members that make its key, as a JSON array."""
+"""A response header: a JSON array with the names of the item's members that form its key."""
 
 ITEMS_AFTER = "Items-After"
-"""A request header: the key of the last item that the client has, as a JSON array of its values."""
+"""A request header: a JSON array with the key values of the last item that the client has."""
 
 LAST_EVENT_ID = "Last-Event-ID"
 
 RANGE_PARAMETER = "range"
-"""The query parameter that stands for ``Range`` in a WebSocket's URL: browsers cannot set its headers."""
+"""The query parameter that replaces ``Range`` in a WebSocket's URL: browsers cannot set headers there."""
 
 _CONTENT_RANGE = re.compile(rf"{UNIT} ([0-9]{{1,15}})-(\*|[0-9]{{1,15}})/(\*|[0-9]{{1,15}})")
 _names = msgspec.json.Decoder(list[str])
 
 
 class RangeInfo(NamedTuple):
-    """The position of a response: which items it holds, and how the rest can be requested.
+    """The position of a response: which items it holds, and how to request the rest.
 
     Attributes:
-        first: the index of its first item.
-        ranges: whether the server sends the rest from any item on.
-        etag: the version of the items, quoted, without the mark of a weak one; None if the server sends none.
-        key: the names of the members of an item that give its position; none if its index does.
-        last: the index of its last item, if the server says so; the last of this response, not always of all items.
-        total: how many items there are in all, if the server says so.
+        first: the index of the first item in the response.
+        ranges: whether the server can continue the stream at any item.
+        etag: the version of the items as a quoted ETag, without ``W/``; None if the server sends no ETag.
+        key: the names of the members that locate an item; empty if its index locates it.
+        last: the index of the last item in the response; None if the server does not send it.
+        total: the number of all items, in this response or not; None if the server does not send it.
     """
 
     first: int = 0
@@ -62,10 +62,10 @@ class RangeInfo(NamedTuple):
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Self:
-        """Read it from the headers of a response; malformed headers count as absent (RFC 9110 §14.4).
+        """Read the position from the headers of a response; malformed headers are ignored (RFC 9110 §14.4).
 
         Args:
-            headers: the headers.
+            headers: the headers of the response.
         """
         found = _CONTENT_RANGE.fullmatch(headers.get(hdrs.CONTENT_RANGE, ""))
         first, last, total = (
@@ -78,32 +78,33 @@ class RangeInfo(NamedTuple):
         try:
             key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
         except (msgspec.DecodeError, ValueError, RecursionError):
-            key = ()  # a server that needs a key will then begin again, which the client notices
+            key = ()  # a server that needs a key then starts with the first item, which the client notices
         return cls(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read it from the start record of a WebSocket, whose client sees no headers.
+        """Read the position from the start record of a WebSocket, whose client does not see response headers.
 
         Args:
-            record: the record's members.
+            record: the members of the record.
 
         Raises:
-            DecodeError: the record is not a start record.
+            DecodeError: the record is malformed.
         """
         first: Any = record.get("first")
         etag: Any = record.get("etag")
         key: Any = record.get("key")
         good = type(first) is int and first >= 0 and isinstance(etag, str | None) and isinstance(key, list)
         if not good or not all(isinstance(name, str) for name in key):
-            raise DecodeError(f"got the start record {str(record)[:80]!r}, expected one with first, etag and key")
+            expected = "first (an integer >= 0), etag (a string or null) and key (a list of strings)"
+            raise DecodeError(f"malformed start record {str(record)[:80]!r}, expected {expected}")
         return cls(first, ranges=True, etag=None if etag is None else f'"{etag}"', key=tuple(key))
 
     def to_headers(self, *, partial: bool) -> dict[str, str]:
-        """Return the headers that say it.
+        """Return the response headers for this position.
 
         Args:
-            partial: whether the response has the status 206, and so a Content-Range.
+            partial: whether the status is 206, which requires a Content-Range header.
         """
         headers: dict[str, str] = {} if self.etag is None else {hdrs.ETAG: self.etag}
         if self.ranges:
@@ -116,7 +117,7 @@ class RangeInfo(NamedTuple):
         return headers
 
     def to_record(self) -> bytes:
-        """Return the start record that says it to the client of a WebSocket."""
+        """Return the start record that sends this position to the client of a WebSocket."""
         return start_record(self.first, None if self.etag is None else self.etag[1:-1], self.key)
 
 
@@ -147,11 +148,11 @@ class ResumePoint(NamedTuple):
 
 
 def asks_for_range(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
-    """Whether a caller requests a range: only the caller knows which items are before it."""
+    """Whether the caller requests a range itself, so that only the caller knows which items precede it."""
     if not {name.lower() for name in headers}.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()}):
         return True
     try:
         query = URL(url).extend_query(params or {}).query
-    except ValueError:  # not a URL: aiohttp raises an error that says so
+    except ValueError:  # an invalid URL, for which aiohttp raises its own error
         return False
     return any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))

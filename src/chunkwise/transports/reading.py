@@ -1,4 +1,4 @@
-"""A message (a response, a request, a WebSocket, bytes) -> its items, its JSON events or its text."""
+"""A message (response, request, WebSocket or bytes) -> its items, its JSON events or its text."""
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
@@ -35,7 +35,7 @@ _type = type  # `type` is a parameter below
 
 
 class LimitOptions(TypedDict, total=False):
-    """The limits of `Limits`, which has the defaults, as keyword arguments."""
+    """The limits of `Limits` as keyword arguments; `Limits` has the defaults."""
 
     max_item_bytes: int
     max_depth: int
@@ -69,7 +69,7 @@ def items(
         limits: ``max_item_bytes`` (64 MiB), ``max_depth`` (512 levels) and ``max_line_bytes`` (64 MiB).
 
     Raises:
-        TypeError: the message cannot be read, or the path is malformed.
+        TypeError: the type of the message is not supported, or the path is malformed.
         ValueError: a limit is less than 1.
         UnknownFormat: no format has the content type of the message, and ``format`` was not given.
         TruncatedError: while reading: the stream stopped before its end.
@@ -91,8 +91,8 @@ def items(
         return noted(message, Inbound(lines_of(receiver, plain=is_plain(format)), make_decoder, lambda: False))
     readable: tuple[type, ...] = (*HTTP, StreamReader, AsyncIterable, Iterable)
     if not isinstance(message, readable) or isinstance(message, (str, Awaitable)):
-        msg = f"a message is a response, a request, a WebSocket or bytes, got {_type(message).__name__}"
-        raise TypeError(f"{msg}: await it" if isinstance(message, Awaitable) else msg)
+        msg = f"message: got {_type(message).__name__}, expected a response, a request, a WebSocket or chunks of bytes"
+        raise TypeError(f"{msg}: await it first" if isinstance(message, Awaitable) else msg)
     read = cast("Message", message)
     make_decoder = decoder_maker(read, path, format=format, type=type, required=required, limits=bounds)
     return noted(read, Inbound(chunks_of(read), make_decoder, partial(is_framed, read), empty=is_empty(read)))
@@ -103,22 +103,21 @@ def _is_websocket(message: object) -> TypeGuard[WebSocket | web.BaseRequest]:
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
-    """Return the limits of a function's keyword arguments; TypeError if one is not a limit, ValueError if it is < 1."""
+    """Return the limits set by keyword arguments; raise TypeError for an unknown name, ValueError for a value < 1."""
     limits = [field.name for field in fields(Limits)]
     if others := sorted(options.keys() - set(limits)):
-        msg = f"got an unexpected keyword argument {others[0]!r}; those that set a limit are {', '.join(limits)}"
-        raise TypeError(msg)
+        raise TypeError(f"unexpected keyword argument {others[0]!r}, expected one of {', '.join(limits)}")
     return Limits(**options)
 
 
 def decoder_maker(
     message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
 ) -> Callable[[], Decoder]:
-    """Return a function that makes the decoder of a message; for the arguments and exceptions see `items`."""
-    parse_path(path)  # a malformed path is the caller's error, not the stream's
+    """Return a function that creates the decoder of a message; see `items` for the arguments and exceptions."""
+    parse_path(path)  # so that a malformed path raises at once, and not while reading
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
-        raise UnknownFormat("bytes do not say their format: name it with format=")
+        raise UnknownFormat("got bytes, which have no content type: name the format with format=")
 
     def make_decoder() -> Decoder:
         headers = message.headers if isinstance(message, HTTP) else None
@@ -148,7 +147,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     """
     bounds = limits_of(limits)
     if _is_websocket(message):
-        raise TypeError("events are of one JSON text, and a WebSocket brings many: read it with items()")
+        raise TypeError("events() reads one JSON document, got a WebSocket, whose messages are many: use items()")
     return noted(
         message, Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
     )

@@ -1,4 +1,4 @@
-"""A TCP connection -> how much waits for its other side, for how long, and a reset where that takes nothing."""
+"""A TCP connection -> how many bytes wait for the other side, and a reset if the other side stops reading."""
 
 import asyncio
 import select
@@ -19,11 +19,11 @@ if sys.platform == "linux":
 
 POLL_SECONDS = 0.02
 CHECKS = 8
-"""How often a connection is checked in the time that it may stall."""
+"""How many times a connection is checked within ``stall_seconds``."""
 
 
 class Connection(Protocol):
-    """The methods of asyncio's transports that are needed here."""
+    """The methods of asyncio's transports that a `StallWatch` needs."""
 
     def is_closing(self) -> bool: ...
     def get_write_buffer_size(self) -> int: ...
@@ -31,14 +31,14 @@ class Connection(Protocol):
 
 
 def unsent_bytes(connection: socket.socket) -> int | None:
-    """Return how many bytes the other side's kernel does not have yet; None if the system does not say."""
+    """Return how many bytes the other side's kernel has not received yet; None if the system does not report it."""
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     return int.from_bytes(ioctl(connection.fileno(), TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
 
 
 def silent_seconds(connection: socket.socket) -> float | None:
-    """Return for how long no byte has arrived; None if the system does not say."""
+    """Return how many seconds ago the last byte arrived; None if the system does not report it."""
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
@@ -46,29 +46,37 @@ def silent_seconds(connection: socket.socket) -> float | None:
 
 
 def stalled_upload(stall_seconds: float) -> StalledError:
-    """Return the error for a server that has taken nothing for so long."""
-    return StalledError(f"the server took nothing of the upload for {stall_seconds:g} seconds")
+    """Return the error for a server that has read nothing of an upload for ``stall_seconds``."""
+    return StalledError(f"the server read nothing of the upload for {stall_seconds:g} seconds")
 
 
 def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
-    """Choose how a connection will be closed: by a reset (RST), which discards unsent bytes, or in order (FIN)."""
+    """Choose how a connection is closed later: with a reset (RST), which discards unsent bytes, or in order (FIN)."""
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", yes, 0))
 
 
 def drop(transport: Connection, connection: socket.socket | None) -> None:
-    """Reset a connection, and discard the bytes that wait for its other side, also those in the kernel."""
+    """Reset a connection, and discard all bytes that wait for the other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
-    with suppress(AttributeError):  # of asyncio's TLS in Python 3.11.2, once it was closed twice
+    with suppress(AttributeError):  # raised by asyncio's TLS in Python 3.11.2 after a second close
         transport.abort()
 
 
 class StallWatch:
-    """Drops a connection whose other side takes nothing for ``stall_seconds`` (0: no limit) while bytes wait for it.
+    """Drops a connection if the other side receives nothing for ``stall_seconds`` while bytes wait for it.
 
-    Progress is what leaves our buffer and the kernel's send queue together: the event loop notices space in that queue
-    only when a third of it is free, which can take a slow reader minutes. ``written`` returns how many bytes were
-    handed to the transport so far. `stalled` says whether the connection was dropped.
+    A byte counts as received when it has left the transport's buffer and the kernel's send queue. The event loop's own
+    notice is too late: it needs a third of the queue to be free, which can take minutes with a slow reader.
+
+    Args:
+        transport: the transport of the connection.
+        connection: its socket, if it has one.
+        stall_seconds: the time limit; 0 for no limit.
+        written: returns how many bytes were written to the transport so far.
+
+    Attributes:
+        stalled: whether the time limit was exceeded, and the connection dropped.
     """
 
     def __init__(
@@ -80,7 +88,7 @@ class StallWatch:
         self._stall_seconds = stall_seconds
         self._socket = connection
         self._taken = 0
-        self._waits = False  # whether bytes waited at the last check
+        self._waits = False  # whether bytes were waiting at the last check
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._check_seconds = max(POLL_SECONDS, stall_seconds / CHECKS) if stall_seconds else CHECK_SECONDS
@@ -91,21 +99,21 @@ class StallWatch:
             self._wait()
 
     def waiting(self) -> int:
-        """Return how many bytes wait to be taken."""
+        """Return how many bytes the other side has not received yet."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
         buffered = 0
-        with suppress(AttributeError):  # of asyncio's TLS, once it was closed twice
+        with suppress(AttributeError):  # raised by asyncio's TLS after a second close
             buffered = self._transport.get_write_buffer_size()
         return buffered + (unsent or 0)
 
     async def taken(self, *, most_bytes: int = 0, seconds: float | None = None) -> bool:
-        """Wait until no more than so many bytes wait to be taken; return whether that is so.
+        """Wait until no more than ``most_bytes`` are waiting for the other side; return True then.
 
-        It is not so where the connection closes first, or the seconds are over.
+        Return False if the connection closes first, or if ``seconds`` pass first.
         """
         stop = None if seconds is None else monotonic() + seconds
         pause = 0.001
-        # No event says when the other side has taken something: only asking helps.
+        # No event reports that the other side has received bytes, so this loop polls.
         while self.waiting() > most_bytes:
             if self._transport.is_closing() or (stop is not None and monotonic() >= stop):
                 return False
@@ -114,8 +122,8 @@ class StallWatch:
         return True
 
     def has_left(self) -> bool:
-        """Whether the other side has closed or reset the connection, even if nothing reads from it."""
-        events = getattr(select, "POLLRDHUP", 0)  # Linux; resets are always reported
+        """Whether the other side has closed or reset the connection; works also while nothing reads from it."""
+        events = getattr(select, "POLLRDHUP", 0)  # only Linux has it; poll() always reports resets
         if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
             return False
         poll = select.poll()
@@ -139,13 +147,13 @@ class StallWatch:
     def check(self) -> bool:
         """Check the connection; return whether it needs another check."""
         if self._transport.is_closing():
-            # aiohttp closes for a client that has closed its side: what was written would wait for ever.
+            # aiohttp closes a connection whose client has closed its side. Bytes in the buffer would wait for ever.
             drop(self._transport, self._socket)
             self.end()
             return False
         written = self._written()
         if not self._waits and written == self._taken:
-            return True  # nearly always: everything was taken, and nothing was written since
+            return True  # the usual case: all bytes were received, and none were written since
         waiting = self.waiting()
         taken = written - waiting
         if not waiting or taken > self._taken or not self._waits:

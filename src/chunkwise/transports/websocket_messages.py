@@ -1,4 +1,4 @@
-"""The messages of a WebSocket, at either side -> the lines of its stream; and what a close means (RFC 6455)."""
+"""The messages of a WebSocket, in a client or a server -> the lines of its stream; errors <-> closes (RFC 6455)."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -20,26 +20,26 @@ from chunkwise.transports.problems import GoingAway, details_of, request_key
 from chunkwise.transports.tcp import silent_seconds
 
 WebSocket = ClientWebSocketResponse | web.WebSocketResponse
-"""A WebSocket of either side."""
+"""A WebSocket of the client or the server."""
 
 WEBSOCKETS = (ClientWebSocketResponse, web.WebSocketResponse)
 
 
 LOST = WSMessage(WSMsgType.CLOSED, None, None)
-"""The last message of a connection that broke."""
+"""The last message of a WebSocket whose connection broke, so that no close arrived."""
 
 NO_BINARY = "got a binary message, expected text"
 
 SERVER_WEBSOCKET = request_key("chunkwise.server_websocket")
-"""Where a request keeps the `ServerWebSocket` that answers it."""
+"""The key under which a request stores its `ServerWebSocket`."""
 
 MAX_MESSAGE_BYTES = request_key("chunkwise.max_message_bytes")
-"""Where a request keeps how large a message its readers want to take, until the handshake is answered."""
+"""The key under which a request stores the message size limit of its readers, in bytes, for the handshake."""
 
-_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125, and the code takes two
+_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125 bytes, and the close code takes two
 _COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
 
-# The HTTP status that means the same as a close code; all other codes mean that the sender failed.
+# The HTTP status for each close code. Any other code means that the sender failed: status 500.
 _STATUSES = {
     WSCloseCode.GOING_AWAY: 503,
     WSCloseCode.SERVICE_RESTART: 503,
@@ -53,21 +53,21 @@ _STATUSES = {
 
 
 class Receiver(Protocol):
-    """Receives the messages of the other side."""
+    """Receives the messages that the other side sends."""
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that both sides agreed on; known once the first message has arrived."""
 
     async def receive(self) -> WSMessage:
-        """Return the next message; the last one is the close."""
+        """Return the next message; the last message is the close."""
 
     def read_to_end(self) -> None:
-        """Note that the other side has sent everything, and no more messages are wanted."""
+        """Stop reading: the stream has ended, and later messages are not needed."""
 
 
 class ServerWebSocket(Protocol):
-    """The WebSocket that answers a request: it gives its client's messages to one `Receiver` only."""
+    """The WebSocket that a request opened; it passes the client's messages to one `Receiver` only."""
 
     @property
     def subprotocol(self) -> str | None: ...
@@ -76,10 +76,12 @@ class ServerWebSocket(Protocol):
 
 
 class SocketReceiver:
-    """The messages of a WebSocket of either side; see `Receiver`.
+    """Receives the messages of an aiohttp WebSocket, in a client or a server; see `Receiver`.
 
-    ``idle_seconds`` is the WebSocket's own timeout for a message, if the bytes of an incomplete one extend it; else 0.
-    ``answers`` returns whether to answer a close that arrives; aiohttp does, unless ``autoclose`` is off.
+    Args:
+        websocket: the WebSocket.
+        idle_seconds: the receive timeout of the WebSocket, if bytes of an incomplete message extend it; 0 otherwise.
+        answers: returns whether to reply to a received close. aiohttp replies itself, unless ``autoclose`` is off.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class SocketReceiver:
         return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
 
     async def receive(self) -> WSMessage:
-        """Return the next message; close the WebSocket if it is binary."""
+        """Return the next message; close the WebSocket if the message is binary."""
         while True:
-            # A ConnectionError means that a pong could not be sent; more messages may have arrived.
+            # A ConnectionError means that a pong could not be sent. Messages that arrived before may still be unread.
             with suppress(ConnectionError):
                 try:
                     message = await self._websocket.receive()
@@ -105,7 +107,7 @@ class SocketReceiver:
                     if self._is_silent():
                         raise
                     continue
-                if message.type is WSMsgType.PING:  # with autoping off
+                if message.type is WSMsgType.PING:  # aiohttp returns pings only if autoping is off
                     await self._websocket.pong(message.data)
                 elif message.type is not WSMsgType.PONG:
                     break
@@ -119,16 +121,16 @@ class SocketReceiver:
         """See `Receiver.read_to_end`."""
 
     def _is_silent(self) -> bool:
-        """Whether no byte arrived for idle_seconds: a large message may take longer than that."""
+        """Whether no byte has arrived for idle_seconds; a large message may take longer than that to arrive."""
         connection = self._websocket.get_extra_info("socket")
         silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
         return silent is None or silent >= self._idle_seconds
 
 
 class RequestReceiver:
-    """The messages of the client that opens a WebSocket with a request; see `Receiver`.
+    """Receives the messages of the client whose request opens a WebSocket; see `Receiver`.
 
-    ``max_bytes`` is the largest message to accept; it counts until the handshake is answered.
+    ``max_bytes`` is the largest message to accept; it has no effect after the response to the handshake is sent.
     """
 
     def __init__(self, request: web.BaseRequest, max_bytes: int) -> None:
@@ -147,48 +149,48 @@ class RequestReceiver:
 
     def _wire(self) -> ServerWebSocket:
         wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
-        if wire is None:  # usually a client that opens a WebSocket at a handler without one
-            msg = "no WebSocket here: only a handler that answers with respond() can read one, inside its source"
+        if wire is None:  # usually: the client opens a WebSocket, and the handler serves HTTP only
+            msg = "this handler does not serve a WebSocket: read it inside the source that is passed to respond()"
             raise web.HTTPBadRequest(text=msg)
         return wire
 
 
 def is_plain(format: str | Format | None) -> bool:
-    """Whether messages are read as strings; see `Format.plain_messages`."""
+    """Whether messages in a format are plain strings instead of JSON; see `Format.plain_messages`."""
     return format is not None and by_name(format).plain_messages
 
 
 def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
-    """Return a function that makes the decoder for `lines_of`; for the arguments see `items`."""
-    parse_path(path)  # a malformed path is the caller's error, not the stream's
+    """Return a function that creates the decoder for the lines of `lines_of`; see `items` for the arguments."""
+    parse_path(path)  # so that a malformed path raises at once, and not while reading
     return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
 
 
 def max_message_bytes(max_item_bytes: int) -> int:
-    """Return the limit for one message in aiohttp, so that no item within its own limit is refused."""
+    """Return the size limit of one message for aiohttp; it allows every item within ``max_item_bytes``."""
     return max_item_bytes + 2 * WRITE_BYTES
 
 
 def complete_reason(items: int) -> bytes:
-    """Return the reason of a close with 1000 that proves that the stream is whole."""
+    """Return the close reason that, with code 1000, proves that the stream is complete."""
     return b"complete; items=%d" % items
 
 
 def closing(error: BaseException) -> tuple[int, bytes]:
-    """Return the code and reason of the close that reports our own failure (RFC 6455 §7.4.1)."""
-    # Not 1001 for a server that stops: the client of the package websockets takes that for a good end.
+    """Return the close code and reason for a failure on our side (RFC 6455 §7.4.1)."""
+    # A server that stops does not send 1001: the client of the websockets package takes that for a normal end.
     code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
     return code, _cut(str(details_of(error)["title"]))
 
 
 def refusing(error: BaseException) -> tuple[int, bytes]:
-    """Return the code and reason of the close that reports an error in the other side's messages."""
+    """Return the close code and reason for an error in the messages of the other side."""
     code = WSCloseCode.POLICY_VIOLATION
     if isinstance(error, LimitError):
         code = WSCloseCode.MESSAGE_TOO_BIG
     elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
         code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
-    # Not str(error), which ends with the position: a long reason is cut.
+    # The item's index comes first: str(error) has it at the end, where a long reason is cut off.
     index = getattr(error, "item_index", None)
     message = getattr(error, "message", str(error))
     return code, _cut(message if index is None else f"item {index}: {message}")
@@ -199,17 +201,21 @@ def _cut(reason: str) -> bytes:
 
 
 async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
-    """Yield the lines of each message, up to the last one or to a close that proves the end.
+    """Yield the lines of each message; a close with code 1000 and the number of items becomes an end record.
 
-    A close with 1000 and the number of items is turned into an end record, and one that reports a failure into a
-    `RemoteError`. All other ends raise `Broken` or `Silent`. `DecodeError` and `LimitError` are about one message.
+    Raises:
+        RemoteError: the other side closed the WebSocket with a code that reports a failure.
+        DecodeError: a message is binary or malformed.
+        LimitError: a message is too large.
+        Silent: nothing arrived within the timeout.
+        Broken: the WebSocket ended in any other way, without a proof that the stream is complete.
     """
     ended = False
     while not ended:
         try:
             message = await receiver.receive()
         except TimeoutError as error:
-            raise Silent("nothing arrived for longer than idle_seconds, or the WebSocket's timeout, allows") from error
+            raise Silent("nothing arrived within the timeout (idle_seconds or the WebSocket's own)") from error
         if message.type is WSMsgType.TEXT:
             lines = unpack(message.data, framing_of(receiver.subprotocol, plain=plain))
             ended = holds_end(lines)
@@ -217,29 +223,29 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
             lines = complete_record(END_RECORD, _items_of(message))
             ended = True
         yield lines
-        if ended and message.type is WSMsgType.TEXT:  # now that the items before the end were taken
+        if ended and message.type is WSMsgType.TEXT:  # only after the items before the end were consumed
             receiver.read_to_end()
 
 
 def _count(message: WSMessage) -> int | None:
-    """Return the number of items in the reason of a close; None if it has none."""
+    """Return the number of items in the reason of a close; None if the message is no such close."""
     found = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
     return int(found[1]) if found and message.data == WSCloseCode.OK else None
 
 
 def proves_end(message: WSMessage) -> bool:
-    """Whether a message is a close with the number of items."""
+    """Whether a message is a close with code 1000 and the number of items."""
     return _count(message) is not None
 
 
 def _items_of(message: WSMessage) -> int:
-    """Return the number of items of a close that proves the end; raise for every other message."""
+    """Return the number of items of a close that proves the end; raise an error for any other message."""
     if (count := _count(message)) is not None:
         return count
     data = message.data
     if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
         code = f"with code {int(data)}" if data else "without a code"
-        raise Broken(f"the WebSocket was closed {code} and without the number of items, which alone proves the end")
+        raise Broken(f"the WebSocket was closed {code}, expected code 1000 and the reason 'complete; items=N'")
     if message.type is WSMsgType.CLOSE:
         status = _STATUSES.get(data, 500)
         title = {"title": message.extra} if message.extra else {}
@@ -250,4 +256,4 @@ def _items_of(message: WSMessage) -> int:
     if message.type is WSMsgType.ERROR and isinstance(data, WebSocketError):
         kind = LimitError if data.code == WSCloseCode.MESSAGE_TOO_BIG else DecodeError
         raise kind(str(data))
-    raise Broken("the connection closed without a close of the WebSocket")
+    raise Broken("the connection ended without a close frame of the WebSocket")

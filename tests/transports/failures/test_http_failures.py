@@ -179,7 +179,7 @@ async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: p
         await answer_to(lambda: failing("exception"), "json")
     (record,) = caplog.records
     assert record.name == "chunkwise"
-    assert record.getMessage() == "the source of GET /0 after 3 items failed: the response is cut off"
+    assert record.getMessage() == "the source of GET /0 after 3 items failed: the response is incomplete"
 
 
 async def test_a_failing_source_still_sends_its_items_to_a_slow_client() -> None:
