@@ -117,7 +117,7 @@ def test_another_version_is_reported_and_never_mixed(tmp_path: Path) -> None:
         state.write_text(json.dumps(request))
         done = run("get", second + "/indexed", "-o", output)
     assert done.code == 5
-    assert 'the ETag was "v1", now it is "v2"' in done.err
+    assert 'got the ETag "v2", expected "v1"' in done.err
     assert f"to begin again, delete {part}" in done.err
     assert part.read_bytes() == kept[: request["bytes"]]
     assert not output.exists()

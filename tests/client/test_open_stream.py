@@ -81,7 +81,7 @@ async def asked(session: ClientSession, **options: Any) -> Asked:
     return came[0]
 
 
-async def test_a_record_that_proves_the_end_and_every_coding_are_asked_for() -> None:
+async def test_request_prefers_an_end_record() -> None:
     request = await asked(ClientSession())
     assert request.line == "GET /0 HTTP/1.1"
     assert request.headers.getall("Prefer") == ["stream-end"]
@@ -96,12 +96,12 @@ async def test_other_preferences_are_kept() -> None:
     assert ", ".join(request.headers.getall("Prefer")) == "wait=5, stream-end"
 
 
-async def test_other_preferences_are_kept_however_their_name_is_written() -> None:
+async def test_prefer_header_name_ignores_case() -> None:
     request = await asked(ClientSession(), headers={"prefer": "wait=5"})
     assert ", ".join(request.headers.getall("Prefer")) == "wait=5, stream-end"
 
 
-async def test_a_format_is_asked_for_by_its_media_types() -> None:
+async def test_format_sets_the_accept_header() -> None:
     request = await asked(ClientSession(headers={"Accept": "image/png"}), format="ndjson")
     assert request.headers.getall("Accept") == [", ".join(chunkwise.FORMATS["ndjson"].media_types)]
     request = await asked(ClientSession(), format=chunkwise.FORMATS["sse"])
@@ -109,7 +109,7 @@ async def test_a_format_is_asked_for_by_its_media_types() -> None:
 
 
 @pytest.mark.parametrize("name", ["Accept", "accept"])
-async def test_the_callers_headers_win(name: str) -> None:
+async def test_caller_headers_take_precedence(name: str) -> None:
     given = {name: "application/vnd.x+json", f"{name}-encoding": "br;q=0.5", "X-Mine": "1"}
     request = await asked(ClientSession(headers={"X-Mine": "0"}), format="ndjson", headers=given)
     assert request.headers.getall("Accept") == ["application/vnd.x+json"]
@@ -117,7 +117,7 @@ async def test_the_callers_headers_win(name: str) -> None:
     assert request.headers.getall("X-Mine") == ["1"]
 
 
-async def test_the_sessions_headers_and_cookies_are_sent() -> None:
+async def test_session_headers_and_cookies_are_sent() -> None:
     session = ClientSession(headers={"Accept-Encoding": "identity", "Authorization": "x"}, cookies={"a": "b"})
     request = await asked(session)
     assert request.headers.getall("Accept-Encoding") == ["identity"]
@@ -125,7 +125,7 @@ async def test_the_sessions_headers_and_cookies_are_sent() -> None:
     assert request.headers.getall("Cookie") == ["a=b"]
 
 
-async def test_the_sessions_base_url_is_used() -> None:
+async def test_session_base_url_is_used() -> None:
     async with (
         listening(EMPTY) as (url, came),
         ClientSession(url.removesuffix("0")) as session,
@@ -135,7 +135,7 @@ async def test_the_sessions_base_url_is_used() -> None:
     assert came[0].line == "GET /users?a=1&b=%C3%A4 HTTP/1.1"
 
 
-async def test_a_request_may_have_a_method_and_a_body() -> None:
+async def test_request_may_have_a_method_and_body() -> None:
     request = await asked(ClientSession(), method="PUT", json={"a": [1]})
     assert (request.line, request.body) == ("PUT /0 HTTP/1.1", b'{"a": [1]}')
     assert request.headers["Content-Type"] == "application/json"
@@ -144,7 +144,7 @@ async def test_a_request_may_have_a_method_and_a_body() -> None:
     assert request.headers.getall("Content-Type") == ["text/plain"]
 
 
-async def test_a_stream_can_be_sent_and_read_in_one_request() -> None:
+async def test_one_request_sends_and_receives_items() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, [item["n"] async for item in chunkwise.items(request)])
 
@@ -156,7 +156,7 @@ async def test_a_stream_can_be_sent_and_read_in_one_request() -> None:
 
 @each_row("compress", [True, False])
 @each_row("name", NAMES)
-async def test_our_own_streams_are_proven_wherever_their_format_can(name: str, compress: bool) -> None:
+async def test_our_streams_have_a_proven_end(name: str, compress: bool) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name, compress=compress)
     async with serving(source) as port, ClientSession() as session:
         async with chunkwise.open_stream(session, url_of(port)) as stream:
@@ -167,7 +167,7 @@ async def test_our_own_streams_are_proven_wherever_their_format_can(name: str, c
     assert stream.end == ("framed" if name in ("csv", "text") else "proven")
 
 
-async def test_a_failure_of_our_own_stream_is_raised_with_its_reason() -> None:
+async def test_failure_is_raised_with_its_problem() -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         raise web.HTTPBadGateway(text="the database left")
@@ -196,7 +196,7 @@ CODED = {
 
 
 @each_row("coding", CODED)
-async def test_an_error_status_is_raised_on_entry_with_its_problem(coding: str) -> None:
+async def test_error_status_raises_on_entry_with_a_problem(coding: str) -> None:
     data = CODED[coding](b'{"title":"No such table","detail":"users","status":404,"more":[1]}')
     told = [f"Content-Encoding: {coding}"] if coding else []
     answer = head(PROBLEM, *told, f"Content-Length: {len(data)}", status="404 Not Found") + data
@@ -216,13 +216,13 @@ async def test_an_error_status_is_raised_on_entry_with_its_problem(coding: str) 
     ],
     ids=["cut", "corrupt", "unknown coding", "no object"],
 )
-async def test_an_error_status_is_raised_even_if_its_problem_cannot_be_read(told: tuple[str, ...], data: bytes) -> None:
+async def test_error_status_without_a_problem_raises(told: tuple[str, ...], data: bytes) -> None:
     with pytest.raises(RemoteError, match="503 Busy") as caught:
         await opened(head(PROBLEM, *told, status="503 Busy") + data)
     assert (caught.value.status, caught.value.problem) == (503, {})
 
 
-async def test_an_unknown_format_is_the_callers_error_and_sends_no_request() -> None:
+async def test_unknown_format_sends_no_request() -> None:
     async with listening(EMPTY) as (url, came), ClientSession() as session:
         with pytest.raises(UnknownFormat, match="'xml'"):
             async with chunkwise.open_stream(session, url, format="xml"):
@@ -233,7 +233,7 @@ async def test_an_unknown_format_is_the_callers_error_and_sends_no_request() -> 
     assert came == []
 
 
-async def test_an_unknown_content_type_is_reported_unless_the_caller_names_the_format() -> None:
+async def test_unknown_content_type_needs_a_format() -> None:
     answer = (head("Content-Type: text/html", CHUNKED), chunked(b"[1]"), LAST)
     came, error, stream = await opened(*answer)
     assert (came, type(error), stream.end) == ([], UnknownFormat, None)
@@ -246,7 +246,7 @@ class User:
     name: str
 
 
-async def test_path_type_and_required_are_passed_on() -> None:
+async def test_path_type_and_required_apply() -> None:
     answer = (head(JSON, CHUNKED), chunked(b'{"users":[{"name":"a"},{"name":"b"}]}'), LAST)
     came, error, _ = await opened(*answer, path="users.item", type=User)
     assert (came, error) == ([User("a"), User("b")], None)
@@ -258,7 +258,7 @@ async def test_path_type_and_required_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_item_bytes": 8}, {"max_line_bytes": 8}, {"max_depth": 3}])
-async def test_limits_are_passed_on(limit: dict[str, Any]) -> None:
+async def test_size_and_depth_limits_apply(limit: dict[str, Any]) -> None:
     answer = (head(NDJSON, CHUNKED), chunked(b"[1]\n", b"[[[[123456]]]]\n"), LAST)
     assert (await opened(*answer))[:2] == ([[1], [[[[123456]]]]], None)
     came, error, _ = await opened(*answer, **limit)
@@ -266,13 +266,13 @@ async def test_limits_are_passed_on(limit: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "ndjson"])
-async def test_a_response_without_content_is_no_items(name: str) -> None:
+async def test_response_without_content_has_no_items(name: str) -> None:
     content_type = f"Content-Type: {chunkwise.FORMATS[name].content_type}"
     came, error, stream = await opened(head(content_type, APPLIED, status="204 No Content"))
     assert (came, error, stream.end) == ([], None, "framed")
 
 
-async def test_redirects_are_followed_with_the_same_headers() -> None:
+async def test_redirects_are_followed_with_the_headers() -> None:
     moved = head("Location: /1", "Content-Length: 0", status="307 Temporary Redirect")
     async with (
         listening(moved, head(JSON, "Content-Length: 3") + b"[1]") as (url, came),
@@ -285,7 +285,7 @@ async def test_redirects_are_followed_with_the_same_headers() -> None:
     assert ", ".join(came[1].headers.getall("Prefer")) == "wait=5, stream-end"
 
 
-async def test_the_counters_grow_while_the_stream_is_read() -> None:
+async def test_counters_grow_while_the_stream_is_read() -> None:
     rest = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -308,7 +308,7 @@ async def test_the_counters_grow_while_the_stream_is_read() -> None:
         assert (stream.items_seen, stream.bytes_seen, stream.end) == (3, 6, "framed")
 
 
-async def test_bytes_are_counted_as_they_are_after_decompression() -> None:
+async def test_bytes_seen_counts_decompressed_bytes() -> None:
     data = gzip.compress(b"1\n" * 5000)
     _, error, stream = await opened(head(NDJSON, "Content-Encoding: gzip", f"Content-Length: {len(data)}") + data)
     assert (error, stream.items_seen, stream.bytes_seen) == (None, 5000, 10_000)
@@ -357,7 +357,7 @@ async def dripping(drop: bytes, *, every_seconds: float, times: int) -> AsyncIte
         yield port
 
 
-async def test_a_stream_may_take_longer_than_the_sessions_total_time() -> None:
+async def test_stream_may_outlast_the_total_timeout() -> None:
     timeout = ClientTimeout(total=0.3, sock_read=0.3)
     async with (
         dripping(b"", every_seconds=0.6, times=1) as port,
@@ -367,7 +367,7 @@ async def test_a_stream_may_take_longer_than_the_sessions_total_time() -> None:
         assert await read(stream) == ([1, 2], None)
 
 
-async def test_keep_alive_bytes_end_a_silence() -> None:
+async def test_keepalive_bytes_end_a_silence() -> None:
     async with (
         dripping(b" ", every_seconds=0.1, times=12) as port,
         ClientSession() as session,
@@ -376,7 +376,7 @@ async def test_keep_alive_bytes_end_a_silence() -> None:
         assert await read(stream) == ([1, 2], None)
 
 
-async def test_a_silence_is_reported_after_the_items_received() -> None:
+async def test_stall_is_reported_after_received_items() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(NDJSON, CHUNKED) + chunked(b"1\n2\n3"), linger=linger) as port,
@@ -393,7 +393,7 @@ async def test_a_silence_is_reported_after_the_items_received() -> None:
     assert (again, type(same), stream.end) == ([], StalledError, None)
 
 
-async def test_a_silence_before_the_response_is_a_stall() -> None:
+async def test_missing_response_is_a_stall() -> None:
     linger = asyncio.Event()
     async with answering(linger=linger) as port, ClientSession() as session:
         with pytest.raises(chunkwise.StalledError) as caught:
@@ -403,7 +403,7 @@ async def test_a_silence_before_the_response_is_a_stall() -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
-async def test_a_cut_inside_the_head_is_aiohttps_error() -> None:
+async def test_cut_in_the_head_is_an_aiohttp_error() -> None:
     whole = head(JSON, "Content-Length: 2")
     for size in range(len(whole)):
         with pytest.raises(aiohttp.ClientError):
@@ -411,7 +411,7 @@ async def test_a_cut_inside_the_head_is_aiohttps_error() -> None:
     assert (await opened(whole + b"[]"))[:2] == ([], None)
 
 
-async def test_a_slow_reader_is_not_taken_for_silence() -> None:
+async def test_slow_reader_is_not_a_stall() -> None:
     lines = b"".join(b'{"n":%d}\n' % n for n in range(300_000))
     came: list[int] = []
     async with (
@@ -428,13 +428,13 @@ async def test_a_slow_reader_is_not_taken_for_silence() -> None:
     assert stream.end == "framed"
 
 
-async def test_an_unknown_coding_is_reported() -> None:
+async def test_unknown_content_coding_is_reported() -> None:
     came, error, _ = await opened(head(NDJSON, "Content-Encoding: compress", "Content-Length: 2") + b"1\n")
     assert (came, type(error)) == ([], DecodeError)
     assert "'compress'" in str(error)
 
 
-async def test_a_corrupt_coded_stream_is_reported_after_the_items_received() -> None:
+async def test_corrupt_gzip_is_reported_after_its_items() -> None:
     engine = zlib.compressobj(wbits=31)
     good = engine.compress(b"1\n2\n3") + engine.flush(zlib.Z_SYNC_FLUSH)
     came, error, stream = await opened(
@@ -447,7 +447,7 @@ async def test_a_corrupt_coded_stream_is_reported_after_the_items_received() -> 
 
 
 @pytest.mark.parametrize("coding", ["gzip, gzip", "br", "zstd"])
-async def test_a_bomb_is_reported_after_the_items_received(coding: str) -> None:
+async def test_bomb_is_reported_after_received_items(coding: str) -> None:
     coded = {**CODED, "gzip, gzip": lambda data: gzip.compress(gzip.compress(data))}[coding]
     data = coded(b"[1,2," + b" " * 64 * 2**20)
     assert len(data) < 2**16
@@ -456,7 +456,7 @@ async def test_a_bomb_is_reported_after_the_items_received(coding: str) -> None:
     assert "ratio" in str(error)
 
 
-async def test_the_decompression_ratio_limit_can_be_chosen() -> None:
+async def test_max_ratio_limits_the_decompressed_size() -> None:
     data = zstd.compress(b"[1,2," + b" " * 4 * 2**20 + b"3]")
     answer = (head(JSON, "Content-Encoding: zstd", CHUNKED), chunked(data), LAST)
     assert (await opened(*answer, max_ratio=100_000))[:2] == ([1, 2, 3], None)
@@ -464,7 +464,7 @@ async def test_the_decompression_ratio_limit_can_be_chosen() -> None:
     assert (came, type(error)) == ([1, 2], LimitError)
 
 
-async def test_a_connection_is_reused_after_a_whole_stream() -> None:
+async def test_connection_is_reused_after_a_stream() -> None:
     data = gzip.compress(b"1\n2\n")
     record = b'1\n {"stream-end":{"status":"complete","items":1}}\n'
     answers = (
@@ -486,6 +486,6 @@ async def test_a_connection_is_reused_after_a_whole_stream() -> None:
     assert [request.connection for request in came] == [1, 1, 1, 1, 1]
 
 
-async def test_a_stream_without_its_promised_end_record_is_cut() -> None:
+async def test_missing_end_record_is_truncation() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)

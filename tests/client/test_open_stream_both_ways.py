@@ -23,7 +23,7 @@ def rows() -> list[dict[str, int]]:
     return [{"n": 1}, {"n": 2}]
 
 
-async def test_a_websocket_url_opens_one_with_the_requested_headers() -> None:
+async def test_websocket_handshake_has_the_headers() -> None:
     asked: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -50,9 +50,7 @@ async def test_a_websocket_url_opens_one_with_the_requested_headers() -> None:
         ("", {"max_depth": 1}, LimitError),
     ],
 )
-async def test_an_error_in_a_websocket_message_is_reported(
-    path: str, options: dict[str, Any], error: type[Exception]
-) -> None:
+async def test_error_in_a_message_is_reported(path: str, options: dict[str, Any], error: type[Exception]) -> None:
     async with (
         serving(streams(lambda: [{"n": [1]}])) as port,
         ClientSession() as session,
@@ -63,7 +61,7 @@ async def test_an_error_in_a_websocket_message_is_reported(
 
 
 @pytest.mark.parametrize(("format_", "expected"), [("text", ["1", '"a"']), (None, [1, "a"])])
-async def test_messages_of_a_websocket_are_json_unless_text_is_wanted(format_: str | None, expected: list[Any]) -> None:
+async def test_messages_are_json_unless_text_is_requested(format_: str | None, expected: list[Any]) -> None:
     async def talk(peer: Peer) -> None:
         await peer.say("1", '"a"')
         await peer.send(complete(2))
@@ -80,20 +78,20 @@ async def test_messages_of_a_websocket_are_json_unless_text_is_wanted(format_: s
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"method": "POST"}, "begins with GET, got method='POST'"),
-        ({"json": 1}, "items are sent, got json="),
-        ({"data": b"1"}, "items are sent, got bytes"),
-        ({"data": {"a": "b"}}, "items are sent, got dict"),
+        ({"method": "POST"}, "method: got 'POST', expected 'GET' for a WebSocket"),
+        ({"json": 1}, "got json=, expected items"),
+        ({"data": b"1"}, "got bytes, expected items"),
+        ({"data": {"a": "b"}}, "got dict, expected items"),
     ],
 )
-async def test_nothing_but_items_is_sent_over_a_websocket(options: dict[str, Any], told: str) -> None:
+async def test_websocket_sends_only_items(options: dict[str, Any], told: str) -> None:
     async with ClientSession() as session:
         with pytest.raises(TypeError, match=told):
             async with chunkwise.open_stream(session, "ws://127.0.0.1:1/", **options):
                 pass
 
 
-async def test_a_failure_that_was_caught_is_not_raised_again() -> None:
+async def test_caught_failure_is_not_raised_again() -> None:
     source = FailingLater()
     async with (
         talking(begin) as port,
@@ -107,7 +105,7 @@ async def test_a_failure_that_was_caught_is_not_raised_again() -> None:
             await read_on(stream, [], source.go.set)
 
 
-async def test_an_unseen_failure_is_raised_at_the_end() -> None:
+async def test_unseen_failure_is_raised_on_exit() -> None:
     source = FailingLater()
     body = chunkwise.body(source.rows(), "ndjson")
 
@@ -124,7 +122,7 @@ async def test_an_unseen_failure_is_raised_at_the_end() -> None:
             await leave()
 
 
-async def test_arguments_that_were_swapped_are_reported() -> None:
+async def test_swapped_arguments_are_reported() -> None:
     swapped: Any = chunkwise.open_stream
     with pytest.raises(TypeError, match="session: got str, expected a ClientSession"):
         async with ClientSession() as session, swapped("http://localhost/", session):
@@ -132,7 +130,7 @@ async def test_arguments_that_were_swapped_are_reported() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_session_with_raise_for_status_behaves_the_same(scheme: str) -> None:
+async def test_raise_for_status_changes_nothing(scheme: str) -> None:
     answer = (
         head("Content-Type: application/problem+json", "Content-Length: 18", status="503 Busy") + b'{"title":"Closed"}'
     )

@@ -49,7 +49,7 @@ WIRES = [("http", "json"), ("http", "ndjson"), ("http", "csv"), ("http", "sse"),
 
 
 @pytest.mark.parametrize(("scheme", "name"), WIRES)
-async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: str, name: str | None) -> None:
+async def test_hundred_cuts_yield_each_item_once(scheme: str, name: str | None) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)  # noqa: T201 - shown where the test fails
     chosen = random.Random(seed)
@@ -80,7 +80,7 @@ async def test_a_stream_that_is_cut_a_hundred_times_has_each_item_once(scheme: s
     assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp asks again by itself where a head was cut
 
 
-async def test_a_websocket_cut_again_before_its_first_message_is_resumed() -> None:
+async def test_websocket_cut_before_a_message_resumes() -> None:
     faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # the handshake's answer ends in between
     handler = streams(lambda: resumable(lambda start: rows(start, 2000), etag="v1"), compress=False)
     async with (
@@ -131,12 +131,12 @@ HALF = cut_at(200, of="body")
 
 
 @pytest.mark.parametrize("name", HTTP)
-async def test_another_version_is_reported_and_never_mixed(name: str) -> None:
+async def test_changed_version_is_reported(name: str) -> None:
     version = iter(["v1", "v2"])
     handler = streams(lambda: resumable(few, etag=next(version)), compress=False)
     items, stream, error = await read(handler, HALF, name=name)
     assert isinstance(error, chunkwise.TruncatedError)
-    assert 'the ETag was "v1", now it is "v2"' in str(error)
+    assert 'got the ETag "v2", expected "v1"' in str(error)
     assert 0 < len(items) < FEW
     assert items == FEW_ROWS[: len(items)]
     assert (error.items_seen, stream.items_seen) == (len(items), len(items))
@@ -144,7 +144,7 @@ async def test_another_version_is_reported_and_never_mixed(name: str) -> None:
 
 @each_row("restart", [False, True])
 @each_row("name", HTTP)
-async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_wanted(name: str, restart: bool) -> None:
+async def test_restart_allows_requesting_all_items(name: str, restart: bool) -> None:
     items, stream, error = await read(
         streams(lambda: few(0), compress=False), HALF, name=name, restart=restart, max_reconnects=10
     )
@@ -155,11 +155,13 @@ async def test_a_server_that_cannot_resume_is_asked_for_all_only_if_that_is_want
         assert "the server started at item 0: it cannot resume" in str(error)
     else:
         assert isinstance(error, chunkwise.TruncatedError)
-        assert "cannot resume: the server sends no ranges of items (restart=True requests all items again)" in str(error)
+        assert "cannot resume: the server sends no ranges of items (restart=True requests all items again)" in str(
+            error
+        )
         assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
 
 
-async def test_repeated_items_are_compared_with_those_received() -> None:
+async def test_repeated_items_are_compared() -> None:
     async def other(first: int) -> AsyncIterator[Any]:
         for index in range(FEW):
             yield item(index + first)
@@ -181,7 +183,7 @@ async def test_repeated_items_are_compared_with_those_received() -> None:
         assert items == FEW_ROWS[: len(items)]
 
 
-async def test_a_response_that_begins_at_another_item_is_refused() -> None:
+async def test_wrong_first_item_is_refused() -> None:
     async def liar(request: web.Request) -> web.StreamResponse:
         wrong = "Range" in request.headers
         headers = {"Accept-Ranges": "items", **({"Content-Range": "items 3-*/*"} if wrong else {})}
@@ -194,7 +196,7 @@ async def test_a_response_that_begins_at_another_item_is_refused() -> None:
     assert items == FEW_ROWS[: len(items)]
 
 
-async def test_it_asks_again_while_the_server_is_not_there_and_as_late_as_it_says() -> None:
+async def test_retries_respect_retry_after() -> None:
     waits: list[float] = []
     asked = 0
 
@@ -213,7 +215,7 @@ async def test_it_asks_again_while_the_server_is_not_there_and_as_late_as_it_say
     assert waits[3] - waits[2] >= 1  # Retry-After is a promise, not a time that is measured
 
 
-async def test_statuses_that_no_later_try_mends_are_raised() -> None:
+async def test_permanent_error_status_is_raised() -> None:
     asked = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -230,7 +232,7 @@ async def test_statuses_that_no_later_try_mends_are_raised() -> None:
     assert f"to the request for the rest after {len(items)} items" in str(error)
 
 
-async def test_it_gives_up_after_so_many_tries_that_bring_nothing() -> None:
+async def test_gives_up_after_max_reconnects() -> None:
     handler = streams(lambda: resumable(few), compress=False)
     items, stream, error = await read(handler, HALF, *[cut_at(0)] * 20, max_reconnects=3)
     assert isinstance(error, chunkwise.TruncatedError)
@@ -242,7 +244,7 @@ async def test_it_gives_up_after_so_many_tries_that_bring_nothing() -> None:
     assert stream.reconnects == 0
 
 
-async def test_it_gives_up_after_so_long() -> None:
+async def test_gives_up_after_max_reconnect_seconds() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if "Range" in request.headers:
             return web.Response(status=503, headers={"Retry-After": "3600"})
@@ -254,7 +256,7 @@ async def test_it_gives_up_after_so_long() -> None:
     assert stream.reconnects == 1
 
 
-async def test_a_lost_server_is_given_up_too() -> None:
+async def test_gives_up_if_the_server_is_lost() -> None:
     async with serving(streams(lambda: resumable(rows), "ndjson")) as port, ClientSession() as session:
         async with FaultProxy("127.0.0.1", port, cut_at(100_000)) as proxy:
             opened = chunkwise.open_stream(session, proxy.url("/0"), max_reconnects=3)
@@ -268,13 +270,13 @@ async def test_a_lost_server_is_given_up_too() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-async def test_a_stall_is_a_break() -> None:
+async def test_stall_causes_a_reconnect() -> None:
     handler = streams(lambda: resumable(few), compress=False)
     items, stream, error = await read(handler, stall_at(200, of="body"), idle_seconds=1)
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
 
 
-async def test_a_source_that_fails_is_no_break() -> None:
+async def test_failed_source_causes_no_reconnect() -> None:
     async def failing(start: int) -> AsyncIterator[Any]:
         yield item(start)
         raise ValueError("on purpose")
@@ -284,7 +286,7 @@ async def test_a_source_that_fails_is_no_break() -> None:
     assert (items, stream.reconnects) == ([item(0)], 0)
 
 
-async def test_a_server_that_goes_away_is_asked_again() -> None:
+async def test_server_shutdown_causes_a_reconnect() -> None:
     async def leaving(start: int) -> AsyncIterator[Any]:
         yield item(start)
         if start < 5:
@@ -307,7 +309,7 @@ async def test_a_server_that_goes_away_is_asked_again() -> None:
         ("", {"session": {"range": "items=30-35"}}),
     ],
 )
-async def test_a_range_that_the_caller_asks_for_is_received(scheme: str, query: str, asked: dict[str, Any]) -> None:
+async def test_caller_range_is_received(scheme: str, query: str, asked: dict[str, Any]) -> None:
     async with (
         serving(streams(lambda: resumable(few, etag="v"))) as port,
         ClientSession(headers=asked.get("session")) as session,
@@ -321,7 +323,7 @@ async def test_a_range_that_the_caller_asks_for_is_received(scheme: str, query: 
 # --- paths, types and keys
 
 
-async def test_a_path_inside_records_resumes_with_the_record() -> None:
+async def test_path_inside_records_resumes_by_record() -> None:
     async def tagged(start: int) -> AsyncIterator[Any]:
         for index in range(start, FEW):
             yield {"tags": [f"{index}.{tag}" for tag in range(index % 3)], "pad": "x" * 20}
@@ -342,7 +344,7 @@ async def test_a_path_inside_records_resumes_with_the_record() -> None:
 
 @pytest.mark.parametrize("path", ["item", ()])
 @pytest.mark.parametrize("name", ["json", "ndjson", "json-seq"])
-async def test_a_path_that_json_takes_for_the_elements_is_inside_of_records(name: str, path: Any) -> None:
+async def test_path_item_selects_inside_records(name: str, path: Any) -> None:
     async def arrays(start: int) -> AsyncIterator[Any]:
         for index in range(start, FEW):
             yield [index] * (index % 4)
@@ -363,7 +365,7 @@ async def test_a_path_that_json_takes_for_the_elements_is_inside_of_records(name
     assert (items, error, stream.reconnects) == (expected, None, 4)
 
 
-async def test_a_custom_format_is_resumed() -> None:
+async def test_custom_format_is_resumed() -> None:
     mine = replace(chunkwise.FORMATS["ndjson"], name="mine", media_types=("application/x-mine",))
     handler = streams(lambda: resumable(few), mine, compress=False)
     items, stream, error = await read(handler, HALF, name=mine)
@@ -375,7 +377,7 @@ async def test_a_custom_format_is_resumed() -> None:
 # --- server-sent events of others
 
 
-async def test_events_of_any_server_resume_after_the_last_id_and_end_with_204() -> None:
+async def test_events_resume_by_id_and_end_with_204() -> None:
     asked: list[str | None] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -399,13 +401,13 @@ async def test_events_of_any_server_resume_after_the_last_id_and_end_with_204() 
     assert (stream.reconnects, stream.items_seen, stream.end) == (2, 4, "framed")
 
 
-async def test_events_of_others_are_asked_for_again_only_if_that_is_wanted() -> None:
+async def test_foreign_events_resume_only_on_request() -> None:
     items, stream, error = await read(streams(lambda: few(0), compress=False), HALF, name="sse")
     assert isinstance(error, chunkwise.TruncatedError)
     assert (items, stream.reconnects) == (FEW_ROWS[: len(items)], 0)
 
 
-async def test_events_without_ids_cannot_go_on() -> None:
+async def test_events_without_ids_cannot_resume() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -422,7 +424,7 @@ async def test_events_without_ids_cannot_go_on() -> None:
 # --- WebSockets
 
 
-async def test_a_websocket_of_another_version_is_reported() -> None:
+async def test_websocket_reports_a_changed_version() -> None:
     version = iter(["v1", "v2"])
     handler = streams(lambda: resumable(rows, etag=next(version)))
     items: list[Any] = []
@@ -432,12 +434,12 @@ async def test_a_websocket_of_another_version_is_reported() -> None:
         ClientSession() as session,
         chunkwise.open_stream(session, proxy.url("/0").replace("http", "ws")) as stream,
     ):
-        with pytest.raises(chunkwise.TruncatedError, match='the ETag was "v1", now it is "v2"'):
+        with pytest.raises(chunkwise.TruncatedError, match='got the ETag "v2", expected "v1"'):
             items.extend([each async for each in stream])
     assert stream.items_seen > 100
 
 
-async def test_a_websocket_that_cannot_resume_says_so_or_begins_again() -> None:
+async def test_websocket_restarts_only_on_request() -> None:
     async with serving(streams(lambda: rows(0))) as port, ClientSession() as session:
         for restart in (False, True):
             async with FaultProxy("127.0.0.1", port, [cut_at(100_000)]) as proxy:
@@ -451,7 +453,7 @@ async def test_a_websocket_that_cannot_resume_says_so_or_begins_again() -> None:
                                 pass
 
 
-async def test_posts_are_never_sent_again() -> None:
+async def test_post_request_is_never_sent_again() -> None:
     asked = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:

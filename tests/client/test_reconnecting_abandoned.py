@@ -23,7 +23,7 @@ async def rows(start: int) -> AsyncIterator[Any]:
         yield item(index)
 
 
-async def test_an_abandoned_stream_sends_no_further_request() -> None:
+async def test_abandoned_stream_sends_no_request() -> None:
     asked = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -43,7 +43,7 @@ async def test_an_abandoned_stream_sends_no_further_request() -> None:
 
 
 @pytest.mark.parametrize("while_it", ["waits", "is answered"])
-async def test_a_stream_abandoned_while_it_reconnects_sends_no_request_and_leaves_nothing_open(while_it: str) -> None:
+async def test_leaving_during_a_reconnect_closes_all(while_it: str) -> None:
     asked: asyncio.Queue[int] = asyncio.Queue()
     answers, ended = asyncio.Event(), asyncio.Event()
 

@@ -19,7 +19,7 @@ __all__ = ["hurry"]
 
 @each_row("type_", [Any, User])
 @each_row("name", ["json", "ndjson", "csv", "sse"])
-async def test_a_key_resumes_after_the_last_item_despite_insertions_before_it(name: str, type_: Any) -> None:
+async def test_key_resumes_despite_insertions(name: str, type_: Any) -> None:
     table = [{"n": f"{index:03}", "name": "x" * 30} for index in range(0, 100, 2)]
 
     def behind(after: tuple[str] | None) -> Any:
@@ -35,7 +35,7 @@ async def test_a_key_resumes_after_the_last_item_despite_insertions_before_it(na
 
 
 @pytest.mark.parametrize("name", ["id", "event", "data", "retry", "n"])
-async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str) -> None:
+async def test_key_of_an_event_is_read_from_its_data(name: str) -> None:
     table = [{name: f"{index:03}"} for index in range(50)]
     handler = streams(
         lambda: resumable(lambda after: [row for row in table if after is None or row[name] > after[0]], key=[name]),
@@ -45,7 +45,7 @@ async def test_a_key_of_whole_events_is_that_of_the_item_in_their_data(name: str
     assert ([msgspec.json.decode(event.data) for event in items], error, stream.reconnects) == (table, None, 1)
 
 
-async def test_a_reader_that_changes_an_item_does_not_change_the_key() -> None:
+async def test_changing_an_item_keeps_its_key() -> None:
     handler = streams(
         lambda: resumable(lambda after: [row for row in table if not after or row["n"] > after[0]], key=["n"])
     )
@@ -63,7 +63,7 @@ async def test_a_reader_that_changes_an_item_does_not_change_the_key() -> None:
     assert (seen, stream.reconnects) == ([*range(50)], 1)
 
 
-async def test_items_without_the_key_cannot_go_on() -> None:
+async def test_items_without_the_key_cannot_resume() -> None:
     class Named(msgspec.Struct):
         name: str
 

@@ -18,7 +18,7 @@ RECORD = b' {"stream-end":{"status":"%b","items":2}}\n'
 
 
 @pytest.mark.parametrize("status", [b"complete", b"failed"])
-async def test_a_record_that_is_announced_in_a_second_line_is_no_item(status: bytes) -> None:
+async def test_second_preference_header_counts(status: bytes) -> None:
     data = b"1\n2\n" + RECORD % status
     told = ("Preference-Applied: handling=lenient", "Preference-Applied: stream-end")
     answer = head(NDJSON, *told, f"Content-Length: {len(data)}") + data
@@ -40,7 +40,7 @@ async def test_a_record_that_is_announced_in_a_second_line_is_no_item(status: by
         ("Transfer-Encoding: chunked, gzip", b"1\n2\n12"),  # RFC 9112 §6.3, rule 4: read until the close
     ],
 )
-async def test_a_body_that_only_the_close_ends_is_not_framed(header: str, data: bytes) -> None:
+async def test_body_until_close_has_no_framed_end(header: str, data: bytes) -> None:
     async with (
         answering(head(NDJSON, header) + data) as port,
         ClientSession() as session,
@@ -58,7 +58,7 @@ async def test_a_body_that_only_the_close_ends_is_not_framed(header: str, data: 
         ("HEAD", head("Content-Type: application/json", "Content-Length: 5")),
     ],
 )
-async def test_a_response_that_has_no_content_is_not_cut(method: str, answer: bytes) -> None:
+async def test_response_without_content_is_complete(method: str, answer: bytes) -> None:
     async with (
         answering(answer) as port,
         ClientSession() as session,
@@ -75,7 +75,7 @@ async def opening(session: ClientSession, port: int, **options: Any) -> None:
         pass
 
 
-async def test_a_wait_for_a_connection_of_the_pool_is_given_up() -> None:
+async def test_waiting_for_a_connection_times_out() -> None:
     left = asyncio.Event()
     async with (
         answering(head(NDJSON, CHUNKED) + b"2\r\n1\n\r\n", linger=left) as port,

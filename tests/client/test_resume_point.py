@@ -18,7 +18,7 @@ from chunkwise.transports.range_headers import RangeInfo, ResumePoint, asks_for_
 from tests.each_row import each_row
 
 
-def test_headers_say_where_a_response_begins() -> None:
+def test_headers_give_the_first_item() -> None:
     told = CIMultiDict(
         {
             "Content-Range": "items 500-*/*",
@@ -32,22 +32,22 @@ def test_headers_say_where_a_response_begins() -> None:
     assert RangeInfo.from_headers({"Content-Range": "bytes 5-9/10", "Accept-Ranges": "none"}) == RangeInfo()
 
 
-def test_headers_say_where_a_response_ends_and_the_total() -> None:
+def test_headers_give_the_last_item_and_total() -> None:
     assert RangeInfo.from_headers({"Content-Range": "items 5-9/10"}) == RangeInfo(5, last=9, total=10)
     assert RangeInfo.from_headers({"Content-Range": "items 5-9/*"}) == RangeInfo(5, last=9)
 
 
 @each_row("told", ["5-4/*", "5-4/10", "5-9/9", "5-9/5", "5-9", "*/10", "-5-9/10", "5-9/10 more"])
-def test_a_range_that_cannot_be_says_nothing(told: str) -> None:
+def test_impossible_range_is_ignored(told: str) -> None:
     assert RangeInfo.from_headers({"Content-Range": f"items {told}"}) == RangeInfo()
 
 
 @each_row("key", ["[", "5", "null", '{"id": 1}', '"id"', "[1]", '["id", null]', '[["id"]]', "[" * 8000, ""])
-def test_a_key_that_is_no_list_of_names_is_none(key: str) -> None:
+def test_malformed_key_header_is_ignored(key: str) -> None:
     assert RangeInfo.from_headers({"Accept-Ranges": "items", "Items-Key": key}) == RangeInfo(0, ranges=True)
 
 
-def test_a_start_record_gives_the_same_range() -> None:
+def test_start_record_gives_the_same_position() -> None:
     assert RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]}) == RangeInfo(
         5, ranges=True, etag='"v1"', key=("id",)
     )
@@ -67,12 +67,12 @@ def test_a_start_record_gives_the_same_range() -> None:
         {"key": [1]},
     ],
 )
-def test_an_invalid_start_record_is_an_error(changed: dict[str, Any]) -> None:
+def test_malformed_start_record_is_an_error(changed: dict[str, Any]) -> None:
     with pytest.raises(DecodeError, match="malformed start record"):
         RangeInfo.from_record({"first": 5, "etag": "v1", "key": ["id"]} | changed)
 
 
-def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_the_key() -> None:
+def test_resume_point_needs_ranges_and_the_key() -> None:
     start = RangeInfo(0, ranges=True, etag='"v1"', key=("id",))
     assert resume_point_after(3, key_of({"id": 7, "a": 1}, ["id"]), start) == ResumePoint(3, '"v1"', {"id": 7})
     assert resume_point_after(3, {"id": 7}, start._replace(ranges=False)) is None
@@ -81,7 +81,7 @@ def test_a_place_is_known_only_where_the_server_gives_ranges_and_the_item_has_th
     assert resume_point_after(3, key_of(object(), []), start._replace(key=())) == ResumePoint(3, '"v1"', {})
 
 
-def test_a_position_asks_for_the_rest_in_headers() -> None:
+def test_resume_point_becomes_range_headers() -> None:
     assert ResumePoint(3, None, {}).to_headers() == {"Range": "items=3-"}
     assert ResumePoint(3, '"v1"', {"id": 7, "b": "é"}).to_headers() == {
         "Range": "items=3-",
@@ -90,7 +90,7 @@ def test_a_position_asks_for_the_rest_in_headers() -> None:
     }
 
 
-def test_an_invalid_url_asks_for_no_range() -> None:
+def test_invalid_url_requests_no_range() -> None:
     assert asks_for_range({}, "http://127.0.0.1/", {"range": "items=5-"})
     assert not asks_for_range({}, "http://127.0.0.1:99999/?range=items=5-")
 
@@ -113,7 +113,7 @@ def test_an_invalid_url_asks_for_no_range() -> None:
         (Literal["a"] | None, "null", ...),
     ],
 )
-def test_a_key_that_a_type_converted_is_not_used_as_a_position(type_: type, sent: str, told: Any) -> None:
+def test_key_converted_by_a_type_is_not_used(type_: type, sent: str, told: Any) -> None:
     struct = msgspec.defstruct("Item", [("own", type_)], rename={"own": "id"})
     item = msgspec.json.decode(f'{{"id":{sent}}}', type=struct)
     assert key_of(item, ["id"]) == (None if told is None else {"id": None if told is ... else told})
@@ -129,7 +129,7 @@ class Lowered:
         self.id = self.id.lower()
 
 
-def test_a_key_stands_in_any_type_of_item_that_leaves_it_alone() -> None:
+def test_key_is_read_from_any_item_type() -> None:
     class Typed(TypedDict):
         id: int
 

@@ -112,7 +112,7 @@ async def read_on(stream: ItemStream, came: list[Any], on_item: Callable[[], obj
         on_item()
 
 
-async def test_the_source_fails_and_both_sides_know(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_source_is_seen_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
     reading, error = Reading(), LookupError("no such row")
     source = Source(5, error=error)
     async with serving(reading.handle) as port:
@@ -131,13 +131,13 @@ OF_SOURCES = [LookupError("x"), ConnectionResetError("database"), TimeoutError("
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_open_stream_raises_the_error_of_the_source(error: Exception) -> None:
+async def test_open_stream_raises_the_source_error(error: Exception) -> None:
     async with serving(Reading().handle) as port:
         assert (await sent(port, chunkwise.body(Source(2, error=error).rows(), "ndjson")))[1] is error
 
 
 @pytest.mark.parametrize("error", OF_SOURCES)
-async def test_a_plain_request_fails_with_the_error_of_the_source(error: Exception) -> None:
+async def test_plain_request_raises_the_source_error(error: Exception) -> None:
     body = chunkwise.body(Source(5, error=error).rows(), "ndjson")
     async with serving(Reading().handle) as port:
         with pytest.raises((ClientConnectionError, TimeoutError)) as raised:
@@ -146,7 +146,7 @@ async def test_a_plain_request_fails_with_the_error_of_the_source(error: Excepti
     assert error in (raised.value, raised.value.__cause__)
 
 
-async def test_a_source_whose_awaited_task_is_cancelled_fails() -> None:
+async def test_cancelled_task_fails_the_source() -> None:
     async def rows() -> AsyncIterator[int]:
         yield 1
         other = asyncio.ensure_future(asyncio.sleep(GUARD_SECONDS))
@@ -192,7 +192,7 @@ class Echo(Reading):
             self.ended.set()
 
 
-async def test_a_source_that_fails_after_the_response_began_ends_both_sides() -> None:
+async def test_late_source_failure_ends_both_sides() -> None:
     echo, source = Echo(), FailingLater()
     async with serving(echo.handle) as port:
         body = chunkwise.body(source.rows(), "ndjson")
@@ -211,7 +211,7 @@ async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     assert not (await reader.read()).endswith(LAST)
 
 
-async def test_no_plain_response_looks_whole_after_the_source_failed() -> None:
+async def test_failed_upload_breaks_the_response() -> None:
     """Nor one that only the close of the connection ends."""
     source = FailingLater()
     came: list[Any] = []
@@ -240,7 +240,7 @@ async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @pytest.mark.parametrize("size", [1000, 8_000_000])
-async def test_a_server_that_takes_nothing_is_a_stall(size: int) -> None:
+async def test_server_that_reads_nothing_is_a_stall(size: int) -> None:
     source = Source(size=size)
     async with talking(hold) as port:
         begun = time.monotonic()
@@ -251,7 +251,7 @@ async def test_a_server_that_takes_nothing_is_a_stall(size: int) -> None:
     assert source.closed == 1
 
 
-async def test_a_server_that_takes_nothing_is_a_stall_to_a_plain_request_too() -> None:
+async def test_plain_request_reports_a_stalled_server() -> None:
     body = chunkwise.body(Source(size=1000).rows(), "ndjson", stall_seconds=0.3)
     async with talking(hold) as port:
         with pytest.raises(StalledError) as raised:
@@ -259,7 +259,7 @@ async def test_a_server_that_takes_nothing_is_a_stall_to_a_plain_request_too() -
     assert body.failure is raised.value
 
 
-async def test_a_server_that_responds_and_then_takes_nothing_is_a_stall() -> None:
+async def test_stall_after_the_response_is_reported() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
         writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
@@ -279,7 +279,7 @@ async def test_a_server_that_responds_and_then_takes_nothing_is_a_stall() -> Non
     assert isinstance(body.failure, StalledError)
 
 
-async def test_a_slow_source_is_no_stall() -> None:
+async def test_slow_source_is_not_a_stall() -> None:
     async def rows() -> AsyncIterator[dict[str, str]]:
         for index in range(3):
             yield row(index)
@@ -291,7 +291,7 @@ async def test_a_slow_source_is_no_stall() -> None:
     assert (reading.came, reading.error) == ([row(index) for index in range(3)], None)
 
 
-async def test_a_refusal_ends_a_source_that_waits() -> None:
+async def test_refusal_closes_a_waiting_source() -> None:
     held = Held()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -308,7 +308,7 @@ async def test_a_refusal_ends_a_source_that_waits() -> None:
     assert body.failure is None
 
 
-async def test_a_connection_is_kept_after_a_successful_upload() -> None:
+async def test_connection_is_kept_after_an_upload() -> None:
     reading = Reading()
     connections = set()
 
@@ -330,7 +330,7 @@ async def test_a_connection_is_kept_after_a_successful_upload() -> None:
     assert len(connections) == 1
 
 
-async def test_a_body_cannot_be_sent_twice() -> None:
+async def test_body_cannot_be_sent_twice() -> None:
     """aiohttp would send nothing the second time, which looks like a whole stream of no items."""
     body = chunkwise.body(Source(3).rows(), "ndjson")
     async with serving(Reading().handle) as port:
@@ -340,7 +340,7 @@ async def test_a_body_cannot_be_sent_twice() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 4])
-async def test_a_content_length_given_by_the_caller_is_kept_or_the_upload_fails(count: int) -> None:
+async def test_content_length_must_match_the_body(count: int) -> None:
     async def ones(count: int) -> AsyncIterator[int]:
         for _ in range(count):
             yield 1
@@ -358,7 +358,7 @@ async def test_a_content_length_given_by_the_caller_is_kept_or_the_upload_fails(
         assert reading.error is None
 
 
-async def test_a_source_is_closed_if_the_server_cannot_be_reached() -> None:
+async def test_unreachable_server_closes_the_source() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     source = Source(3)
@@ -369,7 +369,7 @@ async def test_a_source_is_closed_if_the_server_cannot_be_reached() -> None:
     assert source.closed == 1
 
 
-async def test_a_limit_is_from_0_on() -> None:
+async def test_negative_stall_seconds_are_refused() -> None:
     with pytest.raises(ValueError, match="must be >= 0, got -1"):
         chunkwise.body([], "ndjson", stall_seconds=-1)
 
@@ -379,7 +379,7 @@ async def two() -> AsyncIterator[int]:
     yield 2
 
 
-async def test_a_document_is_uploaded_as_one() -> None:
+async def test_document_is_uploaded_as_one() -> None:
     async def upload(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request, "users.item")])
 
@@ -389,7 +389,7 @@ async def test_a_document_is_uploaded_as_one() -> None:
             assert await response.json() == [1, 2]
 
 
-async def test_a_function_is_no_source() -> None:
+async def test_function_is_refused_as_a_source() -> None:
     with pytest.raises(TypeError, match="call it"):
         chunkwise.body(two, "json")
 
@@ -399,7 +399,7 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_source_that_raises_a_base_exception(scheme: str) -> None:
+async def test_base_exception_fails_the_upload(scheme: str) -> None:
     async def source() -> AsyncIterator[Any]:
         yield 1
         await asyncio.sleep(0.05)

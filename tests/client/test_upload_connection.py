@@ -26,7 +26,7 @@ from tests.transports.wire import answering, chunked, head, serving, talking, ur
 
 
 @pytest.mark.parametrize("error", [None, LookupError("gone")])
-async def test_a_body_is_a_payload_of_a_response_too(error: Exception | None) -> None:
+async def test_body_can_be_a_response_payload(error: Exception | None) -> None:
     """Nothing of a client's connection is there to be watched."""
     source, came = Source(3, error=error), list[Any]()
     body = chunkwise.body(source.rows(), "ndjson")
@@ -64,9 +64,7 @@ class Filling:
 
 
 @pytest.mark.parametrize("takes", [False, True])
-async def test_buffered_bytes_are_sent_after_the_source_fails_if_the_server_reads(
-    takes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_buffered_bytes_are_sent_after_a_failure(takes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_connection, "_FLUSH_SECONDS", GUARD_SECONDS if takes else 0.05)
     came, ended, fills = bytearray(), asyncio.Event(), Filling()
 
@@ -95,7 +93,7 @@ class Busy(Filling):
             yield row(0)
 
 
-async def test_a_stall_of_a_source_that_never_waits_is_reported_as_a_stall() -> None:
+async def test_stall_of_a_busy_source_is_reported() -> None:
     fills = Busy()
     async with talking(hold) as port, asyncio.timeout(GUARD_SECONDS):
         with pytest.raises(StalledError) as raised:
@@ -103,7 +101,7 @@ async def test_a_stall_of_a_source_that_never_waits_is_reported_as_a_stall() -> 
     assert fills.body.failure is raised.value
 
 
-async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
+async def test_slowly_reading_server_is_not_a_stall() -> None:
     """Nor is its silence while it takes what the kernel holds for it: it can answer only then."""
     size = 0
 
@@ -123,7 +121,7 @@ async def test_a_server_that_takes_the_upload_slowly_is_no_stall() -> None:
     assert size > 8_000_000
 
 
-async def test_a_stall_is_reported_also_while_the_response_is_not_read() -> None:
+async def test_stall_with_unread_response_is_reported() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}\n")
         writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
@@ -145,7 +143,7 @@ async def test_a_stall_is_reported_also_while_the_response_is_not_read() -> None
 
 
 @pytest.mark.parametrize("resets", [False, True], ids=["ends its half", "resets"])
-async def test_a_server_that_closes_without_a_response_ends_the_upload(*, resets: bool) -> None:
+async def test_server_close_ends_the_upload(*, resets: bool) -> None:
     source = Source(size=1000)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,7 +202,7 @@ async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("read_bytes", [1, 200_000])
-async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+async def test_plain_request_reads_a_refusal_before_reset(read_bytes: int) -> None:
     """asyncio gives up the connection at the first write that is reset; the answer lies unread in the kernel then."""
     seen: list[Any] = []
     async with ClientSession() as session, asyncio.timeout(GUARD_SECONDS * 2):
@@ -226,7 +224,7 @@ async def test_a_refusal_is_found_though_the_server_closes_with_unread_bytes(rea
 
 
 @pytest.mark.parametrize("read_bytes", [1, 200_000])
-async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(read_bytes: int) -> None:
+async def test_open_stream_raises_a_refusal_before_reset(read_bytes: int) -> None:
     with refusing(read_bytes) as port:
         for _ in range(100):
             source = Source(size=1000)
@@ -236,7 +234,7 @@ async def test_a_refusal_is_raised_though_the_server_closes_with_unread_bytes(re
             assert source.closed == bool(source.made)  # a refusal may arrive before the source is asked at all
 
 
-async def test_an_upload_through_tls_that_is_reset_ends() -> None:
+async def test_reset_under_tls_ends_the_upload() -> None:
     """What asyncio has not read is sealed: nothing can be found in the kernel."""
     source, certificate = Source(size=1000), CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :]
 
@@ -261,7 +259,7 @@ async def test_an_upload_through_tls_that_is_reset_ends() -> None:
     assert source.closed == 1
 
 
-async def test_a_timeout_of_the_callers_own_inside_an_upload_passes_as_it_is() -> None:
+async def test_timeout_of_the_caller_is_unchanged() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(NDJSON, CHUNKED), chunked(b"1\n"), LAST) as port,

@@ -61,7 +61,7 @@ def rows() -> list[dict[str, int]]:
 # ---- what it asks for
 
 
-async def test_a_path_and_a_type_are_of_each_message() -> None:
+async def test_path_and_type_apply_to_each_message() -> None:
     async with serving(streams(rows)) as port:
         assert await all_of(ws(port), "n") == [1, 2]
         assert await all_of(ws(port), type=Point) == [Point(1), Point(2)]
@@ -73,12 +73,12 @@ async def test_a_path_and_a_type_are_of_each_message() -> None:
     assert raised.value.item_index == 0
 
 
-async def test_text_is_text() -> None:
+async def test_text_messages_are_strings() -> None:
     async with serving(streams(lambda: ["1", "Zoë\n2", ""], "text")) as port:
         assert await all_of(ws(port), format="text") == ["1", "Zoë\n2", ""]
 
 
-async def test_the_headers_of_the_handshake() -> None:
+async def test_handshake_sends_the_headers() -> None:
     seen: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -101,7 +101,7 @@ async def test_the_headers_of_the_handshake() -> None:
     assert request.headers["Sec-WebSocket-Protocol"] == SUBPROTOCOL
 
 
-async def test_a_websocket_stream_has_the_attributes_of_an_http_stream() -> None:
+async def test_websocket_stream_has_all_attributes() -> None:
     async with serving(streams(rows)) as port, ClientSession() as session:
         async with open_stream(session, ws(port)) as stream:
             assert isinstance(stream.websocket, ClientWebSocketResponse)
@@ -118,7 +118,7 @@ async def test_a_websocket_stream_has_the_attributes_of_an_http_stream() -> None
 
 
 @pytest.mark.parametrize("status", [401, 404, 409, 426, 500, 503])
-async def test_a_refused_handshake_raises_with_its_status(status: int) -> None:
+async def test_refused_handshake_raises_its_status(status: int) -> None:
     async def refuse(request: web.Request) -> web.StreamResponse:
         return web.Response(status=status, text="no")
 
@@ -131,7 +131,7 @@ async def test_a_refused_handshake_raises_with_its_status(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 302])
-async def test_a_response_without_an_upgrade_is_an_error(status: int) -> None:
+async def test_response_without_upgrade_is_an_error(status: int) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=status)
 
@@ -141,14 +141,14 @@ async def test_a_response_without_an_upgrade_is_an_error(status: int) -> None:
     assert raised.value.status == status
 
 
-async def test_a_closed_port_is_an_error() -> None:
+async def test_closed_port_is_an_error() -> None:
     async with serving() as port:
         pass
     with pytest.raises(ClientConnectionError):
         await all_of(ws(port))
 
 
-async def test_a_handshake_without_a_response_is_a_stall() -> None:
+async def test_unanswered_handshake_is_a_stall() -> None:
     async def silent(sock: Any) -> None:
         await asyncio.get_running_loop().sock_recv(sock, 65536)
         while await asyncio.get_running_loop().sock_recv(sock, 65536):
@@ -160,7 +160,7 @@ async def test_a_handshake_without_a_response_is_a_stall() -> None:
             await all_of(ws(port), idle_seconds=0.2)
 
 
-async def test_pings_keep_it_alive() -> None:
+async def test_pings_count_as_received_data() -> None:
     async def talk(peer: Peer) -> None:
         for _ in range(12):
             await peer.send(frame("", PING))
@@ -172,7 +172,7 @@ async def test_pings_keep_it_alive() -> None:
         assert await all_of(url, idle_seconds=1) == []
 
 
-async def test_a_slow_message_is_no_silence() -> None:
+async def test_slow_message_is_not_a_stall() -> None:
     """aiohttp's own timeout for a message is over before it is whole, and that again and again."""
 
     async def talk(peer: Peer) -> None:
@@ -190,7 +190,7 @@ async def test_a_slow_message_is_no_silence() -> None:
 # ---- leaving
 
 
-async def test_leaving_early_sends_a_close_and_ends_the_source() -> None:
+async def test_leaving_early_sends_a_close() -> None:
     held = Held()
     async with serving(streams(held.rows)) as port, ClientSession() as session:
         async with open_stream(session, ws(port)) as stream:
@@ -201,7 +201,7 @@ async def test_leaving_early_sends_a_close_and_ends_the_source() -> None:
     assert held.ended in ("CancelledError", "GeneratorExit")
 
 
-async def test_a_server_that_ignores_the_close_does_not_delay_the_client() -> None:
+async def test_ignored_close_does_not_delay_the_client() -> None:
     heard: list[Frame | None] = []
 
     async def talk(peer: Peer) -> None:
@@ -218,7 +218,7 @@ async def test_a_server_that_ignores_the_close_does_not_delay_the_client() -> No
     assert (heard[0].code, heard[0].reason, heard[1:]) == (1000, "", [None])
 
 
-async def test_a_loop_that_was_left_can_go_on_in_another() -> None:
+async def test_second_loop_continues_the_first() -> None:
     async with (
         serving(streams(lambda: range(5))) as port,
         ClientSession() as session,
@@ -231,7 +231,7 @@ async def test_a_loop_that_was_left_can_go_on_in_another() -> None:
         assert stream.end == "proven"
 
 
-async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
+async def test_finished_websocket_has_no_items_left() -> None:
     async with (
         serving(streams(rows)) as port,
         ClientSession() as session,
@@ -242,7 +242,7 @@ async def test_a_websocket_that_was_read_to_its_end_has_no_items_left() -> None:
             _ = [item async for item in items(websocket)]
 
 
-async def test_a_websocket_with_autoping_off_is_read_the_same() -> None:
+async def test_websocket_without_autoping_is_read() -> None:
     """Its reader answers them; unsolicited pongs mean nothing (RFC 6455 §5.5.3)."""
     heard = asyncio.Queue[Any]()
 

@@ -37,7 +37,7 @@ async def exchange(session: ClientSession, url: str, source: Source) -> None:
 @every_count
 @every_failure
 @every_pace
-async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -> None:
+async def test_server_sees_that_the_client_failed(count: int, ending: str, hot: bool) -> None:
     source, reading = Source(count, ending, hot=hot), Reading()
     async with watched(reading.handle) as it, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         url = f"ws://127.0.0.1:{it.port}/0"
@@ -52,7 +52,7 @@ async def test_a_client_that_fails_says_so(count: int, ending: str, hot: bool) -
 @in_both_framings
 @every_count
 @every_failure
-async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
+async def test_client_failure_closes_with_1011(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 
@@ -70,7 +70,7 @@ async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, end
 
 @each_row("reader", READERS)
 @each_row("end", ["FIN", "RST"])
-async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
+async def test_ping_before_a_disconnect_loses_nothing(reader: str, end: End) -> None:
     mask = masks(reader)
     data = frame("1", mask=mask) + frame("", PING, mask=mask) + frame("2", mask=mask) + complete(2, mask=mask)
     async with hearing(reader, pause=0.1) as hear:
@@ -78,7 +78,7 @@ async def test_a_ping_loses_nothing(reader: str, end: End) -> None:
 
 
 @pytest.mark.parametrize("reader", ["open_stream", "items"])
-async def test_a_defect_after_an_item_is_reported_at_once(reader: str) -> None:
+async def test_defect_after_an_item_raises_at_once(reader: str) -> None:
     async def talk(peer: Peer) -> None:
         await peer.send(frame("1\nnil\n"))
         await peer.hear_all()
@@ -90,14 +90,14 @@ async def test_a_defect_after_an_item_is_reported_at_once(reader: str) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_other_digits(reader: str) -> None:
+async def test_close_reason_needs_ascii_digits(reader: str) -> None:
     came = await heard_by(
         reader, cut_at(frame("1", mask=masks(reader)) + complete("\u0661", mask=masks(reader)), "FIN")
     )
     assert came.error is not None
 
 
-async def test_a_stalled_upload_drops_its_connection() -> None:
+async def test_stalled_upload_drops_its_connection() -> None:
     async def talk(peer: Peer) -> None:
         await asyncio.sleep(3)
         loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ async def test_a_stalled_upload_drops_its_connection() -> None:
     assert len(taken) < 50, len(taken)
 
 
-async def test_a_server_that_keeps_sending_does_not_delay_a_client_that_leaves() -> None:
+async def test_sending_server_does_not_delay_leaving() -> None:
     async def talk(peer: Peer) -> None:
         await peer.say("1")
         while True:

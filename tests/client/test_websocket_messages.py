@@ -50,7 +50,7 @@ def sized(size: int, subprotocol: str) -> bytes:
 
 
 @in_both_framings
-async def test_an_item_may_be_as_large_as_its_limit(subprotocol: str) -> None:
+async def test_item_may_be_as_large_as_its_limit(subprotocol: str) -> None:
     came, error, code = await refused(
         sized(1000, subprotocol), complete(1), subprotocol=subprotocol, max_item_bytes=1000
     )
@@ -59,7 +59,7 @@ async def test_an_item_may_be_as_large_as_its_limit(subprotocol: str) -> None:
 
 @in_both_framings
 @pytest.mark.parametrize("size", [1001, 300_000])
-async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, size: int) -> None:
+async def test_item_over_its_limit_closes_with_1009(subprotocol: str, size: int) -> None:
     came, error, code = await refused(
         frame("0"), sized(size, subprotocol), complete(2), subprotocol=subprotocol, max_item_bytes=1000
     )
@@ -79,7 +79,7 @@ async def test_an_item_over_its_limit_is_refused_with_1009(subprotocol: str, siz
     ],
     ids=["binary", "no UTF-8", "half JSON", "no JSON"],
 )
-async def test_the_server_gets_the_reason(message: bytes, code: int, subprotocol: str) -> None:
+async def test_server_gets_the_close_reason(message: bytes, code: int, subprotocol: str) -> None:
     came, error, told = await refused(frame("0"), message, complete(2), subprotocol=subprotocol)
     assert came == [0]
     assert type(error) is DecodeError, repr(error)
@@ -95,7 +95,7 @@ ODD = {
 
 @each_row("reader", READERS)
 @each_row("name", ODD)
-async def test_a_message_is_one_json_text_whatever_its_shape(name: str, reader: str) -> None:
+async def test_message_is_one_json_document(name: str, reader: str) -> None:
     text, item = ODD[name]
     came = await heard_by(reader, saying(frame(text, mask=masks(reader)), complete(1, mask=masks(reader))))
     assert came == ([item], None, "proven", 1)
@@ -103,7 +103,7 @@ async def test_a_message_is_one_json_text_whatever_its_shape(name: str, reader: 
 
 @each_row("reader", READERS)
 @each_row("text", ["1\n2", "1 2", "{}{}", "1\n2\n"])
-async def test_a_message_of_several_texts_is_an_error_where_it_is_one_item(text: str, reader: str) -> None:
+async def test_several_json_texts_are_refused(text: str, reader: str) -> None:
     mask = masks(reader)
     came = await heard_by(reader, saying(frame("0", mask=mask), frame(text, mask=mask), complete(3, mask=mask)))
     assert (came.items, came.end) == ([0], None)

@@ -81,7 +81,7 @@ def ws(port: int) -> str:
     return f"ws://127.0.0.1:{port}/0"
 
 
-async def test_a_slow_source_is_no_stall() -> None:
+async def test_slow_source_is_not_a_stall() -> None:
     source = Source(3, pause=0.3)
 
     async def talk(peer: Peer) -> None:
@@ -97,7 +97,7 @@ async def test_a_slow_source_is_no_stall() -> None:
     assert source.closed == 1
 
 
-async def test_a_server_that_takes_nothing_is_a_stall() -> None:
+async def test_server_that_reads_nothing_is_a_stall() -> None:
     source, over = Source(size=200_000), asyncio.Event()
 
     async def talk(peer: Peer) -> None:
@@ -111,11 +111,11 @@ async def test_a_server_that_takes_nothing_is_a_stall() -> None:
         over.set()
     assert came == []
     assert isinstance(error, StalledError), repr(error)
-    assert "took nothing" in str(error)
+    assert "read nothing" in str(error)
     assert source.closed == 1
 
 
-async def test_a_source_can_be_sent_once() -> None:
+async def test_source_can_be_sent_once() -> None:
     source = Source(2)
     upload = body(source.items(), "ndjson")
     async with serving(echoing()) as port:
@@ -127,7 +127,7 @@ async def test_a_source_can_be_sent_once() -> None:
     assert source.closed == 1
 
 
-async def test_a_server_that_ends_early_ends_whole_and_the_source_is_closed() -> None:
+async def test_early_server_end_closes_the_source() -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -150,7 +150,7 @@ async def test_leaving_early_closes_the_source() -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [(1007, 422), (1009, 413), (1011, 500)])
-async def test_a_server_that_refuses_an_item_sends_its_status(code: int, status: int) -> None:
+async def test_refused_item_gives_the_status(code: int, status: int) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -170,7 +170,7 @@ async def test_a_server_that_refuses_an_item_sends_its_status(code: int, status:
 @pytest.mark.parametrize(
     ("options", "status"), [({"type": int}, 422), ({"max_item_bytes": 10}, 413)], ids=["type", "limit"]
 )
-async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, Any], status: int) -> None:
+async def test_refused_item_gives_its_position(options: dict[str, Any], status: int) -> None:
     async def given() -> AsyncIterator[Any]:
         yield 1
         yield 2
@@ -186,7 +186,7 @@ async def test_our_server_refuses_an_item_with_where_it_is(options: dict[str, An
 
 
 @pytest.mark.parametrize("idle_seconds", [0, 5])
-async def test_a_lost_server_ends_the_upload_and_the_reader_gets_the_error(idle_seconds: float) -> None:
+async def test_lost_server_ends_the_upload(idle_seconds: float) -> None:
     source = Source(size=1000)
 
     async def talk(peer: Peer) -> None:
@@ -199,7 +199,7 @@ async def test_a_lost_server_ends_the_upload_and_the_reader_gets_the_error(idle_
     assert source.closed == 1
 
 
-async def test_a_failure_without_a_response_from_the_server_ends_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_server_does_not_delay_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.05)
     heard: list[int] = []
 
@@ -220,7 +220,7 @@ async def test_a_failure_without_a_response_from_the_server_ends_the_upload(monk
     assert came in ([], [1])
 
 
-async def test_items_received_before_the_source_failed_are_delivered() -> None:
+async def test_items_before_a_source_failure_arrive() -> None:
     failed = asyncio.Event()
 
     async def source() -> AsyncIterator[Any]:

@@ -175,7 +175,7 @@ async def leave(
 
 
 @each_row("shape", IDLE)
-async def test_a_client_that_leaves_an_idle_source_closes_it(shape: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_disconnect_closes_an_idle_source(shape: str, caplog: pytest.LogCaptureFixture) -> None:
     make, begin = IDLE[shape]
     async with asyncio.TaskGroup() as group:
         for version in VERSIONS:
@@ -185,9 +185,7 @@ async def test_a_client_that_leaves_an_idle_source_closes_it(shape: str, caplog:
 
 
 @pytest.mark.parametrize("shape", [shape for shape in IDLE if not shape.endswith("an item")])
-async def test_a_client_that_leaves_before_the_status_line_closes_the_source(
-    shape: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_disconnect_before_the_status_closes_the_source(shape: str, caplog: pytest.LogCaptureFixture) -> None:
     make, _ = IDLE[shape]
     async with asyncio.TaskGroup() as group:
         for version in VERSIONS:
@@ -200,7 +198,7 @@ async def test_a_client_that_leaves_before_the_status_line_closes_the_source(
 @each_row("shape", HOT)
 @each_row("version", VERSIONS)
 @each_row("leaving", LEAVING)
-async def test_a_client_that_leaves_a_hot_source_closes_it(
+async def test_disconnect_closes_a_busy_source(
     shape: str, version: str, leaving: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await leave(HOT[shape], Probe(hot=True), version, leaving, b"xxx")
@@ -208,7 +206,7 @@ async def test_a_client_that_leaves_a_hot_source_closes_it(
 
 
 @pytest.mark.parametrize("commit_after_seconds", [0.01, 5])
-async def test_a_source_that_blocks_in_a_thread_is_closed_when_it_returns(
+async def test_blocked_source_is_closed_when_it_returns(
     commit_after_seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     probe = Probe(hot=False, ready=0)
@@ -232,9 +230,7 @@ async def test_a_source_that_blocks_in_a_thread_is_closed_when_it_returns(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_client_that_leaves_before_it_has_taken_the_tail_is_gone(
-    version: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_disconnect_before_the_last_bytes_is_gone(version: str, caplog: pytest.LogCaptureFixture) -> None:
     ended = asyncio.Event()
 
     async def source() -> AsyncIterator[dict[str, str]]:
@@ -267,9 +263,7 @@ async def until_gone(request: web.BaseRequest) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_client_that_has_left_before_its_stream_is_made_is_gone(
-    version: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_disconnect_before_respond_is_gone(version: str, caplog: pytest.LogCaptureFixture) -> None:
     begun, probe = asyncio.Event(), Probe(hot=False)
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -288,7 +282,7 @@ async def test_a_client_that_has_left_before_its_stream_is_made_is_gone(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_client_that_leaves_during_the_prepare_signal_is_gone(
+async def test_disconnect_in_prepare_signal_is_gone(
     version: str, fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, probe, app = asyncio.Event(), Probe(hot=False), web.Application()
@@ -313,7 +307,7 @@ async def test_a_client_that_leaves_during_the_prepare_signal_is_gone(
     assert not told_of(caplog)
 
 
-async def test_a_handler_that_is_cancelled_because_its_client_left_has_no_error() -> None:
+async def test_cancelled_handler_outcome_has_no_error() -> None:
     outcomes: list[chunkwise.Outcome] = []
     begun = asyncio.Event()
 

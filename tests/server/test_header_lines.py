@@ -24,7 +24,7 @@ async def head_of(handler: Handler, *headers: str) -> list[str]:
     return answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")
 
 
-async def test_a_strong_etag_is_not_of_a_stream_with_and_of_one_without_its_end_record() -> None:
+async def test_end_record_makes_an_etag_weak() -> None:
     handler = streams(rows, "ndjson", compress=False, headers={"ETag": '"v1"'})
     plain = [line for line in await head_of(handler) if line.startswith("ETag")]
     asked = [line for line in await head_of(handler, "Prefer: stream-end") if line.startswith("ETag")]
@@ -32,7 +32,7 @@ async def test_a_strong_etag_is_not_of_a_stream_with_and_of_one_without_its_end_
 
 
 @pytest.mark.parametrize(("name", "values"), [("Cache-Control", ("max-age=60", "private")), ("Vary", ("A", "Cookie"))])
-async def test_no_line_of_a_header_of_several_is_lost(name: str, values: tuple[str, str]) -> None:
+async def test_repeated_headers_are_all_sent(name: str, values: tuple[str, str]) -> None:
     headers = CIMultiDict([(name, value) for value in values])
     lines = await head_of(streams(rows, "ndjson", headers=headers))
     sent = ", ".join(line for line in lines if line.startswith(name))

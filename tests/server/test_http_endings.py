@@ -32,13 +32,13 @@ async def two() -> AsyncIterator[int]:
     yield 2
 
 
-async def test_http_1_0_with_keep_alive_ends_when_the_stream_does() -> None:
+async def test_http_1_0_keep_alive_ends_with_the_stream() -> None:
     async with serving(streams(two, "ndjson")) as port:
         answer = await exchanged(port, b"GET /0 HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
     assert answer.endswith(b"\r\n\r\n1\n2\n")
 
 
-async def test_a_signal_that_sets_a_length_breaks_the_stream() -> None:
+async def test_content_length_from_a_signal_fails() -> None:
     async def signal(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Content-Length"] = "2"
 
@@ -47,7 +47,7 @@ async def test_a_signal_that_sets_a_length_breaks_the_stream() -> None:
     assert answer.endswith(b"\r\n\r\n")  # the head announces two bytes, none is sent
 
 
-async def test_a_signal_that_fails_breaks_the_connection_off(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_signal_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     async def signal(request: web.Request, response: web.StreamResponse) -> None:
         raise ConnectionResetError  # of a cache, say: it is no client that has left
 
@@ -56,7 +56,7 @@ async def test_a_signal_that_fails_breaks_the_connection_off(caplog: pytest.LogC
     assert "failed" in caplog.text
 
 
-async def test_a_failed_stream_under_http_1_0_on_a_unix_socket_does_not_look_whole(tmp_path: Path) -> None:
+async def test_unix_socket_http_1_0_failure_is_visible(tmp_path: Path) -> None:
     # nginx's proxy_pass is HTTP/1.0 by default, and makes a whole chunked response of it.
     path = str(tmp_path / "socket")
     app = web.Application()
@@ -74,7 +74,7 @@ async def test_a_failed_stream_under_http_1_0_on_a_unix_socket_does_not_look_who
     assert not (came.startswith(b"HTTP/1.0 200") and how == "closed"), came
 
 
-async def test_a_signal_that_fails_leaves_no_record_without_a_head() -> None:
+async def test_failing_signal_sends_no_end_record() -> None:
     async def signal(request: web.Request, response: web.StreamResponse) -> None:
         raise web.HTTPForbidden
 
@@ -86,7 +86,7 @@ async def test_a_signal_that_fails_leaves_no_record_without_a_head() -> None:
     assert not client.came or client.came.startswith(b"HTTP/")
 
 
-async def test_items_before_a_failure_reach_a_client_whose_body_was_not_read() -> None:
+async def test_items_before_a_failure_reach_the_client() -> None:
     # Closing with unread bytes in the kernel is a reset, which throws away what was not sent.
     async def source() -> AsyncIterator[str]:
         for _ in range(20):

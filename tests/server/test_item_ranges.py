@@ -66,7 +66,7 @@ async def ask(session: ClientSession, port: int, **headers: str) -> tuple[Client
 
 @each_row("source", SOURCES)
 @each_row("name", [name for name in chunkwise.FORMATS if name != "text"])
-async def test_a_range_is_a_whole_stream_of_its_format(name: str, source: str) -> None:
+async def test_range_is_a_complete_stream(name: str, source: str) -> None:
     handler = streams(lambda: resumable(SOURCES[source], etag="v1"), name)
     async with serving(handler) as port, ClientSession() as session:
         response, items = await ask(session, port)
@@ -83,7 +83,7 @@ async def test_a_range_is_a_whole_stream_of_its_format(name: str, source: str) -
             assert response.headers["Content-Range"] == f"items {start}-{last}/*"
 
 
-async def test_text_cannot_be_resumed_because_its_items_cannot_be_counted() -> None:
+async def test_text_has_no_item_ranges() -> None:
     pieces = ["a", "b\nc\n", "d\n"]
     handler = streams(lambda: resumable(lambda start: pieces[start:], etag="v"), "text")
     async with serving(handler) as port, ClientSession() as session:
@@ -97,14 +97,14 @@ async def test_text_cannot_be_resumed_because_its_items_cannot_be_counted() -> N
 @each_row(
     "range_", ["bytes=3-", "items=3", "items=-3", "items=5-3", "items=3-,5-", "items=x-", "items=3-5-", "items=+3-", ""]
 )
-async def test_an_invalid_range_is_ignored(range_: str) -> None:
+async def test_malformed_range_is_ignored(range_: str) -> None:
     async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
         response, items = await ask(session, port, Range=range_)
     assert (response.status, items) == (200, ROWS)
     assert "Content-Range" not in response.headers
 
 
-async def test_a_total_is_sent_and_a_range_past_it_is_refused() -> None:
+async def test_range_after_the_total_is_refused() -> None:
     handler = streams(lambda: resumable(rows, total=COUNT), "ndjson")
     async with serving(handler) as port, ClientSession() as session:
         told = {"3-": "3-9/10", "3-5": "3-5/10", "3-99": "3-9/10", "10-": "10-*/10", "10-40": "10-*/10"}
@@ -117,7 +117,7 @@ async def test_a_total_is_sent_and_a_range_past_it_is_refused() -> None:
         assert (response.status, response.headers["Content-Range"]) == (416, "items */10")
 
 
-async def test_another_version_is_sent_whole() -> None:
+async def test_other_version_gets_all_items() -> None:
     handler = streams(lambda: resumable(rows, etag="v2"), "json")
     async with serving(handler) as port, ClientSession() as session:
         for condition, status in (
@@ -134,7 +134,7 @@ async def test_another_version_is_sent_whole() -> None:
     assert (response.status, items) == (200, ROWS)  # its version is unknown
 
 
-async def test_a_browser_continues_after_its_last_event() -> None:
+async def test_last_event_id_continues_the_stream() -> None:
     handler = streams(lambda: resumable(rows), "sse")
     async with serving(handler) as port, ClientSession() as session:
         async with session.get(url_of(port), headers={"Last-Event-ID": "6"}) as response:
@@ -156,7 +156,7 @@ async def test_a_browser_continues_after_its_last_event() -> None:
 
 
 @pytest.mark.parametrize("name", ["json", "ndjson", "json-seq", "sse"])
-async def test_a_key_marks_the_position(name: str) -> None:
+async def test_key_gives_the_position_of_an_item(name: str) -> None:
     everything = [{"id": index, "name": f"é{index}"} for index in range(COUNT)]
     async with serving(streams(keyed, name)) as port, ClientSession() as session:
         response, items = await ask(session, port)
@@ -172,7 +172,7 @@ async def test_a_key_marks_the_position(name: str) -> None:
             assert response.status == 400
 
 
-async def test_an_event_of_a_keyed_source_has_the_key_in_its_id() -> None:
+async def test_event_id_contains_the_key_of_its_item() -> None:
     async with serving(streams(keyed, "sse")) as port, ClientSession() as session:
         async with session.get(url_of(port)) as response:
             ids = [line for line in (await response.text()).splitlines() if line.startswith("id:")]
@@ -184,7 +184,7 @@ async def test_an_event_of_a_keyed_source_has_the_key_in_its_id() -> None:
         assert (response_.status, len(items)) == (200, COUNT)
 
 
-async def test_an_item_without_the_key_is_an_error_of_the_source() -> None:
+async def test_item_without_its_key_is_a_failure() -> None:
     async def odd(after: object) -> AsyncIterator[Any]:
         yield {"id": 1}
         yield {"name": "x"}
@@ -197,7 +197,7 @@ async def test_an_item_without_the_key_is_an_error_of_the_source() -> None:
             await anext(reading)
 
 
-async def test_the_handlers_own_headers_stay_also_those_of_one_name() -> None:
+async def test_handler_headers_with_one_name_are_all_kept() -> None:
     own = CIMultiDict([("X-A", "1"), ("X-A", "2"), ("etag", '"mine"')])
     handler = streams(lambda: resumable(rows, etag="v1"), "json", headers=own)
     async with serving(handler) as port, ClientSession() as session:
@@ -206,7 +206,7 @@ async def test_the_handlers_own_headers_stay_also_those_of_one_name() -> None:
     assert response.headers.getall("ETag") in (['"v1"'], ['W/"v1"'])
 
 
-async def test_head_sends_the_headers_and_runs_no_source() -> None:
+async def test_head_sends_range_headers_only() -> None:
     def never(start: int) -> Iterator[Any]:
         raise AssertionError(start)
         yield
@@ -220,7 +220,7 @@ async def test_head_sends_the_headers_and_runs_no_source() -> None:
 
 
 @pytest.mark.parametrize("protocols", [(), (SUBPROTOCOL,)])
-async def test_a_websocket_asks_in_its_url(protocols: tuple[str, ...]) -> None:
+async def test_websocket_requests_a_range_in_its_url(protocols: tuple[str, ...]) -> None:
     async with serving(streams(lambda: resumable(rows))) as port, ClientSession() as session:
         url = url_of(port).replace("http", "ws")
         for query, expected in (("?range=items=7-", ROWS[7:]), ("?range=items=2-3", ROWS[2:4]), ("", ROWS)):
@@ -232,7 +232,7 @@ async def test_a_websocket_asks_in_its_url(protocols: tuple[str, ...]) -> None:
     assert [json.loads(message) for message in messages] == ROWS[8:]
 
 
-async def test_a_source_that_cannot_be_resumable_is_refused() -> None:
+async def test_unsuitable_source_is_not_resumable() -> None:
     with pytest.raises(TypeError, match="expected a function"):
         resumable([1, 2])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"such as \['id'\]"):
@@ -246,7 +246,7 @@ async def test_a_source_that_cannot_be_resumable_is_refused() -> None:
         resumable(rows, total=5, key=["id"])
 
 
-async def test_an_upload_of_one_is_all_of_it() -> None:
+async def test_upload_of_a_resumable_sends_all_items() -> None:
     outbound = chunkwise.body(resumable(rows), "ndjson")
     got = b"".join([piece async for piece in outbound._kept if piece])
     assert [json.loads(line) for line in got.splitlines()] == ROWS
@@ -254,7 +254,7 @@ async def test_an_upload_of_one_is_all_of_it() -> None:
 
 @each_row("given", [0, 7, 12])
 @each_row("asked", [{}, {"Range": "items=0-"}, {"Range": "items=3-8"}, {"Prefer": "stream-end"}])
-async def test_a_source_with_another_count_than_announced_fails(given: int, asked: dict[str, str]) -> None:
+async def test_source_with_a_wrong_total_fails(given: int, asked: dict[str, str]) -> None:
     async def source(start: int) -> AsyncIterator[int]:
         for number in range(start, given):
             yield number
@@ -279,7 +279,7 @@ def identity(source: Resumable) -> Resumable:
     return source
 
 
-async def test_the_error_of_a_factory_is_not_shown() -> None:
+async def test_factory_error_is_not_shown_to_clients() -> None:
     def fail(_: Any) -> Any:
         raise ValueError("password hunter2")
 
@@ -322,7 +322,7 @@ async def test_the_error_of_a_factory_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("key", ["[%s]", "%s"])
-async def test_a_key_that_is_too_long_is_refused(key: str) -> None:
+async def test_overlong_key_is_refused(key: str) -> None:
     handler = streams(keyed, "ndjson")
     text = key % ("1" * 8193)
     async with serving(handler, max_field_size=20_000) as port, ClientSession() as session:

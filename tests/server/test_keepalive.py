@@ -47,7 +47,7 @@ async def inside_an_item(held: Held) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("shape", [plain, nested, inside_an_item])
-async def test_a_client_that_leaves_closes_a_source_that_waits(
+async def test_disconnect_closes_a_waiting_source(
     shape: Callable[[Held], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     held = Held()
@@ -73,7 +73,7 @@ async def test_a_client_that_leaves_closes_a_source_that_waits(
         ("json-seq", inside_an_item, b"1\r\n\t\r\n"),
     ],
 )
-async def test_a_silence_is_filled_with_bytes_that_the_format_ignores(
+async def test_keepalive_bytes_are_ignored_by_the_format(
     name: str, shape: Callable[[Held], Any], filler: bytes
 ) -> None:
     held = Held()
@@ -98,7 +98,7 @@ async def test_a_silence_is_filled_with_bytes_that_the_format_ignores(
         ("sse", {"keepalive_seconds": 0}),
     ],
 )
-async def test_no_silence_is_filled_when_switched_off_or_unsupported(
+async def test_keepalive_can_be_off_or_unsupported(
     name: str, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(respond, "KEEPALIVE_SECONDS", 0.01)

@@ -65,7 +65,7 @@ async def outcome_of(handler: Handler, *, version: str = "1.1", **headers: str) 
 
 @each_row("name", NAMES)
 @each_row("coding", ["identity", "gzip", "zstd", "br", "deflate"])
-async def test_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptureFixture) -> None:
     handler = streams(rows, [name, "json"], status=202)
     outcome, answer = await outcome_of(handler, Accept_Encoding=coding)
     assert (outcome.end, outcome.error, outcome.status) == ("complete", None, 202)
@@ -93,33 +93,33 @@ async def test_a_complete_stream(name: str, coding: str, caplog: pytest.LogCaptu
     }
 
 
-async def test_bytes_are_those_of_the_content_under_http_1_0_too() -> None:
+async def test_bytes_count_content_under_http_1_0() -> None:
     outcome, answer = await outcome_of(streams(rows, "ndjson"), version="1.0")
     assert outcome.bytes == len(answer.partition(b"\r\n\r\n")[2]) > 0
 
 
-async def test_an_end_record_is_content_but_no_item() -> None:
+async def test_end_record_counts_as_bytes_not_items() -> None:
     plain, _ = await outcome_of(streams(rows, "ndjson"))
     proven, answer = await outcome_of(streams(rows, "ndjson"), Prefer="stream-end")
     assert (plain.items, proven.items) == (5, 5)
     assert plain.bytes < proven.bytes == len(body_of(answer))
 
 
-async def test_the_logged_path_is_unchanged_with_its_query() -> None:
+async def test_logged_path_includes_the_query() -> None:
     async with watched(streams(rows)) as server, client_of(server.port) as client:
         await client.ask("/0?a=%20b&a=c")
         outcome = await server.outcome()
     assert outcome.path == "/0?a=%20b&a=c"
 
 
-async def test_a_stream_of_nothing_has_no_first_item(caplog: pytest.LogCaptureFixture) -> None:
+async def test_empty_stream_has_no_first_item_time(caplog: pytest.LogCaptureFixture) -> None:
     outcome, _ = await outcome_of(streams(lambda: rows(0), "json"))
     assert (outcome.end, outcome.items, outcome.first_item_seconds) == ("complete", 0, None)
     assert outcome.bytes == len("[]")
     assert one_line(caplog, outcome)["first_item_seconds"] is None
 
 
-async def test_the_first_item_is_timed_when_it_is_there() -> None:
+async def test_first_item_time_is_measured() -> None:
     async def late() -> AsyncIterator[int]:
         await asyncio.sleep(0.1)
         yield 1
@@ -130,7 +130,7 @@ async def test_the_first_item_is_timed_when_it_is_there() -> None:
     assert 0.09 < outcome.first_item_seconds < outcome.seconds - 0.09
 
 
-async def test_a_failure_before_the_status_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_failure_before_the_status(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("secret")
     outcome, answer = await outcome_of(streams(lambda: rows(0, error=error), "ndjson"))
     assert (outcome.end, outcome.status, outcome.error) == ("failed", 500, error)
@@ -141,7 +141,7 @@ async def test_a_failure_before_the_status_line(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize("error", [web.HTTPNotFound, web.HTTPTooManyRequests, lambda: web.HTTPFound("/1")])
-async def test_a_failure_before_the_status_line_records_the_status_sent(
+async def test_early_failure_records_the_sent_status(
     error: Callable[[], web.HTTPException],
 ) -> None:
     cause = error()
@@ -151,7 +151,7 @@ async def test_a_failure_before_the_status_line_records_the_status_sent(
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_a_failure_after_items(version: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_failure_after_items(version: str, caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("secret")
     outcome, answer = await outcome_of(streams(lambda: rows(3, error=error), "ndjson"), version=version)
     assert (outcome.end, outcome.status, outcome.error, outcome.items) == ("failed", 200, error, 3)
@@ -161,13 +161,13 @@ async def test_a_failure_after_items(version: str, caplog: pytest.LogCaptureFixt
     assert "secret" not in msgspec.json.encode(told).decode()
 
 
-async def test_an_item_that_cannot_be_encoded_is_a_failure() -> None:
+async def test_unencodable_item_is_a_failure() -> None:
     outcome, _ = await outcome_of(streams(lambda: [row(0), object()], "ndjson"))
     assert (outcome.end, outcome.items) == ("failed", 1)
     assert isinstance(outcome.error, chunkwise.EncodeError)
 
 
-async def test_a_handler_that_is_cancelled_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_handler_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def waits() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         await asyncio.Event().wait()
@@ -185,7 +185,7 @@ async def test_a_handler_that_is_cancelled_is_a_failure(caplog: pytest.LogCaptur
     assert one_line(caplog, outcome)["error"] == "CancelledError"
 
 
-async def test_a_client_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_client_that_disconnects(caplog: pytest.LogCaptureFixture) -> None:
     async with watched(streams(hot, "ndjson")) as server, client_of(server.port) as client:
         await client.ask()
         await client.read_until(b"xxx")
@@ -198,7 +198,7 @@ async def test_a_client_that_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     assert one_line(caplog, outcome)["end"] == "client_gone"
 
 
-async def test_a_client_that_stalled(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_stalled_client(caplog: pytest.LogCaptureFixture) -> None:
     async def one_by_one() -> AsyncIterator[dict[str, str]]:
         while True:
             yield row(0, 1000)
@@ -216,7 +216,7 @@ async def test_a_client_that_stalled(caplog: pytest.LogCaptureFixture) -> None:
     assert one_line(caplog, outcome)["end"] == "stalled"
 
 
-async def test_a_stream_that_the_shutdown_ends(caplog: pytest.LogCaptureFixture) -> None:
+async def test_outcome_of_a_stream_ended_by_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     async with watched(streams(hot, "ndjson")) as server, client_of(server.port) as client:
         await client.ask()
         await client.read_until(b"xxx")
@@ -229,7 +229,7 @@ async def test_a_stream_that_the_shutdown_ends(caplog: pytest.LogCaptureFixture)
     assert one_line(caplog, outcome)["end"] == "shut_down"
 
 
-async def test_each_stream_has_its_own(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_stream_has_one_outcome(caplog: pytest.LogCaptureFixture) -> None:
     handlers = [streams(lambda: rows(3), "ndjson"), streams(lambda: rows(0, error=ValueError()), "json")]
     async with watched(*handlers) as server, client_of(server.port) as client:
         for index in range(10):  # one after the other on one connection
@@ -261,7 +261,7 @@ async def got(app: web.Application, path: str = "/", *, times: int = 1) -> list[
     return came
 
 
-async def test_the_hook_may_be_a_coroutine_function(app: web.Application) -> None:
+async def test_hook_may_be_a_coroutine_function(app: web.Application) -> None:
     seen: list[tuple[str, Outcome]] = []
 
     async def hook(request: web.BaseRequest, outcome: Outcome) -> None:
@@ -276,9 +276,7 @@ async def test_the_hook_may_be_a_coroutine_function(app: web.Application) -> Non
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
-async def test_a_hook_that_fails_is_logged_and_harms_nothing(
-    app: web.Application, waits: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failing_hook_is_logged(app: web.Application, waits: bool, caplog: pytest.LogCaptureFixture) -> None:
     def hook(_request: web.BaseRequest, _outcome: Outcome) -> None:
         raise ValueError("the hook's")
 
@@ -290,23 +288,25 @@ async def test_a_hook_that_fails_is_logged_and_harms_nothing(
     chunkwise.setup(app, on_outcome=hook_later if waits else hook)
     assert await got(app, times=2) == ROWS
     failures = [record for record in caplog.records if record.levelno > logging.INFO]
-    assert [(record.name, record.getMessage()) for record in failures] == [("chunkwise", "on_outcome raised an exception for GET /")] * 2
+    assert [(record.name, record.getMessage()) for record in failures] == [
+        ("chunkwise", "on_outcome raised an exception for GET /")
+    ] * 2
     assert all(record.exc_info and str(record.exc_info[1]) == "the hook's" for record in failures)
     assert len(lines_of(caplog)) == 2
 
 
-def test_an_application_is_set_up_once(app: web.Application) -> None:
+def test_second_setup_of_an_application_is_refused(app: web.Application) -> None:
     chunkwise.setup(app)
     with pytest.raises(ValueError, match="call it once"):
         chunkwise.setup(app)
 
 
-def test_an_object_that_is_no_application_is_refused() -> None:
+def test_setup_needs_an_application() -> None:
     with pytest.raises(TypeError, match=r"app: got RouteTableDef, expected the web\.Application"):
         chunkwise.setup(web.RouteTableDef())  # type: ignore[arg-type]
 
 
-async def test_sub_applications_are_included(app: web.Application) -> None:
+async def test_sub_applications_share_the_hook(app: web.Application) -> None:
     seen: list[tuple[str, str]] = []
     inner, innermost = web.Application(), web.Application()
     innermost.router.add_get("/rows", streams(rows))
@@ -317,7 +317,7 @@ async def test_sub_applications_are_included(app: web.Application) -> None:
     assert seen == [("/a/b/rows", "complete")]
 
 
-async def test_a_sub_application_may_have_a_hook_of_its_own(app: web.Application) -> None:
+async def test_sub_application_may_have_its_own_hook(app: web.Application) -> None:
     seen: list[str] = []
     inner = web.Application()
     inner.router.add_get("/", streams(rows))
@@ -329,7 +329,7 @@ async def test_a_sub_application_may_have_a_hook_of_its_own(app: web.Application
     assert seen == ["inner complete"]
 
 
-async def test_the_outcome_is_reported_before_the_client_may_send_its_next_request() -> None:
+async def test_outcome_precedes_the_next_response() -> None:
     """The next response on a connection is sent after the outcome of the one before."""
     ends: list[str] = []
 
@@ -356,7 +356,7 @@ async def test_the_outcome_is_reported_before_the_client_may_send_its_next_reque
         await runner.cleanup()
 
 
-async def test_a_response_that_has_begun_is_not_sent_twice() -> None:
+async def test_bad_upload_sends_no_second_response() -> None:
     """Though the upload is bad: the client would take it for more of the first."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -374,7 +374,7 @@ async def test_a_response_that_has_begun_is_not_sent_twice() -> None:
     assert b"problem" not in answer
 
 
-async def test_without_setup_streams_work_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_streams_without_setup_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with (
         serving(streams(rows)) as port,
         ClientSession() as session,
@@ -387,7 +387,7 @@ async def test_without_setup_streams_work_and_are_logged(caplog: pytest.LogCaptu
     assert (outcome.end, outcome.items) == ("complete", 5)
 
 
-async def test_a_bare_server_works_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_streams_work_without_an_application(caplog: pytest.LogCaptureFixture) -> None:
     """Its requests know no application."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -404,7 +404,7 @@ async def test_a_bare_server_works_too(caplog: pytest.LogCaptureFixture) -> None
     assert len(lines_of(caplog)) == 1
 
 
-async def test_a_disabled_log_level_is_not_written(caplog: pytest.LogCaptureFixture) -> None:
+async def test_disabled_log_level_writes_no_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "chunkwise.access")
     outcome, _ = await outcome_of(streams(rows))
     assert outcome.end == "complete"

@@ -83,7 +83,7 @@ def stop_of(app: web.Application) -> asyncio.Event:
 
 
 @both_versions
-async def test_a_stream_that_ends_within_the_grace_is_complete(version: str) -> None:
+async def test_stream_may_end_in_the_grace_time(version: str) -> None:
     held, app = Held(), web.Application()
     begun = stop_of(app)
     async with (
@@ -106,7 +106,7 @@ async def test_a_stream_that_ends_within_the_grace_is_complete(version: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_stream_that_does_not_ends_as_a_failure_that_its_client_sees(name: str) -> None:
+async def test_stream_after_the_grace_time_fails(name: str) -> None:
     sources = [Held(), Held()]
     rest = iter(sources)
     async with (
@@ -133,7 +133,7 @@ async def test_a_stream_that_does_not_ends_as_a_failure_that_its_client_sees(nam
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["ends", "goes on"])
-async def test_the_end_record_counts_the_items_that_were_sent(*, goes_on: bool) -> None:
+async def test_end_record_counts_the_sent_items(*, goes_on: bool) -> None:
     """Including an item that the source gives after the shutdown began."""
     held = Held(ready=2)
 
@@ -160,7 +160,7 @@ async def test_the_end_record_counts_the_items_that_were_sent(*, goes_on: bool) 
 
 
 @both_versions
-async def test_a_hot_stream_ends_as_a_failure_that_its_client_sees(version: str) -> None:
+async def test_busy_stream_fails_at_shutdown(version: str) -> None:
     async with (
         watched(streams(hot, "ndjson"), grace_seconds=GRACE_SECONDS) as server,
         client_of(server.port) as client,
@@ -175,7 +175,7 @@ async def test_a_hot_stream_ends_as_a_failure_that_its_client_sees(version: str)
     assert not ends_whole(client)
 
 
-async def test_a_stream_before_its_first_item_is_a_problem() -> None:
+async def test_stream_without_items_gets_a_503() -> None:
     held = Held(ready=0)
     async with (
         watched(streams(held.rows, commit_after_seconds=3600), grace_seconds=GRACE_SECONDS) as server,
@@ -196,7 +196,7 @@ async def test_a_stream_before_its_first_item_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize(("version", "stall_seconds"), [("1.1", 0), ("1.1", 60), ("1.0", 0)])
-async def test_a_reader_that_takes_nothing_does_not_hold_it_up(version: str, stall_seconds: float) -> None:
+async def test_stalled_reader_does_not_delay_shutdown(version: str, stall_seconds: float) -> None:
     source = streams(hot, "ndjson", stall_seconds=stall_seconds)
     async with (
         watched(source, grace_seconds=GRACE_SECONDS, send_bytes=SMALL_BYTES) as server,
@@ -229,7 +229,7 @@ class Blocked:
 
 
 @pytest.mark.parametrize("ready", [0, 1])
-async def test_a_source_that_blocks_does_not_hold_it_up(ready: int) -> None:
+async def test_blocking_source_does_not_delay_shutdown(ready: int) -> None:
     blocked = Blocked(ready)
     handler = streams(blocked.rows, "ndjson", commit_after_seconds=0 if ready else 3600)
     try:
@@ -249,7 +249,7 @@ async def test_a_source_that_blocks_does_not_hold_it_up(ready: int) -> None:
     assert ready == 0 or not ends_whole(client)
 
 
-async def test_the_client_of_a_blocking_source_gets_the_error_too() -> None:
+async def test_client_of_a_blocking_source_gets_an_error() -> None:
     blocked = Blocked(1)
     try:
         async with (
@@ -266,7 +266,7 @@ async def test_the_client_of_a_blocking_source_gets_the_error_too() -> None:
     assert error.problem == GOING_AWAY
 
 
-async def test_a_handler_that_begins_its_stream_during_the_grace_responds_with_503() -> None:
+async def test_new_stream_in_the_grace_time_gets_a_503() -> None:
     """Its source is closed, and never run."""
     held, app = Held(), web.Application()
     arrived, begun = asyncio.Event(), stop_of(app)
@@ -300,7 +300,7 @@ async def test_a_handler_that_begins_its_stream_during_the_grace_responds_with_5
     assert not ran
 
 
-async def test_a_request_on_a_kept_alive_connection_in_the_grace_is_never_a_stream() -> None:
+async def test_kept_connection_gets_no_new_stream() -> None:
     """aiohttp closes what is idle itself, before anything else: there, no response is sent at all."""
     held, app = Held(), web.Application()
     begun = stop_of(app)
@@ -326,7 +326,7 @@ async def test_a_request_on_a_kept_alive_connection_in_the_grace_is_never_a_stre
     assert kept.came[first:].startswith(b"HTTP/1.1 503 ") or not kept.came[first:]
 
 
-async def test_many_streams_end_in_the_time_of_one() -> None:
+async def test_many_streams_end_in_parallel() -> None:
     async with watched(streams(lambda: Held().rows(), "ndjson"), grace_seconds=GRACE_SECONDS) as server:
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(client_of(server.port)) for _ in range(50)]
@@ -340,12 +340,12 @@ async def test_many_streams_end_in_the_time_of_one() -> None:
     assert ends == ["shut_down"] * 50
 
 
-async def test_no_streams_need_no_grace() -> None:
+async def test_shutdown_without_streams_is_immediate() -> None:
     async with watched(streams(lambda: [1]), grace_seconds=100 * GUARD_SECONDS) as server:
         assert await cleaned_up(server) < ALL_SECONDS
 
 
-async def test_streams_of_a_sub_application_end_too() -> None:
+async def test_streams_of_a_sub_application_end() -> None:
     held = Held()
     app, inner = web.Application(), web.Application()
     inner.router.add_get("/rows", streams(held.rows, "ndjson"))
@@ -389,7 +389,7 @@ async def process_with_a_stream(session: ClientSession, *grace_seconds: str) -> 
         await process.communicate()
 
 
-async def test_a_terminated_process_exits_after_the_grace_and_would_not_without_setup() -> None:
+async def test_terminated_process_exits_in_time() -> None:
     async with (
         ClientSession() as session,
         process_with_a_stream(session) as other,
@@ -407,7 +407,7 @@ async def test_a_terminated_process_exits_after_the_grace_and_would_not_without_
     assert error.status == 503
 
 
-async def test_handlers_still_working_after_their_upload_lose_their_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_working_handler_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those whose client has left."""
     monkeypatch.setattr(lifecycle, "_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(lifecycle, "_ABORT_SECONDS", 0.1)
@@ -436,7 +436,7 @@ async def test_handlers_still_working_after_their_upload_lose_their_connection(m
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["reads", "answers"])
-async def test_an_upload_at_shutdown_fails_after_the_items_received(*, answers: bool) -> None:
+async def test_upload_fails_after_its_received_items(*, answers: bool) -> None:
     """If the response has begun, it reports the failure."""
     came: list[int] = []
     began = asyncio.Event()

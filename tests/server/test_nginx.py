@@ -95,9 +95,7 @@ async def step_through(name: str, source: Stepping, stream: ItemStream, count: i
 @every_way
 @every_format
 @each_row("coding", ["identity", "gzip"])
-async def test_items_are_received_one_by_one_and_the_stream_is_whole(
-    nginx: str, location: str, name: str, coding: str
-) -> None:
+async def test_our_client_gets_items_one_by_one(nginx: str, location: str, name: str, coding: str) -> None:
     source = Stepping(3)
     headers = {"Accept-Encoding": coding}
     async with (
@@ -115,7 +113,7 @@ async def test_items_are_received_one_by_one_and_the_stream_is_whole(
 
 @every_way
 @every_format
-async def test_a_foreign_client_gets_the_items_one_by_one_too(nginx: str, location: str, name: str) -> None:
+async def test_another_client_gets_items_one_by_one(nginx: str, location: str, name: str) -> None:
     source = Stepping(3)
     async with (
         watched(streams(source.rows, name, commit_after_seconds=0)) as server,
@@ -134,7 +132,7 @@ async def test_a_foreign_client_gets_the_items_one_by_one_too(nginx: str, locati
 @every_way
 @every_format
 @each_row("coding", ["identity", "gzip"])
-async def test_a_failure_is_raised_after_the_items_before_it(nginx: str, location: str, name: str, coding: str) -> None:
+async def test_failure_is_raised_after_its_items(nginx: str, location: str, name: str, coding: str) -> None:
     sources = [Stepping(3, ValueError()), Stepping(3, ValueError())]
     rest = iter(sources)
     headers = {"Accept-Encoding": coding}
@@ -159,7 +157,7 @@ async def test_a_failure_is_raised_after_the_items_before_it(nginx: str, locatio
 
 @every_way
 @every_format
-async def test_a_failure_sends_no_last_chunk(nginx: str, location: str, name: str) -> None:
+async def test_failed_stream_sends_no_last_chunk(nginx: str, location: str, name: str) -> None:
     source = Stepping(3, ValueError())
     async with (
         watched(streams(source.rows, name, commit_after_seconds=0)) as server,
@@ -176,7 +174,7 @@ async def test_a_failure_sends_no_last_chunk(nginx: str, location: str, name: st
 
 @needs_curl
 @every_way
-async def test_curl_sees_the_failure_and_the_whole(nginx: str, location: str) -> None:
+async def test_curl_sees_failed_and_complete_streams(nginx: str, location: str) -> None:
     for error in (None, ValueError()):
         source = Stepping(3, error)
         for _ in range(4):
@@ -189,9 +187,7 @@ async def test_curl_sees_the_failure_and_the_whole(nginx: str, location: str) ->
 
 @every_way
 @pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
-async def test_a_large_stream_is_received_up_to_its_last_item(
-    nginx: str, location: str, error: Exception | None
-) -> None:
+async def test_large_stream_arrives_up_to_its_last_item(nginx: str, location: str, error: Exception | None) -> None:
     async def rows() -> AsyncIterator[dict[str, str]]:
         for index in range(5000):
             yield row(index, 1000)
@@ -215,7 +211,7 @@ async def late(seconds: float) -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["json", "sse"])
-async def test_a_silence_is_survived_with_heartbeats_and_not_without(nginx: str, name: str) -> None:
+async def test_keepalives_prevent_the_proxy_timeout(nginx: str, name: str) -> None:
     async def got(port: int) -> tuple[list[Any], Any]:
         async with ClientSession(nginx) as session, session.get(path_to("impatient", port)) as response:
             came, error = await read(chunkwise.items(response))
@@ -233,7 +229,7 @@ async def test_a_silence_is_survived_with_heartbeats_and_not_without(nginx: str,
 
 
 @every_way
-async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location: str) -> None:
+async def test_disconnect_from_nginx_closes_the_source(nginx: str, location: str) -> None:
     source = Stepping(2)
     async with watched(streams(source.rows, "ndjson", keepalive_seconds=0)) as server:
         async with client_of(port_of(nginx)) as client:
@@ -246,7 +242,7 @@ async def test_a_client_that_leaves_nginx_closes_the_source(nginx: str, location
 
 
 @every_way
-async def test_a_failure_before_the_first_item_is_an_ordinary_error_response(nginx: str, location: str) -> None:
+async def test_early_failure_is_an_error_response(nginx: str, location: str) -> None:
     source = Stepping(0, ValueError())
     source.go.release()
     async with (

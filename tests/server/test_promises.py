@@ -47,7 +47,7 @@ async def read_items(wire: Wire, name: str, count: int) -> list[Any]:
 
 
 @every_format
-async def test_an_item_arrives_before_the_async_generator_goes_on(name: str) -> None:
+async def test_async_generator_item_arrives_at_once(name: str) -> None:
     held = Held()
     async with serving(streams(held.rows, name)) as port, connected(port) as wire:
         wire.ask()
@@ -60,7 +60,7 @@ async def test_an_item_arrives_before_the_async_generator_goes_on(name: str) -> 
 
 
 @every_format
-async def test_an_item_arrives_before_the_generator_that_blocks_goes_on(name: str) -> None:
+async def test_blocking_generator_item_arrives_at_once(name: str) -> None:
     held = HeldThread()
     async with serving(streams(held.rows, name)) as port, connected(port) as wire:
         wire.ask()
@@ -74,7 +74,7 @@ async def test_an_item_arrives_before_the_generator_that_blocks_goes_on(name: st
 
 
 @pytest.mark.parametrize("name", LIVE_NAMES)
-async def test_an_item_inside_a_document_arrives_before_its_iterator_goes_on(name: str) -> None:
+async def test_item_in_a_document_arrives_at_once(name: str) -> None:
     held = Held()
     document = lambda: {"head": 1, "users": held.rows(), "total": asyncio.sleep(0, 2)}  # noqa: E731
     async with serving(streams(document, name)) as port, connected(port) as wire:
@@ -89,7 +89,7 @@ async def test_an_item_inside_a_document_arrives_before_its_iterator_goes_on(nam
 
 
 @every_format
-async def test_an_upload_is_read_item_by_item_while_it_is_made(name: str) -> None:
+async def test_upload_is_read_while_it_is_produced(name: str) -> None:
     held = Held()
     came: list[Any] = []
     first = asyncio.Event()
@@ -112,7 +112,7 @@ async def test_an_upload_is_read_item_by_item_while_it_is_made(name: str) -> Non
 
 
 @every_format
-async def test_our_client_gives_an_item_before_the_next_is_made(name: str) -> None:
+async def test_our_client_yields_each_item_at_once(name: str) -> None:
     held = Held()
     async with (
         serving(streams(held.rows, name)) as port,
@@ -172,7 +172,7 @@ def small_socket(port: int) -> socket.socket:
 
 
 @both_kinds
-async def test_a_client_that_does_not_read_holds_the_source_up_and_gets_all_later(kind: str) -> None:
+async def test_slow_client_slows_the_source_down(kind: str) -> None:
     source = Counting(16_000)
     transports: list[asyncio.Transport] = []
 
@@ -204,7 +204,7 @@ async def test_a_client_that_does_not_read_holds_the_source_up_and_gets_all_late
 
 
 @both_kinds
-async def test_a_client_that_leaves_ends_a_hot_source(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_disconnect_closes_a_busy_source(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     source = Counting(10**9)
     with caplog.at_level(logging.WARNING):
         async with serving(streams(getattr(source, kind), "json")) as port:
@@ -218,7 +218,7 @@ async def test_a_client_that_leaves_ends_a_hot_source(kind: str, caplog: pytest.
         assert threading.get_ident() not in source.threads
 
 
-async def test_a_client_that_leaves_ends_a_source_that_waits_when_it_next_writes(
+async def test_disconnect_is_noticed_at_the_next_write(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     go, ended = asyncio.Event(), asyncio.Event()
@@ -245,7 +245,7 @@ async def test_a_client_that_leaves_ends_a_source_that_waits_when_it_next_writes
     assert caplog.records == []
 
 
-async def test_where_aiohttp_cancels_handlers_a_client_that_leaves_ends_a_source_that_waits(
+async def test_handler_cancellation_closes_the_source(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     held = Held()
@@ -259,7 +259,7 @@ async def test_where_aiohttp_cancels_handlers_a_client_that_leaves_ends_a_source
     assert caplog.records == []
 
 
-async def test_a_server_that_stops_ends_a_source_that_waits() -> None:
+async def test_server_shutdown_closes_a_waiting_source() -> None:
     held = Held()
     async with AsyncExitStack() as client:
         async with serving(streams(held.rows, "ndjson")) as port:
@@ -271,7 +271,7 @@ async def test_a_server_that_stops_ends_a_source_that_waits() -> None:
         assert not (await wire.read_to_end()).endswith(b"0\r\n\r\n")
 
 
-async def test_many_streams_at_once_do_not_hold_each_other_up() -> None:
+async def test_many_streams_do_not_delay_each_other() -> None:
     held = [Held() for _ in range(20)]
     waiting = iter(held)
     hot = Counting(2000)

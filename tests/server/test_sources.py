@@ -10,7 +10,7 @@ import chunkwise
 from tests.transports.wire import serving, url_of
 
 
-async def test_a_future_is_one_value() -> None:
+async def test_future_is_a_single_value() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         future = asyncio.get_running_loop().create_future()
         future.set_result({"n": 1})
@@ -23,8 +23,6 @@ async def test_a_future_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("options", "error"), [({"formt": "json"}, TypeError), ({"format": "xml"}, chunkwise.UnknownFormat)]
 )
-def test_a_wrong_option_is_reported_when_the_handler_is_defined(
-    options: dict[str, Any], error: type[Exception]
-) -> None:
+def test_wrong_option_fails_at_definition(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         chunkwise.streaming(**options)

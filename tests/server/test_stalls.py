@@ -87,7 +87,7 @@ async def cut_off(server: Watched, *, seconds: float = SOON_SECONDS) -> Outcome:
 
 @both_versions
 @pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
-async def test_a_reader_that_takes_nothing_is_cut_off(version: str, coding: str) -> None:
+async def test_stalled_reader_is_disconnected(version: str, coding: str) -> None:
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
@@ -110,7 +110,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off(version: str, coding: str)
 
 @needs_linux
 @both_versions
-async def test_a_stall_is_seen_in_bytes_that_wait_in_the_kernel_alone(version: str) -> None:
+async def test_stall_is_seen_in_kernel_bytes(version: str) -> None:
     """A producer so slow that no buffer of ours ever fills: only the kernel knows that nothing is taken."""
     given = 0
     held: list[int] = []
@@ -135,7 +135,7 @@ async def test_a_stall_is_seen_in_bytes_that_wait_in_the_kernel_alone(version: s
 
 
 @both_versions
-async def test_a_stalled_reader_is_cut_off_even_after_the_source_ended(version: str) -> None:
+async def test_stall_after_the_source_ended_is_seen(version: str) -> None:
     async with stalled_reader(answering_with(tail), version) as (server, client):
         outcome = await cut_off(server)
         await client.read_to_end()
@@ -144,7 +144,7 @@ async def test_a_stalled_reader_is_cut_off_even_after_the_source_ended(version: 
 
 
 @both_versions
-async def test_the_tail_is_waited_for_as_long_as_it_is_taken(version: str) -> None:
+async def test_last_bytes_may_be_read_slowly(version: str) -> None:
     async with stalled_reader(answering_with(tail), version) as (server, client):
         begun = monotonic()
         while monotonic() - begun < 2 * STALL_SECONDS:
@@ -158,7 +158,7 @@ async def test_the_tail_is_waited_for_as_long_as_it_is_taken(version: str) -> No
 
 @both_versions
 @pytest.mark.parametrize("send_bytes", [SMALL_BYTES, LARGE_BYTES], ids=["ours", "the kernel's"])
-async def test_a_failure_waits_until_the_items_before_it_are_taken(version: str, send_bytes: int) -> None:
+async def test_failure_waits_for_the_items_before_it(version: str, send_bytes: int) -> None:
     """Under HTTP/1.0 a failure is a reset, which throws away what the kernel has not sent."""
     failing = answering_with(lambda: tail(fails=True))
     async with stalled_reader(failing, version, send_bytes=send_bytes) as (server, client):
@@ -174,7 +174,7 @@ async def test_a_failure_waits_until_the_items_before_it_are_taken(version: str,
 
 @both_versions
 @pytest.mark.parametrize("send_bytes", [SMALL_BYTES, LARGE_BYTES], ids=["ours", "the kernel's"])
-async def test_a_failure_does_not_wait_for_ever(version: str, send_bytes: int) -> None:
+async def test_failure_does_not_wait_for_ever(version: str, send_bytes: int) -> None:
     failing = answering_with(lambda: tail(fails=True))
     async with stalled_reader(failing, version, send_bytes=send_bytes) as (server, client):
         outcome = await cut_off(server)
@@ -188,7 +188,7 @@ async def test_a_failure_does_not_wait_for_ever(version: str, send_bytes: int) -
 
 
 @pytest.mark.parametrize("make", [hot, tail], ids=["hot", "tail"])
-async def test_a_reader_under_http_1_0_that_was_cut_off_sees_a_reset_when_it_reads_on(make: Callable[[], Any]) -> None:
+async def test_stalled_http_1_0_reader_sees_a_reset(make: Callable[[], Any]) -> None:
     async with stalled_reader(answering_with(make), "1.0") as (server, client):
         await cut_off(server)
         assert await client.read_to_end() == "reset"
@@ -196,9 +196,7 @@ async def test_a_reader_under_http_1_0_that_was_cut_off_sees_a_reset_when_it_rea
 
 @both_versions
 @pytest.mark.parametrize("stall_seconds", [0, 60])
-async def test_a_reader_that_closes_its_side_and_takes_nothing_is_gone_at_once(
-    version: str, stall_seconds: float
-) -> None:
+async def test_half_closed_reader_is_gone_at_once(version: str, stall_seconds: float) -> None:
     """Its connection closes only when all that waits was taken, which would be never."""
     closed = asyncio.Event()
 
@@ -220,7 +218,7 @@ async def test_a_reader_that_closes_its_side_and_takes_nothing_is_gone_at_once(
 
 
 @both_versions
-async def test_a_slow_reader_is_not_cut_off(version: str) -> None:
+async def test_slow_reader_is_not_disconnected(version: str) -> None:
     rows = [row(index, 1000) for index in range(200)]
     async with stalled_reader(answering_with(lambda: rows), version) as (server, client):
         begun = monotonic()
@@ -235,7 +233,7 @@ async def test_a_slow_reader_is_not_cut_off(version: str) -> None:
     assert read_all("ndjson", content_of(client, version)) == rows
 
 
-async def test_a_source_that_has_nothing_to_give_is_no_stall() -> None:
+async def test_waiting_source_is_not_a_stall() -> None:
     go = asyncio.Event()
 
     async def silent() -> AsyncIterator[int]:
@@ -258,7 +256,7 @@ async def test_a_source_that_has_nothing_to_give_is_no_stall() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_without_a_limit_no_reader_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_zero_stall_seconds_means_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic_checks, "CHECK_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
     rows = [row(index, 1000) for index in range(200)]
     limited = answering_with(hot, stall_seconds=STALL_SECONDS / 5)
@@ -361,23 +359,23 @@ def stood() -> Stood:
 
 
 @needs_linux
-def test_many_readers_that_stop_reading_are_all_cut_off_and_no_others(stood: Stood) -> None:
+def test_only_stalled_readers_are_disconnected(stood: Stood) -> None:
     assert stood.together == {"complete": 2}, "all of them stalled at the same time"
     assert stood.ends == {"complete": 2, "stalled": READERS}
 
 
 @needs_linux
-def test_many_readers_that_stop_reading_do_not_slow_another_stream(stood: Stood) -> None:
+def test_stalled_readers_do_not_slow_others(stood: Stood) -> None:
     assert stood.numbers == list(range(stalling_server.ITEMS))
     assert stood.together["complete"] == 2, "it ended before any of them was cut off"
 
 
 @needs_linux
-def test_a_reader_that_stops_reading_costs_little_memory(stood: Stood) -> None:
+def test_stalled_reader_needs_little_memory(stood: Stood) -> None:
     assert stood.kib_each < MAX_KIB, f"{stood.kib_each:.0f} KiB for each, expected less than {MAX_KIB}"
 
 
-async def test_a_connection_without_a_socket_is_watched_by_its_buffer_alone() -> None:
+async def test_watch_works_without_a_socket() -> None:
     """A pipe, say, whose reader takes nothing."""
     reading, writing = os.pipe()
     loop = asyncio.get_running_loop()
@@ -397,7 +395,7 @@ async def test_a_connection_without_a_socket_is_watched_by_its_buffer_alone() ->
 
 @needs_linux
 @pytest.mark.parametrize("leaving", [Client.half_close, Client.reset], ids=["closed", "reset"])
-async def test_a_departure_is_seen_on_a_connection_that_is_not_read(
+async def test_watch_sees_a_disconnect_without_reading(
     leaving: Callable[[Client], None],
 ) -> None:
     watched_now, seen = asyncio.Event(), asyncio.Event()
@@ -419,7 +417,7 @@ async def test_a_departure_is_seen_on_a_connection_that_is_not_read(
 
 
 @needs_linux
-async def test_a_silence_is_as_long_as_no_byte_is_received() -> None:
+async def test_silent_seconds_restart_with_each_byte() -> None:
     begun, (reading, writing) = monotonic(), tcp_pair()
     with reading, writing:
         await until(lambda: (tcp.silent_seconds(reading) or 0) > 0.05)
@@ -439,14 +437,14 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return listening.accept()[0], connecting
 
 
-def test_unsent_bytes_of_a_closed_connection_are_unknown() -> None:
+def test_closed_socket_has_no_unsent_bytes() -> None:
     with socket.socket() as closed:
         pass
     assert (tcp.unsent_bytes(closed), tcp.silent_seconds(closed)) == (None, None)
     tcp.reset_when_closed(closed, yes=True)
 
 
-def test_a_stalled_server_is_reported_with_the_timeout() -> None:
+def test_stalled_upload_names_the_timeout() -> None:
     error = tcp.stalled_upload(0.5)
     assert isinstance(error, TimeoutError)
     assert str(error) == "the server read nothing of the upload for 0.5 seconds"
@@ -457,7 +455,7 @@ async def endless() -> AsyncIterator[str]:
         yield "x" * 5000
 
 
-async def test_a_cancelled_handler_does_not_keep_the_connection_of_a_client_that_takes_nothing() -> None:
+async def test_cancelled_handler_drops_a_stalled_client() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         async with asyncio.timeout(0.1):
             return await chunkwise.respond(request, endless(), "ndjson", stall_seconds=0.3, compress=False)

@@ -23,7 +23,7 @@ async def waiting() -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_whole_stream_ends_under_tls(version: str, tmp_path: Path) -> None:
+async def test_complete_stream_ends_under_tls(version: str, tmp_path: Path) -> None:
     # set_write_buffer_limits(high=0): asyncio's TLS then pauses at 0 bytes, and nothing resumes it.
     async with Secure(streams(rows, "ndjson"), tmp_path) as server:
         reader, writer = await server.connect()
@@ -36,7 +36,7 @@ async def test_a_whole_stream_ends_under_tls(version: str, tmp_path: Path) -> No
             assert (await server.outcomes.get()).end == "complete"
 
 
-async def test_a_failed_stream_under_http_1_0_and_tls_is_reset(tmp_path: Path) -> None:
+async def test_failed_http_1_0_stream_is_reset_under_tls(tmp_path: Path) -> None:
     # transport.close() sends close_notify, which is as clean an end as there is, before the reset of the TCP below.
     async with Secure(streams(failing, "ndjson"), tmp_path) as server:
         reader, writer = await server.connect()
@@ -46,7 +46,7 @@ async def test_a_failed_stream_under_http_1_0_and_tls_is_reset(tmp_path: Path) -
         assert how == "reset", f"it was {how} behind {came[-50:]!r}"
 
 
-async def test_a_client_that_leaves_under_tls_is_no_error_of_the_loop(tmp_path: Path) -> None:
+async def test_tls_disconnect_logs_no_loop_error(tmp_path: Path) -> None:
     told: list[Mapping[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     async with Secure(streams(waiting, "ndjson", stall_seconds=0.4), tmp_path) as server:
@@ -62,7 +62,7 @@ async def test_a_client_that_leaves_under_tls_is_no_error_of_the_loop(tmp_path: 
 
 @pytest.mark.parametrize("how", ["reset", "fin", "goodbye"])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_client_that_leaves_a_secure_websocket_without_a_close(
+async def test_tls_websocket_disconnect_is_noticed(
     how: str, fails: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trusts = ssl.create_default_context(cadata=CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :])

@@ -72,7 +72,7 @@ async def post(
         (b"[1]", "application/json", "path=a.b", 422, {}),
     ],
 )
-async def test_the_response_to_a_bad_upload_says_what_is_wrong(
+async def test_bad_upload_gets_problem_details(
     body: bytes, content_type: str, query: str, status: int, members: dict[str, Any]
 ) -> None:
     async with watched(count) as server:
@@ -83,7 +83,7 @@ async def test_the_response_to_a_bad_upload_says_what_is_wrong(
     assert problem.keys() <= {"title", "status", "detail", "format", "item", "byte"}
 
 
-async def test_the_detail_names_the_item() -> None:
+async def test_detail_names_the_item() -> None:
     async with watched(count) as server:
         _, _, problem = await post(server.port, b"1\n2\noops\n")
     assert "item 2" in problem["detail"]
@@ -91,9 +91,7 @@ async def test_the_detail_names_the_item() -> None:
 
 @pytest.mark.parametrize("content_type", ["", "image/png", "application/x-www-form-urlencoded"])
 @pytest.mark.parametrize("handler", [count, streamed])
-async def test_the_error_names_the_types_to_send_and_no_argument_of_the_library(
-    handler: Handler, content_type: str
-) -> None:
+async def test_detail_names_the_accepted_types(handler: Handler, content_type: str) -> None:
     async with watched(handler) as server:
         status, _, problem = await post(server.port, b"1\n", content_type)
     assert status == 415
@@ -102,12 +100,12 @@ async def test_the_error_names_the_types_to_send_and_no_argument_of_the_library(
     assert problem["detail"].endswith("; name it in the Content-Type header")
 
 
-async def test_a_good_upload_gets_the_handlers_response() -> None:
+async def test_good_upload_gets_the_handler_response() -> None:
     async with watched(count) as server:
         assert await post(server.port, b"1\n2\n") == (200, "application/json", 2)
 
 
-async def test_the_handlers_of_subapplications_respond_with_the_problem_too() -> None:
+async def test_sub_application_sends_the_problem() -> None:
     app, sub = web.Application(), web.Application()
     sub.router.add_post("/count", count)
     app.add_subapp("/sub", sub)
@@ -116,7 +114,7 @@ async def test_the_handlers_of_subapplications_respond_with_the_problem_too() ->
     assert (status, problem["item"]) == (422, 1)
 
 
-async def test_a_handler_may_catch_the_error() -> None:
+async def test_handler_may_catch_the_error() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             return await count(request)
@@ -156,7 +154,7 @@ def streaming_copy(url: str) -> Handler:
 
 @pytest.mark.parametrize("make", [copying, streaming_copy])
 @pytest.mark.parametrize("bad", [b"oops\n", b"1" * 3])
-async def test_an_error_in_another_servers_response_is_not_the_clients_fault(make: Any, bad: bytes) -> None:
+async def test_error_in_another_response_is_a_500(make: Any, bad: bytes) -> None:
     length = len(bad) + (bad == b"111") * 5  # malformed, or cut
     async with (
         answering(head(NDJSON, f"Content-Length: {length}"), bad) as other,
@@ -169,7 +167,7 @@ async def test_an_error_in_another_servers_response_is_not_the_clients_fault(mak
 
 
 @pytest.mark.parametrize("handler", [transformed, streamed])
-async def test_a_stream_made_of_a_bad_upload_gets_the_same_response_before_it_begins(handler: Handler) -> None:
+async def test_bad_upload_before_the_stream_is_a_4xx(handler: Handler) -> None:
     async with watched(handler) as server:
         status, answer_type, problem = await post(server.port, b"oops\n")
         outcome = await server.outcome()
@@ -179,7 +177,7 @@ async def test_a_stream_made_of_a_bad_upload_gets_the_same_response_before_it_be
 
 
 @pytest.mark.parametrize("handler", [transformed, streamed])
-async def test_a_stream_made_of_an_upload_that_fails_later_ends_with_the_problem(handler: Handler) -> None:
+async def test_bad_upload_during_the_stream_ends_it(handler: Handler) -> None:
     answered = asyncio.Event()
 
     async def upload() -> AsyncIterator[bytes]:
@@ -209,7 +207,7 @@ async def test_a_stream_made_of_an_upload_that_fails_later_ends_with_the_problem
     assert (raised.value.status, raised.value.problem["item"], raised.value.problem["format"]) == (422, 1, "ndjson")
 
 
-async def test_our_client_hears_of_the_item_while_the_source_is_endless() -> None:
+async def test_endless_upload_gets_the_problem() -> None:
     made = 0
     closed = asyncio.Event()
 
@@ -233,7 +231,7 @@ async def test_our_client_hears_of_the_item_while_the_source_is_endless() -> Non
     assert raised.value.problem["item"] == 1000
 
 
-async def test_without_setup_a_handler_that_lets_the_error_pass_responds_with_500() -> None:
+async def test_bad_upload_without_setup_is_a_500() -> None:
     async with (
         serving(count) as port,
         ClientSession() as session,
@@ -243,7 +241,7 @@ async def test_without_setup_a_handler_that_lets_the_error_pass_responds_with_50
 
 
 @pytest.mark.parametrize("read", [chunkwise.text, chunkwise.events], ids=lambda read: str(read.__name__))
-async def test_a_bad_upload_is_reported_by_every_reader(read: Any) -> None:
+async def test_every_reader_reports_a_bad_upload(read: Any) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([piece async for piece in read(request)])
 
@@ -293,15 +291,15 @@ async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]
     return ended
 
 
-async def test_a_source_finishes_its_cleanup_when_aiohttp_gives_up_twice() -> None:
+async def test_cleanup_survives_two_cancellations() -> None:
     assert await given_up_twice(lambda: asyncio.sleep(0.02)) == ["whole"]
 
 
-async def test_a_source_whose_cleanup_never_ends_is_cancelled() -> None:
+async def test_endless_cleanup_is_cancelled() -> None:
     assert await given_up_twice(asyncio.Event().wait) == ["cancelled"]
 
 
-async def test_a_source_is_closed_at_any_turn_of_the_loop_that_cancels_its_request() -> None:
+async def test_cancellation_at_any_turn_closes_the_source() -> None:
     async def rows() -> AsyncIterator[int]:
         while True:
             yield 1
@@ -323,7 +321,7 @@ async def test_a_source_is_closed_at_any_turn_of_the_loop_that_cancels_its_reque
             assert source.ag_frame is None, turns
 
 
-async def test_a_mistake_of_the_handler_is_not_the_clients_fault() -> None:
+async def test_error_of_the_handler_is_a_500() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await request.content.read(1)
         return await count(request)

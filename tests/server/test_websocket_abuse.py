@@ -181,7 +181,7 @@ WRONG: dict[str, tuple[bytes, int]] = {
 @rows_at_once(1)
 @both_handlers
 @each_row("name", WRONG)
-async def test_an_invalid_frame_is_reported_and_ends_the_stream(name: str, path: str) -> None:
+async def test_invalid_frame_ends_the_stream(name: str, path: str) -> None:
     sent, code = WRONG[name]
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, path) as peer:
@@ -211,7 +211,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
 
 @rows_at_once(1)
 @each_row("name", NO_ITEMS)
-async def test_an_invalid_message_is_reported_with_its_index(name: str) -> None:
+async def test_invalid_message_is_reported_by_index(name: str) -> None:
     sent, code, what = NO_ITEMS[name]
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, SMALL) as peer:
@@ -229,7 +229,7 @@ async def test_an_invalid_message_is_reported_with_its_index(name: str) -> None:
     assert (outcome.end, outcome.error, outcome.items) == ("failed", sources.error, 2)
 
 
-async def test_a_message_of_fragments_that_grows_too_large_is_refused_before_it_is_whole() -> None:
+async def test_too_large_fragments_are_refused_early() -> None:
     """Whoever reads nothing takes messages of 4 MiB."""
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, IDLE) as peer:
@@ -241,7 +241,7 @@ async def test_a_message_of_fragments_that_grows_too_large_is_refused_before_it_
         assert (await server.outcome()).end == "client_gone"
 
 
-async def test_an_item_over_the_handlers_limit_that_no_frame_is_over() -> None:
+async def test_item_over_its_limit_closes_with_1009() -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, SMALL) as peer:
         await peer.send(frame(b'"' + b"x" * 500, fin=False), frame(b"x" * 500 + b'"', CONTINUATION))
@@ -266,7 +266,7 @@ def fragments(message: bytes, *between: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("between", [(), (frame(b"?", PING),), (frame(b"!", PONG),)], ids=["", "pings", "pongs"])
-async def test_a_message_in_fragments_of_a_byte_is_one_item(between: tuple[bytes, ...]) -> None:
+async def test_one_byte_fragments_form_one_item(between: tuple[bytes, ...]) -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         pongs = 0
@@ -283,7 +283,7 @@ async def test_a_message_in_fragments_of_a_byte_is_one_item(between: tuple[bytes
     assert (pongs > 0) == (between == (frame(b"?", PING),))
 
 
-async def test_frames_that_aiohttp_accepts_do_no_harm() -> None:
+async def test_unusual_frames_are_accepted() -> None:
     """A client that masks nothing, which RFC 6455 §5.1 wants to be closed; and lengths in more bytes than they need."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
@@ -294,7 +294,7 @@ async def test_frames_that_aiohttp_accepts_do_no_harm() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_close_with_the_reserved_code_1006_is_no_good_end() -> None:
+async def test_close_1006_is_not_a_normal_end() -> None:
     """aiohttp takes it."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
@@ -306,7 +306,7 @@ async def test_a_close_with_the_reserved_code_1006_is_no_good_end() -> None:
     assert isinstance(sources.error, StreamError)
 
 
-async def test_messages_after_the_end_of_the_clients_half_are_ignored() -> None:
+async def test_messages_after_the_end_are_ignored() -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.send(frame("1"), frame(END % 1), *[frame(f'"{"x" * 1000}"')] * 1000, frame("{nope}"))
@@ -324,7 +324,7 @@ async def test_messages_after_the_end_of_the_clients_half_are_ignored() -> None:
 @both_handlers
 @each_row("leaving", ["half_close", "reset"])
 @each_row("size", [0, 1, 2, 5, 7])
-async def test_a_frame_that_is_cut_ends_the_stream(size: int, leaving: str, path: str) -> None:
+async def test_truncated_frame_ends_the_stream(size: int, leaving: str, path: str) -> None:
     """In its head, in its mask, in its payload."""
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, path) as peer:
@@ -343,7 +343,7 @@ async def test_a_frame_that_is_cut_ends_the_stream(size: int, leaving: str, path
         assert (outcome.end, outcome.error) == ("client_gone", None)
 
 
-async def test_half_a_frame_and_then_silence_delays_no_other_stream() -> None:
+async def test_incomplete_frame_delays_no_other_stream() -> None:
     sources = Sources()
     async with among_others(sources) as server:
         async with opened_at(server, IDLE) as peer, opened(server.port, READING) as other:
@@ -360,7 +360,7 @@ async def test_half_a_frame_and_then_silence_delays_no_other_stream() -> None:
 @rows_at_once(1)
 @both_handlers
 @pytest.mark.parametrize("leaving", ["close", "reset"])
-async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) -> None:
+async def test_disconnect_with_the_handshake_is_gone(leaving: str, path: str) -> None:
     sources = Sources()
     async with among_others(sources) as server:
         for _ in range(5):
@@ -381,7 +381,7 @@ async def test_a_client_that_leaves_with_its_handshake(leaving: str, path: str) 
 @rows_at_once(1)
 @pytest.mark.parametrize("reads", [True, False], ids=["reads the pongs", "reads nothing"])
 @both_handlers
-async def test_a_flood_of_pings_is_a_violation(path: str, *, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_pings_close_with_1008(path: str, *, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket_wire, "_REFUSED_SECONDS", 0.5)
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, path) as peer:
@@ -399,7 +399,7 @@ async def test_a_flood_of_pings_is_a_violation(path: str, *, reads: bool, monkey
             await server.outcome()
 
 
-async def test_a_hundred_pings_in_a_second_get_their_pongs() -> None:
+async def test_hundred_pings_per_second_get_pongs() -> None:
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.send(*[frame(b"%d" % number, PING) for number in range(100)], frame(END % 0))
@@ -409,7 +409,7 @@ async def test_a_hundred_pings_in_a_second_get_their_pongs() -> None:
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_flood_of_unread_empty_messages_has_to_wait() -> None:
+async def test_unread_empty_messages_are_limited() -> None:
     """The bytes received are bounded by the kernels' buffers, which Linux lets grow to 10 MB in all."""
     sources = Sources()
     async with among_others(sources) as server:
@@ -452,7 +452,7 @@ NO_HANDSHAKES: dict[str, dict[str, Any]] = {
 
 @rows_at_once(1)
 @each_row("name", NO_HANDSHAKES)
-async def test_an_incomplete_handshake_is_an_ordinary_request(name: str) -> None:
+async def test_incomplete_handshake_is_a_plain_request(name: str) -> None:
     sources = Sources()
     async with among_others(sources) as server, client_of(server.port) as client:
         peer = Peer(client)
@@ -463,7 +463,7 @@ async def test_an_incomplete_handshake_is_an_ordinary_request(name: str) -> None
         assert (await server.outcome()).end == "complete"
 
 
-async def test_a_slow_handshake_gets_its_response_once_it_is_whole() -> None:
+async def test_slow_handshake_is_answered_at_its_end() -> None:
     sources = Sources()
     async with among_others(sources) as server, client_of(server.port) as client:
         peer = Peer(client)

@@ -49,7 +49,7 @@ SOURCES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
 
 @both_framings
 @each_row("name", SOURCES)
-async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
+async def test_any_kind_of_source_is_sent(name: str, subprotocol: str) -> None:
     make, items = SOURCES[name]
     async with watched(streams(make)) as server, opened(server.port, subprotocol=subprotocol) as peer:
         *messages, close = await peer.read_to_close()
@@ -63,7 +63,7 @@ async def test_a_source_of_any_kind(name: str, subprotocol: str) -> None:
 
 
 @both_framings
-async def test_a_reply_is_received_before_the_next_question_and_more_after_the_last(subprotocol: str) -> None:
+async def test_reply_arrives_before_the_next_question(subprotocol: str) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[Any]:
             stream = chunkwise.items(request)
@@ -86,7 +86,7 @@ async def test_a_reply_is_received_before_the_next_question_and_more_after_the_l
         assert (await only_outcome(server)).end == "complete"
 
 
-async def test_a_close_with_its_count_proves_the_clients_half_too() -> None:
+async def test_client_close_with_count_proves_its_end() -> None:
     ends: list[Any] = []
     read = asyncio.Event()
 
@@ -123,7 +123,7 @@ two buffers of the kernel hold, 8 KiB each (it doubles what is asked for); and o
 
 
 @both_framings
-async def test_a_slow_reader_slows_the_producer(subprotocol: str) -> None:
+async def test_slow_reader_slows_the_producer(subprotocol: str) -> None:
     made = 0
 
     async def hot() -> AsyncIterator[str]:
@@ -170,7 +170,7 @@ async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Tas
     return sending, sent
 
 
-async def test_a_client_whose_messages_are_not_read_has_to_wait_and_loses_nothing() -> None:
+async def test_unread_messages_slow_the_client() -> None:
     """What waits is the kernels', and 64 KiB each of ours and of aiohttp's; Linux lets its buffers grow to 10 MB."""
     go = asyncio.Event()
     taken: list[str] = []
@@ -201,7 +201,7 @@ async def test_a_client_whose_messages_are_not_read_has_to_wait_and_loses_nothin
     assert taken == items
 
 
-async def test_a_client_that_does_not_read_replies_has_to_wait_and_loses_nothing() -> None:
+async def test_unread_replies_slow_the_client() -> None:
     items = [f"{number:020000}" for number in range(1500)]
     async with (
         watched(echoing(stall_seconds=0), send_bytes=SMALL_BYTES) as server,
@@ -217,7 +217,7 @@ async def test_a_client_that_does_not_read_replies_has_to_wait_and_loses_nothing
 
 @rows_at_once(1)  # tracemalloc is one for the process
 @both_framings
-async def test_64_mb_in_either_direction_take_little_memory(subprotocol: str) -> None:
+async def test_64_mb_need_little_memory(subprotocol: str) -> None:
     """On both sides together; benchmarks/memory.py shows it with 1 GB, each side in a process of its own."""
 
     async def many() -> AsyncIterator[str]:
@@ -252,7 +252,7 @@ async def send_all(websocket: ClientWebSocketResponse, items: AsyncIterator[str]
     await websocket.send_str(END % count)
 
 
-async def test_a_hundred_at_once_do_not_hold_each_other_up() -> None:
+async def test_hundred_streams_run_side_by_side() -> None:
     async with watched(echoing(), streams(lambda: Waiting(1).items())) as server, AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(opened(server.port)) for _ in range(100)]
         idle = [await stack.enter_async_context(opened(server.port, "/1")) for _ in range(5)]

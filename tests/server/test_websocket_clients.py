@@ -156,7 +156,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 @rows_at_once(1)
 @each_row("count", [0, 1, 3])
-async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) -> None:
+async def test_complete_stream_closes_with_its_count(client: Client, count: int) -> None:
     async with served(Rows(count)) as it:
         assert await client(it) == Told(it.rows.items, 1000, f"complete; items={count}")
         assert (await it.server.outcome()).end == "complete"
@@ -165,21 +165,21 @@ async def test_a_whole_stream_closes_with_its_count(client: Client, count: int) 
 @rows_at_once(1)
 @each_row("error", [ValueError("a secret"), web.HTTPConflict(text="too late")], ids=["bug", "409"])
 @each_row("count", [0, 1, 3])
-async def test_a_failing_stream_closes_with_the_problem(client: Client, count: int, error: Exception) -> None:
+async def test_failing_stream_closes_with_the_title(client: Client, count: int, error: Exception) -> None:
     async with served(Rows(count, error)) as it:
         title = "Conflict" if isinstance(error, web.HTTPConflict) else "Internal Server Error"
         assert await client(it) == Told(it.rows.items, 1011, title)
         assert (await it.server.outcome()).end == "failed"
 
 
-async def test_items_just_before_a_failure_are_received_too(client: Client) -> None:
+async def test_items_just_before_a_failure_arrive(client: Client) -> None:
     rows = Rows(1000, ValueError(), size=1000)
     rows.go.set()
     async with served(rows) as it:
         assert await client(it) == Told(rows.items, 1011, "Internal Server Error")
 
 
-async def test_a_server_that_stops_closes_with_going_away(client: Client) -> None:
+async def test_shutdown_closes_with_1012(client: Client) -> None:
     rows = Rows(3)
 
     async def endless() -> AsyncIterator[Any]:
@@ -201,7 +201,7 @@ async def test_a_server_that_stops_closes_with_going_away(client: Client) -> Non
     [("x" * 123, "x" * 123), ("x" * 124, "x" * 123), ("ö" * 100, "ö" * 61), ("x" * 120 + "🎉", "x" * 120)],
     ids=["fits", "one too many", "two bytes each", "four bytes"],
 )
-async def test_a_long_title_is_cut_between_two_characters(client: Client, title: str, came: str) -> None:
+async def test_long_title_is_cut_between_characters(client: Client, title: str, came: str) -> None:
     async with served(Rows(1, web.HTTPConflict(reason=title))) as it:
         assert await client(it) == Told(it.rows.items, 1011, came)
 
@@ -223,7 +223,7 @@ async def refusing(error: Exception) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize(("error", "status", "problem"), REFUSALS, ids=["bug", "409"])
-async def test_websockets_sees_the_problem_of_a_refusal(error: Exception, status: int, problem: dict[str, Any]) -> None:
+async def test_websockets_sees_the_refusal_problem(error: Exception, status: int, problem: dict[str, Any]) -> None:
     async with refusing(error) as it:
         with pytest.raises(InvalidStatus) as caught:
             await connect(it.url(), proxy=None)
@@ -234,7 +234,7 @@ async def test_websockets_sees_the_problem_of_a_refusal(error: Exception, status
 
 
 @pytest.mark.parametrize(("error", "status", "problem"), REFUSALS, ids=["bug", "409"])
-async def test_aiohttp_sees_the_status_of_a_refusal(error: Exception, status: int, problem: dict[str, Any]) -> None:
+async def test_aiohttp_sees_the_refusal_status(error: Exception, status: int, problem: dict[str, Any]) -> None:
     async with refusing(error) as it, ClientSession() as session:
         with pytest.raises(WSServerHandshakeError) as caught:
             await session.ws_connect(it.url())
@@ -242,7 +242,7 @@ async def test_aiohttp_sees_the_status_of_a_refusal(error: Exception, status: in
 
 
 @needs_chromium
-async def test_a_browser_sees_that_it_was_refused(page: Page) -> None:
+async def test_browser_sees_the_refusal(page: Page) -> None:
     async with refusing(web.HTTPConflict()) as it:
         told = await browse(page, it)
     assert (told["opened"], told["failed"], told["messages"]) == (False, True, [])
@@ -252,7 +252,7 @@ async def test_a_browser_sees_that_it_was_refused(page: Page) -> None:
 # ---- the content of the messages
 
 
-async def test_messages_are_compressed_only_where_that_was_said(client: Client) -> None:
+async def test_messages_are_compressed_only_on_request(client: Client) -> None:
     for compress in (None, False, True):
         async with served(Rows(3, size=10_000), compress=compress) as it:
             told = await client(it)
@@ -260,12 +260,12 @@ async def test_messages_are_compressed_only_where_that_was_said(client: Client) 
 
 
 @pytest.mark.parametrize("compress", [False, True])
-async def test_a_large_item_is_one_message(client: Client, compress: bool) -> None:
+async def test_large_item_is_one_message(client: Client, compress: bool) -> None:
     async with served(Rows(2, size=5_000_000), compress=compress) as it:
         assert await client(it) == Told(it.rows.items, 1000, "complete; items=2", compressed=compress)
 
 
-async def test_a_client_that_takes_no_large_messages_is_gone() -> None:
+async def test_client_with_a_smaller_limit_is_gone() -> None:
     async with served(Rows(1, size=5_000_000)) as it, ClientSession() as session:
         async with connect(it.url(), proxy=None) as websocket:  # takes 1 MiB
             with pytest.raises(ConnectionClosedError) as caught:
@@ -279,7 +279,7 @@ async def test_a_client_that_takes_no_large_messages_is_gone() -> None:
         assert [(await it.server.outcome()).end for _ in range(2)] == ["client_gone"] * 2
 
 
-async def test_a_document_with_live_parts_is_one_message(client: Client) -> None:
+async def test_document_with_live_parts_is_one_message(client: Client) -> None:
     rows = Rows(3)
     whole = {"rows": rows.items, "total": 3, "nested": [rows.items]}
 
@@ -291,7 +291,7 @@ async def test_a_document_with_live_parts_is_one_message(client: Client) -> None
         assert await client(it) == Told([whole], 1000, "complete; items=1")
 
 
-async def test_a_client_of_http_has_its_own_stream_on_the_same_route(client: Client) -> None:
+async def test_http_client_uses_the_same_route(client: Client) -> None:
     over_http, over_websocket = Rows(3), Rows(3)
     sources = iter([over_http, over_websocket])
 
@@ -308,7 +308,7 @@ async def test_a_client_of_http_has_its_own_stream_on_the_same_route(client: Cli
         assert read_so_far("ndjson", body_of(other.came)) == over_http.items
 
 
-async def test_wss(tmp_path: Path) -> None:
+async def test_stream_works_over_wss(tmp_path: Path) -> None:
     trusts = ssl.create_default_context(cadata=CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :])
     for error, end in [(None, (1000, "complete; items=3")), (ValueError(), (1011, "Internal Server Error"))]:
         rows = Rows(3, error)

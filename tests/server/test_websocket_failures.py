@@ -15,7 +15,7 @@ from tests.transports.websocket_peer import connecting, opened
 from tests.transports.wire import serving, streams
 
 
-async def test_a_signal_that_takes_its_time_while_a_source_reads() -> None:
+async def test_reading_source_waits_for_a_slow_signal() -> None:
     async def slow(_request: web.BaseRequest, _response: web.StreamResponse) -> None:
         await asyncio.sleep(0.5)
 
@@ -41,7 +41,7 @@ async def test_items_before_an_invalid_string_are_sent() -> None:
     assert frames[-1].closing[0] == 1011
 
 
-async def test_items_before_one_that_is_too_large_are_sent() -> None:
+async def test_items_before_a_too_large_one_are_sent() -> None:
     async def live() -> AsyncIterator[Any]:
         yield 1
 

@@ -34,7 +34,7 @@ def parsed(data: bytes) -> list[Frame]:
 
 
 @given(sizes=st.lists(st.sampled_from(SIZES) | st.integers(0, 300), max_size=5))
-def test_each_message_is_a_frame_of_its_own(sizes: list[int]) -> None:
+def test_each_message_is_one_frame(sizes: list[int]) -> None:
     messages = [bytes([65 + index]) * size for index, size in enumerate(sizes)]
     data = text_frames(messages)
     assert parsed(data) == [Frame(Opcode.TEXT, message) for message in messages]
@@ -42,5 +42,5 @@ def test_each_message_is_a_frame_of_its_own(sizes: list[int]) -> None:
 
 
 @each_row("size", SIZES)
-def test_frames_have_the_computed_length(size: int) -> None:
+def test_frame_bytes_is_the_frame_length(size: int) -> None:
     assert frame_bytes(size) == len(text_frames([b"x" * size]))

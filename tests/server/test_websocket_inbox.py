@@ -98,7 +98,7 @@ async def write_only(_reader: Reader, _request: web.Request) -> AsyncIterator[An
 
 
 @pytest.mark.parametrize("source", [read_only, echo, work_first])
-async def test_a_client_that_sends_everything_and_leaves_at_once_loses_nothing(source: Source) -> None:
+async def test_disconnect_after_sending_loses_nothing(source: Source) -> None:
     reader = Reader(source)
     async with serving(reader.handle) as port, ClientSession() as session, asyncio.timeout(GUARD_SECONDS):
         async with session.ws_connect(f"http://127.0.0.1:{port}/0") as websocket:
@@ -111,7 +111,7 @@ async def test_a_client_that_sends_everything_and_leaves_at_once_loses_nothing(s
     assert isinstance(reader.error, TruncatedError)  # the close had no number of items
 
 
-async def test_more_messages_than_the_queue_holds_are_read_after_the_client_left() -> None:
+async def test_full_queue_is_read_after_a_disconnect() -> None:
     reader = Reader(read_only)
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
         async with opened(server.port) as peer:
@@ -125,7 +125,7 @@ async def test_more_messages_than_the_queue_holds_are_read_after_the_client_left
     assert outcome.end == "client_gone"
 
 
-async def test_a_source_that_only_writes_is_slowed_down_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writing_source_is_slowed_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket_inbox, "_UNEXPECTED_SECONDS", 0.5)
     reader = Reader(write_only)
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
@@ -145,7 +145,7 @@ END = ' {"stream-end":{"status":"complete","items":40}}\n'
 
 
 @pytest.mark.parametrize("end", ["", END])
-async def test_every_item_of_the_last_message_is_read_however_slowly(end: str) -> None:
+async def test_items_of_the_last_message_are_all_read(end: str) -> None:
     """40 items of 50 ms are more than the second that a source has with its last item."""
     reader = Reader(read_slowly)
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
@@ -160,7 +160,7 @@ async def test_every_item_of_the_last_message_is_read_however_slowly(end: str) -
     assert isinstance(reader.error, TruncatedError) == (end == "")
 
 
-async def test_writes_after_the_client_left_discard_nothing_that_arrived() -> None:
+async def test_writes_after_a_disconnect_lose_nothing() -> None:
     """A write is answered with a reset, after which the kernel gives nothing of what it has received."""
     reader = Reader(echo)
     texts = [f'"{index}{"x" * 4000}"' for index in range(250)]  # more than aiohttp takes before the source does
@@ -177,7 +177,7 @@ async def test_writes_after_the_client_left_discard_nothing_that_arrived() -> No
     assert outcome.end == "client_gone"
 
 
-async def test_a_source_that_stopped_reading_and_writes_is_closed_soon() -> None:
+async def test_source_that_stops_reading_is_closed() -> None:
     reader = Reader(read_one_and_write)
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS), opened(server.port) as peer:
         await peer.send(client_frame("1"), client_frame("2"))

@@ -43,7 +43,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
-async def test_items_pass_through_nginx_one_by_one(nginx: str) -> None:
+async def test_nginx_passes_items_one_by_one(nginx: str) -> None:
     source = Stepping(3)
     async with (
         served(Rows(0), source.rows, proxy=f"{nginx}/patient/") as it,
@@ -58,14 +58,14 @@ async def test_items_pass_through_nginx_one_by_one(nginx: str) -> None:
 
 @pytest.mark.parametrize("client", [by_websockets, by_aiohttp])
 @pytest.mark.parametrize("error", [None, ValueError()], ids=["whole", "failing"])
-async def test_an_end_is_the_same_through_nginx(nginx: str, client: Client, error: Exception | None) -> None:
+async def test_nginx_passes_the_close_code(nginx: str, client: Client, error: Exception | None) -> None:
     async with served(Rows(3, error), proxy=f"{nginx}/patient/") as it:
         end = (1011, "Internal Server Error") if error else (1000, "complete; items=3")
         assert await client(it) == Told(it.rows.items, *end)
         assert (await it.server.outcome()).end == ("failed" if error else "complete")
 
 
-async def test_a_refusal_is_the_same_through_nginx(nginx: str) -> None:
+async def test_nginx_passes_a_refused_handshake(nginx: str) -> None:
     rows = Rows(0, web.HTTPConflict(text="too late"))
     rows.go.set()
     async with served(rows, proxy=f"{nginx}/patient/", commit_after_seconds=GUARD_SECONDS) as it:
@@ -75,7 +75,7 @@ async def test_a_refusal_is_the_same_through_nginx(nginx: str) -> None:
         assert msgspec.json.decode(caught.value.response.body or b"")["detail"] == "too late"
 
 
-async def test_pings_bring_a_silence_through_an_impatient_nginx(nginx: str) -> None:
+async def test_pings_prevent_the_nginx_timeout(nginx: str) -> None:
     async def late() -> AsyncIterator[int]:
         yield 0
         await asyncio.sleep(2.5 * READ_SECONDS)

@@ -40,7 +40,7 @@ async def opened(port: int, origin: str | None, host: str | None = None) -> int:
         ("null", "shop.test", {"origins": ["*"]}, 101),
     ],
 )
-async def test_a_page_may_open_a_websocket_to_its_own_host_and_where_it_is_named(
+async def test_only_allowed_pages_open_a_websocket(
     origin: str | None, host: str | None, options: dict[str, Any], status: int
 ) -> None:
     async with serving(streams(lambda: [1, 2], **options)) as port:
@@ -64,14 +64,14 @@ class Rows:
         self.closed = True
 
 
-async def test_the_source_of_a_page_that_may_not_is_closed_unread() -> None:
+async def test_refused_page_closes_the_source() -> None:
     rows = Rows()
     async with serving(streams(lambda: rows)) as port:
         assert await opened(port, "http://evil.test", "shop.test") == 403
     assert (rows.asked, rows.closed) == (False, True)
 
 
-async def test_over_http_a_page_of_another_origin_is_the_browsers_business() -> None:
+async def test_http_requests_of_any_origin_are_served() -> None:
     async with (
         serving(streams(lambda: [1, 2])) as port,
         ClientSession() as session,
@@ -81,6 +81,6 @@ async def test_over_http_a_page_of_another_origin_is_the_browsers_business() -> 
 
 
 @pytest.mark.parametrize("origins", ["https://app.test", ["https://app.test/"], ["app.test"], [""]])
-def test_origins_that_no_browser_sends_are_refused_at_once(origins: Any) -> None:
+def test_malformed_origins_are_refused(origins: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="origins: got"):
         chunkwise.streaming(origins=origins)

@@ -21,9 +21,7 @@ from tests.transports.wire import streams
 @pytest.mark.usefixtures("short_unread_limit")
 @pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
 @pytest.mark.parametrize("leaving", ["reset", "half_close"])
-async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(
-    leaving: str, keepalive_seconds: float | None
-) -> None:
+async def test_disconnect_with_unread_messages_is_seen(leaving: str, keepalive_seconds: float | None) -> None:
     """While the handler does not read, asyncio sees neither the FIN nor the RST."""
     closed = asyncio.Event()
 
@@ -44,7 +42,7 @@ async def test_a_client_that_leaves_after_many_unread_messages_ends_the_source(
             await closed.wait()
 
 
-async def test_a_client_that_takes_all_the_time_is_not_stalled() -> None:
+async def test_client_that_keeps_reading_never_stalls() -> None:
     """A message of one byte is three on the wire: what is taken must be counted as what waits is."""
 
     async def hot() -> AsyncIterator[int]:
@@ -71,7 +69,7 @@ async def test_a_client_that_takes_all_the_time_is_not_stalled() -> None:
     ],
     ids=["HTTP/1.0", "HEAD", "POST", "POST with a body"],
 )
-async def test_only_a_get_of_http_1_1_is_a_handshake(asked: bytes) -> None:
+async def test_only_http_1_1_get_is_a_handshake(asked: bytes) -> None:
     """RFC 6455 §4.2.1."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
         peer = Peer(client)
@@ -79,7 +77,7 @@ async def test_only_a_get_of_http_1_1_is_a_handshake(asked: bytes) -> None:
         assert await peer.status() != 101
 
 
-async def test_a_key_that_is_not_ascii_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+async def test_non_ascii_key_is_not_a_server_error(caplog: pytest.LogCaptureFixture) -> None:
     """aiohttp's can_prepare raises ValueError for it."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
         peer = Peer(client)
@@ -88,7 +86,7 @@ async def test_a_key_that_is_not_ascii_is_no_error_of_the_server(caplog: pytest.
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_an_end_record_with_its_line_end_ends_the_clients_half() -> None:
+async def test_end_record_with_line_end_ends_the_upload() -> None:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         async def source() -> AsyncIterator[int]:
@@ -102,7 +100,7 @@ async def test_an_end_record_with_its_line_end_ends_the_clients_half() -> None:
         assert await peer.read_to_end() == (1000, "complete; items=0")
 
 
-async def test_a_close_with_a_reserved_code_is_not_sent_back() -> None:
+async def test_reserved_close_code_is_not_sent_back() -> None:
     """RFC 6455 §7.4.1: 1006 must not stand in a close frame; aiohttp takes it."""
 
     async def source() -> AsyncIterator[int]:
@@ -115,7 +113,7 @@ async def test_a_close_with_a_reserved_code_is_not_sent_back() -> None:
         assert (await peer.read_to_close())[-1].closing[0] != 1006
 
 
-async def test_a_reset_right_after_the_handshake_is_no_error(
+async def test_reset_after_the_handshake_logs_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -136,7 +134,7 @@ async def test_a_reset_right_after_the_handshake_is_no_error(
     assert set(ends) == {"client_gone"}
 
 
-async def test_a_close_after_many_unread_messages_ends_the_source() -> None:
+async def test_close_with_unread_messages_is_seen() -> None:
     closed = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -32,7 +32,7 @@ async def read_slowly(port: int, pause: float, **options: Any) -> tuple[int, int
 
 
 @pytest.mark.parametrize("ping_interval", [None, 0.3])
-async def test_a_client_that_needs_longer_than_the_stall_limit_for_the_rest_gets_it(
+async def test_slow_client_may_outlast_the_stall_limit(
     ping_interval: float | None,
 ) -> None:
     def rows() -> Iterator[str]:
@@ -59,7 +59,7 @@ RESETS = struct.pack("ii", 1, 0)
 HIGH_WATER_BYTES = 64 * 1024  # asyncio's
 
 
-async def test_a_client_that_takes_all_and_leaves_while_its_handshake_waits_for_that_is_gone() -> None:
+async def test_client_that_leaves_in_the_handshake_is_gone() -> None:
     """Its connection is lost in the same turn of the loop in which the wait has ended well."""
     full = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_a_client_that_takes_all_and_leaves_while_its_handshake_waits_for_
         assert (await server.outcome()).end == "client_gone"
 
 
-async def test_a_client_that_leaves_a_server_that_stops_has_not_got_the_rest() -> None:
+async def test_disconnect_at_shutdown_is_not_complete() -> None:
     """aiohttp then reads nothing any more, not even that the connection is lost."""
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -32,7 +32,7 @@ async def ends_soon(handler: Any, *sent: bytes, leaving: str) -> None:
 
 @pytest.mark.parametrize("leaving", ["close", "reset"])
 @pytest.mark.parametrize("reads", ["all", "one"])
-async def test_a_client_that_leaves_after_the_handler_stopped_reading(reads: str, leaving: str) -> None:
+async def test_disconnect_after_the_last_read_is_seen(reads: str, leaving: str) -> None:
     async def source(request: web.Request) -> AsyncIterator[Any]:
         if reads == "all":
             assert [item async for item in items(request)] == [1]
@@ -50,7 +50,7 @@ async def test_a_client_that_leaves_after_the_handler_stopped_reading(reads: str
 
 
 @pytest.mark.usefixtures("short_unread_limit")
-async def test_a_client_that_closes_after_an_unread_message() -> None:
+async def test_close_after_an_unread_message_is_seen() -> None:
     async def source() -> AsyncIterator[Any]:
         yield "begun"
         await asyncio.Event().wait()
@@ -59,7 +59,7 @@ async def test_a_client_that_closes_after_an_unread_message() -> None:
     await ends_soon(streams(source, keepalive_seconds=0), message, leaving="close")
 
 
-async def test_an_upload_that_is_proven_by_its_close_is_worked_on() -> None:
+async def test_proven_upload_is_processed_to_its_end() -> None:
     saved: list[Any] = []
     over = asyncio.Event()
 

@@ -28,7 +28,7 @@ from tests.transports.wire import streams
 
 
 @pytest.mark.parametrize("seconds", [0, 0.05])
-async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds: float) -> None:
+async def test_early_exception_refuses_the_handshake(seconds: float) -> None:
     async def refusing() -> AsyncIterator[int]:
         await asyncio.sleep(seconds)
         raise web.HTTPForbidden(text="not you")
@@ -42,7 +42,7 @@ async def test_an_exception_before_the_first_item_refuses_the_handshake(seconds:
     assert (outcome.end, outcome.status, outcome.items, type(outcome.error)) == ("failed", 403, 0, web.HTTPForbidden)
 
 
-async def test_no_response_is_sent_before_the_first_item_or_the_commit_time() -> None:
+async def test_handshake_waits_for_the_first_item() -> None:
     go = asyncio.Event()
 
     async def late() -> AsyncIterator[int]:
@@ -61,13 +61,13 @@ async def test_no_response_is_sent_before_the_first_item_or_the_commit_time() ->
     assert (outcome.end, outcome.status) == ("failed", 101)
 
 
-async def test_a_source_that_reads_opens_the_websocket_at_once() -> None:
+async def test_reading_source_opens_the_websocket_at_once() -> None:
     async with watched(echoing(commit_after_seconds=3600)) as server, opened(server.port) as peer:
         await peer.say_items("hello")
         assert (await peer.read()).item == "hello"
 
 
-async def test_items_of_a_websocket_are_read_only_inside_respond() -> None:
+async def test_messages_are_read_only_inside_respond() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request)])
 
@@ -87,7 +87,7 @@ LEAVING: dict[str, Callable[[Peer], Any]] = {
 
 @both_framings
 @pytest.mark.parametrize("leaving", LEAVING)
-async def test_a_source_that_waits_is_closed_when_its_client_leaves(
+async def test_disconnect_closes_a_waiting_source(
     leaving: str, subprotocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not only at the next periodic check, or at a ping: this server has neither."""
@@ -106,7 +106,7 @@ async def test_a_source_that_waits_is_closed_when_its_client_leaves(
     assert (outcome.end, outcome.error, outcome.items) == ("client_gone", None, 1)
 
 
-async def test_silence_is_filled_with_pings_that_need_no_pong() -> None:
+async def test_keepalive_pings_need_no_pong() -> None:
     source = Waiting(1)
     async with (
         watched(streams(source.items, keepalive_seconds=0.02)) as server,
@@ -120,7 +120,7 @@ async def test_silence_is_filled_with_pings_that_need_no_pong() -> None:
     assert [each.opcode for each in frames] == [TEXT] + [PING] * 7
 
 
-async def test_no_ping_is_sent_when_switched_off_or_without_a_silence() -> None:
+async def test_pings_are_sent_only_in_a_silence() -> None:
     async def busy() -> AsyncIterator[int]:
         for number in range(100):
             yield number
@@ -138,7 +138,7 @@ async def test_no_ping_is_sent_when_switched_off_or_without_a_silence() -> None:
 
 
 @both_framings
-async def test_a_client_that_takes_nothing_is_cut_off(subprotocol: str) -> None:
+async def test_stalled_client_is_disconnected(subprotocol: str) -> None:
     closed = asyncio.Event()
 
     async def hot() -> AsyncIterator[str]:
@@ -172,7 +172,7 @@ ENDS: dict[str, tuple[Callable[[], Any], tuple[int, str]]] = {
 
 @both_framings
 @pytest.mark.parametrize("end", ENDS)
-async def test_the_close_says_how_the_stream_ended(end: str, subprotocol: str) -> None:
+async def test_close_code_shows_how_the_stream_ended(end: str, subprotocol: str) -> None:
     make, told = ENDS[end]
     async with watched(streams(make, ["csv", "json"])) as server, opened(server.port, subprotocol=subprotocol) as peer:
         payloads = b""
@@ -190,7 +190,7 @@ async def test_the_close_says_how_the_stream_ended(end: str, subprotocol: str) -
     assert type(outcome.error) is (ValueError if end == "failed" else type(None))
 
 
-async def test_each_websocket_gets_a_close_when_the_server_stops() -> None:
+async def test_shutdown_closes_every_websocket() -> None:
     async with watched(streams(lambda: Waiting(1).items(), commit_after_seconds=3600)) as server:
         async with AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(opened(server.port)) for _ in range(20)]
@@ -204,7 +204,7 @@ async def test_each_websocket_gets_a_close_when_the_server_stops() -> None:
         assert not server.has_more
 
 
-async def test_a_terminated_process_closes_its_websockets_and_exits() -> None:
+async def test_terminated_process_closes_and_exits() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, shutdown_server.__file__, "0.2", stdout=asyncio.subprocess.PIPE
     )
@@ -226,7 +226,7 @@ async def test_a_terminated_process_closes_its_websockets_and_exits() -> None:
 
 @both_framings
 @pytest.mark.parametrize("end", ["complete", "failed"])
-async def test_a_client_that_never_sends_its_close_is_cut_off(end: str, subprotocol: str) -> None:
+async def test_client_without_a_close_is_disconnected(end: str, subprotocol: str) -> None:
     """It has taken everything, and may still be busy with it."""
     make, told = ENDS[end]
     async with (
@@ -243,7 +243,7 @@ async def test_a_client_that_never_sends_its_close_is_cut_off(end: str, subproto
     assert outcome.seconds >= 0.3
 
 
-async def test_a_client_that_leaves_without_a_close_is_gone() -> None:
+async def test_disconnect_without_a_close_is_gone() -> None:
     async with watched(streams(lambda: [1])) as server, opened(server.port) as peer:
         assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
         peer.client.reset()
@@ -251,9 +251,7 @@ async def test_a_client_that_leaves_without_a_close_is_gone() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_client_that_leaves_while_the_application_prepares_its_websocket_is_gone(
-    fails: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_disconnect_in_prepare_signal_is_gone(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
     begun, app = asyncio.Event(), web.Application()
 
     async def prepares(request: web.Request, _response: web.StreamResponse) -> None:
@@ -274,7 +272,7 @@ async def test_a_client_that_leaves_while_the_application_prepares_its_websocket
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
-async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> None:
+async def test_cancelled_handler_outcome_is_client_gone() -> None:
     outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
 
     async def source() -> AsyncIterator[Any]:
@@ -296,14 +294,14 @@ async def test_a_client_that_leaves_is_gone_under_handler_cancellation_too() -> 
         await runner.cleanup()
 
 
-async def test_a_going_away_close_does_not_answer_our_close() -> None:
+async def test_going_away_close_is_not_a_reply() -> None:
     async with watched(streams(lambda: [1, 2, 3])) as it, opened(it.port) as peer:
         await asyncio.sleep(0.2)  # the items and our close are on their way, and nothing of them was read
         await peer.send(closing(1001))  # a page that is left, not an answer: that would be 1000
         assert (await it.outcome()).end == "client_gone"
 
 
-async def test_a_client_that_has_not_got_all_when_the_server_stops() -> None:
+async def test_shutdown_before_the_clients_close() -> None:
     async with watched(streams(lambda: ["x" * 200_000])) as it, connecting(it.port, receive_bytes=4096) as peer:
         await asyncio.sleep(0.3)  # our kernel has all, and our close is waited for
         await it.runner.cleanup()

@@ -23,7 +23,7 @@ async def shout(request: web.Request) -> AsyncIterator[str]:
 
 
 @every_wire
-async def test_a_reply_is_received_before_the_next_word_is_sent(wire: str) -> None:
+async def test_reply_arrives_before_the_next_word(wire: str) -> None:
     words: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def asked() -> AsyncIterator[str]:
@@ -47,7 +47,7 @@ async def test_a_reply_is_received_before_the_next_word_is_sent(wire: str) -> No
 
 
 @every_wire
-async def test_a_server_may_send_before_the_first_item_is_received(wire: str) -> None:
+async def test_server_may_send_before_the_first_item(wire: str) -> None:
     greeted = asyncio.Event()
 
     async def name() -> AsyncIterator[str]:
@@ -75,7 +75,7 @@ async def test_a_server_may_send_before_the_first_item_is_received(wire: str) ->
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
-async def test_a_generator_that_is_spent_is_no_empty_stream(kind: str) -> None:
+async def test_exhausted_generator_is_refused(kind: str) -> None:
     async def asynchronous() -> AsyncIterator[int]:
         yield 1
 

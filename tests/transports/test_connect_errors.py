@@ -27,7 +27,7 @@ async def refused(
     return why_no_connection(caught.value)
 
 
-async def test_a_closed_port_is_reported_with_the_systems_message() -> None:
+async def test_closed_port_gives_the_system_message() -> None:
     async with serving() as port:
         pass
     why = os.strerror(errno.ECONNREFUSED)
@@ -49,14 +49,14 @@ class Nowhere(abc.AbstractResolver):
 @pytest.mark.parametrize(
     "error", [socket.gaierror(socket.EAI_NONAME, "the name is unknown"), OSError("the name is unknown")]
 )
-async def test_an_unknown_host_is_reported_with_the_resolvers_message(error: OSError) -> None:
+async def test_unknown_host_gives_the_resolver_message(error: OSError) -> None:
     """Its number is not a number of the system, or is missing."""
     connector = TCPConnector(resolver=Nowhere(error))
     assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: the name is unknown"
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["no TLS", "untrusted"])
-async def test_an_untrusted_server_is_reported_with_the_reason(*, secure: bool, tmp_path: Path) -> None:
+async def test_failed_tls_handshake_gives_the_reason(*, secure: bool, tmp_path: Path) -> None:
     (tmp_path / "certificate.pem").write_text(CERTIFICATE)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serves.load_cert_chain(tmp_path / "certificate.pem")
@@ -75,6 +75,6 @@ async def test_an_untrusted_server_is_reported_with_the_reason(*, secure: bool, 
     assert ("certificate" in told.lower()) is secure
 
 
-def test_any_other_error_is_not_of_a_connection_that_never_was() -> None:
+def test_other_errors_are_not_connect_errors() -> None:
     for error in (ClientConnectionError("it broke"), OSError(errno.ECONNREFUSED, "of a file"), ValueError()):
         assert why_no_connection(error) is None

@@ -121,7 +121,7 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 @codings
 @given(data=st.data())
-def test_any_pieces_are_decoded_however_the_coded_bytes_are_split(coding: str, data: st.DataObject) -> None:
+def test_any_split_decompresses_the_same(coding: str, data: st.DataObject) -> None:
     pieces = data.draw(st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(ROWS))))
     wire = coded(coding, pieces)
     places = data.draw(st.lists(st.integers(0, 10_000)))
@@ -130,7 +130,7 @@ def test_any_pieces_are_decoded_however_the_coded_bytes_are_split(coding: str, d
 
 
 @codings
-def test_every_piece_can_be_read_at_once(coding: str) -> None:
+def test_each_chunk_decompresses_at_once(coding: str) -> None:
     compressor, decompressor = Compressor(coding), Decompressor(coding)
     for piece in (*ROWS, b"x", NOISE, TEXT * 5000, b"y"):
         assert b"".join(decompressor.feed(compressor.piece(piece))) == piece
@@ -139,7 +139,7 @@ def test_every_piece_can_be_read_at_once(coding: str) -> None:
 
 
 @codings
-def test_nothing_is_sent_for_nothing(coding: str) -> None:
+def test_empty_input_gives_no_output(coding: str) -> None:
     compressor = Compressor(coding)
     assert compressor.piece(b"") == b""
     first = compressor.piece(b"a")
@@ -149,13 +149,13 @@ def test_nothing_is_sent_for_nothing(coding: str) -> None:
 
 @codings
 @each_row("pieces", [[], [b"a"], ROWS, [NOISE, TEXT * 1000, NOISE]], ids=["none", "one", "rows", "long"])
-def test_foreign_decoders_read_our_codings(coding: str, pieces: list[bytes]) -> None:
+def test_other_decoders_read_our_codings(coding: str, pieces: list[bytes]) -> None:
     assert DECODED_BY[coding](coded(coding, pieces)) == b"".join(pieces)
 
 
 @foreign
 @each_row("data", [b"", b"a", TEXT, NOISE, TEXT * 500], ids=["none", "one", "rows", "noise", "long"])
-def test_streams_of_foreign_compressors_are_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
+def test_other_compressors_are_read(coding: str, compress: Callable[[bytes], bytes], data: bytes) -> None:
     wire = compress(data)
     assert read(coding, wire) == (data, None)
     assert read(coding, *cut(wire, range(0, len(wire), 997))) == (data, None)
@@ -166,20 +166,20 @@ def test_streams_of_foreign_compressors_are_read(coding: str, compress: Callable
 
 @each_row("size", [step + more for step in (32, 64, 96, 128, 256, 352) for more in (-0.001, 0, 0.001, 1)])
 @codings
-def test_output_at_the_edges_of_the_engines_buffers_is_complete(coding: str, size: float) -> None:
+def test_output_of_any_size_is_complete(coding: str, size: float) -> None:
     data = bytes(int(size * 1024)) + b"end"
     compressor, decompressor = Compressor(coding), Decompressor(coding)
     assert b"".join(decompressor.feed(compressor.piece(data))) == data
     assert read(coding, coded(coding, [data])) == (data, None)
 
 
-def test_windows_are_small_since_a_server_has_many_streams() -> None:
+def test_compression_windows_are_small() -> None:
     assert coded("br", [TEXT])[0] & 0b1 == 0  # RFC 7932 §9.1: 2**16
     options = {int(zstd.DecompressionParameter.window_log_max): 16}
     assert zstd.decompress(coded("zstd", [TEXT]), options=options) == TEXT
 
 
-def test_an_unknown_coding_is_the_servers_error() -> None:
+def test_compressor_refuses_an_unknown_coding() -> None:
     with pytest.raises(ValueError, match="unknown content coding 'lzma', expected one of zstd, gzip, br, deflate"):
         Compressor("lzma")
 
@@ -188,27 +188,27 @@ def test_an_unknown_coding_is_the_servers_error() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "identity", " Identity , ", ",,"])
-def test_uncoded_bytes_are_given_unchanged(value: str) -> None:
+def test_identity_leaves_bytes_unchanged(value: str) -> None:
     assert read(value) == (b"", None)
     assert read(value, TEXT, NOISE, b"") == (TEXT + NOISE, None)
 
 
 @pytest.mark.parametrize("value", ["gzip, br", "GZIP,BR", "x-gzip, identity, br", "gzip\t,  br,"])
-def test_codings_are_undone_from_the_last_to_the_first(value: str) -> None:
+def test_codings_are_undone_in_reverse_order(value: str) -> None:
     wire = brotli.compress(gzip.compress(TEXT * 100))
     assert read(value, wire) == (TEXT * 100, None)
     assert read(value, *bytewise(wire)) == (TEXT * 100, None)
     assert isinstance(read("br, gzip", wire)[1], DecodeError)
 
 
-def test_every_coding_stands_over_every_other() -> None:
+def test_all_codings_can_be_combined() -> None:
     wire = TEXT
     for coding in CODINGS:
         wire = coded(coding, [wire])
     assert read(", ".join(CODINGS), *bytewise(wire)) == (TEXT, None)
 
 
-def test_all_codings_of_a_message_must_end() -> None:
+def test_every_coding_of_a_message_must_end() -> None:
     inner = gzip.compress(TEXT)
     for wire in (brotli.compress(inner)[:-1], brotli.compress(inner[:-1]), brotli.compress(b"")):
         came, error = read("gzip, br", wire)
@@ -217,12 +217,12 @@ def test_all_codings_of_a_message_must_end() -> None:
 
 
 @pytest.mark.parametrize("value", ["lzma", "gzip, compress", "gzip;q=1", "gzip br"])
-def test_an_unknown_coding_is_reported(value: str) -> None:
+def test_decompressor_refuses_an_unknown_coding(value: str) -> None:
     with pytest.raises(DecodeError, match=r"unknown content coding '.*', expected one of zstd, gzip, br, deflate"):
         Decompressor(value)
 
 
-def test_codings_have_a_limit() -> None:
+def test_number_of_codings_is_limited() -> None:
     Decompressor(", ".join(["gzip"] * 5))
     with pytest.raises(LimitError, match="6 content codings"):
         Decompressor(", ".join(["gzip"] * 6))
@@ -232,18 +232,18 @@ def test_codings_have_a_limit() -> None:
 
 
 @foreign
-def test_every_cut_is_reported_after_the_bytes_received(coding: str, compress: Callable[[bytes], bytes]) -> None:
+def test_every_cut_is_reported_after_its_bytes(coding: str, compress: Callable[[bytes], bytes]) -> None:
     wire = compress(TEXT)
     for length in range(1, len(wire)):
         came, error = read(coding, wire[:length])
         assert TEXT.startswith(came)
         assert isinstance(error, TruncatedError)
         assert error.bytes_seen == len(came)
-        assert f"after {length} coded bytes" in str(error)
+        assert f"after {length} compressed bytes" in str(error)
 
 
 @codings
-def test_every_cut_of_our_own_coding_is_reported_after_the_whole_pieces(coding: str) -> None:
+def test_cut_of_our_coding_loses_no_whole_chunk(coding: str) -> None:
     compressor = Compressor(coding)
     wire, ends = b"", []
     for row in ROWS:
@@ -258,20 +258,20 @@ def test_every_cut_of_our_own_coding_is_reported_after_the_whole_pieces(coding: 
 
 
 @codings
-def test_no_bytes_at_all_are_whole(coding: str) -> None:
+def test_body_of_zero_bytes_is_complete(coding: str) -> None:
     assert read(coding) == (b"", None)
     assert read(coding, b"", b"") == (b"", None)
 
 
 @pytest.mark.parametrize("pad", [b"", b"\0", b"\0" * 5000])
-def test_gzip_members_are_read_on_over_padding(pad: bytes) -> None:
+def test_gzip_members_may_have_padding(pad: bytes) -> None:
     wire = gzip.compress(TEXT) + pad + gzip.compress(b"") + gzip.compress(NOISE) + pad
     assert read("gzip", wire) == (TEXT + NOISE, None)
     assert read("gzip", *cut(wire, range(0, len(wire), 7))) == (TEXT + NOISE, None)
     assert read("gzip", *bytewise(gzip.compress(TEXT) + pad + gzip.compress(b"a") + pad)) == (TEXT + b"a", None)
 
 
-def test_a_cut_inside_a_later_member_is_reported() -> None:
+def test_cut_in_a_later_gzip_member_is_reported() -> None:
     first, second = gzip.compress(TEXT), gzip.compress(b"abc")
     for length in range(1, len(second)):
         came, error = read("gzip", first + second[:length])
@@ -279,7 +279,7 @@ def test_a_cut_inside_a_later_member_is_reported() -> None:
         assert isinstance(error, TruncatedError)
 
 
-def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
+def test_skippable_zstd_frames_are_skipped() -> None:
     wire = SKIPPABLE + zstd.compress(TEXT) + SKIPPABLE + zstd.compress(b"") + zstd.compress(NOISE) + SKIPPABLE
     assert read("zstd", wire) == (TEXT + NOISE, None)
     assert read("zstd", *cut(wire, range(0, len(wire), 7))) == (TEXT + NOISE, None)
@@ -290,7 +290,7 @@ def test_zstd_frames_are_read_on_over_skippable_ones() -> None:
 
 @foreign
 @each_row("garbage", [b"x", b"\0x", b"<html>" * 1000, b"\x1fx", b"\x28x"])
-def test_garbage_after_the_end_is_reported(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
+def test_bytes_after_the_end_are_reported(coding: str, compress: Callable[[bytes], bytes], garbage: bytes) -> None:
     wire = compress(TEXT)
     for pieces in ([wire, garbage], [*bytewise(wire), *bytewise(garbage)]):
         came, error = read(coding, *pieces)
@@ -302,7 +302,7 @@ def test_garbage_after_the_end_is_reported(coding: str, compress: Callable[[byte
 
 
 @pytest.mark.parametrize(("coding", "wire"), [("br", brotli.compress(TEXT)), ("deflate", zlib.compress(TEXT))])
-def test_a_second_stream_is_garbage_where_the_coding_has_but_one(coding: str, wire: bytes) -> None:
+def test_second_br_or_deflate_stream_is_refused(coding: str, wire: bytes) -> None:
     assert type(read(coding, wire, wire)[1]) is DecodeError
     assert type(read(coding, wire, b"\0")[1]) is DecodeError
 
@@ -312,7 +312,7 @@ def test_a_second_stream_is_garbage_where_the_coding_has_but_one(coding: str, wi
 
 @foreign
 @given(data=st.data())
-def test_corrupt_bytes_give_only_our_errors(
+def test_corrupt_bytes_raise_only_our_errors(
     coding: str, compress: Callable[[bytes], bytes], data: st.DataObject
 ) -> None:
     wire = bytearray(compress(TEXT))
@@ -324,7 +324,7 @@ def test_corrupt_bytes_give_only_our_errors(
 
 @codings
 @given(wire=st.binary(min_size=1))
-def test_any_bytes_give_only_our_errors(coding: str, wire: bytes) -> None:
+def test_arbitrary_bytes_raise_only_our_errors(coding: str, wire: bytes) -> None:
     read(coding, wire)
     read(coding, *bytewise(wire))
 
@@ -340,7 +340,7 @@ def bytewise_from(data: bytes, place: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_bytes_before_a_defect_are_the_same_however_they_are_split(coding: str) -> None:
+def test_output_before_a_defect_ignores_the_split(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -355,7 +355,7 @@ def test_bytes_before_a_defect_are_the_same_however_they_are_split(coding: str) 
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd"])
-def test_bytes_before_a_defect_are_given_except_for_the_last_few(coding: str) -> None:
+def test_br_and_zstd_keep_output_before_a_defect(coding: str) -> None:
     wire = coded(coding, ROWS * 20)
     failed = 0
     for place in range(0, len(wire), 53):
@@ -369,7 +369,7 @@ def test_bytes_before_a_defect_are_given_except_for_the_last_few(coding: str) ->
     assert failed > 10
 
 
-def test_a_bad_checksum_is_reported_after_all_the_data() -> None:
+def test_bad_checksum_is_reported_after_all_data() -> None:
     wire = gzip.compress(NOISE)
     came, error = read("gzip", flipped(wire, len(wire) - 8))
     assert came == NOISE
@@ -379,7 +379,7 @@ def test_a_bad_checksum_is_reported_after_all_the_data() -> None:
 
 
 @each_row("literals", range(128, 260, 3))
-def test_the_rest_of_a_match_after_a_full_buffer_is_given_before_a_defect(literals: int) -> None:
+def test_match_over_a_full_buffer_precedes_a_defect(literals: int) -> None:
     # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
     bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"
     bits += "0" * (-len(bits) % 8)
@@ -391,7 +391,7 @@ def test_the_rest_of_a_match_after_a_full_buffer_is_given_before_a_defect(litera
 
 
 @codings
-def test_an_error_is_raised_again(coding: str) -> None:
+def test_error_is_raised_again(coding: str) -> None:
     decompressor = Decompressor(coding)
     with pytest.raises(DecodeError) as caught:
         list(decompressor.feed(b"\xff" * 100))
@@ -403,7 +403,7 @@ def test_an_error_is_raised_again(coding: str) -> None:
     assert last.value is caught.value
 
 
-def test_a_zstd_window_has_the_limit_of_its_rfc() -> None:
+def test_zstd_window_is_limited_to_8_mib() -> None:
     def framed(window_log: int) -> bytes:
         engine = zstd.ZstdCompressor(options={int(zstd.CompressionParameter.window_log): window_log})
         return engine.compress(TEXT) + engine.flush()
@@ -424,7 +424,7 @@ def bomb(coding: str, size: int) -> bytes:
 
 
 @codings
-def test_a_bomb_is_given_in_pieces_and_then_refused(coding: str) -> None:
+def test_bomb_is_refused_with_little_memory(coding: str) -> None:
     wire = bomb(coding, 64 * MIB) + NOISE  # so that the ratio of the whole would be harmless
     decompressor = Decompressor(coding, max_ratio=100)
     tracemalloc.start()
@@ -444,7 +444,7 @@ def test_a_bomb_is_given_in_pieces_and_then_refused(coding: str) -> None:
 
 
 @codings
-def test_a_ratio_without_limit_still_holds_little(coding: str) -> None:
+def test_unlimited_ratio_needs_little_memory(coding: str) -> None:
     wire = bomb(coding, 64 * MIB)
     decompressor = Decompressor(coding, max_ratio=10**9)
     tracemalloc.start()
@@ -456,15 +456,15 @@ def test_a_ratio_without_limit_still_holds_little(coding: str) -> None:
     decompressor.finish()
 
 
-def test_a_bomb_between_two_codings_is_refused() -> None:
+def test_bomb_between_two_codings_is_refused() -> None:
     # Empty members decode to nothing, but 2 MB of them are read.
     wire = brotli.compress(gzip.compress(b"") * 100_000)
     decompressor = Decompressor("gzip, br")
-    with pytest.raises(LimitError, match="bytes of br"):
+    with pytest.raises(LimitError, match=r"bytes \(br\)"):
         list(decompressor.feed(wire))
 
 
-def test_a_bomb_in_a_bomb_is_refused() -> None:
+def test_bomb_inside_a_bomb_is_refused() -> None:
     wire = gzip.compress(gzip.compress(bytes(256 * MIB)))
     assert len(wire) < 1024
     sizes, error = sizes_of(Decompressor("gzip, gzip").feed(wire))
@@ -473,7 +473,7 @@ def test_a_bomb_in_a_bomb_is_refused() -> None:
 
 
 @codings
-def test_highly_repetitive_data_below_the_ratio_passes(coding: str) -> None:
+def test_repetitive_data_below_the_ratio_passes(coding: str) -> None:
     rows = b"".join(b'{"n": %d, "status": "ok", "name": "Tom"}\n' % (n % 100) for n in range(220_000))
     wire = coded(coding, cut(rows, range(0, len(rows), 4096)))
     assert len(rows) > 8 * MIB
@@ -483,7 +483,7 @@ def test_highly_repetitive_data_below_the_ratio_passes(coding: str) -> None:
 
 
 @codings
-def test_any_ratio_passes_while_it_is_little(coding: str) -> None:
+def test_first_bytes_may_have_any_ratio(coding: str) -> None:
     data = bytes(MIB)
     decompressor = Decompressor(coding, max_ratio=1)
     assert b"".join(decompressor.feed(bomb(coding, MIB))) == data

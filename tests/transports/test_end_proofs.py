@@ -21,7 +21,7 @@ END = b' {"stream-end":{"status":"complete","items":%d}}'
 
 @pytest.mark.parametrize("reader", ["open_stream", "items"])
 @pytest.mark.parametrize("subprotocol", ["", SUBPROTOCOL])
-async def test_an_item_is_no_proof_of_the_end(reader: str, subprotocol: str) -> None:
+async def test_item_like_an_end_record_proves_nothing(reader: str, subprotocol: str) -> None:
     async def source() -> AsyncIterator[Any]:
         yield {"n": 1}
         await asyncio.sleep(0.05)  # so that each is a message of its own
@@ -47,7 +47,7 @@ async def test_an_item_is_no_proof_of_the_end(reader: str, subprotocol: str) -> 
     assert came == [{"n": 1}]
 
 
-async def test_a_ping_is_no_end() -> None:
+async def test_ping_does_not_end_a_stream() -> None:
     came: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
     async def handler(request: web.Request) -> web.StreamResponse:

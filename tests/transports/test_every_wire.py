@@ -272,39 +272,39 @@ TEXT_BROWSERS = {"fetch": partial(by_fetch, name="text")} | IN_BROWSERS
 
 
 @each_row("name", JSON_READERS)
-async def test_items(name: str) -> None:
+async def test_every_client_reads_the_items(name: str) -> None:
     async with served(plain=False) as it:
         assert await JSON_READERS[name](it) == ITEMS
 
 
 @each_row("name", TEXT_READERS)
-async def test_lines(name: str) -> None:
+async def test_every_client_reads_the_lines(name: str) -> None:
     async with served(plain=True) as it:
         assert await TEXT_READERS[name](it) == LINES
 
 
 @needs_curl
 @pytest.mark.parametrize("name", JSON_NAMES)
-async def test_items_by_curl(name: str) -> None:
+async def test_curl_reads_the_items(name: str) -> None:
     async with served(plain=False) as it:
         assert await by_curl(it, name) == ITEMS
 
 
 @needs_curl
-async def test_lines_by_curl() -> None:
+async def test_curl_reads_the_lines() -> None:
     async with served(plain=True) as it:
         assert await by_curl(it, "text") == LINES
 
 
 @needs_chromium
 @pytest.mark.parametrize("name", JSON_BROWSERS)
-async def test_items_in_a_browser(page: Page, name: str) -> None:
+async def test_browser_reads_the_items(page: Page, name: str) -> None:
     async with served(plain=False) as it:
         assert await JSON_BROWSERS[name](it, page) == ITEMS
 
 
 @needs_chromium
 @pytest.mark.parametrize("name", TEXT_BROWSERS)
-async def test_lines_in_a_browser(page: Page, name: str) -> None:
+async def test_browser_reads_the_lines(page: Page, name: str) -> None:
     async with served(plain=True) as it:
         assert await TEXT_BROWSERS[name](it, page) == LINES

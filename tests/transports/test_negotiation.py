@@ -79,17 +79,17 @@ CASES: list[tuple[str, str | None]] = [
 
 
 @each_row(("accept", "expected"), CASES)
-def test_the_client_gets_the_format_that_it_prefers(accept: str, expected: str | None) -> None:
+def test_client_gets_the_format_it_prefers(accept: str, expected: str | None) -> None:
     chosen = negotiate([accept], offered(None))
     assert (chosen.name if chosen else None) == expected
 
 
-def test_without_an_accept_header_the_first_format_is_taken() -> None:
+def test_without_accept_the_first_format_is_sent() -> None:
     assert negotiate([], offered(None)) is FORMATS["json"]
     assert negotiate([], offered(["csv", "json"])) is FORMATS["csv"]
 
 
-def test_several_accept_headers_are_one() -> None:
+def test_several_accept_headers_are_joined() -> None:
     chosen = negotiate(["application/json;q=0.1", "text/csv;q=0.2", "text/plain;q=0.15"], offered(None))
     assert chosen is FORMATS["csv"]
 
@@ -127,11 +127,11 @@ CODING_CASES: list[tuple[list[str], str | None]] = [
 
 
 @each_row(("accept_encoding", "expected"), CODING_CASES)
-def test_the_client_gets_the_coding_that_it_prefers(accept_encoding: list[str], expected: str | None) -> None:
+def test_client_gets_the_coding_it_prefers(accept_encoding: list[str], expected: str | None) -> None:
     assert negotiate_coding(accept_encoding, ["zstd", "gzip", "br"]) == expected
 
 
-def test_a_preference_is_a_name_and_not_a_quoted_value_of_another() -> None:
+def test_preference_is_found_only_by_its_name() -> None:
     for asked in ("stream-end", "a=1;b, Stream-End ;c=2", "stream-end=yes", 'a="x", stream-end', r'a="\"", stream-end'):
         assert prefers([asked], "stream-end")
     for other in (
@@ -147,7 +147,7 @@ def test_a_preference_is_a_name_and_not_a_quoted_value_of_another() -> None:
     assert prefers(["a=1", "stream-end"], "stream-end")
 
 
-def test_ranges_are_read_with_their_quality() -> None:
+def test_media_ranges_have_their_weights() -> None:
     ranges = parse_accept(("text/csv;q=0.5;x=y, */*", "application/json"))
     assert [(found.type, found.subtype, found.quality) for found in ranges] == [
         ("text", "csv", 0.5),
@@ -156,7 +156,7 @@ def test_ranges_are_read_with_their_quality() -> None:
     ]
 
 
-def test_formats_may_be_named_or_given() -> None:
+def test_formats_can_be_names_or_objects() -> None:
     assert offered(None) == list(FORMATS.values())
     assert offered("csv") == [FORMATS["csv"]]
     assert offered(FORMATS["csv"]) == [FORMATS["csv"]]
@@ -164,7 +164,7 @@ def test_formats_may_be_named_or_given() -> None:
 
 
 @pytest.mark.parametrize("choice", ["xml", ["json", "xml"], []])
-def test_an_unknown_format_is_refused_by_name(choice: Any) -> None:
+def test_unknown_format_is_refused_by_name(choice: Any) -> None:
     with pytest.raises(UnknownFormat, match="at least one" if choice == [] else "'xml', expected one of json, ndjson"):
         offered(choice)
 
@@ -187,7 +187,7 @@ async def answered(
         return response.status, response.content_type, response.headers.get("Vary"), told
 
 
-async def test_vary_names_the_headers_that_were_used(aiohttp_server: AiohttpServer) -> None:
+async def test_vary_lists_the_headers_that_decided(aiohttp_server: AiohttpServer) -> None:
     both = "Accept, Accept-Encoding"
     assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", both, None)
     assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", both, None)
@@ -196,17 +196,17 @@ async def test_vary_names_the_headers_that_were_used(aiohttp_server: AiohttpServ
     assert await answered(aiohttp_server, "ndjson", []) == (200, "application/x-ndjson", vary, None)
 
 
-async def test_a_format_that_is_forced_is_sent_to_any_client(aiohttp_server: AiohttpServer) -> None:
+async def test_single_format_is_sent_to_any_client(aiohttp_server: AiohttpServer) -> None:
     assert (await answered(aiohttp_server, "csv", ["application/json"]))[:2] == (200, "text/csv")
     assert (await answered(aiohttp_server, FORMATS["sse"], ["image/png"]))[:2] == (200, "text/event-stream")
 
 
-async def test_several_accept_headers_count_together_on_the_wire(aiohttp_server: AiohttpServer) -> None:
+async def test_server_joins_several_accept_headers(aiohttp_server: AiohttpServer) -> None:
     accept = ["application/json;q=0.1", "text/csv"]
     assert (await answered(aiohttp_server, None, accept))[:2] == (200, "text/csv")
 
 
-async def test_a_refusal_lists_the_formats_available(aiohttp_server: AiohttpServer) -> None:
+async def test_refusal_lists_the_available_formats(aiohttp_server: AiohttpServer) -> None:
     status, content_type, vary, told = await answered(aiohttp_server, ["json", "csv"], ["image/png", "text/html"])
     assert (status, content_type, vary) == (406, "application/problem+json", "Accept")
     assert told == {
@@ -222,7 +222,7 @@ async def test_head_is_refused_like_get(aiohttp_server: AiohttpServer) -> None:
 
 
 @pytest.mark.parametrize("header", ["", ",", "nonsense", "*/json"])
-def test_a_header_that_says_nothing_accepts_anything(header: str) -> None:
+def test_malformed_accept_allows_any_format(header: str) -> None:
     assert negotiate([header], list(FORMATS.values())) is FORMATS["json"]
 
 
@@ -231,7 +231,7 @@ async def two() -> AsyncIterator[int]:
     yield 2
 
 
-async def test_a_document_is_not_offered_as_csv() -> None:
+async def test_document_is_not_offered_as_csv() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, {"users": two()})
 
@@ -245,7 +245,7 @@ async def test_a_document_is_not_offered_as_csv() -> None:
 
 
 @pytest.mark.parametrize(("accept", "status"), [("text/csv", 200), ("image/png", 406)])
-async def test_a_list_of_one_format_is_a_negotiation_and_says_so(accept: str, status: int) -> None:
+async def test_list_of_one_format_is_negotiated(accept: str, status: int) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, iter([{"n": 1}]), ["csv"])
 

@@ -27,7 +27,7 @@ class Counting:
             raise self._failure
 
 
-async def test_all_members_are_checked_equally_often() -> None:
+async def test_members_are_checked_equally_often() -> None:
     members = [Counting() for _ in range(50)]
     for member in members:
         PeriodicChecks.of_loop().join(member)
@@ -38,7 +38,7 @@ async def test_all_members_are_checked_equally_often() -> None:
         PeriodicChecks.of_loop().leave(member)
 
 
-async def test_a_member_that_has_left_is_not_checked_even_if_another_removes_it() -> None:
+async def test_removed_member_is_not_checked() -> None:
     class Ending(Counting):
         def check(self) -> None:
             super().check()
@@ -55,7 +55,7 @@ async def test_a_member_that_has_left_is_not_checked_even_if_another_removes_it(
         PeriodicChecks.of_loop().leave(member)
 
 
-async def test_one_that_fails_is_logged_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_member_is_logged_and_removed(caplog: pytest.LogCaptureFixture) -> None:
     failing, going = [Counting(LookupError("gone")) for _ in range(10)], Counting()
     for member in (*failing, going):
         PeriodicChecks.of_loop().join(member)
@@ -65,7 +65,7 @@ async def test_one_that_fails_is_logged_and_left_out(caplog: pytest.LogCaptureFi
     PeriodicChecks.of_loop().leave(going)
 
 
-async def test_a_round_without_members_ends_and_begins_again_with_the_next() -> None:
+async def test_timer_runs_only_while_there_are_members() -> None:
     for _ in range(3):
         member = Counting()
         PeriodicChecks.of_loop().join(member)
@@ -74,7 +74,7 @@ async def test_a_round_without_members_ends_and_begins_again_with_the_next() -> 
         await until(lambda: not PeriodicChecks.of_loop()._running)
 
 
-def test_each_loop_has_its_own_and_keeps_none_afterwards() -> None:
+def test_each_event_loop_has_its_own_checks() -> None:
     async def own() -> weakref.ref[PeriodicChecks]:
         assert PeriodicChecks.of_loop() is PeriodicChecks.of_loop()
         PeriodicChecks.of_loop().join(Counting())

@@ -39,13 +39,13 @@ async def got(error: BaseException, **options: Any) -> tuple[int, str, dict[str,
         return response.status, response.content_type, dict(response.headers), body, response.reason or ""
 
 
-async def test_an_exception_is_a_500_without_its_message() -> None:
+async def test_exception_is_a_500_without_its_text() -> None:
     status, content_type, _, body, _ = await got(ValueError("password is secret"))
     assert (status, content_type) == (500, "application/problem+json")
     assert msgspec.json.decode(body) == {"title": "Internal Server Error", "status": 500}
 
 
-async def test_an_exception_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_is_logged_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
     await got(ValueError("of the log alone"))
     (record,) = [record for record in caplog.records if record.name == "chunkwise"]
     assert record.getMessage() == "the source of GET /0 after 0 items failed"
@@ -56,12 +56,12 @@ async def test_an_exception_is_logged_with_the_request(caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     "error", [ConnectionResetError("database"), BrokenPipeError(), TimeoutError(), OSError(5, "x")]
 )
-async def test_a_connection_that_the_source_loses_is_not_the_clients(error: OSError) -> None:
+async def test_connection_error_of_a_source_is_a_500(error: OSError) -> None:
     status, content_type, _, _, _ = await got(error)
     assert (status, content_type) == (500, "application/problem+json")
 
 
-async def test_an_http_exception_keeps_its_status_its_reason_and_its_headers() -> None:
+async def test_http_exception_keeps_status_and_headers() -> None:
     error = web.HTTPTooManyRequests(reason="Slow down", headers={"Retry-After": "120", "X-Own": "1"})
     status, content_type, headers, body, reason = await got(error)
     assert (status, content_type, reason) == (429, "application/problem+json", "Slow down")
@@ -69,7 +69,7 @@ async def test_an_http_exception_keeps_its_status_its_reason_and_its_headers() -
     assert msgspec.json.decode(body) == {"title": "Slow down", "status": 429}
 
 
-async def test_an_http_exception_keeps_its_cookies() -> None:
+async def test_http_exception_keeps_its_cookies() -> None:
     error = web.HTTPUnauthorized()
     error.del_cookie("session")
     status, _, headers, _, _ = await got(error)
@@ -77,41 +77,41 @@ async def test_an_http_exception_keeps_its_cookies() -> None:
     assert headers["Set-Cookie"].startswith('session=""; ')
 
 
-async def test_a_stopping_server_sends_retry_after_and_closes_the_connection() -> None:
+async def test_server_shutdown_is_a_503_with_retry_after() -> None:
     answer = problem_of(GoingAway("of the log alone"))
     assert (answer.status, answer.headers["Retry-After"], answer.keep_alive) == (503, "1", False)
     told = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
     assert answer.body == msgspec.json.encode(told)
 
 
-async def test_an_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_http_exception_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     await got(web.HTTPNotFound())
     assert [record for record in caplog.records if record.name == "chunkwise"] == []
 
 
-async def test_an_http_exception_with_a_body_is_the_response_itself() -> None:
+async def test_http_exception_with_a_body_is_unchanged() -> None:
     status, content_type, _, body, _ = await got(web.HTTPForbidden(text="<p>no</p>", content_type="text/html"))
     assert (status, content_type, body) == (403, "text/html", b"<p>no</p>")
 
 
-async def test_the_text_of_an_http_exception_is_the_detail() -> None:
+async def test_http_exception_text_is_the_detail() -> None:
     status, _, _, body, _ = await got(web.HTTPBadRequest(text="no such column: nmae"))
     assert status == 400
     assert msgspec.json.decode(body) == {"title": "Bad Request", "status": 400, "detail": "no such column: nmae"}
 
 
-async def test_a_405_response_lists_the_allowed_methods() -> None:
+async def test_response_405_lists_the_allowed_methods() -> None:
     status, _, headers, _, _ = await got(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
     assert status == 405
     assert set(headers["Allow"].split(",")) == {"GET", "POST"}
 
 
-async def test_a_redirect_passes() -> None:
+async def test_redirect_is_sent_unchanged() -> None:
     status, _, headers, _, _ = await got(web.HTTPFound("/elsewhere"))
     assert (status, headers["Location"]) == (302, "/elsewhere")
 
 
-async def test_an_exception_with_an_unregistered_status_is_named_by_its_number() -> None:
+async def test_unregistered_status_is_kept() -> None:
     class Teapot(web.HTTPClientError):
         status_code = 499
 
@@ -120,7 +120,7 @@ async def test_an_exception_with_an_unregistered_status_is_named_by_its_number()
     assert msgspec.json.decode(body) == {"title": "Left", "status": 499}
 
 
-async def test_an_exception_in_the_handler_itself_stays_aiohttps() -> None:
+async def test_exception_in_the_handler_is_aiohttps() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if request:
             raise web.HTTPGone
@@ -138,7 +138,7 @@ async def remote(*pieces: bytes) -> RemoteError:
         return caught.value
 
 
-async def test_the_client_raises_the_servers_problem() -> None:
+async def test_client_raises_the_server_problem() -> None:
     async with (
         serving(streams(lambda: failing_with(web.HTTPConflict(reason="Twice")))) as port,
         ClientSession() as session,
@@ -150,7 +150,7 @@ async def test_the_client_raises_the_servers_problem() -> None:
     assert caught.value.problem == {"title": "Twice", "status": 409}
 
 
-async def test_a_problem_received_in_pieces_is_whole() -> None:
+async def test_problem_in_several_chunks_is_joined() -> None:
     told = b'{"title":"Broken","detail":"in the middle","extra":[1]}'
     error = await remote(
         head(PROBLEM, f"Content-Length: {len(told)}", status="503 Service Unavailable"), told[:9], told[9:30], told[30:]
@@ -159,7 +159,7 @@ async def test_a_problem_received_in_pieces_is_whole() -> None:
     assert (error.status, error.problem) == (503, {"title": "Broken", "detail": "in the middle", "extra": [1]})
 
 
-async def test_a_problem_that_was_cut_is_still_an_error_of_that_status() -> None:
+async def test_truncated_problem_keeps_its_status() -> None:
     cut = b'{"title":"Bro'
     error = await remote(head(PROBLEM, "Content-Length: 100", status="503 Service Unavailable"), cut)
     assert (error.status, error.problem) == (503, {})
@@ -168,23 +168,23 @@ async def test_a_problem_that_was_cut_is_still_an_error_of_that_status() -> None
 
 
 @pytest.mark.parametrize("told", [b"[1,2]", b"null", b"{", b"\xff\xfe", b"", b'{"a":' + b"[" * 50_000])
-async def test_an_invalid_problem_is_still_an_error_of_that_status(told: bytes) -> None:
+async def test_malformed_problem_keeps_its_status(told: bytes) -> None:
     error = await remote(head(PROBLEM, f"Content-Length: {len(told)}", status="400 Bad Request"), told)
     assert (str(error), error.problem) == ("the server answered 400 Bad Request", {})
 
 
-async def test_a_plain_text_error_is_included() -> None:
+async def test_plain_text_error_is_in_the_message() -> None:
     error = await remote(head("Content-Type: text/plain", "Content-Length: 9", status="418 Tea"), b"no coffee")
     assert str(error) == "the server answered 418 Tea: no coffee"
 
 
-async def test_a_problem_without_an_end_is_read_up_to_a_limit() -> None:
+async def test_endless_problem_is_read_up_to_a_limit() -> None:
     endless = b'{"title":"x","pad":"' + b"x" * 200_000
     error = await remote(head(PROBLEM, "Transfer-Encoding: chunked", status="500 Oops"), chunked(endless))
     assert (error.status, error.problem) == (500, {})
 
 
-async def test_a_problem_that_drips_is_read_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_problem_is_read_for_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problems, "_MAX_PROBLEM_SECONDS", 0.05)
     linger = asyncio.Event()
     parts = head("Content-Type: text/plain", "Transfer-Encoding: chunked", status="503 Busy"), chunked(b"wait")
@@ -215,13 +215,13 @@ def test_retry_after_is_seconds_or_a_date(value: str, told: float | None) -> Non
     assert retry_after_seconds(value) == told
 
 
-def test_a_future_date_is_converted_to_seconds() -> None:
+def test_future_date_is_converted_to_seconds() -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     assert 90 < (retry_after_seconds(at) or 0) <= 100
 
 
 @pytest.mark.parametrize("wire", ["websocket", "http"])
-async def test_a_client_cannot_forge_a_line_of_the_log(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_cannot_forge_a_log_line(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     problem = {"title": "x\nCRITICAL:root:the admin has logged in", "status": 500}
     record = b' {"stream-end":{"status":"failed","items":0,"problem":%b}}\n' % msgspec.json.encode(problem)

@@ -15,7 +15,7 @@ async def two() -> AsyncIterator[int]:
     yield 2
 
 
-async def test_a_message_that_was_read_before_is_given_or_its_missing_bytes_are_reported() -> None:
+async def test_bytes_read_by_other_code_are_reported() -> None:
     async with serving(streams(two, "ndjson")) as port, ClientSession() as session:
         url = url_of(port)
         async with session.get(url) as response:
@@ -33,7 +33,7 @@ async def test_a_message_that_was_read_before_is_given_or_its_missing_bytes_are_
                 [item async for item in stream]
 
 
-async def test_an_upload_that_a_middleware_has_read_is_read_again() -> None:
+async def test_upload_read_by_a_middleware_is_kept() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await request.read()
         return web.json_response([item async for item in chunkwise.items(request)])
@@ -44,7 +44,7 @@ async def test_an_upload_that_a_middleware_has_read_is_read_again() -> None:
             assert await response.json() == [1, 2]
 
 
-async def test_nothing_proves_the_end_of_a_compressed_upload() -> None:
+async def test_compressed_upload_has_an_unknown_end() -> None:
     ends: list[str | None] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -61,7 +61,7 @@ MESSAGES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-async def test_bytes_in_any_shape_are_a_message(kind: str) -> None:
+async def test_bytes_of_any_type_are_a_message(kind: str) -> None:
     assert await read(chunkwise.items(MESSAGES[kind](), format="json")) == ([{"a": 1}, {"a": 2}], None)
     assert await read(chunkwise.items(MESSAGES[kind](), "item.a", format="json")) == ([1, 2], None)
     assert (await read(chunkwise.text(MESSAGES[kind]())))[0]
@@ -73,12 +73,12 @@ async def test_bytes_in_any_shape_are_a_message(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_bytes_do_not_say_their_format(kind: str) -> None:
-    with pytest.raises(UnknownFormat, match="name it with format="):
+def test_bytes_need_a_format_argument(kind: str) -> None:
+    with pytest.raises(UnknownFormat, match="name the format with format="):
         chunkwise.items(MESSAGES[kind]())
 
 
-async def test_an_aiohttp_stream_reader_is_a_message() -> None:
+async def test_stream_reader_is_a_message() -> None:
     async def content(message: ClientResponse) -> StreamReader:
         return message.content
 
@@ -91,8 +91,8 @@ async def test_an_aiohttp_stream_reader_is_a_message() -> None:
 
 
 @pytest.mark.parametrize("message", [7, None, "[1]"])
-def test_an_unsupported_message_is_reported(message: Any) -> None:
-    with pytest.raises(TypeError, match=f"a message is .* got {type(message).__name__}"):
+def test_unsupported_message_type_is_refused(message: Any) -> None:
+    with pytest.raises(TypeError, match=f"message: got {type(message).__name__}, expected a response"):
         chunkwise.items(message, format="json")
 
 
@@ -114,7 +114,7 @@ async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]
 
 
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"0\r\nx\0:\r\n\r\n"])
-async def test_a_malformed_chunk_ends_the_wait(bad: bytes) -> None:
+async def test_malformed_chunk_ends_the_wait(bad: bytes) -> None:
     async with going_bad(bad) as (port, go), ClientSession() as session, session.get(url_of(port)) as response:
         stream = chunkwise.items(response)
         assert await anext(stream) == 1
@@ -124,7 +124,7 @@ async def test_a_malformed_chunk_ends_the_wait(bad: bytes) -> None:
     assert "received a malformed chunk" in str(error)
 
 
-async def test_a_reset_after_the_response_was_read_is_no_failure(
+async def test_reset_after_the_end_is_not_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,7 +151,7 @@ async def test_a_reset_after_the_response_was_read_is_no_failure(
     assert [record.getMessage() for record in caplog.records] == []
 
 
-async def test_a_malformed_chunk_is_reported_by_aiohttps_python_parser_too() -> None:
+async def test_python_parser_reports_a_malformed_chunk() -> None:
     async with going_bad(b"zz\r\n") as (port, go):
         words = (sys.executable, "-u", "-c", READ_IN_PYTHON, url_of(port))
         env = {**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"}
@@ -163,7 +163,7 @@ async def test_a_malformed_chunk_is_reported_by_aiohttps_python_parser_too() -> 
     assert told == b"TruncatedError the stream was cut: received a malformed chunk\n"
 
 
-async def test_a_malformed_chunk_is_reported_to_a_late_reader_too() -> None:
+async def test_late_reader_sees_a_malformed_chunk() -> None:
     async with going_bad(b"zz\r\n") as (port, go), ClientSession() as session:
         async with session.get(url_of(port)) as response:
             go()
@@ -177,10 +177,10 @@ async def test_a_malformed_chunk_is_reported_to_a_late_reader_too() -> None:
             assert (came, type(error)) == ([1], TruncatedError)
 
 
-async def test_a_response_that_was_not_started_or_was_closed_unread_is_reported() -> None:
+async def test_closed_or_unawaited_response_is_reported() -> None:
     async with serving(streams(lambda: iter(range(10**7)), "ndjson")) as port, ClientSession() as session:
         request: Any = session.get(url_of(port))
-        with pytest.raises(TypeError, match=r"got .*RequestContextManager: await it"):
+        with pytest.raises(TypeError, match=r"got .*RequestContextManager, .*: await it first"):
             chunkwise.items(request)
         async with request as response:
             pass
@@ -192,7 +192,7 @@ async def test_a_response_that_was_not_started_or_was_closed_unread_is_reported(
 
 @each_row("prefer", ["", "stream-end"])
 @each_row("name", NAMES)
-async def test_a_response_in_any_format_is_items(name: str, prefer: str) -> None:
+async def test_response_in_any_format_is_items(name: str, prefer: str) -> None:
     source = streams(lambda: (row(index) for index in range(1000)), name)
     async with (
         serving(source) as port,
@@ -204,7 +204,7 @@ async def test_a_response_in_any_format_is_items(name: str, prefer: str) -> None
     assert error is None
 
 
-async def test_a_request_is_read_with_the_same_call() -> None:
+async def test_request_is_read_with_the_same_call() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         came, error = await read(chunkwise.items(request, "users.item", type=int))
         return web.json_response({"came": came, "error": str(error)})
@@ -221,12 +221,12 @@ class User:
     age: int = 0
 
 
-async def test_items_are_of_the_type_that_was_asked_for() -> None:
+async def test_items_have_the_requested_type() -> None:
     answer = (head(JSON, CHUNKED), chunked(b'{"users":[{"name":"a","age":3},{"name":"b"}]}'), LAST)
     assert await answered(*answer, path="users.item", type=User) == ([User("a", 3), User("b")], None)
 
 
-async def test_an_item_of_another_type_is_reported_with_its_index_after_those_before() -> None:
+async def test_item_of_another_type_is_reported_by_index() -> None:
     answer = (head(JSON, CHUNKED), chunked(b'[{"name":"a"},{"name":5}]'), LAST)
     came, error = await answered(*answer, type=User)
     assert came == [User("a")]
@@ -235,14 +235,14 @@ async def test_an_item_of_another_type_is_reported_with_its_index_after_those_be
     assert "$.name" in str(error)
 
 
-async def test_a_path_that_selects_nothing_is_an_error_only_if_it_is_required() -> None:
+async def test_only_a_required_path_must_select_items() -> None:
     answer = (head(JSON, CHUNKED), chunked(b'{"a":1}'), LAST)
     assert await answered(*answer, path="b.item") == ([], None)
     came, error = await answered(*answer, path="b.item", required=True)
     assert (came, type(error)) == ([], PathNotFound)
 
 
-async def test_an_invalid_path_is_the_callers_error() -> None:
+async def test_malformed_path_raises_at_once() -> None:
     with pytest.raises((TypeError, ValueError)):
         chunkwise.items(b"", 5, format="json")  # type: ignore[arg-type]
 
@@ -251,7 +251,7 @@ async def test_an_invalid_path_is_the_callers_error() -> None:
     ("data", "limit"),
     [(b'["1234567890","x"]', {"max_item_bytes": 8}), (b"[[[[1]]]]", {"max_depth": 3})],
 )
-async def test_limits_are_passed_on(data: bytes, limit: dict[str, int]) -> None:
+async def test_size_and_depth_limits_apply(data: bytes, limit: dict[str, int]) -> None:
     answer = (head(JSON, CHUNKED), chunked(data), LAST)
     assert (await answered(*answer))[1] is None
     assert isinstance((await answered(*answer, **limit))[1], LimitError)
@@ -260,12 +260,12 @@ async def test_limits_are_passed_on(data: bytes, limit: dict[str, int]) -> None:
             pass
 
 
-async def test_a_line_limit_is_passed_on() -> None:
+async def test_line_limit_applies() -> None:
     came, error = await answered(head(NDJSON, CHUNKED), chunked(b"1\n", b"2" * 100), LAST, max_line_bytes=50)
     assert (came, type(error)) == ([1], LimitError)
 
 
-async def test_an_invalid_limit_is_the_callers_error() -> None:
+async def test_invalid_limit_raises_at_once() -> None:
     with pytest.raises(ValueError, match="max_depth"):
         chunkwise.items(b"", format="json", max_depth=0)
     told = "unexpected keyword argument 'max_width', expected one of max_item_bytes, max_depth,"
@@ -282,7 +282,7 @@ async def test_an_invalid_limit_is_the_callers_error() -> None:
         ("X-None: 1", "no content type"),
     ],
 )
-async def test_an_unknown_content_type_is_reported_and_can_be_overridden(content_type: str, told: str) -> None:
+async def test_format_overrides_the_content_type(content_type: str, told: str) -> None:
     answer = (head(content_type, CHUNKED), chunked(b"[1]"), LAST)
     came, error = await answered(*answer)
     assert (came, type(error)) == ([], UnknownFormat)
@@ -292,23 +292,23 @@ async def test_an_unknown_content_type_is_reported_and_can_be_overridden(content
 
 
 @pytest.mark.parametrize("content_type", ["application/problem+json", "application/geo+json", "text/json;charset=utf8"])
-async def test_a_structured_suffix_is_understood(content_type: str) -> None:
+async def test_content_type_suffix_json_is_known(content_type: str) -> None:
     assert await answered(head(f"Content-Type: {content_type}", CHUNKED), chunked(b"[1]"), LAST) == ([1], None)
 
 
-async def test_an_unknown_format_is_the_callers_error() -> None:
+async def test_unknown_format_raises_at_once() -> None:
     with pytest.raises(UnknownFormat, match="unknown format 'xml', expected one of json, ndjson"):
         chunkwise.items(b"", format="xml")
     with pytest.raises(UnknownFormat, match="'xml'"):
         chunkwise.body([], "xml")
 
 
-async def test_a_response_without_content_is_no_items() -> None:
+async def test_response_without_content_has_no_items() -> None:
     assert await answered(head(status="204 No Content")) == ([], None)
     assert await answered(head(JSON, status="204 No Content"), required=True, path="a") == ([], None)
 
 
-async def test_a_response_with_an_error_status_is_a_remote_error() -> None:
+async def test_error_status_is_a_remote_error() -> None:
     answer = head("Content-Length: 0", status="404 Not Found")
     async with answering(answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         for stream in (chunkwise.items(response), chunkwise.text(response), chunkwise.events(response)):
@@ -318,7 +318,7 @@ async def test_a_response_with_an_error_status_is_a_remote_error() -> None:
             assert error.status == 404
 
 
-async def test_a_promised_end_record_is_no_item_and_is_required() -> None:
+async def test_promised_end_record_is_required() -> None:
     answer = (head(NDJSON, CHUNKED, "Preference-Applied: stream-end"), chunked(b"1\n"))
     record = chunked(b' {"stream-end":{"status":"complete","items":1}}\n')
     assert await answered(*answer, record, LAST) == ([1], None)
@@ -326,7 +326,7 @@ async def test_a_promised_end_record_is_no_item_and_is_required() -> None:
     assert (came, type(error)) == ([1], TruncatedError)
 
 
-async def test_batches_and_progress_work_over_the_network() -> None:
+async def test_batches_and_counters_work_over_http() -> None:
     async with (
         answering(head(NDJSON, CHUNKED), chunked(b"1\n2\n"), chunked(b"3\n"), LAST) as port,
         ClientSession() as session,
@@ -339,7 +339,7 @@ async def test_batches_and_progress_work_over_the_network() -> None:
     assert stream.bytes_seen == 6
 
 
-async def test_text_is_received_in_whole_characters() -> None:
+async def test_text_arrives_in_whole_characters() -> None:
     data = "äöü€😀".encode()
     pieces = [data[index : index + 1] for index in range(len(data))]
     came, error = await read(chunkwise.text(pieces))
@@ -348,7 +348,7 @@ async def test_text_is_received_in_whole_characters() -> None:
     assert (came, type(error)) == (list("äöü€"), TruncatedError)
 
 
-async def test_events_are_those_of_ijson() -> None:
+async def test_events_equal_those_of_ijson() -> None:
     answer = (head(CHUNKED), chunked(b'{"a":[1,2.5,', b'"x",null,true]}'), LAST)
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.events(response))
@@ -367,7 +367,7 @@ async def test_events_are_those_of_ijson() -> None:
     ]
 
 
-async def test_an_error_of_the_bytes_own_source_passes_as_it_is() -> None:
+async def test_exception_of_the_iterable_is_unchanged() -> None:
     def failing() -> Iterator[bytes]:
         yield b"[1,"
         raise LookupError("mine")
@@ -383,7 +383,7 @@ async def test_an_error_of_the_bytes_own_source_passes_as_it_is() -> None:
     assert came == [1]
 
 
-async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
+async def test_socket_reads_are_120_kib_at_most() -> None:
     sizes: list[int] = []
     looked = asyncio.Event()
 
@@ -404,11 +404,11 @@ async def test_a_socket_is_asked_for_less_at_once_than_asyncio_asks() -> None:
     assert sizes == [120 * 1024] * 2
 
 
-async def test_a_websocket_handshake_gives_the_items_that_its_client_sends() -> None:
+async def test_handshake_request_gives_the_messages() -> None:
     """Inside the source that answers it; it is a request like any other, but has no events."""
 
     async def doubled(request: web.Request) -> AsyncIterator[int]:
-        with pytest.raises(TypeError, match="read it with items"):
+        with pytest.raises(TypeError, match=r"use items\(\)"):
             chunkwise.events(request)
         async for number in chunkwise.items(request, "n", type=int):
             yield 2 * number
@@ -425,19 +425,19 @@ async def test_a_websocket_handshake_gives_the_items_that_its_client_sends() -> 
         assert (await websocket.receive()).data == WSCloseCode.INVALID_TEXT
 
 
-async def test_a_websocket_brings_text_a_message_a_piece_and_no_events() -> None:
+async def test_websocket_text_is_one_string_per_message() -> None:
     async with (
         serving(streams(lambda: ["ä", "", "b\r\nc"], "text")) as port,
         ClientSession() as session,
         session.ws_connect(url_of(port)) as websocket,
     ):
-        with pytest.raises(TypeError, match="read it with items"):
+        with pytest.raises(TypeError, match=r"use items\(\)"):
             chunkwise.events(websocket)  # type: ignore[arg-type]
         came, error = await read(chunkwise.text(websocket))
     assert (came, error) == (["ä", "", "b\r\nc"], None)
 
 
-async def test_bytes_received_after_the_sessions_total_timeout_are_not_given() -> None:
+async def test_bytes_after_the_total_timeout_are_lost() -> None:
     """aiohttp does not deliver them, and the connection has broken meanwhile."""
     more = asyncio.Event()
 

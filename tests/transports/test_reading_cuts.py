@@ -30,7 +30,7 @@ CUTS: dict[str, tuple[bytes, ...]] = {
 
 
 @each_row("cut", CUTS)
-async def test_a_cut_is_reported_after_the_items_received(cut: str) -> None:
+async def test_cut_is_reported_after_received_items(cut: str) -> None:
     came, error = await answered(*CUTS[cut])
     assert came == [1, 2, 3]
     assert isinstance(error, TruncatedError)
@@ -40,7 +40,7 @@ async def test_a_cut_is_reported_after_the_items_received(cut: str) -> None:
 
 
 @each_row("cut", CUTS)
-async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_received(cut: str) -> None:
+async def test_late_reader_gets_items_before_a_cut(cut: str) -> None:
     closed = asyncio.Event()
     *pieces, last = CUTS[cut]
 
@@ -61,7 +61,7 @@ async def test_a_reader_that_is_slower_than_the_cut_gets_all_items_received(cut:
     assert error.bytes_seen == 7
 
 
-async def test_a_reader_that_pauses_at_each_item_gets_all_items_received() -> None:
+async def test_pausing_reader_gets_items_before_a_cut() -> None:
     rest = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,7 +86,7 @@ async def test_a_reader_that_pauses_at_each_item_gets_all_items_received() -> No
     assert caught.value.items_seen == 59_999
 
 
-async def test_a_reset_is_a_cut_too() -> None:
+async def test_reset_is_reported_as_a_cut() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(JSON, CHUNKED), chunked(b"[1,2,"), reset=True, linger=linger) as port,
@@ -101,7 +101,7 @@ async def test_a_reset_is_a_cut_too() -> None:
     assert isinstance(error, TruncatedError)
 
 
-async def test_a_silence_longer_than_the_session_allows_is_a_stall_that_says_so() -> None:
+async def test_sock_read_timeout_is_a_stall() -> None:
     linger = asyncio.Event()
     async with (
         answering(head(JSON, CHUNKED) + chunked(b"[1,2,"), linger=linger) as port,
@@ -115,7 +115,7 @@ async def test_a_silence_longer_than_the_session_allows_is_a_stall_that_says_so(
     assert "sock_read" in str(error)
 
 
-async def test_a_request_that_is_cut_is_reported_after_the_items_received() -> None:
+async def test_cut_upload_is_reported_after_its_items() -> None:
     outcome: asyncio.Future[tuple[list[Any], StreamError | None]] = asyncio.get_running_loop().create_future()
     asked = asyncio.Event()
 
@@ -141,15 +141,13 @@ async def test_a_request_that_is_cut_is_reported_after_the_items_received() -> N
     [((CHUNKED,), True), (("Content-Length: 2",), True), (("Connection: close",), False)],
     ids=["chunked", "length", "close"],
 )
-async def test_a_last_number_without_a_line_end_is_taken_only_if_the_framing_proves_it(
-    framing: tuple[str, ...], proven: bool
-) -> None:
+async def test_last_line_without_end_needs_framing(framing: tuple[str, ...], proven: bool) -> None:
     body = chunked(b"12") + LAST if CHUNKED in framing else b"12"
     came, error = await answered(head(NDJSON, *framing), body)
     assert (came, error is None) == (([12], True) if proven else ([], False))
 
 
-async def test_text_that_was_cut_on_the_wire_is_reported() -> None:
+async def test_text_with_a_cut_end_is_reported() -> None:
     answer = (head(CHUNKED), chunked(b"abc"))
     async with answering(*answer) as port, ClientSession() as session, session.get(url_of(port)) as response:
         came, error = await read(chunkwise.text(response))
@@ -161,7 +159,7 @@ async def take(response: ClientResponse, seen: list[str]) -> None:
         seen.append(row["a"])  # noqa: PERF401 - the items before an error are kept
 
 
-async def test_a_gzip_stream_cut_inside_intact_framing_is_not_taken_for_whole() -> None:
+async def test_cut_gzip_in_whole_framing_is_reported() -> None:
     rows = b"a\r\n" + b"".join(b"%d\r\n" % number for number in range(100_000, 101_000))
     engine = zlib.compressobj(wbits=31)
     cut = engine.compress(rows[:-4]) + engine.flush(zlib.Z_SYNC_FLUSH)
@@ -176,7 +174,7 @@ async def test_a_gzip_stream_cut_inside_intact_framing_is_not_taken_for_whole() 
     assert seen == [str(number) for number in range(100_000, 100_999)]
 
 
-async def test_a_timeout_of_the_whole_session_says_that_it_is_one() -> None:
+async def test_total_timeout_is_named_in_the_error() -> None:
     async def source() -> AsyncIterator[int]:
         yield 1
         await asyncio.sleep(5)
@@ -189,5 +187,5 @@ async def test_a_timeout_of_the_whole_session_says_that_it_is_one() -> None:
         ClientSession(timeout=ClientTimeout(total=0.3)) as session,
         session.get(url_of(port)) as response,
     ):
-        with pytest.raises(chunkwise.TruncatedError, match="the session's total timeout is over"):
+        with pytest.raises(chunkwise.TruncatedError, match="the session's total timeout expired"):
             [item async for item in chunkwise.items(response)]

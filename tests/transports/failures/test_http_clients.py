@@ -172,7 +172,7 @@ async def print_until(process: asyncio.subprocess.Process, printed: bytearray, m
 @every_version
 @every_curl_coding
 @every_end
-async def test_curl(name: str, version: str, coding: str | None, fails: bool) -> None:
+async def test_curl_sees_how_a_stream_ends(name: str, version: str, coding: str | None, fails: bool) -> None:
     printed = bytearray()
     async with served(name, fails=fails) as it, curl(it.url, version, coding) as process:
         await print_until(process, printed, mark_of(READY - 1))
@@ -187,7 +187,7 @@ async def test_curl(name: str, version: str, coding: str | None, fails: bool) ->
 @every_format
 @every_version
 @every_curl_coding
-async def test_curl_prints_each_item_as_it_is_made(name: str, version: str, coding: str | None) -> None:
+async def test_curl_prints_each_item_at_once(name: str, version: str, coding: str | None) -> None:
     read = [asyncio.Event() for _ in range(5)]
 
     async def items() -> AsyncIterator[dict[str, str]]:
@@ -280,7 +280,7 @@ async def node() -> AsyncIterator[Fetch]:
 @every_format
 @each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
-async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> None:
+async def test_node_fetch_sees_how_a_stream_ends(node: Fetch, name: str, coding: str, fails: bool) -> None:
     async with served(name, fails=fails) as it:
         pieces, text = await node(it, coding)
     assert (pieces["coding"] or "identity") == coding
@@ -290,7 +290,7 @@ async def test_nodes_fetch(node: Fetch, name: str, coding: str, fails: bool) -> 
 @rows_at_once(1)
 @needs_node
 @every_format
-async def test_nodes_fetch_reads_a_whole_stream_under_http_1_0(node: Fetch, name: str) -> None:
+async def test_node_fetch_reads_http_1_0_streams(node: Fetch, name: str) -> None:
     # One that fails it takes for whole: to undici (6.24, of Node 20.20) a reset ends an answer as a close does, where
     # that has no length. Node asks under HTTP/1.1, so that only a proxy brings it there.
     async with served(name, "1.0", fails=False) as it:
@@ -309,7 +309,9 @@ async def page() -> AsyncIterator[Page]:
 @every_version
 @each_row("coding", ["identity", "gzip"])
 @every_end
-async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str, fails: bool) -> None:
+async def test_browser_fetch_sees_how_a_stream_ends(
+    page: Page, name: str, version: str, coding: str, fails: bool
+) -> None:
     async with served(name, version, fails=fails, coding=coding) as it:
         pieces = await evaluate(page, it.page_url, FETCH, arguments(it))
         text = await evaluate(page, it.page_url, FETCH_TEXT, arguments(it))
@@ -322,7 +324,7 @@ async def test_a_browsers_fetch(page: Page, name: str, version: str, coding: str
 @every_version
 @each_row("coding", ["identity", "gzip"])
 @every_end
-async def test_a_browsers_event_source(page: Page, version: str, coding: str, fails: bool) -> None:
+async def test_event_source_sees_how_a_stream_ends(page: Page, version: str, coding: str, fails: bool) -> None:
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
         told = await evaluate(page, it.page_url, EVENTS, arguments(it))
     if fails:  # an EventSource says the same of an end: who needs to know sends an event there, as here
@@ -402,7 +404,7 @@ async def check_library(
 @every_version
 @each_row("coding", ["identity", "gzip", "deflate", "br"])
 @every_end
-async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
+async def test_httpx_sees_how_a_stream_ends(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_httpx, httpx.TransportError, name, version, coding, fails)
 
 
@@ -411,5 +413,5 @@ async def test_httpx(name: str, version: str, coding: str, fails: bool) -> None:
 @every_version
 @each_row("coding", ["identity", "gzip", "deflate", "br", "zstd"])
 @every_end
-async def test_requests(name: str, version: str, coding: str, fails: bool) -> None:
+async def test_requests_sees_how_a_stream_ends(name: str, version: str, coding: str, fails: bool) -> None:
     await check_library(by_requests, requests.RequestException, name, version, coding, fails)

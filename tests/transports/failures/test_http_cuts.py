@@ -40,7 +40,7 @@ async def test_every_detectable_cut_is_reported(format: str, framing: Framing, r
     ("format", "coding"),
     [*((name, "gzip") for name in BODIES), ("ndjson", "br"), ("ndjson", "zstd"), ("csv", "br"), ("csv", "zstd")],
 )
-async def test_every_cut_of_a_coded_stream_is_reported(format: str, coding: Coding, framing: Framing) -> None:
+async def test_every_cut_of_compressed_data_is_reported(format: str, coding: Coding, framing: Framing) -> None:
     body = BODIES[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, coding):
@@ -58,9 +58,7 @@ async def test_every_cut_of_a_coded_stream_is_reported(format: str, coding: Codi
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", COMPLETE)
-async def test_every_cut_before_the_end_of_an_end_record_is_reported(
-    format: str, coding: Coding, framing: Framing
-) -> None:
+async def test_every_cut_in_an_end_record_is_reported(format: str, coding: Coding, framing: Framing) -> None:
     body = COMPLETE[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, coding, "Preference-Applied: stream-end"):
@@ -74,9 +72,7 @@ async def test_every_cut_before_the_end_of_an_end_record_is_reported(
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", FAILED)
-async def test_a_failure_in_the_end_record_is_raised_as_soon_as_it_is_received(
-    format: str, coding: Coding, framing: Framing
-) -> None:
+async def test_failure_record_raises_at_once(format: str, coding: Coding, framing: Framing) -> None:
     body = FAILED[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, coding, "Preference-Applied: stream-end"):
@@ -93,7 +89,7 @@ async def test_a_failure_in_the_end_record_is_raised_as_soon_as_it_is_received(
 @needs_linux
 @each_row("framing", ["chunked", "length"])
 @each_row("format", BODIES)
-async def test_no_reset_loses_items_received_before_it(format: str, framing: Framing) -> None:
+async def test_reset_loses_no_received_items(format: str, framing: Framing) -> None:
     body = BODIES[format]
     async with answering(reset=True) as it:
         for cut in cuts(it, body, framing, ""):
@@ -107,7 +103,7 @@ async def test_no_reset_loses_items_received_before_it(format: str, framing: Fra
 @needs_linux
 @each_row("framing", CLOSED)
 @each_row(("format", "reader"), [*((name, "open_stream") for name in BODIES), ("ndjson", "items")])
-async def test_a_reset_is_never_the_end(format: str, framing: Framing, reader: str) -> None:
+async def test_reset_never_ends_a_stream_normally(format: str, framing: Framing, reader: str) -> None:
     body = BODIES[format]
     async with answering(reset=True) as it:
         for cut in cuts(it, body, framing, ""):
@@ -120,9 +116,7 @@ async def test_a_reset_is_never_the_end(format: str, framing: Framing, reader: s
 
 @each_row("framing", ["chunked", "length"])
 @each_row("format", BODIES)
-async def test_every_cut_of_a_body_that_aiohttp_decompressed_is_seen_in_its_framing(
-    format: str, framing: Framing
-) -> None:
+async def test_framing_shows_cuts_of_decompressed_bodies(format: str, framing: Framing) -> None:
     body = BODIES[format]
     async with answering() as it:
         for cut in cuts(it, body, framing, "gzip"):

@@ -58,9 +58,7 @@ async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1
 @every_format
 @every_error
 @each_row("waits", [False, True], ids=["at once", "later"])
-async def test_a_failure_after_items_closes_the_connection_without_a_last_chunk(
-    name: str, error: str, waits: bool
-) -> None:
+async def test_failed_stream_has_no_last_chunk(name: str, error: str, waits: bool) -> None:
     answer = await answer_to(lambda: failing(error, waits=waits), name, requests=2)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1, "a pipelined request gets no answer"
@@ -70,7 +68,7 @@ async def test_a_failure_after_items_closes_the_connection_without_a_last_chunk(
 
 
 @every_format
-async def test_a_sync_source_that_fails_after_items_closes_the_connection(name: str) -> None:
+async def test_failed_sync_source_closes_the_connection(name: str) -> None:
     answer = await answer_to(lambda: failing_in_a_thread("exception", 1000), name, requests=2)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert read_so_far(name, body_of(answer)) == [row(index) for index in range(1000)]
@@ -78,7 +76,7 @@ async def test_a_sync_source_that_fails_after_items_closes_the_connection(name: 
 
 
 @every_format
-async def test_an_item_that_cannot_be_encoded_closes_the_connection_after_those_before_it(name: str) -> None:
+async def test_unencodable_item_closes_the_connection(name: str) -> None:
     items = [row(index) for index in range(1000)]
     items[700] = {"n": object()}  # type: ignore[dict-item]
     answer = await answer_to(lambda: items, name, requests=2)
@@ -89,7 +87,7 @@ async def test_an_item_that_cannot_be_encoded_closes_the_connection_after_those_
 
 @every_format
 @every_error
-async def test_a_failure_before_the_first_item_is_never_a_whole_stream(name: str, error: str) -> None:
+async def test_early_failure_is_an_error_response(name: str, error: str) -> None:
     answer = await answer_to(lambda: failing(error, 0), name, version="1.0")
     status = {"http exception": b"404", "redirect": b"302"}.get(error, b"500")
     assert answer[9:12] == status
@@ -97,14 +95,14 @@ async def test_a_failure_before_the_first_item_is_never_a_whole_stream(name: str
 
 
 @pytest.mark.parametrize("name", LIVE_NAMES)
-async def test_a_part_of_a_document_that_fails_closes_the_connection(name: str) -> None:
+async def test_failed_part_of_a_document_closes_too(name: str) -> None:
     answer = await answer_to(lambda: {"users": failing("exception", waits=True), "total": asyncio.sleep(0)}, name)
     assert b'[{"n":"0","pad":""},{"n":"1","pad":""},{"n":"2","pad":""}' in answer
     assert not answer.endswith(LAST)
 
 
 @every_format
-async def test_an_empty_source_is_whole(name: str) -> None:
+async def test_empty_source_is_a_complete_stream(name: str) -> None:
     answer = await answer_to(lambda: iter(()), name, version="1.0")
     assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
     assert read_all(name, answer.partition(b"\r\n\r\n")[2]) == []
@@ -114,13 +112,13 @@ async def test_an_empty_source_is_whole(name: str) -> None:
 
 
 @every_format
-async def test_under_http_1_0_a_failure_is_a_reset(name: str) -> None:
+async def test_failure_is_a_reset_under_http_1_0(name: str) -> None:
     answer = await answer_to(lambda: failing("exception", waits=True), name, version="1.0")
     assert answer.endswith(b" reset")
 
 
 @every_format
-async def test_our_client_gives_the_items_and_raises_the_failure(name: str) -> None:
+async def test_our_client_raises_the_failure_after_items(name: str) -> None:
     async with (
         serving(streams(lambda: failing("exception", 1000), name)) as port,
         ClientSession() as session,
@@ -133,7 +131,7 @@ async def test_our_client_gives_the_items_and_raises_the_failure(name: str) -> N
     assert error.items_seen == 1000
 
 
-async def test_aiohttps_own_client_sees_the_failure() -> None:
+async def test_aiohttp_client_sees_the_failure() -> None:
     async with (
         serving(streams(lambda: failing("exception"), "ndjson")) as port,
         ClientSession() as session,
@@ -145,7 +143,7 @@ async def test_aiohttps_own_client_sees_the_failure() -> None:
 
 @needs_curl
 @every_format
-async def test_curl_sees_a_whole_stream(name: str) -> None:
+async def test_curl_sees_a_complete_stream(name: str) -> None:
     async with serving(streams(lambda: (row(index) for index in range(100)), name)) as port:
         for version in ("--http1.1", "--http1.0"):
             status, printed = await curl(version, url_of(port))
@@ -156,7 +154,7 @@ async def test_curl_sees_a_whole_stream(name: str) -> None:
 @needs_curl
 @every_format
 @each_row(("version", "expected"), [("--http1.1", 18), ("--http1.0", 56)])
-async def test_curl_sees_that_the_stream_failed(name: str, version: str, expected: int) -> None:
+async def test_curl_sees_a_failed_stream(name: str, version: str, expected: int) -> None:
     go = asyncio.Event()
 
     async def source() -> AsyncIterator[dict[str, str]]:
@@ -174,7 +172,7 @@ async def test_curl_sees_that_the_stream_failed(name: str, version: str, expecte
         assert read_so_far(name, printed) == [row(0)]
 
 
-async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failure_is_logged_once_with_its_position(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         await answer_to(lambda: failing("exception"), "json")
     (record,) = caplog.records
@@ -182,7 +180,7 @@ async def test_a_failure_is_logged_once_with_the_request_and_the_place(caplog: p
     assert record.getMessage() == "the source of GET /0 after 3 items failed: the response is incomplete"
 
 
-async def test_a_failing_source_still_sends_its_items_to_a_slow_client() -> None:
+async def test_slow_client_gets_items_before_a_failure() -> None:
     async def large() -> AsyncIterator[dict[str, str]]:
         for index in range(500):
             yield row(index, 10_000)
@@ -200,7 +198,7 @@ async def test_a_failing_source_still_sends_its_items_to_a_slow_client() -> None
 
 
 @pytest.mark.parametrize("error", ["exception", "connection", "cancelled"])
-async def test_an_upload_that_fails_never_sends_the_last_chunk(error: str) -> None:
+async def test_failed_upload_has_no_last_chunk(error: str) -> None:
     received = bytearray()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,7 +212,7 @@ async def test_an_upload_that_fails_never_sends_the_last_chunk(error: str) -> No
     assert not received.endswith(LAST)
 
 
-async def test_an_upload_of_nothing_is_whole() -> None:
+async def test_upload_of_no_items_is_complete() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response([item async for item in chunkwise.items(request)])
 
@@ -224,7 +222,7 @@ async def test_an_upload_of_nothing_is_whole() -> None:
                 assert await response.json() == []
 
 
-async def test_an_upload_says_its_format() -> None:
+async def test_upload_sends_its_content_type() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await request.read()
         return web.Response(text=request.headers["Content-Type"])
@@ -234,14 +232,14 @@ async def test_an_upload_says_its_format() -> None:
         assert await response.text() == "text/csv; charset=utf-8; header=present"
 
 
-async def test_an_upload_whose_item_cannot_be_encoded_fails() -> None:
+async def test_upload_of_an_unencodable_item_fails() -> None:
     async with serving(streams(list)) as port, ClientSession() as session:
         with pytest.raises(ClientConnectionError) as caught:
             await session.post(url_of(port), data=chunkwise.body([row(0), object()], "ndjson"))
     assert isinstance(caught.value.__cause__, EncodeError)
 
 
-async def test_an_early_response_ends_the_source_of_a_waiting_upload() -> None:
+async def test_early_response_closes_a_waiting_source() -> None:
     held = Held()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -256,7 +254,7 @@ async def test_an_early_response_ends_the_source_of_a_waiting_upload() -> None:
     assert held.ended == "CancelledError"
 
 
-async def test_a_server_that_leaves_ends_the_source_of_an_upload_that_is_hot() -> None:
+async def test_server_disconnect_closes_a_busy_source() -> None:
     ended = asyncio.Event()
 
     async def hot() -> AsyncIterator[dict[str, str]]:

@@ -354,7 +354,7 @@ async def check_case(port: int, name: str, version: str, coding: str, count: int
 @every_count
 @every_failure
 @every_pace
-async def test_a_source_that_fails(
+async def test_failed_source_never_looks_complete(
     port: int, name: str, version: str, coding: str, count: int, ending: str, kind: str
 ) -> None:
     await check_case(port, name, version, coding, count, ending, kind)
@@ -365,7 +365,7 @@ async def test_a_source_that_fails(
 @every_coding
 @every_count
 @every_pace
-async def test_a_source_that_returns_early(
+async def test_source_that_returns_is_complete(
     port: int, name: str, version: str, coding: str, count: int, kind: str
 ) -> None:
     await check_case(port, name, version, coding, count, "returns", kind)
@@ -373,9 +373,7 @@ async def test_a_source_that_returns_early(
 
 @every_format
 @every_ending
-async def test_http_1_0_ends_with_its_connection_even_if_the_client_asks_for_keep_alive(
-    port: int, name: str, ending: str
-) -> None:
+async def test_http_1_0_keep_alive_ends_with_a_close(port: int, name: str, ending: str) -> None:
     request = request_of(name, "1.0", "identity", 3, ending).replace(b"Host: test", b"Connection: keep-alive")
     came, reset = await talk(port, request)
     pieces = check_stream(came, reset, name, "1.0", "identity", whole=ending == "returns")
@@ -384,7 +382,7 @@ async def test_http_1_0_ends_with_its_connection_even_if_the_client_asks_for_kee
 
 @every_format
 @every_ending
-async def test_a_client_that_asks_to_close_the_connection_sees_the_same_end(port: int, name: str, ending: str) -> None:
+async def test_connection_close_shows_the_same_end(port: int, name: str, ending: str) -> None:
     request = request_of(name, "1.1", "identity", 3, ending).replace(b"Host: test", b"Host: test\r\nConnection: close")
     came, reset = await talk(port, request)
     answer = parsed(came)
@@ -395,9 +393,7 @@ async def test_a_client_that_asks_to_close_the_connection_sees_the_same_end(port
 @every_format
 @every_version
 @every_ending
-async def test_a_slow_client_gets_everything_sent_before_the_end(
-    port: int, name: str, version: str, ending: str
-) -> None:
+async def test_slow_client_gets_everything_before_the_end(port: int, name: str, version: str, ending: str) -> None:
     request = request_of(name, version, "identity", 50, ending, kind="large")
     came, reset = await talk(port, request + NEXT if version == "1.1" else request, slowly=True)
     pieces = check_stream(came, reset, name, version, "identity", whole=ending == "returns")
@@ -412,7 +408,9 @@ async def test_a_slow_client_gets_everything_sent_before_the_end(
 @each_row("coding", ["identity", "gzip"])
 @every_count
 @every_ending
-async def test_a_source_in_a_thread(port: int, name: str, version: str, coding: str, count: int, ending: str) -> None:
+async def test_sync_source_shows_the_same_end(
+    port: int, name: str, version: str, coding: str, count: int, ending: str
+) -> None:
     await check_case(port, name, version, coding, count, ending, "in a thread")
 
 
@@ -436,7 +434,7 @@ def record_in(name: str, piece: bytes) -> Any:
 @every_coding
 @every_count
 @every_ending
-async def test_an_end_record_is_the_last_piece_and_one_of_its_own(
+async def test_end_record_is_a_separate_last_chunk(
     port: int, name: str, version: str, coding: str, count: int, ending: str
 ) -> None:
     request = request_of(name, version, coding, count, ending, prefer="stream-end")
@@ -466,7 +464,7 @@ def pieces_of_records(name: str, data: bytes) -> list[bytes]:
 
 @every_format
 @every_ending
-async def test_no_end_record_is_sent_unless_the_client_asks(port: int, name: str, ending: str) -> None:
+async def test_end_record_is_sent_only_on_request(port: int, name: str, ending: str) -> None:
     came, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending))
     assert b"stream-end" not in came
     assert "preference-applied" not in parsed(came).headers
@@ -474,7 +472,7 @@ async def test_no_end_record_is_sent_unless_the_client_asks(port: int, name: str
 
 @each_row("name", [name for name in NAMES if not FORMATS[name].end_record])
 @every_ending
-async def test_a_format_without_end_records_sends_none_when_asked(port: int, name: str, ending: str) -> None:
+async def test_formats_without_end_record_send_none(port: int, name: str, ending: str) -> None:
     plain, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending))
     asked, _ = await talk(port, request_of(name, "1.0", "identity", 3, ending, prefer="stream-end"))
     assert asked.partition(b"\r\n\r\n")[2] == plain.partition(b"\r\n\r\n")[2]

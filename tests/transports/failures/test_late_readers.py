@@ -101,9 +101,7 @@ ends = each_row("end", ["close", "reset", "stall"])
 @every_framing
 @each_row("coding", ["", "gzip"])
 @each_row("format", BODIES)
-async def test_a_reader_that_is_slower_than_the_end_gets_everything_received(
-    format: str, coding: Coding, framing: Framing, end: End
-) -> None:
+async def test_late_reader_gets_everything_received(format: str, coding: Coding, framing: Framing, end: End) -> None:
     body = BODIES[format]
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
@@ -191,9 +189,7 @@ async def until_nothing_moves(server: ByHand) -> None:
 @each_row("end", ["close", "reset"])
 @every_framing
 @each_row("coding", ["", "gzip"])
-async def test_nothing_is_lost_of_more_bytes_than_all_buffers_hold(
-    coding: Coding, framing: Framing, end: Literal["close", "reset"]
-) -> None:
+async def test_full_buffers_lose_no_bytes(coding: Coding, framing: Framing, end: Literal["close", "reset"]) -> None:
     data = coded([b"".join(ROWS[at : at + 500]) for at in range(0, len(ROWS), 500)], coding)[:-9]
     wire = chunked(*(data[at : at + 60_000] for at in range(0, len(data), 60_000))) if framing == "chunked" else data
     await read_late(end, framing, coding, wire)
@@ -201,7 +197,7 @@ async def test_nothing_is_lost_of_more_bytes_than_all_buffers_hold(
 
 @needs_linux
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_nothing_is_lost_of_more_chunks_than_aiohttp_buffers(
+async def test_more_chunks_than_aiohttp_buffers_arrive(
     end: Literal["close", "reset"],
 ) -> None:
     await read_late(end, "chunked", "", chunked(*(b'{"n":%d}\n' % n for n in range(60_000))))
@@ -209,7 +205,7 @@ async def test_nothing_is_lost_of_more_chunks_than_aiohttp_buffers(
 
 @needs_linux
 @every_framing
-async def test_a_reset_after_full_buffers_loses_nothing(framing: Framing) -> None:
+async def test_reset_after_full_buffers_loses_nothing(framing: Framing) -> None:
     data = b"".join(ROWS[:4500])[:-9]
     wire = chunked(data) if framing == "chunked" else data
     assert len(wire) > 600_000

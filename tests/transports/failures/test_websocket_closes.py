@@ -146,7 +146,7 @@ def stopping(stop: Stop, reader: str, subprotocol: str) -> Talk:
 @in_both_framings
 @every_reader
 @each_row("name", WHOLE)
-async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: str) -> None:
+async def test_proven_end_makes_a_stream_complete(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(WHOLE[name], reader, subprotocol), subprotocol=subprotocol)
     assert came == (ITEMS, None, "proven", 5)
 
@@ -154,7 +154,7 @@ async def test_a_proof_of_the_end_is_one(name: str, reader: str, subprotocol: st
 @in_both_framings
 @every_reader
 @each_row("name", CUT)
-async def test_every_other_end_is_a_cut(name: str, reader: str, subprotocol: str) -> None:
+async def test_every_other_end_is_truncated(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(CUT[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end, came.items_seen) == (ITEMS, None, 5)
     assert type(came.error) is TruncatedError, repr(came.error)
@@ -164,7 +164,7 @@ async def test_every_other_end_is_a_cut(name: str, reader: str, subprotocol: str
 @in_both_framings
 @every_reader
 @each_row("name", FAILED)
-async def test_a_failure_is_reported(name: str, reader: str, subprotocol: str) -> None:
+async def test_close_code_becomes_a_remote_error(name: str, reader: str, subprotocol: str) -> None:
     stop, status = FAILED[name]
     came = await heard_by(reader, stopping(stop, reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
@@ -173,7 +173,7 @@ async def test_a_failure_is_reported(name: str, reader: str, subprotocol: str) -
 
 
 @every_reader
-async def test_the_reason_is_the_failures_title(reader: str) -> None:
+async def test_close_reason_is_the_problem_title(reader: str) -> None:
     came = await heard_by(reader, stopping(closes(4000, "Zoë has shut"), reader, ""))
     assert isinstance(came.error, RemoteError)
     assert came.error.problem == {"title": "Zoë has shut", "status": 500}
@@ -184,14 +184,14 @@ async def test_the_reason_is_the_failures_title(reader: str) -> None:
 @in_both_framings
 @every_reader
 @each_row("name", BAD)
-async def test_an_invalid_frame_is_an_error_after_the_items(name: str, reader: str, subprotocol: str) -> None:
+async def test_invalid_frame_is_reported_after_items(name: str, reader: str, subprotocol: str) -> None:
     came = await heard_by(reader, stopping(BAD[name], reader, subprotocol), subprotocol=subprotocol)
     assert (came.items, came.end) == (ITEMS, None)
     assert type(came.error) is DecodeError, repr(came.error)
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_items_after_an_end_record_in_one_message_are_an_error(reader: str) -> None:
+async def test_items_after_an_end_record_are_an_error(reader: str) -> None:
     stop = says(f"5\n{end_record(6)}\n7\n")
     came = await heard_by(reader, stopping(stop, reader, SUBPROTOCOL), subprotocol=SUBPROTOCOL)
     assert (came.items, came.end) == ([*ITEMS, 5], None)
@@ -199,7 +199,7 @@ async def test_items_after_an_end_record_in_one_message_are_an_error(reader: str
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_a_stream_of_no_items_needs_its_proof_too(reader: str) -> None:
+async def test_empty_stream_needs_a_proven_end(reader: str) -> None:
     async def empty(peer: Peer) -> None:
         await peer.send(complete(0, mask=masks(reader)))
         await peer.hear_all()

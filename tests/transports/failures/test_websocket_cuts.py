@@ -86,7 +86,7 @@ def cut_at(data: bytes, end: End) -> Talk:
 @by_both_proofs
 @in_both_framings
 @pytest.mark.parametrize("reader", READERS)  # the cuts of all readers take longer than one test may
-async def test_every_cut_is_reported(reader: str, subprotocol: str, proof: Proof) -> None:
+async def test_every_cut_is_reported_after_its_items(reader: str, subprotocol: str, proof: Proof) -> None:
     recording = Recording(subprotocol, proof, mask=masks(reader))
     async with hearing(reader, subprotocol=subprotocol) as hear:
         for size in range(recording.whole + 1):
@@ -96,7 +96,7 @@ async def test_every_cut_is_reported(reader: str, subprotocol: str, proof: Proof
 @needs_linux
 @in_both_framings
 @pytest.mark.parametrize("reader", READERS)
-async def test_no_reset_loses_items_received_before_it(reader: str, subprotocol: str) -> None:
+async def test_reset_loses_no_received_items(reader: str, subprotocol: str) -> None:
     recording = Recording(subprotocol, "record", mask=masks(reader), pings=False)
     async with hearing(reader, subprotocol=subprotocol) as hear:
 
@@ -110,7 +110,7 @@ async def test_no_reset_loses_items_received_before_it(reader: str, subprotocol:
 
 @in_both_framings
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "items of a request"])
-async def test_a_stall_is_reported_after_everything_received(reader: str, subprotocol: str) -> None:
+async def test_stall_is_reported_after_received_items(reader: str, subprotocol: str) -> None:
     recording = Recording(subprotocol, "record", mask=masks(reader))
 
     async def stall_at(size: int) -> None:
@@ -132,7 +132,7 @@ def many(reader: str, subprotocol: str) -> bytes:
 
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_everything_received_before_a_cut(reader: str, subprotocol: str) -> None:
+async def test_slow_reader_gets_everything_before_a_cut(reader: str, subprotocol: str) -> None:
     data = many(reader, subprotocol) + frame('"half', mask=masks(reader))[:-1]
     async with hearing(reader, subprotocol=subprotocol, pause=0.001) as hear:
         came = await hear(cut_at(data, "FIN"))
@@ -143,9 +143,7 @@ async def test_a_slow_reader_gets_everything_received_before_a_cut(reader: str, 
 @by_both_proofs
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_a_whole_stream_long_after_its_sender_left(
-    reader: str, subprotocol: str, proof: Proof
-) -> None:
+async def test_slow_reader_finishes_after_the_sender_left(reader: str, subprotocol: str, proof: Proof) -> None:
     record = f' {{"stream-end":{{"status":"complete","items":{len(MANY)}}}}}'
     mask = masks(reader)
     data = many(reader, subprotocol) + (
@@ -159,7 +157,7 @@ async def test_a_slow_reader_gets_a_whole_stream_long_after_its_sender_left(
 @needs_linux
 @in_both_framings
 @every_reader
-async def test_a_slow_reader_gets_the_kernels_bytes_of_a_reset_connection(reader: str, subprotocol: str) -> None:
+async def test_slow_reader_gets_kernel_bytes_after_reset(reader: str, subprotocol: str) -> None:
     async with hearing(reader, subprotocol=subprotocol, pause=0.001) as hear:
         came = await hear(cut_at(many(reader, subprotocol), "RST"))
     assert came.items == MANY, len(came.items)

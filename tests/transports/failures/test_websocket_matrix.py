@@ -105,7 +105,7 @@ async def taken(port: int, reader: str, *, plain: bool) -> tuple[list[Any], Stre
 @every_count
 @every_ending
 @every_pace
-async def test_a_server_that_fails_is_never_taken_for_whole(
+async def test_failed_server_source_is_never_complete(
     reader: str, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source = Source(count, ending, plain=plain, hot=hot)
@@ -129,7 +129,7 @@ async def test_a_server_that_fails_is_never_taken_for_whole(
 @every_count
 @every_ending
 @every_pace
-async def test_one_close_reports_the_failure_and_nothing_follows_it(
+async def test_failure_sends_one_close_and_no_more(
     subprotocol: str, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source = Source(count, ending, plain=plain, hot=hot)
@@ -150,7 +150,7 @@ async def test_one_close_reports_the_failure_and_nothing_follows_it(
 
 @pytest.mark.parametrize("reader", ["open_stream", "items"])
 @every_failure
-async def test_a_server_that_fails_before_the_handshake_refuses_it(reader: str, ending: str) -> None:
+async def test_early_failure_refuses_the_handshake(reader: str, ending: str) -> None:
     source = Source(0, ending)
 
     async def refuses(request: web.Request) -> web.StreamResponse:
@@ -210,7 +210,7 @@ def raised_by(ending: str) -> type[Exception]:
 @every_count
 @every_ending_of_a_client
 @every_pace
-async def test_a_client_that_fails_is_never_taken_for_whole(
+async def test_failed_client_source_is_never_complete(
     tells: bool, plain: bool, count: int, ending: str, hot: bool
 ) -> None:
     source, reading = Source(count, ending, plain=plain, hot=hot), Reading(plain=plain, tells=tells)
@@ -248,7 +248,7 @@ async def test_a_client_that_fails_is_never_taken_for_whole(
 @in_both_framings
 @every_count
 @every_ending_of_a_client
-async def test_the_failure_that_a_client_sends(subprotocol: str, count: int, ending: str) -> None:
+async def test_client_close_shows_how_its_source_ended(subprotocol: str, count: int, ending: str) -> None:
     source = Source(count, ending)
     heard: list[Frame] = []
 
