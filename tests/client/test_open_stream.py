@@ -1,4 +1,4 @@
-"""`open_stream` over HTTP: a URL -> a request that asks for proof of the end, its items, and how the stream ended."""
+"""`open_stream` over HTTP: the request that it sends, the items of the response, and the proof of the end."""
 
 import asyncio
 import gzip
@@ -35,7 +35,7 @@ PROBLEM = "Content-Type: application/problem+json"
 
 @dataclass
 class Asked:
-    """A request as received, and the number of its connection, counted from 1."""
+    """A request that was received, and the number of its connection, counted from 1."""
 
     connection: int
     line: str
@@ -45,7 +45,7 @@ class Asked:
 
 @asynccontextmanager
 async def listening(*answers: bytes) -> AsyncIterator[tuple[str, list[Asked]]]:
-    """A server that gives each request the next answer, over open connections; give its URL, and the requests."""
+    """Start a server that sends each request the next response; yield its URL and the requests."""
     came: list[Asked] = []
     connections = 0
 
@@ -75,7 +75,7 @@ async def opened(*answer: bytes, path: str = "", **options: Any) -> tuple[list[A
 
 
 async def asked(session: ClientSession, **options: Any) -> Asked:
-    """The request that is made."""
+    """Return the request that `open_stream` sends."""
     async with listening(EMPTY) as (url, came), session, chunkwise.open_stream(session, url, **options) as stream:
         assert await read(stream) == ([], None)
     return came[0]
@@ -178,7 +178,7 @@ async def test_failure_is_raised_with_its_problem() -> None:
         chunkwise.open_stream(session, url_of(port)) as stream,
     ):
         came, error = await read(stream)
-    assert came in ([row(0)], [])  # which may fail before anything was sent
+    assert came in ([row(0)], [])  # the source may fail before the first item is sent
     assert isinstance(error, RemoteError)
     assert error.status == 502
     assert error.problem["detail"] == "the database left"
@@ -338,12 +338,12 @@ async def test_leaving_early_closes_the_connection(leave: str) -> None:
                 await take_one(session, port)
         else:
             await take_one(session, port)
-        await closed.wait()  # with the session still open
+        await closed.wait()  # while the session is still open
 
 
 @asynccontextmanager
 async def dripping(drop: bytes, *, every_seconds: float, times: int) -> AsyncIterator[int]:
-    """A server of `[1, 2]` that says something now and then before the last item."""
+    """Start a server of `[1, 2]` that sends some bytes now and then before the last item."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""`open_stream` over WebSockets, and with uploads that fail meanwhile -> items, and the right error."""
+"""`open_stream` over WebSockets, and with uploads that fail while the response is read: items, and errors."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""A stream that breaks goes on: each item once, in order, whatever was cut, or an error that says why it cannot."""
+"""A stream whose connection breaks is continued: each item once, in order, or an error that says why not."""
 
 import asyncio
 import random
@@ -59,14 +59,14 @@ async def test_hundred_cuts_yield_each_item_once(scheme: str, name: str | None) 
         )
         for _ in range(CUTS)
     ]
-    faults[0] = cut_at(20_000)  # not before the first message, which says that the stream can be resumed
+    faults[0] = cut_at(20_000)  # after the first message, which says that the stream can be resumed
     handler = streams(lambda: resumable(rows, etag="v1"), compress=False)
     async with (
         serving(handler) as port,
         FaultProxy("127.0.0.1", port, faults) as proxy,
         ClientSession() as session,
         asyncio.timeout(GUARD_SECONDS),
-        # Not before the first answer: what was never there is no break.
+        # The first cut is after the first response has begun: a failed first request causes no reconnect.
         chunkwise.open_stream(
             session, proxy.url("/0").replace("http", scheme, 1), format=name, max_reconnects=CUTS
         ) as stream,
@@ -77,11 +77,11 @@ async def test_hundred_cuts_yield_each_item_once(scheme: str, name: str | None) 
             index += len(batch)
     assert (index, stream.items_seen) == (COUNT, COUNT)
     assert proxy.connections == CUTS + 1
-    assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp asks again by itself where a head was cut
+    assert 0.9 * CUTS < stream.reconnects <= CUTS  # aiohttp itself repeats some requests
 
 
 async def test_websocket_cut_before_a_message_resumes() -> None:
-    faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # the handshake's answer ends in between
+    faults = [cut_at(20_000), *(cut_at(size) for size in range(100, 400, 5))]  # some are in the handshake
     handler = streams(lambda: resumable(lambda start: rows(start, 2000), etag="v1"), compress=False)
     async with (
         serving(handler) as port,
@@ -94,7 +94,7 @@ async def test_websocket_cut_before_a_message_resumes() -> None:
     assert proxy.connections == len(faults) + 1
 
 
-# --- what is asked, and what is refused
+# --- requests, and refused responses
 
 HTTP = ["json", "ndjson", "csv", "sse", "json-seq"]
 FEW = 40
@@ -110,7 +110,7 @@ FEW_ROWS = [item(index) for index in range(FEW)]
 async def read(
     handler: Any, *faults: Fault, name: Any = "ndjson", path: Any = "", url: str = "/0", **options: Any
 ) -> tuple[list[Any], Stream, StreamError | None]:
-    """Read through a proxy with these faults; return the items, the stream, and how it ended."""
+    """Read a stream through a proxy with these faults; return the items, the stream, and the error."""
     items: list[Any] = []
     async with (
         serving(*([handler] if callable(handler) else handler)) as port,
@@ -150,7 +150,7 @@ async def test_restart_allows_requesting_all_items(name: str, restart: bool) -> 
     )
     if restart:
         assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
-    elif name == "sse":  # its events have ids, but the server begins again
+    elif name == "sse":  # the events have ids, but the server starts again with the first event
         assert isinstance(error, chunkwise.TruncatedError)
         assert "the server started at item 0: it cannot resume" in str(error)
     else:
@@ -212,7 +212,7 @@ async def test_retries_respect_retry_after() -> None:
 
     items, stream, error = await read(handler, HALF)
     assert (items, error, stream.reconnects) == (FEW_ROWS, None, 4)
-    assert waits[3] - waits[2] >= 1  # Retry-After is a promise, not a time that is measured
+    assert waits[3] - waits[2] >= 1  # the client waits at least for Retry-After
 
 
 async def test_permanent_error_status_is_raised() -> None:
@@ -358,7 +358,7 @@ async def test_path_item_selects_inside_records(name: str, path: Any) -> None:
     if name == "json" and not path:  # the whole document is one item
         assert isinstance(error, chunkwise.TruncatedError) or items == [everything]
         return
-    if name == "json-seq" and error is not None:  # which gives items of a text before it is whole
+    if name == "json-seq" and error is not None:  # json-seq yields items of a text before the text is complete
         assert "the path selects inside the records" in str(error)
         assert items == expected[: len(items)]
         return
@@ -374,7 +374,7 @@ async def test_custom_format_is_resumed() -> None:
     assert (items, error, stream.reconnects) == ([row["n"] for row in FEW_ROWS], None, 1)
 
 
-# --- server-sent events of others
+# --- server-sent events of other servers
 
 
 async def test_events_resume_by_id_and_end_with_204() -> None:
@@ -390,7 +390,7 @@ async def test_events_resume_by_id_and_end_with_204() -> None:
         await response.write(b"retry: 2\n\n")
         for number in range(start, start + 2):
             await response.write(f"id: a{number}\ndata: {number}\n\n".encode())
-        await response.write(b"id: lost\ndata: 99\n")  # never ended
+        await response.write(b"id: lost\ndata: 99\n")  # this event has no end
         assert request.transport is not None
         request.transport.close()
         return response

@@ -1,4 +1,4 @@
-"""client/reconnecting.py: a stream that was left, by `async with`, asks for nothing and leaves nothing open."""
+"""client/reconnecting.py: after its `async with`, a stream sends no request and leaves nothing open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ async def test_abandoned_stream_sends_no_request() -> None:
         with pytest.raises(chunkwise.TruncatedError, match="read it inside its `async with`") as caught:  # noqa: PT012 - the first items are kept
             async for batch in stream.batches():
                 came += batch
-        await asyncio.sleep(0.05)  # in which it would ask
+        await asyncio.sleep(0.05)  # a request would be sent in this time
     assert came == [item(index) for index in range(len(came))]
     assert (asked, stream.reconnects, caught.value.items_seen) == (1, 0, len(came))
 
@@ -73,7 +73,7 @@ async def test_leaving_during_a_reconnect_closes_all(while_it: str) -> None:
             reading = asyncio.create_task(rest(stream))
             for _ in range(2):
                 await asked.get()
-            await asyncio.sleep(0.05)  # until the second answer is heard
+            await asyncio.sleep(0.05)  # wait until the second response arrives
         answers.set()
         with pytest.raises(chunkwise.TruncatedError, match="read it inside its `async with`"):
             await reading

@@ -1,4 +1,4 @@
-"""Servers that give less than the rest, or something else: each item once, or an error that says what was wrong."""
+"""Servers that send less than the rest, or other items: each item once, or an error that says what is wrong."""
 
 import asyncio
 import random
@@ -50,7 +50,7 @@ CUT = answer(lines(0, 5), whole=False)
 
 
 class Server:
-    """Gives one answer after the other, the last again and again; keeps the heads of the requests."""
+    """Sends one response after the other, then repeats the last; keeps the heads of the requests."""
 
     def __init__(self, answers: tuple[bytes | Callable[[str], bytes], ...]) -> None:
         self.heads: list[str] = []
@@ -88,7 +88,7 @@ async def ask(
 
 
 def parts(most: int, total: int, told: str = "") -> Callable[[str], bytes]:
-    """Gives ranges, but never more than so many items at once."""
+    """Return a function that responds with ranges of no more than ``most`` items."""
 
     def give(head: str) -> bytes:
         found = re.search(r"(?im)^range: items=(\d+)-", head)
@@ -140,7 +140,7 @@ async def test_response_without_content_cannot_resume(status: str) -> None:
     assert isinstance(error, chunkwise.TruncatedError)
     assert f"requested the rest from item 5, got status {status[:3]}, which has no content" in str(error)
     items, error, _ = await ask(answer(b"\n", whole=False), empty)
-    assert (items, error) == ([], None)  # nothing came that it would have to follow on
+    assert (items, error) == ([], None)  # without items before it, there is nothing to continue
 
 
 async def test_error_index_counts_the_whole_stream() -> None:

@@ -1,4 +1,4 @@
-"""A stream whose positions are keys -> resumed after the key of the last item, as the server sent it."""
+"""A stream that is resumed by the key of the last item, as the server sent it."""
 
 from typing import Any
 

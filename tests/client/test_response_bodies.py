@@ -1,4 +1,4 @@
-"""Odd HTTP responses of other servers -> their items, and how certain their end is."""
+"""Unusual HTTP responses of other servers -> their items, and the proof of their end."""
 
 import asyncio
 import gzip
@@ -35,7 +35,7 @@ async def test_second_preference_header_counts(status: bytes) -> None:
 @pytest.mark.parametrize(
     ("header", "data"),
     [
-        ("Content-Encoding: gzip", gzip.compress(b"1\n2\n", mtime=0)),  # of two members, say: the second was not sent
+        ("Content-Encoding: gzip", gzip.compress(b"1\n2\n", mtime=0)),  # a second gzip member may be missing
         ("Content-Encoding: identity, identity", b"1\n2\n12"),
         ("Transfer-Encoding: chunked, gzip", b"1\n2\n12"),  # RFC 9112 §6.3, rule 4: read until the close
     ],

@@ -1,4 +1,4 @@
-"""`resume_from`, `on_reconnect` and `Stream.resume_point`: a stream is continued, by this program or another."""
+"""`resume_from`, `on_reconnect` and `Stream.resume_point`: continue a stream in this program or another."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ SCHEMES = ["http", "ws"]
 
 
 def keyed(etag: str = "v1") -> Any:
-    """A source whose positions are keys: items before a position may be deleted."""
+    """A source that is resumed by key, so that earlier items may be deleted."""
 
     def after(key: tuple[str] | None) -> list[dict[str, str]]:
         return [row for row in FEW_ROWS if key is None or int(row["n"]) > int(key[0])]
@@ -212,7 +212,7 @@ async def test_on_reconnect_is_called_once_per_outage(scheme: str) -> None:
         outages.append(error)
         seen.append(stream.items_seen)
 
-    # The first outage takes three tries, the second one.
+    # The first outage takes three tries, the second takes one.
     faults = [cut_at(300_000), cut_at(0), cut_at(0), cut_at(300_000)]
     async with (
         serving(streams(lambda: resumable(rows, etag="v1"), compress=False)) as port,
@@ -289,7 +289,7 @@ async def test_another_process_uses_a_resume_point(scheme: str, tmp_path: Path) 
     assert stored["point"] == [FEW, '"v1"', {"n": str(FEW - 1)}]
 
 
-# --- a function as format
+# --- a function passed as format
 
 
 async def test_function_chooses_the_response_format() -> None:

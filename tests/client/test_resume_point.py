@@ -1,4 +1,4 @@
-"""client/resume_point.py and transports/range_headers.py: where a response begins, and where to continue after it."""
+"""client/resume_point.py and transports/range_headers.py: the position of a response, and where to continue."""
 
 from dataclasses import dataclass, make_dataclass
 from datetime import datetime
@@ -102,7 +102,7 @@ def test_invalid_url_requests_no_range() -> None:
         (int, "9007199254740993", 9007199254740993),
         (float, "5", 5.0),
         (float, "1.5", 1.5),
-        (float, "9007199254740993", None),  # is 9007199254740992 now
+        (float, "9007199254740993", None),  # converted to 9007199254740992
         (UUID, '"ABCDEF01-2345-6789-ABCD-EF0123456789"', None),
         (datetime, '"2024-01-01T00:00:00.123456789Z"', None),
         (Decimal, '"1.50"', None),

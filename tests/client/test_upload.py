@@ -1,4 +1,4 @@
-"""A stream that ends is whole, in the other direction: uploads that fail, stall, are refused early, or go well."""
+"""Uploads that fail, stall, are refused early, or succeed: a failed upload never looks complete."""
 
 import asyncio
 import socket
@@ -32,11 +32,11 @@ REFUSAL = (
 
 
 class Source:
-    """Rows that are counted; some fail.
+    """A source that counts its rows, and may fail.
 
     Attributes:
-        made: how many were asked for.
-        closed: how often it was closed.
+        made: how many rows were requested.
+        closed: how often the source was closed.
     """
 
     def __init__(self, count: int = 10**9, *, error: BaseException | None = None, size: int = 0) -> None:
@@ -59,7 +59,7 @@ class Source:
 
 
 class Reading:
-    """A handler that reads an upload, and what it saw."""
+    """A handler that reads an upload, and records its items and its error."""
 
     def __init__(self) -> None:
         self.came: list[Any] = []
@@ -97,7 +97,7 @@ async def sent(
 
 
 async def posted(port: int, body: ClosingPayload, **options: Any) -> int:
-    """Upload with aiohttp's client; give the status."""
+    """Upload with aiohttp's client; return the status."""
     async with (
         asyncio.timeout(GUARD_SECONDS),
         ClientSession() as session,
@@ -162,7 +162,7 @@ async def test_cancelled_task_fails_the_source() -> None:
 
 
 class FailingLater:
-    """A source of one row that fails when a test says so."""
+    """A source of one row that fails when a test sets an event."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -205,14 +205,14 @@ async def test_late_source_failure_ends_both_sides() -> None:
 
 
 async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer the first item, without a length, and read on."""
+    """Respond to the first item, without a length, and continue to read."""
     await reader.readuntil(b"}\n")
     writer.write(head("Content-Type: application/x-ndjson") + b"1\n")
     assert not (await reader.read()).endswith(LAST)
 
 
 async def test_failed_upload_breaks_the_response() -> None:
-    """Nor one that only the close of the connection ends."""
+    """A response that ends with the connection is included."""
     source = FailingLater()
     came: list[Any] = []
     async with (
@@ -227,14 +227,14 @@ async def test_failed_upload_breaks_the_response() -> None:
 
 
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take nothing, until the client has gone."""
+    """Read nothing until the client has disconnected."""
     transport = writer.transport
     assert isinstance(transport, asyncio.Transport)
     transport.pause_reading()
     connection: socket.socket = transport.get_extra_info("socket")
     async with asyncio.timeout(GUARD_SECONDS):
         with suppress(OSError):
-            while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x01":  # established
+            while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x01":  # the TCP state ESTABLISHED
                 await asyncio.sleep(0.01)
     transport.abort()
 
@@ -331,7 +331,7 @@ async def test_connection_is_kept_after_an_upload() -> None:
 
 
 async def test_body_cannot_be_sent_twice() -> None:
-    """aiohttp would send nothing the second time, which looks like a whole stream of no items."""
+    """aiohttp would send an empty body the second time, which looks like a complete stream without items."""
     body = chunkwise.body(Source(3).rows(), "ndjson")
     async with serving(Reading().handle) as port:
         assert await sent(port, body) == ([3], None)
@@ -395,7 +395,7 @@ async def test_function_is_refused_as_a_source() -> None:
 
 
 class Stop(BaseException):
-    """As pytest's own, or an ExceptionGroup's of such."""
+    """A base exception, such as those of pytest, or a group of them."""
 
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])

@@ -1,4 +1,4 @@
-"""client/upload_connection.py: what waits when a source fails, stalls of sources that never wait, and TLS."""
+"""client/upload_connection.py: failures with full buffers, stalls of sources that never wait, and TLS."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ from tests.transports.wire import answering, chunked, head, serving, talking, ur
 
 @pytest.mark.parametrize("error", [None, LookupError("gone")])
 async def test_body_can_be_a_response_payload(error: Exception | None) -> None:
-    """Nothing of a client's connection is there to be watched."""
+    """A response of a server has no client connection to watch."""
     source, came = Source(3, error=error), list[Any]()
     body = chunkwise.body(source.rows(), "ndjson")
 
@@ -42,7 +42,7 @@ async def test_body_can_be_a_response_payload(error: Exception | None) -> None:
 
 
 class Filling:
-    """Rows until what was written waits in our own buffer, since the server takes nothing."""
+    """Yields rows until written bytes wait in the transport's buffer, because the server reads nothing."""
 
     def __init__(self) -> None:
         self.body = chunkwise.body(self.rows(), "ndjson", stall_seconds=0.3)
@@ -85,7 +85,7 @@ async def test_buffered_bytes_are_sent_after_a_failure(takes: bool, monkeypatch:
 
 
 class Busy(Filling):
-    """Then rows without a wait, made at some cost."""
+    """After that, yields rows without waiting, each of which takes some time."""
 
     async def more(self) -> AsyncIterator[dict[str, str]]:
         while True:
@@ -102,7 +102,7 @@ async def test_stall_of_a_busy_source_is_reported() -> None:
 
 
 async def test_slowly_reading_server_is_not_a_stall() -> None:
-    """Nor is its silence while it takes what the kernel holds for it: it can answer only then."""
+    """The server can respond only after it has read all bytes from the kernel; this time is no stall either."""
     size = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -136,7 +136,7 @@ async def test_stall_with_unread_response_is_reported() -> None:
     ):
         stream = chunkwise.items(response)
         assert await anext(aiter(stream)) == 1
-        await fills.body.wait_closed()  # it is not read meanwhile
+        await fills.body.wait_closed()  # the response is not read in this time
         assert isinstance(fills.body.failure, StalledError)
         with pytest.raises(TruncatedError):
             await anext(aiter(stream))
@@ -165,7 +165,7 @@ async def test_server_close_ends_the_upload(*, resets: bool) -> None:
 
 @contextmanager
 def refusing(read_bytes: int) -> Iterator[int]:
-    """A server on a bare socket that reads a little, answers, and closes with the rest unread; give its port."""
+    """Start a server that reads a little, responds, and closes with unread bytes; yield its port."""
     stop = threading.Event()
 
     def serve(listening: socket.socket) -> None:
@@ -191,7 +191,7 @@ def refusing(read_bytes: int) -> Iterator[int]:
 
 
 async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
-    """Bytes without one turn of the loop between them, made at some cost."""
+    """Yields bytes without a turn of the event loop between them; each chunk takes some time."""
     try:
         while True:
             source.made += 1
@@ -203,7 +203,7 @@ async def hot_pieces(source: Source) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("read_bytes", [1, 200_000])
 async def test_plain_request_reads_a_refusal_before_reset(read_bytes: int) -> None:
-    """asyncio gives up the connection at the first write that is reset; the answer lies unread in the kernel then."""
+    """asyncio closes the connection at the first failed write; the response may be in the kernel, unread."""
     seen: list[Any] = []
     async with ClientSession() as session, asyncio.timeout(GUARD_SECONDS * 2):
         with refusing(read_bytes) as port:
@@ -217,9 +217,9 @@ async def test_plain_request_reads_a_refusal_before_reset(read_bytes: int) -> No
                 except ClientError as error:
                     seen.append(error)
                 else:
-                    assert source.made == made, "the answer was there, and the source was still asked"
+                    assert source.made == made, "the source was asked for an item after the response arrived"
                 await body.wait_closed()
-                assert source.closed == bool(source.made)  # a refusal may arrive before the source is asked at all
+                assert source.closed == bool(source.made)  # a refusal may arrive before the first row is requested
     assert seen == [(413, PROBLEM)] * 300
 
 
@@ -231,11 +231,11 @@ async def test_open_stream_raises_a_refusal_before_reset(read_bytes: int) -> Non
             _, error = await sent(port, chunkwise.body(source.rows(), "ndjson"))
             assert isinstance(error, RemoteError)
             assert (error.status, error.problem) == (413, PROBLEM)
-            assert source.closed == bool(source.made)  # a refusal may arrive before the source is asked at all
+            assert source.closed == bool(source.made)  # a refusal may arrive before the first row is requested
 
 
 async def test_reset_under_tls_ends_the_upload() -> None:
-    """What asyncio has not read is sealed: nothing can be found in the kernel."""
+    """Bytes in the kernel are encrypted, so a response cannot be read from there."""
     source, certificate = Source(size=1000), CERTIFICATE[CERTIFICATE.index("-----BEGIN CERT") :]
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

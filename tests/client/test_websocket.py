@@ -1,4 +1,4 @@
-"""open_stream over WebSockets: what it asks for, what it refuses, and the close that it sends when it leaves."""
+"""`open_stream` over WebSockets: the handshake, errors, and the close that is sent when the caller leaves."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ def rows() -> list[dict[str, int]]:
     return [{"n": 1}, {"n": 2}]
 
 
-# ---- what it asks for
+# ---- the request
 
 
 async def test_path_and_type_apply_to_each_message() -> None:
@@ -114,7 +114,7 @@ async def test_websocket_stream_has_all_attributes() -> None:
                 _ = stream.websocket
 
 
-# ---- handshakes that go wrong
+# ---- handshakes that fail
 
 
 @pytest.mark.parametrize("status", [401, 404, 409, 426, 500, 503])
@@ -127,7 +127,7 @@ async def test_refused_handshake_raises_its_status(status: int) -> None:
         with pytest.raises(RemoteError, match=str(status)) as raised:
             await all_of(ws(port), data=body(held.rows(), "ndjson"))
     assert raised.value.status == status
-    assert held.ended is None, "it was not asked for anything"
+    assert held.ended is None, "expected that no item of the source was requested"
 
 
 @pytest.mark.parametrize("status", [200, 204, 302])
@@ -173,7 +173,7 @@ async def test_pings_count_as_received_data() -> None:
 
 
 async def test_slow_message_is_not_a_stall() -> None:
-    """aiohttp's own timeout for a message is over before it is whole, and that again and again."""
+    """aiohttp's timeout for a message expires several times before the message is complete."""
 
     async def talk(peer: Peer) -> None:
         data = frame('"' + "x" * 100_000 + '"')
@@ -243,7 +243,7 @@ async def test_finished_websocket_has_no_items_left() -> None:
 
 
 async def test_websocket_without_autoping_is_read() -> None:
-    """Its reader answers them; unsolicited pongs mean nothing (RFC 6455 §5.5.3)."""
+    """Our reader replies to pings, and ignores unsolicited pongs (RFC 6455 §5.5.3)."""
     heard = asyncio.Queue[Any]()
 
     async def talk(peer: Peer) -> None:

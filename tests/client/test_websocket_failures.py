@@ -1,4 +1,4 @@
-"""A client that fails, or whose server is silent -> a close with the reason; pings lose no items."""
+"""A client whose source fails, or whose server is silent: a close with the reason; pings lose no items."""
 
 import asyncio
 

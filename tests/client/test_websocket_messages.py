@@ -1,4 +1,4 @@
-"""open_stream over WebSockets: messages of odd shapes, and those that it refuses; the server hears why."""
+"""`open_stream` over WebSockets: unusual messages, and messages that are refused with a reason."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message ea
 
 
 class Refused:
-    """The frames that a server sends, and those that it receives."""
+    """A server that sends given frames, and records the frames that it receives."""
 
     def __init__(self, *frames: bytes) -> None:
         self.heard: list[Frame] = []

@@ -1,4 +1,4 @@
-"""open_stream over WebSockets, in the other direction: a source is sent whole, or closed with an error."""
+"""Uploads of `open_stream` over WebSockets: a source is sent completely, or the WebSocket is closed with an error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -25,11 +25,11 @@ from tests.transports.wire import serving
 
 
 class Source:
-    """Items that are counted.
+    """A source that counts its items.
 
     Attributes:
-        made: how many were asked for.
-        closed: how often it was closed.
+        made: how many items were requested.
+        closed: how often the source was closed.
     """
 
     def __init__(self, count: int = 10**9, *, size: int = 0, pause: float = 0) -> None:
@@ -101,7 +101,7 @@ async def test_server_that_reads_nothing_is_a_stall() -> None:
     source, over = Source(size=200_000), asyncio.Event()
 
     async def talk(peer: Peer) -> None:
-        for _ in range(8):  # it is not silent while it takes nothing
+        for _ in range(8):  # the server sends messages, but reads nothing
             await peer.send(frame("", PING))
             await asyncio.sleep(0.1)
         await over.wait()
@@ -208,7 +208,7 @@ async def test_silent_server_does_not_delay_a_failure(monkeypatch: pytest.Monkey
         raise LookupError
 
     async def talk(peer: Peer) -> None:
-        while (each := await peer.hear()) is not None:  # to the end of the connection, after the close
+        while (each := await peer.hear()) is not None:  # read to the end of the connection, which follows the close
             heard.append(each.code if each.opcode == CLOSE else 0)
         await peer.say("1")
         await peer.send(complete(1))
@@ -239,7 +239,7 @@ async def test_items_before_a_source_failure_arrive() -> None:
         async with open_stream(session, url, data=body(source(), "ndjson")) as stream:
             async for item in stream:
                 came.append(item)
-                if item == 1:  # busy with the first, while all the others are received
+                if item == 1:  # the client is busy with the first item while all others arrive
                     await failed.wait()
                     await asyncio.sleep(0.1)
 

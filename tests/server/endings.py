@@ -1,4 +1,4 @@
-"""Sources that end and fail, and a reader of the raw bytes that says how the connection ended."""
+"""Sources that end or fail, and a reader that returns the raw bytes and how the connection ended."""
 
 import asyncio
 import ssl

@@ -1,6 +1,6 @@
-"""`web.run_app` in a process of its own, with a stream that never ends: ``python shutdown_server.py [GRACE_SECONDS]``.
+"""Run `web.run_app` with a stream that never ends, in its own process: ``shutdown_server.py [GRACE_SECONDS]``.
 
-Prints its port. Without GRACE_SECONDS it is an application that was not set up.
+It prints its port. Without GRACE_SECONDS, `setup` is not called.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""A server in a process of its own, for readers that stop reading: ``python stalling_server.py STALL_SECONDS``.
+"""Run a server for readers that stop reading, in its own process: ``stalling_server.py STALL_SECONDS``.
 
-Prints its port. /hot never ends by itself, /paced gives 50 items 20 ms apart, /outcomes counts how streams ended.
+It prints its port. /hot never ends, /paced sends 50 items 20 ms apart, /outcomes counts the outcomes of streams.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import chunkwise
 
 ITEMS = 50
 PAUSE_SECONDS = 0.02
-SEND_BYTES = 16 * 1024  # the kernel's: what it holds is not the process' memory, and would only take time to fill
+SEND_BYTES = 16 * 1024  # the kernel's buffer is not memory of the process; a small one fills quickly
 
 
 async def hot() -> AsyncIterator[dict[str, Any]]:

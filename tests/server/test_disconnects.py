@@ -1,4 +1,4 @@
-"""The client leaves -> every `finally` of the source runs, whatever its shape, and nothing is logged as an error."""
+"""A client that disconnects -> each `finally` of the source runs, in any kind of source, and no error is logged."""
 
 import asyncio
 import logging
@@ -23,15 +23,15 @@ LEAVING: dict[str, Callable[[Client], None]] = {"FIN": Client.half_close, "RST":
 
 
 class Probe:
-    """Makes sources in all shapes, and knows whether each `finally` in them has run.
+    """Makes sources of all kinds, and records whether each `finally` in them has run.
 
     Args:
-        hot: whether they give items for ever, or wait for ever after `ready` of them.
+        hot: whether the sources yield items for ever; otherwise they wait for ever after `ready` items.
 
     Attributes:
-        waits: set when one waits.
-        closed: set while all that were begun have ended.
-        release: lets one go on that waits in a thread.
+        waits: set when a source waits.
+        closed: set while all sources that have begun are closed.
+        release: set it to let a source continue that waits in a thread.
     """
 
     def __init__(self, *, hot: bool, ready: int = 1) -> None:
@@ -107,7 +107,7 @@ class Probe:
         await asyncio.Event().wait()
 
 
-# Each with the bytes sent before it waits.
+# Each source, with the bytes that are sent before it waits.
 IDLE: dict[str, tuple[Callable[[Probe], Any], bytes]] = {
     "async generator": (lambda probe: probe.rows(), b'"0"'),
     "batches": (lambda probe: Batches(probe.lists()), b'"0"'),
@@ -136,10 +136,10 @@ def told_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def serve_one(source: Any, began: Callable[[Watched, Client], Any], version: str, **options: Any) -> None:
-    """Answer a request with a source, and let a test look at it."""
+    """Respond to a request with a source, and let a test look at the source."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        # Without keep-alives, no failing write ends the stream.
+        # Without keepalives, no failing write ends the stream.
         return await respond(request, source, "json", keepalive_seconds=0, **options)
 
     async with watched(handler) as server, client_of(server.port) as client:
@@ -150,7 +150,7 @@ async def serve_one(source: Any, began: Callable[[Watched, Client], Any], versio
 async def leave(
     make: Callable[[Probe], Any], probe: Probe, version: str, leaving: str, begin: bytes | None, **options: Any
 ) -> None:
-    """Let a client leave, and see that the source is closed in time and the outcome is right."""
+    """Let a client disconnect; check that the source is closed in time, and the outcome."""
     where = f"{leaving} under HTTP/{version}, {'begun' if begin else 'not begun'}"
 
     async def began(server: Watched, client: Client) -> None:
@@ -159,7 +159,7 @@ async def leave(
         else:
             await asyncio.wait_for(probe.waits.wait(), GUARD_SECONDS)
         LEAVING[leaving](client)
-        # One that has sent a FIN and goes on to read; one that does not is the business of test_stalls.py.
+        # This client sends a FIN and continues to read; test_stalls.py has clients that stop reading.
         rest = asyncio.create_task(client.read_to_end()) if leaving == "FIN" else None
         with suppress(TimeoutError):
             await asyncio.wait_for(probe.closed.wait(), GUARD_SECONDS)
@@ -214,7 +214,7 @@ async def test_blocked_source_is_closed_when_it_returns(
     async def began(server: Watched, client: Client) -> None:
         await asyncio.wait_for(probe.waits.wait(), GUARD_SECONDS)
         client.reset()
-        # Looked after every half second, then waited for a second.
+        # The stream is checked every half second, then its thread is awaited for a second.
         async with asyncio.timeout(GUARD_SECONDS):
             outcome = await server.outcome()
         assert (outcome.end, outcome.items, outcome.first_item_seconds) == ("client_gone", 0, None)
@@ -234,7 +234,7 @@ async def test_disconnect_before_the_last_bytes_is_gone(version: str, caplog: py
     ended = asyncio.Event()
 
     async def source() -> AsyncIterator[dict[str, str]]:
-        yield row(0, 30_000)  # less than what is worth a write of its own, more than what the kernel takes
+        yield row(0, 30_000)  # too small for a separate write, too large for the kernel's buffer
         ended.set()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -256,7 +256,7 @@ async def test_disconnect_before_the_last_bytes_is_gone(version: str, caplog: py
 
 
 async def until_gone(request: web.BaseRequest) -> None:
-    """Wait until aiohttp has heard that the client has left."""
+    """Wait until aiohttp has noticed that the client has left."""
     async with asyncio.timeout(GUARD_SECONDS):
         while request.transport is not None:
             await asyncio.sleep(0.001)
@@ -322,7 +322,7 @@ async def test_cancelled_handler_outcome_has_no_error() -> None:
     app = web.Application()
     app.router.add_get("/", handler)
     chunkwise.setup(app, on_outcome=lambda _, outcome: outcomes.append(outcome))
-    async with TestServer(app) as server, ClientSession() as session:  # it has handler_cancellation
+    async with TestServer(app) as server, ClientSession() as session:  # TestServer turns on handler_cancellation
         async with session.get(server.make_url("/")):
             await begun.wait()
         async with asyncio.timeout(GUARD_SECONDS):

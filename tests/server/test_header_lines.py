@@ -1,4 +1,4 @@
-"""The head of a streamed response -> its ETag, and the header lines that a handler has set."""
+"""The headers of a streamed response: its ETag, and the headers that a handler has set."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ async def rows() -> AsyncIterator[dict[str, int]]:
 
 
 async def head_of(handler: Handler, *headers: str) -> list[str]:
-    """The lines of an answer's head."""
+    """Return the header lines of a response."""
     async with serving(handler) as port, connected(port) as wire:
         lines = ["GET /0 HTTP/1.1", "Host: test", "Connection: close", *headers, "", ""]
         wire.writer.write("\r\n".join(lines).encode())

@@ -1,4 +1,4 @@
-"""HTTP responses read byte by byte -> how each ends: HTTP/1.0, a failing signal, a Unix socket, an unread body."""
+"""The raw bytes of HTTP responses: how they end with HTTP/1.0, a failing signal, a Unix socket, an unread body."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,12 +44,12 @@ async def test_content_length_from_a_signal_fails() -> None:
 
     async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
         answer = await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.endswith(b"\r\n\r\n")  # the head announces two bytes, none is sent
+    assert answer.endswith(b"\r\n\r\n")  # the head says two bytes, and none are sent
 
 
 async def test_failing_signal_closes_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     async def signal(request: web.Request, response: web.StreamResponse) -> None:
-        raise ConnectionResetError  # of a cache, say: it is no client that has left
+        raise ConnectionResetError  # for example from a cache: the client has not left
 
     async with serving(streams(two, "ndjson"), app=app_with(signal)) as port:
         assert await exchanged(port, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n") == b""
@@ -57,7 +57,7 @@ async def test_failing_signal_closes_the_connection(caplog: pytest.LogCaptureFix
 
 
 async def test_unix_socket_http_1_0_failure_is_visible(tmp_path: Path) -> None:
-    # nginx's proxy_pass is HTTP/1.0 by default, and makes a whole chunked response of it.
+    # By default nginx's proxy_pass uses HTTP/1.0, and sends the response on as a complete chunked response.
     path = str(tmp_path / "socket")
     app = web.Application()
     app.router.add_get("/", streams(failing, "ndjson"))
@@ -87,7 +87,7 @@ async def test_failing_signal_sends_no_end_record() -> None:
 
 
 async def test_items_before_a_failure_reach_the_client() -> None:
-    # Closing with unread bytes in the kernel is a reset, which throws away what was not sent.
+    # A close with unread bytes in the kernel is a reset, which discards bytes that were not sent yet.
     async def source() -> AsyncIterator[str]:
         for _ in range(20):
             yield "x" * 1000
@@ -100,7 +100,7 @@ async def test_items_before_a_failure_reach_the_client() -> None:
     ):
         request = b"POST /0 HTTP/1.1\r\nHost: test\r\nPrefer: stream-end\r\nContent-Length: 9999999\r\n\r\n"
         sending = asyncio.create_task(loop.sock_sendall(client.sock, request + b"z" * 9_999_999))
-        await asyncio.sleep(0.3)  # the server is through, or waits for us
+        await asyncio.sleep(0.3)  # by now the server has finished, or waits for this client
         await client.read_to_end()
         sending.cancel()
         with suppress(ConnectionError, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The rest of a stream, asked for by its range: any part, in any format, of an index or a key."""
+"""Range requests for the rest of a stream: by index or by key, in any format."""
 
 import asyncio
 import json
@@ -131,7 +131,7 @@ async def test_other_version_gets_all_items() -> None:
             assert (response.status, items) == (status, ROWS[4:] if status == 206 else ROWS)
     async with serving(streams(lambda: resumable(rows), "json")) as port, ClientSession() as session:
         response, items = await ask(session, port, Range="items=4-", If_Range='"v1"')
-    assert (response.status, items) == (200, ROWS)  # its version is unknown
+    assert (response.status, items) == (200, ROWS)  # the source has no version
 
 
 async def test_last_event_id_continues_the_stream() -> None:
@@ -141,7 +141,7 @@ async def test_last_event_id_continues_the_stream() -> None:
             assert (response.status, "Content-Range" in response.headers) == (200, False)
             text = await response.text()
         assert [line for line in text.splitlines() if line.startswith("id:")] == ["id: 7", "id: 8", "id: 9"]
-        for last in ("9", "99"):  # it has all: 204 lets it stop (WHATWG HTML §9.2.3)
+        for last in ("9", "99"):  # the browser has all events: 204 stops it (WHATWG HTML §9.2.3)
             async with session.get(url_of(port), headers={"Last-Event-ID": last}) as response:
                 assert (response.status, await response.read()) == (204, b"")
         for odd in ("x", "", "-1", "1.5", "٣", "3 x"):
@@ -165,7 +165,7 @@ async def test_key_gives_the_position_of_an_item(name: str) -> None:
         response, items = await ask(session, port, Range="items=5-", Items_After="[4]")
         assert (response.status, items) == (206, everything[5:])
         assert response.headers["Content-Range"] == "items 5-*/*"
-        response, items = await ask(session, port, Range="items=5-")  # an index alone does not
+        response, items = await ask(session, port, Range="items=5-")  # an index is not enough
         assert (response.status, items) == (200, everything)
         for bad in ("[4, 5]", "4", "[", "[[4]]", '{"id": 4}', "[" * 9000, '["x"]', "[NaN]", "[1e400]", '["\\ud800"]'):
             response, _ = await ask(session, port, Range="items=5-", Items_After=bad)
@@ -258,7 +258,7 @@ async def test_source_with_a_wrong_total_fails(given: int, asked: dict[str, str]
     async def source(start: int) -> AsyncIterator[int]:
         for number in range(start, given):
             yield number
-            await asyncio.sleep(0.001)  # so that something is on its way before it is known
+            await asyncio.sleep(0.001)  # so that bytes are sent before the count is known
 
     handler = streams(lambda: resumable(source, total=10), "ndjson", compress=False)
     async with (
@@ -268,7 +268,7 @@ async def test_source_with_a_wrong_total_fails(given: int, asked: dict[str, str]
     ):
         items, error = await read(chunkwise.items(response))
     start, stop = (3, 9) if asked.get("Range") == "items=3-8" else (0, given)
-    if stop == 9 and given == 12:  # the range has an end of its own
+    if stop == 9 and given == 12:  # the range ends before the source does
         assert (items, error) == ([*range(3, 9)], None)
     else:
         assert items == [*range(start, min(stop, given))]

@@ -1,4 +1,4 @@
-"""A source that is silent -> its client may leave, and keep-alive bytes hold proxies open."""
+"""A source that waits: a disconnect closes it, and keepalive bytes keep the connection open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.transports.wire import body_of, connected, serving, streams
 
 
 class Held:
-    """A source that gives an item, and then nothing until it is released or closed."""
+    """A source that yields one item, then waits until it is released or closed."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -30,7 +30,7 @@ class Held:
             await self.go_on.wait()
             yield 2
         finally:
-            await asyncio.sleep(0)  # to clean up may take a while
+            await asyncio.sleep(0)  # cleaning up may take several turns of the event loop
             self.closed.set()
 
 
@@ -109,7 +109,7 @@ async def test_keepalive_can_be_off_or_unsupported(
         wire.ask("/0")
         await wire.read_until(b"1\n\r\n" if name in ("ndjson", "json-seq") else b"\r\n")
         other.ask("/1")
-        await other.read_until(b"1\r\n \r\n" * 3)  # so long at least
+        await other.read_until(b"1\r\n \r\n" * 3)  # wait at least this long
         held.go_on.set()
         answer = await wire.read_until(b"0\r\n\r\n")
     encoder = FORMATS[name].encoder()

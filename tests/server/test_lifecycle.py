@@ -1,4 +1,4 @@
-"""A stream that ended -> one outcome: for the hook, and as a line of JSON in the log."""
+"""A stream that has ended -> one outcome, passed to the hook and logged as a line of JSON."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def one_line(caplog: pytest.LogCaptureFixture, outcome: Outcome) -> dict[str, Any]:
-    """The one line of the log, which belongs to the one outcome."""
+    """Return the only log line, and check that it describes the only outcome."""
     (line,) = lines_of(caplog)
     assert line.levelno == logging.INFO
     assert getattr(line, "outcome", None) is outcome
@@ -53,7 +53,7 @@ def one_line(caplog: pytest.LogCaptureFixture, outcome: Outcome) -> dict[str, An
 
 
 async def outcome_of(handler: Handler, *, version: str = "1.1", **headers: str) -> tuple[Outcome, bytes]:
-    """The only outcome of a request that is read to its end, and the answer."""
+    """Read a response to its end; return the only outcome, and the response."""
     async with watched(handler) as server, client_of(server.port) as client:
         await client.ask(version=version, Connection="close", **headers)
         await client.read_to_end()
@@ -177,7 +177,7 @@ async def test_cancelled_handler_is_a_failure(caplog: pytest.LogCaptureFixture) 
             async with asyncio.timeout(0.05):
                 return await respond(request, waits(), "ndjson")
         except TimeoutError:
-            raise ConnectionResetError from None  # nothing to answer: aiohttp leaves it at that
+            raise ConnectionResetError from None  # aiohttp then sends no response
 
     outcome, _ = await outcome_of(handler)
     assert (outcome.end, outcome.items, outcome.status) == ("failed", 1, 200)
@@ -232,7 +232,7 @@ async def test_outcome_of_a_stream_ended_by_shutdown(caplog: pytest.LogCaptureFi
 async def test_each_stream_has_one_outcome(caplog: pytest.LogCaptureFixture) -> None:
     handlers = [streams(lambda: rows(3), "ndjson"), streams(lambda: rows(0, error=ValueError()), "json")]
     async with watched(*handlers) as server, client_of(server.port) as client:
-        for index in range(10):  # one after the other on one connection
+        for index in range(10):  # ten requests on one connection
             await client.ask(f"/{index % 2}?{index}")
         outcomes = [await server.outcome() for _ in range(10)]
         assert not server.has_more
@@ -247,7 +247,7 @@ def app() -> web.Application:
 
 
 async def got(app: web.Application, path: str = "/", *, times: int = 1) -> list[Any]:
-    """What an application's stream gives, asked some times; a foreign one is served until then."""
+    """Request a stream of an application several times; return the items."""
     runner = web.AppRunner(app, shutdown_timeout=0.05)
     await runner.setup()
     try:
@@ -330,7 +330,7 @@ async def test_sub_application_may_have_its_own_hook(app: web.Application) -> No
 
 
 async def test_outcome_precedes_the_next_response() -> None:
-    """The next response on a connection is sent after the outcome of the one before."""
+    """The next response on a connection is sent after the outcome of the previous stream."""
     ends: list[str] = []
 
     async def hook(_request: web.BaseRequest, outcome: Outcome) -> None:
@@ -357,7 +357,7 @@ async def test_outcome_precedes_the_next_response() -> None:
 
 
 async def test_bad_upload_sends_no_second_response() -> None:
-    """Though the upload is bad: the client would take it for more of the first."""
+    """The client would take a second response for more bytes of the first."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -388,7 +388,7 @@ async def test_streams_without_setup_are_logged(caplog: pytest.LogCaptureFixture
 
 
 async def test_streams_work_without_an_application(caplog: pytest.LogCaptureFixture) -> None:
-    """Its requests know no application."""
+    """The requests of a `web.Server` belong to no application."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         return await respond(request, rows(), "json")

@@ -1,4 +1,4 @@
-"""The server stops: streams have their grace, then they fail where their clients can see it; nothing holds it up."""
+"""Server shutdown: streams have a grace time, then they fail visibly; nothing delays the shutdown."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ from tests.transports.wire import body_of, streams, url_of
 
 GRACE_SECONDS = 0.2
 ALL_SECONDS = GUARD_SECONDS
-"""The grace, 2.5 seconds at most for what does not end by itself, and half a second for a busy machine."""
+"""The grace time, 2.5 seconds at most for streams that do not end by themselves, and 0.5 for a busy machine."""
 
 GOING_AWAY = {"title": "Going Away", "status": 503, "detail": "the server is shutting down"}
 PROVEN = ["ndjson", "json-seq", "sse"]
@@ -33,12 +33,12 @@ both_versions = each_row("version", ["1.1", "1.0"])
 
 
 class Held:
-    """A source that gives some items, waits to be let go, and gives another.
+    """A source that yields some items, waits until it is released, and yields another.
 
     Attributes:
-        waits: set when it waits.
-        go: let it go.
-        closed: set when it has ended.
+        waits: set when the source waits.
+        go: set it to release the source.
+        closed: set when the source has ended.
     """
 
     def __init__(self, ready: int = 1) -> None:
@@ -64,7 +64,7 @@ async def hot() -> AsyncIterator[dict[str, str]]:
 
 
 async def cleaned_up(server: Watched) -> float:
-    """Stop a server; give how long that took."""
+    """Stop a server; return how many seconds this took."""
     begun = monotonic()
     async with asyncio.timeout(GUARD_SECONDS):
         await server.runner.cleanup()
@@ -72,13 +72,13 @@ async def cleaned_up(server: Watched) -> float:
 
 
 def stop_of(app: web.Application) -> asyncio.Event:
-    """An event that is set when the application begins to stop."""
+    """Return an event that is set when the application begins to stop."""
     begun = asyncio.Event()
 
     async def stop(_app: web.Application) -> None:
         begun.set()
 
-    app.on_shutdown.append(stop)  # before that of setup(): they are called in their order
+    app.on_shutdown.append(stop)  # added before the handler of setup(), so it is called first
     return begun
 
 
@@ -134,7 +134,7 @@ async def test_stream_after_the_grace_time_fails(name: str) -> None:
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["ends", "goes on"])
 async def test_end_record_counts_the_sent_items(*, goes_on: bool) -> None:
-    """Including an item that the source gives after the shutdown began."""
+    """The source yields one more item after the shutdown has begun, which is counted too."""
     held = Held(ready=2)
 
     async def source() -> AsyncIterator[dict[str, str]]:
@@ -149,7 +149,7 @@ async def test_end_record_counts_the_sent_items(*, goes_on: bool) -> None:
             assert [await anext(items), await anext(items)] == [row(0), row(1)]
             await asyncio.wait_for(held.waits.wait(), GUARD_SECONDS)
             stopping = asyncio.create_task(cleaned_up(server))
-            await asyncio.sleep(0.05)  # the grace is over, and the stream looks up half a second later
+            await asyncio.sleep(0.05)  # the grace time is over; the stream notices it within half a second
             held.go.set()
             came, error = await read(stream)
             await stopping
@@ -213,7 +213,7 @@ async def test_stalled_reader_does_not_delay_shutdown(version: str, stall_second
 
 
 class Blocked:
-    """A sync source that blocks in its thread after an item."""
+    """A sync source that yields an item, then blocks in its thread."""
 
     def __init__(self, ready: int) -> None:
         self.blocks = asyncio.Event()
@@ -267,7 +267,7 @@ async def test_client_of_a_blocking_source_gets_an_error() -> None:
 
 
 async def test_new_stream_in_the_grace_time_gets_a_503() -> None:
-    """Its source is closed, and never run."""
+    """The source of the new stream is closed without being run."""
     held, app = Held(), web.Application()
     arrived, begun = asyncio.Event(), stop_of(app)
     ran = False
@@ -288,7 +288,7 @@ async def test_new_stream_in_the_grace_time_gets_a_503() -> None:
         client_of(server.port) as client,
         client_of(server.port) as other,
     ):
-        await client.ask("/0")  # uses the grace up
+        await client.ask("/0")  # this stream uses all of the grace time
         await held.waits.wait()
         await other.ask("/1")
         await arrived.wait()
@@ -301,7 +301,7 @@ async def test_new_stream_in_the_grace_time_gets_a_503() -> None:
 
 
 async def test_kept_connection_gets_no_new_stream() -> None:
-    """aiohttp closes what is idle itself, before anything else: there, no response is sent at all."""
+    """aiohttp may close the idle connection first; then no response is sent at all."""
     held, app = Held(), web.Application()
     begun = stop_of(app)
     async with (
@@ -360,7 +360,7 @@ async def test_streams_of_a_sub_application_end() -> None:
 
 
 class Process:
-    """`shutdown_server.py`, with a stream in flight."""
+    """Run `shutdown_server.py` with a stream in progress."""
 
     def __init__(self, process: asyncio.subprocess.Process, stream: ItemStream) -> None:
         self.process = process
@@ -408,7 +408,7 @@ async def test_terminated_process_exits_in_time() -> None:
 
 
 async def test_working_handler_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those whose client has left."""
+    """Handlers whose client has left are included."""
     monkeypatch.setattr(lifecycle, "_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(lifecycle, "_ABORT_SECONDS", 0.1)
     working, over = asyncio.Queue[web.Request](), asyncio.Event()
@@ -437,7 +437,7 @@ async def test_working_handler_loses_its_connection(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("answers", [False, True], ids=["reads", "answers"])
 async def test_upload_fails_after_its_received_items(*, answers: bool) -> None:
-    """If the response has begun, it reports the failure."""
+    """If the response has begun, the response reports the failure."""
     came: list[int] = []
     began = asyncio.Event()
 

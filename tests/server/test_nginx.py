@@ -1,4 +1,4 @@
-"""Behind a real nginx with its defaults, which speaks HTTP/1.0 to us: what is promised holds at its other side, too."""
+"""Streams through a real nginx, with HTTP/1.0 (its default) or HTTP/1.1: its clients see items and failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +35,7 @@ location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
 """
 
 LOCATIONS = ["default", "http11"]
-"""How nginx speaks to us: HTTP/1.0, its default, or HTTP/1.1."""
+"""The HTTP version between nginx and our server: HTTP/1.0, nginx's default, or HTTP/1.1."""
 
 every_way = each_row("location", LOCATIONS)
 every_format = each_row("name", NAMES)
@@ -43,7 +43,7 @@ every_format = each_row("name", NAMES)
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running nginx: its base URL."""
+    """Run nginx; yield its base URL."""
     with running_nginx(tmp_path_factory.mktemp("nginx"), CONFIG) as port:
         yield f"http://127.0.0.1:{port}"
 
@@ -57,11 +57,11 @@ def path_to(location: str, port: int) -> str:
 
 
 class Stepping:
-    """A source that gives an item each time that it is let go, then ends, or fails.
+    """A source that yields an item each time it is released, then ends or fails.
 
     Attributes:
-        go: let it give the next.
-        closed: set when it has ended.
+        go: releases the next item.
+        closed: set when the source has ended.
     """
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
@@ -83,7 +83,7 @@ class Stepping:
 
 
 async def step_through(name: str, source: Stepping, stream: ItemStream, count: int = 3) -> None:
-    """Release each item after the one before was received, and read it; then release the end."""
+    """Release each item after the previous one was received, and read it; then release the end."""
     items = aiter(stream)
     for index in range(count):
         source.go.release()

@@ -1,4 +1,4 @@
-"""The end-to-end promises over real sockets: the first item leaves at once, and readers and sources keep pace."""
+"""Streams over real sockets: items are sent at once, and slow readers slow their sources."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ every_format = each_row("name", NAMES)
 
 
 class HeldThread:
-    """`Held` for the other kind of source: a generator that blocks its thread."""
+    """Like `Held`, but a sync generator that blocks its thread."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -37,11 +37,11 @@ class HeldThread:
 
 
 async def read_items(wire: Wire, name: str, count: int) -> list[Any]:
-    """Read that many items."""
+    """Read ``count`` items."""
     async with asyncio.timeout(GUARD_SECONDS):
         while len(came := read_so_far(name, body_of(wire.came))) < count:
             data = await wire.reader.read(65536)
-            assert data, "the server closed the connection"
+            assert data, "got the end of the connection, expected more items"
             wire.came += data
     return came
 
@@ -128,7 +128,7 @@ async def test_our_client_yields_each_item_at_once(name: str) -> None:
 
 
 class Counting:
-    """Sources of many rows that count their items, and record when they were closed."""
+    """Sources of many rows that count their items, and record that they were closed."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -163,7 +163,7 @@ both_kinds = each_row("kind", ["on_the_loop", "in_a_thread", "in_a_document"])
 
 
 def small_socket(port: int) -> socket.socket:
-    """A connection whose receive buffer does not grow: a client that does not read fills it at once."""
+    """Open a connection with a small, fixed receive buffer, which fills at once if the client does not read."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
     connection.connect(("127.0.0.1", port))
@@ -191,11 +191,11 @@ async def test_slow_client_slows_the_source_down(kind: str) -> None:
             wire.ask()
             still, made = 0, 0
             async with asyncio.timeout(GUARD_SECONDS):
-                while still < 500:  # turns of the loop in which nothing moved
+                while still < 500:  # turns of the event loop without progress
                     await asyncio.sleep(0)
                     still = still + 1 if is_full() and made == source.made else 0
                     made = source.made
-            assert source.made < 8_000, "of 16 MB, no more than 8 may be under way"
+            assert source.made < 8_000, "expected no more than 8 of 16 MB to be sent and not read"
             assert not source.closed.is_set()
             size = len(body_of(await wire.read_until(b"\r\n0\r\n\r\n")))
             writer.close()

@@ -1,4 +1,4 @@
-"""A handler and its source -> a streamed response: its headers, when it is committed, and how it fails."""
+"""`respond` and `streaming`: the headers of a response, when it is committed, and how it fails."""
 
 import asyncio
 import gc
@@ -138,7 +138,7 @@ async def test_head_has_the_headers_of_get(name: str) -> None:
     _, expected, _ = await got(streams(rows, [name, "json"]))
     status, headers, data = await got(streams(source, [name, "json"]), method="HEAD")
     assert (status, data, started) == (200, b"", False)
-    del expected["Transfer-Encoding"]  # of what has no content; aiohttp leaves it out (RFC 9110 §9.3.2)
+    del expected["Transfer-Encoding"]  # aiohttp omits it for HEAD (RFC 9110 §9.3.2)
     assert {**headers, "Date": ""} == {**expected, "Date": ""}
 
 
@@ -147,7 +147,7 @@ async def test_head_closes_the_source_without_running_it() -> None:
         raise AssertionError("started")
 
     status, _, _ = await got(streams(lambda: {"a": part(), "b": [rows(), part()]}), method="HEAD")
-    gc.collect()  # "never awaited" would be an error here
+    gc.collect()  # pytest would report a "never awaited" warning as an error
     assert status == 200
 
 
@@ -352,7 +352,7 @@ async def test_refused_coding_lists_the_codings() -> None:
 
 
 class Unread:
-    """A source that must not be asked for an item; it records whether it was closed."""
+    """A source from which no item may be requested; it records whether it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -370,13 +370,13 @@ class Unread:
 @each_row(
     ("options", "told"),
     [
-        ({"headers": {"content-length": "4"}}, "headers: got content-length"),  # a part of it would look whole
+        ({"headers": {"content-length": "4"}}, "headers: got content-length"),  # a part would look complete
         ({"headers": {"Transfer-Encoding": "identity"}}, "headers: got Transfer-Encoding"),
         ({"status": 101}, "status: got 101, expected a status with content"),
         ({"status": 204}, "status: got 204, expected a status with content"),
         ({"status": 304}, "status: got 304, expected a status with content"),
         ({"commit_after_seconds": -1}, "must be >= 0 seconds, got -1"),
-        ({"keepalive_seconds": -1}, "must be >= 0 seconds, got -1"),  # the loop would spin, and flood the client
+        ({"keepalive_seconds": -1}, "must be >= 0 seconds, got -1"),  # the stream would send keepalives without a pause
         ({"stall_seconds": -0.5}, "must be >= 0 seconds, got -0.5"),
     ],
 )
@@ -438,14 +438,14 @@ async def test_resumable_source_serves_ranges() -> None:
     assert (status, headers["Content-Range"]) == (416, "items */3")
     events = streams(lambda: resumable(source), "sse")
     status, _, data = await got(events, **{"Last-Event-ID": "2"})
-    assert (status, data) == (204, b"")  # after which a browser does not reconnect
-    status, headers, data = await got(handler, method="POST", Range="items=1-")  # RFC 9110 §14.2
+    assert (status, data) == (204, b"")  # a browser does not reconnect after 204
+    status, headers, data = await got(handler, method="POST", Range="items=1-")  # only GET has ranges
     assert (status, "Content-Range" in headers) == (200, False)
     assert (len(read_all("ndjson", data)), asked[0], asked[-1]) == (3, 1, 0)
 
 
 async def test_unix_socket_http_1_0_needs_a_proven_end(tmp_path: Path) -> None:
-    """No such connection can be reset: a cut would look like the end (nginx's proxy_pass is HTTP/1.0 by default)."""
+    """A Unix socket has no reset, so a failure would look like the end. nginx's proxy_pass uses HTTP/1.0 by default."""
     path, unread, app = str(tmp_path / "socket"), Unread(), web.Application()
     app.router.add_get("/ndjson", streams(lambda: unread, "ndjson"))
     app.router.add_get("/json", streams(rows, "json"))
@@ -483,5 +483,5 @@ async def test_keepalive_seconds_are_respected() -> None:
 
 async def test_swapped_arguments_are_reported() -> None:
     swapped: Any = respond
-    with pytest.raises(TypeError, match="request: got list, expected a web.Request: "):
+    with pytest.raises(TypeError, match=r"request: got list, expected a web\.Request: "):
         await swapped([1, 2], web.Request)

@@ -1,4 +1,4 @@
-"""Odd sources and options of `respond` -> one value, or an error that names the option."""
+"""Unusual sources and wrong options of `respond` -> a single value, or an error that names the option."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Readers that stop reading: cut off after `stall_seconds`, and never before; until then they cost next to nothing."""
+"""Readers that stop reading are disconnected after `stall_seconds`, not earlier, and need few resources until then."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ from tests.transports.wire import Handler, body_of, talking
 
 STALL_SECONDS = 0.4
 SOON_SECONDS = GUARD_SECONDS
-"""It is looked after eight times in that time; the rest is for machines that do much else besides."""
+"""The stall limit in the tests; the connection is checked eight times in this time."""
 
 LARGE_BYTES = 2**20
 
@@ -40,7 +40,7 @@ async def hot() -> AsyncIterator[dict[str, str]]:
 
 
 async def tail(*, fails: bool = False) -> AsyncIterator[dict[str, str]]:
-    """Less than what a connection takes without a wait, more than what the kernel takes."""
+    """Less than a connection accepts without waiting, more than the kernel's buffer holds."""
     for index in range(60):
         yield row(index, 1000)
     if fails:
@@ -58,7 +58,7 @@ def answering_with(make: Callable[[], Any], **options: Any) -> Handler:
 async def stalled_reader(
     handler: Handler, version: str = "1.1", *, send_bytes: int = SMALL_BYTES, **headers: str
 ) -> AsyncIterator[tuple[Watched, Client]]:
-    """A client that has asked, and reads no more than what a test reads; what waits for it is ours, or the kernel's."""
+    """Connect a client that has sent a request, and reads only when the test does."""
     async with (
         watched(handler, send_bytes=send_bytes) as server,
         client_of(server.port, receive_bytes=SMALL_BYTES) as client,
@@ -94,7 +94,7 @@ async def test_stalled_reader_is_disconnected(version: str, coding: str) -> None
         digits = random.Random(0)
         try:
             while True:
-                yield str(digits.getrandbits(3000))  # no coding makes little of it
+                yield str(digits.getrandbits(3000))  # no content coding compresses these digits much
         finally:
             closed.set()
 
@@ -111,7 +111,7 @@ async def test_stalled_reader_is_disconnected(version: str, coding: str) -> None
 @needs_linux
 @both_versions
 async def test_stall_is_seen_in_kernel_bytes(version: str) -> None:
-    """A producer so slow that no buffer of ours ever fills: only the kernel knows that nothing is taken."""
+    """The source is so slow that our buffer never fills; only the kernel knows that the client reads nothing."""
     given = 0
     held: list[int] = []
 
@@ -159,7 +159,7 @@ async def test_last_bytes_may_be_read_slowly(version: str) -> None:
 @both_versions
 @pytest.mark.parametrize("send_bytes", [SMALL_BYTES, LARGE_BYTES], ids=["ours", "the kernel's"])
 async def test_failure_waits_for_the_items_before_it(version: str, send_bytes: int) -> None:
-    """Under HTTP/1.0 a failure is a reset, which throws away what the kernel has not sent."""
+    """Under HTTP/1.0 a failure is a reset, which discards bytes that the kernel has not sent."""
     failing = answering_with(lambda: tail(fails=True))
     async with stalled_reader(failing, version, send_bytes=send_bytes) as (server, client):
         for _ in range(5):
@@ -184,7 +184,7 @@ async def test_failure_does_not_wait_for_ever(version: str, send_bytes: int) -> 
     if send_bytes == LARGE_BYTES:
         assert (outcome.end, type(outcome.error)) == ("failed", ValueError)
     else:
-        assert outcome.end in ("failed", "stalled")  # whether its last items or their failure are waited for
+        assert outcome.end in ("failed", "stalled")  # it waits with the last items or the failure
 
 
 @pytest.mark.parametrize("make", [hot, tail], ids=["hot", "tail"])
@@ -197,7 +197,7 @@ async def test_stalled_http_1_0_reader_sees_a_reset(make: Callable[[], Any]) -> 
 @both_versions
 @pytest.mark.parametrize("stall_seconds", [0, 60])
 async def test_half_closed_reader_is_gone_at_once(version: str, stall_seconds: float) -> None:
-    """Its connection closes only when all that waits was taken, which would be never."""
+    """The connection would close only after the client has received all bytes, which never happens."""
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[dict[str, str]]:
@@ -248,7 +248,7 @@ async def test_waiting_source_is_not_a_stall() -> None:
     async with stalled_reader(limited) as (server, _), client_of(server.port) as client:
         await client.ask("/0?silent")
         await client.read_until(b"1\n")
-        assert (await server.outcome()).end == "stalled"  # the other: so long at least it has been silent
+        assert (await server.outcome()).end == "stalled"  # so the silent stream has waited as long
         await asyncio.sleep(STALL_SECONDS)
         assert not server.has_more
         go.set()
@@ -257,7 +257,7 @@ async def test_waiting_source_is_not_a_stall() -> None:
 
 
 async def test_zero_stall_seconds_means_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(periodic_checks, "CHECK_SECONDS", STALL_SECONDS / 20)  # it is looked after all the same
+    monkeypatch.setattr(periodic_checks, "CHECK_SECONDS", STALL_SECONDS / 20)  # check without a limit, too
     rows = [row(index, 1000) for index in range(200)]
     limited = answering_with(hot, stall_seconds=STALL_SECONDS / 5)
     async with (
@@ -278,17 +278,17 @@ async def test_zero_stall_seconds_means_no_limit(monkeypatch: pytest.MonkeyPatch
 READERS = 300
 MAX_KIB = 192
 LONG_STALL_SECONDS = 6.0
-"""Long enough, even on a busy machine, for all readers to connect and the paced stream to end before the first cut."""
+"""Long enough for all readers to connect and the paced stream to end before the first disconnect."""
 
 
 class Stood(NamedTuple):
-    """Observations while many readers took nothing.
+    """Observations while many readers did not read.
 
     Attributes:
-        numbers: the items of another client meanwhile.
-        together: the outcomes until then.
-        ends: the outcomes in the end.
-        kib_each: the server's resident memory at its highest, less what it had before, for each reader.
+        numbers: the items that another client received in this time.
+        together: the outcomes up to the end of that other stream.
+        ends: the outcomes at the end.
+        kib_each: the growth of the server's resident memory, divided by the number of readers, in KiB.
     """
 
     numbers: list[int]
@@ -299,7 +299,7 @@ class Stood(NamedTuple):
 
 @asynccontextmanager
 async def server_process(stall_seconds: float) -> AsyncIterator[tuple[int, int]]:
-    """Start `stalling_server.py`; give its pid and its port."""
+    """Start `stalling_server.py`; yield its process id and its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, stalling_server.__file__, str(stall_seconds), stdout=asyncio.subprocess.PIPE
     )
@@ -334,7 +334,7 @@ async def stand(readers: int) -> Stood:
                 ends: dict[str, int] = await response.json()
                 return ends
 
-        await paced()  # so that all is there that is made at the first stream
+        await paced()  # the first stream allocates memory that later streams share
         before = highest = resident_kib(pid)
         for _ in range(readers):
             client = await stack.enter_async_context(client_of(port, receive_bytes=SMALL_BYTES))
@@ -360,14 +360,14 @@ def stood() -> Stood:
 
 @needs_linux
 def test_only_stalled_readers_are_disconnected(stood: Stood) -> None:
-    assert stood.together == {"complete": 2}, "all of them stalled at the same time"
+    assert stood.together == {"complete": 2}, "expected all readers to be stalled at the same time"
     assert stood.ends == {"complete": 2, "stalled": READERS}
 
 
 @needs_linux
 def test_stalled_readers_do_not_slow_others(stood: Stood) -> None:
     assert stood.numbers == list(range(stalling_server.ITEMS))
-    assert stood.together["complete"] == 2, "it ended before any of them was cut off"
+    assert stood.together["complete"] == 2, "expected the paced stream to end before the first disconnect"
 
 
 @needs_linux
@@ -376,7 +376,7 @@ def test_stalled_reader_needs_little_memory(stood: Stood) -> None:
 
 
 async def test_watch_works_without_a_socket() -> None:
-    """A pipe, say, whose reader takes nothing."""
+    """For example a pipe whose reader reads nothing."""
     reading, writing = os.pipe()
     loop = asyncio.get_running_loop()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as file:
@@ -421,7 +421,7 @@ async def test_silent_seconds_restart_with_each_byte() -> None:
     begun, (reading, writing) = monotonic(), tcp_pair()
     with reading, writing:
         await until(lambda: (tcp.silent_seconds(reading) or 0) > 0.05)
-        assert (tcp.silent_seconds(reading) or 0) < monotonic() - begun + 0.05  # it is counted in ticks
+        assert (tcp.silent_seconds(reading) or 0) < monotonic() - begun + 0.05  # the kernel counts in ticks
 
         def has_come() -> bool:
             writing.send(b"x")
@@ -466,6 +466,6 @@ async def test_cancelled_handler_drops_a_stalled_client() -> None:
     ):
         await client.ask()
         assert (await server.outcome()).end == "failed"
-        await asyncio.sleep(1)  # three times stall_seconds
+        await asyncio.sleep(1)  # wait for three times stall_seconds
         assert server.runner.server is not None
         assert server.runner.server.connections == []

@@ -1,4 +1,4 @@
-"""Streams over TLS -> an end, a failure and a departure that look the same as without it."""
+"""Streams over TLS: complete streams, failures and disconnects look the same as without TLS."""
 
 import asyncio
 import socket
@@ -24,26 +24,26 @@ async def waiting() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_complete_stream_ends_under_tls(version: str, tmp_path: Path) -> None:
-    # set_write_buffer_limits(high=0): asyncio's TLS then pauses at 0 bytes, and nothing resumes it.
+    # With set_write_buffer_limits(high=0), asyncio's TLS transport would pause at 0 bytes and never resume.
     async with Secure(streams(rows, "ndjson"), tmp_path) as server:
         reader, writer = await server.connect()
         writer.write(f"GET / HTTP/{version}\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
         came, how = await ending(reader)
         writer.close()
-        assert how == "closed", f"it was left {how} behind {came[-50:]!r}"
+        assert how == "closed", f"the connection was {how} after {came[-50:]!r}"
         assert came.count(b'{"n":') == 5
         async with asyncio.timeout(GUARD_SECONDS):
             assert (await server.outcomes.get()).end == "complete"
 
 
 async def test_failed_http_1_0_stream_is_reset_under_tls(tmp_path: Path) -> None:
-    # transport.close() sends close_notify, which is as clean an end as there is, before the reset of the TCP below.
+    # transport.close() sends close_notify, which is a normal end for TLS, before TCP sends the reset.
     async with Secure(streams(failing, "ndjson"), tmp_path) as server:
         reader, writer = await server.connect()
         writer.write(b"GET / HTTP/1.0\r\nHost: test\r\n\r\n")
         came, how = await ending(reader)
         writer.close()
-        assert how == "reset", f"it was {how} behind {came[-50:]!r}"
+        assert how == "reset", f"the connection was {how} after {came[-50:]!r}"
 
 
 async def test_tls_disconnect_logs_no_loop_error(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_tls_disconnect_logs_no_loop_error(tmp_path: Path) -> None:
         writer.transport.abort()
         async with asyncio.timeout(GUARD_SECONDS):
             assert (await server.outcomes.get()).end == "client_gone"
-        await asyncio.sleep(0.2)  # more than a look of the stall watch
+        await asyncio.sleep(0.2)  # longer than one check of the stall watch
     assert not told
 
 

@@ -1,4 +1,4 @@
-"""A bad upload whose error the handler lets pass -> a response that says what is wrong, and no more."""
+"""A bad upload whose error the handler does not catch -> a response with problem details, without secrets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ class User(msgspec.Struct):
 
 
 async def count(request: web.Request) -> web.StreamResponse:
-    """Read users, and let errors pass."""
+    """Read users without catching errors."""
     options: dict[str, Any] = {"type": User} if request.query.get("typed") else {}
     options |= {"max_item_bytes": int(request.query.get("limit", 1000)), "path": request.query.get("path", "")}
     found = chunkwise.items(request, required=bool(options["path"]), **options)
@@ -34,7 +34,7 @@ async def count(request: web.Request) -> web.StreamResponse:
 
 
 async def transformed(request: web.Request) -> web.StreamResponse:
-    """Stream what is made of an upload."""
+    """Respond with a stream that is made from an upload."""
 
     async def sizes() -> AsyncIterator[int]:
         async for item in chunkwise.items(request):
@@ -128,7 +128,7 @@ async def test_handler_may_catch_the_error() -> None:
 
 
 def copying(url: str) -> Handler:
-    """A handler that reads its upload, and then the bad answer of another server."""
+    """Return a handler that reads its upload, then a malformed response of another server."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         assert [item async for item in chunkwise.items(request)] == [1]
@@ -139,9 +139,9 @@ def copying(url: str) -> Handler:
 
 
 def streaming_copy(url: str) -> Handler:
-    """The same, as a stream."""
+    """Do the same inside a streamed response."""
 
-    # The status waits for the failure, however busy the machine is.
+    # The status line waits for the failure, even on a busy machine.
     @chunkwise.streaming(format="ndjson", compress=False, commit_after_seconds=30)
     async def handler(request: web.Request) -> AsyncIterator[Any]:
         assert [item async for item in chunkwise.items(request)] == [1]
@@ -155,7 +155,7 @@ def streaming_copy(url: str) -> Handler:
 @pytest.mark.parametrize("make", [copying, streaming_copy])
 @pytest.mark.parametrize("bad", [b"oops\n", b"1" * 3])
 async def test_error_in_another_response_is_a_500(make: Any, bad: bytes) -> None:
-    length = len(bad) + (bad == b"111") * 5  # malformed, or cut
+    length = len(bad) + (bad == b"111") * 5  # a length over the data makes the response truncated
     async with (
         answering(head(NDJSON, f"Content-Length: {length}"), bad) as other,
         watched(make(url_of(other))) as server,
@@ -285,7 +285,7 @@ async def given_up_twice(clean_up: Callable[[], Awaitable[object]]) -> list[str]
         response = await session.post(url_of(port), data=body)
         response.close()
         await cleaning.wait()
-        for _ in range(2):  # the first stops the clean-up later, and the second does not put that off
+        for _ in range(2):  # the first of these starts the time limit, and the second does not extend it
             response.close()
         await body.wait_closed()
     return ended

@@ -1,6 +1,6 @@
-"""Clients that break the rules of WebSocket (RFC 6455) -> a close with the reason; no other stream is affected.
+"""Clients that violate RFC 6455 -> a close with the reason, and no effect on other streams.
 
-Each test runs beside two other streams of the same server, and checks that no task and no descriptor is left.
+In each test two other streams of the same server run. At the end no task and no file descriptor may be left.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ class Sources:
     """Handlers whose sources are counted.
 
     Attributes:
-        open: how many are not closed yet.
-        read: what the last one has read.
-        error: what that has failed with.
+        open: how many sources are not closed yet.
+        read: the items that the last source has read.
+        error: the exception that ended the last source.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Sources:
         self._transport: asyncio.BaseTransport | None = None
 
     def is_receiving(self) -> bool:
-        """Whether the last one that does not read has more of what is sent to it taken from the kernel."""
+        """Whether the server still reads from the kernel what is sent to a source that does not read."""
         assert isinstance(self._transport, asyncio.Transport)
         return self._transport.is_reading()
 
@@ -56,7 +56,7 @@ class Sources:
 
     async def idle(self, request: web.Request) -> web.StreamResponse:
         self._transport = request.transport
-        # A client that has sent more than is taken in, and left, is noticed only by what it does not take.
+        # If the client sent more than the server reads, and left, the server notices it only when a write fails.
         return await respond(request, self._wait(), keepalive_seconds=1)
 
     async def small(self, request: web.Request) -> web.StreamResponse:
@@ -96,7 +96,7 @@ async def until(true: Any) -> None:
 
 @asynccontextmanager
 async def among_others(sources: Sources) -> AsyncIterator[Watched]:
-    """Serve, and let two other streams run meanwhile: they have to be whole, and nothing may be left in the end."""
+    """Serve handlers while two other streams run; check that these are complete, and that nothing is left."""
     stop = asyncio.Event()
 
     async def paced() -> AsyncIterator[int]:
@@ -128,19 +128,19 @@ async def among_others(sources: Sources) -> AsyncIterator[Watched]:
             await asyncio.wait_for(event.wait(), GUARD_SECONDS)
         yield server
         await until(lambda: not sources.open)
-        assert not server.has_more, "an outcome too many"
+        assert not server.has_more, "got an outcome, expected no more of them"
         stop.set()
         for items in await asyncio.gather(*others):
             assert items == list(range(len(items)))
         assert [(await server.outcome()).end for _ in others] == ["complete"] * 2
-        assert max(longest) < GUARD_SECONDS - 10, "the other streams went on"  # a bound against hanging only
+        assert max(longest) < GUARD_SECONDS - 10, "the other streams were delayed"  # only detects hanging
     await until(lambda: asyncio.all_tasks() == before[0])
     await until(lambda: descriptors() == before[1])
 
 
 @asynccontextmanager
 async def opened_at(server: Watched, path: str, **options: Any) -> AsyncIterator[Peer]:
-    """A WebSocket whose source has begun."""
+    """Open a WebSocket, and wait until its source has begun."""
     async with opened(server.port, path, **options) as peer:
         if path == IDLE:
             assert (await peer.read()).item == "begun"
@@ -222,7 +222,7 @@ async def test_invalid_message_is_reported_by_index(name: str) -> None:
         outcome = await server.outcome()
     assert told == code
     assert what in reason
-    place = "" if code == 1008 else "item 2: "  # of what is missing there is no place
+    place = "" if code == 1008 else "item 2: "  # an error about missing data has no item index
     assert reason == f"{place}{getattr(sources.error, 'message', None)}"[:123]
     assert sources.read == ["one", "two"]
     assert isinstance(sources.error, {1007: DecodeError, 1008: TruncatedError, 1009: LimitError}[code])
@@ -230,7 +230,7 @@ async def test_invalid_message_is_reported_by_index(name: str) -> None:
 
 
 async def test_too_large_fragments_are_refused_early() -> None:
-    """Whoever reads nothing takes messages of 4 MiB."""
+    """A source that does not read accepts messages of up to 4 MiB."""
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, IDLE) as peer:
         await peer.send(frame(b'"' + b"x" * (MIB - 1), fin=False))
@@ -251,14 +251,14 @@ async def test_item_over_its_limit_closes_with_1009() -> None:
     assert "max_item_bytes" in reason
 
 
-# ---- odd, but allowed
+# ---- unusual, but allowed
 
 
 ODD_ITEMS = ["é", "€", "😀", "größer als 日本語 🎉", {"a": ["\u2028", None]}, ""]
 
 
 def fragments(message: bytes, *between: bytes) -> list[bytes]:
-    """Frames of a byte each, with others between them; empty ones at either end."""
+    """Return frames of one byte each, with control frames between them, and empty frames at both ends."""
     parts = [frame(b"", fin=False)]
     for index in range(len(message)):
         parts += [*between, frame(message[index : index + 1], CONTINUATION, fin=False)]
@@ -284,7 +284,7 @@ async def test_one_byte_fragments_form_one_item(between: tuple[bytes, ...]) -> N
 
 
 async def test_unusual_frames_are_accepted() -> None:
-    """A client that masks nothing, which RFC 6455 §5.1 wants to be closed; and lengths in more bytes than they need."""
+    """Unmasked frames, which RFC 6455 §5.1 forbids, and lengths in more bytes than needed."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.send(frame("1", mask=False), frame("2", wide=True), frame(""), frame(" "), frame("3\r\n"))
@@ -295,7 +295,7 @@ async def test_unusual_frames_are_accepted() -> None:
 
 
 async def test_close_1006_is_not_a_normal_end() -> None:
-    """aiohttp takes it."""
+    """aiohttp accepts this code in a close frame."""
     sources = Sources()
     async with among_others(sources) as server, opened(server.port, READING) as peer:
         await peer.say_items(1)
@@ -325,7 +325,7 @@ async def test_messages_after_the_end_are_ignored() -> None:
 @each_row("leaving", ["half_close", "reset"])
 @each_row("size", [0, 1, 2, 5, 7])
 async def test_truncated_frame_ends_the_stream(size: int, leaving: str, path: str) -> None:
-    """In its head, in its mask, in its payload."""
+    """The frame is cut in its header, its mask or its payload."""
     sources = Sources()
     async with among_others(sources) as server, opened_at(server, path) as peer:
         await peer.say_items(1)
@@ -371,7 +371,7 @@ async def test_disconnect_with_the_handshake_is_gone(leaving: str, path: str) ->
                     assert await peer.status() == 101
                     assert (await peer.read_to_close())[-1].closing[0] == 1000
                 outcome = await server.outcome()
-                # A reset may precede the response to the handshake: then the source may have failed first.
+                # If the reset arrives before the response to the handshake, the source may fail first.
                 assert outcome.end == "client_gone" or (leaving == "reset" and outcome.error is not None)
 
 
@@ -391,7 +391,7 @@ async def test_too_many_pings_close_with_1008(path: str, *, reads: bool, monkeyp
             for _ in range(100):
                 await peer.send(pings)
         if reading is None:
-            assert (await server.outcome()).seconds >= 0.5  # it has left an answer to our close to be waited for
+            assert (await server.outcome()).seconds >= 0.5  # the server has waited for the client's close
         frames = [each for each in await (reading or peer.read_to_close()) if each.opcode != PING]
         assert frames[-1].closing == (1008, "got more than 100 pings and pongs in one second")
         assert [each.opcode for each in frames[:-1]] == [PONG] * 100
@@ -410,7 +410,7 @@ async def test_hundred_pings_per_second_get_pongs() -> None:
 
 
 async def test_unread_empty_messages_are_limited() -> None:
-    """The bytes received are bounded by the kernels' buffers, which Linux lets grow to 10 MB in all."""
+    """The bytes in flight are limited by the kernel's buffers, which Linux lets grow to 10 MB in total."""
     sources = Sources()
     async with among_others(sources) as server:
         async with opened_at(server, IDLE) as peer:

@@ -1,4 +1,4 @@
-"""`respond` over a WebSocket, to a client that reads and sends by hand: all kinds of sources, and both directions."""
+"""`respond` over a WebSocket: all kinds of sources, and both directions at once."""
 
 import asyncio
 import tracemalloc
@@ -118,8 +118,8 @@ async def test_client_close_with_count_proves_its_end() -> None:
 
 ITEM = "x" * 10_000
 AHEAD = 5 + 2 + 1
-"""Items of 10 KB that may be made and not yet read: those of the one write that waits, which has less than 48 KiB; what
-two buffers of the kernel hold, 8 KiB each (it doubles what is asked for); and one that the source holds in its hand."""
+"""How many items of 10 KB may be produced and not read yet: one write of less than 48 KiB, two kernel buffers of 8 KiB
+each (the kernel doubles the requested size), and one item that the source has just produced."""
 
 
 @both_framings
@@ -153,7 +153,7 @@ async def test_slow_reader_slows_the_producer(subprotocol: str) -> None:
 
 
 async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Task[None], list[str]]:
-    """Send items, each in a message, in a task; give it and what was sent, once the server takes no more."""
+    """Send each item in a message, in a task; when the server stops reading, return the task and the items sent."""
     sent: list[str] = []
 
     async def send() -> None:
@@ -171,7 +171,7 @@ async def send_until_it_waits(peer: Peer, items: list[str]) -> tuple[asyncio.Tas
 
 
 async def test_unread_messages_slow_the_client() -> None:
-    """What waits is the kernels', and 64 KiB each of ours and of aiohttp's; Linux lets its buffers grow to 10 MB."""
+    """Unread messages wait in the kernel (up to 10 MB on Linux), and in our queue and aiohttp's (64 KiB each)."""
     go = asyncio.Event()
     taken: list[str] = []
     transports: list[Any] = []
@@ -215,10 +215,10 @@ async def test_unread_replies_slow_the_client() -> None:
         assert await peer.read_to_end() == (1000, "complete; items=1500")
 
 
-@rows_at_once(1)  # tracemalloc is one for the process
+@rows_at_once(1)  # tracemalloc measures the whole process
 @both_framings
 async def test_64_mb_need_little_memory(subprotocol: str) -> None:
-    """On both sides together; benchmarks/memory.py shows it with 1 GB, each side in a process of its own."""
+    """This measures both sides together; benchmarks/memory.py uses 1 GB and one process per side."""
 
     async def many() -> AsyncIterator[str]:
         for number in range(6400):

@@ -1,6 +1,6 @@
-"""A stream read by WebSocket clients of other projects -> its items, and a close that shows its end.
+"""WebSocket clients of other projects read a stream: they get its items, and a close that shows how it ended.
 
-Each client reads the same source, which goes on only after its client has confirmed the items so far.
+All clients read the same source, which continues only after its client has confirmed the items so far.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Rows:
-    """A source that gives some items, waits until it is let go, and then ends, or fails."""
+    """A source that yields some items, waits until it is released, and then ends or fails."""
 
     def __init__(self, count: int, error: Exception | None = None, *, size: int = 0) -> None:
         self.go = asyncio.Event()
@@ -50,7 +50,7 @@ class Rows:
 
 
 class Served(NamedTuple):
-    """A source, served."""
+    """A served source."""
 
     server: Watched
     rows: Rows
@@ -67,7 +67,7 @@ async def served(
     """Serve a source, or a given handler; a request to /1 confirms the items so far.
 
     Args:
-        proxy: what is asked, to which the port of the server is appended.
+        proxy: the URL to request, without the port of the server, which is appended.
     """
 
     async def go(request: web.Request) -> web.StreamResponse:
@@ -79,7 +79,7 @@ async def served(
         yield Served(server, rows, f"{proxy or '127.0.0.1:'}{server.port}")
 
 
-# ---- the clients: each offers to have messages compressed, and takes those of any size
+# ---- the clients: each offers compression, and accepts messages of any size
 
 
 class Told(NamedTuple):
@@ -92,7 +92,7 @@ class Told(NamedTuple):
 
 
 Client = Callable[[Served], Coroutine[Any, Any, Told]]
-"""Reads, and lets the source go when it has got the items before."""
+"""Reads a stream, and releases the source after the first items."""
 
 
 async def by_websockets(it: Served) -> Told:
@@ -267,12 +267,12 @@ async def test_large_item_is_one_message(client: Client, compress: bool) -> None
 
 async def test_client_with_a_smaller_limit_is_gone() -> None:
     async with served(Rows(1, size=5_000_000)) as it, ClientSession() as session:
-        async with connect(it.url(), proxy=None) as websocket:  # takes 1 MiB
+        async with connect(it.url(), proxy=None) as websocket:  # its default limit is 1 MiB
             with pytest.raises(ConnectionClosedError) as caught:
                 await websocket.recv()
             assert caught.value.sent is not None
             assert caught.value.sent.code == 1009
-        async with session.ws_connect(it.url()) as ours:  # takes 4 MiB
+        async with session.ws_connect(it.url()) as ours:  # its default limit is 4 MiB
             came, error = await read(chunkwise.items(ours))
             assert came == []
             assert isinstance(error, LimitError)

@@ -1,4 +1,4 @@
-"""Sources and signals that fail or wait over a WebSocket -> every item before that is sent."""
+"""Failing sources and slow signals over a WebSocket: every item before the failure is sent."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""server/websocket_frames.py: the frames of a server, read by the package `websockets`."""
+"""server/websocket_frames.py: the websockets package reads the frames of our server."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
 
 
 def parsed(data: bytes) -> list[Frame]:
-    """The frames in some bytes, which must end with the last."""
+    """Return the frames in some bytes; the last frame must be complete."""
     reader = StreamReader()
     reader.feed_data(data)
     reader.feed_eof()

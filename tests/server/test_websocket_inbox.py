@@ -1,4 +1,4 @@
-"""server/websocket_inbox.py: a source gets what arrived from its client before it is closed, however late it reads."""
+"""server/websocket_inbox.py: a source gets all messages of its client before it is closed, even if it reads late."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ Source = Callable[["Reader", web.Request], AsyncIterator[Any]]
 
 
 class Reader:
-    """A handler whose source begins to read once its client has left.
+    """A handler whose source begins to read after its client has left.
 
     Attributes:
         left: set by the test when the client has left.
@@ -61,7 +61,7 @@ async def read_only(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
     async for item in chunkwise.items(request):
         reader.items.append(item)
     if request.protocol is None:
-        yield None  # never: this makes it a generator
+        yield None  # never reached: it makes this function a generator
 
 
 async def echo(reader: Reader, request: web.Request) -> AsyncIterator[Any]:
@@ -94,7 +94,7 @@ async def read_one_and_write(reader: Reader, request: web.Request) -> AsyncItera
 
 async def write_only(_reader: Reader, _request: web.Request) -> AsyncIterator[Any]:
     while True:
-        yield "x" * 50_000  # each is written at once
+        yield "x" * 50_000  # large enough to be written at once
 
 
 @pytest.mark.parametrize("source", [read_only, echo, work_first])
@@ -146,7 +146,7 @@ END = ' {"stream-end":{"status":"complete","items":40}}\n'
 
 @pytest.mark.parametrize("end", ["", END])
 async def test_items_of_the_last_message_are_all_read(end: str) -> None:
-    """40 items of 50 ms are more than the second that a source has with its last item."""
+    """40 items of 50 ms each take longer than the second that a source has after its last item."""
     reader = Reader(read_slowly)
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
         async with opened(server.port, subprotocol=SUBPROTOCOL) as peer:
@@ -161,14 +161,14 @@ async def test_items_of_the_last_message_are_all_read(end: str) -> None:
 
 
 async def test_writes_after_a_disconnect_lose_nothing() -> None:
-    """A write is answered with a reset, after which the kernel gives nothing of what it has received."""
+    """The client would reply to a write with a reset, after which the kernel discards unread bytes."""
     reader = Reader(echo)
-    texts = [f'"{index}{"x" * 4000}"' for index in range(250)]  # more than aiohttp takes before the source does
+    texts = [f'"{index}{"x" * 4000}"' for index in range(250)]  # more than aiohttp reads while the source does not read
     async with watched(reader.handle) as server, asyncio.timeout(GUARD_SECONDS):
         async with opened(server.port) as peer:
             await reader.begun.wait()
             await peer.send(*[client_frame(text) for text in texts], client_close(1000))
-            while unsent_bytes(peer.client.sock):  # until the server's kernel has all of it
+            while unsent_bytes(peer.client.sock):  # wait until the server's kernel has all bytes
                 await asyncio.sleep(0.01)
         reader.left.set()
         await reader.closed.wait()

@@ -1,4 +1,4 @@
-"""WebSockets through a real nginx that lets them through."""
+"""WebSockets through a real nginx that is configured for them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -38,7 +38,7 @@ location ~ ^/impatient/(?<upstream>\\d+)(?<path>/.*) {{
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running nginx that lets WebSockets through: its host and port."""
+    """Run nginx with WebSocket support; yield its host and port."""
     with running_nginx(tmp_path_factory.mktemp("nginx"), CONFIG) as port:
         yield f"127.0.0.1:{port}"
 

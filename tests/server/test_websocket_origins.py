@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket: a browser sends the user's cookies along, whichever page it is."""
+"""Which pages may open a WebSocket: browsers send the user's cookies for any page, so the origin is checked."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.transports.wire import serving, streams, url_of
 
 
 async def opened(port: int, origin: str | None, host: str | None = None) -> int:
-    """Open a WebSocket as a page would; return the status."""
+    """Open a WebSocket as a page does; return the status."""
     headers = {"Host": host} if host else {}
     async with ClientSession() as session:
         try:
@@ -48,7 +48,7 @@ async def test_only_allowed_pages_open_a_websocket(
 
 
 class Rows:
-    """A source that records whether it was asked, and closed."""
+    """A source that records whether an item was requested, and whether it was closed."""
 
     def __init__(self) -> None:
         self.asked = self.closed = False

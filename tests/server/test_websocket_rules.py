@@ -1,4 +1,4 @@
-"""Odd handshakes, odd closes, and clients that leave or stall where it is hard to see."""
+"""Unusual handshakes and closes, and disconnects and stalls that are hard to notice."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from tests.transports.wire import streams
 @pytest.mark.parametrize("keepalive_seconds", [None, 0], ids=["default", "no pings"])
 @pytest.mark.parametrize("leaving", ["reset", "half_close"])
 async def test_disconnect_with_unread_messages_is_seen(leaving: str, keepalive_seconds: float | None) -> None:
-    """While the handler does not read, asyncio sees neither the FIN nor the RST."""
+    """While the handler does not read, asyncio notices neither a FIN nor a reset."""
     closed = asyncio.Event()
 
     async def source() -> AsyncIterator[int]:
@@ -43,7 +43,7 @@ async def test_disconnect_with_unread_messages_is_seen(leaving: str, keepalive_s
 
 
 async def test_client_that_keeps_reading_never_stalls() -> None:
-    """A message of one byte is three on the wire: what is taken must be counted as what waits is."""
+    """A message of one byte takes three bytes on the wire; written and waiting bytes must be counted alike."""
 
     async def hot() -> AsyncIterator[int]:
         while True:
@@ -52,7 +52,7 @@ async def test_client_that_keeps_reading_never_stalls() -> None:
     async with watched(streams(hot, stall_seconds=1.0)) as server, opened(server.port) as peer:
         begun, taken = monotonic(), 0
         while (seconds := monotonic() - begun) < 4:
-            assert not server.has_more, f"{await server.outcome()} though it took {taken} bytes in {seconds:.1f} s"
+            assert not server.has_more, f"{await server.outcome()} after reading {taken} bytes in {seconds:.1f} s"
             if (wanted := int(400_000 * seconds) - taken) > 0:
                 taken += len(await peer.client.read(wanted))
                 peer.client.came.clear()
@@ -70,7 +70,7 @@ async def test_client_that_keeps_reading_never_stalls() -> None:
     ids=["HTTP/1.0", "HEAD", "POST", "POST with a body"],
 )
 async def test_only_http_1_1_get_is_a_handshake(asked: bytes) -> None:
-    """RFC 6455 §4.2.1."""
+    """Other requests are ordinary HTTP requests (RFC 6455 §4.2.1)."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
         peer = Peer(client)
         await peer.send(asked)
@@ -78,7 +78,7 @@ async def test_only_http_1_1_get_is_a_handshake(asked: bytes) -> None:
 
 
 async def test_non_ascii_key_is_not_a_server_error(caplog: pytest.LogCaptureFixture) -> None:
-    """aiohttp's can_prepare raises ValueError for it."""
+    """aiohttp's can_prepare raises ValueError for such a key."""
     async with watched(streams(lambda: [1])) as server, client_of(server.port) as client:
         peer = Peer(client)
         await peer.send(handshake(Sec_WebSocket_Key="é" * 16))
@@ -101,7 +101,7 @@ async def test_end_record_with_line_end_ends_the_upload() -> None:
 
 
 async def test_reserved_close_code_is_not_sent_back() -> None:
-    """RFC 6455 §7.4.1: 1006 must not stand in a close frame; aiohttp takes it."""
+    """RFC 6455 §7.4.1: a close frame must not contain 1006, but aiohttp accepts it."""
 
     async def source() -> AsyncIterator[int]:
         yield 1

@@ -1,4 +1,4 @@
-"""A slow WebSocket client -> the whole stream, as long as it keeps reading."""
+"""A slow WebSocket client gets the whole stream as long as it keeps reading."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from tests.transports.watched import watched
 
 
 async def read_slowly(port: int, pause: float, **options: Any) -> tuple[int, int | None]:
-    """Read item by item with a pause after each and with small buffers; return their count, and the close's code."""
+    """Read items with small buffers and a pause after each; return the number of items and the close code."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
     connection.setblocking(False)
@@ -42,7 +42,7 @@ async def test_slow_client_may_outlast_the_stall_limit(
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         connection = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)  # the source is through at once
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)  # the source ends at once
         return await chunkwise.respond(request, rows(), stall_seconds=1)
 
     async with asyncio.timeout(GUARD_SECONDS), watched(handler) as server:
@@ -56,15 +56,15 @@ HANDSHAKE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 RESETS = struct.pack("ii", 1, 0)
-HIGH_WATER_BYTES = 64 * 1024  # asyncio's
+HIGH_WATER_BYTES = 64 * 1024  # the default of asyncio's transports
 
 
 async def test_client_that_leaves_in_the_handshake_is_gone() -> None:
-    """Its connection is lost in the same turn of the loop in which the wait has ended well."""
+    """The connection is lost in the same turn of the event loop in which the write succeeds."""
     full = asyncio.Event()
 
     async def fill(request: web.Request) -> web.StreamResponse:
-        """Leave the connection a little under what asyncio lets wait, so that the next answer is above it."""
+        """Fill the buffer to just below asyncio's limit, so that the next response exceeds it."""
         response = web.StreamResponse()
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -92,7 +92,7 @@ async def test_client_that_leaves_in_the_handshake_is_gone() -> None:
             await asyncio.sleep(0.05)
             client.shutdown(socket.SHUT_WR)
             await asyncio.sleep(0.05)
-            for _ in range(30):  # without a turn of the loop: the server sees that all was taken, and the end, at once
+            for _ in range(30):  # blocks the loop: the server then sees the free buffer and the end together
                 with suppress(BlockingIOError):
                     client.recv(2**20)
                 time.sleep(0.01)
@@ -102,12 +102,12 @@ async def test_client_that_leaves_in_the_handshake_is_gone() -> None:
 
 
 async def test_disconnect_at_shutdown_is_not_complete() -> None:
-    """aiohttp then reads nothing any more, not even that the connection is lost."""
+    """After a shutdown has begun, aiohttp reads nothing and does not notice a lost connection."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         connection = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)  # the source is through at once
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * 2**20)  # the source ends at once
         return await chunkwise.respond(request, ["x" * 100_000] * 20)
 
     with socket.socket() as connection:

@@ -1,4 +1,4 @@
-"""WebSocket messages that no handler reads -> the source still ends when its client leaves."""
+"""WebSocket messages that no handler reads: the source still ends when its client leaves."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ async def test_proven_upload_is_processed_to_its_end() -> None:
     async def source(request: web.Request) -> AsyncIterator[Any]:
         try:
             rows = [item async for item in items(request)]
-            await asyncio.sleep(0.1)  # to a database
+            await asyncio.sleep(0.1)  # as a database would take
             saved.extend(rows)
             yield len(rows)
         finally:

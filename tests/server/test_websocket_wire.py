@@ -1,4 +1,4 @@
-"""`respond` over a WebSocket, to a client that reads and sends by hand: how it opens, and how it ends."""
+"""`respond` over a WebSocket: how the WebSocket opens, and how it ends."""
 
 import asyncio
 import logging
@@ -54,8 +54,8 @@ async def test_handshake_waits_for_the_first_item() -> None:
         begun = asyncio.get_running_loop().time()
         async with connecting(server.port) as peer:
             assert await peer.status() == 101
-            assert asyncio.get_running_loop().time() - begun >= 0.7  # and not when streams look up, after half a second
-            go.set()  # too late for a status
+            assert asyncio.get_running_loop().time() - begun >= 0.7  # not at a check after half a second
+            go.set()  # now it is too late for an error status
             assert await peer.read_to_end() == (1011, "Forbidden")
         outcome = await only_outcome(server)
     assert (outcome.end, outcome.status) == ("failed", 101)
@@ -90,7 +90,7 @@ LEAVING: dict[str, Callable[[Peer], Any]] = {
 async def test_disconnect_closes_a_waiting_source(
     leaving: str, subprotocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not only at the next periodic check, or at a ping: this server has neither."""
+    """The server has no periodic checks and sends no pings here, so the source is closed at once."""
     for module in (delivery, periodic_checks, tcp):
         monkeypatch.setattr(module, "CHECK_SECONDS", 3600)
     source = Waiting(1)
@@ -194,10 +194,10 @@ async def test_shutdown_closes_every_websocket() -> None:
     async with watched(streams(lambda: Waiting(1).items(), commit_after_seconds=3600)) as server:
         async with AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(opened(server.port)) for _ in range(20)]
-            mute = peers.pop()  # never answers our close
+            mute = peers.pop()  # this client never replies to the close
             stopping = asyncio.create_task(server.runner.cleanup())
             assert [await peer.read_to_end() for peer in peers] == [(1012, "Going Away")] * 19
-            async with asyncio.timeout(GUARD_SECONDS):  # two seconds to end by itself, one for what is dropped then
+            async with asyncio.timeout(GUARD_SECONDS):  # two seconds to end, one after the drop
                 await stopping
             await mute.client.read_to_end()
         assert [(await server.outcome()).end for _ in range(20)] == ["shut_down"] * 20
@@ -215,7 +215,7 @@ async def test_terminated_process_closes_and_exits() -> None:
             assert [(await each.read()).item for each in (peer, mute)] == [1, 1]
             process.send_signal(signal.SIGTERM)
             assert await peer.read_to_end() == (1012, "Going Away")
-            async with asyncio.timeout(GUARD_SECONDS):  # the other has not answered; an interpreter takes time to end
+            async with asyncio.timeout(GUARD_SECONDS):  # one client does not reply; the exit takes time
                 assert await process.wait() == 0
             assert (await mute.read_to_close())[-1].closing == (1012, "Going Away")
     finally:
@@ -227,7 +227,7 @@ async def test_terminated_process_closes_and_exits() -> None:
 @both_framings
 @pytest.mark.parametrize("end", ["complete", "failed"])
 async def test_client_without_a_close_is_disconnected(end: str, subprotocol: str) -> None:
-    """It has taken everything, and may still be busy with it."""
+    """The client has received everything, and may still be processing it."""
     make, told = ENDS[end]
     async with (
         watched(streams(make, stall_seconds=0.3)) as server,
@@ -296,14 +296,14 @@ async def test_cancelled_handler_outcome_is_client_gone() -> None:
 
 async def test_going_away_close_is_not_a_reply() -> None:
     async with watched(streams(lambda: [1, 2, 3])) as it, opened(it.port) as peer:
-        await asyncio.sleep(0.2)  # the items and our close are on their way, and nothing of them was read
-        await peer.send(closing(1001))  # a page that is left, not an answer: that would be 1000
+        await asyncio.sleep(0.2)  # the items and the server's close were sent, and the client has read none of them
+        await peer.send(closing(1001))  # a page that was closed; a reply to the server's close would be 1000
         assert (await it.outcome()).end == "client_gone"
 
 
 async def test_shutdown_before_the_clients_close() -> None:
     async with watched(streams(lambda: ["x" * 200_000])) as it, connecting(it.port, receive_bytes=4096) as peer:
-        await asyncio.sleep(0.3)  # our kernel has all, and our close is waited for
+        await asyncio.sleep(0.3)  # the server's kernel has all bytes, and the server waits for the client's close
         await it.runner.cleanup()
         outcome = await it.outcome()
         frames = []

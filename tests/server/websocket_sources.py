@@ -1,4 +1,4 @@
-"""Sources and handlers for tests over WebSockets, whose clients read and send by hand (`websocket_peer`)."""
+"""Sources and handlers for tests over WebSockets, whose clients use `websocket_peer`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ END = ' {"stream-end":{"status":"complete","items":%d}}'
 
 
 class Waiting:
-    """A source that gives its items, and then waits for ever.
+    """A source that yields its items, then waits for ever.
 
     Attributes:
-        saw: the class of what has ended it.
-        closed: set then.
+        saw: the name of the exception class that ended the source.
+        closed: set when the source has ended.
     """
 
     def __init__(self, *items: Any) -> None:

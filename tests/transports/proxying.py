@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.flow.producing import GUARD_SECONDS
 
 READ_SECONDS = 1
-"""nginx' proxy_read_timeout where a test waits for it; the default is 60."""
+"""nginx's proxy_read_timeout in tests that wait for it; the default is 60 seconds."""
 
 _CONFIG = """
 daemon off;
@@ -37,8 +37,9 @@ http {{
 def free_port() -> int:
     """Return a port for a program that cannot choose one itself.
 
-    None of those that the kernel gives to whoever asks for any (Linux: 32768 to 60999), or a connection of another test
-    might have it before the program does. Nor does the seed of a test choose it: two runs with one seed would meet.
+    The port is not one that the kernel chooses for a client (on Linux 32768 to 60999): a connection of another test
+    could take it before the program does. It does not depend on the seed of the test: two runs with the same seed would
+    choose the same port.
     """
     choose = random.SystemRandom()
     while True:
@@ -52,7 +53,7 @@ def _is_running(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def answers(port: int, is_running: Callable[[], bool]) -> bool:
-    """Wait until something listens there; no if the process has ended before."""
+    """Wait until a program listens on the port; return False if the program ends first."""
     stop = time.monotonic() + GUARD_SECONDS
     while is_running() and time.monotonic() < stop:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
@@ -62,7 +63,7 @@ def answers(port: int, is_running: Callable[[], bool]) -> bool:
 
 
 def running_nginx(folder: Path, locations: str) -> AbstractContextManager[int]:
-    """Run nginx with these locations; give its port."""
+    """Run nginx with these locations; yield its port."""
     return running_nginx_of(folder, lambda port: f"server {{ listen 127.0.0.1:{port}; {locations} }}")
 
 
@@ -71,12 +72,12 @@ def running_nginx_of(folder: Path, servers: Callable[[int], str]) -> Iterator[in
     """Run nginx with a given http block; yield its port.
 
     Args:
-        folder: for all that it writes.
-        servers: from the port to what listens there.
+        folder: the folder for all files that nginx writes.
+        servers: takes the port, and returns the server blocks.
     """
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers could not enter the folder as somebody else
+    user = "user root;" if os.geteuid() == 0 else ""  # workers of another user could not enter the folder
     process: subprocess.Popen[bytes] | None = None
-    for _ in range(5):  # somebody may take the port that was free
+    for _ in range(5):  # another program may take the free port first
         port = free_port()
         config = folder / "nginx.conf"
         config.write_text(_CONFIG.format(folder=folder, port=port, user=user, servers=servers(port)))
@@ -91,7 +92,7 @@ def running_nginx_of(folder: Path, servers: Callable[[int], str]) -> Iterator[in
     try:
         yield port
     finally:
-        process.terminate()  # its master, which ends the workers
+        process.terminate()  # the master process, which ends the workers
         try:
             process.communicate(timeout=GUARD_SECONDS)
         finally:

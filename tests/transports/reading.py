@@ -30,6 +30,6 @@ async def read(stream: ItemStream) -> tuple[list[Any], StreamError | None]:
 
 
 async def answered(*pieces: bytes, **options: Any) -> tuple[list[Any], StreamError | None]:
-    """What `items` makes of an answer that a foreign server sends."""
+    """Read a response of another server with `items`; return the items, and the error after them."""
     async with answering(*pieces) as port, ClientSession() as session, session.get(url_of(port)) as response:
         return await read(chunkwise.items(response, **options))

@@ -1,4 +1,4 @@
-"""Reading and writing at once, over every wire."""
+"""An upload and its response at the same time, over HTTP and WebSocket."""
 
 import asyncio
 from collections.abc import AsyncIterator

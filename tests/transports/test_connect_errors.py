@@ -1,4 +1,4 @@
-"""client/http.py: who cannot be connected to, and why, in words for people."""
+"""transports/connect_errors.py: an error that names the server that cannot be reached, and the reason."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from tests.transports.wire import serving
 async def refused(
     url: str, connector: TCPConnector | None = None, *, trusts: ssl.SSLContext | bool = True
 ) -> str | None:
-    """Return the message about a request that gets no connection."""
+    """Send a request that gets no connection; return the error message."""
     async with asyncio.timeout(GUARD_SECONDS), ClientSession(connector=connector) as session:
         with pytest.raises(ClientError) as caught:
             await session.get(url, ssl=trusts)
@@ -35,7 +35,7 @@ async def test_closed_port_gives_the_system_message() -> None:
 
 
 class Nowhere(abc.AbstractResolver):
-    """Knows no name."""
+    """A resolver that fails for every name."""
 
     def __init__(self, error: OSError) -> None:
         self.error = error
@@ -50,7 +50,7 @@ class Nowhere(abc.AbstractResolver):
     "error", [socket.gaierror(socket.EAI_NONAME, "the name is unknown"), OSError("the name is unknown")]
 )
 async def test_unknown_host_gives_the_resolver_message(error: OSError) -> None:
-    """Its number is not a number of the system, or is missing."""
+    """The error number is not one of the operating system, or is missing."""
     connector = TCPConnector(resolver=Nowhere(error))
     assert await refused("http://a.test:80/", connector) == "cannot connect to a.test:80: the name is unknown"
 
@@ -63,7 +63,7 @@ async def test_failed_tls_handshake_gives_the_reason(*, secure: bool, tmp_path: 
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65536)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # as a server without TLS answers to a handshake
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # the response of a server without TLS to a TLS handshake
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=serves if secure else None)

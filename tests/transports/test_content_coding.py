@@ -1,4 +1,4 @@
-"""What content codings promise: pieces leave whole, an end is proven, and no bytes make them hold much."""
+"""transports/content_coding.py: chunks can be read at once, the end is proven, and memory is limited."""
 
 import gzip
 import random
@@ -81,7 +81,7 @@ def coded(coding: str, pieces: Iterable[bytes]) -> bytes:
 
 
 def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
-    """Return the bytes decoded from the pieces, and the error after them."""
+    """Return the bytes decompressed from the chunks, and the error after them."""
     came: list[bytes] = []
     decompressor = Decompressor(coding)
     try:
@@ -96,7 +96,7 @@ def read(coding: str, *pieces: bytes) -> tuple[bytes, StreamError | None]:
 
 
 def sizes_of(pieces: Iterable[bytes]) -> tuple[list[int], StreamError | None]:
-    """Return the sizes of the decoded pieces, none of which is kept, and the error after them."""
+    """Return the sizes of the decompressed chunks, which are not kept, and the error after them."""
     sizes: list[int] = []
     try:
         for piece in pieces:
@@ -111,7 +111,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    """The data, cut at the places (taken round its length)."""
+    """Split the data at the places, each taken modulo its length plus one."""
     ends = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     return [data[start:end] for start, end in pairwise(ends)]
 
@@ -296,7 +296,7 @@ def test_bytes_after_the_end_are_reported(coding: str, compress: Callable[[bytes
         came, error = read(coding, *pieces)
         assert came == TEXT
         assert type(error) is DecodeError
-    came, error = read(coding, wire + garbage)  # brotli keeps to itself what it made in the call that fails
+    came, error = read(coding, wire + garbage)  # brotli loses the output of the call that fails
     assert TEXT.startswith(came) if coding == "br" else came == TEXT
     assert type(error) is DecodeError
 
@@ -334,7 +334,7 @@ def flipped(wire: bytes, place: int) -> bytes:
 
 
 def bytewise_from(data: bytes, place: int) -> list[bytes]:
-    """Everything until shortly before the place in one piece, the rest byte by byte."""
+    """Return the data up to shortly before the place in one chunk, and the rest byte by byte."""
     start = max(place - 100, 0)
     return [data[:start], *bytewise(data[start:])]
 
@@ -380,7 +380,7 @@ def test_bad_checksum_is_reported_after_all_data() -> None:
 
 @each_row("literals", range(128, 260, 3))
 def test_match_over_a_full_buffer_precedes_a_defect(literals: int) -> None:
-    # RFC 1951 §3.2.6: a block of fixed codes, of zeros, matches of 258 of them, and a code that means nothing.
+    # RFC 1951 §3.2.6: a block of fixed codes with zeros, matches of 258 zeros, and an undefined code.
     bits = "110" + "00110000" * literals + ("11000101" + "00000") * 254 + "11000110"
     bits += "0" * (-len(bits) % 8)
     wire = bytes(int(bits[start : start + 8][::-1], 2) for start in range(0, len(bits), 8))
@@ -417,7 +417,7 @@ def test_zstd_window_is_limited_to_8_mib() -> None:
 
 
 def bomb(coding: str, size: int) -> bytes:
-    """Zeros, as small as they get."""
+    """Return zeros, compressed as much as possible."""
     if coding == "br":
         return bytes(brotli.compress(bytes(size), quality=9, lgwin=24))
     return coded(coding, [bytes(size)])
@@ -425,7 +425,7 @@ def bomb(coding: str, size: int) -> bytes:
 
 @codings
 def test_bomb_is_refused_with_little_memory(coding: str) -> None:
-    wire = bomb(coding, 64 * MIB) + NOISE  # so that the ratio of the whole would be harmless
+    wire = bomb(coding, 64 * MIB) + NOISE  # the ratio of all bytes together is below the limit
     decompressor = Decompressor(coding, max_ratio=100)
     tracemalloc.start()
     try:
@@ -457,7 +457,7 @@ def test_unlimited_ratio_needs_little_memory(coding: str) -> None:
 
 
 def test_bomb_between_two_codings_is_refused() -> None:
-    # Empty members decode to nothing, but 2 MB of them are read.
+    # Empty gzip members have no output, but 2 MB of them are read.
     wire = brotli.compress(gzip.compress(b"") * 100_000)
     decompressor = Decompressor("gzip, br")
     with pytest.raises(LimitError, match=r"bytes \(br\)"):

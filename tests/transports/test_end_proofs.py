@@ -1,4 +1,4 @@
-"""WebSocket frames that only look like the end -> items go on, or the stream is cut."""
+"""WebSocket frames that look like the end of a stream, but are not -> more items, or an error."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ END = b' {"stream-end":{"status":"complete","items":%d}}'
 async def test_item_like_an_end_record_proves_nothing(reader: str, subprotocol: str) -> None:
     async def source() -> AsyncIterator[Any]:
         yield {"n": 1}
-        await asyncio.sleep(0.05)  # so that each is a message of its own
-        yield msgspec.Raw(END % 1)  # a line of another NDJSON stream, passed on unchanged
+        await asyncio.sleep(0.05)  # so that each item is sent in a separate message
+        yield msgspec.Raw(END % 1)  # a line of another NDJSON stream, sent unchanged
         await asyncio.sleep(0.05)
         yield {"n": 2}
 

@@ -1,6 +1,6 @@
-"""One handler, every wire: whatever a client speaks, it gets the same items, the first before the second is made.
+"""One handler, every kind of client: each gets the same items, and the first before the second is produced.
 
-The handler is the tutorial's, and so are the clients: each is written here as its own documentation writes it.
+The handler is the one of the tutorial. Each client is written as its own documentation shows.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ ITEMS: list[Any] = [
     ["a list", None, 2**53 - 1],
 ]
 LINES = ["größer als 日本語 🎉", "", '{"not": "JSON"}', "  blanks, a tab\t, \u2028 and \x85", "the last"]
-"""Sent as strings with a line end each: in text it is the source who ends its lines."""
+"""Sent as strings with a line end each: in the format text, the source sends the line ends itself."""
 
 
 class Served(NamedTuple):
-    """The handler, served."""
+    """A server of the handler."""
 
     port: int
     plain: bool
-    """Whether it gives text, and not JSON."""
+    """Whether the handler sends text instead of JSON."""
     shown: Callable[[], None]
-    """To be called by a client that has the first item: before, no second is made."""
+    """A client calls this when it has the first item; only then does the source produce the second."""
 
     @property
     def url(self) -> str:
@@ -107,7 +107,7 @@ def split_lines(text: str) -> list[Any]:
 
 
 SPLIT = {"json": split_json, "ndjson": split_ndjson, "sse": split_events, "text": split_lines}
-"""The name of a format -> how an independent reader of it would take it apart."""
+"""The name of a format -> a function that splits it as an independent reader does."""
 
 
 async def by_curl(it: Served, name: str) -> list[Any]:
@@ -127,7 +127,7 @@ async def by_curl(it: Served, name: str) -> list[Any]:
 
 
 async def read(it: Served, stream: ItemStream) -> list[Any]:
-    """Read a stream of ours."""
+    """Read one of our streams."""
     items = []
     async for item in stream:
         items.append(item)
@@ -159,7 +159,7 @@ async def by_open_stream_of_a_websocket(it: Served) -> list[Any]:
 
 
 def unpacked(it: Served, message: str | bytes, subprotocol: str | None) -> list[Any]:
-    """The content of a message: one item, or lines."""
+    """Return the items of a message: one item or, in our subprotocol, lines."""
     assert isinstance(message, str)
     return [it.item(message)] if subprotocol is None else split_ndjson(message)
 
@@ -207,7 +207,7 @@ async def by_websockets_in_a_thread(it: Served, protocols: Sequence[str] = ()) -
 
 
 async def browse(it: Served, page: Page, script: str, url: str, **arguments: Any) -> dict[str, Any]:
-    """Run a script that asks our second handler once it shows the first item."""
+    """Run a script in a page; it requests our second handler when it has the first item."""
     base = f"http://127.0.0.1:{it.port}"
     told: dict[str, Any] = await evaluate(page, f"{base}/2", script, {"url": url, "readUrl": f"{base}/1", **arguments})
     return told
@@ -238,10 +238,10 @@ async def page() -> AsyncIterator[Page]:
         yield page
 
 
-# ---- the promise
+# ---- the tests
 
 Reader = Callable[..., Awaitable[list[Any]]]
-"""A client: what is served, and to a browser its page -> all items that it got."""
+"""A client: takes the server (and a browser its page), and returns all items that it received."""
 
 OVER_WEBSOCKETS: dict[str, Reader] = {
     "aiohttp": by_aiohttp,

@@ -1,4 +1,4 @@
-"""What negotiation promises: the format that the client likes best, or a refusal that lists what there is."""
+"""transports/negotiation.py: the format that the client prefers, or a refusal that lists the formats."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -40,10 +40,10 @@ CASES: list[tuple[str, str | None]] = [
     ("text/csv;Q=0.2,application/x-ndjson;q=0.3", "ndjson"),
     ("text/csv ; q = 0.2 , application/x-ndjson ; q=0.3", "ndjson"),
     ("application/json;q=1.000,text/csv;q=0.999", "json"),
-    # the most specific range says a type's quality, in any position
+    # the most specific range decides about a type, in any position
     ("text/*;q=0.9, text/csv;q=0.1, application/json;q=0.5", "sse"),
     ("*/*;q=0.1, text/csv", "csv"),
-    ("text/csv, */*", "csv"),  # as good as others, but named
+    ("text/csv, */*", "csv"),  # the same weight as others, but named
     ("*/*, text/csv", "csv"),
     ("*/*;q=0.5, application/json;q=0.1", "ndjson"),
     # refusals
@@ -54,15 +54,15 @@ CASES: list[tuple[str, str | None]] = [
     ("text/csv;q=0.0, text/plain;q=0.000", None),
     ("image/png", None),
     ("application/vnd.api+json", None),
-    # a range of types takes what is sent under such a type, not what is understood under one
+    # a range such as text/* matches the type that is sent, not an alias
     ("text/*", "sse"),
     ("application/*", "json"),
     ("application/*;q=0.1, text/*;q=0.2", "sse"),
-    # what is quoted says nothing
+    # quoted strings are ignored
     ('text/plain;q=0.9;title="a, text/csv, b", application/json;q=0.5', "text"),
     ('text/plain;title="a;q=0", application/json;q=0.5', "text"),
     (r'text/plain;q=0.9;title="\", text/csv, b", application/json;q=0.5', "text"),
-    # what is malformed is passed over
+    # malformed elements are ignored
     ("application, text/csv", "csv"),
     ('text/csv;q=0.1, text/plain;q=0.05;title="a, application/json', "csv"),
     ("/, */json, ;q=1, text/csv;q=0.1", "csv"),
@@ -101,11 +101,11 @@ def test_only_an_offered_format_is_chosen() -> None:
 
 
 CODING_CASES: list[tuple[list[str], str | None]] = [
-    # who says nothing may understand nothing
+    # a client without Accept-Encoding may not know any coding
     ([], "identity"),
     ([""], "identity"),
     (["compress"], "identity"),
-    # what is named is liked better than nothing, however little; of the same weight, the server's favourite
+    # a named coding is preferred to none, with any weight; with equal weights, the server's preference decides
     (["br;q=0.001"], "br"),
     (["deflate, gzip, br"], "gzip"),
     (["gzip;q=0.5, br"], "br"),
@@ -192,7 +192,7 @@ async def test_vary_lists_the_headers_that_decided(aiohttp_server: AiohttpServer
     assert await answered(aiohttp_server, None, ["text/csv"]) == (200, "text/csv", both, None)
     assert await answered(aiohttp_server, ["json", "csv"], []) == (200, "application/json", both, None)
     assert await answered(aiohttp_server, "json", []) == (200, "application/json", "Accept-Encoding", None)
-    vary = "Accept-Encoding, Prefer"  # an end record is there if it is preferred
+    vary = "Accept-Encoding, Prefer"  # the response depends on Prefer, which may ask for an end record
     assert await answered(aiohttp_server, "ndjson", []) == (200, "application/x-ndjson", vary, None)
 
 

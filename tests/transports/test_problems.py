@@ -1,4 +1,4 @@
-"""An exception before the first item -> an ordinary HTTP error with a problem, which shows no secrets."""
+"""An exception before the first item -> an HTTP error response with problem details, without secrets."""
 
 import asyncio
 import logging
@@ -202,7 +202,7 @@ async def test_slow_problem_is_read_for_limited_time(monkeypatch: pytest.MonkeyP
         ("120", 120),
         ("9" * 40, 999_999_999),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0),
-        ("Fri, 31 Dec 1999 23:59:59 -0000", None),  # of no time zone
+        ("Fri, 31 Dec 1999 23:59:59 -0000", None),  # without a time zone
         ("", None),
         ("-1", None),
         ("1.5", None),

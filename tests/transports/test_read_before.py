@@ -1,4 +1,4 @@
-"""A message of which somebody has read a part -> its items, or an error that says how much is missing."""
+"""A message that other code has read in part -> its items, or an error that says how many bytes are missing."""
 
 import zlib
 from collections.abc import AsyncIterator

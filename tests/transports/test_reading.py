@@ -1,4 +1,4 @@
-"""Any message -> its whole items first, then the error, if it was cut."""
+"""Any message -> its complete items, then an error if the message was cut off."""
 
 import asyncio
 import gc
@@ -98,7 +98,7 @@ def test_unsupported_message_type_is_refused(message: Any) -> None:
 
 @asynccontextmanager
 async def going_bad(bad: bytes) -> AsyncIterator[tuple[int, Callable[[], None]]]:
-    """A server that sends an item and later, in a segment of their own, bytes that are no chunk."""
+    """A server that sends an item and later, in a separate segment, bytes that are not a chunk."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -131,20 +131,20 @@ async def test_reset_after_the_end_is_not_reported(
         for _ in range(1 if go.is_set() else 2):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(head(NDJSON, CHUNKED))
-            await asyncio.sleep(0.02)  # in which the client begins to read
+            await asyncio.sleep(0.02)  # the client begins to read in this time
             writer.write(chunked(b"1\n") + LAST)
         await go.wait()
         connection = writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    gc.collect()  # what other tests have left
+    gc.collect()  # remove objects of other tests
     caplog.clear()
     go = asyncio.Event()
     async with talking(talk) as port, ClientSession() as session:
         for index in range(3):
-            if index == 2:  # which needs another connection
+            if index == 2:  # the third request needs another connection
                 go.set()
-                await asyncio.sleep(0.1)  # until the first is reset
+                await asyncio.sleep(0.1)  # until the first connection is reset
             async with session.get(url_of(port)) as response:
                 assert await read(chunkwise.items(response)) == ([1], None)
         gc.collect()
@@ -405,7 +405,7 @@ async def test_socket_reads_are_120_kib_at_most() -> None:
 
 
 async def test_handshake_request_gives_the_messages() -> None:
-    """Inside the source that answers it; it is a request like any other, but has no events."""
+    """The source reads the messages with items(request); events(request) is refused."""
 
     async def doubled(request: web.Request) -> AsyncIterator[int]:
         with pytest.raises(TypeError, match=r"use items\(\)"):
@@ -438,7 +438,7 @@ async def test_websocket_text_is_one_string_per_message() -> None:
 
 
 async def test_bytes_after_the_total_timeout_are_lost() -> None:
-    """aiohttp does not deliver them, and the connection has broken meanwhile."""
+    """After this timeout aiohttp does not deliver bytes, and the connection breaks."""
     more = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

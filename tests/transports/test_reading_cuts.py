@@ -1,4 +1,4 @@
-"""A stream that was cut -> all its whole items first, then the error."""
+"""A stream that was cut off -> all its complete items, then an error."""
 
 import asyncio
 import zlib
@@ -54,7 +54,7 @@ async def test_late_reader_gets_items_before_a_cut(cut: str) -> None:
     async with talking(talk) as port, ClientSession() as session, session.get(url_of(port)) as response:
         await closed.wait()
         while response.content.exception() is None and not response.content.is_eof():
-            await asyncio.sleep(0)  # until aiohttp knows of the cut
+            await asyncio.sleep(0)  # until aiohttp has noticed the disconnect
         came, error = await read(chunkwise.items(response))
     assert came == [1, 2, 3]
     assert isinstance(error, TruncatedError)
@@ -122,7 +122,7 @@ async def test_cut_upload_is_reported_after_its_items() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         asked.set()
         while request.content.exception() is None:
-            await asyncio.sleep(0)  # slower than the cut
+            await asyncio.sleep(0)  # read only after the disconnect
         outcome.set_result(await read(chunkwise.items(request)))
         return web.Response()
 

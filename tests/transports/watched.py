@@ -1,4 +1,4 @@
-"""Our server with `setup`, the outcomes of its streams at hand; and clients on bare sockets, that read as they like."""
+"""A server with `setup` that records the outcomes of its streams; and clients on plain sockets."""
 
 import asyncio
 import socket
@@ -14,15 +14,15 @@ from tests.transports.wire import Handler, runner_of, started
 
 LAST = b"0\r\n\r\n"
 SMALL_BYTES = 4096
-"""For the kernel's buffers: what it does not hold is seen at once."""
+"""The size of the kernel's buffers: bytes that do not fit wait in our process, where a test sees them."""
 
 
 class Watched:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        runner: to clean up early, which may be done twice.
-        port: where it listens.
+        runner: the runner; a test may clean it up early, since a second cleanup does nothing.
+        port: the port of the server.
     """
 
     def __init__(self, runner: web.AppRunner) -> None:
@@ -35,13 +35,13 @@ class Watched:
         self._outcomes.put_nowait(outcome)
 
     async def outcome(self) -> Outcome:
-        """The next outcome, waited for."""
+        """Wait for the next outcome, and return it."""
         async with asyncio.timeout(GUARD_SECONDS):
             return await self._outcomes.get()
 
     @property
     def has_more(self) -> bool:
-        """Whether there is an outcome that was not read."""
+        """Whether an outcome has not been read yet."""
         return not self._outcomes.empty()
 
 
@@ -49,7 +49,7 @@ class Watched:
 async def watched(
     *handlers: Handler, grace_seconds: float = 0, send_bytes: int = 0, app: web.Application | None = None
 ) -> AsyncIterator[Watched]:
-    """Serve handlers at /0, /1, ...; send_bytes is the size of the kernel's send buffer, if it is not to grow."""
+    """Serve handlers at /0, /1, ...; send_bytes fixes the size of the kernel's send buffer."""
     app = app if app is not None else web.Application()
     runner = runner_of(*handlers, app=app)
     server = Watched(runner)
@@ -70,14 +70,14 @@ class Client:
         self.came = bytearray()
 
     async def ask(self, path: str = "/0", *, version: str = "1.1", **headers: str) -> None:
-        """Send a request; underscores in the names of headers are hyphens."""
+        """Send a request; underscores in header names become hyphens."""
         lines = [f"GET {path} HTTP/{version}", "Host: test"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         request = "\r\n".join([*lines, "", ""]).encode()
         await asyncio.get_running_loop().sock_sendall(self.sock, request)
 
     async def read(self, size: int = 65536) -> bytes:
-        """Read once: as many bytes as there are, ``b""`` at the end."""
+        """Read once: all bytes that are available, or ``b""`` at the end."""
         async with asyncio.timeout(GUARD_SECONDS):
             data = await asyncio.get_running_loop().sock_recv(self.sock, size)
         self.came += data
@@ -90,7 +90,7 @@ class Client:
         return bytes(self.came)
 
     async def read_to_end(self) -> str:
-        """Read until the server closes; say how: "closed" in order, or "reset"."""
+        """Read until the connection ends; return how: "closed" or "reset"."""
         try:
             while await self.read():
                 pass
@@ -99,7 +99,7 @@ class Client:
         return "closed"
 
     def half_close(self) -> None:
-        """Send a FIN, and nothing else."""
+        """Send a FIN without closing the connection."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -110,7 +110,7 @@ class Client:
 
 @asynccontextmanager
 async def client_of(port: int, *, receive_bytes: int = 0) -> AsyncIterator[Client]:
-    """Connect; receive_bytes is the size of the kernel's receive buffer, if it is not to grow."""
+    """Connect; receive_bytes fixes the size of the kernel's receive buffer."""
     with closing(socket.socket()) as sock:
         if receive_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -120,5 +120,5 @@ async def client_of(port: int, *, receive_bytes: int = 0) -> AsyncIterator[Clien
 
 
 def ends_whole(client: Client) -> bool:
-    """Whether an HTTP/1.1 answer has its last chunk."""
+    """Whether an HTTP/1.1 response has its last chunk."""
     return client.came.endswith(b"\r\n" + LAST)

@@ -1,6 +1,6 @@
-"""Bytes that a test chooses -> the other side of a WebSocket (RFC 6455): frames, and a client or a server of them.
+"""Bytes that a test chooses -> frames, and a client or a server of a WebSocket (RFC 6455).
 
-It works on plain sockets: asyncio's streams forget the bytes they hold when a connection is reset.
+It uses plain sockets, because asyncio's streams lose the bytes in their buffer when a connection is reset.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
     @property
     def item(self) -> Any:
-        """The item of a message that is one."""
+        """The item of a message that holds one item."""
         assert self.opcode == TEXT, self
         return msgspec.json.decode(self.payload)
 
@@ -77,9 +77,9 @@ def frame(
         opcode: any of four bits.
         fin: whether it ends its message.
         reserved: three bits.
-        mask: whether it is masked, as those of clients have to be; see `client_frame`.
-        declares: the length in its head, if that is not the payload's.
-        wide: whether the length takes 64 bits, whatever it is.
+        mask: whether it is masked, as frames of a client must be; see `client_frame`.
+        declares: the length in the frame's header; by default the length of the payload.
+        wide: whether the length always takes 64 bits.
     """
     data = payload.encode() if isinstance(payload, str) else payload
     size = len(data) if declares is None else declares
@@ -146,8 +146,8 @@ class Peer:
 
     Attributes:
         client: its connection.
-        head: of the other side's response or request, once it was read.
-        ended: how the other side has ended the connection: "closed" or "reset"; "" as long as it has not.
+        head: the head of the other side's response or request, after it was read.
+        ended: how the other side has ended the connection: "closed" or "reset"; "" while it is open.
     """
 
     def __init__(self, client: Client, *, mask: bool = True, reads_ahead: bool = False) -> None:
@@ -156,7 +156,7 @@ class Peer:
         Args:
             client: the connection.
             mask: whether this is the client's side.
-            reads_ahead: whether it reads more than it was asked for, so that nothing is left in the kernel.
+            reads_ahead: whether it reads all available bytes, so that none are left in the kernel.
         """
         self.client = client
         self.head = ""
@@ -166,7 +166,7 @@ class Peer:
         self._reads_ahead = reads_ahead
 
     async def send(self, *data: bytes) -> None:
-        """Send bytes; it waits while the other side does not take them."""
+        """Send bytes; wait while the other side does not read them."""
         async with asyncio.timeout(GUARD_SECONDS):
             await asyncio.get_running_loop().sock_sendall(self.client.sock, b"".join(data))
 
@@ -193,8 +193,8 @@ class Peer:
     async def read(self) -> Frame:
         """Read a frame."""
         first, second = await self._take(2)
-        assert first & 0xF0 == 0x80, "our frames are final, and use no extension"
-        assert bool(second & 128) is not self._mask, "clients mask, servers do not"
+        assert first & 0xF0 == 0x80, f"got first byte {first:#x}, expected a final frame without extensions"
+        assert bool(second & 128) is not self._mask, "clients must mask their frames, servers must not"
         size = second & 127
         if size > 125:
             size = int.from_bytes(await self._take(2 if size == 126 else 8))
@@ -203,7 +203,7 @@ class Peer:
         return Frame(first & 15, _masked(payload, mask) if mask else payload)
 
     async def read_to_close(self) -> list[Frame]:
-        """Read up to the other side's close, and answer that."""
+        """Read up to the other side's close, and reply to it."""
         frames = [await self.read()]
         while frames[-1].opcode != CLOSE:
             frames.append(await self.read())
@@ -212,7 +212,7 @@ class Peer:
         return frames
 
     async def read_to_end(self) -> tuple[int, str]:
-        """Read up to the other side's close, and then to the end of the connection; return what the close says."""
+        """Read to the close, then to the end of the connection; return the code and reason of the close."""
         last = (await self.read_to_close())[-1].closing
         await self.client.read_to_end()
         return last
@@ -226,7 +226,7 @@ class Peer:
             return None
 
     async def hear_all(self) -> list[Frame]:
-        """Read all frames until the connection's end, and answer the first close."""
+        """Read all frames until the connection ends; reply to the first close."""
         heard: list[Frame] = []
         while (each := await self.hear()) is not None:
             if each.opcode == CLOSE and all(before.opcode != CLOSE for before in heard):
@@ -236,11 +236,11 @@ class Peer:
         return heard
 
     def fin(self) -> None:
-        """Send a FIN, and nothing else."""
+        """Send a FIN without closing the connection."""
         self.client.half_close()
 
     async def reset(self) -> None:
-        """Send a RST, once the other side's kernel has everything sent before it."""
+        """Send a RST when the other side's kernel has received everything sent before."""
         async with asyncio.timeout(GUARD_SECONDS):
             while unsent_bytes(self.client.sock):
                 await asyncio.sleep(0.001)
@@ -257,7 +257,7 @@ class Peer:
     async def _more(self, size: int) -> None:
         data = await self.client.read(65536 if self._reads_ahead else size)
         if not data:
-            raise EOFError("the connection was closed without a close of the WebSocket")
+            raise EOFError("the connection was closed, expected another frame")
         self._received += data
 
 

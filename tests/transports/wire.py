@@ -1,4 +1,4 @@
-"""The wire, by hand: our server asked over raw sockets, and servers that answer what a test says."""
+"""Raw HTTP for tests: connections of raw bytes to our server, and servers that send what a test chooses."""
 
 import asyncio
 import re
@@ -25,10 +25,10 @@ async def serving(
     """Serve handlers at /0, /1, ... on a real socket; yield the port.
 
     Args:
-        handlers: each for all methods.
-        app: to add them to, where it has signals or middlewares.
-        send_bytes: size of the kernel's send buffers, if they are not to grow.
-        runner_options: of `web.AppRunner`.
+        handlers: the handlers, each for all methods.
+        app: the application that gets the handlers, for example one with signals.
+        send_bytes: the fixed size of the kernel's send buffers; 0 lets them grow.
+        runner_options: options of `web.AppRunner`.
     """
     runner = runner_of(*handlers, app=app, **runner_options)
     async with started(runner, send_bytes=send_bytes) as port:
@@ -58,7 +58,7 @@ async def started(runner: web.AppRunner, *, send_bytes: int = 0) -> AsyncIterato
 
 
 def streams(make: Callable[[], Any], *args: Any, **options: Any) -> Handler:
-    """A handler that answers each request with a new source."""
+    """Return a handler that responds to each request with a new source."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         return await respond(request, make(), *args, **options)
@@ -83,7 +83,7 @@ class Wire:
         self.writer.write(request.encode())
 
     async def read_until(self, end: bytes) -> bytes:
-        """Read until the answer so far ends with some bytes; give all of it."""
+        """Read until the response ends with ``end``; return all bytes read so far."""
         async with asyncio.timeout(GUARD_SECONDS):
             while not self.came.endswith(end):
                 data = await self.reader.read(65536)
@@ -92,7 +92,7 @@ class Wire:
         return bytes(self.came)
 
     async def read_to_end(self) -> bytes:
-        """Read until the server closes, which a reset is as well; give all of the answer."""
+        """Read until the server closes or resets the connection; return all bytes of the response."""
         async with asyncio.timeout(GUARD_SECONDS):
             try:
                 while data := await self.reader.read(65536):
@@ -104,7 +104,7 @@ class Wire:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Wire]:
-    """A raw connection to a server."""
+    """Open a connection of raw bytes to a server."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield Wire(reader, writer)
@@ -116,14 +116,14 @@ async def connected(port: int) -> AsyncIterator[Wire]:
 
 @asynccontextmanager
 async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event | None = None) -> AsyncIterator[int]:
-    """A server that answers the first request's head with some pieces, then closes; give its port."""
+    """Start a server that sends some bytes to each client, then closes; yield its port."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)  # usually pieces of their own on the wire
+            await asyncio.sleep(0.001)  # so that the pieces usually arrive separately
         if linger is not None:
             await linger.wait()
         if reset:
@@ -135,7 +135,7 @@ async def answering(*pieces: bytes, reset: bool = False, linger: asyncio.Event |
 
 @asynccontextmanager
 async def talking(talk: Talk) -> AsyncIterator[int]:
-    """A server that talks to each client as a test does."""
+    """Start a server that calls ``talk`` for each client; yield its port."""
 
     talks: set[asyncio.Task[Any] | None] = set()
 
@@ -155,17 +155,17 @@ async def talking(talk: Talk) -> AsyncIterator[int]:
 
 
 def head(*headers: str, status: str = "200 OK") -> bytes:
-    """The head of an answer."""
+    """Return the head of a response."""
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
 
 
 def chunked(*datas: bytes) -> bytes:
-    """Chunks (RFC 9112 §7.1), without the last."""
+    """Return chunks (RFC 9112 §7.1) without the last chunk."""
     return b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in datas)
 
 
 def body_of(answer: bytes | bytearray) -> bytes:
-    """Return the content of a chunked response, as far as it was received."""
+    """Return the content of a chunked response; the response may be incomplete."""
     data = bytearray()
     position = answer.find(b"\r\n\r\n") + 4
     while match := _chunk_size.match(answer, position):
@@ -176,7 +176,7 @@ def body_of(answer: bytes | bytearray) -> bytes:
 
 
 async def curl(*arguments: str) -> tuple[int, bytes]:
-    """Run curl; give its exit status and what it printed."""
+    """Run curl; return its exit status and its output."""
     process = await asyncio.create_subprocess_exec(
         "curl", "-sS", "-N", "--max-time", str(GUARD_SECONDS), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -1,6 +1,6 @@
 """HTTP responses of every format, framing and coding -> the items that a client must get when they are cut at any byte.
 
-The bodies are written down with their marks, so that our decoders have no say in it.
+The bodies are written by hand with marks, so that the expected items do not depend on our decoders.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ else:
     from backports import zstd
 
 Mark = Literal["item", "maybe", "quiet", ""]
-"""The state after some bytes: one more item is whole ("item"), or would be at the end of the body ("maybe"); the body
-may end here ("quiet"), or more must follow ("")."""
+"""The state after some bytes: one more item is complete ("item"), or is complete if the body ends here ("maybe"); the
+body may end here ("quiet"), or more bytes must follow ("")."""
 
 Step = tuple[bytes, Mark]
 
@@ -40,9 +40,9 @@ class Body:
     """A stream, and its items after each of its bytes.
 
     Attributes:
-        pieces: its bytes, as they are flushed by a coding.
-        proves_end: whether its bytes alone prove the end.
-        closed: sizes at which its grammar allows the end -> the number of items then.
+        pieces: the bytes, in the parts that a content coding flushes.
+        proves_end: whether the bytes alone prove the end.
+        closed: for each size at which the format allows the end, the number of items.
     """
 
     def __init__(self, format: str, items: list[Any], *steps: Step, proves_end: bool = False) -> None:
@@ -66,7 +66,7 @@ class Body:
         self.data = b"".join(self.pieces)
 
     def items_after(self, size: int, *, closed: bool) -> list[Any]:
-        """Return the items that are whole after that many bytes, in a stream that goes on, or was just closed."""
+        """Return the items that are complete after ``size`` bytes, in a stream that continues, or was closed."""
         count = sum(end <= size for end in self._ends)
         return self.items[: self.closed.get(size, count) if closed else count]
 
@@ -146,7 +146,7 @@ BODIES = {
     ),
 }
 
-END_RECORDS = {  # after the same bodies
+END_RECORDS = {  # the start and end of an end record in each format
     "ndjson": (b' {"stream-end":', b"}\n"),
     "json-seq": (b'\x1e {"stream-end":', b"}\n"),
     "sse": (b"event: stream-end\ndata: ", b"\n\n"),
@@ -155,7 +155,7 @@ PROBLEM = {"title": "Internal Server Error", "status": 500}
 
 
 def with_end(body: Body, status: str, problem: str = "") -> Body:
-    """A body with an end record."""
+    """Return a body with an end record added."""
     before, after = END_RECORDS[body.format]
     record = f'{{"status":"{status}","items":{len(body.items)}{problem}}}'
     return Body(body.format, body.items, *body.steps, (before + record.encode() + after, ""), proves_end=True)
@@ -174,7 +174,7 @@ Coding = Literal["", "gzip", "br", "zstd"]
 
 
 def coded(pieces: list[bytes], coding: Coding) -> bytes:
-    """Pieces in a content coding, each flushed."""
+    """Return the pieces in a content coding, with a flush after each."""
     engine: Any
     if coding == "gzip":
         engine = zlib.compressobj(wbits=31)
@@ -214,7 +214,7 @@ def head_of(body: Body, framing: Framing, coding: Coding, size: int, *headers: s
 
 
 def framed(data: bytes, framing: Framing) -> bytes:
-    """Return the body as sent; chunks, where there are some, do not end where items do."""
+    """Return the body as it is sent; the borders of chunks differ from those of items."""
     if framing != "chunked":
         return data
     third = len(data) // 3
@@ -226,11 +226,11 @@ def content_of(wire: bytes, framing: Framing) -> bytes:
 
 
 class Answering:
-    """A server that sends each client the response of the moment, and closes; and a session that asks it.
+    """A server that sends each client the current response, then closes; and a session to request it.
 
     Attributes:
-        response: the bytes.
-        url: of the server.
+        response: the bytes of the current response.
+        url: the URL of the server.
     """
 
     def __init__(self, session: ClientSession, *, reset: bool) -> None:
@@ -266,7 +266,7 @@ class _Connection(asyncio.Protocol):
         connection = self._transport.get_extra_info("socket")
         if not self._reset:
             self._transport.close()
-        elif unsent(connection):  # a reset throws away what the client's kernel does not have
+        elif unsent(connection):  # a reset discards bytes that the client's kernel does not have
             asyncio.get_running_loop().call_later(0.001, self._close)
         else:
             reset(connection)
@@ -274,12 +274,12 @@ class _Connection(asyncio.Protocol):
 
 
 def unsent(connection: socket.socket) -> int:
-    """How many bytes the client's kernel may not have yet."""
+    """Return how many bytes the client's kernel may not have yet."""
     return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
 
 
 def reset(connection: socket.socket) -> None:
-    """Let the connection be reset when it is closed."""
+    """Make the close of the connection a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -305,14 +305,14 @@ async def taken(it: Answering, reader: str) -> tuple[ItemStream, list[Any], Stre
 
 
 class Cut:
-    """One response that was cut, and what a client must get of it.
+    """One response that is cut off, and what a client must receive from it.
 
     Attributes:
         name: a description for reports.
-        whole: whether it is the whole response.
-        bytes: how many bytes of the content it holds.
-        silent: whether it looks whole.
-        items: the items that it holds.
+        whole: whether nothing is missing.
+        bytes: how many bytes of the content the response holds.
+        silent: whether the cut response looks complete.
+        items: the items that the response holds.
     """
 
     def __init__(self, body: Body, framing: Framing, coding: Coding, wire: bytes, size: int) -> None:
@@ -325,7 +325,7 @@ class Cut:
 
 
 def cuts(it: Answering, body: Body, framing: Framing, coding: Coding, *headers: str) -> Iterator[Cut]:
-    """Let the server send a response cut after each of its bytes; yield what a client must make of it."""
+    """Let the server send a response cut after each of its bytes; yield what a client must receive."""
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
     start = head_of(body, framing, coding, len(data), *headers)

@@ -1,7 +1,7 @@
-"""A stream read by clients of other projects -> each sees a failure, and accepts a whole stream.
+"""HTTP clients of other projects read a stream: each notices a failure, and accepts a complete stream.
 
-Every client reads the same source, which goes on only after its client has confirmed the items so far: so the items
-before a failure are received, and at once. Under HTTP/1.0, clients that speak only 1.1 use a proxy.
+All clients read the same source. It continues only after its client has confirmed the items so far, which shows that
+items before a failure arrive, and arrive at once. For HTTP/1.0, clients that use only HTTP/1.1 get a proxy.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 VERSIONS = ["1.1", "1.0"]
 READY = 3
-"""How many items there are before the source waits."""
+"""How many items the source yields before it waits."""
 
 every_format = each_row("name", NAMES)
 every_version = each_row("version", VERSIONS)
@@ -55,7 +55,7 @@ WHOLE = [item(index) for index in range(READY + 1)]
 
 
 class Told:
-    """A source that gives some items, waits until they have been read, and then ends or fails."""
+    """A source that yields some items, waits until they were read, and then ends or fails."""
 
     def __init__(self, *, fails: bool) -> None:
         self.go = asyncio.Event()
@@ -76,7 +76,7 @@ class Told:
 
 
 class Served(NamedTuple):
-    """A served source: its URL, and the URL where its client confirms the items that were ready."""
+    """A served source: its URL, and the URL where its client confirms the first items."""
 
     source: Told
     url: str
@@ -91,8 +91,8 @@ async def served(
     """Serve a source.
 
     Args:
-        coding: what the client is taken to accept, whatever it says; None for what it says.
-        events: whether it gives an event at its end.
+        coding: replaces the client's Accept-Encoding; None to keep it.
+        events: whether the source yields an additional event at its end.
     """
     source = Told(fails=fails)
 
@@ -117,7 +117,7 @@ async def served(
 
 
 def check(name: str, came: bytes, *, fails: bool) -> None:
-    """All items that were sent are there."""
+    """Check that all items that were sent have arrived."""
     if fails:
         assert read_so_far(name, came) == WHOLE[:READY]
     else:
@@ -129,7 +129,7 @@ def check(name: str, came: bytes, *, fails: bool) -> None:
 
 @cache
 def curl_codings() -> list[str]:
-    """The content codings of this curl."""
+    """Return the content codings that the installed curl supports."""
     if shutil.which("curl") is None:
         return ["gzip", "deflate"]
     told = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout
@@ -143,7 +143,7 @@ every_curl_coding = each_row("coding", [None, *curl_codings()])
 
 @asynccontextmanager
 async def curl(url: str, version: str, coding: str | None) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run curl; coding is what it asks for, and undoes, if any."""
+    """Run curl; ``coding`` is the content coding that it requests and decompresses; None for no coding."""
     compressed = [] if coding is None else ["--compressed", "-H", f"Accept-Encoding: {coding}"]
     process = await asyncio.create_subprocess_exec(
         "curl", "-q", "-sS", "-N", "--noproxy", "*", f"--http{version}", *compressed, url,
@@ -159,7 +159,7 @@ async def curl(url: str, version: str, coding: str | None) -> AsyncIterator[asyn
 
 
 async def print_until(process: asyncio.subprocess.Process, printed: bytearray, mark: str) -> None:
-    """Read the output of a process up to a mark."""
+    """Read the output of a process until it contains a mark."""
     assert process.stdout is not None
     while mark.encode() not in printed:
         data = await process.stdout.read(65536)
@@ -218,7 +218,7 @@ async ({url, headers}) => {
     }
 }
 """
-"""Reads all at once."""
+"""Reads the whole body with one call."""
 
 
 def arguments(it: Served, coding: str | None = None) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def arguments(it: Served, coding: str | None = None) -> dict[str, Any]:
 
 
 def check_fetch(name: str, pieces: dict[str, Any], text: dict[str, Any], *, fails: bool) -> None:
-    """Both ways of reading the body reject, or neither; by pieces, the items before the failure are there."""
+    """Check that both ways of reading fail, or neither; chunk by chunk, the items before the failure arrive."""
     check(name, pieces["text"].encode(), fails=fails)
     if fails:
         assert pieces["error"]
@@ -247,14 +247,14 @@ lines.on("line", async (line) => {{
     console.log(JSON.stringify(told));
 }});
 """
-"""Writes a line for each line of arguments: the results of both, or an error."""
+"""For each line of arguments, writes a line with the results of both scripts, or an error."""
 
 Fetch = Callable[[Served, str], Awaitable[tuple[dict[str, Any], dict[str, Any]]]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node() -> AsyncIterator[Fetch]:
-    """Node's `fetch` of a source: by pieces, then, of another request, at once."""
+    """Start Node; return a function that fetches a source twice: chunk by chunk, and with one call."""
     process = await asyncio.create_subprocess_exec(
         "node", "-e", NODE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -291,8 +291,8 @@ async def test_node_fetch_sees_how_a_stream_ends(node: Fetch, name: str, coding:
 @needs_node
 @every_format
 async def test_node_fetch_reads_http_1_0_streams(node: Fetch, name: str) -> None:
-    # One that fails it takes for whole: to undici (6.24, of Node 20.20) a reset ends an answer as a close does, where
-    # that has no length. Node asks under HTTP/1.1, so that only a proxy brings it there.
+    # Only complete streams are tested: undici (6.24, in Node 20.20) takes a failed one for complete, because a reset
+    # ends a response without a length like a close. Node sends HTTP/1.1 requests, so this happens only with a proxy.
     async with served(name, "1.0", fails=False) as it:
         check_fetch(name, *await node(it, "identity"), fails=False)
 
@@ -327,7 +327,7 @@ async def test_browser_fetch_sees_how_a_stream_ends(
 async def test_event_source_sees_how_a_stream_ends(page: Page, version: str, coding: str, fails: bool) -> None:
     async with served("sse", version, fails=fails, coding=coding, events=True) as it:
         told = await evaluate(page, it.page_url, EVENTS, arguments(it))
-    if fails:  # an EventSource says the same of an end: who needs to know sends an event there, as here
+    if fails:  # an EventSource reports an end and a failure alike; only the last event differs
         assert told == {"items": WHOLE[:READY], "reported": True, "end": "error"}
     else:
         assert told == {"items": WHOLE, "reported": True, "end": "bye"}
@@ -336,11 +336,11 @@ async def test_event_source_sees_how_a_stream_ends(page: Page, version: str, cod
 # ---- Python
 
 AS_MANY_THREADS = 4
-"""Clients at once: on two cores, asyncio has six threads, of which the proxy needs some to look up its server."""
+"""How many clients run at once. On two cores asyncio has six threads, and the proxy needs some of them."""
 
 
 class Reading(NamedTuple):
-    """The result of a client: the content, its coding, and the error that ended it."""
+    """The result of a client: the content, its content coding, and the error."""
 
     came: bytes
     coding: str
@@ -348,7 +348,7 @@ class Reading(NamedTuple):
 
 
 def read_pieces(pieces: Iterator[bytes], told: Callable[[], None]) -> tuple[bytes, Exception | None]:
-    """Read pieces to their end, and confirm the items that were ready."""
+    """Read chunks to their end, and confirm the first items when they have arrived."""
     came = b""
     try:
         for piece in pieces:
@@ -386,7 +386,7 @@ async def check_library(
     coding: str,
     fails: bool,
 ) -> None:
-    """A library reads a source in a thread."""
+    """Let a library read a source in a thread."""
     loop = asyncio.get_running_loop()
     async with served(name, version, fails=fails) as it, asyncio.timeout(GUARD_SECONDS):
 

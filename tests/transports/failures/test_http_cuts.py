@@ -1,4 +1,4 @@
-"""Responses of every format, framing and coding, cut after each of their bytes -> their items, then an error."""
+"""Responses in every format, framing and coding, cut after each byte -> their items, then an error."""
 
 from chunkwise import RemoteError, TruncatedError
 from tests.each_row import each_row
@@ -46,7 +46,7 @@ async def test_every_cut_of_compressed_data_is_reported(format: str, coding: Cod
         for cut in cuts(it, body, framing, coding):
             stream, came, error = await taken(it, "open_stream")
             if cut.whole:
-                # Another gzip member or zstd frame could have followed, where only the close ends the body.
+                # If the body ends with the connection, another gzip member or zstd frame could be missing.
                 framed = framing in ("chunked", "length") or coding == "br"
                 end = "proven" if format == "json" else "framed" if framed else "unknown"
                 assert (came, error, stream.end) == (body.items, None, end), cut.name

@@ -1,4 +1,4 @@
-"""The first promise over real sockets: a stream that failed never looks complete, in any format, to any client."""
+"""Failures over real sockets: a failed stream never looks complete, in any format, to any client."""
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ async def answer_to(source: Callable[[], Any], name: str, *, version: str = "1.1
 async def test_failed_stream_has_no_last_chunk(name: str, error: str, waits: bool) -> None:
     answer = await answer_to(lambda: failing(error, waits=waits), name, requests=2)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.count(b"HTTP/1.1 ") == 1, "a pipelined request gets no answer"
+    assert answer.count(b"HTTP/1.1 ") == 1, "expected no response to the pipelined request"
     assert read_so_far(name, body_of(answer)) == [row(0), row(1), row(2)]
     assert not answer.endswith(LAST)
     assert b"secret" not in answer
@@ -267,7 +267,7 @@ async def test_server_disconnect_closes_a_busy_source() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(100_000)
 
-    payload = chunkwise.body(hot(), "ndjson")  # held on to, so that no garbage collection closes it
+    payload = chunkwise.body(hot(), "ndjson")  # kept in a variable, so that garbage collection does not close it
     async with talking(talk) as port, ClientSession() as session:
         with pytest.raises(ClientConnectionError):
             await session.post(url_of(port), data=payload)

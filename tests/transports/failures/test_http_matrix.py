@@ -1,4 +1,4 @@
-"""Every combination of format, HTTP version, content coding, item count and ending -> a response that shows its end.
+"""Every combination of format, HTTP version, coding, item count and ending: the response shows how it ended.
 
 | column  | values                                                     |
 |---------|------------------------------------------------------------|
@@ -9,8 +9,8 @@
 | ending  | an exception, an HTTP exception, a cancellation, a return  |
 | pace    | hot, in turns with the event loop, in a thread             |
 
-The responses are read with the standard library and the codings' own libraries, and not with our decoders: a mistake
-that our encoder and our decoder share would not be seen otherwise.
+The responses are read with the standard library and the libraries of the codings, not with our decoders. Otherwise a
+mistake that our encoder and our decoder share would not be noticed.
 """
 
 import asyncio
@@ -45,13 +45,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CODINGS = ["identity", "gzip", "deflate", "br", "zstd"]
 VERSIONS = ["1.1", "1.0"]
 ROWS = [{"n": str(index), "text": f'Zoë, "{index}"\nand on'} for index in range(5)]
-"""Text that every format has to quote, and returns unchanged."""
+"""Text that every format has to quote, and must return unchanged."""
 
 NEXT = b"GET /1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
 class Ending(NamedTuple):
-    """How a source ends, and the problem that the client gets."""
+    """How a source ends, and the problem details that the client gets."""
 
     error: Callable[[], BaseException] | None
     problem: dict[str, Any]
@@ -76,7 +76,7 @@ every_count = each_row("count", [0, 1, 3, len(ROWS)], ids=lambda count: f"after 
 every_pace = each_row("kind", ["hot", "in turns"])
 
 
-# ---- the server: its source ends as the query says
+# ---- the server: the query says how its source ends
 
 
 async def hot(count: int, ending: str) -> AsyncIterator[dict[str, str]]:
@@ -87,7 +87,7 @@ async def hot(count: int, ending: str) -> AsyncIterator[dict[str, str]]:
 
 
 async def in_turns(count: int, ending: str) -> AsyncIterator[dict[str, str]]:
-    """As `hot`, but each row is sent before the source goes on."""
+    """Like `hot`, but each row is sent before the source continues."""
     for each in ROWS[:count]:
         yield each
         await asyncio.sleep(0)
@@ -102,7 +102,7 @@ def in_a_thread(count: int, ending: str) -> Iterator[dict[str, str]]:
 
 
 async def large(count: int, ending: str) -> AsyncIterator[dict[str, str]]:
-    """More than a client with small buffers takes at once."""
+    """More bytes than fit into the buffers of a slow client."""
     for index in range(count):
         yield row(index, 10_000)
     if error := ENDINGS[ending].error:
@@ -120,7 +120,7 @@ KINDS: dict[str, Callable[[int, str], Any]] = {
 async def case(request: web.Request) -> web.StreamResponse:
     query = request.query
     source = KINDS[query["kind"]](int(query["count"]), query["ending"])
-    # The status waits for the first item, even on a busy machine: a failure is either before it or after it.
+    # The status line waits for the first item, so that a failure is clearly before or after it.
     return await respond(request, source, query["name"], commit_after_seconds=GUARD_SECONDS)
 
 
@@ -141,9 +141,9 @@ class Answer(NamedTuple):
     """One response, and the bytes after it.
 
     Attributes:
-        body: its content, as chunks or as one piece.
-        whole: whether the framing proves the end; False under HTTP/1.0, where only the connection's end does.
-        rest: the bytes after it.
+        body: the content, in chunks or in one part.
+        whole: whether the framing proves the end; False under HTTP/1.0, where only the end of the connection does.
+        rest: the bytes after the response.
     """
 
     status: int
@@ -154,9 +154,9 @@ class Answer(NamedTuple):
 
 
 async def talk(port: int, request: bytes, *, slowly: bool = False) -> tuple[bytes, bool]:
-    """Send bytes; return all bytes received until the connection ends, and whether a reset ended it.
+    """Send bytes; return all bytes received until the connection ends, and whether it ended with a reset.
 
-    It uses a plain socket: asyncio's streams forget the bytes they hold when a connection is reset.
+    It uses a plain socket, because asyncio's streams lose the bytes in their buffer after a reset.
     """
     loop = asyncio.get_running_loop()
     came = b""
@@ -171,7 +171,7 @@ async def talk(port: int, request: bytes, *, slowly: bool = False) -> tuple[byte
                 while data := await loop.sock_recv(sock, 65536):
                     came += data
                     if slowly:
-                        await asyncio.sleep(0)  # nothing else lets the server run while there are bytes
+                        await asyncio.sleep(0)  # let the server run while bytes are available
             except ConnectionResetError:
                 return came, True
     return came, False
@@ -195,7 +195,7 @@ def parsed(came: bytes) -> Answer:
     assert match, line
     pairs = [(name.lower(), value.strip()) for name, _, value in (field.partition(":") for field in fields)]
     headers = dict(pairs)
-    assert len(headers) == len(pairs), "a header is sent twice"
+    assert len(headers) == len(pairs), "got the same header twice"
     status = int(match[1])
     if "transfer-encoding" in headers:
         assert headers["transfer-encoding"] == "chunked"
@@ -224,7 +224,7 @@ def chunks_of(data: bytes) -> tuple[list[bytes], bool, bytes]:
 
 
 class Decoding:
-    """A content coding's own library."""
+    """Decompresses with the library of a content coding."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
@@ -243,7 +243,7 @@ class Decoding:
 
     @property
     def finished(self) -> bool | None:
-        """Whether the coded stream is at its end, with no bytes after it; None if there is no coding."""
+        """Whether the compressed data has ended without more bytes after it; None if there is no coding."""
         if self._coding == "identity":
             return None
         if self._coding == "br":
@@ -252,7 +252,7 @@ class Decoding:
 
 
 def items_in(name: str, data: bytes, *, whole: bool) -> list[Any]:
-    """Return the items of a stream, by the format's own rules; it holds nothing else, and nothing that is cut."""
+    """Return the items of a stream by the rules of its format; check that it holds nothing else."""
     text = data.decode()
     if name == "json":
         if not whole:
@@ -281,16 +281,16 @@ def items_in(name: str, data: bytes, *, whole: bool) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-# ---- what must hold
+# ---- checks
 
 
 def check_problem(came: bytes, reset: bool, version: str, ending: str) -> None:
-    """Check an ordinary response with the problem; the connection goes on after it."""
+    """Check an ordinary response with problem details; the connection stays open after it."""
     problem = ENDINGS[ending].problem
     answer = parsed(came)
     assert answer.status == problem["status"]
     assert came.startswith(f"HTTP/{version} {answer.status} {HTTPStatus(answer.status).phrase}\r\n".encode())
-    assert answer.whole, "it has a length"
+    assert answer.whole, "expected a Content-Length"
     assert answer.headers["content-type"] == "application/problem+json"
     assert "content-encoding" not in answer.headers
     assert "preference-applied" not in answer.headers
@@ -299,7 +299,7 @@ def check_problem(came: bytes, reset: bool, version: str, ending: str) -> None:
 
 
 def check_rest(came: bytes, answer: Answer, reset: bool, version: str) -> None:
-    """Check that the next request gets its response after a whole one; HTTP/1.0 has no next request."""
+    """Check that the next request gets a response after a complete one; HTTP/1.0 has no next request."""
     assert not reset
     if version == "1.0":
         assert came.count(b"HTTP/1.") == 1
@@ -318,23 +318,23 @@ def check_stream(came: bytes, reset: bool, name: str, version: str, coding: str,
     assert answer.headers.get("content-encoding", "identity") == coding
     if version == "1.1":
         assert answer.headers["transfer-encoding"] == "chunked"
-        assert answer.whole is whole, "the last chunk says so"
+        assert answer.whole is whole, "the last chunk must show how the stream ended"
     else:
         assert "content-length" not in answer.headers
-        assert reset is not whole, "the connection's end says so"
+        assert reset is not whole, "the end of the connection must show how the stream ended"
     if whole:
         check_rest(came, answer, reset, version)
     else:
-        assert came.count(b"HTTP/1.") == 1, "the next request is not answered"
+        assert came.count(b"HTTP/1.") == 1, "expected no response to the next request"
         assert answer.rest == b""
     decoding = Decoding(coding)
     pieces = [decoding.feed(piece) for piece in answer.body]
-    assert decoding.finished in (None, whole), "the end of the coded stream says so"
+    assert decoding.finished in (None, whole), "the end of the compressed data must show how the stream ended"
     return pieces
 
 
 async def check_case(port: int, name: str, version: str, coding: str, count: int, ending: str, kind: str) -> None:
-    """Check one row."""
+    """Check one row of the table."""
     request = request_of(name, version, coding, count, ending, kind=kind)
     came, reset = await talk(port, request + NEXT if version == "1.1" else request)
     assert b"secret" not in came
@@ -345,7 +345,7 @@ async def check_case(port: int, name: str, version: str, coding: str, count: int
     pieces = check_stream(came, reset, name, version, coding, whole=whole)
     assert items_in(name, b"".join(pieces), whole=whole) == ROWS[:count]
     if kind == "in turns" and version == "1.1":
-        assert len(pieces) >= count, "each row has left before the source goes on"
+        assert len(pieces) >= count, "each row must be sent before the source continues"
 
 
 @every_format
@@ -418,7 +418,7 @@ async def test_sync_source_shows_the_same_end(
 
 
 def record_in(name: str, piece: bytes) -> Any:
-    """Parse a piece that is an end record."""
+    """Parse a chunk that is an end record."""
     told = {
         "ndjson": r' \{"stream-end":(.+)\}\n',
         "json-seq": r'\x1e \{"stream-end":(.+)\}\n',
@@ -456,7 +456,7 @@ async def test_end_record_is_a_separate_last_chunk(
 
 
 def pieces_of_records(name: str, data: bytes) -> list[bytes]:
-    """Split off the last record: HTTP/1.0 has no chunks that separate it."""
+    """Split off the last record of a response under HTTP/1.0, which has no chunks."""
     start = {"ndjson": b"\n ", "json-seq": b"\n\x1e ", "sse": b"\nevent"}[name]
     place = data.rfind(start) + 1
     return [data[:place], data[place:]]

@@ -1,4 +1,4 @@
-"""A reader that is slower than a close, a reset or a stall -> every item received before that."""
+"""A reader that is slower than a close, a reset or a stall gets every item received before."""
 
 import asyncio
 import random
@@ -34,11 +34,11 @@ End = Literal["close", "reset", "stall"]
 
 
 class ByHand:
-    """A server of one connection, whose bytes and whose end the test holds in its hands.
+    """A server of one connection; the test controls its bytes and its end.
 
     Attributes:
-        url: where it is.
-        taken: how many bytes the kernel took.
+        url: the URL of the server.
+        taken: how many bytes the kernel has accepted.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class ByHand:
         self._client.close()
 
     async def answer(self, data: bytes) -> None:
-        """Wait for the request, and send an answer, as fast as it is taken."""
+        """Wait for the request, and send a response as fast as the kernel accepts it."""
         loop = asyncio.get_running_loop()
         self._client, _ = await loop.sock_accept(self._listener)
         self._client.setblocking(False)
@@ -73,7 +73,7 @@ class ByHand:
             data = data[16384:]
 
     def delivered(self) -> int:
-        """How many bytes the client's kernel has, at least."""
+        """How many bytes at least the client's kernel has received."""
         return self.taken - unsent(self._client)
 
     def end(self, how: End) -> None:
@@ -105,7 +105,7 @@ async def test_late_reader_gets_everything_received(format: str, coding: Coding,
     body = BODIES[format]
     data = coded(body.pieces, coding)
     wire = framed(data, framing)
-    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # not after a record
+    size = len(wire) - (14 if framing == "chunked" or coding else 3)  # in the middle of a record
     cut = Cut(body, framing, coding, wire, size)
     sizes = (Cut(body, framing, coding, wire, at).bytes for at in range(size))
     first = next(at for at, known in enumerate(sizes) if body.items_after(known, closed=False))
@@ -140,7 +140,7 @@ ROWS = [b'{"n":%d,"noise":"%b"}\n' % (n, NOISE[120 * n : 120 * n + 120].encode()
 async def read_late(
     end: Literal["close", "reset"], framing: Framing, coding: Coding, wire: bytes, *, fits: bool = False
 ) -> None:
-    """Read many rows, which end in the middle, when the server has sent as many as the buffers take."""
+    """Read many rows, the last of which is cut, after the server has filled all buffers."""
     start = head_of(BODIES["ndjson"], framing, coding, len(wire) + 1)
     came: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Every way in which the other side of a WebSocket may stop -> a proven end, a failure, or a cut."""
+"""Every way in which the other side of a WebSocket can stop -> a proven end, a failure, or a truncated stream."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +23,7 @@ def end_record(items: int | str, status: str = "complete", more: str = "") -> st
 
 
 class Stop(NamedTuple):
-    """How a side stops after five items: its last bytes, which may be masked, and the end of its connection."""
+    """How one side stops after five items: its last bytes, masked or not, and the end of its connection."""
 
     tail: Callable[[bool], bytes]
     end: str = "close"
@@ -83,7 +83,7 @@ CUT = {
     "half an end record": Stop(lambda mask: frame(end_record(5), mask=mask)[:-1], "FIN"),
 }
 
-FAILED = {  # and the status that it tells
+FAILED = {  # and the status of each
     "1001": (closes(1001), 503),
     "1001 and the count": (closes(1001, "complete; items=5"), 503),
     "1002": (closes(1002), 400),

@@ -1,6 +1,6 @@
-"""WebSockets cut after each of their bytes, read by either side at any pace -> their items, then an error.
+"""WebSockets cut after each byte, read by the client or the server at any pace -> their items, then an error.
 
-The expected items follow from how the frames are written down here: our decoders have no say in it.
+The expected items follow from the frames written here, and do not depend on our decoders.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ by_both_proofs = each_row("proof", ["close", "record"])
 
 
 class Recording:
-    """The frames of a whole stream, and its items after each of their bytes.
+    """The frames of a complete stream, and its items after each byte.
 
     Attributes:
         data: the frames.
-        whole: after how many bytes the end is proven.
+        whole: the number of bytes after which the end is proven.
     """
 
     def __init__(self, subprotocol: str, proof: Proof, *, mask: bool, pings: bool = True) -> None:
@@ -85,7 +85,7 @@ def cut_at(data: bytes, end: End) -> Talk:
 
 @by_both_proofs
 @in_both_framings
-@pytest.mark.parametrize("reader", READERS)  # the cuts of all readers take longer than one test may
+@pytest.mark.parametrize("reader", READERS)  # one test for all readers would take too long
 async def test_every_cut_is_reported_after_its_items(reader: str, subprotocol: str, proof: Proof) -> None:
     recording = Recording(subprotocol, proof, mask=masks(reader))
     async with hearing(reader, subprotocol=subprotocol) as hear:
@@ -103,7 +103,7 @@ async def test_reset_loses_no_received_items(reader: str, subprotocol: str) -> N
         async def reset_at(size: int) -> None:
             recording.check(await hear(cut_at(recording.data[:size], "RST")), size)
 
-        at_once = 20 if reader in SERVERS else 1  # a kernel with nothing to send acknowledges late
+        at_once = 20 if reader in SERVERS else 1  # a kernel that has nothing to send acknowledges late
         for size in range(0, recording.whole + 1, at_once):
             await asyncio.gather(*map(reset_at, range(size, min(size + at_once, recording.whole + 1))))
 
@@ -120,13 +120,13 @@ async def test_stall_is_reported_after_received_items(reader: str, subprotocol: 
     await asyncio.gather(*map(stall_at, range(0, recording.whole, 40)))
 
 
-# ---- more than is taken at once
+# ---- more bytes than the buffers hold
 
 MANY = [f"{index:06}" + "x" * 16_000 for index in range(100)]
 
 
 def many(reader: str, subprotocol: str) -> bytes:
-    """More than aiohttp takes before it is read."""
+    """More than aiohttp buffers before the test reads."""
     return messages([f'"{text}"' for text in MANY], subprotocol, mask=masks(reader))
 
 

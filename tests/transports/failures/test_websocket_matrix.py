@@ -1,6 +1,6 @@
-"""Every combination of reader, item count, ending and pace over WebSockets, on either side -> the same end at both.
+"""Every combination of reader, item count, ending and pace over WebSockets: both sides see the same end.
 
-The count is after how many items a source ends: by an exception, an HTTP exception, a cancellation, or a return.
+A source ends after ``count`` items: by an exception, an HTTP exception, a cancellation or a return.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ in_both_framings = each_row("subprotocol", ["", SUBPROTOCOL], ids=["a message ea
 
 
 class Source:
-    """Items, and then the end that a test wants.
+    """A source that yields items, then ends as a test says.
 
     Attributes:
-        closed: how often it was closed.
+        closed: how often the source was closed.
     """
 
     def __init__(self, count: int, ending: str, *, plain: bool = False, hot: bool = True) -> None:
@@ -52,7 +52,7 @@ class Source:
         self._hot = hot
 
     async def items_after(self, request: web.Request) -> AsyncIterator[Any]:
-        """As `items`, once the handshake is answered."""
+        """Like `items`, but wait for the response to the handshake first."""
         while not request.writer.output_size:
             await asyncio.sleep(0.001)
         async for each in self.items():
@@ -167,12 +167,12 @@ async def test_early_failure_refuses_the_handshake(reader: str, ending: str) -> 
 
 
 class Reading:
-    """A server that reads what its client sends inside its source, and what it saw.
+    """A server that reads the client's messages inside its source, and records them.
 
     Attributes:
         came: the items received.
-        error: the error after them.
-        tells: whether the source fails with that error.
+        error: the error after the items.
+        tells: whether the source then fails with this error.
     """
 
     def __init__(self, *, plain: bool = False, tells: bool = False) -> None:
@@ -239,7 +239,7 @@ async def test_failed_client_source_is_never_complete(
     assert ending != "exception" or error is SECRET
     assert isinstance(reading.error, (RemoteError, TruncatedError)), repr(reading.error)
     assert reading.end is None
-    # The failure of a hot source may find the client gone.
+    # When a hot source fails, the client may have left already.
     assert outcome.end in (
         ("failed", "client_gone") if tells and hot and count else ("failed",) if tells else ("client_gone",)
     )

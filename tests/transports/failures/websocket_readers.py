@@ -1,4 +1,4 @@
-"""The four ways to read a WebSocket, at a client and at a server, from whoever speaks by hand at its other end."""
+"""The four ways to read a WebSocket, in a client and in a server, from a peer that sends chosen bytes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,12 +32,12 @@ class Came(NamedTuple):
 
 
 def masks(reader: str) -> bool:
-    """Whether the frames that a reader gets are masked."""
+    """Whether the frames that a reader receives are masked."""
     return reader in SERVERS
 
 
 def messages(given: list[str], subprotocol: str, *, mask: bool) -> bytes:
-    """The frames of JSON texts: one each, or in batches of three."""
+    """Return the frames of JSON texts: one frame each, or one for three texts."""
     if subprotocol:
         given = ["".join(f"{text}\n" for text in given[start : start + 3]) for start in range(0, len(given), 3)]
     return b"".join(frame(text, mask=mask) for text in given)
@@ -57,11 +57,11 @@ async def came_of(stream: ItemStream, pause: float = 0) -> Came:
 
 
 Hear = Callable[[Talk], Awaitable[Came]]
-"""Talks to a reader, and returns the result."""
+"""A function that talks to a reader, and returns the reader's result."""
 
 
 async def heard_by(reader: str, talk: Talk, *, subprotocol: str = "", **options: Any) -> Came:
-    """What one reader makes of what its other side says; for the options see `hearing`."""
+    """Let one reader read what its peer sends; return the result. See `hearing` for the options."""
     async with hearing(reader, subprotocol=subprotocol, **options) as hear:
         return await hear(talk)
 
@@ -70,14 +70,14 @@ async def heard_by(reader: str, talk: Talk, *, subprotocol: str = "", **options:
 async def hearing(
     reader: str, *, subprotocol: str = "", pause: float = 0, idle_seconds: float | None = None, **options: Any
 ) -> AsyncIterator[Hear]:
-    """A reader of as many connections as a test likes, of which each is another other side's.
+    """Start a reader of several connections, each with its own peer.
 
     Args:
         reader: one of `READERS`.
-        subprotocol: what both sides agree on.
-        pause: seconds after each item.
+        subprotocol: the subprotocol that both sides use.
+        pause: seconds to wait after each item.
         idle_seconds: how long a silence may last; `items` of a request has no such limit.
-        options: of `items`.
+        options: options of `items`.
     """
     make = _at_a_server if reader in SERVERS else _at_a_client
     async with make(reader, subprotocol, pause, idle_seconds, options) as hear:
@@ -121,9 +121,9 @@ async def _at_a_server(
         try:
             mine.set_result(await came_of(items(request, **options), pause))
         finally:
-            mine.cancel()  # if the source was closed before it had read everything
+            mine.cancel()  # the source was closed before it had read everything
         if request.protocol is None:
-            yield None  # never: it has nothing to say
+            yield None  # never reached: it makes this function a generator
 
     async def handler(request: web.Request) -> web.StreamResponse:
         if reader == "items of a request":
@@ -139,7 +139,7 @@ async def _at_a_server(
         mine: asyncio.Future[Came] = asyncio.get_running_loop().create_future()
         taken[name], begun[name] = mine, asyncio.Event()
         async with asyncio.timeout(GUARD_SECONDS), client(port, f"/0?{name}", subprotocol=subprotocol) as peer:
-            await begun[name].wait()  # a client that leaves before that has no reader
+            await begun[name].wait()  # a client that leaves earlier has no reader
             await talk(peer)
             return await mine
 
