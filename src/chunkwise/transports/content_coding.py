@@ -1,4 +1,4 @@
-"""Bytes <-> bytes in a content coding (RFC 9110 §8.4.1): zstd, gzip, br or deflate, chunk by chunk, with limits."""
+"""Bytes <-> compressed bytes (zstd, gzip, br or deflate; RFC 9110 §8.4.1), chunk by chunk, with a size limit."""
 
 import sys
 import zlib
@@ -160,7 +160,7 @@ class _Layer:
     """Decompresses one content coding, with a new engine for each gzip member or zstd frame."""
 
     def __init__(self, coding: str) -> None:
-        self.coding = coding.removeprefix("x-")  # RFC 9110 §8.4.1.3
+        self.coding = coding.removeprefix("x-")  # x-gzip means gzip (RFC 9110 §8.4.1.3)
         self.bytes_given = 0
         self.whole = False  # whether the compressed data is complete after the bytes received so far
         self._engine: Any = None

@@ -125,7 +125,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         if isinstance(error, SocketTimeoutError):
             raise Silent("nothing arrived within the timeout (idle_seconds or sock_read)") from error
         raise Broken(_reason(error)) from error
-    # If a body ends with the connection, aiohttp accepts a reset as its end. Only this future has the error.
+    # If a body ends with the connection, aiohttp accepts a reset as its end, and only ``closing`` has the error.
     if (
         closing is not None
         and not is_framed(message, coded=True)

@@ -119,7 +119,7 @@ def readers_of(request: web.BaseRequest) -> Sequence[Inbound]:
 def upload_details(error: BaseException, request: web.BaseRequest) -> dict[str, Any] | None:
     """Return the problem details of a malformed request body; None if the error is not the client's fault.
 
-    The same class of error may be raised for a response that the handler reads from another server. This is a 500.
+    If the handler reads a response of another server, an error in that response is not the client's fault.
     """
     if not (isinstance(error, StreamError) and any(error is inbound.failure for inbound in readers_of(request))):
         return None
@@ -149,7 +149,7 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
     ``coding`` is the content coding of the body; empty if aiohttp decompresses it.
     """
     body = b""
-    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # the part that arrived is enough
+    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # if the body ends early, use what arrived
         decompressor = Decompressor(coding)
         async with asyncio.timeout(_MAX_PROBLEM_SECONDS):
             while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):

@@ -1,4 +1,4 @@
-"""The messages of a WebSocket, in a client or a server -> the lines of its stream; errors <-> closes (RFC 6455)."""
+"""The messages of a WebSocket, in a client or a server -> lines of a stream; an error <-> a close (RFC 6455)."""
 
 import re
 from collections.abc import AsyncIterator, Callable
