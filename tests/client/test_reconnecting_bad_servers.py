@@ -211,7 +211,7 @@ async def test_server_with_fewer_items_is_reported() -> None:
     items, error, server = await ask(CUT, refused)
     assert (items, server.ranges) == ([*range(5)], ["items=5-"])
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "the source now has less than 5 items" in str(error)
+    assert "the source now has fewer than 5 items" in str(error)
 
 
 async def test_required_path_may_be_missing_in_the_rest() -> None:

@@ -375,9 +375,9 @@ class Unread:
         ({"status": 101}, "status: got 101, expected a status with content"),
         ({"status": 204}, "status: got 204, expected a status with content"),
         ({"status": 304}, "status: got 304, expected a status with content"),
-        ({"commit_after_seconds": -1}, "must be >= 0 seconds, got -1"),
-        ({"keepalive_seconds": -1}, "must be >= 0 seconds, got -1"),  # the stream would send keepalives without a pause
-        ({"stall_seconds": -0.5}, "must be >= 0 seconds, got -0.5"),
+        ({"commit_after_seconds": -1}, "commit_after_seconds must be >= 0, got -1"),
+        ({"keepalive_seconds": -1}, "keepalive_seconds must be >= 0, got -1"),
+        ({"stall_seconds": -0.5}, "stall_seconds must be >= 0, got -0.5"),
     ],
 )
 async def test_invalid_option_closes_the_source(options: dict[str, Any], told: str) -> None:

@@ -68,7 +68,7 @@ class Outage:
 
     @property
     def seconds(self) -> float:
-        """How many seconds ago the stream broke; 0 if it has not."""
+        """The seconds since the stream broke; 0 while it is not broken."""
         return 0.0 if self._since is None else monotonic() - self._since
 
     def next_pause(self, first_pause: float | None, retry_after: float | None) -> float | None:
@@ -115,7 +115,7 @@ class ReconnectingStream(Stream):
         self._replay = Replay() if policy.restart else None
         self._rest: RestRequest | None = rest  # None after the start of the response was checked
         self._format_name: str | None = None
-        self._is_first_batch = True  # of the current response
+        self._is_first_batch = True  # whether the next batch is the first of the current response
         self._has_left = False
 
     @property
@@ -243,7 +243,7 @@ class ReconnectingStream(Stream):
                 response = await self._responses.enter_async_context(self._connect(rest.headers))
             except RemoteError as error:
                 if error.status == 416:
-                    message = f"the source now has less than {self.items_seen} items: {error}"
+                    message = f"the source now has fewer than {self.items_seen} items: {error}"
                     raise _CannotContinueError(message) from error
                 if error.status not in _TRY_LATER:
                     error.message += f", to the request for the rest after {self.items_seen} items"
@@ -276,7 +276,7 @@ class ReconnectingStream(Stream):
         self._response, self._rest, self._is_first_batch = response, rest, True
         status = response.empty_status
         if status is not None:
-            if self.items_seen and not (status == 204 and rest.by_event):  # WHATWG HTML §9.2.3
+            if self.items_seen and not (status == 204 and rest.by_event):  # 204 ends event streams (WHATWG HTML §9.2.3)
                 raise _CannotContinueError(
                     f"requested the rest from item {self.items_seen}, got status {status}, which has no content"
                 )

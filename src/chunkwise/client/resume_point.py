@@ -48,7 +48,7 @@ class Received:
         self._parts = parse_path(path)
         self.counts_records: bool = self._parts is None  # whether each item is one record of the server
         self._policy = policy
-        self._items_before = self._records_before = self.items  # when the current response began
+        self._items_before = self._records_before = self.items  # counted when the current response began
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
 

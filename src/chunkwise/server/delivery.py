@@ -55,7 +55,7 @@ class Wire(Protocol):
         """Begin the response if it has not begun; later failures can be reported only inside the response."""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; wait while the client reads more slowly."""
+        """Send bytes; wait while a slow client has not received the earlier bytes."""
 
     async def keep_alive(self, *, in_item: bool) -> None:
         """Send bytes that clients ignore, so that the connection is not idle; see `Outbound.in_item`."""
@@ -67,7 +67,7 @@ class Wire(Protocol):
         """Send the format's failure record (may be empty), and close so that the stream does not look complete."""
 
     def close(self) -> None:
-        """Close at once, in a way that does not make the stream look complete."""
+        """Close at once, so that the stream looks incomplete."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -213,7 +213,7 @@ class Delivery:
                 elif self._is_silent() and not left:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
-                if ending:  # after the items of this write, which the end record counts
+                if ending:  # only after this write, because the end record counts its items
                     raise GoingAway
         if self._begins:
             await self._commit()

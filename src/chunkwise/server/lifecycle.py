@@ -198,7 +198,7 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
 
 def streams_of(request: web.BaseRequest) -> Streams:
-    """Return the streams of the application that handles a request, or a shared object without `setup`."""
+    """Return the `Streams` of the application that handles a request; a shared object if `setup` was not called."""
     # This is faster than request.config_dict.
     for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
         known = app.get(_STREAMS)

@@ -170,7 +170,7 @@ class _Negotiated(NamedTuple):
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:
-    """Raise ValueError for arguments that a stream cannot have; the source is closed before."""
+    """Raise ValueError if an argument does not suit a stream; close the source first."""
     lengths = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
     shortest = min(seconds or 0 for seconds in waits)
     msg = ""
@@ -179,7 +179,8 @@ async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _W
     elif status < 200 or status in (204, 205, 304):
         msg = f"status: got {status}, expected a status with content, such as 200 (RFC 9110 §15)"
     elif shortest < 0:
-        msg = f"timeouts must be >= 0 seconds, got {shortest}"
+        negative = next(name for name, seconds in zip(waits._fields, waits, strict=True) if (seconds or 0) < 0)
+        msg = f"{negative} must be >= 0, got {getattr(waits, negative)}"
     if msg:
         await discard(source)
         raise ValueError(msg)

@@ -63,8 +63,8 @@ def _headers(own: Mapping[str, str], choice: _Choice) -> Mapping[str, str]:
     headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
     for name, value in choice.of_format:
         headers.setdefault(name, value)
-    headers.setdefault("X-Accel-Buffering", "no")  # nginx
-    headers.setdefault("Incremental", "?1")  # draft-ietf-httpbis-incremental
+    headers.setdefault("X-Accel-Buffering", "no")  # nginx must not buffer the response
+    headers.setdefault("Incremental", "?1")  # no proxy should buffer it (draft-ietf-httpbis-incremental)
     if choice.coding != IDENTITY:
         headers[hdrs.CONTENT_ENCODING] = choice.coding
     known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]

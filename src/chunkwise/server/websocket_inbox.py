@@ -16,11 +16,11 @@ _MAX_BYTES = 64 * 1024
 _MESSAGE_BYTES = 128  # added to the size of each message, so that the number of empty messages is limited too
 _MAX_CONTROLS_PER_SECOND = 100  # limit for pings and pongs
 # After the client has left, the source is kept open for so long:
-_UNREAD_SECONDS = 60.0  # after the last item it read, if unread items are left or the client proved the end
+_UNREAD_SECONDS = 60.0  # since the source last read an item, if unread items are left or the client proved the end
 _UNEXPECTED_SECONDS = 5.0  # if messages are unread and the source has not called items(request), which it may still do
-_LAST_ITEM_SECONDS = 1.0  # after it read the last item, to process it
-_WRITING_SECONDS = 1.0  # if it writes and reads no item in this time
-_PAUSE_SECONDS = 0.05  # the pause after each such write
+_LAST_ITEM_SECONDS = 1.0  # since the source read the last item, which it may still process
+_WRITING_SECONDS = 1.0  # if the source writes in this time without reading an item
+_PAUSE_SECONDS = 0.05  # the pause after each write to a client that has left
 
 
 class _Departure:

@@ -134,7 +134,7 @@ class WebSocketWire:
         await self._sending(cast("FrameSender", self._sender).ping())
 
     async def _sending(self, sending: Awaitable[None]) -> None:
-        """Wait for ``sending``; if the client has left, see `discard`."""
+        """Wait for ``sending``; if the client has left, do the same as `discard`."""
         try:
             await sending
         except ConnectionError:

@@ -157,7 +157,7 @@ def _reason(error: Exception) -> str:
         return _NO_CHUNK
     told: dict[type | None, str] = {
         ContentLengthError: "the connection closed before all bytes of the Content-Length had arrived",
-        TransferEncodingError: "the connection closed before the last chunk had arrived",
+        TransferEncodingError: "the connection closed before the last chunk",
     }
     if str(error) == "Connection closed":  # aiohttp's text if the body was not read
         return "the response was closed before it was read: read it inside its `async with`"

@@ -42,7 +42,7 @@ def silent_seconds(connection: socket.socket) -> float | None:
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
-    return float(struct.unpack_from("I", info, 52)[0]) / 1000  # tcpi_last_data_recv
+    return float(struct.unpack_from("I", info, 52)[0]) / 1000  # the field tcpi_last_data_recv, in milliseconds
 
 
 def stalled_upload(stall_seconds: float) -> StalledError:
