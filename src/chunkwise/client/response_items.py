@@ -60,7 +60,7 @@ class ResponseItems(Inbound):
 
     @property
     def first_event_id(self) -> str:
-        """The first id of a stream of server-sent events; ``""`` if there is none."""
+        """The first id in a stream of server-sent events; ``""`` without an id."""
         return str(getattr(self._events, "first_event_id", ""))
 
     @property

@@ -99,7 +99,7 @@ def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[f
 
 
 def offered(choice: FormatChoice) -> list[Format]:
-    """Return the formats that a handler offers; raise UnknownFormat if there are none."""
+    """Return the formats that a handler offers; raise UnknownFormat for an unknown name or an empty list."""
     if choice is None:
         return list(FORMATS.values())
     if isinstance(choice, (str, Format)):

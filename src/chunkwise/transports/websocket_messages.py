@@ -190,7 +190,7 @@ def refusing(error: BaseException) -> tuple[int, bytes]:
         code = WSCloseCode.MESSAGE_TOO_BIG
     elif isinstance(error, DecodeError) and not isinstance(error, TruncatedError):
         code = WSCloseCode.UNSUPPORTED_DATA if error.message == NO_BINARY else WSCloseCode.INVALID_TEXT
-    # The item's index comes first: str(error) has it at the end, where a long reason is cut off.
+    # The item's index is put first: str(error) has it at the end, where a long reason is cut off.
     index = getattr(error, "item_index", None)
     message = getattr(error, "message", str(error))
     return code, _cut(message if index is None else f"item {index}: {message}")
