@@ -31,10 +31,10 @@ class Pace:
     def __init__(self, request: web.BaseRequest, items: int, seconds: float, fail: int | None = None) -> None:
         self.items: int = int(_number(request, "items", items, MAX_ITEMS, int))
         self.seconds: float = _number(request, "interval", seconds, MAX_SECONDS, float)
-        self.padding = "x" * int(_number(request, "size", 0, MAX_SIZE_BYTES, int))
-        self._has_parts = _number(request, "parts", 1, 1, int) == 1
-        self.part_seconds = self.seconds if self._has_parts else 0.0
-        self._has_names = _number(request, "names", 0, 1, int) == 1
+        self.padding: str = "x" * int(_number(request, "size", 0, MAX_SIZE_BYTES, int))
+        self._has_parts: bool = _number(request, "parts", 1, 1, int) == 1
+        self.part_seconds: float = self.seconds if self._has_parts else 0.0
+        self._has_names: bool = _number(request, "names", 0, 1, int) == 1
         self._fail = _number(request, "fail", math.inf if fail is None else fail, MAX_ITEMS, int)
         self._beats = 0
 
