@@ -1,4 +1,4 @@
-"""Real files, served and read by real servers and clients, give the items in the file."""
+"""Real files, served by chunkwise and read by several clients: every client gets the items of the file."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def server() -> Iterator[Serving]:
 
 @cache
 def items_of(file: str) -> list[Any]:
-    """Return the file's items as Python's standard library reads them."""
+    """Return the items of a file, read with Python's standard library."""
     text = (DATA / file).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text, newline=""))) if file.endswith(".csv") else json.loads(text)
 
@@ -51,7 +51,7 @@ def as_cell(value: Any) -> str:
 
 
 def expected(file: str, format: str) -> list[Any]:
-    """Return the items that a client reads: their texts in formats that hold only text."""
+    """Return the items that a client must receive. CSV has only text, so its values are text."""
     if format == "csv":
         return [{name: as_cell(value) for name, value in item.items()} for item in items_of(file)]
     return items_of(file)
@@ -61,7 +61,7 @@ def lines_of_json(body: str) -> list[Any]:
     return [json.loads(line) for line in body.splitlines()]
 
 
-# Readers of the formats without chunkwise.
+# Functions that read each format without chunkwise.
 FOREIGN: dict[str, Callable[[str], list[Any]]] = {
     "json": json.loads,
     "ndjson": lines_of_json,
@@ -87,11 +87,11 @@ def test_curl_gets_every_item_in_every_format(server: Serving) -> None:
 
 @needs_data("movies.json")
 @needs_data("airports.csv")
-async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving) -> None:
+async def test_aiohttp_gets_every_item_in_every_format(server: Serving) -> None:
     async def check(file: str, format: str) -> None:
         async with ClientSession() as session, session.get(server.url(f"/{file}?format={format}")) as response:
             got = [item async for item in chunkwise.items(response)]
-        # Text is decoded as lines.
+        # The text format returns lines, which contain JSON here.
         assert ([json.loads(line) for line in got] if format == "text" else got) == expected(file, format)
 
     await check_rows_async(cross(named(FILES), named(MEDIA_TYPES)), check)
@@ -99,7 +99,7 @@ async def test_aiohttp_and_items_get_every_item_in_every_format(server: Serving)
 
 @needs_data("movies.json")
 @needs_data("airports.csv")
-def test_command_line_gets_every_item_in_every_format(server: Serving) -> None:
+def test_get_command_reads_every_format(server: Serving) -> None:
     def check(file: str, format: str) -> None:
         got = run("get", server.url(f"/{file}?format={format}"))
         assert (got.code, got.err) == (0, "")
@@ -111,9 +111,7 @@ def test_command_line_gets_every_item_in_every_format(server: Serving) -> None:
 
 @needs_data("airports.csv")
 @pytest.mark.parametrize("output", ["json", "csv"])
-def test_command_line_writes_every_item_in_every_format_it_can_write(
-    server: Serving, output: str, tmp_path: Any
-) -> None:
+def test_get_command_writes_json_and_csv(server: Serving, output: str, tmp_path: Any) -> None:
     got = run("get", server.url("/airports.csv?format=sse"), "--format", output, "-o", tmp_path / "airports")
     assert got == (0, b"", "")
     assert FOREIGN[output]((tmp_path / "airports").read_text(encoding="utf-8")) == items_of("airports.csv")
@@ -121,7 +119,7 @@ def test_command_line_writes_every_item_in_every_format_it_can_write(
 
 @needs_curl
 @every_file
-def test_unconverted_file_is_sent_unchanged_with_its_length_and_etag(server: Serving, file: str) -> None:
+def test_unconverted_file_has_length_and_etag(server: Serving, file: str) -> None:
     content = (DATA / file).read_bytes()
     got = curl(server.url(f"/{file}"), "-w", "%{stderr}%header{content-length} %header{etag}")
     assert got.out == content
@@ -162,9 +160,9 @@ def test_range_after_the_end_is_refused(server: Serving, file: str) -> None:
 @needs_curl
 @every_file
 @pytest.mark.parametrize("query", ["", "?format=sse"])
-def test_head_has_the_fields_of_get_and_no_body(server: Serving, file: str, query: str) -> None:
+def test_head_response_has_the_headers_of_get(server: Serving, file: str, query: str) -> None:
     def fields(head: bytes) -> list[str]:
-        # Fields known only after the content is generated may be left out (RFC 9110 §9.3.2).
+        # A HEAD response may omit headers that depend on the generated content (RFC 9110 §9.3.2).
         left_out = ("Date:", "Transfer-Encoding:")
         return sorted(line for line in head.decode().splitlines() if not line.startswith(left_out))
 

@@ -5,7 +5,10 @@ Run it after a change of a help text: `python tools/command_line_page.py`. A tes
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 
 import click
@@ -47,7 +50,9 @@ def help_of(name: str, command: click.Command) -> str:
     )
     formatter = context.make_formatter()
     command.format_usage(context, formatter)
-    click.Command.format_help_text(command, context, formatter)
+    plain = copy(command)
+    plain.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help or ""))  # click keeps lines after \b
+    click.Command.format_help_text(plain, context, formatter)
     click.Command.format_options(command, context, formatter)
     if isinstance(command, click.Group):
         click.Group.format_commands(command, context, formatter)

@@ -1,4 +1,4 @@
-"""Databases that are published for a test, and what the tests of them have in common."""
+"""Tables, queries and helpers for the tests of `chunkwise serve` with databases."""
 
 import io
 import sqlite3
@@ -45,7 +45,7 @@ in_postgres = pytest.mark.parametrize("database", KINDS[1:], indirect=True)
 
 @asynccontextmanager
 async def published(database: Database, *tables: str, **queries: str) -> AsyncIterator[tuple[Watched, ClientSession]]:
-    """Serve a database in this process."""
+    """Serve a database in this process; yield the server and a client session."""
     opened = open_database(database.url)
     try:
         rows = await find_rows([opened], tables, [f"{name}={query}" for name, query in queries.items()])
@@ -61,25 +61,22 @@ async def published(database: Database, *tables: str, **queries: str) -> AsyncIt
 
 
 def shop_in(folder: Path) -> Path:
-    """Make a database of SQLite with these tables."""
+    """Create an SQLite database with the tables above; return its file."""
     file = folder / "shop.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.executescript(";".join(TABLES))
     return file
 
 
-def told(*words: object, cwd: Path = Path()) -> tuple[int, str]:
-    """The exit code and the line on stderr, without a process of its own: there are many of them."""
+def serve_message(*words: object, cwd: Path = Path()) -> tuple[int, str]:
+    """Run `chunkwise serve` in this process; return its exit code and the line on stderr."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), chdir(cwd):
         code = app.run(["serve", "--port", "0", *map(str, words)])
     assert out.getvalue() == ""
-    return code, Done(code, b"", err.getvalue()).told
+    return code, Done(code, b"", err.getvalue()).message
 
 
-async def answer(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:
+async def fetch(session: ClientSession, path: str, **headers: str) -> tuple[int, Any]:
     async with session.get(path, headers=headers) as response:
         return response.status, await response.json(content_type=None)
-
-
-# --- what there is

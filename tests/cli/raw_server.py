@@ -1,4 +1,4 @@
-"""A server on a raw socket: what it answers, where it stops and what it waits for is the test's to say."""
+"""A server on a raw socket. The test decides which bytes it sends, where it stops and what it waits for."""
 
 import socket
 import socketserver
@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 
 GUARD_SECONDS = 40
 
-Answer = Callable[[socket.socket, bytes], object]
-"""Serves a connection, given the head of the request that was read from it."""
+Respond = Callable[[socket.socket, bytes], object]
+"""A function that serves a connection. Its arguments are the connection and the head of the request."""
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
@@ -17,12 +17,12 @@ def head(*fields: str, status: str = "200 OK") -> bytes:
 
 
 def whole(content_type: str, body: bytes, *fields: str, status: str = "200 OK") -> bytes:
-    """An answer with a Content-Length."""
+    """Return a response with a Content-Length."""
     return head(f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *fields, status=status) + body
 
 
 def chunked(content_type: str, *pieces: bytes) -> bytes:
-    """An answer in chunks, still without the last one."""
+    """Return a response in chunks, without the last chunk."""
     return head(f"Content-Type: {content_type}", "Transfer-Encoding: chunked") + b"".join(map(chunk, pieces))
 
 
@@ -41,20 +41,20 @@ class _Requests(socketserver.BaseRequestHandler):
             if not data:
                 return
             request += data
-        with suppress(ConnectionError):  # the client may leave, if that is what the test is about
-            self.server.answer(self.request, request)  # type: ignore[attr-defined]
+        with suppress(ConnectionError):  # some tests disconnect the client
+            self.server.respond(self.request, request)  # type: ignore[attr-defined]
 
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = False
-    answer: Answer
+    respond: Respond
 
 
 @contextmanager
-def answering(answer: Answer | bytes) -> Iterator[str]:
-    """Serve one answer to every request: bytes, or what a function does with the connection; yield the URL."""
+def responding(response: Respond | bytes) -> Iterator[str]:
+    """Send the same response to every request; yield the URL. The response is bytes, or a function that sends it."""
     with _Server(("127.0.0.1", 0), _Requests) as server:
-        server.answer = answer if callable(answer) else lambda connection, _: connection.sendall(answer)
+        server.respond = response if callable(response) else lambda connection, _: connection.sendall(response)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -65,7 +65,7 @@ def answering(answer: Answer | bytes) -> Iterator[str]:
 
 
 class Gate:
-    """Where an answer waits until the test opens it."""
+    """A gate at which a response waits until the test opens it."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -78,16 +78,16 @@ class Gate:
 
 
 @contextmanager
-def answering_in_two(first: bytes, second: bytes) -> Iterator[tuple[str, Gate]]:
-    """Serve an answer whose second half waits at a gate; yield the URL and the gate."""
+def responding_in_two(first: bytes, second: bytes) -> Iterator[tuple[str, Gate]]:
+    """Serve a response whose second half waits at a gate; yield the URL and the gate."""
     gate = Gate()
 
-    def answer(connection: socket.socket, _: bytes) -> None:
+    def respond(connection: socket.socket, _: bytes) -> None:
         connection.sendall(first)
         gate.wait()
         connection.sendall(second)
 
-    with answering(answer) as url:
+    with responding(respond) as url:
         try:
             yield url, gate
         finally:

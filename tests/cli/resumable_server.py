@@ -1,4 +1,4 @@
-"""A server of resumable rows, slow enough to be killed while a client reads: prints its port."""
+"""A server of resumable rows that prints its port. It is slow, so that tests can kill it while a client reads."""
 
 import asyncio
 import sys
@@ -35,7 +35,7 @@ async def keyed(request: web.Request) -> web.StreamResponse:
 
 
 async def tagged(request: web.Request) -> web.StreamResponse:
-    # The first half has two items of tags.item in each record, the second half none.
+    # Each record of the first half has two values at tags.item, each record of the second half has none.
     async def records(start: int) -> AsyncIterator[dict[str, list[str]]]:
         async for row in rows(start):
             yield {"tags": [f"{row['n']}a", f"{row['n']}b"] if int(row["n"]) < COUNT // 2 else []}

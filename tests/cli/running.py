@@ -1,8 +1,8 @@
-"""Words of a command line -> its exit code, stdout and stderr.
+"""The arguments of a command -> its exit code, stdout and stderr.
 
-`run` calls the command line in this process, which takes a few milliseconds. `started` and `serving` start a process,
-which takes half a second of a core: they are for tests of signals, pipes, servers and the end of the interpreter.
-Nothing here waits for a fixed time: the guards only end what hangs.
+`run` runs the command in this process, which takes a few milliseconds. `started` and `serving` start a process, which
+takes half a second: they are for tests of signals, pipes, servers and the exit of the interpreter. Nothing here waits
+for a fixed time. The guards only stop tests that hang.
 """
 
 import os
@@ -45,8 +45,8 @@ class Done(NamedTuple):
         return self.out.splitlines()
 
     @property
-    def told(self) -> str:
-        """The one line on stderr; an assertion if there is another."""
+    def message(self) -> str:
+        """The message on stderr, which must be a single line."""
         assert self.err.startswith("chunkwise: "), self.err
         assert self.err.count("\n") == 1, self.err
         assert "Traceback" not in self.err
@@ -54,15 +54,15 @@ class Done(NamedTuple):
 
 
 def run(*words: object, **options: Any) -> Done:
-    """Run `chunkwise WORDS` to its end: in this process, or in one of its own if an option needs it.
+    """Run `chunkwise WORDS` until it exits, in this process, or in a new process if an option needs one.
 
-    A server that listens handles the signals of its process: `run_any(*CHUNKWISE, ...)` is for those.
+    A command that starts a server installs signal handlers. Run it with `run_any(*CHUNKWISE, ...)` instead.
     """
     texts = [str(word) for word in words]
     if options.keys() - {"cwd"} or CHUNKWISE != _PROCESS:
         return run_any(*CHUNKWISE, *texts, **options)
     with _one_at_a_time, chdir(options.get("cwd", ".")), ThreadPoolExecutor(1) as other:
-        # In another thread, because the test's event loop may be running in this one.
+        # In another thread, because the event loop of the test may be running in this thread.
         return other.submit(_run_here, texts).result()
 
 
@@ -73,7 +73,7 @@ def _run_here(words: list[str]) -> Done:
         with redirect_stdout(stdout), redirect_stderr(stderr):
             try:
                 code: Any = app.run(words)
-            except SystemExit as ended:  # raised by rich-click where it prints the help by itself
+            except SystemExit as ended:  # raised by rich-click when it has printed the help
                 code = ended.code
         for file in (stdout, stderr):
             file.flush()
@@ -94,7 +94,7 @@ def curl(url: str, *options: str, **given: Any) -> Done:
 
 
 class Running:
-    """A process that has not ended: read from it, signal it, wait for it."""
+    """A running process that a test can read from, signal and wait for."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", err: IO[bytes]) -> None:
         self.process = process
@@ -126,7 +126,7 @@ class Running:
 
 @contextmanager
 def started(*words: object, **options: Any) -> Iterator[Running]:
-    """Start a process, and end it afterwards."""
+    """Start a process, and kill it after the block."""
     command = [str(word) for word in words]
     with tempfile.TemporaryFile() as err:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": err, **options}
@@ -154,7 +154,7 @@ class Serving:
 
 @contextmanager
 def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[Serving]:
-    """Start `chunkwise serve`, or another command that serves, on a free port; its first line has its address."""
+    """Start `chunkwise serve`, or another command that starts a server, on a free port; yield it with its address."""
     with started(*CHUNKWISE, command, "--port", 0, *words, **options) as running:
         first = running.stdout.readline().decode()
         address = re.search(r" at (http://\S+)/ ", first)
@@ -163,7 +163,7 @@ def serving(*words: object, command: str = "serve", **options: Any) -> Iterator[
 
 
 def wait_until(true: Callable[[], bool], what: str, *running: Running) -> None:
-    """Wait until something is true, while processes run; no event signals it, so look repeatedly."""
+    """Wait until a function returns true, by calling it repeatedly, and fail if one of the processes exits."""
     stop = time.monotonic() + GUARD_SECONDS
     while not true():
         for process in running:
@@ -173,12 +173,12 @@ def wait_until(true: Callable[[], bool], what: str, *running: Running) -> None:
 
 
 def wait_for_content(file: Path, content: bytes, writing: Running) -> None:
-    """Wait until a process has written that into a file."""
+    """Wait until a process has written this content into a file."""
     wait_until(lambda: file.exists() and file.read_bytes() == content, f"{file} never held {content!r}", writing)
 
 
 def folder_of(folder: Path, files: dict[str, str | bytes]) -> Path:
-    """Write files into a folder that may not be there yet."""
+    """Write files into a folder, and create the folder if it does not exist; return the folder."""
     for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`chunkwise demo`: it says where it is, with lines to try, and ends on a signal."""
+"""`chunkwise demo`: it prints its address and commands to try, and exits on a signal."""
 
 import os
 import re
@@ -15,17 +15,17 @@ from tests.needs import needs_curl
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_well_and_its_streams_loudly(number: signal.Signals) -> None:
+def test_signal_stops_demo_and_cuts_its_streams(number: signal.Signals) -> None:
     with running_demo() as demo, started("curl", "-sN", demo.url("/chunked?interval=60")) as reading:
         assert reading.stdout.readline().decode() == LINES[0]
         demo.running.signal(number)
-        assert reading.end().code == 18  # "partial file"
+        assert reading.end().code == 18  # curl's exit code for a partial file
         done = demo.running.end()
     assert (done.code, done.err) == (0, "")
 
 
 @needs_curl
-def test_the_lines_that_it_prints_work_as_they_stand() -> None:
+def test_printed_commands_work_unchanged() -> None:
     with running_demo() as demo:
         lines: list[str] = []
         while not lines or "--client" not in lines[-1]:
@@ -33,7 +33,7 @@ def test_the_lines_that_it_prints_work_as_they_stand() -> None:
         tried = [line.replace("items=1000000", "items=1000") for line in lines if line]
         assert len(tried) > 8
         for line in tried:
-            # As they stand, but at a pace that a test can wait for.
+            # Unchanged, except for a shorter interval between items.
             fast = re.sub(rf"{re.escape(demo.base)}/([a-z-]+)(?! \|)$", rf"'{demo.base}/\1?interval=0.01'", line)
             fast = re.sub(r"(ws://\S+)", r"\1?interval=0.01", fast) + " --interval 0.01" * ("--client" in line)
             done = run_any("sh", "-c", fast, env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
@@ -41,15 +41,18 @@ def test_the_lines_that_it_prints_work_as_they_stand() -> None:
             assert done.code == (18 if "/fail" in line else 0), (line, done.err)
 
 
-def test_a_taken_port_is_said() -> None:
+def test_port_in_use_is_reported() -> None:
     with running_demo() as demo:
         port = demo.base.rpartition(":")[2]
         done = run_any(*CHUNKWISE, "demo", "--port", port)
     assert done.code == 3
-    assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
+    assert (
+        done.message
+        == f"port {port} of 127.0.0.1 is in use: choose another one with --port, or any free one with --port 0"
+    )
 
 
-def test_a_failure_on_purpose_is_a_line_and_no_traceback() -> None:
+def test_failure_on_purpose_has_no_traceback() -> None:
     with running_demo() as demo:
         run("get", demo.url("/fail?interval=0"))
         demo.running.signal(signal.SIGTERM)
@@ -58,28 +61,28 @@ def test_a_failure_on_purpose_is_a_line_and_no_traceback() -> None:
     assert "Traceback" not in err
 
 
-def test_the_hint_names_the_command_that_was_used(unused_tcp_port: int) -> None:
+def test_hint_names_the_command_that_was_typed(unused_tcp_port: int) -> None:
     script = Path(sys.executable).parent / "chunkwise"
     for path, name in ((f"{script.parent}:{os.environ['PATH']}", "chunkwise"), ("/nowhere", str(script))):
         done = run_any(script, "demo", "--client", "--port", unused_tcp_port, env={**os.environ, "PATH": path})
-        assert done.told.endswith(f"start it with: {name} demo --port {unused_tcp_port}")
+        assert done.message.endswith(f"start the demo first: {name} demo --port {unused_tcp_port}")
 
 
-def test_the_client_ends_when_it_has_read_all_also_where_its_extra_is_missing() -> None:
+def test_clients_run_without_websockets_package() -> None:
     with running_demo() as demo:
         words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
         done = run_any(sys.executable, "-c", WITHOUT.format("websockets"), *words)
     assert (done.code, done.err) == (0, "")
 
 
-def test_without_a_demo_it_says_that_no_server_is_running(unused_tcp_port: int) -> None:
+def test_clients_without_a_server_say_how_to_start_it(unused_tcp_port: int) -> None:
     done = run("demo", "--client", "--port", unused_tcp_port)
     assert done.code == 3
-    assert done.told.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
-    assert done.told.endswith(f"start it with: python -m chunkwise demo --port {unused_tcp_port}")
+    assert done.message.startswith(f"cannot connect to 127.0.0.1:{unused_tcp_port}: Connection refused")
+    assert done.message.endswith(f"start the demo first: python -m chunkwise demo --port {unused_tcp_port}")
 
 
-def test_the_server_has_no_interval_of_its_own() -> None:
+def test_interval_without_client_is_rejected() -> None:
     done = run("demo", "--interval", "1")
     assert done.code == 2
-    assert "--client" in done.told
+    assert "--client" in done.message

@@ -1,4 +1,4 @@
-"""`get` that fails -> the items before on stdout, one line on stderr that says where, and an exit code of its own."""
+"""Failures of `chunkwise get` -> the items before on stdout, one line on stderr, and the exit code."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import pytest
 from chunkwise.cli.exits import MEANINGS, Exit, one_line
 from chunkwise.errors import RemoteError
 from tests.cli import running
-from tests.cli.raw_server import Answer, answering, answering_in_two, chunk, chunked, head, whole
+from tests.cli.raw_server import Respond, chunk, chunked, head, responding, responding_in_two, whole
 from tests.cli.running import CHUNKWISE, Done, curl, folder_of, run, serving, started
 from tests.each_row import each_row
 from tests.needs import needs, needs_curl
@@ -27,8 +27,8 @@ from tests.transports.tls import CERTIFICATE
 NDJSON = "application/x-ndjson"
 
 
-def get(answer: Answer | bytes, *words: object) -> Done:
-    with answering(answer) as url:
+def get(response: Respond | bytes, *words: object) -> Done:
+    with responding(response) as url:
         return run("get", url, *words)
 
 
@@ -51,31 +51,29 @@ def unused_address() -> str:
         ("text/plain", b"one\n\xfftwo\n", b'"one"\n', "(format text, item 1, byte 4)"),
     ],
 )
-def test_bad_data_are_reported_with_their_position_after_the_items_before(
-    content_type: str, body: bytes, out: bytes, place: str
-) -> None:
+def test_bad_data_is_reported_with_its_position(content_type: str, body: bytes, out: bytes, place: str) -> None:
     done = get(whole(content_type, body))
     assert (done.code, done.out) == (6, out)
-    assert done.told.endswith(place)
+    assert done.message.endswith(place)
 
 
 @needs_curl
-def test_a_broken_file_after_serve_is_reported_at_both_ends(tmp_path: Path) -> None:
+def test_broken_served_file_is_reported_on_both_sides(tmp_path: Path) -> None:
     body = '[{"n": 1}, {"n": 2}, oops]'
     with serving(folder_of(tmp_path, {"broken.json": body, "at-once.ndjson": "oops\n"})) as server:
         as_it_is = run("get", server.url("/broken.json"))
         assert (as_it_is.code, as_it_is.out) == (6, b'{"n":1}\n{"n":2}\n')
-        assert as_it_is.told.endswith("(format json, item 2, byte 21)")
+        assert as_it_is.message.endswith("(format json, item 2, byte 21)")
         assert not server.running.err
         converted = run("get", server.url("/broken.json?format=ndjson"))
         assert (converted.code, converted.out) == (4, b'{"n":1}\n{"n":2}\n')
-        assert "failed after 2 items: Internal Server Error" in converted.told
+        assert "failed after 2 items: Internal Server Error" in converted.message
         assert "(format json, item 2, byte 21)" in server.running.err
         assert curl(server.url("/broken.json?format=sse")).code == 18
         at_once = run("get", server.url("/at-once.ndjson?format=csv"))
         assert (at_once.code, at_once.out) == (4, b"")
-        assert "500 Internal Server Error" in at_once.told
-        assert "(format ndjson, item 0, byte 0)" in at_once.told
+        assert "500 Internal Server Error" in at_once.message
+        assert "(format ndjson, item 0, byte 0)" in at_once.message
         assert "Traceback" not in server.running.err
 
 
@@ -86,11 +84,11 @@ def test_a_broken_file_after_serve_is_reported_at_both_ends(tmp_path: Path) -> N
         (b'{"a":1}\n[2]\n', b"a\r\n1\r\n", "a CSV row is a dict, got list"),
     ],
 )
-def test_items_that_csv_cannot_hold_are_reported_by_index_after_the_others(body: bytes, out: bytes, why: str) -> None:
+def test_item_that_csv_cannot_hold_is_reported(body: bytes, out: bytes, why: str) -> None:
     done = get(whole(NDJSON, body), "--format", "csv")
     assert (done.code, done.out) == (6, out)
-    assert why in done.told
-    assert done.told.endswith(f"(item {len(body.splitlines()) - 1})")
+    assert why in done.message
+    assert done.message.endswith(f"(item {len(body.splitlines()) - 1})")
 
 
 @pytest.mark.parametrize(
@@ -100,75 +98,75 @@ def test_items_that_csv_cannot_hold_are_reported_by_index_after_the_others(body:
         (b'1\n"' + b"x" * (64 * 2**20 + 1), b"1\n", "67108864"),
     ],
 )
-def test_an_item_over_a_limit_is_reported_with_the_limit(body: bytes, out: bytes, why: str) -> None:
+def test_item_over_limit_is_reported_with_limit(body: bytes, out: bytes, why: str) -> None:
     done = get(whole(NDJSON, body))
     assert (done.code, done.out) == (7, out)
-    assert why in done.told
-    assert "item 1" in done.told
+    assert why in done.message
+    assert "item 1" in done.message
 
 
 # --- cut streams
 
 
 CUT = {
-    "in an item, chunked": (chunked(NDJSON, b"1\n2\n", b'{"n":'), "2 items and 9 bytes came"),
-    "between two items, chunked": (chunked(NDJSON, b"1\n2\n"), "2 items and 4 bytes came"),
+    "in an item, chunked": (chunked(NDJSON, b"1\n2\n", b'{"n":'), "2 items and 9 bytes"),
+    "between two items, chunked": (chunked(NDJSON, b"1\n2\n"), "2 items and 4 bytes"),
     "between two items, with a length": (
         head(f"Content-Type: {NDJSON}", "Content-Length: 100") + b"1\n2\n",
-        "2 items and 4 bytes came",
+        "2 items and 4 bytes",
     ),
-    "in an array of a whole body": (whole("application/json", b"[1, 2, "), "2 items and 7 bytes came"),
+    "in an array of a whole body": (whole("application/json", b"[1, 2, "), "2 items and 7 bytes"),
     "in an event of a whole body": (whole("text/event-stream", b"data: 1\n\ndata: 2\n\ndata"), "2 items and 22 bytes"),
 }
 
 
 @pytest.mark.parametrize("where", CUT)
-def test_a_cut_stream_is_reported_with_the_counts_received(where: str) -> None:
-    answer, came = CUT[where]
-    done = get(answer)
+def test_cut_stream_is_reported_with_counts(where: str) -> None:
+    response, received = CUT[where]
+    done = get(response)
     assert done.code == 5
     assert done.out.startswith(b"1\n2\n")
-    assert came in done.told
+    assert received in done.message
 
 
-def test_messages_name_options_and_no_argument_of_the_library() -> None:
-    """A server that offers ranges, and begins with the first item all the same."""
+def test_messages_name_no_library_arguments() -> None:
+    """The server offers ranges of items, but starts with the first item again."""
     fields = ("Content-Type: application/x-ndjson", "Transfer-Encoding: chunked", "Accept-Ranges: items")
     done = get(head(*fields) + chunk(b"1\n"))
     assert (done.code, done.out) == (5, b"1\n")
-    broke, told = done.err.splitlines()
-    assert broke.endswith("; trying again")
-    assert "requested the rest from item 1, the server started at item 0: it cannot resume (" in told
-    assert "restart" not in told
+    broke, message = done.err.splitlines()
+    assert broke.endswith("; connecting again")
+    assert "requested the rest from item 1, the server started at item 0: it cannot resume (" in message
+    assert "restart" not in message
 
 
-def test_a_stalled_stream_is_reported_with_the_counts_received() -> None:
-    with answering_in_two(chunked(NDJSON, b"1\n"), b"") as (url, _):
+def test_stalled_stream_is_reported_with_counts() -> None:
+    with responding_in_two(chunked(NDJSON, b"1\n"), b"") as (url, _):
         done = run("get", url, "--timeout", "0.3")
     assert (done.code, done.out) == (5, b"1\n")
-    assert "item 1, byte 2" in done.told
-    assert "--timeout" in done.told
+    assert "item 1, byte 2" in done.message
+    assert "--timeout" in done.message
 
 
 # --- no stream at all
 
 
-def test_an_unreachable_server_is_reported() -> None:
+def test_unreachable_server_is_reported() -> None:
     url = unused_address()
     done = run("get", url)
     assert (done.code, done.out) == (3, b"")
-    assert url.removeprefix("http://").strip("/") in done.told
+    assert url.removeprefix("http://").strip("/") in done.message
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
-def test_a_server_that_does_not_speak_http_is_reported(answer: bytes) -> None:
-    done = get(answer)
+@pytest.mark.parametrize("response", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n"])
+def test_server_without_http_is_reported(response: bytes) -> None:
+    done = get(response)
     assert (done.code, done.out) == (3, b"")
-    assert done.told
+    assert done.message
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("response", "message"),
     [
         (
             whole("application/problem+json", b'{"title": "Out of stock", "detail": "no tea"}', status="503 Sorry"),
@@ -179,40 +177,40 @@ def test_a_server_that_does_not_speak_http_is_reported(answer: bytes) -> None:
         (whole("text/plain", b"cut", status="500 Oops").replace(b": 3", b": 30"), "the server answered 500 Oops"),
     ],
 )
-def test_an_error_status_is_reported_with_the_servers_problem(answer: bytes, told: str) -> None:
-    done = get(answer)
+def test_error_status_is_reported_with_problem(response: bytes, message: str) -> None:
+    done = get(response)
     assert (done.code, done.out) == (4, b"")
-    assert told in done.told
+    assert message in done.message
 
 
-def test_a_charset_that_is_not_utf_8_is_reported() -> None:
+def test_charset_other_than_utf_8_is_reported() -> None:
     done = get(whole("application/json; charset=latin-1", b"[]"))
     assert (done.code, done.out) == (9, b"")
-    assert done.told.startswith("charset latin-1 is not UTF-8")
+    assert done.message.startswith("charset latin-1 is not UTF-8")
 
 
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [("application/json", b'{"users": [{"n": 1}]}'), ("text/csv", b"n\r\n1\r\n")],
 )
-def test_a_path_that_selects_nothing_is_reported(content_type: str, body: bytes) -> None:
+def test_path_that_selects_nothing_is_reported(content_type: str, body: bytes) -> None:
     done = get(whole(content_type, body), "--path", "nothing")
     assert (done.code, done.out) == (8, b"")
-    assert "'nothing' was not found" in done.told
+    assert "'nothing' was not found" in done.message
 
 
 # --- files
 
 
-def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
+def test_missing_output_folder_is_reported(tmp_path: Path) -> None:
     done = get(whole(NDJSON, b"1\n"), "-o", tmp_path / "nowhere" / "out")
     assert (done.code, done.out) == (10, b"")
-    assert done.told == f"{tmp_path}/nowhere/out.part: No such file or directory"
+    assert done.message == f"{tmp_path}/nowhere/out.part: No such file or directory"
 
 
 @needs("/dev/full", present=Path("/dev/full").exists())
-def test_a_full_disk_is_reported() -> None:
-    with answering(whole(NDJSON, b"1\n")) as url, Path("/dev/full").open("wb") as full:
+def test_full_disk_is_reported() -> None:
+    with responding(whole(NDJSON, b"1\n")) as url, Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "chunkwise", "get", url], stdout=full, stderr=subprocess.PIPE, check=False
         )
@@ -222,7 +220,7 @@ def test_a_full_disk_is_reported() -> None:
 
 @pytest.fixture
 def unreadable(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file that the commands of this test may not read, not even root's: they run without its right to read all."""
+    """A file that no command can read. For root, the commands run without the capability to read any file."""
     file = folder_of(tmp_path_factory.mktemp("unreadable"), {"rows.json": "[1]"}) / "rows.json"
     file.chmod(0)
     if os.access(file, os.R_OK):
@@ -237,10 +235,10 @@ def unreadable(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @needs_curl
-def test_an_unreadable_file_is_reported_and_the_others_are_served(unreadable: Path) -> None:
-    with answering(whole("text/plain", b"thanks")) as url:
+def test_unreadable_file_does_not_block_other_files(unreadable: Path) -> None:
+    with responding(whole("text/plain", b"thanks")) as url:
         for done in (run("serve", unreadable), run("send", unreadable, url)):
-            assert (done.code, done.told) == (10, f"{unreadable}: Permission denied")
+            assert (done.code, done.message) == (10, f"{unreadable}: Permission denied")
     with serving(folder_of(unreadable.parent, {"other.json": "[2]"})) as server:
         assert curl(server.url("/other.json")).out == b"[2]"
         converted = curl(server.url("/rows.json?format=ndjson"), "-w", "%{stderr}%{http_code}")
@@ -249,16 +247,19 @@ def test_an_unreadable_file_is_reported_and_the_others_are_served(unreadable: Pa
         assert curl(server.url("/rows.json"), "-w", "%{stderr}%{http_code}").err == "403"
 
 
-# --- words
+# --- arguments
 
 
 @each_row(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["fetch"], "No such command 'fetch'"),
         (["get"], "Missing argument 'URL'"),
-        (["get", "movies.json"], "movies.json is no URL: expected one such as http://127.0.0.1:8080/movies.json"),
-        (["get", "ftp://127.0.0.1/x"], "ftp://127.0.0.1/x is no URL: expected one such as"),
+        (["get", "movies.json"], "expected a URL such as http://127.0.0.1:8080/movies.json, got movies.json"),
+        (
+            ["get", "ftp://127.0.0.1/x"],
+            "expected a URL such as http://127.0.0.1:8080/movies.json, got ftp://127.0.0.1/x",
+        ),
         (["get", "http://127.0.0.1:9/", "--format", "xml"], "'xml' is not one of 'ndjson', 'json', 'csv'"),
         (["get", "http://127.0.0.1:9/", "--timeout", "-1"], "--timeout"),
         (["get", "http://127.0.0.1:9/", "-o", "."], "'.' is a directory"),
@@ -266,33 +267,33 @@ def test_an_unreadable_file_is_reported_and_the_others_are_served(unreadable: Pa
         (["serve", ".", "--port", "70000"], "--port"),
     ],
 )
-def test_wrong_words_are_reported(words: list[str], told: str) -> None:
+def test_wrong_arguments_are_reported(words: list[str], message: str) -> None:
     done = run(*words, cwd=Path(__file__).parents[2])
     assert (done.code, done.out) == (2, b"")
-    assert told in done.told
+    assert message in done.message
 
 
-# --- who interrupts, and who listens
+# --- Ctrl-C and the terminal
 
 
-def test_ctrl_c_in_a_slow_stream_leaves_the_items_so_far_and_says_one_line() -> None:
+def test_ctrl_c_keeps_items_and_prints_one_line() -> None:
     with (
-        answering_in_two(chunked("application/x-ndjson", b"1\n2\n"), b"") as (url, _),
+        responding_in_two(chunked("application/x-ndjson", b"1\n2\n"), b"") as (url, _),
         started(*CHUNKWISE, "get", url) as getting,
     ):
         assert getting.stdout.readline() == b"1\n"
         getting.signal(signal.SIGINT)
         done = getting.end()
-    assert (done.code, done.out, done.told) == (130, b"2\n", "interrupted")
+    assert (done.code, done.out, done.message) == (130, b"2\n", "interrupted")
 
 
-def test_a_servers_words_give_the_terminal_no_commands() -> None:
+def test_terminal_commands_in_errors_are_escaped() -> None:
     line = one_line(RemoteError("the server answered 500: \x1b]0;pwn\x07", status=500))
     assert line.isprintable()
     assert r"\x1b]0;pwn\x07" in line
 
 
-# --- the codes
+# --- all exit codes
 
 
 def test_every_exit_code_has_a_meaning() -> None:
@@ -303,31 +304,31 @@ def test_every_exit_code_has_a_meaning() -> None:
 # --- TLS
 
 
-def test_a_server_without_tls_and_an_untrusted_one_have_different_errors(tmp_path: Path) -> None:
+def test_missing_tls_and_untrusted_tls_errors_differ(tmp_path: Path) -> None:
     certificate = tmp_path / "certificate.pem"
     certificate.write_text(CERTIFICATE)
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serves.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
-        def serve(answer: Callable[[socket.socket], object]) -> None:
+        def serve(response: Callable[[socket.socket], object]) -> None:
             connection, _ = listening.accept()
             with connection, suppress(OSError):
-                answer(connection)
+                response(connection)
 
         def plain(connection: socket.socket) -> None:
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         port = listening.getsockname()[1]
-        for answer, vouched in (
+        for response, vouched in (
             (plain, True),
             (lambda connection: serves.wrap_socket(connection, server_side=True), False),
         ):
-            thread = threading.Thread(target=serve, args=(answer,))
+            thread = threading.Thread(target=serve, args=(response,))
             thread.start()
             done = run("get", f"https://127.0.0.1:{port}/")
             thread.join()
-            assert done.told.startswith(f"the TLS handshake with 127.0.0.1:{port} failed: ")
-            assert ("certificate" not in done.told) is vouched
+            assert done.message.startswith(f"the TLS handshake with 127.0.0.1:{port} failed: ")
+            assert ("certificate" not in done.message) is vouched
             assert done.code == Exit.NETWORK

@@ -1,4 +1,4 @@
-"""cli/failures.py and `failure_of`: the status and the text that a client gets for each kind of failure."""
+"""cli/failures.py and `failure_of`: the status and the message that a client gets for each kind of failure."""
 
 import errno
 from collections.abc import Iterator
@@ -23,9 +23,17 @@ def statement_error(cause: Exception) -> sa.exc.DBAPIError:
 
 FILES: dict[str, tuple[Exception, int, str]] = {
     "path not found": (PathNotFound("path 'a' was not found"), 404, "path 'a' was not found"),
-    "file deleted": (FileNotFoundError(errno.ENOENT, "No such file", SECRET), 404, "the file has gone"),
-    "file is a folder now": (IsADirectoryError(errno.EISDIR, "Is a directory", SECRET), 404, "the file has gone"),
-    "folder is a file now": (NotADirectoryError(errno.ENOTDIR, "Not a directory", SECRET), 404, "the file has gone"),
+    "file deleted": (FileNotFoundError(errno.ENOENT, "No such file", SECRET), 404, "the file no longer exists"),
+    "file is a folder now": (
+        IsADirectoryError(errno.EISDIR, "Is a directory", SECRET),
+        404,
+        "the file no longer exists",
+    ),
+    "folder is a file now": (
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", SECRET),
+        404,
+        "the file no longer exists",
+    ),
     "defect": (DecodeError("malformed JSON"), 500, "the file cannot be read: malformed JSON"),
     "file changed": (OSError(errno.ESTALE, "it has changed", SECRET), 500, "the file cannot be read: it has changed"),
 }
@@ -34,12 +42,12 @@ ROWS: dict[str, tuple[Exception, int, str]] = {
     "invalid value": (
         statement_error(asyncpg.InvalidTextRepresentationError("not a date")),
         400,
-        "the database does not take the parameters: not a date",
+        "the database rejects the parameters: not a date",
     ),
     "value refused by the driver": (
         asyncpg.DataError("an int is required"),
         400,
-        "the database does not take the parameters: an int is required",
+        "the database rejects the parameters: an int is required",
     ),
     "no connection": (
         ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed", SECRET),
@@ -87,11 +95,11 @@ async def check(error: Exception, status: int, text: str, **options: Any) -> Non
     assert raised.value.__cause__ is error
 
 
-async def test_failures_of_files_have_a_status_and_no_path() -> None:
+async def test_file_failure_has_status_but_no_path() -> None:
     await check_rows_async(FILES, check)
 
 
-async def test_failures_of_databases_have_a_status_and_no_statement() -> None:
+async def test_database_failure_has_status_but_no_sql() -> None:
     async def check_of_rows(*row: Any) -> None:
         await check(*row, kind_of=failure_of)
 

@@ -1,4 +1,4 @@
-"""`chunkwise get` into a full disk: exit code 10 and one line, whether or not Python buffers stdout."""
+"""`chunkwise get` writes to a full disk: exit code 10 and one line, whether or not Python buffers stdout."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.raw_server import answering, whole
+from tests.cli.raw_server import responding, whole
 from tests.needs import needs
 
 FULL = Path("/dev/full")
@@ -19,10 +19,8 @@ UNBUFFERED = {**BUFFERED, "PYTHONUNBUFFERED": "1"}
 @pytest.mark.parametrize("environment", [BUFFERED, UNBUFFERED], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("words", [(), ("-o", FULL)], ids=["stdout", "output"])
 @pytest.mark.parametrize("count", [1, 100_000])
-def test_a_full_disk_exits_with_10_and_one_line(
-    environment: dict[str, str], words: tuple[str, ...], count: int
-) -> None:
-    with answering(whole("application/x-ndjson", b"1\n" * count)) as url, FULL.open("wb") as full:
+def test_full_disk_exits_10_with_one_line(environment: dict[str, str], words: tuple[str, ...], count: int) -> None:
+    with responding(whole("application/x-ndjson", b"1\n" * count)) as url, FULL.open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "chunkwise", "get", url, *words],
             stdout=full,

@@ -1,4 +1,4 @@
-"""`chunkwise get` over a WebSocket, as over HTTP."""
+"""`chunkwise get` with a WebSocket URL works as with an HTTP URL."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ def lines_of(rows: object) -> list[bytes]:
 
 
 class Server:
-    """A server whose rows, all but the first, wait until they may go."""
+    """A server that sends its first row at once, and the other rows when the test sets `go`."""
 
     def __init__(self) -> None:
         self.url = ""
         self.go = asyncio.Event()
         self.fails = False
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, self._rows())
 
     async def _rows(self) -> AsyncIterator[object]:
@@ -43,12 +43,12 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     kept = Server()
-    async with serving(kept.answer) as port:
+    async with serving(kept.respond) as port:
         kept.url = f"ws://127.0.0.1:{port}/0"
         yield kept
 
 
-async def test_writes_each_item_as_it_is_received(server: Server) -> None:
+async def test_each_item_is_written_when_received(server: Server) -> None:
     with started(*CHUNKWISE, "get", server.url) as running:
         first = await asyncio.to_thread(running.stdout.readline)
         assert first.rstrip() == lines_of(ROWS)[0]
@@ -57,7 +57,7 @@ async def test_writes_each_item_as_it_is_received(server: Server) -> None:
     assert (done.code, done.lines) == (0, lines_of(ROWS)[1:])
 
 
-async def test_selects_and_converts(server: Server, tmp_path: Path) -> None:
+async def test_path_and_format_work_over_websocket(server: Server, tmp_path: Path) -> None:
     server.go.set()
     done = await asyncio.to_thread(run, "get", server.url, "--path", "name")
     assert (done.code, done.lines) == (0, lines_of([row["name"] for row in ROWS]))
@@ -66,22 +66,22 @@ async def test_selects_and_converts(server: Server, tmp_path: Path) -> None:
     assert (done.code, json.loads(file.read_bytes())) == (0, ROWS)
 
 
-async def test_a_failed_stream_is_written_up_to_the_failure_and_exits_4(server: Server, tmp_path: Path) -> None:
+async def test_failed_stream_exits_4_after_its_items(server: Server, tmp_path: Path) -> None:
     server.fails = True
     server.go.set()
     done = await asyncio.to_thread(run, "get", server.url)
     assert (done.code, done.lines) == (4, lines_of(ROWS))
-    assert done.told == "the other side closed the WebSocket with 1011: Conflict"
+    assert done.message == "the other side closed the WebSocket with 1011: Conflict"
     file = tmp_path / "rows.json"
     done = await asyncio.to_thread(run, "get", server.url, "-o", file)
     assert (done.code, file.exists()) == (4, False)
 
 
-async def test_of_a_refused_handshake_exits_4(server: Server) -> None:
+async def test_rejected_handshake_exits_4(server: Server) -> None:
     done = await asyncio.to_thread(run, "get", f"{server.url}/nothing")
-    assert (done.code, done.told) == (4, "the server answered the WebSocket handshake with 404 Not Found")
+    assert (done.code, done.message) == (4, "the server answered the WebSocket handshake with 404 Not Found")
 
 
-def test_without_a_server_exits_3() -> None:
+def test_unreachable_server_exits_3() -> None:
     done = run("get", "ws://127.0.0.1:1/rows")
-    assert (done.code, done.told) == (3, "cannot connect to 127.0.0.1:1: Connection refused")
+    assert (done.code, done.message) == (3, "cannot connect to 127.0.0.1:1: Connection refused")

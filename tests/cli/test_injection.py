@@ -1,7 +1,7 @@
-"""SQL through everything that a client or the command line can say: over HTTP to `chunkwise serve`, on real databases.
+"""SQL injection into `chunkwise serve` with real databases, through requests and the command line.
 
-Each word is tried wherever one can stand. It is refused, passed over, or a value like any other: what comes is what the
-tables say, never what is in the one that is not published, and afterwards the database is as it was.
+Each text is tried at every place of a request. It must be rejected, ignored or treated as a value. No response may
+contain data of the table that is not published, and the database must not change.
 """
 
 import json
@@ -41,7 +41,7 @@ WORDS = [
     "%s",
     "\\'; drop table products; --",
     "1/**/or/**/1=1",
-    "\u02bc; drop table products; --",  # a quote that some encodings make plain
+    "\u02bc; drop table products; --",  # a quote that some encodings convert to a plain quote
     "\uff07 or 1=1 --",
     "chunkwise_after_0",
     "pg_sleep(60)",
@@ -60,28 +60,28 @@ QUERIES = {
 
 
 class Shop:
-    """A database that is served, and the responses that a client gets."""
+    """A database that is served, and a client of the server."""
 
     def __init__(self, base: str, session: ClientSession) -> None:
         self.base = base
         self.session = session
 
     async def ask(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
-        """Ask for a path, as it is to stand in the request; give the status, and the items or the problem."""
+        """Request a path, which is sent unchanged; return the status, and the items or the problem."""
         asked = {"Accept": "application/json", **(headers or {})}
         async with self.session.get(URL(self.base + path, encoded=True), headers=asked) as response:
             body = await response.text()
         assert SECRET not in body
         assert response.status in (200, 204, 206, 400, 404, 406, 416), (response.status, body)
-        told: Any = json.loads(body) if body and response.content_type.endswith("json") else body
+        content: Any = json.loads(body) if body and response.content_type.endswith("json") else body
         if response.status >= 400:
-            assert told["status"] == response.status
-        return response.status, told
+            assert content["status"] == response.status
+        return response.status, content
 
 
 @asynccontextmanager
 async def shop_of(database: Database) -> AsyncIterator[Shop]:
-    """Serve some tables and queries; afterwards, all of the database is as it was."""
+    """Serve some tables and queries, and check that the database is unchanged afterwards."""
     table, key = (name.replace('"', '""') for name in (EVIL_TABLE, EVIL_KEY))
     await database.run(
         "create table secrets (secret text)",
@@ -108,7 +108,7 @@ async def shop_of(database: Database) -> AsyncIterator[Shop]:
 
 
 async def content_of(database: Database) -> list[Any]:
-    """The content of the database: its tables, and their rows."""
+    """Return the content of the database: its tables and their rows."""
     catalog = "sqlite_schema" if database.kind == "sqlite" else "pg_tables where schemaname = 'public'"
     name = "name" if database.kind == "sqlite" else "tablename"
     found: list[Any] = await database.run(f"select {name} from {catalog} order by 1")
@@ -118,7 +118,7 @@ async def content_of(database: Database) -> list[Any]:
 
 
 @everywhere
-async def test_in_the_path(database: Database) -> None:
+async def test_sql_in_url_path_is_not_found(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in WORDS:
             for path in ("/", "/products", "/products/", "/products;", "/products.", "/secrets", "/public.", "/main."):
@@ -128,7 +128,7 @@ async def test_in_the_path(database: Database) -> None:
 
 
 @everywhere
-async def test_in_the_query_of_a_table(database: Database) -> None:
+async def test_sql_in_table_parameters_is_rejected(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in WORDS:
             text = quote(word, safe="")
@@ -141,7 +141,7 @@ async def test_in_the_query_of_a_table(database: Database) -> None:
 
 
 @everywhere
-async def test_in_the_headers(database: Database) -> None:
+async def test_sql_in_headers_is_ignored(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in WORDS:
             plain = word.encode("utf-8", "ignore").decode("latin-1")
@@ -156,18 +156,18 @@ async def test_in_the_headers(database: Database) -> None:
 
 
 @everywhere
-async def test_in_a_key(database: Database) -> None:
+async def test_sql_in_integer_key_is_rejected(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in WORDS:
             for key in (word, [word], [word, word], [[word]], [{"id": word}], {"id": word}):
-                status, told = await shop.ask("/products", {"Range": "items=1-", "Items-After": json.dumps(key)})
-                # (a parameter may be a number in quotes, as a client of CSV has it)
-                assert status == 400, (key, told)
+                status, content = await shop.ask("/products", {"Range": "items=1-", "Items-After": json.dumps(key)})
+                # No word is a number. A number in quotes would be accepted, because CSV clients send keys as text.
+                assert status == 400, (key, content)
             events = {"Accept": "text/event-stream", "Last-Event-ID": f"0 {json.dumps([word])}"}
             assert (await shop.ask("/products", events))[0] == 400
             plain = {**events, "Last-Event-ID": f"0 {word}".encode().decode("latin-1")}
-            status, told = await shop.ask("/products", plain)
-            assert (status, told.count("data:")) in ((200, 2), (400, 0)), (word, told)
+            status, content = await shop.ask("/products", plain)
+            assert (status, content.count("data:")) in ((200, 2), (400, 0)), (word, content)
             with pytest.raises(WSServerHandshakeError) as refused:
                 await shop.session.ws_connect(
                     shop.base.replace("http", "ws") + "/products?range=items=1-",
@@ -177,37 +177,37 @@ async def test_in_a_key(database: Database) -> None:
 
 
 @everywhere
-async def test_in_a_key_that_is_a_text(database: Database) -> None:
+async def test_sql_in_text_key_is_only_text(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in [*WORDS, *CODES]:
             behind = [{"code": code} for code in CODES if code > word]
             asked = {"Range": "items=1-", "Items-After": json.dumps([word])}
             assert await shop.ask("/codes", asked) == (206, behind), word
             events = {"Accept": "text/event-stream", "Last-Event-ID": f"0 {json.dumps([word])}"}
-            status, told = await shop.ask("/codes", events)
-            assert (status, told.count("data:")) == ((200 if behind else 204), len(behind)), word
+            status, content = await shop.ask("/codes", events)
+            assert (status, content.count("data:")) == ((200 if behind else 204), len(behind)), word
 
 
 @everywhere
-async def test_in_a_parameter_of_a_query(database: Database) -> None:
+async def test_sql_in_query_parameter_is_only_a_value(database: Database) -> None:
     async with shop_of(database) as shop:
         for word in WORDS:
             text = quote(word, safe="")
             assert await shop.ask(f"/named?name={text}") == (200, []), word
-            found = [{"id": 2}] if word == "%s" else []  # which to LIKE is what ends in an s, as it's
+            found = [{"id": 2}] if word == "%s" else []  # LIKE '%s%' matches the name "it's"
             assert await shop.ask(f"/like?name={text}") == (200, found), word
             assert (await shop.ask(f"/named?name=tea&{text}={text}"))[0] == 400
             assert (await shop.ask(f"/named?name=tea&name={text}"))[0] == 400
-            # SQLite knows no types of parameters: a text compares as greater than any number, and is 0 as one, or 1.
+            # SQLite parameters have no type: text compares as greater than any number, and is cast to 0 or 1.
             for path in (f"/under?max={text}", f"/first?count={text}"):
-                status, told = await shop.ask(path)
-                assert status == 400 if database.kind == "postgresql" else told == PRODUCTS[: len(told)], path
+                status, content = await shop.ask(path)
+                assert status == 400 if database.kind == "postgresql" else content == PRODUCTS[: len(content)], path
         assert await shop.ask("/named?name=it%27s") == (200, [{"id": 2}])
         assert await shop.ask("/under?max=10") == (200, PRODUCTS[:1])
 
 
 @everywhere
-async def test_a_value_that_looks_like_sql_is_found_as_it_is(database: Database) -> None:
+async def test_stored_value_that_looks_like_sql_is_found(database: Database) -> None:
     async with shop_of(database) as shop:
         for number, word in enumerate(WORDS, 100):
             await database.run("insert into products values (:id, :word, 1000)", id=number, word=word)
@@ -217,7 +217,7 @@ async def test_a_value_that_looks_like_sql_is_found_as_it_is(database: Database)
 
 
 @everywhere
-async def test_in_names_that_are_there(database: Database) -> None:
+async def test_sql_in_table_names_is_quoted(database: Database) -> None:
     async with shop_of(database) as shop:
         path = "/" + quote(EVIL_TABLE, safe="")
         assert await shop.ask(path) == (200, [{EVIL_KEY: 1}, {EVIL_KEY: 2}])
@@ -227,7 +227,7 @@ async def test_in_names_that_are_there(database: Database) -> None:
 
 
 @everywhere
-async def test_in_the_words_of_the_command_line(database: Database) -> None:
+async def test_sql_in_table_option_is_rejected(database: Database) -> None:
     await database.run("create table secrets (secret text)", f"insert into secrets values ('{SECRET}')")
     for word in (
         "secrets; drop table secrets",
@@ -238,7 +238,7 @@ async def test_in_the_words_of_the_command_line(database: Database) -> None:
     ):
         done = run("serve", database.url, "--port", 0, "--table", word)
         assert (done.code, done.out) == (2, b"")
-        assert done.told.startswith(f"Invalid value for --table: there is no table {word!r} in ")
+        assert done.message.startswith(f"Invalid value for --table: there is no table {word!r} in ")
     for query in ("select 1; drop table secrets", "select 1; select 2"):
         assert run("serve", database.url, "--port", 0, "--query", f"x={query}").code == 2
     assert [tuple(row) for row in await database.run("select secret from secrets")] == [(SECRET,)]

@@ -1,4 +1,4 @@
-"""Progress: for a person at the terminal, on stderr, and nowhere else."""
+"""Progress is shown on stderr if stderr is a terminal, and nowhere else."""
 
 import os
 import pty
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cli.raw_server import LAST_CHUNK, answering, answering_in_two, chunk, chunked, head, whole
+from tests.cli.raw_server import LAST_CHUNK, chunk, chunked, head, responding, responding_in_two, whole
 from tests.cli.running import CHUNKWISE, folder_of, run, started
 
 TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "50"}
@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 
 
 class Screen:
-    """Return the output of a terminal as text without control sequences."""
+    """A terminal whose output is read as text without control sequences."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
@@ -27,13 +27,13 @@ class Screen:
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._came.decode(errors="ignore"))
 
     def leave(self) -> None:
-        """Leave the terminal to the process."""
+        """Close this side of the terminal, so that only the process has it open."""
         if self.is_open:
             os.close(self.theirs)
             self.is_open = False
 
     def read_until(self, *patterns: str) -> None:
-        """Read until all the patterns were on one screen; the test's own guard ends what hangs."""
+        """Read until the output matches all patterns. The timeout of the test stops it if it hangs."""
         while not all(re.search(pattern, self.text) for pattern in patterns):
             assert self.read_more(), self.text
 
@@ -64,11 +64,11 @@ def screen() -> Iterator[Screen]:
         opened.close()
 
 
-def test_items_bytes_and_percentage_are_shown_while_the_stream_runs_and_stdout_has_the_data_alone() -> None:
-    answer = head(f"Content-Type: {NDJSON}", "Content-Length: 4000") + b"1" * 999 + b"\n", (b"2" * 999 + b"\n") * 3
+def test_progress_is_on_stderr_and_data_on_stdout() -> None:
+    response = head(f"Content-Type: {NDJSON}", "Content-Length: 4000") + b"1" * 999 + b"\n", (b"2" * 999 + b"\n") * 3
     with (
         screen() as terminal,
-        answering_in_two(*answer) as (url, gate),
+        responding_in_two(*response) as (url, gate),
         started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
@@ -78,14 +78,14 @@ def test_items_bytes_and_percentage_are_shown_while_the_stream_runs_and_stdout_h
         shown = terminal.read_all()
         done = getting.end()
     assert re.search(r"100% 4\.0/4\.0 kB .* 4 items", shown)
-    assert (done.code, done.out) == (0, answer[0].partition(b"\r\n\r\n")[2] + answer[1])
+    assert (done.code, done.out) == (0, response[0].partition(b"\r\n\r\n")[2] + response[1])
 
 
-def test_without_a_length_there_is_no_percentage() -> None:
-    answer = chunked(NDJSON, b"1\n2\n"), LAST_CHUNK
+def test_no_percentage_without_content_length() -> None:
+    response = chunked(NDJSON, b"1\n2\n"), LAST_CHUNK
     with (
         screen() as terminal,
-        answering_in_two(*answer) as (url, gate),
+        responding_in_two(*response) as (url, gate),
         started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
@@ -95,10 +95,10 @@ def test_without_a_length_there_is_no_percentage() -> None:
         assert getting.end().out == b"1\n2\n"
 
 
-def test_an_error_is_a_line_of_its_own_after_the_progress() -> None:
+def test_error_is_on_a_line_after_the_progress() -> None:
     with (
         screen() as terminal,
-        answering(chunked(NDJSON, b"1\n")) as url,
+        responding(chunked(NDJSON, b"1\n")) as url,
         started(*CHUNKWISE, "get", url, stderr=terminal.theirs, env=os.environ | TERMINAL) as getting,
     ):
         terminal.leave()
@@ -108,10 +108,10 @@ def test_an_error_is_a_line_of_its_own_after_the_progress() -> None:
     assert re.search(r"\r\nchunkwise: the stream was cut: [^\r\n]*\r\n$", shown)
 
 
-def test_where_stdout_is_the_terminal_too_the_data_are_alone_there() -> None:
+def test_no_progress_if_data_is_on_the_terminal() -> None:
     with (
         screen() as terminal,
-        answering(whole(NDJSON, b"1\n2\n")) as url,
+        responding(whole(NDJSON, b"1\n2\n")) as url,
         started(
             *CHUNKWISE, "get", url, stdout=terminal.theirs, stderr=terminal.theirs, env=os.environ | TERMINAL
         ) as getting,
@@ -121,10 +121,10 @@ def test_where_stdout_is_the_terminal_too_the_data_are_alone_there() -> None:
         assert getting.end().code == 0
 
 
-def test_where_a_file_takes_the_data_there_is_progress_on_any_terminal(tmp_path: Path) -> None:
+def test_progress_is_shown_if_output_is_a_file(tmp_path: Path) -> None:
     with (
         screen() as terminal,
-        answering(whole(NDJSON, b"1\n2\n")) as url,
+        responding(whole(NDJSON, b"1\n2\n")) as url,
         started(
             *CHUNKWISE,
             "get",
@@ -141,11 +141,11 @@ def test_where_a_file_takes_the_data_there_is_progress_on_any_terminal(tmp_path:
         assert getting.end().code == 0
 
 
-def test_an_upload_shows_how_much_of_the_file_is_sent(tmp_path: Path) -> None:
+def test_upload_shows_share_of_file_sent(tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"rows.ndjson": b"1" * 1999 + b"\n"}) / "rows.ndjson"
     with (
         screen() as terminal,
-        answering(whole("text/plain", b"thanks\n")) as url,
+        responding(whole("text/plain", b"thanks\n")) as url,
         started(*CHUNKWISE, "send", file, url, stderr=terminal.theirs, env=os.environ | TERMINAL) as sending,
     ):
         terminal.leave()
@@ -153,8 +153,8 @@ def test_an_upload_shows_how_much_of_the_file_is_sent(tmp_path: Path) -> None:
         assert sending.end() == (0, b"thanks\n", "")
 
 
-def test_a_pipe_is_shown_nothing_even_where_colours_are_forced() -> None:
+def test_no_progress_on_pipe_with_forced_colors() -> None:
     forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
-    answer = chunked(NDJSON, b"1\n") + chunk(b"2\n") + LAST_CHUNK
-    with answering(answer) as url:
+    response = chunked(NDJSON, b"1\n") + chunk(b"2\n") + LAST_CHUNK
+    with responding(response) as url:
         assert run("get", url, env=os.environ | TERMINAL | forced) == (0, b"1\n2\n", "")

@@ -1,4 +1,4 @@
-"""`chunkwise send`: a file -> a chunked upload, as it is or converted, and the answer on stdout."""
+"""`chunkwise send`: a file -> a chunked upload, unchanged or converted, and the response on stdout."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import chunkwise
-from tests.cli.raw_server import answering, whole
+from tests.cli.raw_server import responding, whole
 from tests.cli.running import Done, folder_of, run, serving
 from tests.needs import DATA, needs_data
 from tests.transports.wire import talking, url_of
@@ -20,7 +20,7 @@ ROWS = [{"n": 1, "name": "é"}, {"n": 2, "name": 'a "b"'}]
 
 
 class Upload(NamedTuple):
-    """The requests that a server received."""
+    """A request that a server received."""
 
     method: str
     headers: dict[str, str]
@@ -29,11 +29,11 @@ class Upload(NamedTuple):
 
 
 class Server:
-    """An aiohttp server that keeps what it gets, and answers what the test says."""
+    """An aiohttp server that keeps each upload, and sends the response that the test sets."""
 
     def __init__(self) -> None:
         self.uploads: asyncio.Queue[Upload] = asyncio.Queue()
-        self.answer = web.Response(text="thanks\n")
+        self.response = web.Response(text="thanks\n")
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -44,7 +44,7 @@ class Server:
         except (web.RequestPayloadError, ConnectionError):
             is_whole = False
         self.uploads.put_nowait(Upload(request.method, dict(request.headers), body, is_whole))
-        return self.answer
+        return self.response
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def send(*words: object) -> Done:
     return await asyncio.to_thread(run, "send", *words)
 
 
-async def test_a_file_is_sent_byte_for_byte_in_chunks_with_its_type(server: Server, tmp_path: Path) -> None:
+async def test_file_is_sent_unchanged_in_chunks(server: Server, tmp_path: Path) -> None:
     content = b"n,name\n" + b"1,\xff not even UTF-8\n" * 50_000
     file = folder_of(tmp_path, {"rows.csv": content}) / "rows.csv"
     assert await send(file, server.url) == (0, b"thanks\n", "")
@@ -78,7 +78,7 @@ async def test_a_file_is_sent_byte_for_byte_in_chunks_with_its_type(server: Serv
 
 
 @needs_data("movies.json")
-async def test_real_data_are_converted_and_read_by_the_server_item_by_item(server: Server) -> None:
+async def test_real_data_is_converted_for_the_server(server: Server) -> None:
     assert (await send(DATA / "movies.json", server.url, "--format", "json-seq")).code == 0
     upload = server.uploads.get_nowait()
     assert upload.headers["Content-Type"] == "application/json-seq"
@@ -93,13 +93,13 @@ async def test_real_data_are_converted_and_read_by_the_server_item_by_item(serve
         ("csv", b'n,name\r\n1,\xc3\xa9\r\n2,"a ""b"""\r\n'),
     ],
 )
-async def test_a_file_is_converted_while_it_is_sent(server: Server, tmp_path: Path, format: str, body: bytes) -> None:
+async def test_file_is_converted_while_sent(server: Server, tmp_path: Path, format: str, body: bytes) -> None:
     file = folder_of(tmp_path, {"rows.json": json.dumps(ROWS)}) / "rows.json"
     assert (await send(file, server.url, "--format", format)).code == 0
     assert server.uploads.get_nowait().body == body
 
 
-async def test_the_method_the_headers_and_the_format_of_the_file_can_be_given(server: Server, tmp_path: Path) -> None:
+async def test_method_headers_and_format_are_options(server: Server, tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"rows.dat": b"1\n2\n"}) / "rows.dat"
     words = ("--from", "ndjson", "--method", "PUT", "-H", "X-Token: a", "-H", "Content-Type: application/jsonl")
     assert (await send(file, server.url, *words)).code == 0
@@ -108,14 +108,14 @@ async def test_the_method_the_headers_and_the_format_of_the_file_can_be_given(se
     assert (upload.headers["X-Token"], upload.headers["Content-Type"]) == ("a", "application/jsonl")
 
 
-async def test_a_method_that_is_no_word_is_refused(server: Server, tmp_path: Path) -> None:
+async def test_invalid_method_is_rejected(server: Server, tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson"
     done = await send(file, server.url, "--method", "B@D")
-    assert (done.code, done.told) == (2, "Invalid value for --method: got 'B@D', expected a word such as POST")
+    assert (done.code, done.message) == (2, "Invalid value for --method: expected a method such as POST, got 'B@D'")
     assert server.uploads.empty()
 
 
-async def test_stdin_is_sent_if_its_format_is_said(server: Server) -> None:
+async def test_stdin_is_sent_if_its_format_is_given(server: Server) -> None:
     def send_stdin(*words: str) -> Done:
         return run("send", "-", server.url, *words, input=b"1\n2\n")
 
@@ -123,64 +123,62 @@ async def test_stdin_is_sent_if_its_format_is_said(server: Server) -> None:
     assert server.uploads.get_nowait().body == b"[1,2]"
     done = await asyncio.to_thread(send_stdin)
     assert (done.code, done.out) == (9, b"")
-    assert "file 'stdin' has none of the suffixes" in done.told
+    assert done.message == "stdin has no file name that shows its format: name the format with --from"
 
 
-async def test_an_empty_file_is_an_empty_whole_upload(server: Server, tmp_path: Path) -> None:
+async def test_empty_file_is_a_complete_empty_upload(server: Server, tmp_path: Path) -> None:
     assert (await send(folder_of(tmp_path, {"rows.ndjson": b""}) / "rows.ndjson", server.url)).code == 0
     assert server.uploads.get_nowait()[2:] == (b"", True)
 
 
-async def test_the_response_is_on_stdout_byte_for_byte(server: Server, tmp_path: Path) -> None:
-    server.answer = web.Response(body=bytes(range(256)) * 1000)
+async def test_response_is_written_to_stdout_unchanged(server: Server, tmp_path: Path) -> None:
+    server.response = web.Response(body=bytes(range(256)) * 1000)
     done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
     assert done == (0, bytes(range(256)) * 1000, "")
 
 
-async def test_an_error_status_is_reported_with_the_servers_problem(server: Server, tmp_path: Path) -> None:
-    problem = {"title": "Quota", "status": 507, "detail": "no room for rows"}
-    server.answer = web.json_response(problem, status=507, content_type="application/problem+json")
+async def test_error_status_is_reported_with_problem(server: Server, tmp_path: Path) -> None:
+    problem = {"title": "Quota", "status": 507, "detail": "no space for rows"}
+    server.response = web.json_response(problem, status=507, content_type="application/problem+json")
     done = await send(folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", server.url)
     assert (done.code, done.out) == (4, b"")
-    assert done.told == "the server answered 507 Insufficient Storage: Quota: no room for rows"
-    server.answer = web.json_response({"error": "no such thing"}, status=400)
+    assert done.message == "the server answered 507 Insufficient Storage: Quota: no space for rows"
+    server.response = web.json_response({"error": "no such thing"}, status=400)
     done = await send(tmp_path / "rows.ndjson", server.url)
-    assert (done.code, done.told) == (4, 'the server answered 400 Bad Request: {"error": "no such thing"}')
+    assert (done.code, done.message) == (4, 'the server answered 400 Bad Request: {"error": "no such thing"}')
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "format", "code", "came", "place"),
+    ("file", "content", "format", "code", "received", "place"),
     [
         ("rows.json", "[1, 2, oops]", "ndjson", 6, b"1\n2\n", "(format json, item 2, byte 7)"),
-        ("rows.json", "[1, 2, ", "ndjson", 5, b"1\n2\n", "2 items and 7 bytes came)"),
+        ("rows.json", "[1, 2, ", "ndjson", 5, b"1\n2\n", "2 items and 7 bytes"),
         ("rows.json", '[{"n": 1}, {"m": 2}]', "csv", 6, b"n\r\n1\r\n", "(item 1)"),
         ("rows.json", "[1, " + "[" * 600, "ndjson", 7, b"1\n", "(format json, item 1, byte 515)"),
         ("rows.csv", "a,b\n1,2\n3\n", "sse", 6, b'id: 0\ndata: {"a":"1","b":"2"}\n\n', "(format csv, item 1, byte 8)"),
     ],
 )
-async def test_a_file_that_cannot_be_converted_is_never_a_whole_upload(
-    server: Server, tmp_path: Path, file: str, content: str, format: str, code: int, came: bytes, place: str
+async def test_unconvertible_file_never_completes_upload(
+    server: Server, tmp_path: Path, file: str, content: str, format: str, code: int, received: bytes, place: str
 ) -> None:
     done = await send(folder_of(tmp_path, {file: content}) / file, server.url, "--format", format)
     assert (done.code, done.out) == (code, b"")
-    assert done.told.endswith(place)
+    assert place in done.message
     async with asyncio.timeout(30):
         upload = await server.uploads.get()
-    assert (upload.body, upload.whole) == (came, False)
+    assert (upload.body, upload.whole) == (received, False)
 
 
-def test_a_server_that_is_content_before_the_end_does_not_make_a_broken_upload_whole(tmp_path: Path) -> None:
+def test_early_response_does_not_hide_bad_data(tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"rows.json": "[1, oops]"}) / "rows.json"
-    with answering(whole("text/plain", b"thanks\n")) as url:
+    with responding(whole("text/plain", b"thanks\n")) as url:
         done = run("send", file, url, "--format", "ndjson")
     assert done.code == 6
-    assert done.told.endswith("(format json, item 1, byte 4)")
+    assert done.message.endswith("(format json, item 1, byte 4)")
 
 
 @pytest.mark.parametrize("end", [b"", b",oops]"])
-async def test_an_upload_that_the_server_did_not_read_whole_is_reported_after_its_response(
-    tmp_path: Path, end: bytes
-) -> None:
+async def test_early_response_exits_5(tmp_path: Path, end: bytes) -> None:
     sent = asyncio.Event()
 
     async def answer_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,35 +191,35 @@ async def test_an_upload_that_the_server_did_not_read_whole_is_reported_after_it
         done = await send(file, url_of(port), "--format", "ndjson")
         sent.set()
     assert (done.code, done.out) == (5, b"thanks\n")
-    assert done.told.startswith("the server answered before it had all of rows.json (")
+    assert done.message.startswith("the server responded before it received all of rows.json (")
 
 
-async def test_a_length_of_chunks_is_refused(server: Server, tmp_path: Path) -> None:
+async def test_content_length_header_is_rejected(server: Server, tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson"
     done = await send(file, server.url, "-H", "content-length: 2")
     assert (done.code, done.out) == (2, b"")
-    assert "got a Content-Length, which chunks have none of: leave it out" in done.told
+    assert "a chunked request has no Content-Length: leave this header out" in done.message
     assert server.uploads.empty()
 
 
-def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
+def test_unreachable_server_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"127.0.0.1:{gone.getsockname()[1]}"
     done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", f"http://{address}/")
     assert (done.code, done.out) == (3, b"")
-    assert address in done.told
+    assert address in done.message
 
 
-def test_a_cut_response_is_reported_after_the_items_received(tmp_path: Path) -> None:
-    answer = whole("text/plain", b"all is w").replace(b"Content-Length: 8", b"Content-Length: 80")
-    with answering(answer) as url:
+def test_cut_response_is_reported_after_its_bytes(tmp_path: Path) -> None:
+    response = whole("text/plain", b"all is w").replace(b"Content-Length: 8", b"Content-Length: 80")
+    with responding(response) as url:
         done = run("send", folder_of(tmp_path, {"rows.ndjson": b"1\n"}) / "rows.ndjson", url)
     assert (done.code, done.out) == (5, b"all is w")
-    assert done.told == "the response was cut (0 items and 8 bytes came)"
+    assert done.message.startswith("the connection closed before the end of the response (0 items and 8 bytes")
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "told"),
+    ("name", "code", "message"),
     [
         ("nothing.json", 10, "nothing.json: No such file or directory"),
         ("folder.json", 10, "folder.json: Is a directory"),
@@ -229,19 +227,19 @@ def test_a_cut_response_is_reported_after_the_items_received(tmp_path: Path) -> 
         ("rows.csv.gz", 9, "files are not decompressed here: do so first"),
     ],
 )
-async def test_a_file_that_cannot_be_sent_is_reported(
-    server: Server, tmp_path: Path, name: str, code: int, told: str
+async def test_file_that_cannot_be_sent_is_reported(
+    server: Server, tmp_path: Path, name: str, code: int, message: str
 ) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "rows.dat").touch()
     (tmp_path / "rows.csv.gz").touch()
     done = await send(tmp_path / name, server.url)
     assert (done.code, done.out) == (code, b"")
-    assert told in done.told
+    assert message in done.message
 
 
-async def test_a_source_that_serve_publishes_can_be_got_and_sent_on(server: Server, tmp_path: Path) -> None:
-    """One round: a file -> serve -> get -> send -> a server's items are those of the file."""
+async def test_served_file_survives_get_and_send(server: Server, tmp_path: Path) -> None:
+    """A file is served, downloaded with get and uploaded with send: the items stay the same."""
     folder = folder_of(tmp_path / "served", {"rows.json": json.dumps(ROWS)})
     with serving(folder) as source:
         url = source.url("/rows.json?format=sse")

@@ -1,4 +1,4 @@
-"""`chunkwise send` and what a server says before it has all, or does not say: answers, stalls, progress."""
+"""`chunkwise send` with servers that respond early, stall or send nothing; and the progress of an upload."""
 
 import os
 import re
@@ -21,7 +21,7 @@ REFUSAL = whole("application/problem+json", PROBLEM, status="422 Unprocessable C
 
 @contextmanager
 def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
-    """A server that does with each connection what the test says, from the first byte on; yield its URL."""
+    """Start a server that calls ``talk`` with each connection; yield its URL."""
     stopping = threading.Event()
 
     def serve(listening: socket.socket) -> None:
@@ -44,7 +44,7 @@ def talking(talk: Callable[[socket.socket], object]) -> Iterator[str]:
 
 
 def big(folder: Path) -> Path:
-    """So large that no buffers hold it."""
+    """Return a file that is larger than all buffers."""
     file = folder_of(folder, {"rows.txt": b""}) / "rows.txt"
     with file.open("wb") as opened:
         opened.truncate(2**30)
@@ -57,13 +57,11 @@ def many(folder: Path) -> Path:
 
 @pytest.mark.parametrize("read_bytes", [1, 100_000])
 @pytest.mark.parametrize("words", [(), ("--format", "json")])
-def test_an_early_refusal_is_reported_with_the_item_that_it_names(
-    tmp_path: Path, read_bytes: int, words: tuple[str, ...]
-) -> None:
+def test_early_rejection_names_the_item(tmp_path: Path, read_bytes: int, words: tuple[str, ...]) -> None:
     def refuse(connection: socket.socket) -> None:
-        came = 0
-        while came < read_bytes:
-            came += len(connection.recv(65536))
+        received = 0
+        while received < read_bytes:
+            received += len(connection.recv(65536))
         connection.sendall(REFUSAL)
 
     file = many(tmp_path) if words else big(tmp_path)
@@ -71,24 +69,24 @@ def test_an_early_refusal_is_reported_with_the_item_that_it_names(
         for _ in range(3):
             done = run("send", file, url, *words)
             assert (done.code, done.out) == (4, b"")
-            assert "item 7" in done.told
+            assert "item 7" in done.message
 
 
-def test_a_server_that_takes_nothing_is_reported_after_the_timeout(tmp_path: Path) -> None:
+def test_server_that_reads_nothing_times_out(tmp_path: Path) -> None:
     def take_nothing(connection: socket.socket) -> None:
         established = b"\x01"
         while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == established:
-            time.sleep(0.01)  # a full socket does not report that the client has gone: it has to be polled
+            time.sleep(0.01)  # a full socket does not report a disconnect, so its state is polled
 
     with talking(take_nothing) as url:
         done = run("send", big(tmp_path), url, "--timeout", "0.5")
     assert (done.code, done.out) == (5, b"")
-    assert done.told == "the server read nothing of the upload for 0.5 seconds: --timeout says how long to wait"
+    assert done.message == "the server read nothing of the upload for 0.5 seconds; set a longer --timeout in seconds"
 
 
 @pytest.mark.parametrize("framing", [("Transfer-Encoding: chunked",), ()])
-def test_a_file_that_fails_after_the_response_began_is_reported(tmp_path: Path, framing: tuple[str, ...]) -> None:
-    """Both sides would wait for each other; and an answer that only the close ends looks whole then."""
+def test_bad_file_is_reported_after_response_began(tmp_path: Path, framing: tuple[str, ...]) -> None:
+    """Otherwise both sides would wait for each other, or an unfinished response would look complete."""
 
     def begin(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -100,7 +98,7 @@ def test_a_file_that_fails_after_the_response_began_is_reported(tmp_path: Path, 
     with talking(begin) as url:
         done = run("send", file, url, "--format", "ndjson", "--timeout", "20", timeout=15)
     assert done.code == 6
-    assert "item 200000" in done.told
+    assert "item 200000" in done.message
 
 
 @pytest.mark.parametrize(
@@ -110,16 +108,14 @@ def test_a_file_that_fails_after_the_response_began_is_reported(tmp_path: Path, 
         (("--format", "json"), r" [\d.]+/\? MB +[\d.]+ [kM]B/s +[1-9][\d,]* items, [1-9][\d,]*/s"),
     ],
 )
-def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
-    tmp_path: Path, words: tuple[str, ...], shows: str
-) -> None:
+def test_upload_progress_is_shown_while_sending(tmp_path: Path, words: tuple[str, ...], shows: str) -> None:
     def take_slowly(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
-        came = b""
-        while not came.endswith(b"0\r\n\r\n"):
+        received = b""
+        while not received.endswith(b"0\r\n\r\n"):
             data = connection.recv(2**18)
-            assert data, "the upload was cut"
-            came = (came + data)[-8:]
+            assert data, "the upload was cut off"
+            received = (received + data)[-8:]
             time.sleep(0.01)
         connection.sendall(whole("text/plain", b"thanks\n"))
 
@@ -136,7 +132,7 @@ def test_progress_of_an_upload_is_shown_while_the_server_takes_it(
     assert re.search(shows, shown), shown
 
 
-def test_a_silent_server_is_reported_after_the_timeout(tmp_path: Path) -> None:
+def test_server_without_response_times_out(tmp_path: Path) -> None:
     def say_nothing(connection: socket.socket) -> None:
         while connection.recv(65536):
             pass
@@ -145,4 +141,4 @@ def test_a_silent_server_is_reported_after_the_timeout(tmp_path: Path) -> None:
     with talking(say_nothing) as url:
         done = run("send", file, url, "--timeout", "0.3")
     assert (done.code, done.out) == (5, b"")
-    assert done.told.startswith("the server did not answer for longer than idle_seconds allows")
+    assert done.message.startswith("the server sent no response for 0.3 seconds")

@@ -1,4 +1,4 @@
-"""`chunkwise serve`: what a file's route answers."""
+"""`chunkwise serve`: the responses for a file."""
 
 import json
 import os
@@ -52,19 +52,19 @@ def status_and_body(url: str, *options: str) -> tuple[str, bytes]:
 
 
 def problem(got: tuple[str, bytes]) -> dict[str, Any]:
-    """The problem details (RFC 9457) of an answer that must hold some."""
-    told, body = got
-    status, content_type = told.split(" ", 1)
+    """Return the problem details (RFC 9457) of a response, which must have some."""
+    status_line, body = got
+    status, content_type = status_line.split(" ", 1)
     details: dict[str, Any] = json.loads(body)
     assert content_type == "application/problem+json"
     assert details["status"] == int(status)
     return details
 
 
-# --- one by one
+# --- items are sent one by one
 
 
-def test_the_first_line_is_at_the_client_while_the_second_is_still_to_be_made(server: Serving) -> None:
+def test_first_line_is_sent_before_the_second_is_made(server: Serving) -> None:
     url = server.url("/rows.json?format=ndjson&interval=60&limit=2")
     with started("curl", "-sSN", url) as reading:
         assert json.loads(reading.stdout.readline()) == ROWS[0]
@@ -74,64 +74,62 @@ def test_the_first_line_is_at_the_client_while_the_second_is_still_to_be_made(se
 
 
 @pytest.mark.parametrize("file", ["rows.json", "rows.csv"])
-def test_the_first_item_of_an_array_is_whole_at_the_client_while_the_second_is_still_to_be_made(
-    server: Serving, file: str
-) -> None:
+def test_first_array_item_is_sent_before_the_second(server: Serving, file: str) -> None:
     with started("curl", "-sSN", server.url(f"/{file}?format=json&interval=60&limit=2")) as reading:
         assert reading.stdout.read(1) == b"["
-        came = b""
-        while not came.endswith(b"}"):
-            came += reading.stdout.read(1)
-        assert json.loads(came)["name"] == "é0"
+        received = b""
+        while not received.endswith(b"}"):
+            received += reading.stdout.read(1)
+        assert json.loads(received)["name"] == "é0"
         assert reading.is_running()
         reading.process.terminate()
         assert not reading.end().out
 
 
-def test_items_in_intervals_are_all_received_and_the_response_is_whole(server: Serving) -> None:
+def test_interval_response_is_complete(server: Serving) -> None:
     got = curl(server.url("/rows.json?interval=0.01"), "-N")
     assert got.code == 0
     assert json.loads(got.out) == ROWS
 
 
 @pytest.mark.parametrize("interval", ["-1", "61", "nan", "inf", "x", ""])
-def test_an_invalid_interval_is_refused(server: Serving, interval: str) -> None:
+def test_invalid_interval_is_rejected(server: Serving, interval: str) -> None:
     details = problem(status_and_body(server.url(f"/rows.json?interval={interval}")))
     assert details["status"] == 400
-    assert f"interval: got {interval!r}" in details["detail"]
+    assert details["detail"] == f"interval: expected 0 to 60 seconds, got {interval!r}"
 
 
 # --- path and limit
 
 
-def test_a_path_selects_values_inside(server: Serving) -> None:
+def test_path_selects_inner_values(server: Serving) -> None:
     assert json.loads(curl(server.url("/tree.json?path=users.item.n")).out) == [0, 1, 2, 3, 4]
     assert json.loads(curl(server.url("/rows.ndjson?path=name&format=json")).out) == [row["name"] for row in ROWS]
     assert json.loads(curl(server.url("/rows.csv?path=n&format=json")).out) == ["0", "1", "2", "3", "4"]
 
 
-def test_a_path_that_selects_nothing_is_not_found(server: Serving) -> None:
+def test_path_that_selects_nothing_is_not_found(server: Serving) -> None:
     details = problem(status_and_body(server.url("/tree.json?path=users.item.age")))
     assert details["status"] == 404
     assert "'users.item.age' was not found" in details["detail"]
 
 
 @pytest.mark.parametrize("file", ["words.txt", "rows.csv"])
-def test_a_path_that_the_format_has_not_is_refused(server: Serving, file: str) -> None:
+def test_path_unsupported_by_format_is_rejected(server: Serving, file: str) -> None:
     assert problem(status_and_body(server.url(f"/{file}?path=a.b&format=json")))["status"] == 400
 
 
 @pytest.mark.parametrize(("limit", "count"), [("0", 0), ("1", 1), ("3", 3), ("5", 5), ("6", 5), ("9" * 18, 5)])
-def test_a_limit_gives_that_many_items_at_most(server: Serving, limit: str, count: int) -> None:
+def test_limit_is_the_most_items_sent(server: Serving, limit: str, count: int) -> None:
     assert json.loads(curl(server.url(f"/rows.json?limit={limit}")).out) == ROWS[:count]
     assert len(curl(server.url(f"/rows.csv?limit={limit}&format=ndjson")).lines) == count
 
 
 @pytest.mark.parametrize("limit", ["-1", "1.5", "x", "", "%C2%B2", "9" * 19])
-def test_an_invalid_limit_is_refused(server: Serving, limit: str) -> None:
+def test_invalid_limit_is_rejected(server: Serving, limit: str) -> None:
     details = problem(status_and_body(server.url(f"/rows.json?limit={limit}")))
     assert details["status"] == 400
-    assert details["detail"].startswith("limit: got ")
+    assert details["detail"].startswith("limit: expected a whole number of items, got ")
 
 
 # --- formats
@@ -139,13 +137,13 @@ def test_an_invalid_limit_is_refused(server: Serving, limit: str) -> None:
 
 @each_row("file", ["rows.json", "rows.csv", "words.txt"])
 @each_row("accept", [BROWSER, "*/*", ""])
-def test_a_client_that_accepts_anything_gets_the_file_unchanged(server: Serving, file: str, accept: str) -> None:
-    # An empty header takes curl's own away.
-    told, body = status_and_body(server.url(f"/{file}"), "-H", f"Accept: {accept}" if accept else "Accept:")
-    assert told.startswith("200 ")
+def test_accept_anything_gets_the_file_unchanged(server: Serving, file: str, accept: str) -> None:
+    # An empty header removes curl's default.
+    status, body = status_and_body(server.url(f"/{file}"), "-H", f"Accept: {accept}" if accept else "Accept:")
+    assert status.startswith("200 ")
     assert curl(server.url(f"/{file}"), "-H", "Accept: application/json").out != b""
     suffix_types = {"rows.json": "application/json", "rows.csv": "text/csv", "words.txt": "text/plain"}
-    assert told.split(" ")[1].rstrip(";") == suffix_types[file]
+    assert status.split(" ")[1].rstrip(";") == suffix_types[file]
     assert body.startswith({"rows.json": b"[", "rows.csv": b"n,name", "words.txt": b"one"}[file])
 
 
@@ -159,35 +157,35 @@ def test_a_client_that_accepts_anything_gets_the_file_unchanged(server: Serving,
         ("application/json;q=0, */*;q=0.1", "application/x-ndjson"),
     ],
 )
-def test_a_client_that_asks_for_another_format_gets_it(server: Serving, accept: str, content_type: str) -> None:
-    told, _ = status_and_body(server.url("/rows.json"), "-H", f"Accept: {accept}")
-    assert told.split(";")[0] == f"200 {content_type}"
+def test_accept_header_selects_the_format(server: Serving, accept: str, content_type: str) -> None:
+    status, _ = status_and_body(server.url("/rows.json"), "-H", f"Accept: {accept}")
+    assert status.split(";")[0] == f"200 {content_type}"
 
 
-def test_the_format_in_the_address_wins_over_the_accept_header(server: Serving) -> None:
-    told, _ = status_and_body(server.url("/rows.json?format=csv"), "-H", "Accept: application/json")
-    assert told.startswith("200 text/csv")
+def test_format_parameter_overrides_accept_header(server: Serving) -> None:
+    status, _ = status_and_body(server.url("/rows.json?format=csv"), "-H", "Accept: application/json")
+    assert status.startswith("200 text/csv")
 
 
-def test_every_response_says_that_it_varies_by_the_accept_header(server: Serving) -> None:
+def test_every_response_varies_by_accept(server: Serving) -> None:
     for path in ("/", "/rows.json", "/rows.json?format=sse"):
         assert curl(server.url(path), "-w", "%{stderr}%header{vary}").err.startswith("Accept")
 
 
-def test_an_unknown_format_is_refused_with_a_list_of_the_formats(server: Serving) -> None:
+def test_unknown_format_error_lists_all_formats(server: Serving) -> None:
     details = problem(status_and_body(server.url("/rows.json?format=xml")))
     assert details["status"] == 400
     assert "'xml'" in details["detail"]
     assert "ndjson" in details["detail"]
 
 
-def test_a_client_that_accepts_no_offered_format_gets_a_list_of_them(server: Serving) -> None:
+def test_unacceptable_formats_are_listed_with_406(server: Serving) -> None:
     details = problem(status_and_body(server.url("/rows.json"), "-H", "Accept: image/png"))
     assert details["status"] == 406
     assert "text/csv" in details["available"]
 
 
-def test_an_empty_file_is_an_empty_whole_response_in_every_format(server: Serving) -> None:
+def test_empty_file_is_complete_in_every_format(server: Serving) -> None:
     for name, body in {"json": b"[]", "ndjson": b"", "json-seq": b"", "sse": b"", "csv": b"", "text": b""}.items():
         got = curl(server.url(f"/empty.json?format={name}"))
         assert (got.code, got.out) == (0, body)
@@ -197,17 +195,17 @@ def test_an_empty_file_is_an_empty_whole_response_in_every_format(server: Servin
 
 
 @each_row("path", ["/nothing.json", "/deep", "/deep/", "/rows", "/rows.json/", "//rows.json", "/%00"])
-def test_an_unknown_route_is_not_found(server: Serving, path: str) -> None:
+def test_unknown_route_is_not_found(server: Serving, path: str) -> None:
     assert problem(status_and_body(server.url(path)))["status"] == 404
 
 
-def test_a_file_in_a_folder_has_the_route_of_its_place(server: Serving) -> None:
+def test_route_of_file_is_its_path_in_folder(server: Serving) -> None:
     assert json.loads(curl(server.url("/deep/er/rows.json")).out) == ROWS
 
 
 def test_only_reading_is_allowed(server: Serving) -> None:
-    told, _ = status_and_body(server.url("/rows.json"), "-d", "x")
-    assert told.startswith("405")
+    status, _ = status_and_body(server.url("/rows.json"), "-d", "x")
+    assert status.startswith("405")
 
 
 # --- files that cannot be read
@@ -235,43 +233,41 @@ def told_since(server: Serving, before: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("file", "came", "why"),
+    ("file", "received", "why"),
     [
         ("broken.json", b'{"n":1}\n{"n":2}\n', PLACE),
-        ("cut.json", b"1\n2\n", "format json, 2 items and 13 bytes came"),
+        ("cut.json", b"1\n2\n", "format json, 2 items and 13 bytes"),
         ("deep.json", b"1\n", "item 1, byte"),
     ],
 )
-def test_a_broken_file_gives_its_items_and_then_a_response_that_looks_broken(
-    broken: Serving, file: str, came: bytes, why: str
-) -> None:
+def test_broken_file_sends_items_then_breaks_off(broken: Serving, file: str, received: bytes, why: str) -> None:
     before = broken.running.err
     got = curl(broken.url(f"/{file}?format=ndjson"))
-    assert got.out == came
-    assert got.code == 18  # "partial file"
-    told = told_since(broken, before)
-    assert why in told
-    assert "Traceback" not in told
+    assert got.out == received
+    assert got.code == 18  # curl's exit code for a partial file
+    message = told_since(broken, before)
+    assert why in message
+    assert "Traceback" not in message
 
 
-def test_a_file_that_is_broken_from_its_start_gives_an_error_with_the_place(broken: Serving) -> None:
+def test_file_broken_at_start_is_a_500_with_position(broken: Serving) -> None:
     details = problem(status_and_body(broken.url("/at-once.json?format=ndjson")))
     assert details["status"] == 500
     assert "the file cannot be read" in details["detail"]
     assert "item 0, byte 1" in details["detail"]
 
 
-def test_items_that_the_format_cannot_hold_break_the_response_off_after_the_others(broken: Serving) -> None:
+def test_unencodable_item_breaks_response_off(broken: Serving) -> None:
     before = broken.running.err
     got = curl(broken.url("/odd.json?format=csv"))
     assert (got.code, got.out) == (18, b"n\r\n1\r\n")
-    told = told_since(broken, before)
-    assert "columns m" in told
-    assert "item 1" in told
-    assert "Traceback" not in told
+    message = told_since(broken, before)
+    assert "columns m" in message
+    assert "item 1" in message
+    assert "Traceback" not in message
 
 
-def test_a_broken_file_that_is_not_converted_is_sent_as_it_is(broken: Serving) -> None:
+def test_unconverted_broken_file_is_sent_unchanged(broken: Serving) -> None:
     assert curl(broken.url("/broken.json")) == Done(0, BROKEN.encode(), "")
 
 
@@ -290,19 +286,22 @@ def becomes_a_pipe(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [becomes_nothing, becomes_a_folder, becomes_a_pipe])
-def test_a_removed_file_is_not_found_and_its_path_is_not_shown(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_removed_file_is_a_404_without_its_path(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = folder_of(tmp_path, {"gone.json": "[1]", "stays.json": "[2]"})
     with serving(folder) as running:
         change(folder / "gone.json")
         for query in ("", "?format=csv", "?format=text", "?range=items=1-", "?path=item.a"):
             details = problem(status_and_body(running.url(f"/gone.json{query}")))
-            assert (details["status"], details["detail"]) == (404, "there is no /gone.json; / lists what there is")
+            assert (details["status"], details["detail"]) == (
+                404,
+                "nothing is published at /gone.json; the URL / lists all files and tables",
+            )
         assert [entry["url"] for entry in json.loads(curl(running.url("/")).out)] == ["/stays.json"]
         assert not running.running.err
 
 
-async def test_a_file_that_goes_between_two_looks_at_it_is_not_found_either(tmp_path: Path) -> None:
-    """It is there when the request is looked at, and then not when its reading begins."""
+async def test_file_removed_before_reading_is_not_found(tmp_path: Path) -> None:
+    """The file exists when the request is checked, but not when the server opens it."""
     file = tmp_path / "gone.json"
     file.write_text("[1]")
     entry = Published("/gone.json", file, FORMATS["json"], None)
@@ -314,7 +313,7 @@ async def test_a_file_that_goes_between_two_looks_at_it_is_not_found_either(tmp_
 
 
 class Going(Published):
-    """A file that is taken away as soon as it was seen to be there."""
+    """A file that is removed as soon as `is_there` has checked it."""
 
     def is_there(self) -> bool:
         there = super().is_there()
@@ -323,7 +322,7 @@ class Going(Published):
 
 
 @pytest.mark.parametrize("query", ["", "?format=csv", "?limit=1"])
-async def test_a_file_removed_while_it_is_opened_is_not_found(tmp_path: Path, query: str) -> None:
+async def test_file_removed_while_opening_is_not_found(tmp_path: Path, query: str) -> None:
     file = tmp_path / "gone.json"
     file.write_text("[1]")
     app = make_app([Going("/gone.json", file, FORMATS["json"], None)])
@@ -337,18 +336,18 @@ async def test_a_file_removed_while_it_is_opened_is_not_found(tmp_path: Path, qu
         assert str(tmp_path) not in await got.text()
 
 
-def test_a_failure_before_the_first_item_is_logged_at_the_server_too(broken: Serving) -> None:
+def test_failure_before_first_item_is_logged(broken: Serving) -> None:
     before = broken.running.err
     curl(broken.url("/at-once.json?format=ndjson"))
-    [told] = told_since(broken, before).splitlines()
-    assert told.startswith("chunkwise: GET /at-once.json?format=ndjson: 500: the file cannot be read: ")
-    assert "item 0, byte 1" in told
+    [message] = told_since(broken, before).splitlines()
+    assert message.startswith("chunkwise: GET /at-once.json?format=ndjson: 500: the file cannot be read: ")
+    assert "item 0, byte 1" in message
     before = broken.running.err
     assert problem(status_and_body(broken.url("/at-once.json?path=item.a&format=json")))["status"] == 500
     assert told_since(broken, before).count("\n") == 1
 
 
-def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
+def test_named_pipe_is_served(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.ndjson"
     os.mkfifo(pipe)
     with serving(pipe) as running, started("curl", "-sS", running.url("/pipe.ndjson?format=json")) as reading:
@@ -356,7 +355,7 @@ def test_a_pipe_that_is_named_is_read(tmp_path: Path) -> None:
         assert reading.end().out == b"[1,2]"
 
 
-def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:
+def test_client_disconnect_is_not_an_error(tmp_path: Path) -> None:
     with serving(folder_of(tmp_path, {"rows.json": "[" + ",".join(["1"] * 100_000) + "]"})) as running:
         with started("curl", "-sSN", running.url("/rows.json?format=sse"), stdout=subprocess.PIPE) as reading:
             reading.stdout.readline()
@@ -366,18 +365,18 @@ def test_a_client_that_leaves_is_no_error(tmp_path: Path) -> None:
         assert not running.running.err
 
 
-def test_an_unexpected_failure_shows_its_traceback() -> None:
-    told = []
+def test_unexpected_failure_shows_its_traceback() -> None:
+    texts = []
     for error in (LookupError("unforeseen"), OSError("the file is gone")):
         try:
             raise error
         except Exception:
-            told.append(_OneLine().formatException(sys.exc_info()))
-    assert told[0].startswith("Traceback")
-    assert told[1] == "  the file is gone"
+            texts.append(_OneLine().formatException(sys.exc_info()))
+    assert texts[0].startswith("Traceback")
+    assert texts[1] == "  the file is gone"
 
 
-def test_a_file_is_sent_over_a_websocket_whole_or_selected(tmp_path: Path) -> None:
+def test_websocket_sends_whole_file_or_selection(tmp_path: Path) -> None:
     folder_of(tmp_path, {"rows.json": json.dumps(ROWS)})
     with serving(tmp_path) as served:
         url = served.url("/rows.json").replace("http:", "ws:")

@@ -86,23 +86,23 @@ def test_named_files_have_their_names_as_routes(tmp_path: Path) -> None:
         assert [entry["url"] for entry in entries] == ["/in/three.ndjson", "/one.json", "/two.csv"]
 
 
-def test_two_files_with_one_route_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_one_route_are_rejected(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a/rows.json": "[1]", "b/rows.json": "[2]"})
     done = run("serve", folder / "a/rows.json", folder / "b")
     assert done.code == 2
-    assert done.told.endswith("would both be /rows.json: publish the folder that holds both")
+    assert done.message.endswith("would both be /rows.json: publish the folder that holds both")
 
 
 def test_folder_without_known_files_is_refused(tmp_path: Path) -> None:
     done = run("serve", folder_of(tmp_path / "empty", {"x.exe": "0", ".hidden.json": "[0]", "in/x": ""}))
     assert done.code == 9
-    assert done.told.startswith(f"nothing to publish in {tmp_path / 'empty'}: expected files that end in .json")
+    assert done.message.startswith(f"nothing to publish in {tmp_path / 'empty'}: expected files that end in .json")
 
 
 def test_database_file_is_refused_with_its_url(tmp_path: Path) -> None:
     file = folder_of(tmp_path, {"shop.DB": b""}) / "shop.DB"
     done = run("serve", file)
-    assert (done.code, done.told) == (
+    assert (done.code, done.message) == (
         9,
         f"'shop.DB' is a database: use sqlite:///{file} to serve its tables",
     )
@@ -111,12 +111,12 @@ def test_database_file_is_refused_with_its_url(tmp_path: Path) -> None:
 def test_file_of_unknown_format_is_refused(tmp_path: Path) -> None:
     done = run("serve", folder_of(tmp_path, {"x.exe": "0"}) / "x.exe")
     assert done.code == 9
-    assert "'x.exe'" in done.told
+    assert "'x.exe'" in done.message
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     done = run("serve", tmp_path / "nothing.json")
-    assert (done.code, done.told) == (10, f"{tmp_path / 'nothing.json'}: no such file or folder")
+    assert (done.code, done.message) == (10, f"{tmp_path / 'nothing.json'}: no such file or folder")
 
 
 @needs_linux
@@ -137,7 +137,10 @@ def test_taken_port_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = run_any(*CHUNKWISE, "serve", "--port", port, folder_of(tmp_path, {"rows.json": "[1]"}))
     assert done.code == 3
-    assert done.told == f"port {port} of 127.0.0.1 is taken: choose another with --port, 0 for any"
+    assert (
+        done.message
+        == f"port {port} of 127.0.0.1 is in use: choose another one with --port, or any free one with --port 0"
+    )
 
 
 def test_host_of_another_machine_is_named(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_host_of_another_machine_is_named(tmp_path: Path) -> None:
     for host in ("203.0.113.1", "no such host"):
         done = run_any(*CHUNKWISE, "serve", "--host", host, "--port", 0, folder)
         assert done.code == 3
-        assert host in done.told
+        assert host in done.message
 
 
 async def test_file_replaced_by_a_link_is_not_served(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`chunkwise serve` ends on a signal, and no client takes a cut response for whole."""
+"""`chunkwise serve` exits on a signal, and its unfinished responses look incomplete to every client."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from tests.cli.running import CHUNKWISE, folder_of, serving, started
 from tests.each_row import each_row
 from tests.needs import needs_curl
 
-MANY_BYTES = 64 * 2**20  # more than the sockets of both sides hold
+MANY_BYTES = 64 * 2**20  # more than fits into the sockets of both sides
 
 each_signal = each_row("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @each_signal
-def test_a_signal_ends_it_well_and_quietly(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_stops_idle_server_with_exit_0(tmp_path: Path, number: signal.Signals) -> None:
     with serving(folder_of(tmp_path, {"rows.json": "[1, 2]"})) as server:
         server.running.signal(number)
         done = server.running.end()
@@ -30,9 +30,7 @@ def test_a_signal_ends_it_well_and_quietly(tmp_path: Path, number: signal.Signal
 
 @needs_curl
 @each_signal
-async def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_cut(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_signal_cuts_stream_visibly(tmp_path: Path, number: signal.Signals) -> None:
     with serving(folder_of(tmp_path, {"rows.json": "[1, 2]"})) as server:
         url = server.url("/rows.json?interval=60&format=ndjson")
         with started("curl", "-sSN", url) as foreign:
@@ -44,13 +42,13 @@ async def test_a_signal_ends_a_stream_in_flight_and_its_client_sees_that_it_is_c
                 with pytest.raises(RemoteError, match="failed after 1 items: Going Away: the server is shutting down"):
                     await anext(ours)
             done = server.running.end()
-            assert foreign.end().code == 18  # "partial file"
+            assert foreign.end().code == 18  # curl's exit code for a partial file
     assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize("options", [(), ("--path", "n")])
-def test_get_resumes_with_a_restarted_server(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """No server knows anything of a stream that another has begun."""
+def test_get_resumes_after_server_restart(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """The second server knows nothing of the stream that the first server started."""
     rows = [{"n": index} for index in range(60)]
     folder = folder_of(tmp_path, {"rows.csv": "n\n" + "".join(f"{row['n']}\n" for row in rows)})
     with serving(folder) as first:
@@ -62,13 +60,13 @@ def test_get_resumes_with_a_restarted_server(tmp_path: Path, options: tuple[str,
             with serving(folder, "--port", first.base.rpartition(":")[2]):
                 done = ours.end()
     assert done.code == 0
-    assert "the stream was cut" in done.told
-    assert done.told.endswith("; trying again")
+    assert "the stream was cut" in done.message
+    assert done.message.endswith("; connecting again")
     got = [json.loads(line) for line in (*begun, *done.lines)]
     assert got == ([str(row["n"]) for row in rows] if options else [{"n": str(row["n"])} for row in rows])
 
 
-def test_a_signal_ends_a_file_in_flight_and_its_client_sees_that_it_is_cut(tmp_path: Path) -> None:
+def test_signal_cuts_file_download_visibly(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"large.json": "[1]"})
     with (folder / "large.json").open("r+b") as file:
         file.truncate(MANY_BYTES)
@@ -76,8 +74,8 @@ def test_a_signal_ends_a_file_in_flight_and_its_client_sees_that_it_is_cut(tmp_p
         host, port = server.base.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as client:
             client.sendall(b"GET /large.json HTTP/1.1\r\nHost: x\r\n\r\n")
-            came = client.recv(1024)
-            assert re.search(rb"Content-Length: (\d+)", came)
+            received = client.recv(1024)
+            assert re.search(rb"Content-Length: (\d+)", received)
             server.running.signal(signal.SIGTERM)
             done = server.running.end()
             size = 0
@@ -87,7 +85,7 @@ def test_a_signal_ends_a_file_in_flight_and_its_client_sees_that_it_is_cut(tmp_p
     assert size < MANY_BYTES
 
 
-def test_it_says_where_it_is_with_lines_to_try(tmp_path: Path) -> None:
+def test_start_message_has_commands_to_try(tmp_path: Path) -> None:
     with serving(folder_of(tmp_path, {"it's ours.json": json.dumps([1])})) as server:
         server.running.signal(signal.SIGTERM)
         printed = server.running.end().out.decode()

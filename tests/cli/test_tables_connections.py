@@ -11,7 +11,7 @@ from aiohttp import web
 import chunkwise
 from chunkwise.cli.databases import open_database
 from chunkwise.cli.tables import find_rows
-from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_postgres, published
+from tests.cli.databases import PRODUCTS, TABLES, everywhere, fetch, in_postgres, published
 from tests.databases import Database, running_postgres
 from tests.needs import needs_curl, needs_postgres
 
@@ -19,22 +19,22 @@ pytestmark = needs_curl
 
 
 @everywhere
-async def test_slow_readers_of_queries_hold_up_no_table(database: Database) -> None:
+async def test_slow_query_readers_do_not_block_tables(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database, "products", "cheap") as (_, session), AsyncExitStack() as readers:
-        for _ in range(15):  # all that the pool has
+        for _ in range(15):  # all connections of the pool
             response = await readers.enter_async_context(session.get("/cheap?interval=60&format=ndjson"))
             await response.content.readline()
-        assert await answer(session, "/products") == (200, PRODUCTS)
+        assert await fetch(session, "/products") == (200, PRODUCTS)
 
 
 @everywhere
-async def test_clients_that_leave_or_stop_early_give_their_connections_back(database: Database) -> None:
+async def test_early_disconnect_releases_connections(database: Database) -> None:
     await database.run(*TABLES)
     many = "select a.id, b.id as other from products a, products b, products c, products d"
     async with published(database, "products", "cheap", many=many) as (server, session):
         for path in ("/many?limit=1", "/products?limit=1", "/cheap?limit=1") * 10:
-            assert len((await answer(session, path))[1]) == 1
+            assert len((await fetch(session, path))[1]) == 1
         for path in ("/many", "/products", "/cheap"):
             async with session.get(f"{path}?interval=60&format=ndjson") as response:
                 await response.content.readline()
@@ -44,7 +44,7 @@ async def test_clients_that_leave_or_stop_early_give_their_connections_back(data
 
 
 @everywhere
-async def test_a_stream_of_a_table_that_breaks_is_gone_on_with(database: Database) -> None:
+async def test_table_is_streamed_in_every_format(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database) as (server, session):
         url = f"http://127.0.0.1:{server.port}/products"
@@ -54,23 +54,23 @@ async def test_a_stream_of_a_table_that_breaks_is_gone_on_with(database: Databas
 
 
 @needs_postgres
-async def test_a_database_that_is_gone_is_a_503(tmp_path: Path) -> None:
+async def test_stopped_database_is_a_503(tmp_path: Path) -> None:
     with running_postgres() as server:
         server.psql("create table products (id integer primary key)")
         database = Database("postgresql", server.url(scheme="postgresql"), tmp_path)
         async with published(database, "products", one="select 1 as n") as (_, session):
-            assert await answer(session, "/products") == (200, [])
+            assert await fetch(session, "/products") == (200, [])
             server.stop()
             for _ in range(2):
                 for path in ("/products", "/one"):
-                    status, details = await answer(session, path)
+                    status, details = await fetch(session, path)
                     assert status == 503, details
                     assert details["detail"].startswith("the database cannot be reached: ")
         await database.dispose()
 
 
 @in_postgres
-async def test_a_connection_that_ends_between_two_batches_is_no_error_of_the_rows(database: Database) -> None:
+async def test_connection_lost_between_batches_is_a_503(database: Database) -> None:
     async with AsyncExitStack() as stack:
         opened = open_database(database.url)
         stack.push_async_callback(opened.dispose)
@@ -81,19 +81,19 @@ async def test_a_connection_that_ends_between_two_batches_is_no_error_of_the_row
             batches = await stack.enter_async_context(aclosing(aiter(source)))
             [first, *_] = await anext(batches)
             await database.run("select pg_terminate_backend(:pid)", pid=first["pid"])
-            await asyncio.sleep(0.2)  # until it is noticed, while no batch is awaited
+            await asyncio.sleep(0.2)  # until the driver notices, while no batch is requested
             with pytest.raises(web.HTTPServiceUnavailable, match="Service Unavailable") as refused:
                 await anext(batches)
-            told = f"{refused.value.text}"
-            assert told.startswith("the database cannot be reached: ")
-            assert told.endswith(": the underlying connection is closed")
+            message = f"{refused.value.text}"
+            assert message.startswith("the database cannot be reached: ")
+            assert message.endswith(": the underlying connection is closed")
 
 
 @in_postgres
-async def test_a_table_that_is_gone_is_a_500(database: Database) -> None:
+async def test_renamed_table_is_a_500(database: Database) -> None:
     await database.run(*TABLES)
     async with published(database) as (_, session):
-        assert (await answer(session, "/products"))[0] == 200
+        assert (await fetch(session, "/products"))[0] == 200
         await database.run("alter table products rename to gone")
-        status, details = await answer(session, "/products")
+        status, details = await fetch(session, "/products")
         assert (status, details["detail"]) == (500, 'the rows cannot be read: relation "products" does not exist')

@@ -1,4 +1,4 @@
-"""`chunkwise serve` with databases: whatever a query says, nothing is written."""
+"""`chunkwise serve` with databases: no query can write anything."""
 
 import sqlite3
 from pathlib import Path
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from aiohttp import ClientPayloadError
 
 from chunkwise.cli.databases import open_database
-from tests.cli.databases import PRODUCTS, TABLES, answer, everywhere, in_sqlite, published
+from tests.cli.databases import PRODUCTS, TABLES, everywhere, fetch, in_sqlite, published
 from tests.databases import Database
 from tests.each_row import each_row
 from tests.needs import needs_curl
@@ -19,7 +19,7 @@ pytestmark = needs_curl
 
 
 @everywhere
-async def test_queries_that_write_fail_and_change_nothing(database: Database) -> None:
+async def test_writing_queries_fail_and_change_nothing(database: Database) -> None:
     await database.run(*TABLES)
     writing = {
         "a": "delete from products returning id",
@@ -39,8 +39,8 @@ async def test_queries_that_write_fail_and_change_nothing(database: Database) ->
         for _ in range(2):
             for name in sorted(writing):
                 try:
-                    status, details = await answer(session, f"/{name}")
-                except ClientPayloadError:  # a busy machine takes longer than the status line waits for a first row
+                    status, details = await fetch(session, f"/{name}")
+                except ClientPayloadError:  # on a busy machine, the 200 status is sent before the first row fails
                     continue
                 if (database.kind, name) != ("postgresql", "e"):
                     assert status == 500, (name, details)
@@ -71,11 +71,9 @@ async def tables(database: Database) -> None:
         "savepoint here",
     ],
 )
-async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at_the_start(
-    database: Database, tmp_path: Path, query: str
-) -> None:
+async def test_unsafe_sqlite_query_is_rejected_at_start(database: Database, tmp_path: Path, query: str) -> None:
     other = tmp_path / "other.db"
-    with pytest.raises(click.BadParameter, match=r"it does more than read|syntax error"):
+    with pytest.raises(click.BadParameter, match=r"the query may only read|syntax error"):
         async with published(database, any=query.format(other=other)):
             pass
     assert not other.exists()
@@ -83,24 +81,24 @@ async def test_a_query_of_sqlite_that_opens_a_lock_or_another_file_is_refused_at
 
 
 @in_sqlite
-async def test_a_query_of_sqlite_that_copies_into_another_file_fails(database: Database, tmp_path: Path) -> None:
+async def test_sqlite_vacuum_into_a_file_fails(database: Database, tmp_path: Path) -> None:
     await database.run(*TABLES)
     other = tmp_path / "other.db"
     async with published(database, copy=f"vacuum into '{other}'") as (_, session):
-        status, details = await answer(session, "/copy")
+        status, details = await fetch(session, "/copy")
     assert (status, details["detail"]) == (500, "the rows cannot be read: cannot VACUUM from within a transaction")
     assert not other.exists()
     opened = open_database(database.url)
     async with opened.queries.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        with pytest.raises(sqlite3.DatabaseError, match="authorization denied"):  # without a transaction, too
+        with pytest.raises(sqlite3.DatabaseError, match="authorization denied"):  # also outside a transaction
             await driver.execute_fetchall(f"vacuum into '{other}'")
     await opened.dispose()
     assert not other.exists()
 
 
 @in_sqlite
-async def test_two_more_locks_hold_where_that_one_does_not(database: Database, tmp_path: Path) -> None:
+async def test_sqlite_stays_read_only_without_authorizer(database: Database, tmp_path: Path) -> None:
     await database.run(*TABLES)
     opened = open_database(database.url)
     try:
@@ -119,7 +117,7 @@ async def test_two_more_locks_hold_where_that_one_does_not(database: Database, t
 
 
 @in_sqlite
-async def test_every_reading_statement_of_sqlite_is_allowed(database: Database) -> None:
+async def test_all_reading_sqlite_statements_are_allowed(database: Database) -> None:
     await database.run(
         *TABLES,
         "create virtual table places using rtree(id, low, high)",
@@ -138,5 +136,5 @@ async def test_every_reading_statement_of_sqlite_is_allowed(database: Database) 
     }
     async with published(database, **queries) as (_, session):
         for name in queries:
-            status, rows = await answer(session, f"/{name}")
+            status, rows = await fetch(session, f"/{name}")
             assert (status, len(rows)) == (200, 3), rows

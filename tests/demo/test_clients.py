@@ -99,5 +99,5 @@ def test_other_missing_module_is_an_error() -> None:
         words = ("demo", "--client", "--port", demo.base.rpartition(":")[2], "--interval", "0")
         done = run_any(sys.executable, "-c", WITHOUT.format("websockets.asyncio.client"), *words)
     assert done.code == 1
-    assert done.told.startswith("ModuleNotFoundError: ")
+    assert done.message.startswith("ModuleNotFoundError: ")
     assert b"extra" not in done.out

@@ -1,4 +1,4 @@
-"""The deployment of deploy/ on this machine: the table, two replicas as processes, and nginx with its configuration."""
+"""The deployment in deploy/, run on this machine: the table, two replicas as processes, and nginx."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.transports.proxying import answers, free_port, running_nginx_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 STEP = 10
-"""Distance between two keys of the table: a gap for new rows."""
+"""The distance between two keys of the table, so that rows can be inserted between them."""
 
 CONFIG = (DEPLOY / "nginx.conf").read_text()
 
@@ -25,11 +25,11 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 class Replicas:
-    """Two processes of deploy/app.py, each with its own port, at which it can be restarted.
+    """Two processes of deploy/app.py. Each has its own port, which it keeps when it is restarted.
 
     Attributes:
-        ports: ports on which they listen.
-        killed: pids of the killed processes.
+        ports: the ports on which the replicas listen.
+        killed: the process ids of the killed replicas.
     """
 
     def __init__(self, url: str, opened: ExitStack) -> None:
@@ -45,17 +45,17 @@ class Replicas:
         return self._opened.enter_context(started(sys.executable, DEPLOY / "app.py", env=environment))
 
     def wait(self) -> None:
-        """Wait until each of them responds."""
+        """Wait until each replica responds."""
         for port, running in zip(self.ports, self._running, strict=True):
             assert answers(port, running.is_running), running.err
 
     @property
     def gone(self) -> bool:
-        """Return whether all of them have ended."""
+        """Whether all replicas have exited."""
         return not any(running.is_running() for running in self._running)
 
     def _named(self, name: str) -> Running:
-        """Return the replica with that name in its responses."""
+        """Return the replica that has this name in its responses."""
         [found] = [running for running in self._running if name.endswith(f"-{running.process.pid}")]
         return found
 
@@ -71,13 +71,13 @@ class Replicas:
             self.killed.append(running.process.pid)
 
     def start_again(self) -> None:
-        """Restart the replicas that have ended; do not wait for them."""
+        """Restart the replicas that have exited, and do not wait until they respond."""
         for place, running in enumerate(self._running):
             if not running.is_running():
                 self._running[place] = self._start(self.ports[place])
 
     def nginx(self, folder: Path, change: Callable[[str], str] = str) -> int:
-        """Run nginx in front of them, with the addresses in deploy/nginx.conf replaced; return its port."""
+        """Run nginx in front of the replicas, with their addresses in deploy/nginx.conf; return the port of nginx."""
 
         def servers(port: int) -> str:
             text = replaced(CONFIG, "listen 80;", f"listen 127.0.0.1:{port};")
@@ -91,7 +91,7 @@ class Replicas:
 
 @contextmanager
 def replicas(postgres: Postgres, rows: int) -> Iterator[Replicas]:
-    """Run two replicas over a table with that many rows; remove everything afterwards."""
+    """Run two replicas that serve a table with this many rows; remove everything afterwards."""
     postgres.psql("create database deployed")
     try:
         environment = {"READER_PASSWORD": "it's s3cret"}

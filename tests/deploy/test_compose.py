@@ -1,4 +1,4 @@
-"""deploy/compose.yaml, without Docker: the files and names it mentions exist. It is not run."""
+"""deploy/compose.yaml: the files and names that it mentions exist. Docker is not run."""
 
 import re
 
@@ -8,7 +8,7 @@ COMPOSE = (DEPLOY / "compose.yaml").read_text()
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 
-def test_replicas_of_nginx_are_services() -> None:
+def test_nginx_servers_are_compose_services() -> None:
     servers = re.findall(r"server (\w+):8080", CONFIG)
     assert servers == ["app1", "app2"]
     assert [name for name in re.findall(r"^  (\w+):$", COMPOSE, re.MULTILINE) if name.startswith("app")] == servers
@@ -24,7 +24,7 @@ def test_mounted_and_built_files_exist() -> None:
     assert all((DEPLOY.parent / name).exists() for names in copied for name in names)
 
 
-def test_environment_variables_of_the_application_are_set() -> None:
+def test_environment_variables_are_set() -> None:
     asked = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", (DEPLOY / "app.py").read_text()))
     assert asked == {"DATABASE_URL", "HOST", "PORT"}
     assert "DATABASE_URL:" in COMPOSE

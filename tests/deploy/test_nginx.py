@@ -1,4 +1,4 @@
-"""deploy/nginx.conf in a real nginx: stopped replicas, and truncated responses."""
+"""deploy/nginx.conf in a real nginx, with killed replicas and cut responses."""
 
 import asyncio
 import socket
@@ -25,21 +25,21 @@ ROWS = 300_000
 
 @pytest.fixture(scope="module")
 def deployed(postgres: Postgres) -> Iterator[Replicas]:
-    """Two replicas over some rows."""
+    """Two replicas that serve a table."""
     with replicas(postgres, ROWS) as running:
         yield running
 
 
 @pytest.fixture
 def both(deployed: Replicas) -> Iterator[Replicas]:
-    """Return the replicas, both running before and after the test."""
+    """The replicas. Both run before the test, and are restarted after it."""
     yield deployed
     deployed.start_again()
     deployed.wait()
 
 
 @pytest.mark.parametrize("name", ["csv", "sse", "ws"])
-async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp_path: Path, name: str) -> None:
+async def test_stream_resumes_after_all_replicas_stopped(both: Replicas, tmp_path: Path, name: str) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     url, asked = (base.replace("http", "ws"), None) if name == "ws" else (base, name)
     wanted = 0
@@ -61,7 +61,7 @@ async def test_stream_continues_after_all_replicas_were_down(both: Replicas, tmp
     assert stream.reconnects >= 1
 
 
-async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path: Path) -> None:
+async def test_request_succeeds_with_one_replica_down(both: Replicas, tmp_path: Path) -> None:
     base = f"http://127.0.0.1:{both.nginx(tmp_path)}"
     async with ClientSession() as session:
         async with session.head(f"{base}/things") as response:
@@ -74,7 +74,7 @@ async def test_request_succeeds_while_a_replica_is_down(both: Replicas, tmp_path
 
 
 def over_http_1_0(config: str) -> str:
-    """The default of nginx."""
+    """Let nginx use HTTP/1.0 to the replicas."""
     config = replaced(config, "proxy_http_version 1.1;", "proxy_http_version 1.0;")
     return replaced(config, "proxy_set_header Connection $connection_upgrade;", "")
 
@@ -85,7 +85,7 @@ def with_gzip_of_nginx(config: str) -> str:
 
 
 @pytest.mark.parametrize("change", [str, over_http_1_0, with_gzip_of_nginx])
-def test_response_cut_behind_nginx_has_no_last_chunk(
+def test_cut_response_behind_nginx_has_no_last_chunk(
     both: Replicas, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
     request = b"GET /things HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nAccept-Encoding: gzip\r\n\r\n"

@@ -1,4 +1,4 @@
-"""deploy/, run on this machine: two replicas behind nginx over one table, killed while their streams are read."""
+"""deploy/, run on this machine: two replicas behind nginx serve one table, and are killed while a client reads."""
 
 import asyncio
 import random
@@ -24,12 +24,12 @@ DELETE = "delete from things where id between :low and :high"
 
 
 class Meanwhile:
-    """Another connection, which inserts rows before a reader's current row, and deletes some that it has read.
+    """A database connection that inserts and deletes rows before the current row of a reader.
 
     Attributes:
-        place: key of the last row that the reader has.
-        inserted: number of rows inserted.
-        deleted: number of rows deleted.
+        place: the key of the last row that the reader has received.
+        inserted: the number of rows inserted.
+        deleted: the number of rows deleted.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,12 @@ async def changing(url: str, seed: int) -> AsyncIterator[Meanwhile]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_million_rows_arrive_once_each_while_servers_are_killed(postgres: Postgres, tmp_path: Path) -> None:
+async def test_million_rows_survive_killed_servers(postgres: Postgres, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)  # noqa: T201 - shown where the test fails
     choose = random.Random(seed)
     answered_by: list[str] = []
-    wanted = 0  # number of rows received
+    wanted = 0  # the number of rows received
     with replicas(postgres, ROWS) as running:
         url = f"http://127.0.0.1:{running.nginx(tmp_path)}/things"
         async with (

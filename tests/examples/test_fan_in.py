@@ -47,8 +47,8 @@ def test_items_are_merged_as_they_arrive() -> None:
         assert numbers(items, "slow") != NUMBERS
         done = run("get", asked[1])
         assert done.code == 4
-        assert "the stream middling failed" in done.told
-        assert "the sensor has been unplugged" in done.told
+        assert "the stream middling failed" in done.message
+        assert "the sensor has been unplugged" in done.message
 
         assert reported.code == 0
         items = merged(reported)

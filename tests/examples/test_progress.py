@@ -65,7 +65,7 @@ async def test_failed_job_fails_its_feed(server: Serving) -> None:
     assert json.loads(watching.lines[-1]) == failed
     late = run("get", url)
     assert (late.code, [json.loads(line) for line in late.lines]) == (4, [failed])
-    assert "the job failed: step 4 failed" in late.told
+    assert "the job failed: step 4 failed" in late.message
     async with ClientSession() as session:
         with pytest.raises(chunkwise.RemoteError, match="step 4 failed"):
             async with chunkwise.open_stream(session, url, format="sse") as stream:

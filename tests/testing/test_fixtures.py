@@ -6,27 +6,27 @@ import pytest
 
 from chunkwise.testing import cut_at
 from chunkwise.testing.fixtures import StartFaultProxy, fault_proxy
-from tests.testing.test_proxy import ANSWER, Plain, answers
+from tests.testing.test_proxy import RESPONSE, Plain, respond_always
 from tests.transports.wire import talking
 
-__all__ = ["fault_proxy"]  # a project has it by pytest_plugins: see test_docs.py
+__all__ = ["fault_proxy"]  # a project loads the fixture with pytest_plugins instead: see test_docs.py
 
 
-async def test_fixture_starts_as_many_proxies_as_requested(fault_proxy: StartFaultProxy) -> None:
-    async with talking(answers) as port:
+async def test_fixture_starts_any_number_of_proxies(fault_proxy: StartFaultProxy) -> None:
+    async with talking(respond_always) as port:
         proxies = [await fault_proxy(port, cut_at(5), times=1), await fault_proxy(port)]
         received: list[bytes] = []
         for proxy in (*proxies, proxies[0]):
             async with Plain() as client:
                 await client.ask(proxy.port)
-                received.append(await client.read(5 if not received else len(ANSWER)))
-        assert received == [ANSWER[:5], ANSWER, ANSWER]
+                received.append(await client.read(5 if not received else len(RESPONSE)))
+        assert received == [RESPONSE[:5], RESPONSE, RESPONSE]
         assert [proxy.connections for proxy in proxies] == [2, 1]
 
 
 @pytest.fixture
 async def ports() -> AsyncIterator[list[int]]:
-    """Ports that must be closed once the fixtures after this one have ended."""
+    """A list of ports, which must be closed when the fixtures that start after this one have ended."""
     expected_closed: list[int] = []
     yield expected_closed
     for port in expected_closed:

@@ -1,4 +1,4 @@
-"""testing/format_cases.py: our formats pass, and each case catches a format broken on purpose."""
+"""testing/format_cases.py: the built-in formats pass, and each case fails for a format that is broken on purpose."""
 
 import json
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from tests.tables import check_rows_async, named
 from tests.testing.samples import cases_of
 
 
-async def test_our_formats_keep_their_promises() -> None:
+async def test_builtin_formats_keep_their_promises() -> None:
     async def check(case: ConformanceCase) -> None:
         await case.run()
 
     await check_rows_async(named([case for name in NAMES for case in cases_of(name)]), check)
 
 
-def test_case_gives_pytest_its_id() -> None:
+def test_case_has_an_id_for_pytest() -> None:
     names = [case.name for name in NAMES for case in cases_of(name)]
     assert "ndjson-any-split-gives-the-same-items" in names
     assert len({*names}) == len(names)
@@ -30,7 +30,7 @@ def test_case_gives_pytest_its_id() -> None:
 
 
 class LineEncoder:
-    """One line of JSON per item: a correct foreign format that the broken ones inherit from."""
+    """The encoder of a correct custom format, one line of JSON per item. The broken encoders inherit from it."""
 
     def __init__(self, **_: Any) -> None:
         self.count = 0
@@ -62,7 +62,7 @@ class LineEncoder:
 
 
 class LineDecoder:
-    """Its decoder."""
+    """The decoder of the correct custom format. The broken decoders inherit from it."""
 
     def __init__(self, path: Any = "", **_: Any) -> None:
         self.items_seen = 0
@@ -113,14 +113,14 @@ LINES = Format(
     name="lines",
     media_types=("text/x-lines",),
     suffixes=(".lines",),
-    encoder=cast("Any", LineEncoder),  # it has only the methods that the cases call
+    encoder=cast("Any", LineEncoder),  # the class has only the methods that the cases call
     decoder=cast("Any", LineDecoder),
     keepalive=b"\n",
 )
 
 
-class WithAHeader(LineEncoder):
-    """Forgets that its first batch was refused."""
+class WritesHeaderOnce(LineEncoder):
+    """Writes its header with the first batch, even if that batch is rejected, so the header is lost."""
 
     def encode(self, batch: Sequence[Any]) -> bytes:
         first, self.begun = not hasattr(self, "begun"), True
@@ -151,29 +151,29 @@ class EndsBatches(LineEncoder):
         return super().encode(batch) + b"\n"
 
 
-class LosesTheItemsBeforeADefect(LineDecoder):
+class LosesItemsBeforeDefect(LineDecoder):
     def fail(self, error: DecodeError, items: list[Any]) -> list[Any]:
         return super().fail(error, [])
 
 
-class RaisesADefectLate(LineDecoder):
+class RaisesDefectLate(LineDecoder):
     def feed(self, data: bytes) -> list[Any]:
         return super().feed(data) if data or self.failure is None else []
 
 
-class TakesNothingForTheEnd(LineDecoder):
+class TreatsEmptyFeedAsEnd(LineDecoder):
     def feed(self, data: bytes) -> list[Any]:
         if data:
             return super().feed(data)
         return self.finish()
 
 
-class DropsWhatIsCut(LineDecoder):
+class DropsCutItem(LineDecoder):
     def unfinished(self, rest: bytes) -> list[Any]:
         return []
 
 
-class TakesWhatIsCut(LineDecoder):
+class AcceptsCutItem(LineDecoder):
     def unfinished(self, rest: bytes) -> list[Any]:
         try:
             item = json.loads(rest)
@@ -183,13 +183,13 @@ class TakesWhatIsCut(LineDecoder):
         return [item]
 
 
-class CallsACutADefect(LineDecoder):
+class RaisesDecodeErrorForCut(LineDecoder):
     def unfinished(self, rest: bytes) -> list[Any]:
         raise DecodeError("cut")
 
 
-class GivesNoItemsBeforeACut(LineDecoder):
-    """Holds decoded items until the end."""
+class HoldsItemsUntilTheEnd(LineDecoder):
+    """Returns all items at the end instead of as soon as they are decoded."""
 
     def feed(self, data: bytes) -> list[Any]:
         self.held = [*getattr(self, "held", []), *super().feed(data)]
@@ -201,13 +201,13 @@ class GivesNoItemsBeforeACut(LineDecoder):
         return held
 
 
-class MiscountsBeforeACut(LineDecoder):
+class MiscountsItemsBeforeCut(LineDecoder):
     def unfinished(self, rest: bytes) -> list[Any]:
         raise TruncatedError("cut", items_seen=self.items_seen + 1)
 
 
-class ForgetsAtTheEdge(LineDecoder):
-    """Forgets the rest of a piece that ends in a quote."""
+class LosesByteAtSplit(LineDecoder):
+    """Loses a byte if a piece of the stream ends with a space and a quote."""
 
     def feed(self, data: bytes) -> list[Any]:
         items = super().feed(data)
@@ -215,7 +215,7 @@ class ForgetsAtTheEdge(LineDecoder):
         return items
 
 
-class RaisesOfItsParser(LineDecoder):
+class RaisesParserErrors(LineDecoder):
     def item(self, line: bytes) -> Any:
         try:
             return json.loads(line)
@@ -235,19 +235,19 @@ class DoesNotCount(LineDecoder):
         return items
 
 
-class GivesTheLastTwice(LineDecoder):
+class ReturnsItemTwice(LineDecoder):
     def finish(self, *, framed: bool = False) -> list[Any]:
         items = super().finish(framed=framed)
         self.ended = not hasattr(self, "ended")
         return items if self.ended else [1]
 
 
-class WantsAnItem(LineDecoder):
+class RejectsEmptyStream(LineDecoder):
     def finish(self, *, framed: bool = False) -> list[Any]:
         return super().finish(framed=framed) if self.items_seen else self.unfinished(b"")
 
 
-class TakesBlankLinesForItems(LineDecoder):
+class DecodesKeepaliveAsItem(LineDecoder):
     def feed(self, data: bytes) -> list[Any]:
         items = super().feed(data)
         return items or [None] * (data == b"\n" and not self.rest and bool(self.items_seen) and self.blank())
@@ -256,15 +256,15 @@ class TakesBlankLinesForItems(LineDecoder):
         return True
 
 
-class Bracketed(LineEncoder):
-    """A format with an end mark..."""
+class WithEndMark(LineEncoder):
+    """The encoder of a format that has an end mark."""
 
     def finish(self) -> bytes:
         return b'"end"\n'
 
 
-class DoesNotWantItsEnd(LineDecoder):
-    """...whose decoder does not notice that it is missing."""
+class IgnoresMissingEnd(LineDecoder):
+    """A decoder that does not notice a missing end mark."""
 
     def item(self, line: bytes) -> Any:
         return json.loads(line)
@@ -283,7 +283,7 @@ ITEMS: list[Any] = [{"a": 1, "b": "x y"}, {"a": 12, "b": "z"}, [1, "two"], 123]
 
 
 async def verdicts(format: Format) -> dict[str, str]:
-    """Return the cases that a format fails, with their messages."""
+    """Return the names of the cases that a format fails, with their messages."""
     said = {}
     for case in format_cases(format, ITEMS):
         try:
@@ -293,36 +293,36 @@ async def verdicts(format: Format) -> dict[str, str]:
     return said
 
 
-async def test_correct_foreign_format_keeps_its_promises() -> None:
+async def test_correct_custom_format_passes() -> None:
     assert await verdicts(LINES) == {}
 
 
 BROKEN: list[tuple[Format, str, str]] = [
-    (broken(decoder=MakesFloats), "items-come-back", "expected"),
-    (broken(decoder=DoesNotCount), "items-come-back", "items_seen"),
-    (broken(decoder=GivesTheLastTwice), "items-come-back", "once more"),
-    (broken(decoder=WantsAnItem), "an-empty-stream-comes-back", "TruncatedError"),
-    (broken(EndsBatches), "batch-boundaries-do-not-show", "in batches of 1"),
-    (broken(decoder=ForgetsAtTheEdge), "any-split-gives-the-same-items", "pieces"),
-    (broken(decoder=TakesNothingForTheEnd), "feeding-nothing-is-not-the-end", "after each byte"),
-    (broken(decoder=DropsWhatIsCut), "a-cut-is-told", "as if it were whole"),
-    (broken(decoder=TakesWhatIsCut), "a-cut-is-told", "gave"),
-    (broken(decoder=CallsACutADefect), "a-cut-is-told", "expected TruncatedError"),
-    (broken(Bracketed, DoesNotWantItsEnd), "a-cut-is-told", "as if it were whole"),
-    (broken(decoder=GivesNoItemsBeforeACut), "items-before-a-cut-are-given", "are complete"),
-    (broken(decoder=MiscountsBeforeACut), "items-before-a-cut-are-given", "items_seen is"),
-    (broken(decoder=LosesTheItemsBeforeADefect), "items-before-a-defect-are-given", "byte by byte"),
-    (broken(decoder=RaisesADefectLate), "items-before-a-defect-are-given", "next call"),
-    (broken(decoder=RaisesOfItsParser), "any-bytes-raise-only-stream-errors", "LookupError"),
-    (broken(decoder=TakesBlankLinesForItems), "keepalive-between-items-is-ignored", "between its items"),
-    (broken(WithAHeader), "a-refused-item-leaves-the-encoder-unchanged", "after an EncodeError"),
-    (broken(CountsRefusedItems), "a-refused-item-leaves-the-encoder-unchanged", "item_index"),
-    (broken(RaisesTypeErrors), "a-refused-item-leaves-the-encoder-unchanged", "TypeError"),
-    (broken(EncodesAnything), "a-refused-item-leaves-the-encoder-unchanged", "rightly"),
+    (broken(decoder=MakesFloats), "items-are-decoded", "expected"),
+    (broken(decoder=DoesNotCount), "items-are-decoded", "items_seen"),
+    (broken(decoder=ReturnsItemTwice), "items-are-decoded", "called twice"),
+    (broken(decoder=RejectsEmptyStream), "empty-stream-is-decoded", "TruncatedError"),
+    (broken(EndsBatches), "batch-sizes-do-not-change-the-bytes", "in batches of 1"),
+    (broken(decoder=LosesByteAtSplit), "any-split-gives-the-same-items", "pieces"),
+    (broken(decoder=TreatsEmptyFeedAsEnd), "feeding-no-bytes-changes-nothing", "after each byte"),
+    (broken(decoder=DropsCutItem), "cut-is-detected", "as if it were complete"),
+    (broken(decoder=AcceptsCutItem), "cut-is-detected", "gave"),
+    (broken(decoder=RaisesDecodeErrorForCut), "cut-is-detected", "expected TruncatedError"),
+    (broken(WithEndMark, IgnoresMissingEnd), "cut-is-detected", "as if it were complete"),
+    (broken(decoder=HoldsItemsUntilTheEnd), "items-before-a-cut-are-returned", "are complete"),
+    (broken(decoder=MiscountsItemsBeforeCut), "items-before-a-cut-are-returned", "items_seen is"),
+    (broken(decoder=LosesItemsBeforeDefect), "items-before-a-defect-are-returned", "byte by byte"),
+    (broken(decoder=RaisesDefectLate), "items-before-a-defect-are-returned", "next call"),
+    (broken(decoder=RaisesParserErrors), "any-bytes-raise-only-stream-errors", "LookupError"),
+    (broken(decoder=DecodesKeepaliveAsItem), "keepalive-between-items-is-ignored", "between its items"),
+    (broken(WritesHeaderOnce), "refused-item-leaves-the-encoder-unchanged", "after an EncodeError"),
+    (broken(CountsRefusedItems), "refused-item-leaves-the-encoder-unchanged", "item_index"),
+    (broken(RaisesTypeErrors), "refused-item-leaves-the-encoder-unchanged", "TypeError"),
+    (broken(EncodesAnything), "refused-item-leaves-the-encoder-unchanged", "in `refused`"),
 ]
 
 
-async def test_broken_format_is_caught_by_the_case_of_its_promise() -> None:
+async def test_broken_format_fails_the_expected_case() -> None:
     async def check(format: Format, name: str, text: str) -> None:
         said = await verdicts(format)
         assert text in said[name]
@@ -331,25 +331,25 @@ async def test_broken_format_is_caught_by_the_case_of_its_promise() -> None:
     await check_rows_async(dict(zip(names, BROKEN, strict=True)), check)
 
 
-async def test_error_has_the_name_of_its_case() -> None:
+async def test_error_names_its_case() -> None:
     case = format_cases(broken(decoder=MakesFloats), ITEMS)[0]
     with pytest.raises(AssertionError) as caught:
         await case.run()
-    assert caught.value.__notes__ == ["broken promise: lines-items-come-back"]
+    assert caught.value.__notes__ == ["broken promise: lines-items-are-decoded"]
 
 
-async def test_every_case_can_fail() -> None:
+async def test_every_case_fails_for_some_format() -> None:
     caught = {name for row, *_ in BROKEN for name in await verdicts(row)}
     assert caught == {case.name.removeprefix("lines-") for case in format_cases(LINES, ITEMS)}
 
 
-def test_cases_that_a_format_cannot_have_are_left_out() -> None:
+def test_inapplicable_cases_are_left_out() -> None:
     names = {case.name for case in format_cases(replace(LINES, keepalive=None), ITEMS, refused=[])}
     assert not [name for name in names if "keepalive" in name or "refused" in name]
 
 
 @pytest.mark.parametrize(("items", "decoded"), [([], None), ([1, 2], [1])])
-def test_items_that_prove_nothing_are_refused(items: list[Any], decoded: list[Any] | None) -> None:
+def test_unusable_items_are_rejected(items: list[Any], decoded: list[Any] | None) -> None:
     with pytest.raises(ValueError):
         format_cases(FORMATS["json"], items, decoded=decoded)
 

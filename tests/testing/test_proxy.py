@@ -1,4 +1,4 @@
-"""testing/proxy.py: faults happen exactly where configured, as seen by plain sockets on both sides."""
+"""testing/proxy.py: each fault happens at its exact position, observed with plain sockets on both sides."""
 
 import asyncio
 import gc
@@ -21,20 +21,20 @@ from tests.transports.reading import read
 from tests.transports.wire import chunked, head, serving, streams, talking
 
 BODY = b"".join(chunked(b"x" * 100) for _ in range(10)) + b"0\r\n\r\n"
-ANSWER = head("Transfer-Encoding: chunked") + BODY
-HEAD_BYTES = len(ANSWER) - len(BODY)
+RESPONSE = head("Transfer-Encoding: chunked") + BODY
+HEAD_BYTES = len(RESPONSE) - len(BODY)
 RESETS = struct.pack("ii", 1, 0)
 
 
-async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer each request, until the client leaves."""
+async def respond_always(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond to each request until the client disconnects."""
     while True:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(ANSWER)
+        writer.write(RESPONSE)
 
 
 class Plain:
-    """A plain socket as client: distinguishes a clean end from a reset."""
+    """A client on a plain socket, which distinguishes a clean end from a reset."""
 
     def __init__(self) -> None:
         self.socket = socket.socket()
@@ -55,11 +55,11 @@ class Plain:
         await asyncio.get_running_loop().sock_sendall(self.socket, request)
 
     async def read(self, count: int) -> bytes:
-        """Read that many bytes."""
+        """Read until ``count`` bytes were received; return all bytes."""
         async with asyncio.timeout(GUARD_SECONDS):
             while len(b"".join(self.pieces)) < count:
                 data = await asyncio.get_running_loop().sock_recv(self.socket, 65536)
-                assert data, f"closed behind {len(b''.join(self.pieces))} bytes, expected {count}"
+                assert data, f"closed after {len(b''.join(self.pieces))} bytes, expected {count}"
                 self.pieces.append(data)
         return b"".join(self.pieces)
 
@@ -83,25 +83,29 @@ class Plain:
         return False
 
 
-async def test_without_a_fault_everything_passes_and_the_connection_is_used_again() -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
+async def test_everything_passes_without_a_fault() -> None:
+    async with talking(respond_always) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
         await client.ask(proxy.port)
-        assert await client.read(len(ANSWER)) == ANSWER
+        assert await client.read(len(RESPONSE)) == RESPONSE
         await asyncio.get_running_loop().sock_sendall(client.socket, b"GET / HTTP/1.1\r\n\r\n")
-        assert await client.read(2 * len(ANSWER)) == 2 * ANSWER
+        assert await client.read(2 * len(RESPONSE)) == 2 * RESPONSE
         assert proxy.connections == 1
 
 
-async def test_response_ends_after_exactly_that_many_bytes() -> None:
+async def test_response_ends_at_the_exact_byte() -> None:
     async def check(count: int, case: tuple[type, str]) -> None:
         fault, ending = case
-        async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault(count)) as proxy, Plain() as client:
+        async with (
+            talking(respond_always) as port,
+            FaultProxy("127.0.0.1", port, fault(count)) as proxy,
+            Plain() as client,
+        ):
             await client.ask(proxy.port)
-            assert await client.read_to_end() == (ANSWER[:count], ending)
+            assert await client.read_to_end() == (RESPONSE[:count], ending)
 
     await check_rows_async(
         cross(
-            named([0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(ANSWER) - 1, len(ANSWER)]),
+            named([0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 500, len(RESPONSE) - 1, len(RESPONSE)]),
             {"cut": (cut_at, "closed"), "reset": (reset_at, "reset")},
         ),
         check,
@@ -113,29 +117,33 @@ async def test_response_ends_after_exactly_that_many_bytes() -> None:
 async def test_body_bytes_are_counted_after_the_head(count: int, interim: bytes) -> None:
     async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        for byte in interim + ANSWER:
+        for byte in interim + RESPONSE:
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
         await reader.read()
 
-    for talk in (answers, byte_by_byte):
+    for talk in (respond_always, byte_by_byte):
         fault = cut_at(count, of="body")
         async with talking(talk) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
             await client.ask(proxy.port)
-            came, ending = await client.read_to_end()
+            got, ending = await client.read_to_end()
             assert ending == "closed"
-            assert came.endswith(b"\r\n\r\n" + BODY[:count])
+            assert got.endswith(b"\r\n\r\n" + BODY[:count])
 
 
-async def test_fault_after_the_end_of_the_response_never_happens() -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(10**6)) as proxy, Plain() as client:
+async def test_fault_after_response_end_never_happens() -> None:
+    async with (
+        talking(respond_always) as port,
+        FaultProxy("127.0.0.1", port, cut_at(10**6)) as proxy,
+        Plain() as client,
+    ):
         await client.ask(proxy.port, b"GET / HTTP/1.1\r\n\r\n")
         client.socket.shutdown(socket.SHUT_WR)
-        assert await client.read_to_end() == (ANSWER, "closed")
+        assert await client.read_to_end() == (RESPONSE, "closed")
 
 
-async def test_reset_waits_for_a_client_that_reads_late() -> None:
-    size = 100_000  # more than one piece of the proxy
+async def test_reset_waits_for_a_late_reader() -> None:
+    size = 100_000  # more than the proxy reads at once
 
     async def large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -148,18 +156,18 @@ async def test_reset_waits_for_a_client_that_reads_late() -> None:
         assert await client.read_to_end() == (b"x" * size, "reset")
 
 
-async def test_stall_keeps_the_connection_open_until_the_client_leaves() -> None:
+async def test_stall_keeps_the_connection_open() -> None:
     left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(ANSWER)
+        writer.write(RESPONSE)
         assert await reader.read() == b""
         left.set()
 
     async with talking(talk) as port, FaultProxy("127.0.0.1", port, stall_at(200)) as proxy, Plain() as client:
         await client.ask(proxy.port)
-        assert await client.read(200) == ANSWER[:200]
+        assert await client.read(200) == RESPONSE[:200]
         assert await client.is_silent()
         assert not left.is_set()
         client.socket.close()
@@ -167,15 +175,15 @@ async def test_stall_keeps_the_connection_open_until_the_client_leaves() -> None
             await left.wait()
 
 
-async def test_stalled_connection_is_reset_when_the_proxy_is_closed() -> None:
-    async with talking(answers) as port, Plain() as client:
+async def test_closing_proxy_resets_stalled_connections() -> None:
+    async with talking(respond_always) as port, Plain() as client:
         async with FaultProxy("127.0.0.1", port, stall_at(200)) as proxy:
             await client.ask(proxy.port)
             await client.read(200)
-        assert await client.read_to_end() == (ANSWER[:200], "reset")
+        assert await client.read_to_end() == (RESPONSE[:200], "reset")
 
 
-async def test_pieces_are_passed_on_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dribble_sends_pieces_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     taken = asyncio.Event()
     sleep = asyncio.sleep
@@ -185,27 +193,31 @@ async def test_pieces_are_passed_on_one_by_one(monkeypatch: pytest.MonkeyPatch) 
             await sleep(seconds)
             return
         pauses.append(seconds)
-        await taken.wait()  # instead of a minute: until the test has seen the piece
+        await taken.wait()  # instead of sleeping for a minute, wait until the test has received the piece
         taken.clear()
 
     monkeypatch.setattr(asyncio, "sleep", pause)
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, dribble(7, 60)) as proxy, Plain() as client:
+    async with (
+        talking(respond_always) as port,
+        FaultProxy("127.0.0.1", port, dribble(7, 60)) as proxy,
+        Plain() as client,
+    ):
         await client.ask(proxy.port)
         for count in range(1, 20):
-            assert await client.read(7 * count) == ANSWER[: 7 * count]
+            assert await client.read(7 * count) == RESPONSE[: 7 * count]
             await until(lambda count=count: len(pauses) == count)  # type: ignore[misc]
             taken.set()
 
 
-async def test_dribbling_and_a_cut_go_together() -> None:
+async def test_dribble_and_cut_combine() -> None:
     fault = dribble(3, 0) | cut_at(100)
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
+    async with talking(respond_always) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
         await client.ask(proxy.port)
-        assert await client.read_to_end() == (ANSWER[:100], "closed")
+        assert await client.read_to_end() == (RESPONSE[:100], "closed")
 
 
 class TestHttp10:
-    async def test_server_sees_http_1_0_and_no_wish_to_keep_the_connection(self) -> None:
+    async def test_server_receives_http_1_0_request(self) -> None:
         seen: list[web.BaseRequest] = []
 
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -229,17 +241,17 @@ class TestHttp10:
             assert not {"Connection", "TE"} & {*request.headers}
 
     @pytest.mark.parametrize("ending", ["closed", "reset"])
-    async def test_http10_combines_with_an_ending(self, ending: str) -> None:
+    async def test_http10_and_cut_or_reset_combine(self, ending: str) -> None:
         fault = http10() | (cut_at if ending == "closed" else reset_at)(50, of="body")
         handler = streams(lambda: (row(index) for index in range(100)), "ndjson")
         async with serving(handler) as port, FaultProxy("127.0.0.1", port, fault) as proxy, Plain() as client:
             await client.ask(proxy.port, b"GET /0 HTTP/1.1\r\nHost: test\r\n\r\n")
-            came, seen = await client.read_to_end()
+            got, seen = await client.read_to_end()
         assert seen == ending
-        assert came.startswith(b"HTTP/1.0 200 OK\r\n")
-        assert len(came.partition(b"\r\n\r\n")[2]) == 50
+        assert got.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert len(got.partition(b"\r\n\r\n")[2]) == 50
 
-    async def test_upload_passes_and_bytes_after_it_do_not(self) -> None:
+    async def test_upload_passes_but_not_bytes_after_it(self) -> None:
         received = bytearray()
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -254,9 +266,9 @@ class TestHttp10:
             await client.read_to_end()
         assert received == b"POST / HTTP/1.0\r\ncontent-length: 6\r\n\r\nabcdef"
 
-    async def test_chunked_upload_is_refused(self) -> None:
+    async def test_chunked_upload_is_rejected(self) -> None:
         async with (
-            talking(answers) as port,
+            talking(respond_always) as port,
             FaultProxy("127.0.0.1", port, http10()) as proxy,
             ClientSession() as session,
         ):
@@ -265,19 +277,19 @@ class TestHttp10:
                 assert response.status == 411
 
 
-async def test_fault_applies_only_to_the_first_connections() -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, cut_at(5), times=2) as proxy:
-        came = []
+async def test_times_limits_the_faulty_connections() -> None:
+    async with talking(respond_always) as port, FaultProxy("127.0.0.1", port, cut_at(5), times=2) as proxy:
+        got = []
         for _ in range(4):
             async with Plain() as client:
                 await client.ask(proxy.port)
                 client.socket.shutdown(socket.SHUT_WR)
-                came.append(len((await client.read_to_end())[0]))
-        assert came == [5, 5, len(ANSWER), len(ANSWER)]
+                got.append(len((await client.read_to_end())[0]))
+        assert got == [5, 5, len(RESPONSE), len(RESPONSE)]
         assert proxy.connections == 4
 
 
-async def test_server_that_resets_resets_the_client() -> None:
+async def test_server_reset_resets_the_client() -> None:
     async def source() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         await asyncio.sleep(0)
@@ -285,12 +297,12 @@ async def test_server_that_resets_resets_the_client() -> None:
 
     async with serving(streams(source, "ndjson")) as port, FaultProxy("127.0.0.1", port) as proxy, Plain() as client:
         await client.ask(proxy.port, b"GET /0 HTTP/1.0\r\n\r\n")
-        came, ending = await client.read_to_end()
+        got, ending = await client.read_to_end()
     assert ending == "reset"
-    assert came.endswith(b'{"n":"0","pad":""}\n')
+    assert got.endswith(b'{"n":"0","pad":""}\n')
 
 
-async def test_server_that_resets_an_upload_resets_the_client() -> None:
+async def test_server_reset_of_upload_resets_the_client() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETS)
@@ -307,8 +319,8 @@ async def test_server_that_resets_an_upload_resets_the_client() -> None:
 
 
 @pytest.mark.parametrize("is_heard", [False, True])
-async def test_reset_of_the_server_is_reported_once(*, is_heard: bool) -> None:
-    """The kernel reports it to a waiting download or upload; later calls see a closed connection."""
+async def test_server_reset_is_reported_once(*, is_heard: bool) -> None:
+    """The kernel reports a reset to one call only. Later calls see a closed connection."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as upstream:
         upstream.connect(listening.getsockname())
@@ -325,7 +337,7 @@ async def test_reset_of_the_server_is_reported_once(*, is_heard: bool) -> None:
         assert broken.is_set() is not is_heard
 
 
-async def test_client_that_resets_is_not_awaited_by_the_server() -> None:
+async def test_client_reset_ends_the_server_connection() -> None:
     left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -340,7 +352,7 @@ async def test_client_that_resets_is_not_awaited_by_the_server() -> None:
             await left.wait()
 
 
-async def test_slow_client_slows_the_server_down() -> None:
+async def test_slow_client_slows_the_server() -> None:
     sent = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -357,7 +369,7 @@ async def test_slow_client_slows_the_server_down() -> None:
         while before != sent:
             before = sent
             await asyncio.sleep(0.05)
-        assert sent < 2**25, "what the kernel holds for three sockets"
+        assert sent < 2**25, "the server sent more than the buffers of three sockets can hold"
 
 
 async def test_unreachable_server_closes_the_client() -> None:
@@ -372,11 +384,11 @@ async def test_unreachable_server_closes_the_client() -> None:
 @pytest.mark.filterwarnings("error")
 async def test_proxy_leaves_no_tasks_or_connections(fault: Fault) -> None:
     before = asyncio.all_tasks()
-    async with talking(answers) as port:
+    async with talking(respond_always) as port:
         clients = [Plain() for _ in range(5)]
         async with FaultProxy("127.0.0.1", port, fault) as proxy:
             for index, client in enumerate(clients):
-                await client.connect(proxy.port)  # the last are not even accepted yet
+                await client.connect(proxy.port)  # the proxy has not accepted the last connections yet
                 if index < 3:
                     await asyncio.get_running_loop().sock_sendall(client.socket, b"GET / HTTP/1.1\r\n\r\n")
                     await asyncio.sleep(0.005)
@@ -386,10 +398,10 @@ async def test_proxy_leaves_no_tasks_or_connections(fault: Fault) -> None:
             await clients[-1].connect(proxy.port)
         for client in clients:
             client.socket.close()
-    gc.collect()  # an open socket would be a ResourceWarning
+    gc.collect()  # an open socket would cause a ResourceWarning
 
 
-async def test_our_client_reads_through_it_and_resumes() -> None:
+async def test_client_detects_cut_and_reads_again() -> None:
     handler = streams(lambda: (row(index) for index in range(100)), "ndjson")
     fault = cut_at(500, of="body")
     async with (
@@ -400,8 +412,8 @@ async def test_our_client_reads_through_it_and_resumes() -> None:
         outcomes = []
         for _ in range(2):
             async with session.get(proxy.url("/0"), headers={"Accept-Encoding": "identity"}) as response:
-                came, error = await read(chunkwise.items(response))
-                outcomes.append((len(came) == 100, type(error)))
+                got, error = await read(chunkwise.items(response))
+                outcomes.append((len(got) == 100, type(error)))
         assert outcomes == [(False, TruncatedError), (True, type(None))]
 
 
@@ -415,7 +427,7 @@ async def test_our_client_reads_through_it_and_resumes() -> None:
         lambda: dribble(1, 0) | dribble(2, 0),
     ],
 )
-def test_fault_that_makes_no_sense_is_refused(make: type) -> None:
+def test_contradictory_fault_is_rejected(make: type) -> None:
     with pytest.raises(ValueError):
         make()
 
@@ -425,18 +437,18 @@ def test_faults_combine_in_any_order() -> None:
     assert none() | stall_at(2) == stall_at(2)
 
 
-async def test_each_connection_has_the_fault_that_is_listed_for_it() -> None:
-    async with talking(answers) as port, FaultProxy("127.0.0.1", port, [cut_at(9), none(), cut_at(7)]) as proxy:
-        for count, ended in ((9, True), (len(ANSWER), False), (7, True), (len(ANSWER), False)):
+async def test_listed_faults_apply_in_order() -> None:
+    async with talking(respond_always) as port, FaultProxy("127.0.0.1", port, [cut_at(9), none(), cut_at(7)]) as proxy:
+        for count, ended in ((9, True), (len(RESPONSE), False), (7, True), (len(RESPONSE), False)):
             async with Plain() as client:
                 await client.ask(proxy.port)
-                assert await client.read(count) == ANSWER[:count]
+                assert await client.read(count) == RESPONSE[:count]
                 if ended:
                     assert await asyncio.get_running_loop().sock_recv(client.socket, 1) == b""
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"x" * 200_000])
-async def test_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
+async def test_incomplete_request_is_not_passed_on(sent: bytes) -> None:
     heard: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -453,7 +465,7 @@ async def test_request_that_has_no_end_is_not_passed_on(sent: bytes) -> None:
     assert heard in ([], [b""])
 
 
-async def test_response_with_an_endless_head_is_refused() -> None:
+async def test_response_with_endless_head_is_reset() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"x" * 500_000)
@@ -461,6 +473,6 @@ async def test_response_with_an_endless_head_is_refused() -> None:
 
     async with talking(talk) as port, FaultProxy("127.0.0.1", port, cut_at(5, of="body")) as proxy, Plain() as client:
         await client.ask(proxy.port)
-        came, ending = await client.read_to_end()
+        got, ending = await client.read_to_end()
     assert ending == "reset"
-    assert len(came) <= 65536
+    assert len(got) <= 65536

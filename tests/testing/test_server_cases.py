@@ -1,4 +1,4 @@
-"""testing/server_cases.py: our server passes, and each case catches a server broken on purpose."""
+"""testing/server_cases.py: chunkwise passes, and each case fails for a server that is broken on purpose."""
 
 import asyncio
 import socket
@@ -12,9 +12,9 @@ from tests.flow.producing import NAMES, row
 from tests.tables import check_rows_async
 from tests.transports.wire import chunked, head, serving, streams, talking, url_of
 
-PATIENCE_SECONDS = 0.6  # for servers that leave a connection open
+PATIENCE_SECONDS = 0.6  # a short time, for servers that leave connections open
 LAST = b"0\r\n\r\n"
-SLOW_SECONDS = 0.4  # twice the time given to the cases, which want to see half of it
+SLOW_SECONDS = 0.4  # the cases get half of this time as slow_seconds, and require half of that
 
 
 async def whole() -> AsyncIterator[dict[str, str]]:
@@ -36,14 +36,14 @@ async def slow() -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_our_server_keeps_its_promises(name: str) -> None:
+async def test_chunkwise_server_keeps_its_promises(name: str) -> None:
     async with serving(*(streams(source, name) for source in (whole, failing, slow))) as port:
         urls = [url_of(port, f"/{index}") for index in range(3)]
         cases = server_cases(urls[0], urls[1], url_slow=urls[2], slow_seconds=SLOW_SECONDS / 2)
         await asyncio.gather(*(case.run() for case in cases))
 
 
-async def test_our_server_keeps_its_promises_through_a_proxy() -> None:
+async def test_chunkwise_server_passes_through_proxy() -> None:
     async with (
         serving(*(streams(source, "ndjson") for source in (whole, failing))) as port,
         FaultProxy("127.0.0.1", port) as proxy,
@@ -53,14 +53,14 @@ async def test_our_server_keeps_its_promises_through_a_proxy() -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Make its close a reset: `abort` alone resets only if received bytes were not read."""
+    """Reset the connection; `abort` alone would reset it only if some received bytes were not read."""
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 class Server:
-    """A correct foreign server on plain bytes, which the broken ones inherit from."""
+    """A correct custom server that reads and writes plain bytes. The broken servers inherit from it."""
 
     items = (b"one\n", b"two\n")
     patience_seconds = 10.0
@@ -71,7 +71,7 @@ class Server:
             method, target, version = asked.split("\r\n")[0].split(" ")
             again = version == "HTTP/1.1" and "Connection: close" not in asked
             if method == "HEAD":
-                writer.write(self.head(version) + self.behind_head())
+                writer.write(self.head(version) + self.after_head())
             elif target == "/failing":
                 again = await self.fail(writer, version)
             else:
@@ -88,7 +88,7 @@ class Server:
     def piece(self, item: bytes, version: str) -> bytes:
         return chunked(item) if version == "HTTP/1.1" else item
 
-    def behind_head(self) -> bytes:
+    def after_head(self) -> bytes:
         return b""
 
     async def stream(self, writer: asyncio.StreamWriter, version: str, *, pause: float = 0) -> None:
@@ -110,8 +110,8 @@ class Server:
         return False
 
 
-class WithALength(Server):
-    """Also correct."""
+class WithContentLength(Server):
+    """A correct server whose responses have a Content-Length instead of chunks."""
 
     def head(self, version: str) -> bytes:
         return head("Content-Length: 8").replace(b"1.1", version[-3:].encode())
@@ -127,25 +127,25 @@ class WithALength(Server):
         return False
 
 
-class ReachesItsLength(WithALength):
+class ReachesItsLength(WithContentLength):
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
         writer.write(self.head(version) + b"one\nerr\n")
         return False
 
 
-class MissesItsLength(WithALength):
+class MissesItsLength(WithContentLength):
     def head(self, version: str) -> bytes:
         return super().head(version).replace(b"8", b"9")
 
 
-class SendsTheLastChunkBehindAFailure(Server):
+class SendsLastChunkAfterFailure(Server):
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
         await self.stream(writer, version)
         return False
 
 
-class GoesOnBehindAFailure(Server):
-    """Sends the last chunk, and answers the next request."""
+class ContinuesAfterFailure(Server):
+    """Sends the last chunk after a failure, and then responds to the next request."""
 
     patience_seconds = PATIENCE_SECONDS
 
@@ -154,14 +154,14 @@ class GoesOnBehindAFailure(Server):
         return version == "HTTP/1.1"
 
 
-class AnswersTwice(Server):
+class SendsTwoStatusLines(Server):
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
         writer.write(self.head(version) + self.piece(self.items[0], version))
         writer.write(head("Content-Length: 0", status="500 Internal Server Error"))
         return False
 
 
-class AnswersTwiceInAChunk(Server):
+class SendsStatusLineInAChunk(Server):
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
         writer.write(self.head(version) + self.piece(b"one\nHTTP/1.1 500 Oops\r\n\r\n", version))
         return False
@@ -173,7 +173,7 @@ class ClosesCleanlyUnderHttp10(Server):
         return False
 
 
-class NeverClosesBehindAFailure(Server):
+class StaysOpenAfterFailure(Server):
     patience_seconds = PATIENCE_SECONDS
 
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
@@ -183,13 +183,13 @@ class NeverClosesBehindAFailure(Server):
         return True
 
 
-class FailsBeforeItBegins(Server):
+class RespondsWith500(Server):
     async def fail(self, writer: asyncio.StreamWriter, version: str) -> bool:
         writer.write(head("Content-Length: 0", status="500 Internal Server Error"))
         return False
 
 
-class HasNoFrame(Server):
+class HasNoFraming(Server):
     def head(self, version: str) -> bytes:
         return head()
 
@@ -205,12 +205,12 @@ class ForgetsTheLastChunk(Server):
         return b""
 
 
-class WritesBehindTheEnd(Server):
+class WritesAfterTheEnd(Server):
     def end(self, version: str) -> bytes:
         return super().end(version) * 2
 
 
-class ResetsWhatIsWhole(Server):
+class ResetsCompleteResponse(Server):
     async def stream(self, writer: asyncio.StreamWriter, version: str, *, pause: float = 0) -> None:
         await super().stream(writer, version, pause=pause)
         await asyncio.sleep(0.01)
@@ -228,13 +228,13 @@ class WritesChunksUnderHttp10(Server):
         return LAST
 
 
-class HasTwoFrames(Server):
+class HasTwoFramings(Server):
     def head(self, version: str) -> bytes:
         return head("Transfer-Encoding: chunked", "Content-Length: 8")
 
 
-class AnswersHeadWithABody(Server):
-    def behind_head(self) -> bytes:
+class SendsBodyToHead(Server):
+    def after_head(self) -> bytes:
         return LAST
 
 
@@ -250,7 +250,7 @@ def cases_for(port: int, patience_seconds: float) -> list[ConformanceCase]:
 
 
 async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
-    """Return the cases that a server fails, of some or of all, with their messages."""
+    """Return the names of the cases that a server fails, with their messages. Without names, all cases are run."""
 
     async def verdict(case: ConformanceCase) -> tuple[str, str]:
         try:
@@ -265,38 +265,38 @@ async def verdicts(make: type[Server], *names: str) -> dict[str, str]:
     return {name: said for name, said in judged if said}
 
 
-@pytest.mark.parametrize("make", [Server, WithALength])
-async def test_correct_foreign_server_keeps_its_promises(make: type[Server]) -> None:
+@pytest.mark.parametrize("make", [Server, WithContentLength])
+async def test_correct_custom_server_passes(make: type[Server]) -> None:
     assert await verdicts(make) == {}
 
 
 BROKEN: list[tuple[type[Server], str, str]] = [
-    (HasNoFrame, "a-whole-answer-ends-with-its-last-chunk-or-length", "a cut would look whole"),
-    (ForgetsTheLastChunk, "a-whole-answer-ends-with-its-last-chunk-or-length", "the last chunk is missing"),
-    (MissesItsLength, "a-whole-answer-ends-with-its-last-chunk-or-length", "fewer than its Content-Length"),
-    (WritesBehindTheEnd, "a-whole-answer-ends-with-its-last-chunk-or-length", "after the end"),
-    (ResetsWhatIsWhole, "a-whole-answer-ends-with-its-last-chunk-or-length", "reset"),
-    (HasTwoFrames, "a-whole-answer-ends-with-its-last-chunk-or-length", "RFC 9112"),
-    (ResetsWhatIsWhole, "a-whole-answer-under-http-1-0-ends-with-a-close", "reset"),
-    (WritesChunksUnderHttp10, "a-whole-answer-under-http-1-0-ends-with-a-close", "in chunks"),
-    (AnswersHeadWithABody, "head-gets-no-body", "body of 5 bytes"),
-    (SendsTheLastChunkBehindAFailure, "a-failed-answer-has-no-end", "the last chunk was sent after a failure"),
-    (ReachesItsLength, "a-failed-answer-has-no-end", "Content-Length was reached"),
-    (HasNoFrame, "a-failed-answer-has-no-end", "closed cleanly"),
-    (AnswersTwice, "a-failed-answer-has-no-end", "where the size of a chunk is expected"),
-    (FailsBeforeItBegins, "a-failed-answer-has-no-end", "answered 500"),
-    (AnswersTwice, "a-failed-answer-has-one-status-line", "2 status lines"),
-    (AnswersTwiceInAChunk, "a-failed-answer-has-one-status-line", "2 status lines"),
-    (NeverClosesBehindAFailure, "a-failed-answer-closes-its-connection", "still open"),
-    (GoesOnBehindAFailure, "a-failed-answer-closes-its-connection", "still open"),
-    (GoesOnBehindAFailure, "a-request-behind-a-failed-answer-gets-none", "answered as well"),
-    (NeverClosesBehindAFailure, "a-request-behind-a-failed-answer-gets-none", "answered as well"),
-    (ClosesCleanlyUnderHttp10, "a-failed-answer-under-http-1-0-is-reset", "closed cleanly, expected a reset"),
-    (HoldsItemsBack, "the-first-item-comes-before-the-last-is-made", "held back"),
+    (HasNoFraming, "complete-response-ends-with-last-chunk-or-length", "a cut would look complete"),
+    (ForgetsTheLastChunk, "complete-response-ends-with-last-chunk-or-length", "the last chunk is missing"),
+    (MissesItsLength, "complete-response-ends-with-last-chunk-or-length", "fewer than its Content-Length"),
+    (WritesAfterTheEnd, "complete-response-ends-with-last-chunk-or-length", "after the end"),
+    (ResetsCompleteResponse, "complete-response-ends-with-last-chunk-or-length", "reset"),
+    (HasTwoFramings, "complete-response-ends-with-last-chunk-or-length", "RFC 9112"),
+    (ResetsCompleteResponse, "complete-http-1-0-response-ends-with-a-close", "reset"),
+    (WritesChunksUnderHttp10, "complete-http-1-0-response-ends-with-a-close", "in chunks"),
+    (SendsBodyToHead, "head-response-has-no-body", "body of 5 bytes"),
+    (SendsLastChunkAfterFailure, "failed-response-has-no-end", "the last chunk was sent after a failure"),
+    (ReachesItsLength, "failed-response-has-no-end", "Content-Length was reached"),
+    (HasNoFraming, "failed-response-has-no-end", "closed cleanly"),
+    (SendsTwoStatusLines, "failed-response-has-no-end", "expected the size of a chunk"),
+    (RespondsWith500, "failed-response-has-no-end", "got status 500"),
+    (SendsTwoStatusLines, "failed-response-has-one-status-line", "2 status lines"),
+    (SendsStatusLineInAChunk, "failed-response-has-one-status-line", "2 status lines"),
+    (StaysOpenAfterFailure, "failed-response-closes-its-connection", "still open"),
+    (ContinuesAfterFailure, "failed-response-closes-its-connection", "still open"),
+    (ContinuesAfterFailure, "request-after-a-failed-response-gets-none", "got a response too"),
+    (StaysOpenAfterFailure, "request-after-a-failed-response-gets-none", "got a response too"),
+    (ClosesCleanlyUnderHttp10, "failed-http-1-0-response-is-reset", "closed cleanly, expected a reset"),
+    (HoldsItemsBack, "first-item-is-sent-before-the-last-is-made", "held back"),
 ]
 
 
-async def test_broken_server_is_caught_by_the_case_of_its_promise() -> None:
+async def test_broken_server_fails_the_expected_case() -> None:
     async def check(make: type[Server], name: str, text: str) -> None:
         said = await verdicts(make, name)
         assert text in said[name]
@@ -308,7 +308,7 @@ def test_every_case_fails_for_some_server() -> None:
     assert {name for _, name, _ in BROKEN} == {case.name for case in cases_for(1, 1)}
 
 
-async def test_silent_server_is_caught() -> None:
+async def test_silent_server_fails_every_case() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
@@ -320,7 +320,7 @@ async def test_silent_server_is_caught() -> None:
         await asyncio.gather(*map(run, cases_for(port, PATIENCE_SECONDS)))
 
 
-async def test_headers_are_sent_and_the_query_is_asked_for() -> None:
+async def test_given_headers_and_query_are_sent() -> None:
     asked: list[bytes] = []
     server = Server()
 
@@ -339,12 +339,12 @@ async def test_headers_are_sent_and_the_query_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "/path", "http://"])
-def test_only_plain_http_can_be_tested(url: str) -> None:
+def test_only_http_urls_are_accepted(url: str) -> None:
     with pytest.raises(ValueError, match="http://"):
         server_cases(url, "http://127.0.0.1/")
 
 
-async def test_case_for_slow_urls_needs_a_slow_url() -> None:
+async def test_slow_case_needs_a_slow_url() -> None:
     names = [case.name for case in server_cases("http://127.0.0.1:1/", "http://127.0.0.1:1/")]
     assert len(names) == 8
     assert not [name for name in names if "first-item" in name]

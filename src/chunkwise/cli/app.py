@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from rich_click import rich_click as rich_config
 
 from chunkwise.cli.demo import demo
 from chunkwise.cli.exits import MEANINGS, Exit, exit_code, one_line
@@ -20,9 +21,13 @@ from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
 from chunkwise.formats.speedups import KIND
 
-_EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:>3}  {text}" for code, text in MEANINGS.items())])
+rich_config.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"  # otherwise the paragraphs of a help text follow without a blank line
+rich_config.PADDING_HELPTEXT_FIRST_LINE = (0, 0, 1, 0)
+
+_EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:<5}{text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
-# An unreadable file is not a wrong argument: it has its own exit code.
+_FORMAT_NAMES = ", ".join(FORMATS)
+# click must not check that the file can be read: an unreadable file has its own exit code, 10 instead of 2.
 _PATH = click.Path(path_type=Path, readable=False)
 _HEADER = click.option(
     "-H",
@@ -30,36 +35,61 @@ _HEADER = click.option(
     "headers",
     multiple=True,
     metavar="'NAME: VALUE'",
-    help="One more request header; may be repeated.",
+    help="Add a header to the request. Repeat the option for more headers.",
+    panel="Request",
 )
 _TIMEOUT = click.option(
     "--timeout",
     "idle_seconds",
-    type=click.FloatRange(0, 1e9, min_open=True),
+    type=click.FloatRange(0, 1_000_000_000, min_open=True),
+    metavar="SECONDS",
     default=60.0,
     show_default=True,
-    help="Seconds to wait for the next bytes.",
+    help="Stop if no bytes are transferred for this many seconds.",
+    panel="Request",
 )
 _HOST = click.option(
     "--host",
+    metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; 0.0.0.0 accepts connections from other hosts.",
+    help="Address to listen on. Use 0.0.0.0 to accept connections from other computers.",
+    panel="Network",
 )
 _PORT = click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one."
+    "--port",
+    metavar="NUMBER",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on. Use 0 for any free port.",
+    panel="Network",
 )
 _FROM = click.option(
-    "--from", "input_format", type=_FORMAT, help="Format of the input, if its content type or file name is wrong."
+    "--from",
+    "input_format",
+    type=_FORMAT,
+    metavar="FORMAT",
+    help=f"Format of the input: {_FORMAT_NAMES}. By default, the content type or the file name determines it.",
+    panel="Format",
 )
 
 
 @click.group(epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("chunkwise"), prog_name="chunkwise", message=f"%(prog)s %(version)s ({KIND} scanner)")
+@click.version_option(
+    version("chunkwise"),
+    prog_name="chunkwise",
+    message=f"%(prog)s %(version)s ({KIND} scanner)",
+    help="Show the version and exit.",
+)
 def app() -> None:
-    """Stream items over HTTP: publish files and tables, read any stream, upload one, and learn how it works.
+    """Stream items over HTTP and WebSocket: serve, read and upload files of any size.
 
-    Data goes to stdout, progress and errors go to stderr.
+    Data is written to stdout. Errors are written to stderr, and so is the progress, if stderr is a terminal.
+
+        chunkwise get http://127.0.0.1:8080/movies.json --format csv
+
+    For the help of a command, run chunkwise COMMAND --help.
     """
 
 
@@ -72,66 +102,101 @@ def app() -> None:
     "tables",
     multiple=True,
     metavar="NAME",
-    help="Publish this table or view, or SCHEMA.NAME; may be repeated. All of them by default.",
+    help="Serve only this table or view of the database, as NAME or SCHEMA.NAME. Repeat the option for more tables. "
+    "By default, all tables and views are served.",
+    panel="Database",
 )
 @click.option(
     "--query",
     "queries",
     multiple=True,
     metavar="NAME=SQL",
-    help="Publish a query; may be repeated. Tables are then published only if --table names them.",
+    help="Serve the rows of this SQL query at /NAME. Repeat the option for more queries. Queries replace the tables: "
+    "with --query, only tables that --table names are served as well.",
+    panel="Database",
 )
 def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
-    r"""Publish files and folders, each item as soon as it is read, and tables of databases.
+    r"""Serve files, folders and database tables over HTTP, as streams of items.
 
-    Each file has a route of its name, and / lists them. A client gets a file as it is (with ranges and ETag), or, if it
-    asks by its Accept header or with ?format=NAME, converted to any other format while it is read.
-    ?path=users.item selects values inside, ?limit=N takes the first N items, ?interval=SECONDS sends an item each
-    so many seconds.
+    Each file, table and query has a URL with its name. The URL / lists them all. Ctrl-C stops the server.
 
-    A database is sqlite:///FILE or postgresql://USER@HOST/DATABASE (a password is better in PGPASSWORD, or in
-    ~/.pgpass, than in the URL). It is only read. Each table has a route of its name; its rows are in the order of its
-    primary key, so that a client that was cut off can continue. A parameter of a query, such as :city, is bound from
-    ?city=...: as the type that PostgreSQL finds for it; in SQLite as text, which is compared with a column as the
-    column's type, and elsewhere needs a CAST(:low AS REAL). Text that is not a number is greater than every number
-    there, and 0 in a CAST. Write a colon in a text of the query as \:.
+        chunkwise serve movies.json data/ sqlite:///shop.db
+
+    A client receives a file unchanged, with an ETag and byte ranges, unless its request asks for something else. The
+    Accept header or the parameter ?format=NAME selects another format: the file is then converted while it is read.
+    Parameters of the URL:
+
+        ?format=NAME        convert to json, ndjson, json-seq, sse, csv or text
+        ?path=users.item    send only the values at this path (files only)
+        ?limit=N            send only the first N items
+        ?interval=SECONDS   wait this long between two items, at most 60 seconds
+
+    A database is named by its URL, sqlite:///FILE or postgresql://USER@HOST/DATABASE. The server never changes it.
+    Put a password into the variable PGPASSWORD or into ~/.pgpass, because other users of this computer may see the
+    URL. Rows are sent in the order of the primary key, so that clients can resume after a disconnect.
+
+    With --query, the queries replace the tables of the database:
+
+        chunkwise serve sqlite:///shop.db \
+            --query "cheap=select * from products where price < :most"
+
+    The URL of a query contains a value for each of its parameters: /cheap?most=10. PostgreSQL finds out the type of a
+    parameter. In SQLite a value is text, which is converted to the type of the column that it is compared with. In
+    other expressions, write CAST(:most AS REAL). If the value is not a number, SQLite treats it as greater than every
+    number, or as 0 inside CAST. Write \: for a colon inside a string of the query.
     """
     return serve(**options)
 
 
 @app.command("get", epilog=_EXIT_CODES)
 @click.argument("url")
-@click.option("--path", default="", help="Which values are the items: users.item, item.name, *. All by default.")
+@click.option(
+    "--path",
+    default="",
+    metavar="PATH",
+    help="Write only the values at this path, such as users.item, item.name or *. By default, all items are written.",
+    panel="Format",
+)
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["ndjson", "json", "csv"]),
     default="ndjson",
     show_default=True,
-    help="Output format.",
+    help="Format of the output.",
+    panel="Format",
 )
 @_FROM
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
-    help="Output file, which gets its name only when it is whole.",
+    help="Write to this file instead of stdout. Until the file is complete, its name ends in .part.",
+    panel="Output",
 )
 @_HEADER
 @_TIMEOUT
 def get_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Read the stream at URL, item by item, in any format.
+    """Read the stream at URL, and write its items to stdout or to a file.
 
-    Items that arrived before a failure are on stdout, and the exit code says what failed. A JSON array cannot say that
-    its server failed: it just stops (exit code 5, not 4). -H 'Accept: application/x-ndjson' asks for a format that can.
+    URL starts with http://, https://, ws:// or wss://. Each item is written as soon as it is received.
 
-    If a stream breaks and the server can send the rest, the rest is requested: up to 10 times, or for 300 seconds,
-    without a new item.
+        chunkwise get http://127.0.0.1:8080/movies.json --format csv -o movies.csv
 
-    With --output, the file has the suffix .part until it is whole, and a file .part.state says which items are in it.
-    The same command, run again, continues that file, unless --path selects its items. Otherwise it starts from the
-    first item, and says why. If the items have changed meanwhile (another ETag), it fails, and says which file to
-    delete.
+    If the stream fails, the items before the failure are written, and the exit code says what failed. If the server
+    reports its failure, the exit code is 4. In JSON, CSV and text, a server cannot report a failure after the first
+    item. It can only close the connection early, and the exit code is 5 (or 4, if the attempt to resume gets an error
+    status). To see the server's reason, request NDJSON with -H 'Accept: application/x-ndjson'.
+
+    After a disconnect, the command connects again and continues after the last item, if the server supports ranges of
+    items. It stops after 10 attempts, or after 300 seconds, without a new item.
+
+    With --output FILE, the items are written to FILE.part, which is renamed to FILE when the stream is complete. If
+    the download was interrupted, run the same command again to continue it: FILE.part.state records the position. With
+    --path, the download starts again from the first item. If the items on the server have changed in the meantime (the
+    ETag differs), the command fails and names the file to delete.
+
+    Progress is shown if stderr is a terminal and the items are not written to the terminal themselves.
     """
     return get(**options)
 
@@ -139,16 +204,29 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 @app.command("send", epilog=_EXIT_CODES)
 @click.argument("file", type=_PATH)
 @click.argument("url")
-@click.option("--format", "output_format", type=_FORMAT, help="Convert the file while it is sent.")
+@click.option(
+    "--format",
+    "output_format",
+    type=_FORMAT,
+    metavar="FORMAT",
+    help=f"Convert the file while it is sent, to {_FORMAT_NAMES}. By default, its bytes are sent unchanged.",
+    panel="Format",
+)
 @_FROM
-@click.option("--method", default="POST", show_default=True, help="Request method.")
+@click.option("--method", default="POST", show_default=True, metavar="NAME", help="Request method.", panel="Request")
 @_HEADER
 @_TIMEOUT
 def send_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Upload FILE to URL as a chunked body, and write the response to stdout.
+    """Upload FILE to URL, and write the response to stdout.
 
-    Without --format the bytes are sent unchanged. FILE may be - for stdin: --from then says its format.
-    A server that responds before it has all of FILE has not read it: the response is written, and the exit code is 5.
+    FILE is sent as a chunked request body. Use - for stdin, and name its format with --from. If URL starts with ws://
+    or wss://, each item is sent as a WebSocket message, and the items of the response are written as NDJSON.
+
+        chunkwise send movies.json http://127.0.0.1:8080/upload --format ndjson
+
+    If the server responds before it has received all of FILE, the response is written and the exit code is 5.
+
+    Progress is shown if stderr is a terminal.
     """
     return send(**options)
 
@@ -156,25 +234,40 @@ def send_command(**options: Any) -> Coroutine[Any, Any, None]:
 @app.command("demo", epilog=_EXIT_CODES)
 @_HOST
 @_PORT
-@click.option("--client", is_flag=True, help="Run the tutorial's clients against a demo that runs there already.")
+@click.option(
+    "--client",
+    is_flag=True,
+    help="Run the tutorial's clients against a demo that is already running.",
+    panel="Clients",
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0, MAX_SECONDS),
-    help="With --client: seconds between two items. Each route has its own by default.",
+    metavar="SECONDS",
+    help="With --client: wait this long between two items. By default, each route has its own interval.",
+    panel="Clients",
 )
 def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
-    """Learn streaming: a page that shows what it does, and its routes, for curl and for clients.
+    """Start the tutorial's server: a web page and routes that show how streaming works.
 
-    The page is at /. The routes are /chunked, /non-chunked, /json, /nested, /sse, /events, /large, /ws, /upper and
-    /fail; ?interval=SECONDS changes the pace of each, ?items=N how many items it makes, ?size=BYTES how large they
-    are, and ?fail=N lets it fail after N of them (of /nested, of users and roles).
+    Open http://127.0.0.1:8080/ in a browser, or request one of the routes with curl -N: /chunked, /non-chunked, /json,
+    /nested, /sse, /events, /large, /ws, /upper and /fail. Ctrl-C stops the server. Parameters of the URL:
+
+        ?interval=SECONDS   wait this long between two items, at most 60 seconds
+        ?items=N            make this many items
+        ?size=BYTES         add this many bytes to each item
+        ?fail=N             fail after N items (on /nested: after N users and roles)
+
+    For example, start the demo on another port:
+
+        chunkwise demo --port 8090
     """
     return demo(**options)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command, report a failure on stderr, and return the exit code."""
-    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # a failure is reported once, below
+    """Run a command, report a failure in one line on stderr, and return the exit code."""
+    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # failures are printed once, below
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
         if asyncio.iscoroutine(work):
@@ -191,7 +284,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _flush_or_discard() -> None:
-    """Flush stdout; if it cannot be written, discard its buffer: Python would try again, and exit with 120."""
+    """Flush stdout, or discard its buffer if it cannot be written: Python would retry at exit, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""The query and headers of a request -> the format, the limit and the pace that it asks for, for files and tables."""
+"""The URL parameters and headers of a request -> the format, the limit and the interval that it asks for."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -14,14 +14,14 @@ from chunkwise.transports.negotiation import negotiate
 from chunkwise.transports.range_headers import RANGE_PARAMETER
 
 VARY: dict[str, str] = {hdrs.VARY: hdrs.ACCEPT}
-"""For each response whose format depends on the Accept header."""
+"""The header of responses whose format depends on the Accept header."""
 
 PARAMETERS = frozenset({"format", "interval", "limit", RANGE_PARAMETER})
 _MAX_INTERVAL_SECONDS = 60.0
 
 
 class Asked(NamedTuple):
-    """The parts of a request that files and tables have in common."""
+    """The parameters that requests for files and for tables have in common."""
 
     format: Format | None  # None if the client accepts none of the formats
     limit: int | None  # the most items to send; None for all
@@ -31,11 +31,12 @@ class Asked(NamedTuple):
 def asked_by(request: web.Request, known: AbstractSet[str], formats: Iterable[Format]) -> Asked:
     """Return the format, limit and interval of a request; raise UnknownFormat or ValueError for a bad parameter.
 
-    Its Accept header selects one of the formats; the first one is the default. ``known`` are all its parameters.
+    Without the parameter ``format``, the Accept header selects one of ``formats``; the first one is the default.
+    ``known`` are the names of all parameters that are allowed.
     """
     query = request.query
     if unknown := query.keys() - known:
-        raise ValueError(f"unknown parameter {min(unknown)!r}, expected any of {', '.join(sorted(known))}")
+        raise ValueError(f"unknown parameter {min(unknown)!r} in the URL, expected one of {', '.join(sorted(known))}")
     accepted = request.headers.getall(hdrs.ACCEPT, [])
     wanted = by_name(query["format"]) if "format" in query else negotiate(accepted, [*formats])
     return Asked(wanted, _limit_of(query), _interval_of(query))
@@ -46,7 +47,7 @@ def _limit_of(query: Mapping[str, str]) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise ValueError(f"limit: got {text!r}, expected a whole number of items")
+        raise ValueError(f"limit: expected a whole number of items, got {text!r}")
     return int(text)
 
 
@@ -57,7 +58,7 @@ def _interval_of(query: Mapping[str, str]) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _MAX_INTERVAL_SECONDS:
-        raise ValueError(f"interval: got {text!r}, expected seconds from 0 to {_MAX_INTERVAL_SECONDS:g}")
+        raise ValueError(f"interval: expected 0 to {_MAX_INTERVAL_SECONDS:g} seconds, got {text!r}")
     return seconds
 
 

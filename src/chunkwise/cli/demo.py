@@ -12,23 +12,25 @@ from chunkwise.demo.clients import run_clients
 
 
 async def demo(host: str, port: int, *, client: bool, interval: float | None) -> None:
-    """Serve the tutorial, or read it; see the command's help."""
+    """Run the tutorial's server, or its clients; see the command's help."""
     if client:
         try:
             await run_clients(base_url(host, port), interval, partial(print, flush=True))
         except ClientConnectorError as error:
             reason = f"cannot connect to {host}:{port}: {os.strerror(error.errno or 0)}"
-            raise ConnectionError(f"{reason}; start it with: {program()} demo{_options(host, port)}") from error
+            raise ConnectionError(f"{reason}; start the demo first: {program()} demo{_options(host, port)}") from error
         return
     if interval is not None:
-        raise click.BadParameter("is for --client: use ?interval=SECONDS with a server", param_hint="--interval")
+        raise click.BadParameter(
+            "needs --client; without it, add ?interval=SECONDS to a URL of the demo", param_hint="--interval"
+        )
     await listen(make_app(), host, port, _print_curl_lines)
 
 
 def _print_curl_lines(base: str) -> None:
     host, _, port = base.removeprefix("http://").rpartition(":")
     options = _options(host.strip("[]"), int(port))
-    print(f"the tutorial at {base}/ (Ctrl-C stops): open it in a browser. For a terminal beside this one:\n")
+    print(f"The demo is at {base}/ (Ctrl-C stops it). Open it in a browser, or try in a second terminal:\n")
     for path in ("chunked", "non-chunked", "json", "nested", "events", "fail"):
         print(f"  curl -N {base}/{path}")
     print(f"  curl -N '{base}/large?items=1000000'")

@@ -10,7 +10,7 @@ from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlCl
 from chunkwise import errors
 from chunkwise.transports.connect_errors import why_no_connection
 
-_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # for Python code: no command has such an option
+_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # a hint for Python code: the commands have no such option
 
 
 class Exit(IntEnum):
@@ -19,25 +19,25 @@ class Exit(IntEnum):
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> Self:
-        """Return a code that has its meaning."""
+        """Return the code with its meaning as an attribute."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
         return member
 
-    DONE = 0, "done, and whole"
-    UNEXPECTED = 1, "something that should not happen: please report it"
-    USAGE = 2, "a wrong argument or option of the command"
-    NETWORK = 3, "no connection: the server cannot be reached or refuses, or the port is taken"
-    REMOTE = 4, "the server answered with an error status, or said that its stream failed"
-    TRUNCATED = 5, "the stream stopped before its end"
-    BAD_DATA = 6, "the data are not what their format allows, or cannot be written in the format asked for"
-    OVER_LIMIT = 7, "an item, a depth or a line is over its limit"
-    PATH_NOT_FOUND = 8, "the path selected nothing"
-    UNKNOWN_FORMAT = 9, "no format has that name, media type or suffix"
+    DONE = 0, "success: the data is complete"
+    UNEXPECTED = 1, "unexpected error in chunkwise itself: please report it"
+    USAGE = 2, "wrong command, argument or option, or an extra is not installed"
+    NETWORK = 3, "no connection: a server or database is unreachable, or the port is in use"
+    REMOTE = 4, "the server sent an error status, or reported that its stream failed"
+    TRUNCATED = 5, "the stream stopped before its end, or stalled for --timeout seconds"
+    BAD_DATA = 6, "the data is invalid, or does not fit the output format"
+    OVER_LIMIT = 7, "an item, a line or the nesting depth is over its limit"
+    PATH_NOT_FOUND = 8, "no value was found at --path"
+    UNKNOWN_FORMAT = 9, "the format of a file or stream is unknown"
     FILE = 10, "a file cannot be read or written"
     INTERRUPTED = 130, "interrupted by Ctrl-C"
-    PIPE_CLOSED = 141, "the reader of stdout has left"
+    PIPE_CLOSED = 141, "stdout was closed by the program that reads it, such as head"
 
 
 MEANINGS = {code: code.meaning for code in Exit}
@@ -55,7 +55,7 @@ _KINDS: dict[tuple[type[BaseException], ...], Exit] = {
     (OSError,): Exit.FILE,
     (KeyboardInterrupt,): Exit.INTERRUPTED,
 }
-"""The first row whose exception types match decides."""
+"""The exit code of an error is that of the first row whose exception types match."""
 
 
 def exit_code(error: BaseException) -> Exit:
@@ -64,7 +64,7 @@ def exit_code(error: BaseException) -> Exit:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error as one printable line: a server's text may contain terminal commands."""
+    """Return the message of an error as one line. Control characters, which a server may have sent, are escaped."""
     line = " ".join(_ARGUMENT_HINT.sub("", _message(error)).split())
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
@@ -73,13 +73,15 @@ def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
-        return f"{error} is no URL: expected one such as http://127.0.0.1:8080/movies.json"
+        return f"expected a URL such as http://127.0.0.1:8080/movies.json, got {error}"
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        message, context = error.format_message(), getattr(error, "ctx", None)  # only click's own errors have a context
+        return f"{message} For help, run: {context.command_path} --help" if context is not None else message
     if (why := why_no_connection(error)) is not None:
         return why
     if isinstance(error, TimeoutError):
-        return f"{str(error) or 'nothing was received in time'}: --timeout says how long to wait"
+        message = str(error).replace("idle_seconds", "--timeout")  # the library's argument -> the option
+        return f"{message or 'nothing was received in time'}; set a longer --timeout in seconds"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError):
         if error.filename:
             return f"{error.filename}: {error.strerror}"

@@ -1,4 +1,4 @@
-"""An exception of a published file, table or query -> the HTTP error that a client gets, which shows no path or SQL."""
+"""An exception while a file, table or query is read -> the HTTP error for the client, without paths and SQL."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -11,11 +11,11 @@ from chunkwise.sources.batches import Batches
 
 
 class ParametersError(Exception):
-    """The database does not accept the values of a query's parameters."""
+    """The database rejects the values of a query's parameters."""
 
 
 class DatabaseUnreachableError(ConnectionError):
-    """There is no connection to the database."""
+    """The database cannot be reached."""
 
 
 class RowsError(Exception):
@@ -24,19 +24,22 @@ class RowsError(Exception):
 
 _STATUSES: tuple[tuple[tuple[type[Exception], ...], type[web.HTTPError], str], ...] = (
     ((PathNotFound,), web.HTTPNotFound, "{}"),
-    ((FileNotFoundError, IsADirectoryError, NotADirectoryError), web.HTTPNotFound, "the file has gone"),
-    ((ParametersError,), web.HTTPBadRequest, "the database does not take the parameters: {}"),
+    ((FileNotFoundError, IsADirectoryError, NotADirectoryError), web.HTTPNotFound, "the file no longer exists"),
+    ((ParametersError,), web.HTTPBadRequest, "the database rejects the parameters: {}"),
     ((DatabaseUnreachableError,), web.HTTPServiceUnavailable, "the database cannot be reached: {}"),
     ((RowsError,), web.HTTPInternalServerError, "the rows cannot be read: {}"),
     ((DecodeError, OSError), web.HTTPInternalServerError, "the file cannot be read: {}"),
 )
-"""The first row whose exception types match decides: the status and the message, in which {} is the reason."""
+"""Exception types, the HTTP error, and its message, in which {} is the reason. The first row that matches is used."""
 
 
 async def with_http_errors(
     source: Batches, kind_of: Callable[[Exception], Exception] = lambda error: error
 ) -> AsyncIterator[list[Any]]:
-    """Yield a source's batches, and raise its errors, which ``kind_of`` first converts, as HTTP errors."""
+    """Yield the batches of a source, and raise its errors as HTTP errors.
+
+    ``kind_of`` converts an error first, such as that of a database driver, to a type that is in the table above.
+    """
     try:
         async with aclosing(aiter(source)) as batches:
             async for batch in batches:

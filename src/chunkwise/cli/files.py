@@ -1,4 +1,4 @@
-"""A request for a published file -> the file itself, or a stream of its items in any format, from any item on."""
+"""A request for a published file -> the file itself, or a stream of its items in any format."""
 
 import math
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ from chunkwise.transports.websocket_handshake import is_upgrade
 
 
 class _File(web.FileResponse):
-    """The file itself; aiohttp sends ranges of its bytes."""
+    """A response that is the file itself, or a range of its bytes."""
 
     def __init__(self, entry: Published) -> None:
         super().__init__(entry.file, headers={hdrs.CONTENT_TYPE: entry.format.content_type, **VARY})
@@ -32,10 +32,10 @@ class _File(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         headers = request.headers.copy()
-        # aiohttp would send a file with one more suffix (.gz, .br), whether that is published or not.
+        # With Accept-Encoding, aiohttp would send FILE.gz or FILE.br, even if that file is not published.
         headers.popall(hdrs.ACCEPT_ENCODING, None)
-        # aiohttp refuses an unknown range unit, which RFC 9110 §14.2 ignores. As If-Range it accepts any later date and
-        # text that is not a date, so that a client could mix two versions of the file.
+        # aiohttp rejects an unknown range unit, but RFC 9110 §14.2 says to ignore it. In If-Range, aiohttp accepts any
+        # later date, and text that is not a date, so a client could mix two versions of the file.
         conditions = headers.popall(hdrs.IF_RANGE, [])
         if not headers.get(hdrs.RANGE, "").startswith("bytes=") or (
             conditions and conditions != [_validator(self.entry.file, conditions[0])]
@@ -52,18 +52,18 @@ def _validator(file: Path, condition: str) -> str | None:
         return None
     if condition.startswith('"'):
         return f'"{FileVersion.of(status).etag}"'
-    return formatdate(math.ceil(status.st_mtime), usegmt=True)  # as aiohttp sends Last-Modified
+    return formatdate(math.ceil(status.st_mtime), usegmt=True)  # rounded up, as in the Last-Modified header of aiohttp
 
 
 async def offer_items(_: web.Request, response: web.StreamResponse) -> None:
-    """Add ranges of items to a file's Accept-Ranges header, which aiohttp sets just before this."""
+    """Add ranges of items to the Accept-Ranges header of a file, which aiohttp has already set."""
     if isinstance(response, _File) and hdrs.ACCEPT_RANGES in response.headers and _restarts(response.entry.format):
         response.headers[hdrs.ACCEPT_RANGES] = f"bytes, {UNIT}"
 
 
 def _restarts(format: Format) -> bool:
-    """Whether a file can be resumed as a stream of its items in its own format."""
-    # The events of a file have ids and names, which its items do not have.
+    """Return whether a stream of a file's items in this format, the format of the file, can be resumed."""
+    # Events in a file have their own ids and names, which a stream of the items would replace.
     return not format.event_ids
 
 
@@ -78,10 +78,10 @@ async def respond_with_file(request: web.Request, entry: Published) -> web.Strea
     formats = [entry.format, *(row for row in FORMATS.values() if row is not entry.format)]
     try:
         wanted, limit, interval = asked_by(request, PARAMETERS | {"path"}, formats)
-        entry.format.decoder(path)  # raises for a path that the format does not have
+        entry.format.decoder(path)  # raises if the format does not support this path
     except (UnknownFormat, TypeError, ValueError) as error:
         return problem_response(400, str(error))
-    # It may have been deleted since, or replaced by a link.
+    # Since the server started, the file may have been deleted, or replaced by a link.
     if not entry.is_there() or (entry.folder is not None and is_hidden(entry.file, entry.folder)):
         return not_there(request)
     converted = path or limit is not None or interval or is_upgrade(request)
@@ -89,7 +89,7 @@ async def respond_with_file(request: web.Request, entry: Published) -> web.Strea
         return _File(entry)
     try:
         source = _source(entry, path, limit, interval, wanted)
-    except (OSError, ValueError):  # deleted or replaced just now
+    except (OSError, ValueError):  # the file was deleted or replaced in the meantime
         return not_there(request)
     # If the client accepts none of the formats, respond() lists them in its error.
     return await respond(request, source, wanted or list(FORMATS), headers=VARY)
@@ -97,11 +97,11 @@ async def respond_with_file(request: web.Request, entry: Published) -> web.Strea
 
 def not_there(request: web.Request) -> web.Response:
     """Return the 404 response for a path that is not published."""
-    return problem_response(404, f"there is no {request.path}; / lists what there is")
+    return problem_response(404, f"nothing is published at {request.path}; the URL / lists all files and tables")
 
 
 def _source(entry: Published, path: str, limit: int | None, interval: float, wanted: Format | None) -> Any:
-    """Return the items of a file as they are sent; the limit counts from the file's first item, also for a range."""
+    """Return the items to send. The limit counts from the first item of the file, even if a range starts later."""
     options: Any = {"required": bool(path), "max_items": limit}
     text = wanted is not None and wanted.plain_messages
 
@@ -118,8 +118,8 @@ def _source(entry: Published, path: str, limit: int | None, interval: float, wan
 
 
 async def _lines(source: Batches) -> AsyncIterator[list[str]]:
-    """Yield a text's lines with their line ends, so that a stream of text equals the file, from any line on."""
-    mark = "\ufeff"  # a byte order mark: readers remove one at the start of a stream
+    """Yield the lines of a text file with their line ends, so that the streamed text equals the file."""
+    mark = "\ufeff"  # a byte order mark; it is doubled, because readers remove one at the start of a stream
     async with aclosing(aiter(source)) as batches:
         async for batch in batches:
             lines = [f"{line}\r\n" if line.endswith("\r") else f"{line}\n" for line in batch]

@@ -42,12 +42,12 @@ async def get(
         "--header": sorted(headers),
     }
     own_headers = parse_headers(headers)
-    # Only records can be requested from an index on, and a path selects any number of items in each.
+    # A server counts records. A path may select any number of items in a record, so the position is unknown.
     partial = _partial(output, request, resumes=not path and not asks_for_range(own_headers, url))
     with partial.locked() if partial is not None else nullcontext():
         point = partial.position if partial is not None else None
         if partial is not None and point is not None:
-            print(f"chunkwise: going on after the {point.items:,} items of {partial.name}", file=sys.stderr)
+            print(f"chunkwise: continuing after the {point.items:,} items in {partial.name}", file=sys.stderr)
         async with ClientSession() as session:
             opened = open_stream(
                 session,
@@ -59,13 +59,13 @@ async def get(
                 idle_seconds=idle_seconds,
                 max_reconnects=10,
                 resume_from=point,
-                on_reconnect=_report_break,
+                on_reconnect=_report_disconnect,
             )
             with partial.explained() if partial is not None else nullcontext():
                 async with opened as stream:
                     await _write(stream, url, output_format, output, partial)
     if stream.end == "unknown":
-        print("chunkwise: the connection just closed: nothing proves that these are all items", file=sys.stderr)
+        print("chunkwise: the server closed the connection without an end mark: items may be missing", file=sys.stderr)
 
 
 async def _write(
@@ -80,7 +80,7 @@ async def _write(
     shows = output is None and sys.stdout.isatty()
     counters = (lambda: stream.items_seen, lambda: stream.bytes_seen)
     if partial is not None and partial.why_again is not None:
-        print(f"chunkwise: beginning again: {partial.why_again}", file=sys.stderr)
+        print(f"chunkwise: starting from the first item: {partial.why_again}", file=sys.stderr)
     with partial.opened() if partial is not None else _destination(output) as file:
         async with (
             progress(url, *counters, _total_bytes(stream), data_on_terminal=shows),
@@ -96,12 +96,12 @@ async def _write(
                 file.flush()
 
 
-def _report_break(error: StreamError) -> None:
-    print(f"chunkwise: {one_line(error)}; trying again", file=sys.stderr)
+def _report_disconnect(error: StreamError) -> None:
+    print(f"chunkwise: {one_line(error)}; connecting again", file=sys.stderr)
 
 
 def _total_bytes(stream: Stream) -> int | None:
-    """Return how many bytes will arrive, if that is known."""
+    """Return the size of the whole response in bytes, or None if it is unknown."""
     over = stream.over
     if not isinstance(over, ClientResponse) or hdrs.CONTENT_ENCODING in over.headers:
         return None
@@ -109,7 +109,7 @@ def _total_bytes(stream: Stream) -> int | None:
 
 
 def _chooser(path: str, input_format: str | None) -> Callable[[ClientResponse], Format]:
-    """Return what decides the format of a response: ``--from``, its content type, or the suffix of its URL."""
+    """Return a function that finds the format of a response by ``--from``, its content type or its URL's suffix."""
 
     def choose(response: ClientResponse) -> Format:
         chosen = FORMATS[input_format] if input_format else _format_of(response)
@@ -135,7 +135,7 @@ def _format_of(response: ClientResponse) -> Format:
 
 
 def _whole_events(path: PathLike = "", **options: Any) -> Decoder:
-    """Return a decoder of whole events: the data of other servers' events need not be JSON."""
+    """Return a decoder of whole events, because other servers send events whose data is not JSON."""
     return FORMATS["sse"].decoder(path, **{**options, "type": ServerSentEvent})
 
 
@@ -145,10 +145,10 @@ async def _values(stream: Stream) -> AsyncIterator[list[Any]]:
 
 
 def _partial(output: Path | None, request: Mapping[str, object], *, resumes: bool) -> PartialFile | None:
-    """Return the file that gets its name only when it is whole; a device or a pipe is written to directly."""
+    """Return the partial file for ``output``, or None if the output is stdout, a device or a pipe."""
     if output is None or (output.exists() and not output.is_file()):
         return None
-    return PartialFile(output.resolve(), request, resumes=resumes)  # the target of a link
+    return PartialFile(output.resolve(), request, resumes=resumes)  # if it is a link, the target of the link
 
 
 @contextmanager
@@ -161,16 +161,16 @@ def _destination(output: Path | None) -> Iterator[BinaryIO]:
 
 
 def is_token(text: str) -> bool:
-    """Whether the text may be the name of a method or a header (RFC 9110 §5.6.2)."""
+    """Return whether a text is allowed as the name of a method or a header (RFC 9110 §5.6.2)."""
     return re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text) is not None
 
 
 def parse_headers(headers: Sequence[str]) -> dict[str, str]:
-    """Return ``NAME: VALUE`` words as a dict."""
+    """Return the headers, each given as ``NAME: VALUE``, as a dict."""
     parsed = {}
     for header in headers:
         name, colon, value = header.partition(":")
         if not (colon and is_token(name.strip()) and value.isprintable()):
-            raise click.BadParameter(f"got {header!r}, expected 'NAME: VALUE'", param_hint="--header")
+            raise click.BadParameter(f"expected 'NAME: VALUE', got {header!r}", param_hint="--header")
         parsed[name.strip()] = value.strip()
     return parsed

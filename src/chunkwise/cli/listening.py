@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -18,8 +19,8 @@ from chunkwise import StreamError
 async def listen(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve an application until Ctrl-C or SIGTERM, and log failures on stderr.
 
-    ``announce`` is called with the base of the URLs (``http://127.0.0.1:8080``) once it listens. The port is 0 for any
-    that is free; a ConnectionError says that it is taken or not allowed.
+    When the server accepts connections, ``announce`` is called with its base URL (``http://127.0.0.1:8080``). Port 0
+    means any free port. If the port is in use or not allowed, ConnectionError is raised.
     """
     _log_in_lines()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -36,12 +37,12 @@ async def listen(app: web.Application, host: str, port: int, announce: Callable[
 
 
 def base_url(host: str, port: int) -> str:
-    """Return the base of the URLs at an address."""
+    """Return the base URL of the server at an address."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def program() -> str:
-    """Return the command that started this program, for messages."""
+    """Return the command that the user typed to start this program, for messages."""
     if Path(sys.argv[0]).name == "__main__.py":
         return "python -m chunkwise"
     return "chunkwise" if shutil.which("chunkwise") == sys.argv[0] else sys.argv[0]
@@ -52,16 +53,18 @@ async def _start(runner: web.AppRunner, host: str, port: int) -> None:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            msg = f"port {port} of {host} is taken: choose another with --port, 0 for any"
+            msg = f"port {port} of {host} is in use: choose another one with --port, or any free one with --port 0"
         else:
-            msg = f"cannot listen on port {port} of {host}: {error.strerror or error}"
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror or error
+            msg = f"cannot listen on port {port} of {host}: {why}; check --host and --port"
         raise ConnectionError(msg) from error
 
 
 class _OneLine(logging.Formatter):
-    """Formats a failure that a file or a client caused in one line, and any other with its traceback."""
+    """Formats a failure that a file or a client caused as one line, and any other with its traceback."""
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name that logging calls
         error = ei[1]
         if isinstance(error, (StreamError, web.HTTPException, OSError)):
             return f"  {getattr(error, 'text', None) or error}"

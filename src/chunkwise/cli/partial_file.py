@@ -1,7 +1,8 @@
-"""The bytes of a download -> a file that gets its name when it is whole, and can be continued after a crash.
+"""The bytes of a download -> a file that is renamed when it is complete, and can be continued after a crash.
 
-``out.ndjson.part`` has the bytes, ``out.ndjson.part.state`` says how many of them are which items. The state is written
-after the bytes, so after a crash the file may have more of them: these are cut off, and requested again.
+``out.ndjson.part`` contains the bytes. ``out.ndjson.part.state`` says how many bytes hold how many items. The state is
+written after the bytes, so after a crash the file may be longer than its state says. These extra bytes are removed, and
+their items are requested again.
 """
 
 import csv
@@ -23,11 +24,11 @@ from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
 
-_WRITE_STATE_SECONDS = 0.1  # after a crash, the items of so many seconds are requested again
+_WRITE_STATE_SECONDS = 0.1  # after a crash, the items of the last 0.1 seconds are requested again
 
 
 class _State(msgspec.Struct):
-    """The content of the state file: the request, and which bytes are which items."""
+    """The content of the state file: the request, the number of bytes, and the position after their items."""
 
     request: dict[str, str]
     position: ResumePoint
@@ -35,77 +36,80 @@ class _State(msgspec.Struct):
 
 
 class PartialFile:
-    """A file that gets its name, ``output``, only when it is whole.
+    """A file whose name ends in ``.part`` until it is complete. It is then renamed to ``output``.
 
-    The file of another ``request``, the words of the command, is not continued. ``resumes`` says whether its items are
-    the records that a server counts; otherwise each run begins with an empty file.
+    An existing file is continued only if it was written for the same ``request``, the arguments of the command. If
+    ``resumes`` is false, because the server cannot count these items, each run starts with an empty file.
     """
 
     def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:
-        self.why_again: str | None = None  # why the existing file is not continued, if there is one
+        self.why_again: str | None = None  # the reason why an existing file is not continued
         self._output = output
         self._resumes = resumes
-        # Digests only: its headers may hold a password.
+        # Only digests are stored, because the headers may contain a password.
         self._request = {
             name: hashlib.sha256(msgspec.json.encode((name, value))).hexdigest() for name, value in request.items()
         }
         self._part = output.with_name(output.name + ".part")
         self._state_file = self._part.with_name(self._part.name + ".state")
         self._state: _State | None = None
-        self._file: BinaryIO  # while it is locked
+        self._file: BinaryIO  # set while the file is locked
         self._written = monotonic()
         self._grown = False
-        self._unwritten: _State | None = None  # in the file, and not yet in its state
+        self._unwritten: _State | None = None  # for bytes that the state file does not record yet
 
     @property
     def name(self) -> str:
-        """The name of the file until it is whole."""
+        """The name of the file until it is complete."""
         return self._part.name
 
     @property
     def position(self) -> ResumePoint | None:
-        """Where the download continues; None for the beginning."""
+        """Where the download continues; None to start from the first item."""
         return self._state.position if self._state is not None else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file, and read its state; OSError if it is in use. A file that is empty at the end is removed."""
+        """Lock the file and read its state; OSError if another process uses it. If the file stays empty, remove it."""
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(number, "r+b") as file:  # not emptied: another process may write it
-            # Another process may have renamed it before it was locked here.
+        with os.fdopen(number, "r+b") as file:  # "w" would empty a file that another process writes
+            # Another process may have renamed the file before this process locked it.
             if not (_locks(file) and self._is_named(file)):
-                raise BlockingIOError(errno.EWOULDBLOCK, "another chunkwise get writes this file", str(self._part))
+                raise BlockingIOError(
+                    errno.EWOULDBLOCK, "another chunkwise get is writing to this file", str(self._part)
+                )
             self._state, self.why_again = self._look(os.fstat(number).st_size)
             self._file = file
             try:
                 yield
             finally:
                 if not file.closed and self._is_named(file):
-                    with suppress(OSError):  # a full disk, which has ended the download already
+                    with suppress(OSError):  # the disk may be full, and then the download has failed already
                         self._write_state()
                     if not os.fstat(number).st_size:
                         self._part.unlink()
 
     def _look(self, size: int) -> tuple[_State | None, str | None]:
-        """Return the state if the file can be continued, or why it cannot."""
+        """Return the state if the file can be continued, or the reason why it cannot."""
         if not size:
             return None, None
         if not self._resumes:
-            return None, "it cannot go on with items that --path or a Range selects"
+            return None, "a download with --path or with a range cannot be continued"
         try:
             state = msgspec.json.decode(self._state_file.read_bytes(), type=_State)
         except (OSError, msgspec.DecodeError):
             state = None
         if state is None or size < state.bytes:
-            return None, f"{self.name} has no state that fits it"
+            return None, f"{self._state_file.name} is missing or does not match {self.name}"
         others = [name for name, digest in self._request.items() if state.request.get(name) != digest]
         if others:
-            return None, f"{self.name} is of another {others[0] if 'URL' in others else ' and '.join(others)}"
+            different = "URL" if "URL" in others else " and ".join(others)
+            return None, f"{self.name} was written for a different {different}"
         return state, None
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Yield the locked file, at the position where to continue, and give it its name if the body ends well."""
+        """Yield the locked file, positioned where the download continues, and rename it if the block succeeds."""
         file = self._file
         size = 0 if self._state is None else self._state.bytes
         if self._state is None:
@@ -115,7 +119,7 @@ class PartialFile:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        if sys.platform == "win32":  # an open file cannot be renamed there; elsewhere it stays locked until it is
+        if sys.platform == "win32":  # Windows cannot rename an open file; other systems keep it locked
             file.close()
         self._part.replace(self._output)
         self._unwritten = None
@@ -128,7 +132,7 @@ class PartialFile:
             return False
 
     def goes_on(self, encoder: Encoder) -> Encoder:
-        """Return an encoder that continues the file."""
+        """Return an encoder whose output continues the existing file."""
         like: Any = 0
         if isinstance(encoder, CsvEncoder):
             with self._part.open(encoding="utf-8", newline="") as file:
@@ -137,18 +141,18 @@ class PartialFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add to an error where the items are, or, if the file cannot be continued, how to begin again."""
+        """Add to an error message which file has the items so far, or which file to delete to start again."""
         try:
             yield
         except StreamError as error:
             if self._grown:
-                error.message += f"; the items so far are in {self._part}"
+                error.message += f"; the items received so far are in {self._part}"
             elif self._state is not None and (isinstance(error, TruncatedError) or getattr(error, "status", 0) == 416):
-                error.message += f"; to begin again, delete {self._part}"
+                error.message += f"; to start from the first item, delete {self._part}"
             raise
 
     def note(self, size: int, position: ResumePoint | None) -> None:
-        """Note that so many bytes, which are written, are the items up to a position."""
+        """Note that the first ``size`` bytes of the file are written, and hold the items before ``position``."""
         self._grown = True
         if not self._resumes or position is None:
             return
@@ -171,19 +175,22 @@ class PartialFile:
 
 
 def _locks(file: BinaryIO) -> bool:
-    """Lock a file as long as it is open, where the system can do that; return False if another process has the lock."""
+    """Lock a file until it is closed, except on Windows; return False if another process has the lock."""
     if sys.platform != "win32":
         import fcntl
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # other errors are from network file systems without locks
+        except OSError as error:  # network file systems without locks raise other errors
             return not isinstance(error, BlockingIOError)
     return True
 
 
 class Tracked:
-    """Batches that are being written: the item before any position is known. ``first`` is the first item's index."""
+    """Remembers the batches that are being written, to find the item before a position.
+
+    ``first`` is the index of the first item.
+    """
 
     def __init__(self, batches: AsyncIterator[list[Any]], first: int) -> None:
         self._batches = batches
@@ -191,14 +198,14 @@ class Tracked:
         self._index = first
 
     async def lists(self) -> AsyncIterator[list[Any]]:
-        """Yield the batches."""
+        """Yield the batches, and remember them."""
         async for batch in self._batches:
             self._index += len(batch)
             self._passed.append((self._index, batch))
             yield batch
 
     def position(self, items: int, resume_point: Callable[[int, Any], ResumePoint | None]) -> ResumePoint | None:
-        """Return where to continue after so many items, which must not become fewer; see `Stream.resume_point`."""
+        """Return where to continue after ``items`` items, which must never decrease; see `Stream.resume_point`."""
         while self._passed and self._passed[0][0] < items:
             self._passed.popleft()
         if not self._passed:
@@ -208,9 +215,10 @@ class Tracked:
 
 
 class _GoingOn:
-    """An encoder that continues the output of another one.
+    """An encoder that continues the output of an earlier encoder.
 
-    It begins with an item ``like`` those of the other, for formats in which the first item decides how all are written.
+    In some formats, the first item decides how all items are written. Therefore an item ``like`` the earlier ones is
+    encoded first, and its bytes are dropped.
     """
 
     def __init__(self, encoder: Encoder, like: Any) -> None:
@@ -223,5 +231,5 @@ class _GoingOn:
         self.fail = encoder.fail
 
     def start(self) -> bytes:
-        """Return nothing: the other encoder has returned it."""
+        """Return no bytes: the existing output has its start already."""
         return b""

@@ -1,4 +1,4 @@
-"""Counters of a stream -> a progress bar on stderr, if that is a terminal."""
+"""The counters of a stream -> a progress bar on stderr, if stderr is a terminal."""
 
 import asyncio
 import sys
@@ -19,13 +19,13 @@ async def progress(
 ) -> AsyncIterator[None]:
     """Show the progress of a stream during the ``async with`` block, with a percentage if ``total_bytes`` is known.
 
-    ``items_seen`` and ``bytes_seen`` return the numbers so far, ten times a second. Nothing is shown if
-    ``data_on_terminal``: then the data itself is written to the terminal.
+    ``items_seen`` and ``bytes_seen`` are called ten times a second, and return the numbers so far. If
+    ``data_on_terminal`` is true, the data itself is written to the terminal, and no progress is shown.
     """
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
         return
-    # Imported only for a bar: it is a tenth of the time in which the command line starts.
+    # Imported only if a bar is shown: the import would take a tenth of the start time of every command.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
@@ -42,7 +42,7 @@ async def progress(
 
         def update() -> None:
             elapsed, count = bars.tasks[0].elapsed, items_seen()
-            # Items are not counted if the bytes are passed on unchanged.
+            # If bytes are sent unchanged, their items are not counted.
             counted = f"{count:,} items, {count / elapsed:,.0f}/s" if count and elapsed else ""
             bars.update(task, completed=bytes_seen(), counted=counted)
 

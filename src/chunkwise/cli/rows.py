@@ -1,4 +1,4 @@
-"""A request for a published table or query -> a stream of its rows in any format, from any row on."""
+"""A request for a published table or query -> a stream of its rows in any format."""
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ from chunkwise.cli.asked import PARAMETERS, VARY, asked_by, paced
 from chunkwise.sources.resumable import Resumable, first_items
 from chunkwise.transports.problems import problem_response
 
-if TYPE_CHECKING:  # needs the extra "sql", which a server of files does not have
+if TYPE_CHECKING:  # a server of files runs without the extra "sql"
     from chunkwise.sources.sql.keys import Part
 
-_EXAMPLES = {  # for types that 1 is not a value of
+_EXAMPLES = {  # for types in which 1 is not a valid value
     bytes: "AQ==",
     date: "2024-12-31",
     datetime: "2024-12-31T23:59:59",
@@ -29,23 +29,23 @@ _EXAMPLES = {  # for types that 1 is not a value of
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """A table or a query and its route."""
+    """A table or query that is served, and its route."""
 
     route: str  # the path of its URL
-    about: Mapping[str, Any]  # its entry in the index
-    make: Callable[[Mapping[str, Any]], Batches | Resumable]  # returns the source for the values of the parameters
+    about: Mapping[str, Any]  # the entry in the index page
+    make: Callable[[Mapping[str, Any]], Batches | Resumable]  # the values of the parameters -> the source of the rows
     parameters: Sequence["Part"] = field(default=())  # the parameters of the query
 
     @property
     def example(self) -> str:
-        """A query for its URL, with a value for each parameter."""
+        """The query string of an example URL, with a value for each parameter."""
         values = [
             f"{quote(part.name)}={_EXAMPLES.get(part.kind, '1')}{'Z' * bool(part.has_zone)}" for part in self.parameters
         ]
         return f"?{'&'.join(values)}" if values else ""
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
-        """Respond with the rows."""
+        """Respond to a request with the rows."""
         try:
             known = PARAMETERS | {part.name for part in self.parameters}
             wanted, limit, interval = asked_by(request, known, FORMATS.values())
@@ -63,13 +63,13 @@ class PublishedRows:
 
 @dataclass(frozen=True, slots=True)
 class _Limited(Resumable):
-    """A source of which a request asks for a number of items, counted from the first one, also for a range."""
+    """A resumable source with a limit and an interval. The limit counts from the first item, even for a range."""
 
     limit: int | None
     interval: float
 
     def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
-        """Return the source from an item on."""
+        """Return the source, starting at the item ``index`` or after the key ``after``."""
         source = Resumable.start(self, index, after)
         return _limited(source, None if self.limit is None else max(0, self.limit - index), self.interval)
 
@@ -83,6 +83,6 @@ def _limited(source: Batches, limit: int | None, interval: float) -> Any:
 def _value(query: MultiMapping[str], part: "Part") -> Any:
     texts = query.getall(part.name, [])
     if len(texts) != 1:
-        how = "is missing" if not texts else "is there twice"
-        raise ValueError(f"parameter {part.name!r} {how}: ?{part.name}=...")
+        how = "is missing" if not texts else f"occurs {len(texts)} times"
+        raise ValueError(f"parameter {part.name!r} {how} in the URL, expected ?{part.name}=VALUE once")
     return part.convert(texts[0])

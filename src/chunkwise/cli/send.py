@@ -1,4 +1,4 @@
-"""``chunkwise send``: a file -> a chunked upload, or the messages of a WebSocket; the response -> stdout."""
+"""``chunkwise send``: a file -> a chunked request or WebSocket messages; the response -> stdout."""
 
 import asyncio
 import errno
@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, S
 from chunkwise import Batches, body, open_stream
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
-from chunkwise.errors import StalledError, TruncatedError
+from chunkwise.errors import StalledError, TruncatedError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
@@ -28,16 +28,16 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class _Upload:
-    """The items of a file, or its blocks of bytes; counted."""
+    """Reads a file as items or as blocks of bytes, and counts the items."""
 
     def __init__(self, file: Path, format: Format | None) -> None:
         self.items_sent = 0
         self.is_whole = False
         self._file = file
-        self._format = format  # None for blocks
+        self._format = format  # None to read blocks of bytes
 
     async def lists(self) -> AsyncGenerator[list[Any], None]:
-        """Yield the items or blocks in lists."""
+        """Yield lists of items or of blocks."""
         lists = self._blocks() if self._format is None else aiter(read_file(self._file, self._format))
         async with aclosing(lists):
             async for batch in lists:
@@ -52,7 +52,7 @@ class _Upload:
 
 
 class _Unchanged:
-    """An encoder of blocks of bytes, which it does not change."""
+    """An encoder that returns blocks of bytes unchanged."""
 
     def __init__(self, **_options: object) -> None:
         self.start = self.finish = self.open_item = self.close_item = bytes
@@ -76,20 +76,26 @@ async def send(
 ) -> None:
     """Upload a file and write the response to stdout; see the command's help."""
     if not is_token(method):
-        raise click.BadParameter(f"got {method!r}, expected a word such as POST", param_hint="--method")
+        raise click.BadParameter(f"expected a method such as POST, got {method!r}", param_hint="--method")
     if file == Path("-"):
+        if input_format is None:
+            raise UnknownFormat("stdin has no file name that shows its format: name the format with --from")
         file = Path("/dev/stdin")
     own_headers = parse_headers(headers)
     if hdrs.CONTENT_LENGTH in {name.title() for name in own_headers}:
-        raise click.BadParameter("got a Content-Length, which chunks have none of: leave it out", param_hint="--header")
+        raise click.BadParameter(
+            "a chunked request has no Content-Length: leave this header out", param_hint="--header"
+        )
     found = await asyncio.to_thread(file.stat)
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
     if is_websocket_url(url):
-        if method not in ("POST", "GET"):  # the default, and how a WebSocket begins
-            raise click.BadParameter(f"got {method}, a WebSocket begins with GET", param_hint="--method")
+        if method not in ("POST", "GET"):  # POST is the option's default; a handshake is a GET request
+            raise click.BadParameter(
+                f"a WebSocket needs GET, got {method}: leave this option out", param_hint="--method"
+            )
         await _send_messages(file, url, own, wanted, own_headers, idle_seconds)
     elif wanted is own:
         unchanged = replace(own, encoder=_Unchanged)
@@ -123,12 +129,12 @@ async def _send_body(
             await _write_response(response)
     except (ClientError, TruncatedError) as error:
         if payload.failure is None and isinstance(error, SocketTimeoutError):
-            raise StalledError("the server did not answer for longer than idle_seconds allows") from error
+            raise StalledError(f"the server sent no response for {idle_seconds:g} seconds") from error
         if payload.failure is None:
             raise
     finally:
         await payload.wait_closed()
-    if payload.failure is not None:  # the reason of any error, and more important than an early response
+    if payload.failure is not None:  # the file could not be read, which also explains other errors and early responses
         raise payload.failure
     if not upload.is_whole:
         raise _not_read(file, upload.items_sent, payload.bytes_sent)
@@ -137,7 +143,7 @@ async def _send_body(
 async def _send_messages(
     file: Path, url: str, own: Format, wanted: Format, headers: Mapping[str, str], idle_seconds: float
 ) -> None:
-    """Send the items of a file over a WebSocket, and write those of the response, a JSON text in each line."""
+    """Send the items of a file over a WebSocket, and write the items of the response as NDJSON."""
     upload = _Upload(file, own)
     shows = sys.stdout.isatty()
     async with (
@@ -156,8 +162,10 @@ async def _send_messages(
 
 
 def _not_read(file: Path, items: int, size: int) -> TruncatedError:
-    """Return the error of a server whose response did not wait for the end of the file."""
-    return TruncatedError(f"the server answered before it had all of {file.name}", items_seen=items, bytes_seen=size)
+    """Return the error for a server that responded before it received the whole file."""
+    return TruncatedError(
+        f"the server responded before it received all of {file.name}", items_seen=items, bytes_seen=size
+    )
 
 
 async def _write_response(response: ClientResponse) -> None:
@@ -168,4 +176,4 @@ async def _write_response(response: ClientResponse) -> None:
             sys.stdout.buffer.flush()
             count += len(data)
     except (ClientError, TimeoutError) as error:
-        raise TruncatedError("the response was cut", bytes_seen=count) from error
+        raise TruncatedError("the connection closed before the end of the response", bytes_seen=count) from error

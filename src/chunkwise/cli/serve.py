@@ -37,7 +37,7 @@ def make_app(
         return index_page(request, published, rows, unpublished or Unpublished())
 
     async def entry(request: web.Request) -> web.StreamResponse:
-        # From the raw path: the names of files are bytes, which may not be valid text.
+        # The raw path is decoded to bytes, because the name of a file may not be valid UTF-8.
         route = os.fsdecode(unquote_to_bytes(request.rel_url.raw_path))
         if (table := tables.get(route)) is not None:
             return await table.respond(request)
@@ -52,7 +52,7 @@ def make_app(
 
 
 def _is_database(word: str) -> bool:
-    """Whether a word is meant to be a URL of a database. No error message shows it as a file, with its password."""
+    """Return whether an argument looks like a database URL. It may contain a password, so no message quotes it."""
     return _DATABASE.match(word) is not None
 
 
@@ -64,18 +64,20 @@ async def serve(
     paths = [Path(word) for word in words if not _is_database(word)]
     if (tables or queries) and not urls:
         option = "--table" if tables else "--query"
-        raise click.BadParameter("is of a database, and none is named", param_hint=option)
+        raise click.BadParameter(
+            "needs a database: sqlite:///FILE or postgresql://USER@HOST/DATABASE", param_hint=option
+        )
     published = find_files(paths) if paths else []
     async with _rows_of(urls, tables, queries) as rows:
         if taken := {entry.route for entry in published} & {entry.route for entry in rows}:
-            raise click.UsageError(f"a file and a table would both be {min(taken)}: choose with --table")
+            raise click.UsageError(f"a file and a table have the same URL {min(taken)}: select tables with --table")
         app = make_app(published, rows, find_unpublished(paths))
         setup(app, grace_seconds=1.0, on_outcome=_log_refusal)
         await listen(app, host, port, lambda base: _print_curl_lines(published, rows, base))
 
 
 def _log_refusal(request: web.Request, outcome: Outcome) -> None:
-    """Log a failure before the first item: it is an error response, which only the client would see."""
+    """Log a failure before the first item, because otherwise only the client would see the error."""
     if isinstance(outcome.error, web.HTTPException) and outcome.status >= 500:
         logger.warning("%s %s: %d: %s", request.method, request.rel_url, outcome.status, outcome.error.text)
 
@@ -108,7 +110,7 @@ def _print_curl_lines(published: Sequence[Published], rows: Sequence[PublishedRo
     published_counts = " and ".join(
         f"{count} {name if count == 1 else _PLURALS[name]}" for name, count in counts.items() if count
     )
-    print(f"{published_counts} at {base}/ (Ctrl-C stops). Try, for example:\n")
+    print(f"Serving {published_counts} at {base}/ (Ctrl-C stops the server). Try, for example:\n")
     names = {Path(entry.route).name: url_of(entry.route) for entry in published}
     urls = [names[name] for name in ("movies.json", "airports.csv") if name in names] or [*names.values()]
     urls = [*urls, *(url_of(entry.route) for entry in rows if not entry.example)][:2]

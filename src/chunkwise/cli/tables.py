@@ -1,4 +1,4 @@
-"""Databases, and the names of tables and queries -> the tables and queries that ``chunkwise serve`` publishes."""
+"""Databases, table names and SQL queries -> the tables and queries that ``chunkwise serve`` publishes."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ from chunkwise.sources import sql
 async def find_rows(
     databases: Sequence[Database], tables: Sequence[str], queries: Sequence[str]
 ) -> list[PublishedRows]:
-    """Return the named tables and queries, or all tables and views if none are named."""
+    """Return the named tables and the queries, or all tables and views if there are neither."""
     if queries and len(databases) != 1:
-        raise click.BadParameter(f"is asked of one database, got {len(databases)}", param_hint="--query")
+        raise click.BadParameter(f"needs exactly one database, got {len(databases)}", param_hint="--query")
     found: dict[str, PublishedRows] = {}
     named = set[str]()
     for database in databases:
@@ -33,19 +33,21 @@ async def find_rows(
     for text in queries:
         _add(found, await _make_query(databases[0], text))
     if databases and not found:
-        msg = f"nothing to publish in {', '.join(database.label for database in databases)}: there are no tables"
+        msg = f"nothing to publish: there are no tables in {', '.join(database.label for database in databases)}"
         raise click.UsageError(msg)
     return [found[route] for route in sorted(found)]
 
 
 def _add(found: dict[str, PublishedRows], rows: PublishedRows) -> None:
     if rows.route in found:
-        raise click.UsageError(f"two tables or queries would both be {rows.route}: choose with --table")
+        raise click.UsageError(
+            f"two tables or queries have the URL {rows.route}: select tables with --table, or rename the query"
+        )
     found[rows.route] = rows
 
 
 async def _find_table(database: Database, name: str) -> PublishedRows | None:
-    """Return the table NAME or SCHEMA.NAME."""
+    """Return the table NAME or SCHEMA.NAME, or None if there is no such table."""
     schema: str | None = None
     table = name
     if not await database.has_table(table, schema):
@@ -56,7 +58,7 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
     try:
         async with database.connected():
             source = await sql.table(database.engine, table, schema=schema)
-    except (TypeError, ValueError):  # no key, or a key that no client could send back: a view, for example
+    except (TypeError, ValueError):  # no primary key (as in a view), or one whose values a client cannot send back
         query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
         return PublishedRows(f"/{name}", about, lambda _: _source(sql.rows(database.queries, query)))
     pages = resumable(lambda after: _source(source.start(after=after)), key=source.key)
@@ -66,14 +68,14 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
 async def _make_query(database: Database, text: str) -> PublishedRows:
     name, equals, query = text.partition("=")
     if not (name.strip() and equals and query.strip()):
-        raise click.BadParameter(f"got {text!r}, expected NAME=SQL", param_hint="--query")
+        raise click.BadParameter(f"expected NAME=SQL, got {text!r}", param_hint="--query")
     name = name.strip()
     try:
         parameters = await database.parameters(query)
     except ValueError as error:
         raise click.BadParameter(f"{name}: {error}", param_hint="--query") from None
     if taken := sorted(PARAMETERS & {part.name for part in parameters}):
-        msg = f"{name}: parameter :{taken[0]} is one of serve's own, choose another name"
+        msg = f"{name}: the parameter name :{taken[0]} is reserved, choose another name"
         raise click.BadParameter(msg, param_hint="--query")
     about = {"query": name, "database": database.name, "parameters": [part.name for part in parameters]}
     return PublishedRows(

@@ -1,4 +1,4 @@
-"""A name and a check -> a conformance case, whose error says in words which promise is broken and how."""
+"""A name and a check -> a conformance case, whose error says which promise is broken, and how."""
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ConformanceCase:
-    """One promise. As a parameter of a test, pytest takes its name for the id.
+    """A check of one promise. If it is a parameter of a test, pytest shows its name.
 
     Attributes:
         name: the promise, in words joined by hyphens.
@@ -25,7 +25,7 @@ class ConformanceCase:
         """Check the promise.
 
         Raises:
-            AssertionError: the promise is broken; the text says how, and a note has the name.
+            AssertionError: the promise is broken. The message says how, and a note names the promise.
         """
         try:
             checking = self.check()
@@ -37,19 +37,19 @@ class ConformanceCase:
 
 
 def cases_of(checks: object, left_out: Collection[object], prefix: str = "") -> list[ConformanceCase]:
-    """Return a case for each public method of an object, except those of its class that are left out."""
+    """Return a case for each public method of ``checks``, except for the methods in ``left_out``."""
     promises = [name for name, check in vars(type(checks)).items() if name[0] != "_" and check not in left_out]
     return [ConformanceCase(prefix + name.replace("_", "-"), getattr(checks, name)) for name in promises]
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Return a value as text for a message: only its start and its end, if it is long."""
+    """Return a value as text for a message. If the text is long, only its start and its end are returned."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal and have the same types: 1 == 1.0 == True is not enough."""
+    """Return whether two values are equal and have the same types, so that 1, 1.0 and True are different."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data, for `proxy`, and the bytes that pass before it."""
+"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data for `proxy`, and the bytes that pass before it."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -16,9 +16,9 @@ class Fault:
     Join two faults of different kinds with ``|``: ``http10() | cut_at(100)``.
 
     Attributes:
-        end: how the response ends too early, or None.
-        at: after how many bytes it ends.
-        of: where these are counted from: the first byte of the status line (``"answer"``) or of the body.
+        end: how the response ends too early; None if it does not.
+        at: the number of bytes after which the response ends.
+        of: where these bytes are counted from: the first byte of the status line (``"answer"``) or of the body.
         piece_bytes: the size of the pieces that are passed on; None for all bytes at once.
         every_seconds: the pause between two pieces.
         as_http10: whether the request is sent on as HTTP/1.0.
@@ -36,13 +36,13 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.at < 0 or self.every_seconds < 0:
-            raise ValueError(f"bytes and seconds are at least 0, got {self}")
+            raise ValueError(f"at and every_seconds must be >= 0, got {self}")
         if self.piece_bytes is not None and self.piece_bytes < 1:
-            raise ValueError(f"piece_bytes must be at least 1, got {self.piece_bytes}")
+            raise ValueError(f"piece_bytes must be >= 1, got {self.piece_bytes}")
 
     def __or__(self, other: "Fault") -> "Fault":
         if (self.end and other.end) or (self.piece_bytes and other.piece_bytes):
-            raise ValueError(f"two faults of one kind cannot be joined: {self} and {other}")
+            raise ValueError(f"two faults of the same kind cannot be joined, got {self} and {other}")
         changed = {
             field.name: getattr(fault, field.name)
             for fault in (self, other)
@@ -53,16 +53,16 @@ class Fault:
 
 
 def none() -> Fault:
-    """Pass everything on."""
+    """Pass everything on unchanged."""
     return Fault()
 
 
 def cut_at(count: int, *, of: Part = "answer") -> Fault:
     """Close the connection cleanly (FIN) after ``count`` bytes of the response.
 
-    The bytes are counted on the wire, including the sizes of chunks. 0 is before the first byte, once the server has
-    begun to respond. If a connection is used for several requests, the count continues: it belongs to the connection,
-    and ``of="body"`` counts from the body of the first response.
+    The bytes are counted as they are sent, so the sizes of chunks count as well. With 0, the connection is closed when
+    the server has begun to respond, and no byte is passed on. If a connection is used for several requests, the count
+    continues from one response to the next, and ``of="body"`` counts from the body of the first response.
 
     Args:
         count: the number of bytes to pass on first.
@@ -72,10 +72,11 @@ def cut_at(count: int, *, of: Part = "answer") -> Fault:
 
 
 def reset_at(count: int, *, of: Part = "answer") -> Fault:
-    """Reset the connection (RST) after ``count`` bytes of the response, once the client's kernel has received them.
+    """Reset the connection (RST) when the client's kernel has received ``count`` bytes of the response.
 
-    Linux reports that; on other systems the reset waits a tenth of a second. The client may not have read the bytes
-    yet: Linux delivers them before the reset, but other systems and asyncio's own streams may drop them.
+    Linux reports when the bytes are received. On other systems, the reset is sent 0.1 seconds after the bytes. If the
+    client has not read the bytes by then, Linux still delivers them before the reset, but other systems and asyncio's
+    own streams may drop them.
 
     Args:
         count: the number of bytes to pass on first.
@@ -85,7 +86,7 @@ def reset_at(count: int, *, of: Part = "answer") -> Fault:
 
 
 def stall_at(count: int, *, of: Part = "answer") -> Fault:
-    """Pass on ``count`` bytes of the response and then no more; the connection stays open until the client closes it.
+    """Pass on ``count`` bytes of the response and no more; the connection stays open until the client closes it.
 
     Args:
         count: the number of bytes to pass on first.
@@ -105,9 +106,9 @@ def dribble(piece_bytes: int, every_seconds: float) -> Fault:
 
 
 def http10() -> Fault:
-    """Send the request on as HTTP/1.0, without ``Connection`` and ``TE``: one request a connection.
+    """Pass the request on as HTTP/1.0, without ``Connection`` and ``TE``; a connection is used for one request.
 
-    A request with a chunked body, which HTTP/1.0 does not have, gets the status 411.
+    HTTP/1.0 has no chunked bodies, so a request with a chunked body gets a response with status 411.
     """
     return Fault(as_http10=True)
 
@@ -128,14 +129,14 @@ class Countdown:
             if (start := body_start(self._head)) >= 0:
                 self._at, self._at_of_body, self._head = start + self._at_of_body, None, b""
             elif len(self._head) > MAX_HEAD_BYTES:
-                raise ConnectionError(f"no body within {MAX_HEAD_BYTES} bytes of the response")
+                raise ConnectionError(f"expected the body of the response within {MAX_HEAD_BYTES} bytes, found none")
         allowed = data if self._at is None else data[: self._at - self._passed]
         self._passed += len(allowed)
         return allowed, self._passed == self._at
 
 
 def body_start(response: bytes) -> int:
-    """Return the offset of a response's body, after all interim responses (1xx); -1 if it was not received yet."""
+    """Return the offset of a response's body, after all interim responses (1xx); -1 if none was received yet."""
     start = 0
     while (end := response.find(b"\r\n\r\n", start)) >= 0:
         interim = response[start:end].split(b" ", 2)[1:2]

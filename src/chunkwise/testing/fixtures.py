@@ -1,4 +1,7 @@
-"""The pytest fixture `fault_proxy`: ``pytest_plugins = ["chunkwise.testing.fixtures"]``. Needs pytest-asyncio."""
+"""The pytest fixture `fault_proxy`, which starts proxies that break responses. It needs pytest-asyncio.
+
+Add ``pytest_plugins = ["chunkwise.testing.fixtures"]`` to your ``conftest.py``.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -13,7 +16,7 @@ __all__ = ["StartFaultProxy", "fault_proxy"]
 
 
 class StartFaultProxy(Protocol):
-    """The type of the fixture `fault_proxy`: a call that starts a proxy."""
+    """The type of the fixture `fault_proxy`: a function that starts a proxy."""
 
     async def __call__(
         self, port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None

@@ -11,7 +11,7 @@ from chunkwise.formats.contract import Decoder, Format
 from chunkwise.testing.conformance import ConformanceCase, cases_of, same, shown
 
 _MOST_CUTS = 1000
-_BYTES_OF_DAMAGE = 100_000  # of all damaged streams together, because they are fed byte by byte
+_BYTES_OF_DAMAGE = 100_000  # the size of all damaged streams together; they are fed byte by byte, which is slow
 _ODD = [
     b"\n", b"\r\n", b"\n\n", b" ", b"\x00", b"\x1e", b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"\xff", b"\xc3",
     b"\xef\xbb\xbf", b"0", b"-",
@@ -19,7 +19,7 @@ _ODD = [
 
 
 class _Reading(NamedTuple):
-    """The items of some bytes, the error after them, and whether `finish` raised it."""
+    """The items that a decoder returned, the error after them, and whether `finish` raised the error."""
 
     items: list[Any]
     error: StreamError | None
@@ -29,26 +29,28 @@ class _Reading(NamedTuple):
 def format_cases(
     format: Format, items: Sequence[Any], *, decoded: Sequence[Any] | None = None, refused: Sequence[Any] = (object(),)
 ) -> list[ConformanceCase]:
-    """Return one case for each promise of a format. They test the same bytes in every run.
+    """Return one case for each promise of a format. Every run tests the same bytes.
 
     Args:
         format: your format, or one of `FORMATS`.
-        items: the items to encode: three or more different ones, but not many, because every cut of their bytes is
-            tried.
-        decoded: the items that the decoder returns, if they differ.
-        refused: items that the format cannot hold, so that the encoder raises `EncodeError`; empty if it holds all.
+        items: the items to encode. Pass at least three different items, but not many, because their bytes are cut at
+            every position.
+        decoded: the items that the decoder returns, if they differ from ``items``.
+        refused: items that the format cannot hold, so that the encoder raises `EncodeError`. May be empty.
 
     Raises:
         ValueError: there are no items, or ``decoded`` has a different length.
     """
     if not items or (decoded is not None and len(items) != len(decoded)):
-        raise ValueError(f"expected some items and as many decoded, got {len(items)} and {len(decoded or ())}")
+        raise ValueError(
+            f"expected at least one item and as many decoded items, got {len(items)} and {len(decoded or ())}"
+        )
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
     left_out: set[Callable[..., None]] = set()
     if format.keepalive is None:
         left_out.add(_FormatChecks.keepalive_between_items_is_ignored)
     if not refused:
-        left_out.add(_FormatChecks.a_refused_item_leaves_the_encoder_unchanged)
+        left_out.add(_FormatChecks.refused_item_leaves_the_encoder_unchanged)
     return cases_of(checks, left_out, prefix=f"{format.name}-")
 
 
@@ -59,8 +61,8 @@ class _FormatChecks:
     _decoded: list[Any]
     _refused: list[Any]
 
-    def items_come_back(self) -> None:
-        """A stream gives its items, and counts them and its bytes."""
+    def items_are_decoded(self) -> None:
+        """The decoder returns the items, and counts the items and bytes."""
         stream = self._written(self._items)
         for framed in (False, True):
             decoder = self._format.decoder()
@@ -68,38 +70,38 @@ class _FormatChecks:
             items += decoder.finish(framed=framed)
             self._same(items, self._decoded, f"the stream {shown(stream)} with framed={framed}")
             _counted(decoder, items, len(stream))
-            assert decoder.finish(framed=framed) == [], "finish() returned items once more when it was called again"
+            assert decoder.finish(framed=framed) == [], "finish() returned items again when it was called twice"
 
-    def an_empty_stream_comes_back(self) -> None:
-        """A stream of no items ends without an error."""
+    def empty_stream_is_decoded(self) -> None:
+        """An empty stream ends without an error."""
         stream = self._written([])
         got = self._read([stream])
         assert got.error is None, f"a stream of no items ({stream!r}) raised {got.error!r}"
         self._same(got.items, [], f"a stream of no items ({stream!r})")
 
-    def batch_boundaries_do_not_show(self) -> None:
-        """The bytes are the same for any sizes of batches."""
+    def batch_sizes_do_not_change_the_bytes(self) -> None:
+        """The encoded bytes do not depend on the sizes of the batches."""
         whole = self._written(self._items)
         for size in range(1, len(self._items)):
             batched = self._written(self._items, size)
-            assert batched == whole, f"in batches of {size} the bytes are {shown(batched)}, in one {shown(whole)}"
+            assert batched == whole, f"in batches of {size} the bytes are {shown(batched)}, in one batch {shown(whole)}"
 
     def any_split_gives_the_same_items(self) -> None:
-        """The items are the same for any pieces of the bytes."""
+        """The decoded items do not depend on how the bytes are split."""
         stream = self._written(self._items)
         for pieces in _splits(stream):
             got = self._read(pieces)
             assert got.error is None, f"in the pieces {shown(pieces)} the stream raised {got.error!r}"
             self._same(got.items, self._decoded, f"the pieces {shown(pieces)}")
 
-    def feeding_nothing_is_not_the_end(self) -> None:
+    def feeding_no_bytes_changes_nothing(self) -> None:
         """``feed(b"")`` changes nothing."""
         stream = self._written(self._items)
         got = self._read([b"", b"", *_bytewise(stream)], asking=True)
         assert got.error is None, f'with feed(b"") after each byte the stream raised {got.error!r}'
         self._same(got.items, self._decoded, 'feed(b"") after each byte')
 
-    def a_cut_is_told(self) -> None:
+    def cut_is_detected(self) -> None:
         """A stream that stops early raises `TruncatedError`, unless it stops between items and has no end mark."""
         stream, ends = self._written(self._items), self._ends()
         proves_end = bool(stream[ends[-1] :].strip())
@@ -112,25 +114,25 @@ class _FormatChecks:
                     whole = not stream[size:].strip()  # white space after the end may be missing
                 else:
                     whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
-                assert whole, f"{where} the stream ended without an error, as if it were whole"
+                assert whole, f"{where} the stream ended without an error, as if it were complete"
             else:
                 is_truncated = isinstance(got.error, TruncatedError)
                 assert is_truncated, f"{where} the stream raised {got.error!r}, expected TruncatedError"
 
-    def items_before_a_cut_are_given(self) -> None:
-        """The items before a cut are returned, and counted by the error."""
+    def items_before_a_cut_are_returned(self) -> None:
+        """The items before a cut are returned, and the error has their number."""
         stream, ends = self._written(self._items), self._ends()
         for size in _some(range(1, len(stream))):
             got = self._read([stream[:size]])
-            least = sum(end < size for end in ends[1:])  # at the latest by the next byte: digits may go on
+            least = sum(end < size for end in ends[1:])  # the end of a number shows only in the next byte
             where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
             assert len(got.items) >= least, f"{where} {len(got.items)} items were returned, but {least} are complete"
             if isinstance(got.error, TruncatedError):
                 seen = got.error.items_seen
                 assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were returned"
 
-    def items_before_a_defect_are_given(self) -> None:
-        """A defect is raised after the items before it, by the next call at the latest."""
+    def items_before_a_defect_are_returned(self) -> None:
+        """The items before a defect are returned, and the next call raises the error at the latest."""
         for stream in _damaged(self._written(self._items)):
             slowly, at_once = self._read(_bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"
@@ -142,7 +144,7 @@ class _FormatChecks:
             alike = bool(at_once.error) == bool(slowly.error) and at_once.at_end == slowly.at_end
             assert alike, (
                 f"{where} in one piece raised {_raised(at_once)}, but byte by byte {_raised(slowly)}: "
-                f"a defect after items is raised by the next call, also of feed(b'')"
+                f"the next call after the items before a defect must raise the error, even feed(b'')"
             )
 
     def any_bytes_raise_only_stream_errors(self) -> None:
@@ -152,7 +154,7 @@ class _FormatChecks:
                 self._read([stream], framed=framed)
 
     def keepalive_between_items_is_ignored(self) -> None:
-        """The bytes that keep a silent stream alive are not an item."""
+        """Keepalive bytes between items are not read as an item."""
         keepalive = self._format.keepalive or b""
         encoder = self._format.encoder()
         parts = [encoder.start(), *(encoder.encode([item]) for item in self._items), encoder.finish()]
@@ -163,8 +165,8 @@ class _FormatChecks:
             assert got.error is None, f"{where} raised {got.error!r}"
             self._same(got.items, self._decoded, where)
 
-    def a_refused_item_leaves_the_encoder_unchanged(self) -> None:
-        """After an error, an encoder continues as if nothing had happened; the error names the item."""
+    def refused_item_leaves_the_encoder_unchanged(self) -> None:
+        """After an `EncodeError`, which names the item, the encoder continues as if nothing had happened."""
         for count in range(len(self._items)):
             encoder = self._format.encoder()
             first, rest = self._items[:count], self._items[count:]
@@ -193,8 +195,8 @@ class _FormatChecks:
         return list(accumulate([len(encoder.start()), *(len(encoder.encode([item])) for item in self._items)]))
 
     def _goes_on(self, stream: bytes, items: list[Any]) -> bool:
-        """Return whether one more item, after a stream that may be cut, is read as that item."""
-        # After a cut inside an item it is not: the rest of that item and the next one become one item, or a defect.
+        """Return whether an item that is appended to a stream, which may be cut, is decoded unchanged."""
+        # If the stream is cut inside an item, it is not: the two are read as one item, or as a defect.
         encoder = self._format.encoder()
         encoder.start()
         encoder.encode(self._items)
@@ -202,7 +204,7 @@ class _FormatChecks:
         return got.error is None and same(got.items, [*items, self._decoded[0]])
 
     def _read(self, pieces: Iterable[bytes], *, framed: bool = False, asking: bool = False) -> _Reading:
-        """Read up to the first error; if asking, call ``feed(b"")`` after each piece."""
+        """Decode up to the first error. If ``asking`` is true, call ``feed(b"")`` after each piece."""
         decoder = self._format.decoder()
         items: list[Any] = []
         at_end = False
@@ -213,11 +215,11 @@ class _FormatChecks:
                     items += decoder.feed(b"")
             at_end = True
             items += decoder.finish(framed=framed)
-            items += decoder.finish(framed=framed)  # raises for a defect after items that only the end completes
+            items += decoder.finish(framed=framed)  # raises an error that follows the items from the first finish()
         except StreamError as error:
             return _Reading(items, error, at_end)
         except Exception as error:
-            msg = f"{error!r} was raised, expected StreamErrors only, for the pieces {shown(pieces)}"
+            msg = f"expected only StreamError, got {error!r} for the pieces {shown(pieces)}"
             raise AssertionError(msg) from error
         return _Reading(items, None, at_end)
 
@@ -232,7 +234,7 @@ def _raised(reading: _Reading) -> str:
 
 def _counted(decoder: Decoder, items: list[Any], size: int) -> None:
     counts = (decoder.items_seen, decoder.bytes_seen)
-    assert counts == (len(items), size), f"items_seen and bytes_seen are {counts}, but there were {len(items)}, {size}"
+    assert counts == (len(items), size), f"expected items_seen and bytes_seen {(len(items), size)}, got {counts}"
 
 
 def _refuses(encode: Callable[[Sequence[Any]], bytes], batch: list[Any], index: int) -> None:
@@ -241,10 +243,10 @@ def _refuses(encode: Callable[[Sequence[Any]], bytes], batch: list[Any], index: 
     except EncodeError as error:
         refusal = error
     except Exception as error:
-        msg = f"{error!r} was raised for an item that cannot be encoded, expected EncodeError"
+        msg = f"expected EncodeError for an item that cannot be encoded, got {error!r}"
         raise AssertionError(msg) from error
     else:
-        msg = f"{batch[-1]!r} was encoded ({shown(data)}), expected EncodeError: is it rightly among `refused`?"
+        msg = f"expected EncodeError for {batch[-1]!r} in `refused`, but it was encoded as {shown(data)}"
         raise AssertionError(msg)
     found = refusal.item_index
     assert found == index, f"EncodeError has item_index {found}, expected {index}: {refusal}"
@@ -256,7 +258,7 @@ def _bytewise(data: bytes) -> list[bytes]:
 
 
 def _splits(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the data in one piece, byte by byte, cut in two at every place, and in random pieces."""
+    """Yield the data in one piece, byte by byte, cut in two at every position, and in random pieces."""
     yield [data]
     yield _bytewise(data)
     for cut in _some(range(1, len(data))):
@@ -268,14 +270,14 @@ def _splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def _some(places: range) -> Sequence[int]:
-    """Return all places, or a sample if there are too many to test."""
+    """Return all positions, or a sample if there are too many to test."""
     if len(places) <= _MOST_CUTS:
         return places
     return sorted(random.Random(4).sample(places, _MOST_CUTS))  # noqa: S311
 
 
 def _damaged(stream: bytes) -> Iterator[bytes]:
-    """Yield a stream with bytes inserted, removed or replaced, once or twice."""
+    """Yield copies of a stream in which bytes are inserted, removed or replaced, once or twice."""
     dice = random.Random(2)  # noqa: S311
     for _ in range(min(400, 10 + _BYTES_OF_DAMAGE // (len(stream) + 1))):
         data = stream

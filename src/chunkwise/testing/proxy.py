@@ -1,4 +1,4 @@
-"""A server's address and a fault -> a proxy on the loopback that breaks the server's responses.
+"""A server's address and a fault -> a proxy on 127.0.0.1 that breaks the server's responses.
 
 It uses plain sockets, because asyncio's streams drop their buffers when a connection is reset.
 """
@@ -14,7 +14,7 @@ from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_h
 from chunkwise.testing.sockets import BUFFER_BYTES, connect
 from chunkwise.transports.tcp import reset_when_closed, unsent_bytes
 
-_LINGER_SECONDS = 5.0  # for a client to read all bytes and close its side
+_LINGER_SECONDS = 5.0  # the time a client has to read all bytes and close its side
 
 _REFUSAL = (
     b"HTTP/1.0 411 Length Required\r\nContent-Type: text/plain\r\n\r\n"
@@ -30,8 +30,9 @@ class FaultProxy:
         async with FaultProxy("127.0.0.1", server.port, cut_at(100)) as proxy:
             await session.get(proxy.url("/numbers"))
 
-    If the server cannot be reached, the client's connection is closed. Bytes are passed on at once, and so is an end or
-    a reset. Connections that are open at the end of the ``async with`` block are reset.
+    Bytes are passed on at once. If the server closes or resets its connection, the proxy does the same to the client's
+    connection. If the server cannot be reached, the client's connection is closed. Connections that are open at the end
+    of the ``async with`` block are reset.
 
     Args:
         host: the host of the server.
@@ -60,7 +61,7 @@ class FaultProxy:
         """Return the URL of a path of the server, through the proxy.
 
         Args:
-            path: with its slash, and the query.
+            path: the path with its leading slash, and the query.
         """
         return f"http://127.0.0.1:{self.port}{path}"
 
@@ -68,7 +69,7 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0)
         self.port = self._listener.getsockname()[1]
-        # Not `sock_accept`: a task that is cancelled at the wrong moment would lose its connection.
+        # With `sock_accept`, a task that is cancelled at the wrong moment would lose its connection.
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         return self
 
@@ -85,14 +86,14 @@ class FaultProxy:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client = listener.accept()[0]
-        except (BlockingIOError, ConnectionAbortedError):  # the client has left already
+        except (BlockingIOError, ConnectionAbortedError):  # the client has disconnected already
             return
         talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
-            client.close()  # not in the task, which never runs if it is cancelled at once
+            client.close()  # in this callback, because a task that is cancelled at once never runs
             self._talks.discard(talk)
 
         talk.add_done_callback(end)
@@ -109,8 +110,8 @@ class FaultProxy:
 async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -> None:
     """Serve one client until its connection can be closed."""
     client.settimeout(0)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces arrive as pieces
-    with suppress(OSError):  # the client has left
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # without it, the kernel may join small pieces
+    with suppress(OSError):  # the client has disconnected
         try:
             end = await _pass_on(client, server, fault)
         except BaseException:
@@ -128,7 +129,7 @@ async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -
 
 
 async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault) -> End:
-    """Pass a connection on with its fault; return how to end the client's side."""
+    """Pass the bytes of a connection on, with its fault; return how to end the client's side."""
     loop = asyncio.get_running_loop()
     first, left = b"", None
     if fault.as_http10:
@@ -162,7 +163,7 @@ async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in received:
         data = await loop.sock_recv(client, BUFFER_BYTES)
         if not data or len(received) > MAX_HEAD_BYTES:
-            raise ConnectionError("no whole request was received")
+            raise ConnectionError(f"expected the head of a request, received {len(received)} bytes without its end")
         received += data
     head, end, rest = received.partition(b"\r\n\r\n")
     return head + end, rest
@@ -171,7 +172,7 @@ async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
 async def _upload(
     client: socket.socket, upstream: socket.socket, first: bytes, left: int | None, broken: asyncio.Event
 ) -> None:
-    """Send ``first`` to the server, then the next ``left`` bytes of the client, or all; drop the rest."""
+    """Send ``first`` to the server, then ``left`` bytes from the client (None for all); drop the rest."""
     loop = asyncio.get_running_loop()
     data = first
     try:
@@ -179,7 +180,7 @@ async def _upload(
             try:
                 await loop.sock_sendall(upstream, data)
             except ConnectionResetError:
-                broken.set()  # the kernel reports it only once: the download would see a clean end
+                broken.set()  # the kernel reports a reset once, so the download would see a clean end
                 return
             data = await loop.sock_recv(client, BUFFER_BYTES)
             if not data:
@@ -192,7 +193,7 @@ async def _upload(
         return  # the server reads no more; its response is still passed on
     except OSError:
         with suppress(OSError):
-            upstream.shutdown(socket.SHUT_RDWR)  # the client has left; this also ends the download
+            upstream.shutdown(socket.SHUT_RDWR)  # the client has disconnected; this also ends the download
 
 
 async def _download(client: socket.socket, upstream: socket.socket, fault: Fault, broken: asyncio.Event) -> End:
@@ -223,11 +224,11 @@ async def _discard(client: socket.socket) -> None:
 
 
 async def _delivered(client: socket.socket) -> None:
-    """Wait until the client's kernel has received all bytes, for a limited time."""
+    """Wait until the client's kernel has received all bytes, for at most 5 seconds."""
     if unsent_bytes(client) is None:
         await asyncio.sleep(0.1)
         return
     with suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            while unsent_bytes(client):  # noqa: ASYNC110 - the kernel does not call back
+            while unsent_bytes(client):  # noqa: ASYNC110 - the kernel sends no notification
                 await asyncio.sleep(0.001)

@@ -27,7 +27,7 @@ class RawResponse:
 
     @property
     def status_lines(self) -> int:
-        """The number of status lines, also inside the content, without interim responses (1xx)."""
+        """The number of status lines, also of those inside the content, but not of interim responses (1xx)."""
         return len(_status_line.findall(self.data))
 
 
@@ -74,7 +74,7 @@ async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse
 def framing_of(data: bytes) -> Framing:
     """Return how a response is framed; raise AssertionError if it is not an HTTP/1 response."""
     start = body_start(data)
-    assert start >= 0, f"no whole head of a response was received, only {shown(data)}"
+    assert start >= 0, f"expected the head of a response, received only {shown(data)}"
     line, *fields = data[: start - 4].rpartition(b"\r\n\r\n")[2].split(b"\r\n")
     status = _status_line.match(line + b"\r")
     assert status is not None, f"the response starts with {shown(line)}, expected a status line"
@@ -88,18 +88,18 @@ def framing_of(data: bytes) -> Framing:
         assert coding.lower() == b"chunked", f"Transfer-Encoding is {coding!r}, expected chunked"
         return Framing(int(status[1]), "chunks", start, _end_of_chunks(data, start))
     if length is not None:
-        assert length.isdigit(), f"Content-Length is {length!r}"
+        assert length.isdigit(), f"Content-Length is {length!r}, expected a number"
         end = start + int(length)
         return Framing(int(status[1]), "length", start, end if len(data) >= end else None)
     return Framing(int(status[1]), "close", start, None)
 
 
 def _end_of_chunks(data: bytes, position: int) -> int | None:
-    """Return where chunks end (RFC 9112 §7.1), or None if the last one was not received."""
+    """Return the offset after the last chunk (RFC 9112 §7.1), or None if it was not received."""
     while (end := data.find(b"\r\n", position)) >= 0:
         size = _chunk_size.fullmatch(data, position, end)
         line = data[position:end]
-        assert size is not None, f"got {shown(line)} where the size of a chunk is expected"
+        assert size is not None, f"expected the size of a chunk, got {shown(line)}"
         if int(size[1], 16) == 0:
             trailers = data.find(b"\r\n\r\n", end)
             return trailers + 4 if trailers >= 0 else None

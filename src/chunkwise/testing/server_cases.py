@@ -1,6 +1,6 @@
 """URLs of a server that streams -> test cases for it, which check the raw bytes that it sends.
 
-They work with any server and format. They use plain sockets, because HTTP clients hide the errors that matter here.
+The cases work with any server and format. They use plain sockets, because HTTP clients hide the errors that matter.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ def server_cases(
     Args:
         url_complete: a URL whose stream completes.
         url_failing: a URL whose stream's source fails after its first items.
-        url_slow: a URL whose stream's source waits between its first and its last item; None leaves out the case that
-            needs it.
-        slow_seconds: how long that source waits.
+        url_slow: a URL whose stream's source waits between its first and its last item. Without it, the case that needs
+            it is left out.
+        slow_seconds: how long the source of ``url_slow`` waits.
         headers: the headers of each request, such as Accept.
         patience_seconds: how long to wait for the end of a response.
 
@@ -41,9 +41,9 @@ def server_cases(
     """
     for url in filter(None, (url_complete, url_failing, url_slow)):
         if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
-            raise ValueError(f"expected an http:// URL, got {url!r}: the cases read plain bytes")
+            raise ValueError(f"expected an http:// URL, got {url!r}: the cases cannot read TLS")
     checks = _ServerChecks(url_complete, url_failing, url_slow or "", slow_seconds, headers or {}, patience_seconds)
-    return cases_of(checks, {_ServerChecks.the_first_item_comes_before_the_last_is_made} if url_slow is None else ())
+    return cases_of(checks, {_ServerChecks.first_item_is_sent_before_the_last_is_made} if url_slow is None else ())
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class _ServerChecks:
     _headers: Mapping[str, str]
     _patience_seconds: float
 
-    async def a_whole_answer_ends_with_its_last_chunk_or_length(self) -> None:
+    async def complete_response_ends_with_last_chunk_or_length(self) -> None:
         """The framing proves the end; a close of the connection does not."""
         response = await self._ask(self._complete, _CLOSE)
         _ends(response, _streamed(response, self._complete))
 
-    async def a_whole_answer_under_http_1_0_ends_with_a_close(self) -> None:
+    async def complete_http_1_0_response_ends_with_a_close(self) -> None:
         """HTTP/1.0 has no chunks: a clean close or the length is the end."""
         response = await self._ask(self._complete, {}, version="1.0")
         framing = _streamed(response, self._complete)
@@ -71,15 +71,15 @@ class _ServerChecks:
         if framing.kind == "length":
             _ends(response, framing)
 
-    async def head_gets_no_body(self) -> None:
+    async def head_response_has_no_body(self) -> None:
         """The response to a HEAD request has no body (RFC 9110 §9.3.2)."""
         response = await self._ask(self._complete, _CLOSE, method="HEAD")
         framing = framing_of(response.data)
         body = response.data[framing.start :]
         assert not body, f"the response to HEAD has a body of {len(body)} bytes: {shown(body)}"
 
-    async def a_failed_answer_has_no_end(self) -> None:
-        """No client can take the response of a failed source for a complete one."""
+    async def failed_response_has_no_end(self) -> None:
+        """The response of a failed source does not look complete to any client."""
         for headers in ({}, _CLOSE):
             response = await self._ask(self._failing, headers)
             framing = _streamed(response, self._failing)
@@ -89,30 +89,33 @@ class _ServerChecks:
                 "length": f"the Content-Length was reached after a failure, so the response looks complete: {got}",
             }.get(framing.kind)
             cut = framing.kind != "close" or response.ending == "reset"
-            assert cut, f"only the close ends the response, and after a failure it was {_ending(response)}: {got}"
+            assert cut, (
+                f"after a failure the connection was {_ending(response)}, expected a reset, because nothing else shows "
+                f"that the response is incomplete: {got}"
+            )
 
-    async def a_failed_answer_has_one_status_line(self) -> None:
-        """After a response has begun, the status line of an error would be part of its content."""
+    async def failed_response_has_one_status_line(self) -> None:
+        """After a response has begun, no second status line is sent: it would be part of the content."""
         response = await self._ask(self._failing, {})
         count = response.status_lines
         assert count == 1, f"the response has {count} status lines, expected one: {shown(response.data)}"
 
-    async def a_failed_answer_closes_its_connection(self) -> None:
-        """Nothing can follow a response that has no end (RFC 9112 §8)."""
+    async def failed_response_closes_its_connection(self) -> None:
+        """The connection is closed, because nothing can follow a response without an end (RFC 9112 §8)."""
         response = await self._ask(self._failing, {})
         ended = response.ending != "open"
-        assert ended, f"{self._patience_seconds} s after the request that fails its connection was still open"
+        assert ended, f"the connection was still open {self._patience_seconds} s after the failing request"
 
-    async def a_request_behind_a_failed_answer_gets_none(self) -> None:
-        """A pipelined request gets no response, which would look like content of the failed one."""
+    async def request_after_a_failed_response_gets_none(self) -> None:
+        """A pipelined request gets no response, because it would look like content of the failed response."""
         requests = request(self._failing, self._headers) + request(self._complete, {**self._headers, **_CLOSE})
         response = await ask(self._failing, requests, self._patience_seconds)
         count = response.status_lines
-        assert count, f"the failing request got no response, but {shown(response.data)}"
-        assert count == 1, f"the request after the failing one was answered as well: {shown(response.data)}"
+        assert count, f"expected a response to the failing request, got {shown(response.data)}"
+        assert count == 1, f"the request after the failing one got a response too: {shown(response.data)}"
 
-    async def a_failed_answer_under_http_1_0_is_reset(self) -> None:
-        """A clean close would be the end; a reset is not, and neither is a Content-Length that is not reached."""
+    async def failed_http_1_0_response_is_reset(self) -> None:
+        """The connection is reset, or its Content-Length is not reached: a clean close would look complete."""
         for headers in ({}, _KEEP):
             response = await self._ask(self._failing, headers, version="1.0")
             if response.ending == "reset":
@@ -121,10 +124,10 @@ class _ServerChecks:
             unreached = framing.kind == "length" and framing.end is None
             assert unreached, (
                 f"under HTTP/1.0 the connection of a failed response was {_ending(response)}, expected a reset: "
-                f"clients take it for complete: {shown(response.data)}"
+                f"the response looks complete to clients: {shown(response.data)}"
             )
 
-    async def the_first_item_comes_before_the_last_is_made(self) -> None:
+    async def first_item_is_sent_before_the_last_is_made(self) -> None:
         """Items are sent while the source waits for the next one."""
         response = await self._ask(self._slow, _CLOSE)
         framing = _streamed(response, self._slow)
@@ -144,16 +147,16 @@ class _ServerChecks:
 
 
 def _streamed(response: RawResponse, url: str) -> Framing:
-    """Return the framing of a response that has begun well."""
+    """Return the framing of a response, and check that its status is 2xx."""
     framing = framing_of(response.data)
-    assert 200 <= framing.status < 300, f"{url} answered {framing.status}, expected a stream (2xx)"
+    assert 200 <= framing.status < 300, f"expected a stream (status 2xx) from {url}, got status {framing.status}"
     return framing
 
 
 def _ends(response: RawResponse, framing: Framing) -> None:
     """Check that a response ends where its framing says."""
     size = len(response.data) - framing.start
-    assert framing.kind != "close", "only the connection's close ends the response: a cut would look whole"
+    assert framing.kind != "close", "only the connection's close ends the response: a cut would look complete"
     assert framing.end is not None, {
         "chunks": f"the last chunk is missing after a body of {size} bytes",
         "length": f"the body has {size} bytes, fewer than its Content-Length",
@@ -161,7 +164,9 @@ def _ends(response: RawResponse, framing: Framing) -> None:
     after = response.data[framing.end :]
     assert not after, f"got {len(after)} bytes after the end of the response: {shown(after)}"
     closed = response.ending == "closed"
-    assert closed, f"after a complete response the connection was {_ending(response)}, though a close was asked for"
+    assert closed, (
+        f"after a complete response the connection was {_ending(response)}, though the request asked for a close"
+    )
 
 
 def _ending(response: RawResponse) -> str:

@@ -13,7 +13,7 @@ async def connect(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.settimeout(0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces arrive as pieces
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # without it, the kernel may join small pieces
         await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()
