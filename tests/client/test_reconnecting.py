@@ -55,7 +55,7 @@ async def test_hundred_cuts_yield_each_item_once(scheme: str, name: str | None) 
     chosen = random.Random(seed)
     faults = [
         (cut_at if chosen.random() < 0.5 else reset_at)(
-            chosen.randrange(15_000), of="body" if scheme == "http" else "answer"
+            chosen.randrange(15_000), of="body" if scheme == "http" else "response"
         )
         for _ in range(CUTS)
     ]

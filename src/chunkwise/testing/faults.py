@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 End = Literal["cut", "reset", "stall"]
-Part = Literal["answer", "body"]
+Part = Literal["response", "body"]
 
 MAX_HEAD_BYTES = 65536
 
@@ -18,7 +18,7 @@ class Fault:
     Attributes:
         end: how the response ends too early; None if it does not.
         at: the number of bytes after which the response ends.
-        of: where these bytes are counted from: the first byte of the status line (``"answer"``) or of the body.
+        of: where these bytes are counted from: the first byte of the status line (``"response"``) or of the body.
         piece_bytes: the size of the pieces that are passed on; None for all bytes at once.
         every_seconds: the pause between two pieces.
         as_http10: whether the request is sent on as HTTP/1.0.
@@ -29,7 +29,7 @@ class Fault:
 
     end: End | None = None
     at: int = 0
-    of: Part = "answer"
+    of: Part = "response"
     piece_bytes: int | None = None
     every_seconds: float = 0.0
     as_http10: bool = False
@@ -57,7 +57,7 @@ def none() -> Fault:
     return Fault()
 
 
-def cut_at(count: int, *, of: Part = "answer") -> Fault:
+def cut_at(count: int, *, of: Part = "response") -> Fault:
     """Close the connection cleanly (FIN) after ``count`` bytes of the response.
 
     The bytes are counted as they are sent, so the sizes of chunks count as well. With 0, the connection is closed when
@@ -66,12 +66,12 @@ def cut_at(count: int, *, of: Part = "answer") -> Fault:
 
     Args:
         count: the number of bytes to pass on first.
-        of: where to count from: the first byte of the status line (``"answer"``) or of the body.
+        of: where to count from: the first byte of the status line (``"response"``) or of the body.
     """
     return Fault(end="cut", at=count, of=of)
 
 
-def reset_at(count: int, *, of: Part = "answer") -> Fault:
+def reset_at(count: int, *, of: Part = "response") -> Fault:
     """Reset the connection (RST) when the client's kernel has received ``count`` bytes of the response.
 
     Linux reports when the bytes are received. On other systems, the reset is sent 0.1 seconds after the bytes. If the
@@ -85,7 +85,7 @@ def reset_at(count: int, *, of: Part = "answer") -> Fault:
     return Fault(end="reset", at=count, of=of)
 
 
-def stall_at(count: int, *, of: Part = "answer") -> Fault:
+def stall_at(count: int, *, of: Part = "response") -> Fault:
     """Pass on ``count`` bytes of the response and no more; the connection stays open until the client closes it.
 
     Args:
@@ -117,7 +117,7 @@ class Countdown:
     """Counts the bytes of a response that may pass before its fault."""
 
     def __init__(self, fault: Fault) -> None:
-        self._at = fault.at if fault.end is not None and fault.of == "answer" else None
+        self._at = fault.at if fault.end is not None and fault.of == "response" else None
         self._at_of_body = fault.at if fault.end is not None and fault.of == "body" else None
         self._head = b""
         self._passed = 0
