@@ -1,4 +1,4 @@
-"""Links of pages outside of the site have a target in this project; `make docs` checks those inside of it."""
+"""Every link of a page outside the site leads to a file of this project; `make docs` checks those inside."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def test_each_link_has_a_target(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_index_links_to_every_page_of_the_site() -> None:
+    page = (ROOT / "docs" / "index.md").read_text()
+    trees = re.findall(r"^```\{toctree\}\n(?::.*\n)*\n((?:.*\n)*?)```$", page, re.MULTILINE)
+    listed = [name for tree in trees for name in tree.split()]
+    assert re.findall(r"^- \[.*\]\((\S+)\.md\)$", page, re.MULTILINE) == listed
+    own = {"index", *(f"reference/formats/{name}" for name in ("csv", "json", "json-seq", "ndjson", "sse", "text"))}
+    pages = {str(path.relative_to(ROOT / "docs").with_suffix("")) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - own == set(listed)
