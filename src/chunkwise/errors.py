@@ -1,15 +1,15 @@
-"""Errors that leave chunkwise: one tree, nothing else.
+"""The exceptions that chunkwise raises for streams: one tree, with `StreamError` as its root.
 
 ::
 
     StreamError
-    ├── EncodeError(TypeError)        the source gave an item that the format cannot hold
-    ├── DecodeError(ValueError)       the bytes are not the format: got, expected, where
-    │   ├── TruncatedError(EOFError)  they stopped before the end
-    │   └── LimitError                an item, a depth, a line or what is decompressed is over its limit
-    ├── RemoteError                   the other side said that it failed; carries its problem (RFC 9457)
-    ├── StalledError(TimeoutError)    nothing arrived for longer than allowed
-    ├── PathNotFound(LookupError)     a required path selected nothing
+    ├── EncodeError(TypeError)        the format cannot represent an item of the source
+    ├── DecodeError(ValueError)       the received bytes are not valid in the format
+    │   ├── TruncatedError(EOFError)  the bytes ended before the stream was complete
+    │   └── LimitError                an item, the nesting, a line or the decompressed data exceeds its limit
+    ├── RemoteError                   the sender reported that it failed; has its problem details (RFC 9457)
+    ├── StalledError(TimeoutError)    no bytes were received for longer than allowed
+    ├── PathNotFound(LookupError)     the path is required, and the stream has nothing at it
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
 
@@ -30,13 +30,15 @@ __all__ = [
 
 
 class StreamError(Exception):
-    """Root of all errors of chunkwise.
+    """The base class of all errors of chunkwise.
 
     Attributes:
-        message: what went wrong: got, expected, what to do.
-        format: name of the format (``"json"``), where known.
-        item_index: index of the item concerned, counted from 0; as many items arrived whole before it.
-        byte_offset: offset in the stream's bytes, counted from 0 (after decompression), where known.
+        message: what was received, what was expected, and what you can do about it.
+        format: the name of the format, such as ``"json"``; None if it is unknown.
+        item_index: the index of the item that has the error, from 0. It is also the number of complete items before it.
+            None if it is unknown.
+        byte_offset: the offset of the error in the bytes of the stream, from 0, after decompression; None if it is
+            unknown.
     """
 
     def __init__(
@@ -58,19 +60,19 @@ class StreamError(Exception):
 
 
 class EncodeError(StreamError, TypeError):
-    """The source gave an item that the format cannot hold."""
+    """The format cannot represent an item of the source, for example a NaN in JSON."""
 
 
 class DecodeError(StreamError, ValueError):
-    """The bytes are not what the format allows. The items before the place were delivered."""
+    """The bytes are not valid in the format. The items before the invalid bytes were delivered."""
 
 
 class TruncatedError(DecodeError, EOFError):
-    """The bytes stopped before the stream was complete.
+    """The bytes ended before the stream was complete.
 
     Attributes:
-        items_seen: number of items that arrived whole, all of them delivered.
-        bytes_seen: number of bytes that arrived.
+        items_seen: the number of complete items received. All of them were delivered.
+        bytes_seen: the number of bytes received, after decompression.
     """
 
     def __init__(self, message: str, *, items_seen: int = 0, bytes_seen: int = 0, format: str | None = None) -> None:
@@ -79,21 +81,22 @@ class TruncatedError(DecodeError, EOFError):
         self.bytes_seen = bytes_seen
 
     def __str__(self) -> str:
-        came = f"{self.items_seen} items and {self.bytes_seen} bytes came"
-        return f"{self.message} (format {self.format}, {came})" if self.format else f"{self.message} ({came})"
+        received = f"{self.items_seen} items and {self.bytes_seen} bytes received"
+        return f"{self.message} (format {self.format}, {received})" if self.format else f"{self.message} ({received})"
 
 
 class LimitError(DecodeError):
-    """An item, a nesting depth, a line or what a compressed stream becomes is over its limit."""
+    """An item, the nesting depth, a line or the decompressed data exceeds its limit."""
 
 
 class RemoteError(StreamError):
-    """The other side said that it failed: by the status of its answer, or by a record in a stream that had begun.
+    """The sender reported that it failed, with the status of its response or with a record at the end of its stream.
 
     Attributes:
-        status: the HTTP status of the answer, or of the problem.
-        problem: its problem details (RFC 9457) as a dict; empty where it sent none.
-        retry_after_seconds: how long to wait before asking again (``Retry-After``), if it said so.
+        status: the HTTP status of the response, or the status in the problem details.
+        problem: the problem details (RFC 9457) as a dict; empty if the sender sent none.
+        retry_after_seconds: how many seconds to wait before the next request, from the ``Retry-After`` header; None
+            if the response has no such header.
     """
 
     retry_after_seconds: float | None = None
@@ -106,12 +109,12 @@ class RemoteError(StreamError):
 
 
 class StalledError(StreamError, TimeoutError):
-    """Nothing arrived for longer than allowed. The items before were delivered: ``item_index`` counts them."""
+    """No bytes were received for longer than allowed. ``item_index`` is the number of items delivered before."""
 
 
 class PathNotFound(StreamError, LookupError):
-    """The path was required and selected nothing in a complete stream."""
+    """The path is required, and a complete stream has nothing at it."""
 
 
 class UnknownFormat(StreamError, LookupError):
-    """No format has that name, media type or file suffix."""
+    """No format has the given name, media type or file suffix."""

@@ -1,4 +1,4 @@
-"""A value with live parts (iterators, awaitables) -> its JSON text, in document order."""
+"""A document that contains iterators and awaitables (live parts) -> its JSON text, in the order of the document."""
 
 import asyncio
 import dataclasses
@@ -15,13 +15,13 @@ from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
-_MAX_DEPTH = 200  # of objects and awaitables around a live part: each takes three frames of Python's stack
+_MAX_DEPTH = 200  # objects and awaitables around a live part; each needs three frames of the Python stack
 
 
 class DocumentWriter:
-    """Writes one value. `outbound` runs `write`, and encodes the items in `level` each time that it suspends.
+    """Writes one document. `Outbound` runs `write`, and encodes the items in `level` each time that `write` suspends.
 
-    `level` has the items of the array that is being written; it is None outside of arrays.
+    `level` contains the items of the array that is being written. It is None outside of arrays.
     """
 
     def __init__(self, box: Box, futures: "Futures") -> None:
@@ -30,9 +30,10 @@ class DocumentWriter:
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, and each of its live parts as soon as it has items; EncodeError if JSON cannot hold a part."""
+        """Write a value, and its live parts as soon as they have items; EncodeError if JSON cannot represent a part."""
         if depth > _MAX_DEPTH:
-            raise EncodeError(f"iterators and awaitables are nested deeper than {_MAX_DEPTH} in a document")
+            message = f"got an iterator or awaitable at depth {depth} of a document, expected at most {_MAX_DEPTH}"
+            raise EncodeError(message)
         mapping = _as_mapping(value)
         if mapping is not None:
             await self._write_object(mapping, depth)
@@ -58,7 +59,7 @@ class DocumentWriter:
     async def _write_object(self, mapping: Mapping[Any, Any], depth: int) -> None:
         before = b"{"
         for name, value in mapping.items():
-            key = encode_value({name: 0})[1:-2]  # '"name":', by the engine's own rules for names
+            key = encode_value({name: 0})[1:-2]  # '"name":', encoded by msgspec
             await self._write_part(before + key, value, depth + 1)
             before = b","
         self._box.buffer += b"{}" if before == b"{" else b"}"
@@ -76,16 +77,16 @@ class DocumentWriter:
 
 
 class Futures:
-    """The futures of a stream's awaitables: those of one document are all started together."""
+    """The futures of the awaitables in a stream. All awaitables of one document are started together."""
 
     def __init__(self) -> None:
-        # By the id of the awaitable, which is kept so that its id stays unique.
+        # The keys are the ids of the awaitables. The values contain the awaitables, so that their ids stay unique.
         self._running: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
-        self._taken: list[dict[int, Any]] = []  # the iterators of each open item, one inside the other
+        self._taken: list[dict[int, Any]] = []  # for each open item, the iterators in it that were written, by id
 
     @asynccontextmanager
     async def item(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables of an item, and remember its iterators until the end of the ``async with`` block."""
+        """Start all awaitables of an item, and remember its iterators until the end of the block."""
         self._taken.append({})
         try:
             async with self.started(value):
@@ -94,16 +95,16 @@ class Futures:
             self._taken.pop()
 
     def take(self, source: Any) -> None:
-        """Note that a source is written now; EncodeError if it was before, so that it would now be an empty array."""
+        """Note that a source is being written; EncodeError if it was already written, because it is exhausted."""
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return
         if is_spent(given) or any(id(given) in taken for taken in self._taken):
-            raise EncodeError("an iterator in a document is spent, or is in two places: it can be written only once")
+            raise EncodeError("an iterator in a document is exhausted or used twice: create a new one for each use")
         self._taken[-1][id(given)] = given
 
     def of(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
-        """Return the future of an awaitable, and start it if it is not running."""
+        """Return the future of an awaitable. Start the awaitable if it is not running."""
         known = self._running.get(id(awaitable))
         if known is None:
             known = self._running[id(awaitable)] = (awaitable, asyncio.ensure_future(awaitable))
@@ -111,14 +112,14 @@ class Futures:
 
     @asynccontextmanager
     async def started(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables in a value; at the end, cancel those that are still running."""
+        """Start all awaitables in a value; at the end of the block, cancel those that are still running."""
         found = live_parts(value)
         given = [part.lists if isinstance(part, Batches) else part for part in found]
         once = [id(part) for part in given if isinstance(part, (AsyncIterator, Iterator))]
         if len(set(once)) < len(once):
-            raise EncodeError("one iterator is in two places of a document: it can be written only once")
+            raise EncodeError("an iterator is used twice in a document: create a new one for each use")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
-        mine = {id(part): part for part in parts}  # one may be in two places
+        mine = {id(part): part for part in parts}  # an awaitable may be used twice
         futures = [self.of(part) for part in mine.values()]
         try:
             yield
@@ -131,14 +132,14 @@ class Futures:
 
 
 def is_spent(source: Any) -> bool:
-    """Whether a source is a generator that has ended, or was closed."""
+    """Whether a source is a generator that has ended or was closed."""
     if isinstance(source, AsyncGeneratorType):
         return source.ag_frame is None
     return isinstance(source, GeneratorType) and source.gi_frame is None
 
 
 def live_parts(value: Any) -> list[Any]:
-    """Return the iterators and awaitables in a value, at any depth, but not those in their items or results."""
+    """Return the iterators and awaitables in a value, at any depth, but not those that they will yield or return."""
     parts: list[Any] = []
     seen: set[int] = set()
     rest = [value]
@@ -155,11 +156,11 @@ def live_parts(value: Any) -> list[Any]:
 
 
 async def discard(value: Any) -> None:
-    """Close the live parts of a source that will not be run."""
+    """Close the live parts of a source that will not be sent."""
     for part in live_parts(value):
         own = part.lists if isinstance(part, Batches) else part
         if not isinstance(own, (AsyncIterator, Iterator, Awaitable)):
-            continue  # iterating would not close it either, and it may be in use elsewhere
+            continue  # not an iterator: nothing to close, and it may be in use elsewhere
         for name in ("aclose", "close", "cancel"):
             close: Callable[[], Any] | None = getattr(own, name, None)
             if close is not None:
@@ -170,13 +171,13 @@ async def discard(value: Any) -> None:
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Return an object's members under the JSON engine's names for them; None for any other value."""
+    """Return the members of an object with the names that msgspec gives them; None if the value is no object."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         if config.array_like:
-            raise EncodeError(f"{type(value).__name__} is written as an array, which cannot hold live parts")
+            raise EncodeError(f"{type(value).__name__} has array_like=True, which allows no iterators or awaitables")
         tag = {config.tag_field: config.tag} if config.tag is not None else {}
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         return tag | {encoded: getattr(value, name) for encoded, name in names}

@@ -1,4 +1,4 @@
-"""Chunks of bytes -> batches -> items. A transport provides the chunks, and says whether their end is proven."""
+"""Chunks of bytes -> batches -> items. The transport provides the chunks, and says whether it proves their end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
@@ -9,31 +9,31 @@ from chunkwise.formats.contract import Decoder
 from chunkwise.formats.speedups import Items
 
 _PIECE_BYTES = 32 * 1024
-"""The bytes that are decoded in one call: the items of more would not fit into a processor's cache."""
+"""The most bytes to decode in one call, so that their items fit into the cache of the processor."""
 
 _MOST_PIECE_BYTES = 256 * 1024
-"""The limit where no items are returned, because bytes are skipped or belong to one long item."""
+"""The most bytes to decode in one call while no items are returned: they are skipped, or belong to one long item."""
 
 
-class Broken(Exception):  # noqa: N818 - an internal signal: users see TruncatedError
-    """The transport ended before the message did; the text says how."""
+class Broken(Exception):  # noqa: N818 - internal; users get TruncatedError
+    """The connection ended before the message was complete. The text of the exception describes how."""
 
 
 class Silent(Broken):
-    """The transport gave up because it received nothing for too long: users see StalledError."""
+    """The transport received nothing for too long and stopped waiting. Users get StalledError."""
 
 
 EndProof = Literal["proven", "framed", "unknown"]
-"""How certain it is that a stream that ended without an error is whole."""
+"""What proves that a stream is complete; `ItemStream.end` describes the three values."""
 
 
 class ItemStream(ABC):
-    """The items of a stream, by ``async for`` or in batches: the base of all streams.
+    """The base class of streams: iterate over it with ``async for`` to get items, or over `batches` to get lists.
 
     Attributes:
-        end: after an end without an error, how certain it is that the stream is complete: ``"proven"`` by the format
-            (a JSON document, a record that counts the items), ``"framed"`` by the transport (a last chunk, a length),
-            or ``"unknown"`` (the connection was just closed). None before.
+        end: what proves that the stream is complete: ``"proven"`` if the format does (a JSON document, an end record),
+            ``"framed"`` if the transport does (a last chunk, a Content-Length), ``"unknown"`` if nothing does (the
+            connection was closed). None before the end, and after an error.
     """
 
     def __init__(self) -> None:
@@ -45,24 +45,24 @@ class ItemStream(ABC):
     @property
     @abstractmethod
     def items_seen(self) -> int:
-        """Complete items received so far."""
+        """The number of complete items received so far."""
 
     @property
     @abstractmethod
     def bytes_seen(self) -> int:
-        """Bytes received so far, after decompression."""
+        """The number of bytes received so far, after decompression."""
 
     @abstractmethod
     def _batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the items in lists, once."""
+        """Yield the items of the stream in lists; called once."""
 
     @property
     def failure(self) -> StreamError | None:
-        """The error that reading has failed with, and would raise again; None before."""
+        """The error that reading has raised, and will raise again; None if reading has not failed."""
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._items is None or self._failure is not None:  # a failed stream must not look complete to a second loop
+        if self._items is None or self._failure is not None:  # a second loop must raise the error again
             self._items = Items(self.batches())
         return aiter(self._items)
 
@@ -70,8 +70,8 @@ class ItemStream(ABC):
         return await anext(aiter(self))
 
     async def batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the items in lists, one for each piece of the stream: faster than item by item."""
-        if self._items is not None and (rest := self._items.rest()):  # of a list that a loop over the items was left in
+        """Yield the items in lists, one list for each chunk. This is faster than item by item."""
+        if self._items is not None and (rest := self._items.rest()):  # left by a loop over items
             yield rest
         if self._failure is not None:
             raise self._failure
@@ -83,29 +83,29 @@ class ItemStream(ABC):
         except StreamError as error:
             self._failure = error
             raise
-        except GeneratorExit:  # another loop may continue
+        except GeneratorExit:  # the loop was left; another loop may continue
             raise
         except BaseException as error:
-            message = f"reading was interrupted by {type(error).__name__}, and cannot go on"
+            message = f"reading was interrupted by {type(error).__name__} and cannot continue"
             self._failure = TruncatedError(message, items_seen=self.items_seen, bytes_seen=self.bytes_seen)
             raise
 
 
 class Inbound(ItemStream):
-    """The items of one stream, by ``async for``, each as soon as its last byte is received.
+    """The items of one stream. An item is returned as soon as its last byte was received.
 
-    All errors are raised after the complete items before them.
+    An error is raised after all complete items before it.
 
     Args:
-        chunks: the bytes, cut anywhere; raises `Broken` if the transport knows that some are missing.
-        make_decoder: returns the decoder; called when the first chunk has arrived.
-        framed: returns whether the transport proves the end; called at the end.
-        empty: whether the message cannot have content, so that an empty one is valid in any format.
+        chunks: the bytes, split at any position; raises `Broken` if the connection ends before the message.
+        make_decoder: returns the decoder; called when the first chunk was received.
+        framed: returns whether the transport proves the end; called after the last chunk.
+        empty: whether the message never has content, so that an empty message is valid in any format.
 
     Raises:
-        TruncatedError: the stream stopped before its end.
+        TruncatedError: the stream ended before it was complete.
         StalledError: nothing was received for too long.
-        RemoteError: the sender says that it failed.
+        RemoteError: the sender reported that it failed.
         DecodeError: see `Decoder.feed`.
         PathNotFound: see `Decoder.finish`.
     """
@@ -130,22 +130,22 @@ class Inbound(ItemStream):
 
     @property
     def items_seen(self) -> int:
-        """Complete items received so far."""
+        """The number of complete items received so far."""
         return self._decoder.items_seen if self._decoder else 0
 
     @property
     def bytes_seen(self) -> int:
-        """Bytes received so far, after decompression."""
+        """The number of bytes received so far, after decompression."""
         return self._bytes_seen
 
     @property
     def items_taken(self) -> int:
-        """Items that were taken, of those that were received: the others wait in a list for their loop."""
+        """The number of received items that a loop has already taken. The other items wait in a list."""
         return self.items_seen - (self._items.remaining() if self._items is not None else 0)
 
     @property
     def has_items(self) -> bool:
-        """Whether items, or bytes that are not decoded yet, wait to be taken."""
+        """Whether received items, or received bytes that are not decoded yet, are waiting."""
         undecoded = self._decoder is not None and self._decoder.bytes_seen < self._bytes_seen
         return undecoded or self.items_taken < self.items_seen
 
@@ -163,7 +163,7 @@ class Inbound(ItemStream):
                     start += piece_bytes
                     if batch := decoder.feed(piece):
                         yield batch
-                        decoder.feed(b"")  # raises for a defect after the items
+                        decoder.feed(b"")  # raises an error after the items
                         piece_bytes = _PIECE_BYTES
                     elif piece_bytes < _MOST_PIECE_BYTES:
                         piece_bytes *= 2
@@ -171,10 +171,10 @@ class Inbound(ItemStream):
             name, items, seen = getattr(decoder, "name", None), self.items_seen, self.bytes_seen
             if isinstance(error, Silent):
                 raise StalledError(str(error), format=name, item_index=items, byte_offset=seen) from error.__cause__
-            message = f"the stream was cut: {error}"
+            message = f"the stream ended early: {error}"
             raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
-            if error.item_index is None:  # an error of the chunks themselves, such as a content coding's
+            if error.item_index is None:  # an error of the transport, such as invalid gzip data
                 error.item_index = self.items_seen
             raise
         framed = self._framed()

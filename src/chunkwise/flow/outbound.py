@@ -1,9 +1,10 @@
-"""A source of items -> the bytes to write, in pieces that should be written at once.
+"""A source of items -> pieces of bytes, each for one write.
 
-The producer is a coroutine that `_drive` steps by hand with ``send``. As long as it has items ready, it does not
-suspend, and the gathered items are encoded and written in large pieces. When it suspends, at any depth, the step
-returns the future that it waits for: all gathered items are written, and then the future is awaited. This needs no
-flush, no queue and no timer.
+The producer is a coroutine that reads the source and collects items. `_drive` runs it step by step with ``send``. While
+the source has items ready, the producer does not suspend, so many items are encoded and written at once. When the
+producer has to wait, at any depth of calls, it suspends, and the step returns the future that it waits for. Then
+`_drive` writes all collected items before it awaits the future. So no item waits for a slow source, and the code
+needs no flush, queue or timer.
 """
 
 import asyncio
@@ -24,11 +25,11 @@ from chunkwise.sources.resumable import Resumable
 logger: logging.Logger = logging.getLogger("chunkwise")
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
-_MAX_LIVE_DEPTH = 64  # iterators inside the items of iterators; each takes a few frames of Python's stack
+_MAX_LIVE_DEPTH = 64  # iterators inside items of iterators; each needs a few frames of the Python stack
 
 
 def is_stream(source: Any) -> bool:
-    """Whether a source is a stream of items. Otherwise it is one value: a document."""
+    """Whether a source is a stream of items. Otherwise the source is one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
     return isinstance(source, (AsyncIterable, Iterable, Resumable))
@@ -43,19 +44,26 @@ def open_outbound(
     key: Sequence[str] = (),
     count: int | None = None,
 ) -> "Outbound":
-    """Return the bytes of a source in a format: of its items, or of the one value that it is.
+    """Return an `Outbound` that encodes a source in a format.
 
-    For the other arguments see `MakeEncoder`; the ``count`` of a `Resumable` is its total.
+    Args:
+        source: an iterable of items, or one value (a document).
+        format: the format of the stream.
+        stream_end: see `MakeEncoder`.
+        first: see `MakeEncoder`.
+        key: see `MakeEncoder`.
+        count: the expected number of items; a stream with fewer or more items fails. For a `Resumable`, its total is
+            used instead.
 
     Raises:
-        TypeError: the source is a function, which has to be called first.
+        TypeError: the source is a function. Call the function, and pass its result.
         ValueError: the source is a generator that has ended.
     """
     if isinstance(source, _ROUTINES):
-        raise TypeError(f"a source is an iterable of items or one value, got {source!r}: call it")
+        raise TypeError(f"source must be an iterable of items or one value, got the function {source!r}: call it")
     given = source.lists if isinstance(source, Batches) else source
-    if is_spent(given):  # it would be a whole stream of no items
-        raise ValueError(f"the source is a generator that is spent, got {given!r}: make a new one")
+    if is_spent(given):  # it would be sent as a complete stream without items
+        raise ValueError(f"source is a generator that has ended, got {given!r}: create a new generator for each stream")
     if isinstance(source, Resumable):
         count = source.total
         source = source.start()
@@ -65,55 +73,56 @@ def open_outbound(
 
 
 class Outbound:
-    """The bytes of one stream in pieces; write each piece at once.
+    """The bytes of one stream in pieces, each for one write. Get them from `pieces`.
 
-    An empty piece says that the source had nothing to write for `quiet_seconds`. Closing the iterator closes the
-    source. An exception of the source is raised after the pieces with the items before it. The source is an async or
-    sync iterable of items, or `Batches`; items may have live parts.
+    An empty piece means that the source had no items for `quiet_seconds`, so that the caller can send keepalive bytes.
+    If the source raises an exception, `pieces` yields the items before it and then raises it. Closing the iterator of
+    `pieces` closes the source. The source is an async or sync iterable of items, or `Batches`. Items may contain
+    iterators and awaitables.
     """
 
     def __init__(
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
-        self.quiet_seconds = quiet_seconds  # may be changed between two pieces; None for never
-        self.complete: bool = False  # whether the last piece was the end of the stream
+        self.quiet_seconds = quiet_seconds  # may be changed between pieces; None: never yield an empty piece
+        self.complete: bool = False  # whether the stream was yielded completely
         self._source = source
-        self._count = count  # of items, if it is known: with fewer or more, the stream fails at its end
+        self._count = count  # the expected number of items, or None
         self._encoder = encoder
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
-        self._live_items = 0  # that are open, one inside the other
-        self._cancellation: asyncio.CancelledError | None = None  # for the producer to see
+        self._live_items = 0  # the number of open items that are written in parts, nested inside each other
+        self._cancellation: asyncio.CancelledError | None = None  # to be raised in the producer
         self._woken = False
-        self._looked = monotonic()  # when an empty piece was last due
+        self._looked = monotonic()  # the last time at which a wait was interrupted
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Yield a piece, even an empty one, before waiting any longer: the reader may have left."""
+        """Interrupt the wait for the source: yield a piece now, even if it is empty, so that the caller can act."""
         self._woken = True
         self._end_wait()
 
     @property
     def items_sent(self) -> int:
-        """Items encoded so far."""
+        """The number of items encoded so far."""
         return self._level.count
 
     @property
     def in_item(self) -> bool:
-        """Whether the last piece ended inside an item that is written in parts."""
+        """Whether the stream is inside an item that is written in parts."""
         return self._live_items > 0
 
     def take_rest(self) -> bytes:
-        """Return bytes too few for a piece of their own, such as a document's text before its first live part."""
+        """Return the encoded bytes that were not yielded yet, such as the start of a document."""
         return self._box.take()
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """Return the format's record of a failure, after `pieces` has raised; see `Encoder.fail`."""
+        """Return the end record of a failed stream; call it after `pieces` has raised. See `Encoder.fail`."""
         return self._encoder.fail(problem)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """Run the source once."""
+        """Yield the bytes of the stream; call it once."""
         box = self._box
         box.since = monotonic()
         box.buffer += self._encoder.start()
@@ -123,7 +132,7 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            if self._level.items:  # left after a failure
+            if self._level.items:  # items that were not encoded after a failure
                 await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
@@ -132,13 +141,13 @@ class Outbound:
     async def _gather(self) -> None:
         await gather(self._source, self._level)
         count = self._level.count + len(self._level.items)
-        if self._count not in (None, count):  # raised after the items, like any failure of the source
-            raise RuntimeError(f"the source has ended after {count} items, expected {self._count}")
+        if self._count not in (None, count):  # `_drive` raises it after the items
+            raise RuntimeError(f"the source ended after {count} items, expected {self._count}")
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
     ) -> AsyncGenerator[bytes, None]:
-        """Run a producer, and yield its encoded items whenever there are enough or it suspends."""
+        """Run a producer; yield its encoded items when there are enough, and when the producer suspends."""
         box = self._box
         producer = produce()
         waits_for: Any = None
@@ -150,7 +159,7 @@ class Outbound:
                     waits_for = self._step(producer)
                 except StopIteration:
                     running = False
-                except BaseException as error:  # noqa: BLE001 - raised below, after the items before it
+                except BaseException as error:  # noqa: BLE001 - raised below, after the items before
                     running, failure = False, error
                 stalled = running and waits_for is not ENOUGH
                 try:
@@ -165,7 +174,7 @@ class Outbound:
                 if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
                     if not stalled:
-                        await asyncio.sleep(0)  # a hot producer must not starve the other tasks of the loop
+                        await asyncio.sleep(0)  # let the other tasks of the event loop run
                 if failure is not None:
                     raise failure
                 if stalled:
@@ -177,18 +186,18 @@ class Outbound:
                 await _cancel(producer, waits_for)
 
     def _step(self, producer: Coroutine[Any, Any, None]) -> Any:
-        """Let a producer continue until it suspends; return the future that it waits for."""
+        """Run a producer until it suspends; return the future that it waits for."""
         cancellation, self._cancellation = self._cancellation, None
         return producer.throw(cancellation) if cancellation else producer.send(None)
 
     async def _wait(self, future: Any) -> bool:
-        """Wait for the future of a producer; return whether `wake` or quiet_seconds ended the wait before.
+        """Wait for the future of a producer; return whether `wake` or `quiet_seconds` has interrupted the wait.
 
-        The future is None for ``asyncio.sleep(0)``. As with Task.cancel(), the producer gets a cancellation at the
-        point where it waits, and may have caused it.
+        The future is None for ``asyncio.sleep(0)``. If the wait is cancelled, the producer gets the CancelledError at
+        the point where it waits, as with ``Task.cancel()``.
         """
         try:
-            if future is None:  # asyncio.sleep(0) and its like
+            if future is None:  # asyncio.sleep(0)
                 await asyncio.sleep(0)
                 interrupted = self._woken or self._is_quiet()
             elif future.done():
@@ -204,11 +213,11 @@ class Outbound:
         return interrupted
 
     def _is_quiet(self) -> bool:
-        """Whether quiet_seconds have passed, also if the producer wakes up often but has no items."""
+        """Whether `quiet_seconds` have passed; also True if the producer has run meanwhile without new items."""
         return self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, `wake` or quiet_seconds, like asyncio.wait at a third of its cost."""
+        """Wait for a future, `wake` or `quiet_seconds`. This takes a third of the time of ``asyncio.wait``."""
         if self._woken:
             return
         loop = asyncio.get_running_loop()
@@ -228,9 +237,9 @@ class Outbound:
             self._waker.set_result(None)
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
-        """Write an item that has live parts, in parts."""
+        """Yield the bytes of an item that contains live parts."""
         if depth > _MAX_LIVE_DEPTH:
-            message = f"iterators inside the items of iterators, {depth} deep, expected no more than {_MAX_LIVE_DEPTH}"
+            message = f"got {depth} iterators nested in items, expected no more than {_MAX_LIVE_DEPTH}"
             raise EncodeError(message, item_index=level.count)
         index = level.count
         self._box.buffer += level.encoder.open_item()
@@ -251,8 +260,8 @@ class Outbound:
 
 
 async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
-    """Cancel the future of a producer, as Task.cancel() does; return a cancellation that must be thrown instead."""
-    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio recognises its own by their message
+    """Cancel the future of a producer, as Task.cancel() does. Return the CancelledError to raise in it, or None."""
+    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio identifies cancellations by message
         if future.done():
             return None
         try:
@@ -264,12 +273,12 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return the error to raise for an item that cannot be written and a source that has failed after it."""
-    return item if source is None or isinstance(source, Exception) else source  # a cancellation takes precedence
+    """Return which error to raise if an item cannot be encoded and the source has failed after it."""
+    return item if source is None or isinstance(source, Exception) else source  # a cancellation has precedence
 
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """End a suspended producer like a cancelled task: it gets CancelledError where it waits, and may clean up."""
+    """End a suspended producer like a cancelled task: raise CancelledError in it, and let it clean up."""
     cancellation: asyncio.CancelledError | None = asyncio.CancelledError()
     ours: asyncio.CancelledError | None = None
     try:
@@ -282,13 +291,13 @@ async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
                 continue
             try:
                 await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
-            except asyncio.CancelledError as error:  # we are cancelled while it cleans up: it gets that, too
+            except asyncio.CancelledError as error:  # a second cancellation, during the cleanup: pass it on
                 ours = cancellation = error
             else:
                 waits_for = producer.send(None)
     except (StopIteration, asyncio.CancelledError):
         pass
     except Exception:
-        logger.exception("closing a source failed")
+        logger.exception("a source raised an error while it was being closed")
     if ours is not None:
         raise ours

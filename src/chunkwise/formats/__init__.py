@@ -1,7 +1,8 @@
-"""Bytes <-> items: one file for each format, and `FORMATS`, the table of them all.
+"""Bytes <-> items: one module for each format, and `FORMATS`, the table of all formats.
 
-Pure: nothing here awaits, reads a clock or uses a socket. Each format is an `Encoder` and a `Decoder` in one file, and
-a row in `FORMATS`. `contract` has their protocols. `end_record` is for the formats that cannot prove their end.
+This package does no I/O: no code in it awaits, reads a clock or uses a socket. A format is an `Encoder` and a `Decoder`
+in one module, and one row in `FORMATS`. The protocols are in `contract`. The module `end_record` adds a proof of the
+end to formats whose grammar has none.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType({row.name: row for row in (JSON
 """All formats by name, in the order in which they are offered: a client that accepts any format gets the first one."""
 
 FORMAT_HINT = "name the format with format="
-"""The end of an error message of `by_media_type`, for Python code. The command line replaces it."""
+"""The last words of an error message of `by_media_type`. The command line replaces them with its own advice."""
 
 _media_types = {media_type: row for row in FORMATS.values() for media_type in row.media_types}
 _suffixes = {suffix: row for row in FORMATS.values() for suffix in row.suffixes}
@@ -30,38 +31,40 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".br", ".zip")
 
 
 def by_name(name: str | Format) -> Format:
-    """Return the format of that name; a `Format` is returned as it is.
+    """Return the format with the given name, or the given `Format` unchanged.
 
     Args:
-        name: one of `FORMATS`.
+        name: a key of `FORMATS`, or a `Format`.
 
     Raises:
-        TypeError: it is not a string.
-        UnknownFormat: no format has that name.
+        TypeError: ``name`` is neither a string nor a `Format`.
+        UnknownFormat: no format has this name.
     """
     if isinstance(name, Format):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"a format is a name, one of {', '.join(FORMATS)}, got {name!r}")
+        raise TypeError(f"format must be one of {', '.join(FORMATS)}, or a Format, got {name!r}")
     if name not in FORMATS:
         raise UnknownFormat(f"unknown format {name!r}, expected one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def by_media_type(content_type: str) -> Format:
-    """Return the format of a ``Content-Type`` header, with parameters or a structured suffix (RFC 6839).
+    """Return the format for the value of a ``Content-Type`` header.
+
+    Parameters after the media type are allowed, and so are structured suffixes such as ``+json`` (RFC 6839).
 
     Args:
-        content_type: the header's value: ``"application/json; charset=utf-8"``.
+        content_type: the value of the header, such as ``"application/json; charset=utf-8"``.
 
     Raises:
-        UnknownFormat: no format has that media type, or its charset is not UTF-8.
+        UnknownFormat: no format has this media type, or the charset is not UTF-8.
     """
     essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
     for parameter in parameters:
         name, _, charset = parameter.partition("=")
         if name.strip() == "charset" and charset.strip(' "') not in ("utf-8", "utf8", "us-ascii"):
-            raise UnknownFormat(f"charset {charset.strip()} is not UTF-8: chunkwise reads UTF-8 only")
+            raise UnknownFormat(f"charset {charset.strip()!r} in content type {content_type!r}, expected utf-8")
     _, plus, suffix = essence.rpartition("+")
     structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
@@ -71,18 +74,18 @@ def by_media_type(content_type: str) -> Format:
 
 
 def by_suffix(file_name: str) -> Format:
-    """Return the format of a file name.
+    """Return the format for the suffix of a file name.
 
     Args:
-        file_name: the name with its suffix, in upper or lower case: ``"users.csv"``.
+        file_name: the name with its suffix, in upper or lower case, such as ``"users.csv"``.
 
     Raises:
-        UnknownFormat: no format has its suffix.
+        UnknownFormat: no format has this suffix.
     """
     for suffix, row in _suffixes.items():
         if file_name.lower().endswith(suffix):
             return row
-    msg = f"file {file_name!r} has none of the suffixes {', '.join(_suffixes)}"
+    msg = f"unknown suffix in file name {file_name!r}, expected one of {', '.join(_suffixes)}"
     if file_name.lower().endswith(_COMPRESSED):
-        msg += "; files are not decompressed here: do so first"
+        msg += "; decompress the file first"
     raise UnknownFormat(msg)

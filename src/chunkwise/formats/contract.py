@@ -1,4 +1,4 @@
-"""The contract of a format: `Format` (plain data), `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Limits`."""
+"""The protocols of a format: `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Format` and `Limits`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from chunkwise.formats.paths import PathLike
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of a decoder.
+    """The limits of a decoder. A stream that exceeds one of them raises `LimitError`.
 
     Attributes:
-        max_item_bytes: bytes of one item in the stream.
-        max_depth: arrays and objects inside each other; the root is at depth 1.
-        max_line_bytes: bytes of one line without its line end, in formats with lines.
+        max_item_bytes: the most bytes of one item in the stream.
+        max_depth: the most arrays and objects nested inside each other. The outermost one has depth 1.
+        max_line_bytes: the most bytes of one line without its line end, in formats that consist of lines.
 
     Raises:
-        TypeError: one of them is not an int.
-        ValueError: one of them is less than 1.
+        TypeError: a limit is not an int.
+        ValueError: a limit is less than 1.
     """
 
     max_item_bytes: int = 64 * 2**20
@@ -39,19 +39,19 @@ DEFAULT_LIMITS = Limits()
 
 
 STREAM_END = "stream-end"
-"""The name of the end record: in the record, and as the preference (RFC 7240) that asks for it."""
+"""The name of the end record. Clients request the record with it: ``Prefer: stream-end`` (RFC 7240)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecordMarks:
-    """How a format that cannot prove its end writes the record that does (see `end_record`).
+    """The bytes around an end record in one format; `end_record` describes the record.
 
-    No item may begin with ``before`` at the start of the stream or after a line feed, or end inside it.
+    ``before`` marks the record: no item has these bytes at the start of the stream or directly after a line feed.
 
     Attributes:
-        before: the bytes before the record's JSON, which has no line ends.
-        after: the bytes after it, with at least one line feed.
-        comment: the start of a comment line, in formats that have comments.
+        before: the bytes before the JSON text of the record. The text itself contains no line ends.
+        after: the bytes after the JSON text, with at least one line feed.
+        comment: the first bytes of a comment line; None in formats without comments.
     """
 
     before: bytes
@@ -60,15 +60,16 @@ class EndRecordMarks:
 
 
 class Checkpoint(NamedTuple):
-    """A place in a stream at which a new decoder with the same path can begin.
+    """A position in a stream from which a new decoder with the same path can read.
 
-    Feed it ``before``, and then the bytes of the stream from ``byte_offset`` on. It returns the same items as a decoder
-    of the whole stream returns from item ``item_index`` on. Its offsets count from the first byte of ``before``.
+    Feed ``before`` to the new decoder, then the bytes of the stream from ``byte_offset`` on. The decoder returns the
+    items from ``item_index`` on. The byte offsets in its errors count from the first byte of ``before``.
 
     Attributes:
-        byte_offset: the offset in the stream.
-        item_index: the number of items before it.
-        before: bytes that prepare the decoder: the header of a table, or the open brackets. They hold no item.
+        byte_offset: the offset of the position in the bytes of the stream.
+        item_index: the number of items before the position.
+        before: bytes that prepare the new decoder, such as the header of a CSV file or the brackets of the arrays and
+            objects that are open at the position. They contain no item.
     """
 
     byte_offset: int
@@ -77,56 +78,58 @@ class Checkpoint(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Items -> bytes. One encoder writes one stream: ``start``, any number of batches, ``finish`` or ``fail``.
+    """Items -> bytes. One encoder writes one stream: call `start`, `encode` for each batch, then `finish` or `fail`.
 
-    When an encoder raises `EncodeError`, its state has not changed: ``item_index`` names the item, and the items before
-    it can be encoded again.
+    `EncodeError` leaves the encoder unchanged. Its ``item_index`` is the item that cannot be encoded. You can encode
+    the items before it with another call.
     """
 
     def start(self) -> bytes:
         """Return the bytes before the first item."""
 
     def encode(self, batch: Sequence[Any]) -> bytes:
-        """Return the bytes of a batch of items, with one call of the engine.
+        """Return the bytes of a batch of items.
 
         Args:
-            batch: any number of items, or none.
+            batch: the items; it may be empty.
 
         Raises:
-            EncodeError: the format cannot hold an item; ``item_index`` counts from the start of the stream.
-            LivePart: the item at ``index`` of the batch holds iterators or awaitables, and must be written in parts.
+            EncodeError: the format cannot represent an item; ``item_index`` counts from the start of the stream.
+            LivePart: the item at ``index`` of the batch contains iterators or awaitables, so it has to be written in
+                parts.
         """
 
     def open_item(self) -> bytes:
-        """Return the bytes before an item whose JSON text is written in parts.
+        """Return the bytes before an item whose JSON text the caller writes in parts.
 
         Raises:
-            EncodeError: the format cannot hold JSON written in parts.
+            EncodeError: an item of this format cannot be written in parts.
         """
 
     def close_item(self) -> bytes:
-        """Return the bytes after an item whose JSON text was written in parts."""
+        """Return the bytes after an item whose JSON text the caller has written in parts."""
 
     def finish(self) -> bytes:
         """Return the bytes that complete the stream, with the end record if the encoder was made with one."""
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
-        """Return an end record that says that the stream has failed, instead of `finish`.
+        """Return an end record with the status ``"failed"``; call it instead of `finish` when the stream has failed.
 
-        It is ``b""`` if the encoder was not made with ``stream_end``, if the format has no end record, and inside an
-        item that is written in parts.
+        The result is ``b""`` if the encoder was made without ``stream_end``, if the format has no end record, or if an
+        item is being written in parts.
 
         Args:
-            problem: problem details (RFC 9457) for the reader; left out if they are too long or not JSON.
+            problem: problem details (RFC 9457) for the client. If they are too long or JSON cannot represent them, only
+                the status is sent.
         """
 
 
 class Decoder(Protocol):
-    """Bytes -> items. One decoder reads one stream, in pieces of any size.
+    """Bytes -> items. One decoder reads one stream, in chunks of any size.
 
     Attributes:
-        items_seen: items returned so far.
-        bytes_seen: bytes fed so far.
+        items_seen: the number of items returned so far.
+        bytes_seen: the number of bytes fed so far.
     """
 
     items_seen: int
@@ -134,58 +137,60 @@ class Decoder(Protocol):
 
     @property
     def records_seen(self) -> int:
-        """The number of complete records, whatever the path selects inside them; an end record counts them.
+        """The number of complete records received. A path may select no item or several items in one record.
 
-        It is final after `finish`, and stays 0 in formats without an end record.
+        An end record contains this number. The value is final after `finish`. In formats without an end record it
+        stays 0.
         """
 
     @property
     def whole_records(self) -> int | None:
-        """The number of complete records; None if items of an incomplete record were returned.
+        """The number of complete records received; None if items of an incomplete record were already returned.
 
-        If a path selects inside records, a stream is resumed after these.
+        A client that selects items inside records with a path resumes a stream after this number of records.
         """
 
     @property
     def proves_end(self) -> bool:
-        """Whether, after `finish`, the bytes themselves prove that the stream is complete."""
+        """Whether the received bytes prove that the stream is complete. False before `finish`."""
 
     def feed(self, data: bytes) -> list[Any]:
         """Return every item that the data completes.
 
-        A defect after those items is raised by the next call of `feed` (also with ``b""``, which never means the end)
-        or `finish`, so that no complete item is lost.
+        If invalid bytes follow these items, the next call of `feed` or `finish` raises the error, so that no complete
+        item is lost. To get the error at once, call ``feed(b"")``: empty data does not mean the end of the stream.
 
         Args:
-            data: the next bytes, cut anywhere.
+            data: the next bytes of the stream, split at any position.
 
         Raises:
-            DecodeError: the bytes are not in the format.
-            LimitError: an item, a depth or a line is over its limit.
+            DecodeError: the bytes are not valid in the format.
+            LimitError: an item, the nesting depth or a line exceeds its limit.
         """
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return the last place in the fed bytes at which a new decoder can begin, or None.
+        """Return the last position in the fed bytes from which a new decoder can read; None if there is none.
 
-        It is cheap, and may be called after any call of `feed`. There is no place before the first item or after a
-        defect, in some formats never, and not after every call.
+        The call is cheap; you can make it after every call of `feed`. The result is None before the first item, after
+        an error, and always in formats without such positions, such as server-sent events.
         """
 
     def finish(self, *, framed: bool = False) -> list[Any]:
-        """Return the items that only the end of the bytes completes.
+        """End the stream, and return the items that only its end completes, such as a last line without a line end.
 
         Args:
-            framed: whether something else proves that these are all bytes (a last chunk, a Content-Length, a file). If
-                the last record may be cut (``12`` of ``123`` without a line end), it is accepted only then.
+            framed: whether the transport proves that all bytes were received, for example by a last chunk or a
+                Content-Length. A last record that may be incomplete, such as ``12`` of ``123``, is accepted only if
+                this is True.
 
         Raises:
-            TruncatedError: the bytes stopped before the end.
-            PathNotFound: the path was required and selected nothing.
+            TruncatedError: the bytes ended before the stream was complete.
+            PathNotFound: the path is required, and the stream has nothing at it.
         """
 
 
 class MakeDecoder(Protocol):
-    """A call that makes a decoder; all formats take the same arguments."""
+    """A callable that returns a new `Decoder`. Every format takes the same arguments."""
 
     def __call__(
         self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -193,15 +198,16 @@ class MakeDecoder(Protocol):
         """Return a new decoder.
 
         Args:
-            path: which values of each record (of the document, for JSON) are the items; ``""`` for the records.
-            type: the type of each item: any type that msgspec decodes (Struct, dataclass, TypedDict, ...).
-            required: raise `PathNotFound` at the end of a stream in which the path selected nothing.
+            path: selects the values of each record (in JSON: of the document) that are the items. With ``""``, the
+                records themselves are the items.
+            type: the type of each item: any type that msgspec can decode, such as a Struct, dataclass or TypedDict.
+            required: whether `finish` raises `PathNotFound` if the stream has nothing at the path.
             limits: the limits of the decoder.
         """
 
 
 class MakeEncoder(Protocol):
-    """A call that makes an encoder; all formats take the same arguments."""
+    """A callable that returns a new `Encoder`. Every format takes the same arguments."""
 
     def __call__(
         self, *, document: bool = False, stream_end: bool = False, first: int = 0, key: Sequence[str] = ()
@@ -209,10 +215,11 @@ class MakeEncoder(Protocol):
         """Return a new encoder.
 
         Args:
-            document: the stream is one value (such as an object), not a sequence of items; this only changes JSON.
-            stream_end: write an end record, if the format has one; for readers that asked for it.
-            first: the index of the first item, if the stream is resumed; for formats with item ids.
-            key: the members of an item that follow the index in its id.
+            document: whether the stream is one value, such as an object, instead of a sequence of items. Only the JSON
+                format differs.
+            stream_end: whether to write an end record, if the format has one. Clients have to request it.
+            first: the index of the first item in a resumed stream, for formats in which items have ids.
+            key: the names of the members of an item whose values follow the index in the id of the item.
         """
 
 
@@ -254,5 +261,5 @@ class Format:
 
     @property
     def content_type(self) -> str:
-        """The value of the ``Content-Type`` header."""
+        """The value of the ``Content-Type`` header for this format."""
         return f"{self.media_types[0]}; {self.parameters}" if self.parameters else self.media_types[0]

@@ -1,7 +1,7 @@
-"""CSV (RFC 4180) <-> items: a row is a dict with the names in the header as keys.
+"""CSV (RFC 4180) <-> items: each row is a dict whose keys are the column names in the header.
 
-All values are read as strings; ``type=`` converts them. The format cannot prove its end: a stream that was cut between
-two rows looks complete.
+All values are read as strings; the argument ``type`` converts them. CSV cannot prove its end: a stream that was cut
+between two rows looks complete.
 """
 
 import csv
@@ -24,16 +24,17 @@ from chunkwise.formats.paths import PathLike
 
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_EXPECTED_FIELD = "expected text without quotes and line ends, or all in quotes, with each quote inside doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # Python's writer writes these, and finite floats, as we do
-_LIVE = "a CSV row cannot be written in parts: it holds an iterator or an awaitable"
+_EXPECTED_FIELD = "expected a field without quotes and line ends, or a quoted field in which quotes are doubled"
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes these types, and finite floats, like `_cell`
+_LIVE = "a CSV row cannot contain an iterator or an awaitable: pass the finished value"
 
 
 class CsvEncoder(RecordEncoder):
-    """Dicts -> rows: the keys of the first item are the header, and no item may have others.
+    """Dicts -> CSV rows. The keys of the first item become the header; later items may have no other keys.
 
-    None is an empty field, True and False are ``true`` and ``false``, and any value but a text or a number is its JSON
-    text. (RFC 4180 only has text.) Structs, dataclasses and attrs objects are rows, too.
+    None becomes an empty field, True and False become ``true`` and ``false``, and any other value that is neither text
+    nor a number becomes its JSON text, because fields in RFC 4180 are text. Structs, dataclasses and attrs objects are
+    accepted as rows.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -45,7 +46,7 @@ class CsvEncoder(RecordEncoder):
         return self._encode_each(batch) if data is None else data
 
     def _encode_alike(self, batch: Sequence[Any]) -> bytes | None:
-        """Write rows that all have all columns in one call; None if any row is unusual."""
+        """Encode the batch in one call if all rows have all columns; return None otherwise."""
         names = self._columns
         try:
             kinds = set(map(type, batch))
@@ -71,7 +72,7 @@ class CsvEncoder(RecordEncoder):
                     writer.writerow(columns)
                 writer.writerow(_cells(row, columns))
             except RecursionError:
-                raise EncodeError("item is nested too deep, or holds itself", item_index=index) from None
+                raise EncodeError("the item is nested too deeply or contains itself", item_index=index) from None
             except (TypeError, ValueError, OverflowError) as error:
                 message = error.message if isinstance(error, EncodeError) else str(error)
                 raise EncodeError(message, item_index=index) from error
@@ -84,17 +85,17 @@ class CsvEncoder(RecordEncoder):
 
     def _header(self, row: Any) -> list[str]:
         if not isinstance(row, dict) or not row:
-            raise TypeError(f"a CSV row is a dict with at least one key, got {type(row).__name__}")
+            raise TypeError(f"a CSV row must be a dict with at least one key, got {row!r:.40}")
         if not all(type(name) is str for name in row):
-            raise TypeError("a CSV row is a dict with names as keys")
+            raise TypeError("the keys of a CSV row must be strings")
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
-        """Return the error of the first row whose text cannot be encoded as UTF-8."""
+        """Return the error for the first row whose text cannot be encoded as UTF-8."""
         rows = (item if type(item) is dict else msgspec.to_builtins(item) for item in batch)
         texts = ("".join(map(str, [*columns, *_cells(row, columns)])) for row in rows)
         index = next(index for index, text in enumerate(texts, self._count) if _SURROGATE.search(text))
-        return EncodeError("a string holds a lone surrogate, which UTF-8 cannot", item_index=index)
+        return EncodeError("a string contains a lone surrogate, which UTF-8 cannot encode", item_index=index)
 
     def open_item(self) -> bytes:
         raise EncodeError(_LIVE, item_index=self._count)
@@ -102,16 +103,16 @@ class CsvEncoder(RecordEncoder):
 
 def _cells(row: Any, columns: list[str]) -> list[Any]:
     if not isinstance(row, dict):
-        raise TypeError(f"a CSV row is a dict, got {type(row).__name__}")
+        raise TypeError(f"a CSV row must be a dict, got {type(row).__name__}")
     cells = [_cell(row.get(name)) for name in columns]
     if len(row) > len(columns) or not row.keys() <= set(columns):
         extra = sorted(str(name) for name in row.keys() - set(columns))
-        raise ValueError(f"row has columns {', '.join(extra)} which the header (the first row's keys) has not")
+        raise ValueError(f"got columns {', '.join(extra)}, expected only those of the first row: {', '.join(columns)}")
     return cells
 
 
 def _column(cells: tuple[Any, ...]) -> Iterable[Any]:
-    """Return the cells of a column as the writer may have them."""
+    """Return the cells of a column as values that csv.writer writes correctly."""
     kinds = set(map(type, cells))
     if kinds <= _AS_THEY_ARE or (kinds == {float} and all(map(math.isfinite, cells))):
         return cells
@@ -125,30 +126,32 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError("NaN and Infinity are no numbers")
+            raise ValueError("got NaN or Infinity, expected a finite number")
         return repr(float(value))
     try:
         text = encode_value(value).decode()
     except LivePart:
         raise TypeError(_LIVE) from None
-    return msgspec.json.decode(text) if text.startswith('"') else text  # a date: its text without quotes
+    return msgspec.json.decode(text) if text.startswith('"') else text  # the text of a date, without quotes
 
 
 class CsvDecoder(StreamDecoder):
-    """CSV in pieces -> one dict of strings for each row."""
+    """CSV in chunks -> one dict of strings for each row."""
 
     name = "csv"
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
         if self._parts and len(self._parts) > 1:
-            raise TypeError(f"a path in CSV is the name of one column (a tuple of one if it holds a dot), got {path!r}")
+            raise TypeError(
+                f"path must be the name of one column in CSV, got {path!r}; write a name with a dot as a tuple ('a.b',)"
+            )
         self._list_type: Any = list.__class_getitem__(self._type)
         self._max_row_bytes = min(self._limits.max_item_bytes, self._limits.max_line_bytes)
         self._header: list[str] | None = None
-        self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
+        self._pending = bytearray()  # one buffer, because a list of many small chunks would need more memory
         self._offset = 0  # offset of the pending bytes in the stream
-        self._quoted = False  # whether they end inside a quoted field
+        self._quoted = False  # whether the pending bytes end inside a quoted field
         self._last = b""  # the last byte so far
 
     def _checkpoint(self) -> Checkpoint:
@@ -167,14 +170,15 @@ class CsvDecoder(StreamDecoder):
             self._take(run, offset, out)
         else:
             self._pending += data
-        self._check_size(len(self._pending) - 2, self._offset)  # a row's CR LF does not count
+        self._check_size(len(self._pending) - 2, self._offset)  # the CR LF of a row does not count
         if stray >= 0:
-            message = f"got a quote inside a field that does not begin with one, {_EXPECTED_FIELD}"
+            message = f"got a quote in a field that does not begin with a quote, {_EXPECTED_FIELD}"
             raise DecodeError(message, byte_offset=self.bytes_seen - len(data) + stray)
 
     def _last_row_end(self, data: bytes) -> tuple[int, int]:
-        """Return where the last complete row ends in the data, or 0, and where a quote is out of place, or -1."""
-        # A line end inside quotes is data. A quote inside quotes is doubled: it ends them and begins them again.
+        """Return the end of the last complete row in the data, or 0, and the position of a misplaced quote, or -1."""
+        # A line end inside quotes is data. A quote inside a quoted field is doubled: the first one ends the quoted
+        # part, and the second one begins it again.
         stop, start, quoted = 0, 0, self._quoted
         while (quote := data.find(b'"', start)) >= 0:
             if not quoted:
@@ -207,7 +211,7 @@ class CsvDecoder(StreamDecoder):
             position = end
 
     def _take_rows(self, rows: list[list[str]], out: list[Any]) -> bool:
-        """Take rows in one call; return False, without a change, if any row is unusual."""
+        """Append the items of all rows in one call; return False and append nothing if a row needs `_take_row`."""
         header = self._header
         if header is None or self._parts or any(len(row) != len(header) for row in rows):
             return False
@@ -224,12 +228,13 @@ class CsvDecoder(StreamDecoder):
         if self._header is None:
             if len(set(fields)) < len(fields):
                 twice = next(name for name, count in Counter(fields).items() if count > 1)
-                raise DecodeError(f"the header names column {twice!r} twice", byte_offset=offset)
+                message = f"the header has two columns named {twice!r}, expected unique names"
+                raise DecodeError(message, byte_offset=offset)
             self._header = fields
             self._found = self._found or (self._parts or ("",))[0] in ("*", *fields)
             return
         if len(fields) != len(self._header):
-            msg = f"row has {len(fields)} fields, expected {len(self._header)} as in the header"
+            msg = f"got a row of {len(fields)} fields, expected {len(self._header)} as in the header"
             raise DecodeError(msg, byte_offset=offset)
         row = dict(zip(self._header, fields, strict=True))
         items: list[Any] = [row]
@@ -243,21 +248,21 @@ class CsvDecoder(StreamDecoder):
 
     def _check_size(self, size: int, offset: int) -> None:
         if size > self._max_row_bytes:
-            msg = f"row has {size} bytes or more, expected no more than {self._max_row_bytes} (max_item_bytes)"
+            msg = f"got a row of at least {size} bytes, expected no more than {self._max_row_bytes} (max_item_bytes)"
             raise LimitError(msg, byte_offset=offset)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         rest = bytes(self._pending)
         if self._quoted:
-            raise TruncatedError("the bytes stop inside a quoted field")
+            raise TruncatedError("the stream ended inside a quoted field")
         if rest.strip(b"\r") and not framed:
-            raise TruncatedError("the last row has no line end: nothing proves that it is whole")
+            raise TruncatedError("the stream ended in a row without a line end, which may be incomplete")
         if rest:
             self._take(rest.removesuffix(b"\r") + b"\n", self._offset, out)
 
 
 def _next_row(text: str, position: int, offset: int) -> tuple[list[str] | None, int]:
-    """Return the fields of the row at a position (None for a blank line), and where the next row begins."""
+    """Return the fields of the row at a position (None for a blank line), and the position of the next row."""
     fields, start = [], position
     while True:
         match = _field.match(text, position)

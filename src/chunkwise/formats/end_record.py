@@ -1,12 +1,12 @@
-"""The end of a stream <-> an end record, which says that the stream is complete or has failed, for any format.
+"""The end of a stream <-> an end record: a last record that says whether the stream is complete or has failed.
 
 ::
 
     {"status":"complete","items":5}
     {"status":"failed","items":3,"problem":{"title":"Internal Server Error","status":500}}
 
-It counts records, whatever a reader selects inside them. It is sent only to clients that ask for it: to all others it
-would be one more item.
+The number ``items`` counts the records in the stream, not the items that a client selects inside them with a path. The
+server sends an end record only to clients that request it, because other clients would read it as one more item.
 """
 
 from collections.abc import Mapping
@@ -20,30 +20,30 @@ from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 
 _MAX_BYTES = 64 * 1024
-"""The limit for a record, from the end of its mark to its line end."""
+"""The most bytes of an end record, from the end of its mark to its line end."""
 
 
 class EndRecord(Struct, frozen=True, omit_defaults=True):
     """The end record of a stream."""
 
-    status: Literal["complete", "failed"]  # whether the source ended or failed
-    items: Annotated[int, Meta(ge=0)]  # the number of records before
-    problem: dict[str, Any] | None = None  # problem details (RFC 9457), if it failed
+    status: Literal["complete", "failed"]  # whether the source has completed or has failed
+    items: Annotated[int, Meta(ge=0)]  # the number of records before the end record
+    problem: dict[str, Any] | None = None  # problem details (RFC 9457) of a failed stream
 
 
 _records = ValueDecoder(EndRecord)
 
 
 def complete_record(marks: EndRecordMarks, items: int) -> bytes:
-    """Return the bytes that end a complete stream."""
+    """Return the end record of a complete stream, with its marks."""
     return marks.before + encode_value(EndRecord("complete", items)) + marks.after
 
 
 def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any]) -> bytes:
-    """Return the bytes that end a failed stream."""
+    """Return the end record of a failed stream, with its marks."""
     try:
         text = encode_value(EndRecord("failed", items, dict(problem)))
-    except (EncodeError, LivePart):  # better without a reason than no record
+    except (EncodeError, LivePart):  # a record without a reason is better than none
         text = b""
     if not text or len(text) + len(marks.after) > _MAX_BYTES:
         text = encode_value(EndRecord("failed", items, {"status": _status(problem)}))
@@ -56,13 +56,17 @@ def _status(problem: Mapping[str, Any]) -> int:
 
 
 class StreamEndDecoder(StreamDecoder):
-    """A stream with an end record -> the items before it, and the proof that these are all.
+    """A stream with an end record -> the items before the record, and the proof that the stream is complete.
 
-    Decoding stops at a defect, even if the format could continue after it: the missing records cannot be counted.
-    ``decoder`` is a new one of the format, and ``marks`` its `Format.end_record`.
+    Decoding stops at the first invalid record, even in a format that could continue after it, because the number of
+    lost records would be unknown.
+
+    Args:
+        decoder: a new decoder of the format.
+        marks: the `Format.end_record` of the format.
     """
 
-    checks_utf8 = False  # the format's decoder does, and skips a BOM
+    checks_utf8 = False  # the decoder of the format checks UTF-8, and skips a byte order mark
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
         super().__init__()
@@ -72,7 +76,7 @@ class StreamEndDecoder(StreamDecoder):
         self._marks = marks
         self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
         self._line_before = True  # whether the next byte is at the start of a line
-        self._begin = b""  # maybe the start of the mark, which is never part of a complete item
+        self._begin = b""  # bytes that may be the start of the mark
         self._text: bytearray | None = None  # the bytes after the mark
         self._record: EndRecord | None = None
         self._in_comment = False
@@ -94,7 +98,7 @@ class StreamEndDecoder(StreamDecoder):
             self._take_silence(data)
 
     def _take_items(self, data: bytes, out: list[Any]) -> bytes:
-        """Feed the bytes before the mark to the format's decoder; return those after it."""
+        """Feed the bytes before the mark to the decoder of the format; return the bytes after the mark."""
         data, self._begin = self._begin + data, b""
         mark = self._marks.before
         at_start = self._line_before and data.startswith(mark)
@@ -103,16 +107,16 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-        out += self.decoder.feed(items)  # also no bytes: it may still have to report a defect
+        out += self.decoder.feed(items)  # also if it is empty: the decoder may have an error to raise
         if not found:
             return b""
-        self.decoder.feed(b"")  # raises for a defect after the items, which is reported first
+        self.decoder.feed(b"")  # raises an error after the items, before the end record is read
         self._text = bytearray()
         return data[place + len(mark) :]
 
     def _without_begin(self, data: bytes) -> bytes:
-        """Return the data without the start of a mark at its end, which is kept."""
-        if not data.endswith(self._starts):  # nearly always
+        """Return the data without the bytes at its end that may be the start of a mark; keep these for later."""
+        if not data.endswith(self._starts):  # the usual case
             return data
         for start in reversed(self._starts):
             place = len(data) - len(start)
@@ -122,24 +126,24 @@ class StreamEndDecoder(StreamDecoder):
         return data
 
     def _take_record(self, text: bytearray, data: bytes) -> bytes:
-        """Gather the record, and read it once it is complete; return the bytes after it."""
+        """Collect the bytes of the record, and decode it when it is complete; return the bytes after it."""
         searched = max(0, len(text) - len(self._marks.after))
         offset = self.bytes_seen - len(data) - len(text)
         text += data
         stop = text.find(b"\n", searched)
         if (stop if stop >= 0 else len(text)) > _MAX_BYTES:
-            raise LimitError(f"end record has more than {_MAX_BYTES} bytes", byte_offset=offset)
+            raise LimitError(f"got an end record of more than {_MAX_BYTES} bytes, expected no more", byte_offset=offset)
         end = stop + len(self._marks.after) - self._marks.after.index(b"\n")
         if stop < 0 or len(text) < end:
             return b""
         inside = bytes(text[:end])
         if not inside.endswith(self._marks.after):
-            message = f"end record ends with {inside[-len(self._marks.after) :]!r}, expected {self._marks.after!r}"
+            message = f"the end record ends with {inside[-len(self._marks.after) :]!r}, expected {self._marks.after!r}"
             raise DecodeError(message, byte_offset=offset)
         try:
             record: EndRecord = _records.one(inside.removesuffix(self._marks.after), offset)
         except DecodeError as error:
-            error.message = f"end record: {error.message}"
+            error.message = f"invalid end record: {error.message}"
             raise
         if record.status == "failed":
             raise _failure(record)
@@ -149,7 +153,7 @@ class StreamEndDecoder(StreamDecoder):
         return rest
 
     def _take_silence(self, data: bytes) -> None:
-        """Accept keepalive bytes; raise for any others."""
+        """Accept keepalive bytes after the record; raise DecodeError for other bytes."""
         offset = self.bytes_seen - len(data)
         for index, line in enumerate(data.split(b"\n")):
             if index:
@@ -169,9 +173,9 @@ class StreamEndDecoder(StreamDecoder):
             not_found = error
         if self._record is None:
             where = "before" if self._text is None else "inside"
-            raise TruncatedError(f"the stream stopped {where} its end record")
+            raise TruncatedError(f"the stream ended {where} its end record")
         if self._record.items != self.records_seen:
-            raise TruncatedError(f"the end record counts {self._record.items} items, {self.records_seen} came")
+            raise TruncatedError(f"received {self.records_seen} items, but the end record counts {self._record.items}")
         if not_found is not None:
             raise not_found
         self._proven = True

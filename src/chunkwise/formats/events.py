@@ -1,7 +1,7 @@
-"""JSON text in pieces -> ``(prefix, event, value)``, as ijson gives them.
+"""JSON text in chunks -> events ``(prefix, event, value)``, the same as those of ijson.
 
-Our scanner checks the grammar, the depth limit and UTF-8 before ijson gets a byte: for a few ten KB of ``[``, its C
-backend takes gigabytes of memory, and it turns lone surrogates into ``?``.
+The scanner checks the grammar, the depth limit and UTF-8 before any byte is passed to ijson. Without these checks, the
+C backend of ijson needs gigabytes of memory for some ten KB of ``[``, and replaces lone surrogates with ``?``.
 """
 
 import sys
@@ -17,22 +17,22 @@ from chunkwise.formats.parsing.stream_decoder import StreamDecoder
 from chunkwise.formats.speedups import Scanner
 
 Event = tuple[str, str, Any]
-"""``(prefix, event, value)``: ``("users.item", "start_map", None)``."""
+"""``(prefix, event, value)``, such as ``("users.item", "start_map", None)``."""
 
 _MAX_PATH_BYTES = 4 * 1024
-"""The limit of a prefix: ijson keeps one for each depth, and makes one for each member (``"a":0,``, six bytes)."""
+"""The most bytes of a prefix: ijson builds one for each member, even for one of six bytes, such as ``"a":0,``."""
 
-_NOTHING = ("\0",)  # a path that no document has: all of it is scanned, and nothing is selected
+_NOTHING = ("\0",)  # a path that no document has: the scanner checks all bytes and selects nothing
 
 
 class EventsDecoder(StreamDecoder):
-    """JSON text in pieces -> the events that the data completes. Numbers have the types of `json.loads`."""
+    """JSON text in chunks -> the events that each chunk completes. Numbers have the same types as in `json.loads`."""
 
     name = "json"
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(limits=limits)
-        # An int with more digits than Python accepts crashes ijson's C backend, and the process.
+        # An int with more digits than Python accepts crashes the C backend of ijson, and with it the process.
         digits = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
         self._scanner = Scanner(
             _NOTHING,
@@ -49,7 +49,7 @@ class EventsDecoder(StreamDecoder):
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         start = self.bytes_seen - len(data) - len(self._window)
-        if start > self._start:  # a BOM
+        if start > self._start:  # a byte order mark was skipped
             self._scanner.shift(start - self._start)
             self._start = start
         self._window += data
@@ -58,7 +58,7 @@ class EventsDecoder(StreamDecoder):
         except DecodeError as error:
             self._parse(bytes(self._window[: max(0, (error.byte_offset or 0) - start)]), out)
             raise
-        # A number that may continue is held back: of "01", ijson would return the 0.
+        # A number at the end of the window may continue, so it is not parsed yet: of "01", ijson would return the 0.
         ready = self._scanner.keep_from
         ready = self._position if ready < 0 else ready
         self._parse(bytes(self._window[:ready]), out)
@@ -81,14 +81,14 @@ class EventsDecoder(StreamDecoder):
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except ArithmeticError:  # from a Decimal, which ijson makes of each number that is not an int
-            failure = LimitError("a number has an exponent that no Decimal holds, as of more than 18 digits")
+        except ArithmeticError:  # ijson converts each number that is not an int to a Decimal
+            failure = LimitError("a number has an exponent of about 18 digits or more, which no Decimal can hold")
         for prefix, event, value in self._events:
             number = value
             if isinstance(value, Decimal):
                 number = float(value)
                 if not isfinite(number):
-                    raise DecodeError(f"number {value} is out of the range of a float")
+                    raise DecodeError(f"number {value} is outside the range of a float")
             out.append((prefix, event, number))
         del self._events[:]
         if failure is not None:

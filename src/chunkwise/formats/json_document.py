@@ -1,7 +1,7 @@
-"""JSON text (RFC 8259) <-> items: the elements of an array, one whole document, or the values at a path.
+"""JSON text (RFC 8259) <-> items: the elements of an array, one document, or the values at a path.
 
-The grammar proves the end of the stream: a JSON text that stops early is never a JSON text. (Only a bare number at the
-root is; it is never sent in a stream of items.)
+The grammar proves the end of a stream: a JSON text that was cut is not valid JSON. The one exception is a number as a
+document, such as ``12`` of ``123``; a stream of items never consists of such a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from chunkwise.formats.speedups import Scanner
 
 
 class JsonEncoder:
-    """Items -> one JSON array; or, as a document, one item -> its JSON text."""
+    """Items -> one JSON array; or, with ``document``, one item -> its JSON text."""
 
     def __init__(self, *, document: bool = False, **_not_needed: object) -> None:
         self._document = document
@@ -41,30 +41,30 @@ class JsonEncoder:
 
     def finish(self) -> bytes:
         if self._document and self._count != 1:
-            raise EncodeError(f"a JSON document is one value, got {self._count}", item_index=self._count)
+            raise EncodeError(f"a JSON document must be one value, got {self._count}", item_index=self._count)
         return b"" if self._document else b"]"
 
-    def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - a JSON text that stops early is enough
+    def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - the incomplete JSON text shows the failure
         return b""
 
     def _separator(self, count: int) -> bytes:
         if self._document and self._count + count > 1:
-            raise EncodeError(f"a JSON document is one value, got {self._count + count}", item_index=1)
+            raise EncodeError(f"a JSON document must be one value, got {self._count + count}", item_index=1)
         return b"," if self._count and count else b""
 
 
 class JsonDecoder(StreamDecoder):
-    """JSON text in pieces -> the values at a path."""
+    """JSON text in chunks -> the values at a path."""
 
     name = "json"
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
         self._values = ValueDecoder(self._type)
-        # The values that the engine decodes need no check here: it refuses all that is not JSON.
+        # The scanner does not check the selected values: msgspec decodes them, and refuses everything that is not JSON.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
-        self._window: bytes | bytearray = b""  # the bytes that are not decoded yet
-        self._dropped = 0  # bytes of the stream before the window
+        self._window: bytes | bytearray = b""  # the received bytes that are not decoded yet
+        self._dropped = 0  # the number of bytes of the stream before the window
         self._position = 0  # the end of the scanned part of the window
 
     def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
@@ -79,29 +79,29 @@ class JsonDecoder(StreamDecoder):
 
     @property
     def found(self) -> bool:
-        """Whether the path's value, or the array or object that would hold it, was seen."""
+        """Whether the stream has a value at the path, or an empty array or object in which such values would be."""
         return self._scanner.found
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`: the records are the elements of the array at the root."""
+        """The number of complete elements of the root array, which are the records; see `Decoder.whole_records`."""
         return self.items_seen if self._parts in (None, ("item",)) else None
 
     @property
     def complete(self) -> bool:
-        """Whether a complete document was seen, without a defect."""
+        """Whether a complete and valid document was received."""
         return self._scanner.complete and self._failure is None
 
     @property
     def bytes_walked(self) -> int:
-        """Bytes that the scanner looked at: a measure of its work that does not depend on the machine."""
+        """The number of bytes that the scanner has read: tests measure its work with it, on any machine."""
         return self._scanner.bytes_walked
 
     def _checkpoint(self) -> Checkpoint | None:
-        # At a selected value: the arrays and objects around it can be opened again in a few bytes, because only the
-        # names on the path matter.
+        # The position is the start of a selected value. A new decoder needs only the brackets of the arrays and objects
+        # around the value, and the names on the path.
         offset, openers, is_open = self._scanner.last_begun or (0, b"", False)
-        if not openers:  # no value yet, or the document is the value
+        if not openers:  # there is no selected value yet, or it is the document itself
             return None
         parts = ("item",) if self._parts is None else self._parts
         before = b"".join(
@@ -111,26 +111,26 @@ class JsonDecoder(StreamDecoder):
         return Checkpoint(offset, self.items_seen - (not is_open), before)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM
+        if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM was skipped
             self._dropped += skipped
             self._scanner.shift(skipped)
         self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
-        finally:  # a defect is raised after the values before it
+        finally:  # the values before an error are returned first
             self._take(out)
             self._check_held()
         keep = self._scanner.keep_from
         self._drop(keep if keep >= 0 else self._position)
 
     def _check_held(self) -> None:
-        """Raise if the open item has too many bytes."""
+        """Raise LimitError if the incomplete item already has too many bytes."""
         keep, end = self._scanner.keep_from, len(self._window)
         if keep >= 0 and end - keep > self._limits.max_item_bytes:
             raise self._too_long(keep, end)
 
     def _append(self, data: bytes) -> None:
-        # If the window is empty, the data itself is the window, so most bytes are never copied.
+        # An empty window is replaced by the data, so most bytes are never copied.
         if not self._window:
             self._window = data
         elif isinstance(self._window, bytearray):
@@ -147,7 +147,7 @@ class JsonDecoder(StreamDecoder):
         self._found = self._found or self._scanner.found
 
     def _take(self, out: list[Any]) -> None:
-        """Decode the selected values that are complete."""
+        """Decode the complete selected values in one call."""
         scanner = self._scanner
         if not scanner.count:
             return
@@ -163,7 +163,7 @@ class JsonDecoder(StreamDecoder):
             scanner.clear()
 
     def _take_each(self, out: list[Any]) -> None:
-        """Decode them one by one, up to the first defect."""
+        """Decode the complete selected values one by one, up to the first error."""
         for start, end in self._scanner.spans:
             if end - start > self._limits.max_item_bytes:
                 raise self._too_long(start, end)
@@ -175,14 +175,14 @@ class JsonDecoder(StreamDecoder):
                 raise
 
     def _defect(self, start: int, end: int) -> DecodeError | None:
-        """Return the scanner's error for a value, or for its start, with its place; None if it is JSON."""
+        """Return the error of the scanner for the bytes of a value, with its offset; None if they are valid JSON."""
         if self._refusal(start, end) is None:
             return None
-        return self._refusal(start, len(self._window))  # its message shows the bytes after the value
+        return self._refusal(start, len(self._window))  # so that the message shows the bytes after the value
 
     def _refusal(self, start: int, end: int) -> DecodeError | None:
         begun = self._scanner.last_begun
-        around = b"[" * (len(begun[1]) if begun else 0)  # the same depth
+        around = b"[" * (len(begun[1]) if begun else 0)  # so that the value has the same depth
         scanner = self._new_scanner((), proves_values=True)
         scanner.shift(self._dropped + start - len(around))
         try:
@@ -192,15 +192,15 @@ class JsonDecoder(StreamDecoder):
         return None
 
     def _too_long(self, start: int, end: int) -> DecodeError:
-        """Return the error for an item with too many bytes, or for a defect within its limit.
+        """Return the error for an item with too many bytes, or for invalid JSON within the limit.
 
-        In smaller pieces, the defect would have been seen first, and the result must not depend on the pieces.
+        In smaller chunks, the decoder would find the invalid JSON first, and the result must not depend on the chunks.
         """
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:
             return defect
-        size = most + 1 if self._defect(start, end) else end - start  # after a defect, the end is unknown
-        msg = f"item has {size} bytes or more, expected no more than {most} (max_item_bytes)"
+        size = most + 1 if self._defect(start, end) else end - start  # the end of an invalid item is unknown
+        msg = f"got an item of at least {size} bytes, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)
 
     def _drop(self, count: int) -> None:

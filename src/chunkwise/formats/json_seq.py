@@ -1,7 +1,7 @@
-"""JSON text sequences (RFC 7464) <-> items: RS (0x1E) before each JSON text, LF after it.
+"""JSON text sequences (RFC 7464) <-> items: an RS byte (0x1E) before each JSON text, a line feed after it.
 
-A text that was cut is detected, and decoding continues at the next RS. The format cannot prove the end of the stream
-without an end record.
+The decoder detects a JSON text that was cut, and continues at the next RS. Without an end record, the format cannot
+prove the end of a stream.
 """
 
 from collections import deque
@@ -18,12 +18,12 @@ from chunkwise.formats.paths import PathLike
 
 _RS = b"\x1e"
 _WHITE = b" \t\r\n"
-# The space at the start marks the record: no text of an item begins with a space.
+# The space after the RS marks the end record: the JSON text of an item never begins with a space.
 _END_RECORD = EndRecordMarks(before=_RS + f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
 class JsonSeqEncoder(RecordEncoder):
-    """Items -> RS, JSON text, LF."""
+    """Items -> an RS, the JSON text and a line feed for each item."""
 
     before = _RS
     end_record: EndRecordMarks | None = _END_RECORD
@@ -36,17 +36,17 @@ class JsonSeqEncoder(RecordEncoder):
 
 
 class _SequenceText(JsonDecoder):
-    """Decodes one text of a sequence, without a BOM.
+    """One JSON text of a sequence in chunks -> the values at a path. The text cannot begin with a byte order mark.
 
-    RFC 7464 §2.4: only white space ends a number, true, false and null. So ``true`` is incomplete until white space
-    follows it.
+    Only white space ends a number, ``true``, ``false`` or ``null`` (RFC 7464 §2.4). So ``true`` is incomplete until
+    white space follows it.
     """
 
     def __init__(self, path: PathLike, **options: Any) -> None:
         super().__init__(path, **options)
         self._bom_pending = None
         self._begun = False
-        self._word = b""  # a literal at the root, or the start of one
+        self._word = b""  # the received part of ``true``, ``false`` or ``null`` at the root
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._begun:
@@ -61,29 +61,30 @@ class _SequenceText(JsonDecoder):
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         if self._word:
             if not framed:
-                raise TruncatedError("the JSON text stops in a literal at its root, expected white space after it")
+                word = self._word.strip().decode()
+                raise TruncatedError(f"the JSON text ended after {word!r}, expected white space after it")
             super()._decode(self._word, out)
         super()._finish(out, framed=framed)
 
 
 class JsonSeqDecoder(RecordDecoder):
-    """A sequence in pieces -> items. After a defective text, decoding continues at the next RS."""
+    """A sequence in chunks -> items. After an invalid text, decoding continues at the next RS."""
 
     name = "json-seq"
     resynchronises = True
-    checks_utf8 = False  # each text does, so that the next one is still decoded
+    checks_utf8 = False  # each text is checked by itself, so that the texts after an invalid one are decoded
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
-        self._waiting: deque[bytes] = deque()  # texts after a defect; no RS follows the last
-        self._next_offset = 0  # where the first of them starts in the stream
-        self._text: _SequenceText | None = None  # decodes the open text; None: skip to the next RS
-        self._offset = 0  # where that text starts in the stream
+        self._waiting: deque[bytes] = deque()  # texts that are not decoded yet; the last one may be incomplete
+        self._next_offset = 0  # the offset of the first of these texts in the stream
+        self._text: _SequenceText | None = None  # decodes the incomplete text; None: skip to the next RS
+        self._offset = 0  # the offset of the incomplete text in the stream
         self._begun = False
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`: items inside a text may be returned before it is complete."""
+        """See `Decoder.whole_records`. None while items of an incomplete text were already returned."""
         if self._text is None or not self._text.items_seen:
             return self._records_seen
         return self._records_seen + 1 if self._text.complete else None
@@ -91,7 +92,8 @@ class JsonSeqDecoder(RecordDecoder):
     def _checkpoint(self) -> Checkpoint | None:
         if self._text is None or self._waiting:
             return None
-        # At the RS of the open text: items of it may have been returned already, and will be returned again.
+        # The position is the RS of the incomplete text. A new decoder returns all items of this text, including those
+        # that this decoder has already returned.
         return Checkpoint(self._offset - len(_RS), self.items_seen - self._text.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
@@ -108,7 +110,7 @@ class JsonSeqDecoder(RecordDecoder):
                 self._take_run(out)
             while self._waiting:
                 text = self._waiting.popleft()
-                if self._waiting and not text:  # RFC 7464 §2.1: two RS in a row are not an empty text
+                if self._waiting and not text:  # RFC 7464 §2.1: there is no text between two RS in a row
                     self._next_offset += 1
                     continue
                 self._text = _SequenceText(self._parts or (), type=self._type, limits=self._limits)
@@ -127,26 +129,27 @@ class JsonSeqDecoder(RecordDecoder):
         self._end_text(out, framed=framed, at_end=True)
 
     def _go_on(self, data: bytes, out: list[Any]) -> None:
-        """Feed the bytes that belong to the open text."""
+        """Feed the bytes before the first RS of the data: they belong to the incomplete text."""
         garbage = data.strip(_WHITE)
         if not self._begun and garbage:
             self._begun = True
             offset = self._next_offset - 1 - len(data.lstrip(_WHITE))
-            raise DecodeError(f"got {garbage[:1]!r} before the first text, expected RS (0x1E)", byte_offset=offset)
+            message = f"got {garbage[:1]!r}, expected an RS (0x1E) before the first JSON text"
+            raise DecodeError(message, byte_offset=offset)
         self._begun = self._begun or bool(self._waiting)
         self._feed_text(data, out)
         if self._waiting:
             self._end_text(out, framed=False)
 
     def _take_run(self, out: list[Any]) -> None:
-        """Decode the complete texts in one call, if they have no defect."""
+        """Decode all complete texts in one call if they are valid; otherwise leave them to be decoded one by one."""
         texts = list(self._waiting)[:-1]
         run = b"".join(texts)
         if not run or run.count(b"\n") != len(texts) or not all(text.endswith(b"\n") for text in texts):
             return
         if max(map(len, texts)) > self._limits.max_item_bytes:
             return
-        if whole_characters(run)[0] != len(run):  # msgspec does not check names that the type does not have
+        if whole_characters(run)[0] != len(run):  # msgspec does not check the UTF-8 of unknown names
             return
         values = self._decode_many(run[:-1])
         if values is not None:
@@ -170,15 +173,16 @@ class JsonSeqDecoder(RecordDecoder):
             return
         if not text.items_seen and not text.bytes_seen:
             if at_end and not framed:
-                raise TruncatedError("the bytes stop after an RS, where a text begins")
-            return  # RFC 7464 §2.1: two RS in a row are not an empty text
+                raise TruncatedError("the stream ended after an RS, expected a JSON text")
+            return  # RFC 7464 §2.1: there is no text between two RS in a row
         try:
             out += text.finish(framed=framed)
-            text.finish(framed=framed)  # raises for a defect after the item
+            text.finish(framed=framed)  # raises an error after the item
         except TruncatedError as error:
             if at_end:
                 raise
-            raise DecodeError(f"text was cut short: {error.message}", byte_offset=self._offset) from None
+            message = f"a JSON text of the sequence is incomplete: {error.message}"
+            raise DecodeError(message, byte_offset=self._offset) from None
         except DecodeError as error:
             error.byte_offset = self._offset + (error.byte_offset or 0)
             raise

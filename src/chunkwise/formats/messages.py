@@ -1,12 +1,12 @@
-r"""Lines of JSON <-> messages, for a transport that sends messages (WebSocket, RFC 6455).
+r"""NDJSON lines <-> messages of a transport such as WebSocket (RFC 6455).
 
-The stream inside is always NDJSON; a message holds:
+The messages always contain an NDJSON stream. The framing decides what one message contains:
 
     items   the JSON text of one item
-    text    one string as it is, or the JSON text of any other item
-    lines   any number of items, one JSON text a line (the subprotocol `SUBPROTOCOL`)
+    text    one string without quotes, or the JSON text of any other item
+    lines   any number of items, one JSON text on each line (with the subprotocol `SUBPROTOCOL`)
 
-A sender that ends its half, but still reads, sends NDJSON's end record, in a message or a line of its own.
+A sender that has sent all its items but still receives sends the end record of NDJSON, as a message or line of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from chunkwise.formats.parsing.json_values import ValueDecoder, encode_value
 
 
 class LinesEncoder(NdjsonEncoder):
-    """Items -> one JSON text a line; items that look like an end record are refused, because readers accept one."""
+    """Items -> one JSON text on each line. An item that looks like an end record raises EncodeError."""
 
     def __init__(self, *, stream_end: bool = False, **options: Any) -> None:
         super().__init__(stream_end=True, **options)
@@ -34,26 +34,27 @@ class LinesEncoder(NdjsonEncoder):
 
 
 LINES = replace(NDJSON, encoder=LinesEncoder)
-"""The format of the stream inside the messages."""
+"""The format of the stream that the messages contain."""
 
 SUBPROTOCOL = "chunkwise.ndjson"
-"""With this subprotocol, a message holds a whole batch of items: much faster for many small ones."""
+"""The subprotocol in which one message contains a whole batch of items. It is much faster for many small items."""
 
 START_MARK = b' {"stream-start":'
-"""The start of a start record, which says where a stream begins: sent first to a client that asked for a range."""
+"""The first bytes of a start record. The server sends this record first to a client that requested a range of items."""
 
 Framing = Literal["items", "text", "lines"]
-"""The content of a message; see above."""
+"""What one message contains; the docstring of this module describes the three framings."""
 
 
 def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
-    """Return the framing for the agreed subprotocol; ``plain`` is `Format.plain_messages`."""
+    """Return the framing for the negotiated subprotocol; ``plain`` is the `Format.plain_messages` of the format."""
     if subprotocol == SUBPROTOCOL:
         return "lines"
     return "text" if plain else "items"
 
 
-# Between the tokens of JSON a tab is as valid as a line end, and inside a string it is as invalid.
+# Replacing line ends with tabs keeps valid JSON valid and invalid JSON invalid: between tokens both are allowed, and
+# inside strings neither is.
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
 
 _strings = ValueDecoder(str)
@@ -61,7 +62,7 @@ _starts = ValueDecoder(dict[str, Any])
 
 
 def unpack(message: str | bytes, framing: Framing) -> bytes:
-    """Return the lines of a message."""
+    """Return the content of a message as NDJSON lines."""
     if framing == "text":
         return encode_value(message if isinstance(message, str) else message.decode()) + b"\n"
     data = message.encode() if isinstance(message, str) else message
@@ -71,12 +72,12 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
 
 
 def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
-    """Return the start record of a stream over messages; over HTTP, the headers say the same."""
+    """Return a start record: it contains the first index, the ETag and the key, which over HTTP are in headers."""
     return START_MARK + encode_value({"first": first, "etag": etag, "key": key}) + b"}\n"
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Split the first lines of a stream into the content of the start record, if there is one, and the rest."""
+    """Split the first lines of a stream into the content of the start record (None if there is none) and the rest."""
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")
@@ -84,14 +85,17 @@ def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def holds_end(lines: bytes) -> bool:
-    """Whether the lines that `unpack` returned hold an end record."""
+    """Whether an end record is among the lines that `unpack` returned."""
     return lines.startswith(END_RECORD.before) or b"\n" + END_RECORD.before in lines
 
 
 class Packer:
-    """Lines in pieces of any size -> messages, each of which holds an item of at most ``max_bytes``.
+    """NDJSON lines in chunks of any size -> messages.
 
-    ``plain`` says whether a line end at the end of a string is removed: a message needs no line end.
+    Args:
+        framing: what one message contains.
+        plain: whether to remove a line end at the end of a string, because a message needs none.
+        max_bytes: the most bytes of one item, because a message contains an item as a whole.
     """
 
     def __init__(
@@ -100,11 +104,11 @@ class Packer:
         self._framing = framing
         self._plain = plain
         self._max_bytes = max_bytes
-        self._held: list[bytes] = []  # of a line that is written in parts
+        self._held: list[bytes] = []  # the parts of an incomplete line
         self._held_bytes = 0
 
     def pack(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages that the data completes; then raise EncodeError for a long item or a bad string."""
+        """Yield the messages that the data completes; then raise EncodeError if an item is too long or invalid."""
         end = data.rfind(b"\n") + 1
         if end:
             lines = b"".join([*self._held, data[:end]])
@@ -117,8 +121,8 @@ class Packer:
             self._held.append(rest)
             self._held_bytes += len(rest)
             if self._held_bytes > self._max_bytes:
-                message = f"an item of more than {self._max_bytes} bytes, which a message has to hold as a whole"
-                raise EncodeError(f"{message}: stream its parts as items")
+                message = f"got an item of more than {self._max_bytes} bytes, which is too long for one message"
+                raise EncodeError(f"{message}: send its parts as separate items")
 
     def _each(self, lines: list[bytes]) -> Iterator[bytes]:
         if not self._plain:
@@ -131,7 +135,7 @@ class Packer:
     def _string(self, line: bytes) -> bytes:
         try:
             text: str = _strings.one(line, 0)
-        except DecodeError as error:  # of a msgspec.Raw, which is checked here for the first time
-            raise EncodeError(f"a string is invalid: {error.message}") from None
+        except DecodeError as error:  # in a msgspec.Raw, which nothing has checked before
+            raise EncodeError(f"an item is not a valid JSON string: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

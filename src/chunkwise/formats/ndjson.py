@@ -1,7 +1,7 @@
-r"""NDJSON <-> items: one JSON text a line, ``\n`` or ``\r\n`` after each, blank lines skipped.
+r"""NDJSON <-> items: one JSON text on each line, which ends with ``\n`` or ``\r\n``. Blank lines are skipped.
 
-The NDJSON specification and JSON Lines agree on this. The format cannot prove its end: without an end record, a stream
-that was cut between two lines looks complete.
+This is also the JSON Lines format. NDJSON cannot prove its end: without an end record, a stream that was cut between
+two lines looks complete.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.formats.parsing.stream_decoder import LineSplitter, RecordDecoder
 from chunkwise.formats.paths import PathLike
 
-# The space at the start marks the record: no line of an item begins with a space.
+# The space at the start marks the end record: the line of an item never begins with a space.
 END_RECORD = EndRecordMarks(before=f' {{"{STREAM_END}":'.encode(), after=b"}\n")
 
 
 class NdjsonEncoder(RecordEncoder):
-    """Items -> one JSON text a line."""
+    """Items -> one JSON text on each line."""
 
     end_record: EndRecordMarks | None = END_RECORD
 
@@ -28,7 +28,7 @@ class NdjsonEncoder(RecordEncoder):
 
 
 class NdjsonDecoder(RecordDecoder):
-    """Lines of JSON in pieces -> items."""
+    """NDJSON in chunks -> items."""
 
     name = "ndjson"
 
@@ -61,16 +61,16 @@ class NdjsonDecoder(RecordDecoder):
         last = text.strip(b" \t\r")
         if not last:
             return
-        # A line end is optional after a value that shows its own end. A number does not: more digits may follow.
+        # The last line may have no line end if its value shows its own end. A number does not: more digits may follow.
         if not framed and last[:1] in b"-0123456789":
-            msg = "the last line stops in a number: end it with a line feed, so that a cut does not look like an end"
+            msg = "the stream ended in a number, which may be incomplete; expected a line feed after the last line"
             raise TruncatedError(msg)
         try:
             self._decode_each(text, out)
         except DecodeError as error:
             if framed or isinstance(error, LimitError):
                 raise
-            raise TruncatedError(f"the last line is not complete: {error.message}") from None
+            raise TruncatedError(f"the last line is incomplete: {error.message}") from None
 
 
 NDJSON = Format(

@@ -1,19 +1,21 @@
-"""A path as text -> its parts: names joined by ``.``, in ijson's grammar.
+"""A path as text -> its parts: names joined by dots, with the same grammar as in ijson.
 
-``item`` selects the elements of an array (or a member of that name), ``*`` any member of an object.
+The part ``item`` selects the elements of an array, or the member named ``item`` of an object. The part ``*`` selects
+every member of an object.
 """
 
 PathLike = str | tuple[str, ...]
-"""``"users.item.name"``, or a tuple of parts for names that contain dots: ``("users", "item", "first.name")``."""
+"""A path such as ``"users.item.name"``. Use a tuple if a name contains a dot: ``("users", "item", "first.name")``."""
 
 
 def parse_path(path: PathLike) -> tuple[str, ...] | None:
-    """Return the parts of a path, or None for ``""``: the elements of a root array, or else the root itself.
+    """Return the parts of a path, or None for ``""``.
 
-    The empty tuple is the root as one value, even if it is an array. (In ijson, ``""`` means that.)
+    The path ``""`` selects the elements if the document is an array, and otherwise the document itself. The empty tuple
+    always selects the document as one value, as ``""`` does in ijson.
     """
     if isinstance(path, str):
         return tuple(path.split(".")) if path else None
     if all(isinstance(part, str) for part in path):
         return tuple(path)
-    raise TypeError(f"a path is a string of names joined by '.', or a tuple of names, got {path!r}")
+    raise TypeError(f"path must be a string of names joined by '.', or a tuple of names, got {path!r}")

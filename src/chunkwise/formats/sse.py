@@ -1,8 +1,8 @@
-"""Server-sent events (WHATWG HTML §9.2) <-> items: the data of each event is one JSON text, its id the item's index.
+"""Server-sent events (WHATWG HTML §9.2) <-> items: the data of an event is the JSON text of an item, its id the index.
 
-Events with names, other ids, or data that is not JSON are `ServerSentEvent`: yield them to send them, and read them
-with ``type=ServerSentEvent``. The format cannot prove its end: without an end record, which is an event of its own, a
-stream that was cut between two events looks complete.
+For events with types, with other ids, or with data that is not JSON, use `ServerSentEvent`: yield such events to send
+them, and pass ``type=ServerSentEvent`` to read them. The format cannot prove its end: without an end record, a stream
+that was cut between two events looks complete.
 """
 
 import re
@@ -31,10 +31,11 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event with all its fields.
 
     Attributes:
-        data: its data, any text.
-        event: its type, ``"message"`` by default.
-        id: on reading, the last event ID at this event; on sending, None means the item's index.
-        retry: the time in milliseconds after which to reconnect, if the event sets it.
+        data: any text.
+        event: the type of the event, ``"message"`` by default.
+        id: the id of the event. On sending, None means the index of the item. On reading, it is the last id that the
+            stream has set, in this event or an earlier one.
+        retry: how many milliseconds clients wait before they reconnect; None if the event does not set it.
     """
 
     data: str
@@ -44,7 +45,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def value_of(item: Any) -> Any:
-    """Return the data of an event, decoded if it is JSON; return any other item unchanged."""
+    """Return the decoded data of an event, or its text if it is not JSON; return any other item unchanged."""
     if not isinstance(item, ServerSentEvent):
         return item
     try:
@@ -54,7 +55,7 @@ def value_of(item: Any) -> Any:
 
 
 class SseEncoder(RecordEncoder):
-    """Items -> events with the item as JSON in ``data`` and its index in ``id``."""
+    """Items -> events with the JSON text of the item in ``data`` and its index in ``id``."""
 
     after = b"\n\n"
     end_record: EndRecordMarks | None = _END_RECORD
@@ -63,23 +64,23 @@ class SseEncoder(RecordEncoder):
         if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
         texts = encode_lines(batch, self._count).split(b"\n")
-        texts.pop()  # after the last line end
+        texts.pop()  # the empty text after the last line end
         if self._key:
             ids = [self._id(item, place) for place, item in enumerate(batch)]
             return b"id: %b\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(zip(ids, texts, strict=True)))
-        # One call for all events takes half the time of one call for each.
+        # One formatting call for all events takes half the time of one call for each event.
         numbered = enumerate(texts, self._first + self._count)
         return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(numbered))
 
     def _id(self, item: Any, place: int) -> bytes:
-        """Return the id of an item: its index, and its key if there is one."""
+        """Return the id of an item: its index, followed by its key if the source has one."""
         index = self._first + self._count + place
         if not self._key:
             return b"%d" % index
         try:
             return b"%d %b" % (index, encode_value([item[name] for name in self._key]))
         except (TypeError, KeyError):
-            message = f"an item has no {' and '.join(self._key)}, which the source names as its key"
+            message = f"the item lacks a member of the key of the source, expected {' and '.join(self._key)}"
             raise EncodeError(message, item_index=self._count + place) from None
 
     def _event(self, item: Any, place: int) -> bytes:
@@ -92,23 +93,27 @@ class SseEncoder(RecordEncoder):
         name = self._id(value_of(item) if self._key else item, place).decode() if item.id is None else item.id
         for label, text in (("data", item.data), ("event", item.event), ("id", name)):
             if not isinstance(text, str):
-                raise EncodeError(f"{label} of an event is text, got {type(text).__name__}", item_index=index)
+                raise EncodeError(f"{label} of an event must be a str, got {type(text).__name__}", item_index=index)
             if label != "data" and (_line_end.search(text) or "\0" in text):
-                raise EncodeError(f"{label} {text!r} of an event holds a line end or NUL", item_index=index)
+                message = f"{label} of an event must not contain a line end or NUL, got {text!r}"
+                raise EncodeError(message, item_index=index)
         if self._end is not None and item.event == STREAM_END:
-            raise EncodeError(f"event {STREAM_END!r} is the name of the stream's end record", item_index=index)
+            message = f"event type {STREAM_END!r} is reserved for the end record: use another type"
+            raise EncodeError(message, item_index=index)
         lines = [f"id: {name}"]
         if item.event != "message":
             lines.append(f"event: {item.event}")
         if item.retry is not None:
             if type(item.retry) is not int or item.retry < 0:
-                raise EncodeError(f"retry of an event is milliseconds, got {item.retry!r}", item_index=index)
+                message = f"retry of an event must be an int >= 0 (milliseconds), got {item.retry!r}"
+                raise EncodeError(message, item_index=index)
             lines.append(f"retry: {item.retry}")
         lines += [f"data: {line}" for line in _line_end.split(item.data)]
         try:
             return ("\n".join(lines) + "\n\n").encode()
         except UnicodeEncodeError:
-            raise EncodeError("an event holds a lone surrogate, which UTF-8 cannot", item_index=index) from None
+            message = "the event contains a lone surrogate, which UTF-8 cannot encode"
+            raise EncodeError(message, item_index=index) from None
 
     def open_item(self) -> bytes:
         return b"id: %d\ndata: " % (self._first + self._count) + super().open_item()
@@ -116,17 +121,17 @@ class SseEncoder(RecordEncoder):
 
 @dataclass(slots=True)
 class _OpenEvent:
-    """The fields of an event before its blank line."""
+    """The fields of an event whose blank line was not received yet."""
 
     data: list[bytes] = field(default_factory=list)
     data_bytes: int = 0
     event: bytes = b""
     id: bytes | None = None
     retry: int | None = None
-    begun: bool = False  # whether there is any field
+    begun: bool = False  # whether the event has any field
 
     def add(self, line: bytes, max_data_bytes: int) -> None:
-        """Add a field, or ignore a comment."""
+        """Add the field in a line; ignore a comment."""
         name, _, value = line.partition(b":")
         if not name:
             return  # a comment
@@ -138,9 +143,8 @@ class _OpenEvent:
             self.data.append(value)
             self.data_bytes += len(value) + 1
             if (size := self.data_bytes - 1) > max_data_bytes:
-                raise LimitError(
-                    f"event has {size} bytes of data or more, expected no more than {max_data_bytes} (max_item_bytes)"
-                )
+                expected = f"expected no more than {max_data_bytes} (max_item_bytes)"
+                raise LimitError(f"got an event of at least {size} data bytes, {expected}")
         elif name == b"event":
             self.event = value
         elif name == b"id" and b"\0" not in value:
@@ -150,31 +154,32 @@ class _OpenEvent:
 
 
 class SseDecoder(RecordDecoder):
-    """An event stream in pieces -> the JSON values in its data, or whole events with ``type=ServerSentEvent``.
+    """An event stream in chunks -> the decoded data of each event, or `ServerSentEvent` objects if that is the type.
 
-    ``emit_empty`` also returns whole events without a data line, which the standard drops and some language-model
-    services send.
+    ``emit_empty`` says whether to return `ServerSentEvent` objects for events without a data line. The standard drops
+    such events, but some language-model services send them.
     """
 
     name = "sse"
-    checks_utf8 = False  # §9.2.5: decoded with the "UTF-8 decode" algorithm, which replaces
+    checks_utf8 = False  # §9.2.5: invalid UTF-8 is replaced and is not an error
 
     def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
         super().__init__(path, **options)
-        self.first_event_id: str = ""  # which a server that starts the stream from its beginning sends again
-        self.last_event_id: str = ""  # which a client sends as ``Last-Event-ID`` when it reconnects
-        self.is_behind_id: bool = False  # whether the last event has that ID: if not, it would be sent again
-        self.retry: int | None = None  # milliseconds to wait before reconnecting, if the stream has set it
+        self.first_event_id: str = ""  # the first id in the stream: it is repeated if a stream starts again
+        self.last_event_id: str = ""  # the value of ``Last-Event-ID`` when the client reconnects
+        self.is_behind_id: bool = False  # whether the last event itself has this id
+        self.retry: int | None = None  # milliseconds to wait before a reconnect; None if not set
         self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
-            raise TypeError("a path selects inside JSON data: it does not go with type=ServerSentEvent")
+            raise TypeError(f"with type=ServerSentEvent, path must be empty, got {path!r}: paths select in JSON")
         self._emit_empty = emit_empty
         self._lines = LineSplitter(self._limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
         self._event = _OpenEvent()
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once; an LF right after it is part of that end.
+        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once. An LF directly after a CR is part of the
+        # same line end, even if it is received later.
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -187,11 +192,11 @@ class SseDecoder(RecordDecoder):
         self._lines.check()
 
     def _take_run(self, run: bytes, out: list[Any]) -> None:
-        """Take complete lines."""
+        """Decode the events in a run of complete lines."""
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
-            # Line by line: the open event, the first one (for its id), and the one that stays open. The events between
-            # them are decoded in one call.
+            # Three events are read line by line: the one that an earlier run began, the first of the stream (for its
+            # id), and the incomplete one at the end. All events between them are decoded in one call.
             by_line = self._event.begun or not self.first_event_id
             start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
@@ -201,7 +206,7 @@ class SseDecoder(RecordDecoder):
         self._take_lines(run, out)
 
     def _take_blocks(self, run: bytes, start: int, stop: int, out: list[Any]) -> bool:
-        """Decode complete events in one call; return False, without a change, if they must be taken line by line."""
+        """Decode complete events in one call; return False and change nothing if they must be read line by line."""
         taken = event_texts(run, start, stop, self._limits.max_item_bytes)
         if taken is None or whole_bytes(run) < len(run):
             return False
@@ -214,7 +219,7 @@ class SseDecoder(RecordDecoder):
         if last_id is not None:
             self.last_event_id = last_id.decode()
         if count:
-            data = run.rfind(b"\ndata", start - 1 if start else 0, stop)  # of the last event; a comment may follow it
+            data = run.rfind(b"\ndata", start - 1 if start else 0, stop)  # data of the last event; a comment may follow
             block = run[run.rfind(b"\n\n", 0, data + 1) + 1 : run.find(b"\n\n", data)]
             self.is_behind_id = b"\nid" in (block if data >= 0 else b"\n" + run[:stop])
         return True
@@ -222,7 +227,7 @@ class SseDecoder(RecordDecoder):
     def _take_lines(self, run: bytes, out: list[Any]) -> None:
         texts: list[bytes] = []
         try:
-            for line in run.splitlines():  # at LF only: bytes split at CR and LF, and CR is gone
+            for line in run.splitlines():  # splits at LF only, because all CR were replaced
                 if line:
                     self._add(line)
                 elif self._whole:
@@ -235,10 +240,10 @@ class SseDecoder(RecordDecoder):
     def _add(self, line: bytes) -> None:
         self._event.add(line, self._limits.max_item_bytes)
         if self._event.retry is not None:
-            self.retry = self._event.retry  # at once: §9.2.6 does not wait for the end of the event
+            self.retry = self._event.retry  # §9.2.6: it applies before the event is complete
 
     def _commit(self) -> _OpenEvent:
-        """End the open event: take over its id, and return it."""
+        """End the current event, remember its id, and return it."""
         event, self._event = self._event, _OpenEvent()
         if event.data:
             self.is_behind_id = event.id is not None
@@ -274,13 +279,13 @@ class SseDecoder(RecordDecoder):
                 if isinstance(error, LimitError):
                     raise
                 shown = text[:40].decode("utf-8", "replace")
-                msg = f"the data of an event, {shown!r}: {error.message}; for other data ask for type=ServerSentEvent"
+                msg = f"event with invalid data {shown!r}: {error.message}; use type=ServerSentEvent for other data"
                 raise DecodeError(msg) from None
 
-    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - a blank line ends each event
-        # §9.2.6 drops an unfinished event; we drop it too, and say so, because a stream that ends in one was cut.
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - only a blank line ends an event
+        # §9.2.6 drops an incomplete event silently. Here it is an error, because the stream was cut.
         if self._event.begun or self._lines.rest():
-            raise TruncatedError("the stream stops inside an event, which is dropped: a blank line ends an event")
+            raise TruncatedError("the stream ended inside an event, expected a blank line after it")
 
 
 SSE = Format(

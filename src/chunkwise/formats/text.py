@@ -1,6 +1,6 @@
-r"""Plain text (UTF-8) <-> items: lines on reading; on writing, strings as they are, other items as a line of JSON.
+r"""Plain text (UTF-8) <-> items. Reading returns lines; writing sends strings unchanged and other items as JSON lines.
 
-Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters are data. The format cannot prove its end: a stream
+Lines end with ``\n`` or ``\r\n``; U+2028 and similar characters do not end a line. Text cannot prove its end: a stream
 that was cut between two lines looks complete.
 """
 
@@ -19,7 +19,7 @@ from chunkwise.formats.paths import PathLike
 
 
 class TextEncoder(RecordEncoder):
-    """Strings -> their UTF-8, with nothing added; other items -> one line of JSON each, so that any source is text."""
+    """Strings -> their UTF-8 bytes, with nothing added; other items -> one line of JSON each."""
 
     def _encode(self, batch: Sequence[Any]) -> bytes:
         try:
@@ -33,19 +33,19 @@ class TextEncoder(RecordEncoder):
         except LivePart:
             raise LivePart(index) from None
         except UnicodeEncodeError:
-            message = "a string holds a lone surrogate, which UTF-8 cannot"
+            message = "a string contains a lone surrogate, which UTF-8 cannot encode"
             raise EncodeError(message, item_index=self._count + index) from None
 
 
 class TextDecoder(StreamDecoder):
-    """UTF-8 in pieces -> its lines without their line ends."""
+    """UTF-8 text in chunks -> its lines, without line ends."""
 
     name = "text"
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
         if self._parts:
-            raise TypeError(f"text has no paths, got {path!r}")
+            raise TypeError(f"the text format has no paths, got path={path!r}")
         self._lines = LineSplitter.of_items(self._limits)
 
     def _checkpoint(self) -> Checkpoint:
@@ -71,13 +71,13 @@ class TextDecoder(StreamDecoder):
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         rest = self._lines.rest()
         if rest and not framed:
-            raise TruncatedError("the last line has no line end: nothing proves that it is whole")
+            raise TruncatedError("the stream ended in a line without a line end, which may be incomplete")
         if rest:
             self._take(rest.removesuffix(b"\r").decode(), out)
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 in pieces -> text in pieces, each at once; a character that was split is joined first."""
+    """UTF-8 text in chunks -> the text of each chunk at once; a split character is returned with its last byte."""
 
     name = "text"
 
@@ -90,7 +90,7 @@ class TextPieces(StreamDecoder):
             out.append(text)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Return nothing: only part of a character can be left, which `StreamDecoder` refuses."""
+        """Do nothing: only an incomplete character can be left, for which `StreamDecoder` raises."""
 
 
 TEXT = Format(

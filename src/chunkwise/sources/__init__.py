@@ -1,1 +1,1 @@
-"""Data -> items: iterables, lists, files and databases as sources for `respond`, `body` and the rest of the library."""
+"""Iterables, lists, files and database tables -> sources of items, for `respond`, `body` and documents."""

@@ -1,4 +1,4 @@
-"""Lists of items -> a source that is read a list at a time, instead of item by item."""
+"""Lists of items -> a source that is read list by list instead of item by item."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
@@ -7,13 +7,13 @@ from typing import Any
 from chunkwise.errors import EncodeError
 from chunkwise.sources.threads import batches_in_thread
 
-_HOP_ITEMS = 256  # about how many are pulled in a thread before the event loop takes them
+_HOP_ITEMS = 256  # about how many items a thread pulls before the event loop takes them
 
 
-class closing:  # noqa: N801 - as contextlib's
-    """Return the iterator of an iterable, and close it at the end of the ``async with`` block.
+class closing:  # noqa: N801 - like contextlib.closing
+    """Provide the iterator of an async iterable in an ``async with`` block, and close it at the end of the block.
 
-    `contextlib.aclosing` requires an ``aclose`` method, which only generators are sure to have.
+    Unlike `contextlib.aclosing`, this class also accepts iterators without an ``aclose`` method.
     """
 
     def __init__(self, iterable: AsyncIterable[Any]) -> None:
@@ -52,18 +52,18 @@ class Batches:
         given: Any = lists
         if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, (AsyncIterable, Iterable)):
             hint = ": call it" if callable(given) else ""
-            raise TypeError(f"Batches takes an async or sync iterable of lists, got {lists!r}{hint}")
+            raise TypeError(f"Batches needs an async or sync iterable of lists, got {lists!r}{hint}")
         self.lists = lists
 
     async def __aiter__(self) -> AsyncGenerator[list[Any], None]:
-        """Yield the lists."""
+        """Yield the lists; EncodeError for an element that is not a list."""
         lists = self.lists
         index = 0
         async with closing(lists if isinstance(lists, AsyncIterable) else _from_thread(lists)) as given:
             async for batch in given:
                 if not isinstance(batch, list):
                     got = type(batch).__name__
-                    raise EncodeError(f"Batches gives lists of items, got {got} at place {index}, expected list")
+                    raise EncodeError(f"Batches needs an iterable of lists, got {got} at index {index}")
                 yield batch
                 index += 1
 

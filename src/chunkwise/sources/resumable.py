@@ -1,4 +1,4 @@
-"""A function that starts a source at any item -> a source whose stream can be resumed after a disconnect."""
+"""A function that returns a source starting at any item -> a source whose stream can be resumed after a disconnect."""
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -13,8 +13,8 @@ __all__ = ["Resumable", "resumable"]
 _END: Any = object()
 
 
-class WrongKey(ValueError):  # noqa: N818 - it says what is wrong
-    """Raised by a factory for a key that no item can have; its text is sent to the client."""
+class WrongKey(ValueError):  # noqa: N818 - the name says what is wrong
+    """Raised by a factory for a key that no item can have. The client gets the text of this error."""
 
 
 _ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, ASCII only
@@ -79,23 +79,23 @@ def resumable(
             both given.
     """
     if not callable(factory):
-        raise TypeError(f"factory: got {factory!r}, expected a function that takes the index of the first item")
+        raise TypeError(f"factory must be a function of the index or key to start at, got {factory!r}")
     for name, value, kind in (("etag", etag, str), ("total", total, int)):
         if not isinstance(value, kind | None):
-            raise TypeError(f"{name}: got {value!r}, expected {kind.__name__} or None")
+            raise TypeError(f"{name} must be {kind.__name__} or None, got {value!r}")
     if isinstance(key, str):
-        raise TypeError(f"key: got {key!r}, expected a list of names such as [{key!r}]")
+        raise TypeError(f"key must be a list of names, such as [{key!r}], got the str {key!r}")
     if etag is not None and not _ETAG.fullmatch(etag):
-        raise ValueError(f"etag: got {etag!r}, expected printable ASCII without quotes and blanks")
+        raise ValueError(f"etag must be printable ASCII without quotes and spaces, got {etag!r}")
     if total is not None and total < 0:
-        raise ValueError(f"total: got {total}, expected a number of items >= 0")
+        raise ValueError(f"total must be >= 0 items, got {total}")
     if total is not None and key:
-        raise ValueError(f"total: got {total} beside the key {list(key)!r}, expected none: the number may change")
+        raise ValueError(f"total cannot be combined with a key, got total={total} and key={list(key)!r}")
     return Resumable(factory, etag, total, tuple(key))
 
 
 def first_items(source: Any, count: int) -> Any:
-    """Return the first ``count`` items of a source as a source."""
+    """Return a source of the first ``count`` items of a source."""
     if isinstance(source, Batches):
         return Batches(_first_of_lists(source, count))
     return _first(source, count) if hasattr(source, "__aiter__") else _first_of_sync(source, count)

@@ -1,7 +1,7 @@
-"""A sync iterable -> batches of its items, pulled in a thread of its own.
+"""A sync iterable -> batches of its items, which a separate thread pulls.
 
-Each source has its own thread, not one of a shared pool: a source that blocks does not hold up others, and a SQLite
-connection, for example, stays in one thread.
+Each source has a thread of its own instead of one from a pool. So a source that blocks does not delay other sources,
+and a source can use objects that must stay in one thread, such as a SQLite connection.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 class _Thread:
     """A thread that runs calls one after the other.
 
-    Not an executor's thread: the interpreter waits for those at its exit, so a source that blocks for ever would keep
-    the process alive.
+    The thread does not belong to an executor, because the interpreter waits for the threads of executors when it exits.
+    A source that blocks for ever would keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -46,14 +46,14 @@ class _Thread:
                 continue
             try:
                 result = self._context.run(function)
-            except BaseException as error:  # noqa: BLE001 - the loop's side raises it
+            except BaseException as error:  # noqa: BLE001 - the future raises it in the event loop
                 future.set_exception(error)
             else:
                 future.set_result(result)
 
 
 class _Puller:
-    """The part that runs in the thread."""
+    """Pulls items from an iterable; its methods run in the thread."""
 
     def __init__(self, iterable: Iterable[Any], wake: Callable[[], object]) -> None:
         self.ready: deque[Any] = deque()
@@ -63,11 +63,11 @@ class _Puller:
         self._wake = wake
 
     def pull(self, count: int) -> bool:
-        """Pull at most so many items; return whether the iterator has ended."""
+        """Pull at most ``count`` items; return whether the iterator has ended."""
         if self._iterator is None:
             try:
                 self._iterator = iter(self._iterable)
-            except StopIteration as error:  # which a future cannot carry
+            except StopIteration as error:  # a future cannot raise StopIteration
                 raise RuntimeError("the iterable's __iter__ raised StopIteration") from error
         for _ in range(count):
             try:
@@ -76,7 +76,7 @@ class _Puller:
                 return True
             self.ready.append(item)
             if len(self.ready) == 1:
-                self._wake()  # the first item must not wait for the next, which may block
+                self._wake()  # the first item must not wait for the second, which may block
             if self.stopping:
                 break
         return False
@@ -88,16 +88,21 @@ class _Puller:
 
 
 async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncGenerator[list[Any], None]:
-    """Yield items as soon as the iterable has them, and never pull far ahead; raise what it raises after them.
+    """Yield the items of a sync iterable in batches, each as soon as it is available.
 
-    ``iter``, ``next`` and ``close`` run in its thread. ``hop_items`` is called before each hop to the thread, and
-    returns how many items the hop may pull.
+    An exception of the iterable is raised after the items before it. The functions ``iter`` and ``next`` and the method
+    ``close`` run in the thread of the source.
+
+    Args:
+        iterable: the source of the items.
+        hop_items: returns how many items the thread may pull before it waits until they were taken. It is called
+            before each call to the thread.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()
 
     def wake_up() -> None:
-        with suppress(RuntimeError):  # the loop is closed
+        with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(wake.set)
 
     puller = _Puller(iterable, wake_up)
@@ -122,10 +127,10 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
         for future in (hop, closing):
             if future is not None:
                 future.add_done_callback(_log_failure)
-        # A thread that blocks in next() cannot be interrupted: it closes its iterator afterwards.
+        # A thread that blocks in next() cannot be interrupted. It closes the iterator after next() has returned.
         await asyncio.wait({closing}, timeout=1)
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        logger.error("closing a source failed", exc_info=error)
+        logger.error("a source raised an error while it was being closed", exc_info=error)

@@ -1,1 +1,1 @@
-"""Bytes -> lines, JSON values, records, and characters; and back: the code that several formats share."""
+"""Bytes <-> lines, JSON values, records and characters: the code that several formats share."""

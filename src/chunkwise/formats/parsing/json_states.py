@@ -1,6 +1,7 @@
-"""The states of a walk through JSON -> the tokens that may follow, and the errors for bytes that may not.
+"""The states of a JSON scanner -> the tokens that may follow, and the errors for bytes that may not follow.
 
-Both scanners use these: the Python one imports the states, and a test compares them with those of the compiled one.
+Both scanners use these errors. The Python scanner imports the states; a test checks that those of the compiled scanner
+are the same.
 """
 
 from typing import Final
@@ -11,7 +12,7 @@ from chunkwise.errors import DecodeError, LimitError
 
 Window = bytes | bytearray
 
-# States, named after the tokens that may follow.
+# The name of a state says which token may follow.
 VALUE: Final = 0
 VALUE_OR_END: Final = 1
 KEY_OR_END: Final = 2
@@ -31,7 +32,7 @@ _EXPECTED = {
     COLON: "':' after the name",
     END: "nothing after the document",
 }
-_ESCAPES = r"\" \\ \/ \b \f \n \r \t, \u and four hexadecimal digits, or a pair of surrogates"
+_ESCAPES = r"\" \\ \/ \b \f \n \r \t or \u with four hexadecimal digits (surrogates only in pairs)"
 OBJECT: Final = ord("{")
 ARRAY: Final = ord("[")
 CLOSERS: Final = {OBJECT: ord("}"), ARRAY: ord("]")}
@@ -39,56 +40,57 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that cannot follow; ``opener`` is that of the innermost container."""
+    """Return the error for a byte that cannot follow; ``opener`` is the bracket of the innermost array or object."""
     expected = f"',' or '{chr(CLOSERS[opener])}'" if state == COMMA_OR_END else _EXPECTED[state]
     return DecodeError(f"got {_shown(bytes([byte]))}, expected {expected}", byte_offset=byte_offset)
 
 
 def not_a_literal(text: bytes, word: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for a word that begins as ``true``, ``false`` or ``null`` does, and is another."""
+    """Return the error for a text that has the first letter of ``true``, ``false`` or ``null`` but is another word."""
     return DecodeError(f"got {_shown(text)}, expected {word.decode()!r}", byte_offset=byte_offset)
 
 
 def not_a_number(token: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for a token that begins as a number does, and is not one."""
+    """Return the error for a token that begins like a number but is not one."""
     return DecodeError(f"got {_shown(token[:40])}, expected a number", byte_offset=byte_offset)
 
 
 def not_in_a_string(text: bytes, byte_offset: int) -> DecodeError:
-    """Return the error for a control character or an escape that a string cannot contain, at the start of the text."""
+    """Return the error for a text that begins with an invalid escape or with an unescaped control character."""
     if text[:1] == b"\\":
         message = f"got escape {_shown(text[:6])} in a string, expected {_ESCAPES}"
     else:
-        message = f"got control character 0x{text[0]:02x} in a string, expected it escaped"
+        message = f"got control character 0x{text[0]:02x} in a string, expected an escape such as \\u{text[0]:04x}"
     return DecodeError(message, byte_offset=byte_offset)
 
 
 def too_long(what: str, size: int, most: int, byte_offset: int) -> LimitError:
-    """Return the error for a string, name, number or path over its limit."""
-    return LimitError(f"{what} has {size} bytes or more, expected no more than {most}", byte_offset=byte_offset)
+    """Return the error for a string, name, number or path that exceeds its limit."""
+    return LimitError(f"{what} has at least {size} bytes, expected no more than {most}", byte_offset=byte_offset)
 
 
 def too_deep(depth: int, most: int, byte_offset: int) -> LimitError:
-    """Return the error for an array or object inside too many others."""
-    return LimitError(f"nested {depth} deep, expected no more than {most} (max_depth)", byte_offset=byte_offset)
+    """Return the error for an array or object that is nested too deeply."""
+    message = f"got an array or object at depth {depth}, expected no more than {most} (max_depth)"
+    return LimitError(message, byte_offset=byte_offset)
 
 
 def why_incomplete(state: int, opener: int, depth: int) -> str:
-    """Return why the document is not complete; ``opener`` is that of the innermost container, 0 for none."""
+    """Return why the document is incomplete; ``opener`` is the bracket of the innermost container, or 0."""
     if state == END:
         return ""
     if state == VALUE and not depth:
-        return "the bytes stop before any value"
+        return "the stream ended before a JSON value"
     inside = {IN_STRING: "a string", IN_KEY: "a name", IN_NUMBER: "a number"}.get(state)
     container = {OBJECT: "an object", ARRAY: "an array"}.get(opener, "a value")
-    return f"the JSON text stops inside {inside or container}, {depth} deep"
+    return f"the JSON text ended inside {inside or container} at depth {depth}"
 
 
-UNFRAMED_NUMBER: Final = "the JSON text stops in a number at its root: more digits could follow, nothing proves the end"
+UNFRAMED_NUMBER: Final = "the JSON text ended in a number, which may be incomplete"
 
 
 def name_of(raw: bytes) -> bytes:
-    """Return a name with its escapes resolved, in its quotes, as UTF-8."""
+    """Return a name in quotes as UTF-8, with its escapes decoded."""
     return b'"%b"' % msgspec.json.decode(raw, type=str).encode()
 
 

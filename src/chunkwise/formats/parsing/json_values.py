@@ -1,4 +1,4 @@
-"""Python values <-> JSON texts, many in one call: only this file calls the JSON engine (msgspec)."""
+"""Python values <-> JSON texts, many in one call. The formats use the JSON engine, msgspec, through this module."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
 class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
-    """An item, at ``index`` of its batch, holds an iterator or an awaitable: its text must be written in parts."""
+    """The item at ``index`` of a batch contains an iterator or an awaitable, so it has to be written in parts."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(index)
@@ -25,15 +25,15 @@ class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
 
 
 def is_live(value: object) -> bool:
-    """Return whether a value that the engine cannot encode is a live part of a document."""
-    # Other iterables (a model, a database row) are not: their elements are not what the user means.
+    """Return whether a value is a live part: an iterator, an awaitable or another value to be read item by item."""
+    # Other iterables, such as a model or a database row, are no live parts: iterating them does not give their content.
     return isinstance(value, (AsyncIterable, Awaitable, Iterator, MappingView, range))
 
 
 def _refuse(value: object) -> Any:
     if is_live(value):
         raise LivePart
-    raise TypeError(f"JSON cannot hold {type(value).__name__}")
+    raise TypeError(f"JSON cannot represent a value of type {type(value).__name__}")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_refuse)
@@ -43,8 +43,8 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
     """Return the JSON array of a batch; ``first_index`` is the index of its first item in the stream.
 
     Raises:
-        EncodeError: JSON cannot hold an item; its ``item_index`` counts from the start of the stream.
-        LivePart: an item has live parts; its ``index`` counts from the start of the batch.
+        EncodeError: JSON cannot represent an item; ``item_index`` counts from the start of the stream.
+        LivePart: an item has live parts; ``index`` counts from the start of the batch.
     """
     data = _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
     if line_ends(data) or (batch and _BLANK_ARRAY.fullmatch(data)):
@@ -53,7 +53,7 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
 
 
 def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
-    """Return one JSON text a line, without line ends inside; see `encode_array`."""
+    """Return the JSON text of each item on a line of its own; raises the same errors as `encode_array`."""
     try:
         data = _encoder.encode_lines(batch)
     except (LivePart, TypeError, ValueError, RecursionError, OverflowError):
@@ -65,24 +65,24 @@ def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
 
 
 def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
-    """Return the text of each item, without the line ends that a `msgspec.Raw` in it may have."""
-    # The engine itself writes no line ends. With one inside, an item would be two records with arbitrary content.
+    """Return the JSON text of each item, without the line ends that a `msgspec.Raw` inside it may have."""
+    # Only a msgspec.Raw can bring line ends. With a line end inside, one item would be read as two records.
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
-        if not text or text.isspace():  # most readers skip blank lines, so the item would be lost
-            raise EncodeError("an item is a blank msgspec.Raw, which is no JSON", item_index=index)
+        if not text or text.isspace():  # most decoders skip blank lines and would lose the item
+            raise EncodeError("got a blank msgspec.Raw, expected JSON text", item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
                 text = msgspec.json.format(text, indent=-1)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise EncodeError(f"an item holds msgspec.Raw that is not JSON: {error}", item_index=index) from None
+                raise EncodeError(f"got a msgspec.Raw that is not valid JSON: {error}", item_index=index) from None
         texts.append(text)
     return texts
 
 
 def encode_value(value: Any) -> bytes:
-    """Return the JSON text of one value; see `encode_array`."""
+    """Return the JSON text of one value; raises the same errors as `encode_array`."""
     return encode_array([value], 0)[1:-1]
 
 
@@ -94,42 +94,44 @@ def _encode(value: Any) -> bytes | None:
 
 
 def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> bytes:
-    """Return the data if the whole batch could be encoded exactly; else raise for the first item that cannot."""
-    # The engine writes NaN and Infinity, which JSON does not have (RFC 8259 §6), as null. Checking each value costs
-    # more than encoding it, so check only if there is a null, and then the floats of a binary encoding.
+    """Return the encoded batch if JSON can represent all of its items; raise for the first item that it cannot."""
+    # JSON has no NaN and no Infinity (RFC 8259 §6), and msgspec writes them as null. Checking each value would take
+    # longer than encoding it. So values are checked only if the text contains null and the batch may contain NaN.
     if data is not None and not (holds_null(data) and _may_hold_non_finite(batch)):
         return data
     for index, item in enumerate(batch):
         try:
             text = _encoder.encode(item)
             if b"null" in text and _has_non_finite(msgspec.to_builtins(item)):
-                raise ValueError("JSON has no NaN or Infinity")
+                raise ValueError("JSON cannot represent NaN or Infinity")
         except LivePart:
             raise LivePart(index) from None
         except RecursionError:
-            raise EncodeError("item is nested too deep, or holds itself", item_index=first_index + index) from None
+            message = "the item is nested too deeply or contains itself"
+            raise EncodeError(message, item_index=first_index + index) from None
         except (TypeError, ValueError, OverflowError) as error:
             raise EncodeError(_reason(error), item_index=first_index + index) from error
     if data is None:
-        raise EncodeError("the batch could not be encoded, yet each of its items could", item_index=first_index)
+        message = "msgspec could not encode the batch, although it could encode each item of it"
+        raise EncodeError(message, item_index=first_index)
     return data
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
-        return "a string holds a lone surrogate, which UTF-8 cannot: send valid text"
+        return "a string contains a lone surrogate, which UTF-8 cannot encode"
     return str(error)
 
 
 def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
-    except (TypeError, ValueError, OverflowError, RecursionError):  # for example, an int over 64 bits: check each item
+    except (TypeError, ValueError, OverflowError, RecursionError):  # for example an int over 64 bits
         return True
 
 
 def _has_non_finite(value: Any) -> bool:
-    waiting = [value]  # no recursion, because the engine can write deeper values than Python can follow
+    waiting = [value]  # a loop, because msgspec can encode values that are too deep for recursion in Python
     while waiting:
         value = waiting.pop()
         if isinstance(value, float):
@@ -143,7 +145,7 @@ def _has_non_finite(value: Any) -> bool:
 
 
 class ValueDecoder:
-    """JSON texts -> values of one type, which may be any type that msgspec can decode."""
+    """JSON texts -> values of one type. The type may be any type that msgspec can decode."""
 
     def __init__(self, type: Any = Any) -> None:
         self._one = msgspec.json.Decoder(type)
@@ -151,11 +153,11 @@ class ValueDecoder:
         self._boxed = msgspec.json.Decoder(tuple[type])
 
     def one(self, text: bytes | bytearray | memoryview, byte_offset: int) -> Any:
-        """Decode one text that starts at an offset of the stream; DecodeError if it is not JSON of the type."""
+        """Decode one JSON text that starts at ``byte_offset``; raise DecodeError if it is not JSON of the type."""
         try:
             return self._one.decode(text)
         except RecursionError:
-            msg = "item is nested deeper than the JSON engine can follow: lower max_depth, or select deeper values"
+            msg = "the item is nested too deeply for the JSON decoder: lower max_depth, or select inside it with a path"
             raise LimitError(msg, byte_offset=byte_offset) from None
         except UnicodeDecodeError as error:
             raise DecodeError(f"invalid UTF-8: {error.reason}", byte_offset=byte_offset) from None
@@ -165,13 +167,13 @@ class ValueDecoder:
             raise _located(str(error), byte_offset) from None
 
     def array(self, text: bytes) -> list[Any] | None:
-        """Decode the elements of an array; None if it has any defect."""
+        """Decode the elements of a JSON array; return None if the text is invalid."""
         return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
-        r"""Decode one text a line (``\n`` after each but the last); None if any has a defect or is blank."""
-        # Each line gets its own brackets, because the engine ignores line ends: it would read "1 2" as two items, and a
-        # value over two lines as one. No JSON text can have "]\n[" inside.
+        r"""Decode one JSON text on each line; return None if any is invalid or blank. The last line has no ``\n``."""
+        # Each line is put into brackets. Without them, msgspec would read "1 2" on one line as two items, and a value
+        # on two lines as one item. With them, it cannot: "]\n[" never occurs inside a JSON text.
         inside = run.replace(b"\n", b"]\n[")
         boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
         if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than counting line ends
@@ -188,10 +190,10 @@ class ValueDecoder:
 
 
 def _located(message: str, byte_offset: int) -> DecodeError:
-    """Return the engine's error with the offset in the stream instead of that in one text."""
-    if message == "Input data was truncated":  # the engine's message also for a lone surrogate at the end of a string
+    """Return an error of msgspec with the offset in the stream instead of the offset in one JSON text."""
+    if message == "Input data was truncated":  # also for a lone surrogate at the end of a string
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
-    if place is None:  # a user's type may raise the engine's error with its own message
+    if place is None:  # the type of a user may raise with its own message
         return DecodeError(message, byte_offset=byte_offset)
     return DecodeError(message[: place.start()], byte_offset=byte_offset + int(place.group(1)))

@@ -1,4 +1,4 @@
-"""Batches of items -> bytes, one record after the other, with an end record if asked for: the base of the encoders."""
+"""Batches of items -> one record for each item, with an optional end record: the base class of most encoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ from chunkwise.formats.end_record import complete_record, failed_record
 
 
 class RecordEncoder(ABC):
-    """Counts the records. A format adds how it encodes a batch, and the bytes around a record in parts."""
+    """Encodes items as records and counts them. A format implements `_encode`, and sets the attributes below."""
 
     before = b""
-    """The bytes before a record that is written in parts."""
+    """The bytes before a record that the caller writes in parts."""
 
     after = b"\n"
-    """The bytes after it."""
+    """The bytes after a record that the caller writes in parts."""
 
     end_record: EndRecordMarks | None = None
-    """The marks of the format's end record, if it has one."""
+    """The marks of the end record of the format; None if it has no end record."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class RecordEncoder(ABC):
 
     @abstractmethod
     def _encode(self, batch: Sequence[Any]) -> bytes:
-        """Return the bytes of a batch, whose first item has the index `_count`; change nothing if that fails."""
+        """Return the bytes of a batch; `_count` is the index of its first item. A failure changes nothing."""
 
     def start(self) -> bytes:
         return b""
@@ -65,7 +65,7 @@ class RecordEncoder(ABC):
         return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
 
     def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:
-        # Only a msgspec.Raw, which the engine copies unchanged, can begin like this.
+        # Only a msgspec.Raw, which msgspec copies unchanged, can begin like an end record.
         index = next(index for index, item in enumerate(batch) if self._encode([item]).startswith(mark))
-        message = f"an item begins with {mark!r}, as the stream's end record does: send it without white space"
+        message = f"the item begins with {mark!r}, like an end record: remove the white space at its start"
         raise EncodeError(message, item_index=self._count + index)

@@ -1,7 +1,8 @@
-"""Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON.
+"""Windows of JSON bytes -> the spans of the selected values, after checking that all text between them is JSON.
 
-The scanner can stop at any byte and go on there: it never walks a byte of a growing window twice. It matches small
-containers with one regular expression, which is the fastest way in Python. `speedups` has the same scanner, compiled.
+The scanner can stop at any byte and continue there, so it reads each byte of a growing window once. It matches a small
+array or object with one regular expression, which is the fastest way in Python. The package `speedups` has a compiled
+scanner with the same results.
 """
 
 import re
@@ -35,16 +36,17 @@ from chunkwise.formats.parsing.json_states import (
     why_incomplete,
 )
 
-# RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never goes back, so it needs no memory for each turn. Up to
-# Python 3.11.4 it does not undo a turn that fails half-way (gh-106052), and would take "1.," for a number: there the
-# groups are greedy. Each turn begins with another byte than the text after the group, so going back finds no match.
-# A greedy group takes up to 1 KB of memory for each turn, so there one match looks at few bytes.
+# The grammar of RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never backtracks, so it needs no memory for
+# each repetition. Up to Python 3.11.4, such a group keeps a repetition that failed half-way (gh-106052), so "1.,"
+# would match as a number. On those versions the groups are greedy. Backtracking then finds no other match, because the
+# text after a group begins with another byte than its repetitions. A greedy group needs up to 1 KB of memory for each
+# repetition, so one match reads only a few bytes.
 _TURNS, _MATCHED_BYTES = (b"*+", 2**62) if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else (b"*", 2048)
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
-    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates are always pairs
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates only in pairs
 )
 _BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
 _STRING = rb'"' + _BODY + rb'"'
@@ -53,7 +55,7 @@ _SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
 
 
 def _container(value: bytes) -> bytes:
-    """Return the pattern of an array or object that holds such values."""
+    """Return the pattern of an array or object whose values match the given pattern."""
     array = rb"\[" + _WS + rb"(?:" + value + _WS + rb"(?:," + _WS + rb"(?!\])|(?=\])))" + _TURNS + rb"\]"
     member = _STRING + _WS + rb":" + _WS + value + _WS
     return rb"(?:" + array + rb"|\{" + _WS + rb"(?:" + member + rb"(?:," + _WS + rb'(?=")|(?=\})))' + _TURNS + rb"\})"
@@ -67,97 +69,97 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
-_ESCAPE_BYTES = 12  # of the longest: a pair of surrogates
-_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # every beginning of an escape can be completed as one of these
+_ESCAPE_BYTES = 12  # of the longest escape: a pair of surrogates
+_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # the start of any escape can be completed from these
 
 
 def _body_end(window: Window, position: int) -> int:
-    """Return where a string stops: at its quote, at a defect, in an escape that is cut, or at the end of the window."""
+    """Return where a string ends: at its quote, at an invalid byte, in a cut escape, or at the end of the window."""
     while True:
         limit = position + _MATCHED_BYTES
         match = _body.match(window, position, limit)
         position = match.end() if match else position
-        if position <= limit - _ESCAPE_BYTES:  # else the limit may have cut an escape
+        if position <= limit - _ESCAPE_BYTES:  # otherwise the limit may have cut an escape
             return position
 
 
 class Scanner:
-    """Finds where the values at a path start and end, window by window.
+    """Finds the start and the end of the values at a path, window by window.
 
-    With ``proves_values`` off, the compiled scanner finds the ends of selected arrays and objects that end in the
-    window by their brackets: that is enough where the engine that decodes them is as strict.
+    If ``proves_values`` is False, the compiled scanner only counts brackets to find the end of a selected array or
+    object. This is enough if the caller decodes the values with an engine that checks them.
 
-    Its state has more attributes than other classes have: one for each thing that the walk must know at the next byte.
+    The class has more attributes than others, because scanning can stop and continue at any byte.
     """
 
     def __init__(
         self,
-        parts: tuple[str, ...] | None,  # the path; None for the elements of a root array or else the root
+        parts: tuple[str, ...] | None,  # the path; None: the elements of a root array, or the root itself
         *,
-        max_depth: int,  # arrays and objects inside each other
-        max_string_bytes: int | None = None,  # of one string or name without its quotes
-        max_name_bytes: int | None = None,  # of a name that may lie on the path, with its quotes: such a name is kept
-        max_number_bytes: int | None = None,  # of one number, which is kept
-        max_path_bytes: int | None = None,  # of the names of all members that are open, together
-        proves_values: bool = True,  # noqa: ARG002 - here each value is walked
+        max_depth: int,  # the most arrays and objects nested inside each other
+        max_string_bytes: int | None = None,  # of one string or name, without its quotes
+        max_name_bytes: int | None = None,  # of a name that may be on the path, with its quotes
+        max_number_bytes: int | None = None,  # of one number
+        max_path_bytes: int | None = None,  # of the names of all open members together
+        proves_values: bool = True,  # noqa: ARG002 - this scanner checks every value
     ) -> None:
-        self.spans: list[tuple[int, int]] = []  # (start, end) of each selected value that is complete, in the window
-        self.longest: int = 0  # bytes of the longest of them
-        self.found: bool = False  # whether the path's value, or the array or object that would hold it, was seen
-        self.bytes_walked: int = 0  # looked at; a failed match of a container counts up to the window's end
+        self.spans: list[tuple[int, int]] = []  # (start, end) in the window of each complete selected value
+        self.longest: int = 0  # bytes of the longest complete value
+        self.found: bool = False  # whether there is a value at the path, or an empty container for such values
+        self.bytes_walked: int = 0  # bytes read; a failed match counts all bytes up to the end of the window
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
-        self._name_bytes = 0  # of the current member
-        self._path_bytes = [0]  # of all open members, for each open container
+        self._name_bytes = 0  # of the name of the current member
+        self._path_bytes = [0]  # for each open container: of the names of all members around it
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
-        self._small_bytes = min(bounds, default=sys.maxsize)  # nothing in a container of this size breaks these limits
-        self._string_start = 0  # of the string or name that is open
+        self._small_bytes = min(bounds, default=sys.maxsize)  # a container of at most this size cannot exceed a limit
+        self._string_start = 0  # of the incomplete string or name
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
-        self._base = 0  # offset in the stream of the window's first byte
+        self._base = 0  # the offset of the window in the stream
         self._state = VALUE
         self._stack = bytearray()  # '[' or '{' for each open container
-        self._resume_at = 0  # in a string: where to go on
-        self._on_path = 0  # how many of them, from the root, lie on the path
-        self._member_matches = False  # whether the current member lies on the path
-        self._value_start = -1  # of the selected value that is open
+        self._resume_at = 0  # inside a string: the position to continue at
+        self._on_path = 0  # how many open containers, from the root, are on the path
+        self._member_matches = False  # whether the current member is on the path
+        self._value_start = -1  # of the incomplete selected value; -1 for none
         self._value_depth = 0
-        self._last_ended: tuple[int, bytes] | None = None  # of the last that is complete: its offset, the brackets
-        self._token_start = -1  # of the number or the name that is open
-        self._last_array = -1  # offset in the stream of the array around the last span
-        self._contiguous = True  # whether the spans are neighbours in one array
-        self._array_start = -1  # and of the innermost array on the path
-        self._try_small_from = 0  # containers less deep than this hold too much for one match
-        self._failed_bytes_left = 0  # how much more may be matched in vain
+        self._last_ended: tuple[int, bytes] | None = None  # last complete value: its offset, the brackets around it
+        self._token_start = -1  # of the incomplete number or name; -1 for none
+        self._last_array = -1  # the offset in the stream of the array around the last span
+        self._contiguous = True  # whether all spans are consecutive elements of one array
+        self._array_start = -1  # the offset in the stream of the innermost array on the path
+        self._try_small_from = 0  # at a smaller depth, containers are too large for one match
+        self._failed_bytes_left = 0  # how many more bytes may be read by failed matches
 
     @property
     def complete(self) -> bool:
-        """Whether a whole document was seen."""
+        """Whether a complete document was scanned."""
         return self._state == END
 
     @property
     def keep_from(self) -> int:
-        """The first byte of the window that is still needed; -1 for none before the position."""
+        """The position of the first byte of the window that is still needed; -1 if all scanned bytes can be dropped."""
         starts = [start for start in (self._value_start, self._token_start) if start >= 0]
         return min(starts, default=-1)
 
     @property
     def last_begun(self) -> tuple[int, bytes, bool] | None:
-        """The selected value that began last: its offset in the stream, the brackets around it, whether it is open."""
+        """The last selected value: its offset in the stream, the brackets around it, and whether it is incomplete."""
         if self._value_start >= 0:
             return self._base + self._value_start, bytes(self._stack[: self._value_depth]), True
         return self._last_ended and (*self._last_ended, False)
 
     @property
     def count(self) -> int:
-        """How many selected values are complete."""
+        """The number of complete selected values."""
         return len(self.spans)
 
     def array(self, window: Window) -> bytes:
-        """Return the selected values that are complete as one JSON array."""
+        """Return the complete selected values as one JSON array."""
         if not self.spans:
             return b"[]"
         with memoryview(window) as view:
@@ -166,12 +168,12 @@ class Scanner:
             return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
 
     def clear(self) -> None:
-        """Forget the values that are complete."""
+        """Forget the complete selected values."""
         self.spans = []
         self.longest = 0
 
     def shift(self, count: int) -> None:
-        """Note that the first ``count`` bytes of the window were dropped."""
+        """Adjust all positions after the caller has dropped the first ``count`` bytes of the window."""
         self._base += count
         if self._value_start >= 0:
             self._value_start -= count
@@ -180,10 +182,10 @@ class Scanner:
         self._string_start -= count
 
     def scan(self, window: Window, position: int) -> int:
-        """Walk from ``position`` on; return the end, or the start of a token that is not complete."""
+        """Scan from ``position`` on; return the end of the window, or the start of an incomplete token."""
         self._try_small_from = 0
         end = len(window)
-        # With little matched at once, containers that do not match would be tried at each depth of each small window.
+        # Greedy groups match few bytes at once. Without this budget, failed matches at every depth would add up.
         self._failed_bytes_left = end - position if _TURNS == b"*" else sys.maxsize
         while position < end:
             state = self._state
@@ -215,9 +217,9 @@ class Scanner:
         return position
 
     def finish(self, window: Window, *, framed: bool) -> str:
-        """End the document after the window; return why it is not complete, or an empty string if it is.
+        """End the document after the window; return why it is incomplete, or an empty string if it is complete.
 
-        ``framed`` says whether something else proves the end: a bare number does not.
+        ``framed`` says whether the transport proves the end. Only then is a number at the root complete.
         """
         if self._state == IN_NUMBER and not self._stack:
             if not framed:
@@ -226,7 +228,7 @@ class Scanner:
         return why_incomplete(self._state, self._stack[-1] if self._stack else 0, len(self._stack))
 
     def _step(self, window: Window, position: int, byte: int) -> int:
-        """Take one token; return the position after it, or -1 if it is not complete."""
+        """Read one token; return the position after it, or -1 if it is incomplete."""
         state = self._state
         if state <= VALUE_OR_END:
             if state == VALUE_OR_END and byte == CLOSERS[ARRAY]:
@@ -290,12 +292,12 @@ class Scanner:
         raise self._unexpected(byte, position)
 
     def _is_in_bounds(self, size: int) -> bool:
-        """Return whether a container of that size is too small to break a limit."""
+        """Return whether a container of the given size is too small to exceed a limit."""
         path_bytes = self._max_path_bytes
         return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
 
     def _names_bytes(self) -> int:
-        """Return the bytes of the names that lead to the current value."""
+        """Return the number of bytes in the names of all members around the current value."""
         return self._path_bytes[-1] + (self._name_bytes if self._stack and self._stack[-1] == OBJECT else 0)
 
     def _open(self, position: int, byte: int, *, enter: bool) -> int:
@@ -308,7 +310,7 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            every = "item" if byte == ARRAY else "*"  # all its values are selected, even if it is empty
+            every = "item" if byte == ARRAY else "*"  # the path selects its values, even if there are none
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
         self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END
@@ -368,7 +370,7 @@ class Scanner:
         return match.end()
 
     def _walk_string(self, window: Window, position: int) -> int | None:
-        """Go on inside a string; return the position after it, or None (and `_resume_at`) if the string goes on."""
+        """Continue inside a string; return the position after it, or None after setting `_resume_at` if it is cut."""
         stop = _body_end(window, position)
         self.bytes_walked += stop - position + 1
         self._resume_at = stop
@@ -399,7 +401,7 @@ class Scanner:
             raise too_long(what, size, most, self._base + position)
 
     def _check_escape(self, text: bytes, position: int) -> None:
-        r"""Raise unless the text is the beginning of an escape: ``\n``, ``\u00e9``, ``\ud83d\ude00``."""
+        r"""Raise unless the text is the start of an escape, such as ``\n``, ``\u00e9`` or ``\ud83d\ude00``."""
         if not any(_escape.fullmatch(text + whole[len(text) :]) for whole in _WHOLE_ESCAPES):
             raise not_in_a_string(text, self._base + position)
 

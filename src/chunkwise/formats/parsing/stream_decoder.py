@@ -1,4 +1,4 @@
-"""Bytes in pieces -> items, counts and errors: the bases of the decoders, with UTF-8, lines and records."""
+"""Bytes in chunks -> items: the base classes of the decoders, which handle UTF-8, lines, records, counts and errors."""
 
 import codecs
 import re
@@ -16,26 +16,26 @@ _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return the size of the complete characters at the start, and the error after them, or ``""``."""
+    """Return the number of bytes in the complete characters at the start, and the UTF-8 error after them, or ``""``."""
     whole = whole_bytes(data)
     if whole == len(data):
         return whole, ""
     try:
-        return whole + codecs.utf_8_decode(data[whole:], "strict", False)[1], ""  # noqa: FBT003 - not the end
+        return whole + codecs.utf_8_decode(data[whole:], "strict", False)[1], ""  # noqa: FBT003 - more data may follow
     except UnicodeDecodeError as error:
         return whole + error.start, error.reason
 
 
 class LineSplitter:
-    r"""Returns runs of complete lines in linear time, and holds the bytes of the incomplete one.
+    r"""Splits chunks into runs of complete lines in linear time, and keeps the bytes of the incomplete line.
 
-    `offset` is that of the last run that was returned, and after `rest` of the pending bytes, in the stream.
-    Lines end with ``\n``. A ``\r`` before it belongs to the line: in JSON it is white space, other formats remove it.
+    Lines end with ``\n``. A ``\r`` before the ``\n`` is part of the line: it is white space in JSON, and the other
+    formats remove it. `offset` is the offset in the stream of the last run returned by `feed` or `rest`.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
         self.offset: int = 0
-        self._pending = bytearray()  # one buffer: many small pieces would weigh more than what they hold
+        self._pending = bytearray()  # one buffer, because a list of many small chunks would need more memory
         self._max_bytes = max_bytes
         self._limit_name = limit_name
         self._next_offset = 0
@@ -43,17 +43,22 @@ class LineSplitter:
 
     @classmethod
     def of_items(cls, limits: Limits) -> Self:
-        """Return a splitter for lines that are items, with the smaller one of the two limits."""
+        """Return a splitter for lines that are items: the smaller of the two limits applies."""
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         return cls(getattr(limits, name), name)
 
     @property
     def pending_offset(self) -> int:
-        """Offset in the stream of the incomplete line."""
+        """The offset in the stream of the incomplete line."""
         return self._next_offset
 
     def feed(self, data: bytes, byte_offset: int) -> bytes:
-        r"""Return the lines that the data at ``byte_offset`` completes, with the last ``\n``, or ``b""``."""
+        r"""Return the lines that the data completes, including the last ``\n``, or ``b""``.
+
+        Args:
+            data: the next bytes.
+            byte_offset: the offset of the data in the stream.
+        """
         if not self._pending:
             self._next_offset = byte_offset
         stop = data.rfind(b"\n") + 1
@@ -69,14 +74,14 @@ class LineSplitter:
         return run
 
     def check(self) -> None:
-        """Raise LimitError for a line over the limit; call it after the lines before it were used."""
-        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # one more for the "\r" of a line end
+        """Raise LimitError if a line exceeds the limit; call it after you have used the lines that `feed` returned."""
+        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # 1 more for a "\r"
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long
 
     def rest(self) -> bytes:
-        """Return the bytes after the last line end; raise LimitError if there are more than ``max_bytes``."""
+        """Return the bytes after the last line end; raise LimitError if they exceed the limit."""
         self.offset = self._next_offset
         text = bytes(self._pending)
         if len(text.removesuffix(b"\r")) > self._max_bytes:
@@ -95,22 +100,22 @@ class LineSplitter:
         return run
 
     def _error(self, size: int, byte_offset: int) -> LimitError:
-        msg = f"line has {size} bytes or more, expected no more than {self._max_bytes} ({self._limit_name})"
+        msg = f"got a line of at least {size} bytes, expected no more than {self._max_bytes} ({self._limit_name})"
         return LimitError(msg, byte_offset=byte_offset)
 
 
 class StreamDecoder(ABC):
-    """Removes the BOM, checks UTF-8, counts, and raises an error after the items before it.
+    """Skips a byte order mark, checks UTF-8, counts items, and delays an error until the items before it were returned.
 
-    A format adds `_decode` and `_finish`, which append items to a list and raise at a defect. `MakeDecoder` describes
-    the arguments.
+    A format implements `_decode` and `_finish`, which append items to a list and raise an error at invalid bytes.
+    `MakeDecoder` documents the arguments.
     """
 
     name: str
     resynchronises = False
-    """Whether decoding may continue after a defect was raised."""
+    """Whether the decoder continues with the next record after it has raised an error."""
     checks_utf8 = True
-    """Whether to refuse invalid UTF-8 here; False if the format itself replaces or refuses it."""
+    """Whether this class raises for invalid UTF-8; False if the format handles it."""
 
     def __init__(
         self, path: PathLike = "", *, type: Any = Any, required: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -120,14 +125,14 @@ class StreamDecoder(ABC):
         self._parts = parse_path(path)
         self._type = type
         self._limits = limits
-        self._found = not (required and self._parts)  # whether the path selected anything, or need not
+        self._found = not (required and self._parts)  # whether the path has selected a value or need not
         self._failure: DecodeError | RemoteError | None = None
-        self._held = b""  # the start of a UTF-8 character
+        self._held = b""  # the first bytes of an incomplete UTF-8 character
         self._bom_pending: bytes | None = b""
-        self._unread = b""  # bytes after a defect that is not raised yet
+        self._unread = b""  # bytes received before an earlier error was raised
         self._finished = False
         self._complete = False
-        self._proven = False  # the bytes include the end that the format shows
+        self._proven = False  # whether the bytes prove the end of the stream
 
     @property
     def records_seen(self) -> int:
@@ -148,7 +153,7 @@ class StreamDecoder(ABC):
                 self._unread += data
             self._raise(self._failure)
         if self._finished:
-            raise ValueError("feed() after finish(): use a new decoder for a new stream")
+            raise ValueError("feed() was called after finish(): create a new decoder for each stream")
         if self._unread:
             data, self._unread = self._unread + data, b""
         try:
@@ -166,11 +171,11 @@ class StreamDecoder(ABC):
         place = self._checkpoint()
         if place is None or not place.item_index:
             return None
-        # The new decoder removes this BOM, so bytes at this place that look like one stay part of an item.
+        # The new decoder skips this byte order mark. Without it, the decoder would skip one at the start of an item.
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the same, with ``before`` lacking the BOM; None in formats without such places."""
+        """Return the position for `checkpoint`, without the byte order mark in ``before``; None if there is none."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -185,7 +190,7 @@ class StreamDecoder(ABC):
         try:
             if self.checks_utf8 and (data or self._held):
                 self.bytes_seen += len(data)
-                raise TruncatedError("the bytes stop inside a UTF-8 character")
+                raise TruncatedError("the stream ended inside a UTF-8 character")
             if data:
                 self._decode_valid(data, out)
             self._finish(out, framed=framed)
@@ -193,17 +198,17 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         if not (self._found or self.items_seen):
-            raise PathNotFound(f"path {'.'.join(self._parts or ())!r} was not found in the stream", format=self.name)
+            raise PathNotFound(f"the stream has nothing at path {'.'.join(self._parts or ())!r}", format=self.name)
         self._complete = self._failure is None
         return out
 
     @abstractmethod
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        """Append to ``out`` every item that the data completes; then raise at a defect."""
+        """Append every item that the data completes to ``out``; then raise an error if invalid bytes follow."""
 
     @abstractmethod
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Append to ``out`` the items that only the end completes; raise if the stream is not complete."""
+        """Append the items that only the end completes to ``out``; raise TruncatedError for an incomplete stream."""
 
     def _without_bom(self, data: bytes) -> bytes:
         # Unicode §23.8: one byte order mark at the start of a stream is not part of the text.
@@ -222,22 +227,23 @@ class StreamDecoder(ABC):
         return start
 
     def _decode_valid(self, data: bytes, out: list[Any]) -> None:
-        """Decode the data up to its first invalid UTF-8."""
+        """Decode the data up to the first byte that is not valid UTF-8."""
         if not self.checks_utf8:
             self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        # An incomplete character is held back, so that the split does not decide whether it ends a number before it.
+        # An incomplete character is kept for the next call. Otherwise the result of a number before it would depend on
+        # where the stream was split.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
         whole, reason = whole_characters(data)
         if reason:
-            message = f"invalid UTF-8: {reason} 0x{data[whole]:02x}; send UTF-8"
+            message = f"got byte 0x{data[whole]:02x}, expected UTF-8: {reason}"
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
-            self.bytes_seen = start + whole  # `_decode` computes offsets from it
+            self.bytes_seen = start + whole  # `_decode` computes offsets from this number
             self._decode(data[:whole], out)
         finally:
             self.bytes_seen = end
@@ -245,7 +251,7 @@ class StreamDecoder(ABC):
             raise defect
 
     def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
-        """Complete the error, and raise it at once if there are no items before it."""
+        """Add the format and the counts to an error; raise it at once if there are no items to return before it."""
         error.format = self.name
         count = self.items_seen + len(out)
         if isinstance(error, TruncatedError):
@@ -263,13 +269,13 @@ class StreamDecoder(ABC):
 
 
 class RecordDecoder(StreamDecoder):
-    """Decodes records, each of them one JSON text: many in one call if they have no defect."""
+    """Decodes records of one JSON text each; valid records are decoded many at a time."""
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
         self._records_seen = 0
         self._values = ValueDecoder(self._type)
-        # For a run of which only '[', '{' and line ends are left: a line with more openers than the depth allows.
+        # Matches if a line has more opening brackets than the depth allows, after all other characters were removed.
         self._deep = re.compile(rb"[\[{]{%d}" % (self._limits.max_depth + 1))
 
     @property
@@ -281,9 +287,9 @@ class RecordDecoder(StreamDecoder):
         return self._records_seen
 
     def _decode_many(self, run: bytes, count: int | None = None) -> list[Any] | None:
-        r"""Decode records with a ``\n`` between them in one call; None if that is not possible, for any reason.
+        r"""Decode records that are separated by ``\n`` in one call; return None if they must be decoded one by one.
 
-        ``count`` is the number of records, if they may have line ends inside.
+        ``count`` is the expected number of records; pass it if a record may contain line ends.
         """
         if self._parts or self._may_be_deep(run):
             return None
@@ -294,7 +300,7 @@ class RecordDecoder(StreamDecoder):
         return values
 
     def _decode_one(self, text: bytes, offset: int, out: list[Any]) -> None:
-        """Append the items of a record that starts at the offset; raise an error with its place at a defect."""
+        """Append the items of one record to ``out``; ``offset`` is the offset of the record in the stream."""
         if self._parts or self._may_be_deep(text):
             self._select(text, offset, out)
         else:

@@ -1,7 +1,7 @@
-"""Compiled functions and classes, or the same in Python where the package was built without a compiler.
+"""The compiled functions and classes, or their Python equivalents if chunkwise was built without a compiler.
 
-This is the one place that chooses. ``CHUNKWISE_PURE=1`` in the environment chooses the Python code in any case.
-``KIND`` is the code in use: "compiled" or "pure".
+This module chooses between the two. If the environment variable ``CHUNKWISE_PURE`` is set to any text, it chooses the
+Python code. ``KIND`` is the code in use: "compiled" or "pure".
 """
 
 import os

@@ -1,4 +1,4 @@
-# The compiled code has the same types as the fallback.
+# The types of the compiled code are those of the fallback.
 from chunkwise.formats.speedups.fallback import Items as Items
 from chunkwise.formats.speedups.fallback import Scanner as Scanner
 from chunkwise.formats.speedups.fallback import event_texts as event_texts

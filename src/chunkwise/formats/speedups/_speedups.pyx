@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The functions and classes of `fallback`, compiled: the same results and the same errors, in less time.
+"""The compiled versions of the functions and classes in `fallback`, with the same results and errors.
 
-The docstrings of `fallback` and of `parsing.scanner` describe them. What streams seldom contain (errors, names with
-escapes, events of several lines) is left to Python code.
+The docstrings of `fallback` and `parsing.scanner` document them. Python code handles what is rare in streams: errors,
+names with escapes, and events of several lines.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -13,7 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.string cimport memchr, memcmp, memcpy
 
-# The included files import nothing: tests/package/test_import_directions.py reads the imports of this file.
+# The included .pxi files have no imports: tests/package/test_import_directions.py reads only the imports in this file.
 from chunkwise.formats.parsing.json_states import (
     LITERALS,
     UNFRAMED_NUMBER,

@@ -1,11 +1,12 @@
-/* Encoded JSON -> whether it contains null, and its line ends: sixteen bytes at a time where the processor has SSE2. */
+/* Encoded JSON -> whether it contains "null", and the number of its line ends. On processors with SSE2, the functions
+   read sixteen bytes at a time. */
 
 #ifndef CHUNKWISE_ENCODED_BYTES_H
 #define CHUNKWISE_ENCODED_BYTES_H
 
 #include "json_bytes.h"
 
-/* Return whether the bytes contain "null", inside a string or not. */
+/* Return whether the bytes contain "null", inside or outside of strings. */
 static inline int holds_null_bytes(Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
     const __m128i first = _mm_set1_epi8('n'), second = _mm_set1_epi8('u');
@@ -27,10 +28,10 @@ static inline int holds_null_bytes(Bytes at, Bytes end) {
     return 0;
 }
 
-/* Count the bytes that could end a line: LF and CR; -1 if a line is empty or begins with white space. */
+/* Return the number of LF and CR bytes, or -1 if a line is empty or begins with white space. */
 static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
     ptrdiff_t count = 0;
-    unsigned fed = 1; /* whether the byte before is an LF; also at the start */
+    unsigned fed = 1; /* whether the previous byte is an LF, or there is none */
 #ifdef CHUNKWISE_SSE2
     const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r'), space = _mm_set1_epi8(' ');
     for (; end - at >= 16; at += 16) {

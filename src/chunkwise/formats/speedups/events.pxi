@@ -1,5 +1,5 @@
-# Blocks of server-sent events -> the data of each event, as one run of lines. Events with data of several lines or a
-# retry field, and data over the limit, are left to `formats.sse`, which takes them line by line.
+# Server-sent events -> the data of each event, as one run of lines. The function returns None if an event has several
+# data lines, a retry field or too much data; then `formats.sse` reads the events line by line.
 
 def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t max_bytes):
     cdef const char* at = PyBytes_AS_STRING(run) + start
@@ -12,10 +12,10 @@ def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_
     cdef bytes texts = PyBytes_FromStringAndSize(NULL, stop - start)
     cdef char* begin = PyBytes_AS_STRING(texts)
     cdef char* to = begin
-    cdef char* text = NULL  # start of the current block's data, once a data line was found
+    cdef char* text = NULL  # the start of the data of the current event; NULL before its data line
     while at < end:
         line_end = <const char*>memchr(at, b"\n", end - at)
-        if line_end is at:  # the block has ended
+        if line_end is at:  # a blank line ends the event
             if text is not NULL:
                 to[0] = b"\n"
                 to += 1
@@ -36,7 +36,7 @@ def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_
             memcpy(to, value, size)
             to += size
         elif name_size == 2 and memcmp(at, b"id", 2) == 0:
-            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: an id with NUL is ignored
+            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: ignore an id with NUL
                 last_id, last_id_size = value, size
         elif name_size == 5 and memcmp(at, b"retry", 5) == 0:
             return None

@@ -1,6 +1,6 @@
-"""The functions and classes that `_speedups` has compiled, in Python: the same results and the same errors.
+"""The Python equivalents of the compiled functions and classes in `_speedups`, with the same results and errors.
 
-Nothing here depends on the flow: callers pass in the iterator, the clock and what suspends.
+This module does not import the package `flow`: callers pass the iterator, the clock and the function that suspends.
 """
 
 import re
@@ -17,53 +17,62 @@ _white = re.compile(b"\n[\0- ]")
 
 
 def holds_null(data: bytes) -> bool:
-    """Say whether the data contain "null", inside a string or not."""
+    """Return whether the data contains "null", inside or outside of strings."""
     return _null.search(data) is not None
 
 
 def line_ends(data: bytes) -> int:
-    """Count the LF and CR bytes; return -1 if a line is empty or begins with white space."""
+    """Return the number of LF and CR bytes, or -1 if a line is empty or begins with white space."""
     if (data[:1] <= b" " and data) or _white.search(data):
         return -1
     return data.count(b"\n") + data.count(b"\r")
 
 
 def whole_bytes(data: bytes) -> int:
-    """Return how many bytes at the start are whole UTF-8 characters.
+    """Return how many bytes at the start of the data are complete UTF-8 characters.
 
-    The compiled function returns the exact number; this one may return less.
+    The compiled function returns the exact number. This function returns 0 if any byte is not ASCII.
     """
     return len(data) if data.isascii() else 0
 
 
 def event_texts(run: bytes, start: int, stop: int, max_bytes: int) -> tuple[bytes, int, bytes | None] | None:
-    r"""Take the blocks of server-sent events between two offsets at once; None if they must be taken line by line.
+    r"""Return the data of all server-sent events between two offsets, or None if they must be read line by line.
 
-    The run has lines that end with ``\n``, and each block a blank line. The result has the data of the events, of at
-    most ``max_bytes`` each, with ``\n`` between them, their number, and the last id, or None without an id.
-    This one always returns None: in Python, it would save no time.
+    The result is a tuple: the data of the events, separated by ``\n``; the number of events; and the last id, or None.
+    This function always returns None, because in Python it would save no time.
+
+    Args:
+        run: complete lines, each with ``\n`` at its end, and a blank line after each event.
+        start: the offset of the first event in the run, in bytes.
+        stop: the offset after the last event, in bytes.
+        max_bytes: the most bytes of data in one event.
     """
     del run, start, stop, max_bytes
     return None
 
 
 class Gathered(Protocol):
-    """A place for gathered items; see `flow.gathering.Level`."""
+    """An object that collects items, such as `flow.gathering.Level`."""
 
     items: list[Any]
 
     def room(self) -> tuple[int, float]:
-        """Return how many more items to gather, and until when."""
+        """Return how many more items to collect, and the time until which to collect them."""
 
 
 async def gather_items(
     iterator: AsyncIterator[Any], level: Gathered, enough: Callable[[], Awaitable[None]], now: Callable[[], float]
 ) -> None:
-    """Append all items to ``level.items``, and await ``enough()`` each time the level is full or its time is over.
+    """Append all items of an iterator to ``level.items``; await ``enough()`` when the level is full or its time over.
 
-    The caller closes the iterator. ``enough`` suspends until the items were taken, and ``now`` is the level's clock.
+    Args:
+        iterator: the source of the items. The caller closes it.
+        level: the object that collects the items.
+        enough: suspends until the collected items were removed from the level.
+        now: returns the current time, on the same clock as ``level.room()``.
     """
-    # This loop runs once for each item: it reads local names only, and calls nothing but the clock.
+    # This loop runs once for each item. For speed it uses only local names, and calls only `append` and the clock.
     items = level.items
     left, latest = level.room()
     async for item in iterator:
@@ -75,7 +84,7 @@ async def gather_items(
 
 
 class Items:
-    """The items of batches, one by one; each batch is asked for after the items of the one before it were given."""
+    """The items of batches, one by one. The next batch is requested after the last item of a batch was returned."""
 
     def __init__(self, batches: AsyncIterator[list[Any]]) -> None:
         self._batches = batches
@@ -89,11 +98,11 @@ class Items:
         return self._generator.__anext__()
 
     def remaining(self) -> int:
-        """Return how many items of the current batch are left."""
+        """Return the number of items left in the current batch."""
         return length_hint(self._batch)
 
     def rest(self) -> list[Any]:
-        """Return the remaining items of the current batch; the iteration goes on with the next batch."""
+        """Return the remaining items of the current batch as a list; iteration continues with the next batch."""
         return list(self._batch)
 
     async def _generate(self) -> AsyncIterator[Any]:

@@ -1,7 +1,7 @@
-# Batches -> their items, one by one, for `async for`; an async iterator -> its items, gathered in a list.
+# Batches -> their items, one by one, for `async for`; an async iterator -> its items, collected in a list.
 #
-# An async generator takes some 90 ns to give an item, much of it for a StopIteration that carries the item. From an
-# object with `am_send`, as coroutines have, `await` takes a value without an exception, in a third of the time.
+# An async generator needs some 90 ns for each item, mostly to raise a StopIteration that contains the item. An object
+# with `am_send`, such as a coroutine, can pass a value to `await` without an exception, in a third of that time.
 
 async def gather_items(iterator, level, enough, now):
     cdef list items = level.items
@@ -49,7 +49,8 @@ cdef class Items:
 
     def __anext__(self):
         """Return an awaitable for the next item: this object itself, while the batch has items."""
-        # Only once until it is awaited: a caller that asks for several items first must get a different one each time.
+        # This object is returned only once until it is awaited: a caller that requests several items before it awaits
+        # them must get a different item each time.
         if self._is_asked or self._next >= len(self._batch):
             return self._take_later()
         self._is_asked = True
@@ -58,7 +59,7 @@ cdef class Items:
     def __await__(self):
         return self
 
-    def __iter__(self):  # `yield from`, which asyncio's wrappers use, needs an iterator
+    def __iter__(self):  # for `yield from`, which asyncio uses to wrap awaitables
         return self
 
     def __next__(self):
@@ -79,7 +80,7 @@ cdef class Items:
 
     cdef object _take(self):
         if self._next >= len(self._batch):
-            raise RuntimeError("an item was asked for, and all were given before it was awaited")
+            raise RuntimeError("no item is left: await the result of __anext__() before you take the rest of the batch")
         self._is_asked = False
         self._next += 1
         return self._batch[self._next - 1]
@@ -94,7 +95,7 @@ cdef PySendResult _give(object items, object sent, PyObject** result) except PYG
 
 
 cdef PyObject* _stop(object items) except? NULL:
-    # `await` calls this from Python 3.12 on. Not by `raise`, which would take twice as long to make a traceback.
+    # `await` calls this function from Python 3.12 on. A `raise` would take twice as long, because it makes a traceback.
     PyErr_SetObject(StopIteration, StopIteration((<Items>items)._take()))
     return NULL
 

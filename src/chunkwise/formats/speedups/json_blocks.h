@@ -1,27 +1,27 @@
-/* An array or object in JSON bytes -> its end: a block of 64 bytes at a time, in one go.
+/* The start of an array or object in JSON bytes -> its end, found in blocks of 64 bytes.
 
-   It reports no errors: odd or incomplete bytes have no end here, and the scanner walks them token by token. It never
-   reads at or after `end`. */
+   The functions report no errors. For invalid or incomplete JSON they return NULL, and the scanner then reads it token
+   by token. They never read a byte at or after `end`. */
 
 #ifndef CHUNKWISE_JSON_BLOCKS_H
 #define CHUNKWISE_JSON_BLOCKS_H
 
 #include "json_bytes.h"
 
-/* A long loop takes up to a fifth more time where its start does not lie on a line of the processor's cache. */
+/* A long loop takes up to a fifth more time if its code does not start at a cache line. */
 #if defined(__GNUC__)
 #define CHUNKWISE_HOT __attribute__((noinline, aligned(64)))
 #else
 #define CHUNKWISE_HOT
 #endif
 
-/* The bytes that can end a run of plain ones in a string, for 64 bytes at a time: a bit each, the first one lowest.
+/* The positions in 64 bytes of all bytes that end plain text in a string: one bit each, the first byte in the lowest.
 
-   `plain_end` must wait for the place where it begins, some fifteen cycles for each string. Here the places of a whole
-   block are known at once, and the processor can go ahead to the next tokens. */
+   `plain_end` starts where the previous token ended, so the processor waits some fifteen cycles for each string. These
+   bits do not depend on the tokens, so the processor can work ahead. */
 typedef struct {
-    Bytes block;   /* the end, where fewer than 64 bytes are left: there `plain_end` is used */
-    uint64_t bits; /* of the bytes that were not passed yet */
+    Bytes block;   /* equal to the end if fewer than 64 bytes are left: then `plain_end` is used */
+    uint64_t bits; /* of the bytes that are still to be read */
 } Ends;
 
 static inline Ends ends_from(Bytes at, Bytes end) {
@@ -37,7 +37,7 @@ static inline Ends ends_from(Bytes at, Bytes end) {
     return ends;
 }
 
-/* Return the first '"', '\' or control character at or after `at`, which never goes back; or the end. */
+/* Return the first '"', '\' or control character at or after `at`, or the end. `at` must never decrease. */
 static inline Bytes next_end(Ends *ends, Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
     while (ends->block != end) {
@@ -52,7 +52,7 @@ static inline Bytes next_end(Ends *ends, Bytes at, Bytes end) {
     return plain_end(at, end);
 }
 
-/* Go on inside a string: return the place after its closing quote; NULL if it is cut or not valid. */
+/* Return the position after the closing quote of the string that `at` is in; NULL if it is incomplete or invalid. */
 static inline Bytes after_string(Ends *ends, Bytes at, Bytes end) {
     for (;;) {
         int size;
@@ -74,10 +74,10 @@ static inline Bytes after_white(Bytes at, Bytes end) {
     return at;
 }
 
-/* Return the end of the array or object that begins here; NULL if it is not JSON, or does not end before the end, or
-   is nested deeper than `most`, or than 63. */
+/* Return the end of the array or object that begins at `at`, after checking that it is JSON. Return NULL if it is
+   invalid or incomplete, or nested deeper than `most` or than 63. */
 static CHUNKWISE_HOT Bytes proven_end(Bytes at, Bytes end, ptrdiff_t most) {
-    uint64_t objects = 0; /* a bit for each that is open, the innermost lowest: whether it is an object */
+    uint64_t objects = 0; /* one bit for each open container, the innermost lowest: 1 for an object */
     ptrdiff_t depth = 0;
     Ends ends = ends_from(at, end);
     int size;
@@ -137,14 +137,14 @@ close:
 }
 
 #ifdef CHUNKWISE_SSE2
-/* The places of quotes, backslashes and brackets in a block of 64 bytes: a bit each, the first one lowest. */
+/* The positions of quotes, backslashes and brackets in 64 bytes: one bit each, the first byte in the lowest. */
 typedef struct {
     uint64_t quotes, slashes, opens, closes;
 } Marks;
 
 static inline Marks marks_of(Bytes block) {
     const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'), opener = _mm_set1_epi8('{');
-    const __m128i closer = _mm_set1_epi8('}'), fold = _mm_set1_epi8(0x20); /* '[' and '{', ']' and '}' differ by it */
+    const __m128i closer = _mm_set1_epi8('}'), fold = _mm_set1_epi8(0x20); /* maps '[' to '{' and ']' to '}' */
     Marks marks = {0, 0, 0, 0};
     int shift;
     for (shift = 0; shift < 64; shift += 16) {
@@ -158,12 +158,12 @@ static inline Marks marks_of(Bytes block) {
     return marks;
 }
 
-/* Return the quotes without those after a backslash; `escaped` says if the block before ended with a backslash. */
+/* Return the quotes that are not escaped; `escaped` is 1 if the last byte of the previous block escapes the first. */
 static inline uint64_t real_quotes(Marks marks, uint64_t *escaped) {
     uint64_t after = *escaped, slashes = marks.slashes & ~after;
     *escaped = 0;
     while (slashes) {
-        const uint64_t slash = slashes & -slashes; /* the first: it escapes the next byte */
+        const uint64_t slash = slashes & -slashes; /* the first backslash: it escapes the next byte */
         if (slash >> 63)
             *escaped = 1;
         after |= slash << 1;
@@ -172,7 +172,7 @@ static inline uint64_t real_quotes(Marks marks, uint64_t *escaped) {
     return marks.quotes & ~after;
 }
 
-/* Return a bit for each byte with an odd number of quotes up to and including itself: inside a string. */
+/* Return a bit for each byte inside a string: up to it, including itself, there is an odd number of quotes. */
 static inline uint64_t between(uint64_t quotes) {
     int shift;
     for (shift = 1; shift < 64; shift *= 2)
@@ -181,15 +181,15 @@ static inline uint64_t between(uint64_t quotes) {
 }
 #endif
 
-/* Return the place after the bracket that closes the one at `at`; NULL if it is not before the end, or more than `most`
-   brackets are open at once.
+/* Return the position after the bracket that closes the bracket at `at`; NULL if there is none before the end, or if
+   more than `most` brackets are open at once.
 
-   It counts the brackets outside strings and checks nothing else. Where the text is JSON, this is the end of the value,
-   in a quarter of the time that a proof takes. */
+   The function counts the brackets outside of strings and checks nothing else. It takes a quarter of the time of
+   `proven_end`, and finds the end of the value if the text is JSON. */
 static inline Bytes balanced_end(Bytes at, Bytes end, ptrdiff_t most) {
 #ifdef CHUNKWISE_SSE2
     ptrdiff_t open = 0;
-    uint64_t escaped = 0, in_string = 0; /* all bits, where a block begins in a string */
+    uint64_t escaped = 0, in_string = 0; /* all bits are 1 if the block begins inside a string */
     unsigned char rest[64];
     for (; at < end; at += 64) {
         const ptrdiff_t left = end - at;

@@ -1,7 +1,7 @@
-/* A place in JSON bytes -> the end of the string, number or escape that goes on there (RFC 8259 §6, §7).
+/* A position in JSON bytes -> the end of the string, number, literal or escape at this position (RFC 8259 §3, §6, §7).
 
-   It reads sixteen bytes at a time where the processor has SSE2, as every x86-64 has; elsewhere eight, in a register
-   (SWAR). It never reads at or after `end`. */
+   With SSE2, which every x86-64 processor has, the functions read sixteen bytes at a time. Elsewhere they read eight
+   bytes at a time in one register (SWAR). They never read a byte at or after `end`. */
 
 #ifndef CHUNKWISE_JSON_BYTES_H
 #define CHUNKWISE_JSON_BYTES_H
@@ -34,7 +34,7 @@ static inline int is_digit(unsigned char byte) { return (unsigned char)(byte - '
 static inline int is_hex(unsigned char byte) { return is_digit(byte) || (unsigned char)((byte | 0x20) - 'a') < 6; }
 
 #ifdef CHUNKWISE_SSE2
-/* Return a bit for each of 16 bytes that is '"', '\' or a control character. */
+/* Return 16 bits: 1 for each byte that is '"', '\' or a control character. */
 static inline unsigned ends_of_16(Bytes at) {
     const __m128i quotes = _mm_set1_epi8('"'), slashes = _mm_set1_epi8('\\'), controls = _mm_set1_epi8(0x1f);
     const __m128i bytes = _mm_loadu_si128((const __m128i *)at);
@@ -44,7 +44,7 @@ static inline unsigned ends_of_16(Bytes at) {
 }
 #endif
 
-/* Return the first '"', '\' or control character, or the end. */
+/* Return the position of the first '"', '\' or control character, or the end. */
 static inline Bytes plain_end(Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
     for (; end - at >= 16; at += 16) {
@@ -59,7 +59,7 @@ static inline Bytes plain_end(Bytes at, Bytes end) {
         memcpy(&word, at, 8);
         quotes = word ^ (ones * '"');
         slashes = word ^ (ones * '\\');
-        /* A byte under n has its high bit set in (word - n) & ~word. A borrow may set others: the loop below checks. */
+        /* For a byte below n, (word - n) & ~word has its high bit set. A borrow may set more: the last loop checks. */
         if (((word - ones * 0x20) & ~word & highs) | ((quotes - ones) & ~quotes & highs) |
             ((slashes - ones) & ~slashes & highs))
             break;
@@ -70,7 +70,7 @@ static inline Bytes plain_end(Bytes at, Bytes end) {
     return at;
 }
 
-/* Return the size of the literal that begins here; 0 if the end cuts it, -1 for no literal. */
+/* Return the size of the literal that begins at `at`; 0 if it is incomplete, -1 if it is not a literal. */
 static inline int literal_bytes(Bytes at, Bytes end) {
     const char *const word = *at == 't' ? "true" : *at == 'f' ? "false" : *at == 'n' ? "null" : NULL;
     const ptrdiff_t size = *at == 'f' ? 5 : 4, left = end - at;
@@ -81,7 +81,7 @@ static inline int literal_bytes(Bytes at, Bytes end) {
     return memcmp(at, word, left) ? -1 : 0;
 }
 
-/* Return the size of the escape that begins here; 0 if the end cuts it, -1 if it is not valid. */
+/* Return the size of the escape that begins at `at`; 0 if it is incomplete, -1 if it is invalid. */
 static inline int escape_bytes(Bytes at, Bytes end) {
     const ptrdiff_t left = end - at;
     int index;
@@ -95,11 +95,11 @@ static inline int escape_bytes(Bytes at, Bytes end) {
         if (!is_hex(at[index]))
             return -1;
         if (index == 3 && (at[2] | 0x20) == 'd' && (at[3] | 0x20) >= 'c')
-            return -1; /* the second half of a pair of surrogates, alone */
+            return -1; /* the second surrogate of a pair without the first */
     }
     if ((at[2] | 0x20) != 'd' || at[3] < '8')
         return 6;
-    for (index = 6; index < 12; index++) { /* the first of a pair: the second must follow */
+    for (index = 6; index < 12; index++) { /* the first surrogate of a pair: the second must follow */
         if (index == left)
             return 0;
         if (index == 6   ? at[index] != '\\'
@@ -112,7 +112,8 @@ static inline int escape_bytes(Bytes at, Bytes end) {
     return 12;
 }
 
-/* Go on inside a string: return its closing quote, a byte that it cannot contain, an escape that is cut, or the end. */
+/* Return where the string that `at` is in stops: at its closing quote, at an invalid byte, at an incomplete or invalid
+   escape, or at the end. Set `escapes` to 1 if there is an escape before. */
 static inline Bytes string_end(Bytes at, Bytes end, int *escapes) {
     for (;;) {
         int size;
@@ -147,14 +148,14 @@ static inline int is_of_number(unsigned char byte) {
     return is_digit(byte) || byte == '.' || byte == '-' || byte == '+' || (byte | 0x20) == 'e';
 }
 
-/* Return the end of all bytes that numbers consist of, in any order. */
+/* Return the position after all bytes that can be part of a number, in any order. */
 static inline Bytes number_bytes_end(Bytes at, Bytes end) {
     while (at < end && is_of_number(*at))
         at++;
     return at;
 }
 
-/* Return the end of the number that begins here, which may be `end`; NULL for no number. */
+/* Return the end of the number that begins at `at`, which may be `end`; NULL if it is not a number. */
 static inline Bytes number_end(Bytes at, Bytes end) {
     Bytes begin;
     if (at < end && *at == '-')

@@ -1,4 +1,4 @@
-# Windows of JSON bytes -> the spans of the selected values, and proof that the text between them is JSON.
+# Windows of JSON bytes -> the spans of the selected values, after checking that all text between them is JSON.
 
 cdef Py_ssize_t _most(object most):
     return PY_SSIZE_T_MAX if most is None or most > PY_SSIZE_T_MAX else most
@@ -9,11 +9,11 @@ cdef Bytes _start_of(object window) except NULL:
         return <Bytes>PyBytes_AS_STRING(window)
     if isinstance(window, bytearray):
         return <Bytes>PyByteArray_AS_STRING(window)
-    raise TypeError(f"a window is bytes or a bytearray, got {type(window).__name__}")
+    raise TypeError(f"window must be bytes or a bytearray, got {type(window).__name__}")
 
 
 cdef class Scanner(Walk):
-    """Find where the values at a path start and end, window by window; see `parsing.scanner.Scanner`."""
+    """Finds the start and the end of the values at a path, window by window; see `parsing.scanner.Scanner`."""
 
     def __init__(
         self,

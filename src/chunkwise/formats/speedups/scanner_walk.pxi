@@ -1,6 +1,6 @@
-# JSON bytes -> the spans of the selected values, token by token; `Scanner` (scanner.pxi) feeds the bytes.
+# JSON bytes -> the spans of the selected values, token by token. `Scanner` in scanner.pxi passes the bytes.
 
-cdef enum:  # as in json_states; a test compares all of them
+cdef enum:  # the same as in json_states.py; a test compares them
     VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, COMMA_OR_END, END, IN_STRING, IN_KEY, IN_NUMBER
 
 cdef enum:
@@ -31,7 +31,7 @@ cdef struct Span:
     Py_ssize_t end
 
 cdef struct Container:
-    Py_ssize_t path_bytes  # of the names of all members that are open
+    Py_ssize_t path_bytes  # of the names of all open members
     unsigned char opener
 
 cdef struct Part:
@@ -39,11 +39,11 @@ cdef struct Part:
     Py_ssize_t size
     bint is_item
     bint is_any
-    unsigned char opener  # of the container of this part around the last value
+    unsigned char opener  # the bracket of the container for this part around the last value
 
 
 cdef class Walk:
-    """The state between two windows, and the walk through one. It is one class, since C code reads fields directly."""
+    """Scans one window and keeps the state between windows. All state is in one class for fast access to its fields."""
 
     cdef readonly bint found
     cdef readonly Py_ssize_t bytes_walked, count, longest
@@ -65,9 +65,9 @@ cdef class Walk:
         PyMem_Free(self._parts)
 
     cdef Bytes _walk(self, Bytes window, Bytes at, Bytes end) except NULL:
-        """Walk from token to token; return the end, or the start of a token that is cut."""
-        # This is the hot loop. It is one long function, since a call for each token would take as long as the token.
-        # Its state is in local variables: the compiler must load a field again after each write through a pointer.
+        """Scan token by token; return the end of the window, or the start of an incomplete token."""
+        # This is the hot loop. It is one long function, because a call for each token would double the time. The state
+        # is in local variables, because the compiler has to reload fields after each write through a pointer.
         cdef int state = self._state
         cdef Py_ssize_t depth = self._depth
         cdef Py_ssize_t on_path = self._on_path
@@ -79,7 +79,7 @@ cdef class Walk:
         cdef Py_ssize_t size
         cdef bint refused = False
         cdef Bytes stop
-        # A container that cannot be skipped in one go is walked after the attempt: at most twice in a window.
+        # A container that cannot be skipped at once is scanned again token by token: at most twice in each window.
         cdef int tries = 2 if self._max_path_bytes == PY_SSIZE_T_MAX else 0
         while at < end:
             byte = at[0]
@@ -157,7 +157,7 @@ cdef class Walk:
                     continue
                 else:
                     size = literal_bytes(at, end)
-                    if size <= 0:  # cut, or no literal
+                    if size <= 0:  # incomplete, or not a literal
                         refused = size < 0
                         break
                     at += size
@@ -238,11 +238,11 @@ cdef class Walk:
             self._array_start = self._base + position
             part = self._parts + on_path
             if on_path + 1 == self._part_count and (part.is_item if opener == ARRAY else part.is_any):
-                self.found = True  # all its values are selected, even if it is empty
+                self.found = True  # the path selects its values, even if there are none
         return 0
 
     cdef int _add(self, Py_ssize_t end, unsigned char opener) except -1:
-        """Note that the selected value ends here."""
+        """Add the span of the selected value that ends at ``end``."""
         cdef Py_ssize_t array = self._array_start if opener == ARRAY else -1
         cdef Py_ssize_t index
         if self.count == self._spans_size:
@@ -259,7 +259,7 @@ cdef class Walk:
         return 0
 
     cdef int _end_value(self, Py_ssize_t end) except -1:
-        """End a value outside of `_walk`."""
+        """End a value for callers other than `_walk`."""
         if self._depth == self._value_depth:
             self._add(end, self._stack[self._depth].opener)
             self._value_depth = -1
@@ -283,7 +283,7 @@ cdef class Walk:
         return stop + 1
 
     cdef int _check_string(self, Bytes window, Bytes stop, Bytes end) except -1:
-        """Raise an error if a string is too long, or cannot contain the byte at ``stop``."""
+        """Raise an error if a string is too long, or if the byte at ``stop`` is not allowed in it."""
         self._name_bytes = stop - window - self._string_start - 1
         self._check_size("string", self._name_bytes, self._max_string_bytes, self._string_start)
         if stop < end and stop[0] != b'"' and (stop[0] != b"\\" or escape_bytes(stop, end) < 0):

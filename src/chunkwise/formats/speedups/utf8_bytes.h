@@ -1,6 +1,6 @@
-/* Bytes -> the place up to which they are UTF-8 (Unicode §3.9, table 3-7).
+/* Bytes -> the position up to which they are valid UTF-8 (Unicode §3.9, table 3-7).
 
-   It reads sixteen bytes at a time where they are ASCII and the processor has SSE2; elsewhere eight. */
+   ASCII is checked sixteen bytes at a time on processors with SSE2, and eight bytes at a time on others. */
 
 #ifndef CHUNKWISE_UTF8_BYTES_H
 #define CHUNKWISE_UTF8_BYTES_H
@@ -21,11 +21,11 @@ static inline int is_ascii_step(Bytes at) {
 }
 #endif
 
-/* Return the size of the character of several bytes that begins here; 0 if it is cut or not valid. */
+/* Return the size of the multi-byte character that begins at `at`; 0 if it is incomplete or invalid. */
 static inline int utf8_size(Bytes at, Bytes end) {
     const unsigned char first = at[0];
     const int size = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
-    /* The bounds of the second byte: they exclude overlong forms, surrogates and characters over U+10FFFF. */
+    /* These bounds of the second byte exclude overlong forms, surrogates and characters above U+10FFFF. */
     const unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
     const unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
     int index;
@@ -37,7 +37,7 @@ static inline int utf8_size(Bytes at, Bytes end) {
     return size;
 }
 
-/* Return the place after the last character up to which all characters are whole and valid. */
+/* Return the position of the first incomplete or invalid character, or the end. */
 static inline Bytes utf8_end(Bytes at, Bytes end) {
     while (at < end) {
         if (*at < 0x80) {

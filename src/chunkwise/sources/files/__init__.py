@@ -1,4 +1,4 @@
-"""A file in any format -> a source of its items, from any item on."""
+"""A file in any format -> a source of its items that can start at any item."""
 
 from chunkwise.sources.files.source import file_source, read_file
 

@@ -1,8 +1,8 @@
-"""Indexes of files <-> the cache folder, where they outlive the process.
+"""Indexes of files <-> the cache folder, where other processes find them.
 
-They are in ``file-indexes`` in ``$CHUNKWISE_CACHE`` (if that is empty, they are not kept), or else in
-``$XDG_CACHE_HOME/chunkwise``, or else in ``~/.cache/chunkwise`` (XDG Base Directory Specification). A failure here only
-costs time and raises nothing: an index can be made again.
+The folder is ``file-indexes`` in the first of these: ``$CHUNKWISE_CACHE``, ``$XDG_CACHE_HOME/chunkwise``,
+``~/.cache/chunkwise`` (XDG Base Directory Specification). If ``$CHUNKWISE_CACHE`` is set but empty, indexes are not
+saved. If an index cannot be loaded or saved, no error is raised, because a new one can be built.
 """
 
 import os
@@ -14,28 +14,28 @@ from pathlib import Path
 from chunkwise.sources.files.index import FileIndex, FileVersion, IndexKey
 
 CACHE_VARIABLE = "CHUNKWISE_CACHE"
-"""The environment variable that names the folder."""
+"""The environment variable with the path of the cache folder."""
 
-_OWN = "file-indexes"  # only indexes are in there, so the oldest files may be deleted
+_OWN = "file-indexes"  # the folder contains only indexes, so its oldest files may be deleted
 _MAX_FILES = 256
-_MAX_BYTES = 4 * 2**20  # more than the largest index has
+_MAX_BYTES = 4 * 2**20  # larger than any index
 
 
 def load(key: IndexKey, version: FileVersion) -> FileIndex:
-    """Return the index of a file's version: the one in the cache, or an empty one."""
+    """Return the index of a version of a file from the cache; return an empty index if the cache has none."""
     folder = _folder()
     if folder is not None:
         with suppress(OSError):
             file = folder / key.name
             index = FileIndex.from_bytes(_content(file), key, version)
             if index is not None:
-                os.utime(file)  # used last, deleted last
+                os.utime(file)  # the least recently used index is deleted first
                 return index
     return FileIndex(key, version)
 
 
 def save(index: FileIndex) -> None:
-    """Keep an index unless a longer one is kept already; delete the least recently used ones."""
+    """Save an index unless the cache has a longer one; delete the least recently used indexes over the limit."""
     folder = _folder()
     if folder is None or not len(index) or load(index.key, index.version).end >= index.end:
         return
@@ -46,14 +46,14 @@ def save(index: FileIndex) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(index.to_bytes())
-            written.replace(folder / index.key.name)  # atomic: readers see the old one or the new one
+            written.replace(folder / index.key.name)  # atomic: readers see the old or the new index
         finally:
             written.unlink(missing_ok=True)
         _prune(folder)
 
 
 def _content(file: Path) -> bytes:
-    """Return the bytes of a file; none if it is a pipe or a device, which might block or have no end."""
+    """Return the bytes of a regular file; return ``b""`` for a pipe or a device, which might block or have no end."""
     waits_not = getattr(os, "O_NONBLOCK", 0)
     with open(file, "rb", opener=lambda name, flags: os.open(name, flags | waits_not)) as opened:
         status = os.fstat(opened.fileno())
@@ -74,7 +74,7 @@ def _folder() -> Path | None:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the oldest files over the limit, including those that a killed process has left."""
+    """Delete the oldest files over the limit, including temporary files of processes that were killed."""
     aged = sorted(((file.stat().st_mtime_ns, file) for file in folder.iterdir()), reverse=True)
     for _, file in aged[_MAX_FILES:]:
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Checkpoints from reading a file -> the place to start for item N, without reading the file from its beginning.
+"""Checkpoints from reading a file -> the position from which to read item N, without reading the whole file before it.
 
-An index is sparse and bounded: when it has too many places, it drops every second one, and new ones are twice as far
-apart.
+An index has at most `_MAX_PLACES` checkpoints. When it has more, it drops every second one and doubles the distance
+between new ones.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from chunkwise.formats.paths import PathLike, parse_path
 
 START = Checkpoint(0, 0, b"")
 
-_VERSION = 1  # of the index's format in the cache
-_SPACING_BYTES = 2**20  # the most bytes to read and skip between a place and an item, in files up to 4 GiB
+_VERSION = 1  # of the file format of an index in the cache
+_SPACING_BYTES = 2**20  # distance between checkpoints in files of up to 4 GiB
 _MAX_PLACES = 4096
 _MAX_BEFORES = 16
 _MAX_BEFORE_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ _DIGEST_BYTES = 16
 
 
 class FileVersion(NamedTuple):
-    """The size and times of a file, which change with its content."""
+    """The size and times of a file. They change when its content changes."""
 
     size: int
     modified_ns: int
@@ -36,17 +36,17 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Self:
-        """Return the version of a file from its status."""
+        """Return the version of a file from the result of ``os.stat``."""
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     @property
     def etag(self) -> str:
-        """The same ETag as aiohttp's `FileResponse` sends, so that the file and its items have one ETag."""
+        """The ETag of the file, the same as in a `FileResponse` of aiohttp."""
         return f"{self.modified_ns:x}-{self.size:x}"
 
 
 class IndexKey(NamedTuple):
-    """The file, the format and the path that an index is for."""
+    """The file, the format and the path that an index belongs to."""
 
     file: bytes
     format: str
@@ -54,55 +54,55 @@ class IndexKey(NamedTuple):
 
     @classmethod
     def of(cls, file: Path, format: str, select: PathLike) -> Self:
-        """Return the key of a file, a format and a path."""
+        """Return the key for a file, the name of a format, and a path."""
         return cls(os.fsencode(file.absolute()), format, parse_path(select))
 
     @property
     def name(self) -> str:
-        """The name of the file that holds the index in the cache."""
+        """The name of the index file in the cache folder."""
         return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=20).hexdigest()
 
 
 class _Written(msgspec.Struct, array_like=True):
-    """An index as it is in the cache."""
+    """The content of an index file in the cache."""
 
     version: int
     key: IndexKey
     file_version: FileVersion
     spacing_bytes: int
     befores: list[bytes]
-    places: list[tuple[int, int, int]]  # byte offset, item index, which of the befores
+    places: list[tuple[int, int, int]]  # (byte offset, item index, position in befores)
 
 
 class FileIndex:
-    """The places of one version of a file, in their order."""
+    """The checkpoints of one version of a file, in ascending order."""
 
     def __init__(self, key: IndexKey, version: FileVersion) -> None:
         self.key = key
         self.version = version
         self._spacing_bytes = _SPACING_BYTES
         self._places: list[Checkpoint] = []
-        self._befores: dict[bytes, int] = {}  # usually one for all places, so it is held and written once
+        self._befores: dict[bytes, int] = {}  # usually all checkpoints share one, so each is stored once
 
     def __len__(self) -> int:
         return len(self._places)
 
     @property
     def end(self) -> int:
-        """Offset of the last place."""
+        """The byte offset of the last checkpoint; 0 if there is none."""
         return self._places[-1].byte_offset if self._places else 0
 
     def place_before(self, item_index: int) -> Checkpoint:
-        """Return the last place at or before an item."""
+        """Return the last checkpoint at or before an item."""
         found = bisect_right(self._places, item_index, key=lambda place: place.item_index)
         return self._places[found - 1] if found else START
 
     def wants(self, byte_offset: int) -> bool:
-        """Whether a place at that offset is far enough after the last one."""
+        """Whether a checkpoint at the given offset is far enough after the last checkpoint."""
         return byte_offset - self.end >= self._spacing_bytes
 
     def add(self, place: Checkpoint) -> None:
-        """Add a place if it is far enough after the last one."""
+        """Add a checkpoint if it is far enough after the last one."""
         if not self.wants(place.byte_offset):
             return
         if place.before not in self._befores:
@@ -115,7 +115,7 @@ class FileIndex:
             self._spacing_bytes *= 2
 
     def to_bytes(self) -> bytes:
-        """Return the index as bytes."""
+        """Return the index as the bytes of an index file."""
         places = [(place.byte_offset, place.item_index, self._befores[place.before]) for place in self._places]
         written = _Written(_VERSION, self.key, self.version, self._spacing_bytes, list(self._befores), places)
         data = msgspec.msgpack.encode(written)
@@ -123,7 +123,7 @@ class FileIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, key: IndexKey, version: FileVersion) -> Self | None:
-        """Return the index in some bytes; None if they are damaged, or of another file or version."""
+        """Return the index in the bytes of an index file; None if they are damaged or of another file or version."""
         digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if digest != _digest(data):
             return None
@@ -144,7 +144,7 @@ class FileIndex:
 
 
 def _is_sound(written: _Written) -> bool:
-    """Whether an index can have written this: its places are in order and within the file."""
+    """Whether the content of an index file is valid: its checkpoints are in ascending order and within the file."""
     size, befores, places = written.file_version.size, written.befores, written.places
     return (
         1 <= written.spacing_bytes <= max(size, _SPACING_BYTES)

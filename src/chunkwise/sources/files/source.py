@@ -1,4 +1,4 @@
-"""A file in any format -> batches of its items, from any item on, read and decoded in a thread."""
+"""A file in any format -> batches of its items, starting at any item. A thread reads and decodes the file."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ from chunkwise.sources.threads import batches_in_thread
 __all__ = ["file_source", "read_file"]
 
 _BLOCK_BYTES = 64 * 1024
-_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; not the start of any UTF-8
-_SAVE_BYTES = 256 * 2**20  # read between two saves of the index, so that a killed process does not lose all of it
+_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; no UTF-8 text begins with these bytes
+_SAVE_BYTES = 256 * 2**20  # bytes read between two saves of the index, in case the process is killed
 
 
 def read_file(
@@ -72,7 +72,7 @@ def file_source(
     """
     row = by_name(format)
     if not path.is_file() and path.exists():
-        raise ValueError(f"{path}: expected a regular file, which can be read again from anywhere")
+        raise ValueError(f"expected a regular file, which can be read from any position, got {path}")
     version = FileVersion.of(path.stat())
 
     def start(item_index: int) -> Batches:
@@ -83,14 +83,14 @@ def file_source(
 
 
 class _Wanted(NamedTuple):
-    """Which items of which file to read."""
+    """The file to read, and which of its items to return."""
 
     path: Path
     format: Format
     select: PathLike
     required: bool
     first_item: int = 0
-    version: FileVersion | None = None  # the version that the file must have; None for any, and then no index is kept
+    version: FileVersion | None = None  # the version to read; None: any version, without an index
 
 
 def _source(wanted: _Wanted, max_items: int | None) -> Batches:
@@ -99,7 +99,7 @@ def _source(wanted: _Wanted, max_items: int | None) -> Batches:
 
 
 async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
-    async with aclosing(batches_in_thread(_lists(wanted), lambda: 4)) as hops:  # which closes the file
+    async with aclosing(batches_in_thread(_lists(wanted), lambda: 4)) as hops:  # this also closes the file
         async for several in hops:
             for batch in several:
                 if batch:
@@ -107,7 +107,7 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
-    """Yield the batches of the items; also empty ones, so that a reader that stops is noticed during a long skip."""
+    """Yield the items in batches. Empty batches are also yielded, so that a long skip can be stopped."""
     with _opened(wanted) as file:
         index = unchanged = None
         if wanted.version is not None:
@@ -123,7 +123,7 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
 
 
 def _opened(wanted: _Wanted) -> BinaryIO:
-    """Open the file. If it must have a version, it must be a regular file, and a pipe in its place does not block."""
+    """Open the file. If a version is wanted, raise OSError, and do not block, if a pipe has replaced the file."""
     if wanted.version is None:
         return wanted.path.open("rb")
     waits_not = getattr(os, "O_NONBLOCK", 0)
@@ -137,23 +137,23 @@ def _opened(wanted: _Wanted) -> BinaryIO:
 def _decoded(
     file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: "_Unchanged | None"
 ) -> Generator[list[Any], None, None]:
-    """Yield the batches of all items after a place, and note more places."""
-    # If there is an item before the place, the path has already been found.
+    """Yield the items after a checkpoint in batches, and add further checkpoints to the index."""
+    # An item before the checkpoint shows that the file has values at the path.
     decoder = wanted.format.decoder(wanted.select, required=wanted.required and not place.item_index)
     noting = None if index is None else _Noting(index, place, file)
     try:
         decoder.feed(place.before)
-        if place.byte_offset:  # otherwise it may be a pipe
+        if place.byte_offset:  # at offset 0 the file may be a pipe, which cannot seek
             file.seek(place.byte_offset)
         while data := _block(file, unchanged):
             if data.startswith(_GZIP) and not decoder.bytes_seen:
-                message = "the file is compressed with gzip: decompress it first"
+                message = "the file is compressed with gzip, expected an uncompressed file: decompress it first"
                 raise DecodeError(message, format=wanted.format.name, item_index=0, byte_offset=0)
             yield decoder.feed(data)
-            yield decoder.feed(b"")  # raises for a defect after the items
+            yield decoder.feed(b"")  # raises an error after the items
             if noting is not None:
                 noting.note(decoder)
-        yield decoder.finish(framed=True)  # a regular file has a length, so all bytes were read
+        yield decoder.finish(framed=True)  # the end of the file proves that all bytes were read
         decoder.finish()
     except DecodeError as error:
         raise _placed(error, place) from error.__cause__
@@ -163,7 +163,7 @@ def _decoded(
 
 
 def _block(file: BinaryIO, unchanged: "_Unchanged | None") -> bytes:
-    """Return the next bytes, or none at the end; raise OSError if the file has changed."""
+    """Return the next bytes of the file, or ``b""`` at its end; raise OSError if the file has changed."""
     data = file.read(_BLOCK_BYTES)
     if unchanged is not None:
         unchanged.check()
@@ -171,7 +171,7 @@ def _block(file: BinaryIO, unchanged: "_Unchanged | None") -> bytes:
 
 
 class _Unchanged:
-    """Raises OSError if an open file is not the version that was asked for, or changes while it is read."""
+    """Raises OSError if an open file is not the requested version, or changes while it is read."""
 
     def __init__(self, file: BinaryIO, path: Path, asked: FileVersion) -> None:
         self._file = file
@@ -183,7 +183,7 @@ class _Unchanged:
             raise _changed(path)
 
     def check(self) -> None:
-        """Raise if its size or one of its two times has changed (one of them can be set back)."""
+        """Raise OSError if the size or one of the two times of the file has changed, because programs can set one."""
         status = os.fstat(self._file.fileno())
         version = FileVersion.of(status)
         if version == self.version:
@@ -193,7 +193,7 @@ class _Unchanged:
         self.version, self._links = version, status.st_nlink
 
     def _was_renamed(self, status: os.stat_result) -> bool:
-        """Whether it got or lost a name, for example because another file has replaced it."""
+        """Whether the file was renamed, deleted or linked. This changes one of its times but not its content."""
         try:
             return status.st_nlink != self._links or not os.path.samestat(status, self._path.stat())
         except OSError:
@@ -201,11 +201,11 @@ class _Unchanged:
 
 
 def _changed(path: Path) -> OSError:
-    return OSError(errno.ESTALE, "the file has changed since its items were asked for", str(path))
+    return OSError(errno.ESTALE, "the file has changed since file_source() was called", str(path))
 
 
 class _Noting:
-    """Adds places to an index while a decoder reads, and saves it from time to time."""
+    """Adds checkpoints to an index while a decoder reads, and saves the index from time to time."""
 
     def __init__(self, index: FileIndex, place: Checkpoint, file: BinaryIO) -> None:
         self._index = index
@@ -235,7 +235,7 @@ class _Noting:
 
 
 def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
-    """Change the offsets and counts of an error, from those after a place to those of the whole file."""
+    """Change the offsets and counts of an error so that they count from the start of the file."""
     byte_offset = place.byte_offset - len(place.before)
     if isinstance(error, TruncatedError):
         error.items_seen += place.item_index

@@ -1,7 +1,8 @@
-"""A statement or a table of a database -> a source of its rows. Needs SQLAlchemy, which the extra ``sql`` installs.
+"""A query or a table of a database -> a source of its rows. Needs SQLAlchemy, which the extra ``sql`` installs.
 
-`rows` reads a statement with one cursor in one transaction, and holds a connection until its stream ends. `table` reads
-a table in pages, each in a transaction of its own: a slow client holds no connection, and a stream can be resumed.
+`rows` runs a query with one cursor in one transaction, and uses a connection until the stream ends. `table` reads a
+table in pages, each in its own transaction. So it uses no connection between pages, even if the client is slow, and its
+streams can be resumed.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""A table's name and its order -> a unique key, which checks and converts the values that a client sends back."""
+"""The name and order of a table -> its unique key, which checks and converts the key values that clients send."""
 
 import math
 import uuid
@@ -25,9 +25,9 @@ _EXPECTED: dict[Any, str] = {
     uuid.UUID: "a UUID",
     int | float | str: "a number or a text",
 }
-"""The types that a key may have. In Python, in JSON and as text, their values have the same order, without loss."""
+"""The types that a key column may have, with their names in messages. JSON and text represent their values exactly."""
 
-# SQLite does not have these types: it stores and returns numbers or texts for them.
+# SQLite does not have these types. It stores and returns numbers or texts instead.
 _IN_SQLITE: dict[Any, Any] = {
     bool: int,
     Decimal: int | float,
@@ -41,10 +41,11 @@ _ENDS = (date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.repl
 _NUMBERS = (int, float, Decimal, int | float)
 
 Unique = Mapping[str, str | None]
-"""Columns that are unique together, except for NULLs -> the collation in which they are; None for the column's own."""
+"""Columns that are unique together, except for NULLs -> the collation of the unique index; None: that of the column."""
 
-# An invalid index has not been checked: its rows may be equal. An index with another collation than its column allows
-# rows that are equal in the column's collation, unless that is deterministic: then only equal bytes are equal.
+# An invalid index does not guarantee that its rows are different. An index with another collation than its column
+# allows rows that are equal in the collation of the column. Such an index is accepted only if the collation of the
+# column is deterministic, because then only equal bytes are equal.
 _POSTGRESQL_UNIQUE = """
 select array_agg(a.attname::text order by k.number) as names
 from pg_index i
@@ -75,34 +76,34 @@ where i."unique" and not i.partial and x.key
 
 @dataclass(frozen=True)
 class Part:
-    """One column of a key, or one parameter of a query: converts a value from JSON or text."""
+    """Converts the JSON or text value of one column of a key, or of one parameter of a query."""
 
     name: str
-    kind: Any  # of _EXPECTED
-    bits: int  # of an int
-    has_zone: bool | None  # of a datetime
-    nul: bool  # whether a text may hold NUL
-    choices: tuple[str, ...]  # of an enum
+    kind: Any  # a key of _EXPECTED
+    bits: int  # the size of an int
+    has_zone: bool | None  # whether a datetime has a time zone; None for other types
+    nul: bool  # whether a text may contain NUL
+    choices: tuple[str, ...]  # the values of an enum
 
     def convert(self, value: Any) -> Any:
-        """Return the value as the driver takes it; raise ValueError if it does not have this type."""
+        """Return the value in the type that the driver accepts; raise ValueError if it cannot be converted."""
         try:
             converted = self._converted(value)
         except (msgspec.ValidationError, ValueError):
             expected = f"one of {', '.join(self.choices)}" if self.choices else _EXPECTED[self.kind]
             if self.has_zone is not None:
-                expected += ", with its zone" if self.has_zone else ", without a zone"
+                expected += ", with a time zone" if self.has_zone else ", without a time zone"
             got = value if len(repr(value)) <= 40 else f"{value!s:.40}..."
             raise ValueError(f"{self.name}: got {got!r}, expected {expected}") from None
         self.check(converted)
         return converted
 
     def check(self, value: Any) -> None:
-        """Raise for a value that the database would not receive unchanged."""
-        # asyncpg converts infinity to Python's last date and -infinity to its first, and back.
+        """Raise ValueError for a value that the driver would change on the way to the database."""
+        # asyncpg converts infinity to the last date in Python and -infinity to the first, and the other way round.
         plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
         if plain in _ENDS:
-            raise ValueError(f"{self.name}: got {value}, which looks the same as infinity: no row follows it")
+            raise ValueError(f"{self.name}: got {value}, which drivers also use for infinity")
 
     def _converted(self, value: Any) -> Any:
         if not isinstance(value, str) and self.kind not in (*_NUMBERS, bool, int | float | str):
@@ -125,37 +126,37 @@ class Part:
 
 @dataclass(frozen=True)
 class Key:
-    """The columns by which a table is ordered."""
+    """The columns that a table is ordered by."""
 
     table: str
-    schema: str | None  # the schema of the table; None for the database's search path
+    schema: str | None  # the schema of the table; None: the search path of the database
     columns: list[str]  # all columns of the table
     parts: list[Part]  # the columns of the key
-    collations: list[str | None]  # the collation in which each column of the key is unique; None for the column's own
-    may_be_null: bool  # whether the database allows NULL in one of them
-    is_mixed: bool  # whether a value may have another type than its column, as in SQLite
+    collations: list[str | None]  # for each column of the key, the collation of its unique index; None: its own
+    may_be_null: bool  # whether the database allows NULL in a column of the key
+    is_mixed: bool  # whether values may have other types than their columns, as in SQLite
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns of the key."""
+        """The names of the key columns."""
         return [part.name for part in self.parts]
 
     @property
     def label(self) -> str:
-        """The key, for messages."""
+        """The names of the key columns as text for messages."""
         return ", ".join(self.names)
 
     def of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the key of a row."""
+        """Return the key values of a row."""
         return tuple(row[name] for name in self.names)
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError for the key of a row after which no other could be found."""
+        """Raise ValueError if the rows after a row with this key could not be found."""
         for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 
     def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raise ValueError for a row whose key does not have its column's type, as SQLite allows."""
+        """Raise ValueError if a key value has another type than its column, which SQLite allows."""
         if not self.is_mixed:
             return
         for part in self.parts:
@@ -163,22 +164,24 @@ class Key:
             if others := [kind for kind in kinds if not issubclass(kind, part.kind)]:
                 expected = "bytes" if part.kind is bytes else _EXPECTED[part.kind]
                 raise ValueError(
-                    f"{part.name}: a row of table {self.table!r} has there a {others[0].__name__}, "
-                    f"expected {expected}: no client could send its place back"
+                    f"{part.name}: got a {others[0].__name__} in a row of table {self.table!r}, "
+                    f"expected {expected}: the stream could not be resumed after this row"
                 )
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return a key from JSON or CSV as the driver takes it; raise ValueError if no row can have it."""
+        """Return key values from JSON or CSV in the types of the driver; raise ValueError if no row can have them."""
         if len(values) != len(self.parts):
-            raise ValueError(f"got {len(values)} values, expected {len(self.parts)}: {self.label}")
+            raise ValueError(f"got {len(values)} key values, expected {len(self.parts)}: {self.label}")
         return tuple(part.convert(value) for part, value in zip(self.parts, values, strict=True))
 
 
 def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
     """Return the key of a table.
 
-    It raises LookupError without such a table or column, ValueError for a key that is not unique or may be NULL, and
-    TypeError for a type that no client could send back.
+    Raises:
+        LookupError: there is no such table or column.
+        ValueError: the columns are not unique together, or one of them may be NULL.
+        TypeError: a column has a type whose values a client cannot send.
     """
     inspector = sa.inspect(connection)
     try:
@@ -187,11 +190,11 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         found = []
     columns: dict[str, Any] = {column["name"]: column for column in found}
     if not columns:
-        raise LookupError(f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
+        raise LookupError(f"found no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     names = list(primary) if order_by is None else [order_by] if isinstance(order_by, str) else list(order_by)
     if not names:
-        raise ValueError(f"table {table!r} has no primary key: name a unique column with order_by")
+        raise ValueError(f"table {table!r} has no primary key: pass a unique column as order_by")
     for name in names:
         if name not in columns:
             raise LookupError(f"table {table!r} has no column {name!r}; it has {', '.join(columns)}")
@@ -200,12 +203,12 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
     )
     if unique is None:
         more = f": add its primary key, {', '.join(primary)}" if primary else ""
-        raise ValueError(f"order_by: {', '.join(names)} of table {table!r} is not unique{more}")
+        raise ValueError(f"order_by must be unique, got {', '.join(names)} of table {table!r}{more}")
     nullable = [name for name in names if columns[name]["nullable"]]
     lax = connection.dialect.name == "sqlite"
     if refused := [name for name in nullable if not (lax and name in primary)]:
         raise ValueError(
-            f"order_by: column {refused[0]!r} of table {table!r} may be NULL: choose others, or make it NOT NULL"
+            f"order_by: column {refused[0]!r} of table {table!r} may be NULL, expected a column that is NOT NULL"
         )
     parts = [_part(name, columns[name]["type"], connection.dialect.name) for name in names]
     collations = [unique.get(name) for name in names]
@@ -217,7 +220,7 @@ def _part(name: str, type: Any, dialect: str) -> Part:
     if dialect == "sqlite":
         kind = _IN_SQLITE.get(kind, kind)
     if kind not in _EXPECTED:
-        raise TypeError(f"order_by: column {name!r} is of type {type}, which no key can be of: choose another")
+        raise TypeError(f"order_by: column {name!r} has the type {type}, which a key cannot have: use another column")
     return Part(
         name,
         kind,
@@ -252,23 +255,23 @@ _PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
 
 
 def part_of_type(name: str, type: str | None) -> Part:
-    """Return a parameter by PostgreSQL's name of its type; unknown types are texts.
+    """Return the converter of a parameter for the name of its type in PostgreSQL; parameters of other types are texts.
 
-    In SQLite the type is None: SQLite converts a text to the type of the column that it is compared with.
+    For SQLite, pass None as the type: SQLite converts a text to the type of the column that it is compared with.
     """
     kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
     return Part(name, kind, bits, has_zone, nul=type is None, choices=())
 
 
 def find_unique(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
-    """Return every set of columns that is unique in a table; raise ValueError if other tables inherit from it."""
+    """Return all sets of columns that are unique in a table; raise ValueError if other tables inherit from it."""
     if connection.dialect.name == "postgresql":
         return _in_postgresql(connection, table, schema)
     inspector = sa.inspect(connection)
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     if connection.dialect.name == "sqlite":
         found = _in_sqlite(connection, table, schema)
-        # An INTEGER PRIMARY KEY is the row's own number and has no index.
+        # An INTEGER PRIMARY KEY is the row number and has no index.
         return found if any(unique.keys() == set(primary) for unique in found) else [dict.fromkeys(primary), *found]
     names: list[Any] = [primary, *(item["column_names"] for item in inspector.get_unique_constraints(table, schema))]
     for index in inspector.get_indexes(table, schema):
@@ -284,7 +287,7 @@ def _in_postgresql(connection: sa.Connection, table: str, schema: str | None) ->
         for query in (_POSTGRESQL_HEIRS, _POSTGRESQL_UNIQUE)
     )
     if heirs:
-        msg = f"table {table!r} has also the rows of tables that inherit from it, and no key is unique: read a query"
+        msg = f"other tables inherit from table {table!r}, so no key is unique: use sql.rows() with a query"
         raise ValueError(msg)
     return [dict.fromkeys(row.names) for row in unique]
 
@@ -293,4 +296,4 @@ def _in_sqlite(connection: sa.Connection, table: str, schema: str | None) -> lis
     indexes: dict[str, dict[str, str | None]] = {}
     for row in connection.execute(sa.text(_SQLITE_UNIQUE), {"table": table, "schema": schema or "main"}):
         indexes.setdefault(row.index_name, {})[row.name] = row.coll
-    return [columns for columns in indexes.values() if None not in columns]  # None: an expression
+    return [columns for columns in indexes.values() if None not in columns]  # the name None is an expression

@@ -1,4 +1,4 @@
-"""A statement and its parameters -> batches of rows as dicts. The connection is given back, whatever happens."""
+"""A query and its parameters -> batches of rows as dicts. The connection always returns to the pool."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ _INTERRUPT_SECONDS = 0.05
 _SHARED_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 0.5
 
-_UNWANTED: set[asyncio.Task[None]] = set()  # an event loop has only weak references to its tasks
+_UNWANTED: set[asyncio.Task[None]] = set()  # keeps tasks alive: the event loop has only weak references
 
 _CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
@@ -66,24 +66,24 @@ def rows(
     """
     for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
         if name in (params or {}):
-            raise ValueError(f"query: parameter {name!r} cannot be seen before '::': {how}")
+            raise ValueError(f"query: SQLAlchemy does not find parameter {name!r} before '::': {how}")
     asked = Query(sa.text(query), untyped=True) if isinstance(query, str) else Query(query, untyped=False)
     return Batches(plain_batches(fetch(engine, asked, params or {}, Sizes(batch_rows))))
 
 
 class Sizes:
-    """How many rows to fetch next, at most ``most``: few at first, so that they arrive at once, and few large ones."""
+    """The number of rows to fetch next: few at the start, so that they are sent soon, and few if rows are large."""
 
     def __init__(self, most: int, first: int = _FIRST_ROWS) -> None:
         if most < 1:
-            raise ValueError(f"batch_rows: got {most}, expected 1 or more")
+            raise ValueError(f"batch_rows must be >= 1, got {most}")
         self.rows: int = min(first, most)
         self._most = most
 
     def learn(self, batch: Sequence[Any]) -> None:
-        """Adapt to the size of a batch's rows."""
+        """Adapt the number to the size of the rows in a batch."""
         sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        # tuple(), because SQLAlchemy shortens the text of a Row
+        # tuple(), because SQLAlchemy shortens the repr of a Row
         characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
@@ -91,7 +91,7 @@ class Sizes:
 class Query:
     """A statement for SQLAlchemy, and its text for the driver.
 
-    ``untyped`` says that no column or parameter has a SQLAlchemy type, which would convert its values.
+    ``untyped`` says that no column or parameter has a SQLAlchemy type, so no value has to be converted.
     """
 
     def __init__(self, statement: Any, *, untyped: bool) -> None:
@@ -100,7 +100,7 @@ class Query:
         self._compiled: Any = None
 
     def for_driver(self, dialect: sa.Dialect, params: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        """Return the text, and the parameters in its order."""
+        """Return the text of the statement for the driver, and the values of its parameters in order."""
         if self._compiled is None:
             self._compiled = self.statement.compile(dialect=dialect)
         values = self._compiled.construct_params(dict(params))
@@ -108,15 +108,15 @@ class Query:
 
 
 def unseen_parameters(text: str) -> dict[str, str]:
-    """Return the parameters that SQLAlchemy does not see because a cast follows, each with the way to write it."""
+    """Return the parameters that SQLAlchemy does not find because ``::`` follows, each with the correct syntax."""
     seen = sa.text(text).compile().params if (casts := _CAST.findall(text)) else {}
-    return {name: f"write CAST(:{name} AS {to}) for :{name}::{to}" for name, to in casts if name not in seen}
+    return {name: f"write CAST(:{name} AS {to}) instead of :{name}::{to}" for name, to in casts if name not in seen}
 
 
 async def fetch(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yield the rows of a query in batches, from a server-side cursor."""
+    """Yield the rows of a query in batches, read with a server-side cursor."""
     async with _connected(engine) as connection, _only_reading(connection):
         read = _fetch_from_driver if _is_read_by_driver(connection, query) else _fetch_from_result
         async with aclosing(read(connection, query, params, sizes)) as batches:
@@ -127,13 +127,13 @@ async def fetch(
 async def fetch_at_once(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], rows: int
 ) -> list[dict[str, Any]]:
-    """Return all rows of a query that writes nothing and returns at most ``rows`` of them."""
+    """Return all rows of a query that writes nothing and has at most ``rows`` rows."""
     async with _connected(engine) as connection:
         if _is_read_by_driver(connection, query):
             async with _driver_of(connection) as driver:
                 text, values = query.for_driver(connection.dialect, params)
-                # A single statement is a transaction by itself. An explicit one costs three more round trips, which
-                # take longer than a page.
+                # A single statement is a transaction by itself. An explicit transaction would need three more round
+                # trips, which take longer than reading a page.
                 return list(map(dict, await driver.fetch(text, *values)))
         async with aclosing(_fetch_from_result(connection, query, params, Sizes(rows, first=rows))) as batches:
             return await anext(batches, [])
@@ -144,7 +144,7 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    # If a statement is left open, SQLite's interrupt also hits the next one: the rollback, for example.
+    # The statement has to be closed. Otherwise an interrupt in SQLite would also stop the next one, such as a rollback.
     result: AsyncResult[Any] = await _to_its_end(
         connection, connection.stream(query.statement, params), undo=AsyncResult.close
     )
@@ -159,7 +159,7 @@ async def _fetch_from_result(
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Lend a connection, and give it back to the pool."""
+    """Provide a connection in an ``async with`` block, and return it to the pool."""
     connection = engine.connect()
     if engine.dialect.driver != "aiosqlite":
         async with connection:
@@ -172,10 +172,10 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         unwanted = asyncio.create_task(_give_back(connection, starting))
         _UNWANTED.add(unwanted)
         unwanted.add_done_callback(_UNWANTED.discard)
-        # The task may wait for its turn in the pool for as long as the pool allows; we do not.
+        # The task may wait for a connection of the pool until the pool times out. Do not wait that long here.
         latest = time.monotonic() + _GIVE_BACK_SECONDS
         while not unwanted.done() and (left := latest - time.monotonic()) > 0:
-            with suppress(asyncio.CancelledError):  # a second one: the first is raised below
+            with suppress(asyncio.CancelledError):  # a second cancellation: the first is raised below
                 await asyncio.wait({unwanted}, timeout=left)
         raise
     try:
@@ -185,23 +185,23 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def _give_back(connection: AsyncConnection, starting: asyncio.Future[AsyncConnection]) -> None:
-    with suppress(Exception):  # the connection is no longer needed: its errors do not matter
+    with suppress(Exception):  # the connection is not needed, so its errors do not matter
         await _to_its_end(connection, starting, undo=AsyncConnection.close)
         await connection.close()
 
 
 @asynccontextmanager
 async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
-    """Make a SQLite connection read-only, and restore it afterwards."""
-    # SQLite's in-memory databases have one connection for all users of the pool, some of which may be writing.
+    """Make a SQLite connection read-only during an ``async with`` block."""
+    # An in-memory database of SQLite has one connection for all users of the pool, and some of them may be writing.
     if connection.dialect.driver != "aiosqlite" or _is_shared(connection):
         yield
         return
     driver: Any = (await connection.get_raw_connection()).driver_connection
     ((before,),) = await _to_its_end(connection, driver.execute_fetchall("pragma query_only"))
     try:
-        # Python begins a transaction only before INSERT and the like, and SQLite commits any other write by itself.
-        # In a transaction, VACUUM and changes of the journal mode also fail.
+        # Python begins a transaction only before statements such as INSERT, and SQLite commits other writes at once.
+        # In a transaction they are rolled back, and VACUUM and changes of the journal mode fail.
         if not driver.in_transaction:
             await _to_its_end(connection, driver.execute_fetchall("begin"))
         await _to_its_end(connection, driver.execute_fetchall("pragma query_only = on"))
@@ -226,15 +226,21 @@ async def _to_its_end(
     interrupts: bool = True,
     undo: Callable[[_T], Awaitable[object]] | None = None,
 ) -> _T:
-    """Await a driver's call; if we are cancelled meanwhile, wait until it ends and undo its result.
+    """Await a call of the driver; if the caller is cancelled, wait until the call has ended, then undo its result.
 
-    SQLite works in a thread, which does not see the cancellation. SQLAlchemy would discard the connection, and
-    aiosqlite never closes a connection that is discarded during a second cancellation (by a server that stops, for
-    example): an event loop that waits for its thread at its end would wait for ever. To keep the wait short, SQLite's
-    current work is interrupted, except for short calls that have to finish. On a connection that is shared with others
-    (an in-memory database), the interrupt waits `_SHARED_SECONDS`, so that their work can finish.
+    SQLite runs in a thread, which a cancellation does not stop. SQLAlchemy would discard the connection, and aiosqlite
+    never closes a connection that is discarded during a second cancellation, for example when a server stops. An event
+    loop that waits for the thread would then wait for ever.
+
+    Args:
+        connection: the connection of the call.
+        call: the call of the driver.
+        interrupts: whether to interrupt SQLite after a cancellation, so that the call ends soon. False for short calls
+            that have to finish. If the connection is shared (an in-memory database), the interrupt is sent only after
+            `_SHARED_SECONDS`, so that the work of other users can finish.
+        undo: undoes the result of a call that has finished after a cancellation.
     """
-    if connection.engine.dialect.driver != "aiosqlite":  # other drivers handle cancellation themselves
+    if connection.engine.dialect.driver != "aiosqlite":  # other drivers handle cancellation correctly
         return await call
     task = asyncio.ensure_future(call)
     try:
@@ -246,7 +252,7 @@ async def _to_its_end(
             if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
                 await driver.interrupt()  # does not wait, and does not affect later calls
-            with suppress(asyncio.CancelledError):  # a second one: the first is raised below
+            with suppress(asyncio.CancelledError):  # a second cancellation: the first is raised below
                 await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
         if not task.cancelled() and task.exception() is None and undo is not None:
             await _to_its_end(connection, undo(task.result()), interrupts=False)
@@ -260,7 +266,7 @@ def _is_read_by_driver(connection: AsyncConnection, query: Query) -> bool:
 async def _fetch_from_driver(
     connection: AsyncConnection, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Read with asyncpg's own cursor: SQLAlchemy's rows would take half as long again."""
+    """Yield rows read with a cursor of asyncpg. Reading them through SQLAlchemy would take half as long again."""
     text, values = query.for_driver(connection.dialect, params)
     async with _driver_of(connection) as driver, _undone(driver):
         cursor = await driver.cursor(text, *values)
@@ -273,7 +279,7 @@ async def _fetch_from_driver(
 
 @asynccontextmanager
 async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
-    """Lend the asyncpg connection inside a SQLAlchemy connection."""
+    """Provide the asyncpg connection inside a SQLAlchemy connection."""
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if driver.is_closed():  # it was closed while it was idle in the pool
         await connection.invalidate()
@@ -281,13 +287,13 @@ async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
     try:
         yield driver
     finally:
-        if driver.is_closed():  # SQLAlchemy has not noticed, and would lend it again
+        if driver.is_closed():  # otherwise SQLAlchemy would return it to the pool
             await connection.invalidate()
 
 
 @asynccontextmanager
 async def _undone(driver: Any) -> AsyncIterator[None]:
-    """Read in a transaction that is rolled back, together with any settings of the connection."""
+    """Run a block in a read-only transaction, and roll it back with all settings that a query has changed."""
     transaction = driver.transaction(readonly=True)
     undone = False
     try:
@@ -299,12 +305,12 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
                 await transaction.rollback()
             undone = True
     finally:
-        if not undone:  # we were cancelled, and its state is unknown: it must not be lent again
+        if not undone:  # after a cancellation, its state is unknown: it must not be used again
             driver.terminate()
 
 
 def _distinct(names: list[str]) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise ValueError(f"the query gives two columns named {name!r}: rename one of them (AS ...)")
+            raise ValueError(f"got two columns named {name!r}, expected unique names: rename one in the query with AS")
     return names

@@ -1,4 +1,4 @@
-"""A table of a database -> its rows in pages, in the order of a unique key, from any key on."""
+"""A table of a database -> its rows in pages, in the order of a unique key, starting after any key."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from chunkwise.sources.sql.keys import Key, find_key
 from chunkwise.sources.sql.query import BATCH_ROWS, Query, Sizes, fetch_at_once
 from chunkwise.sources.sql.values import plain_batches
 
-_LIMIT = "chunkwise_limit"  # must not be the name of a parameter of the user's condition
+_LIMIT = "chunkwise_limit"  # unlikely to be the name of a parameter in the condition of the user
 
 
 async def table(
@@ -58,20 +58,20 @@ async def table(
     """
     Sizes(batch_rows)  # raises if it is less than 1
     if isinstance(where, str):
-        raise TypeError(f"where: got {where!r}, expected an expression, such as sqlalchemy.text(...).bindparams(...)")
+        raise TypeError(f"where must be an expression such as sqlalchemy.text(...).bindparams(...), got {where!r}")
     async with engine.connect() as connection:
         key = await connection.run_sync(find_key, name, schema, order_by)
     selected = key.columns if columns is None else list(columns)
     if unknown := [column for column in selected if column not in key.columns]:
         raise LookupError(f"table {name!r} has no column {unknown[0]!r}; it has {', '.join(key.columns)}")
     if lacking := [column for column in key.names if column not in selected]:
-        raise ValueError(f"columns: got {', '.join(selected)}, expected also {lacking[0]!r}, which is in order_by")
+        raise ValueError(f"columns must include {lacking[0]!r}, which is in order_by, got {', '.join(selected)}")
     pages = _Pages(engine, key, selected, where, batch_rows, descending=descending)
     return resumable(lambda after: Batches(plain_batches(pages.after(after))), key=key.names)
 
 
 class _Pages:
-    """The pages of a table, from any key on."""
+    """Reads the pages of a table, starting after any key."""
 
     def __init__(
         self, engine: AsyncEngine, key: Key, columns: Sequence[str], where: Any, batch_rows: int, *, descending: bool
@@ -80,11 +80,11 @@ class _Pages:
         self._key = key
         self._parameters = [f"chunkwise_after_{index}" for index in range(len(key.names))]
         self._batch_rows = batch_rows
-        # No types: the driver takes its own values back. A cast in the statement could only change them, as it does
-        # with SQLite's Decimals, and the database knows the types of its columns.
+        # The parameters have no types, because the driver returned their values and accepts them unchanged. A type
+        # would add a cast to the statement, which changes the value of a Decimal in SQLite.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
         self._keys = keys = [
-            source.c[name] if collation is None else source.c[name].collate(collation)  # as the index does
+            source.c[name] if collation is None else source.c[name].collate(collation)  # that of the index
             for name, collation in zip(key.names, key.collations, strict=True)
         ]
         after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
@@ -98,7 +98,7 @@ class _Pages:
         self._next = Query(first.where(here < there if descending else here > there), untyped=where is None)
 
     def after(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Return the batches after a key that a client sent (None for all); raise WrongKey if no row can have it."""
+        """Return the batches after a key from a client (None: all rows); raise WrongKey if no row can have the key."""
         try:
             return self._read(None if after is None else self._key.convert(after))
         except ValueError as error:
@@ -114,8 +114,8 @@ class _Pages:
                 return
             self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
-            if self._key.of(batch[0]) == before:  # the same page again, for ever
-                raise ValueError(f"{self._key.label} does not change on its way to the database and back, got {before}")
+            if self._key.of(batch[0]) == before:  # otherwise the same page would be read for ever
+                raise ValueError(f"the driver changes the key {self._key.label} = {before}: use another key")
             sizes.learn(batch)
             full = len(batch) == limit
             yield batch
@@ -129,13 +129,13 @@ class _Pages:
         return await fetch_at_once(self._engine, query, {_LIMIT: limit, **places}, limit)
 
     async def _refuse_null(self) -> None:
-        """Raise if a key column is NULL in any row."""
-        # Only SQLite allows that in a primary key. No comparison finds NULL, so rows would be left out.
+        """Raise ValueError if a key column is NULL in any row."""
+        # Only SQLite allows NULL in a primary key. Such rows would be left out, because no comparison finds NULL.
         if not self._key.may_be_null:
             return
         null = sa.or_(*[column.is_(None) for column in self._keys])
         statement = sa.select(sa.literal(1).label("found")).select_from(self._source).where(null).limit(1)
         if await fetch_at_once(self._engine, Query(statement, untyped=False), {}, 1):
             raise ValueError(
-                f"{self._key.label} is NULL in a row of table {self._key.table!r}: it has no place in the order"
+                f"{self._key.label} is NULL in a row of table {self._key.table!r}, expected a value: NULL has no order"
             )

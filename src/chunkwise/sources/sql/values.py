@@ -1,4 +1,4 @@
-"""Batches of rows with a database driver's values -> the same rows with values that JSON can hold."""
+"""Batches of rows with the values of a database driver -> the same rows with values that JSON can represent."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,11 +9,11 @@ import msgspec
 Rows = list[dict[str, Any]]
 
 _KNOWN_BY_TEXT = {"ipaddress", "asyncpg", "psycopg", "sqlalchemy"}
-"""Packages whose values are sent as their text: addresses, for example."""
+"""Packages whose values, such as network addresses, are sent as ``str(value)``."""
 
 
 async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[Rows, None]:
-    """Yield the batches with every value converted to one that JSON can hold."""
+    """Yield the batches with every value converted to one that JSON can represent."""
     values = PlainValues()
     async with aclosing(batches):
         async for batch in batches:
@@ -24,8 +24,8 @@ async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[R
 class PlainValues:
     """Converts values column by column; the first value of a column decides for the whole column.
 
-    Checking each value would cost as much as encoding it. So a column is checked until one of its values shows its
-    type. If JSON cannot hold a later value, the stream fails.
+    Checking every value would take as long as encoding it. So a column is checked only until one of its values shows
+    the type. If JSON cannot represent a later value, the stream fails.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class PlainValues:
         self._odd: list[str] = []
 
     def convert(self, batch: Rows) -> None:
-        """Convert a batch of rows, all with the same columns, in place."""
+        """Convert the values of a batch of rows in place. All rows have the same columns."""
         if self._unknown is None:
             self._unknown = list(batch[0])
         for name in list(self._unknown):
@@ -56,7 +56,7 @@ def _is_plain(value: Any) -> bool:
         msgspec.json.encode(value)
     except TypeError:
         return False
-    except (ValueError, OverflowError, RecursionError):  # the encoder reports it, with its place
+    except (ValueError, OverflowError, RecursionError):  # the encoder raises for this value and says where
         return True
     return True
 
@@ -66,20 +66,20 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(element) for element in value]
-    if hasattr(value, "items"):  # a composite
+    if hasattr(value, "items"):  # a composite type
         return {name: _plain(element) for name, element in value.items()}
-    if hasattr(value, "as_string"):  # bits
+    if hasattr(value, "as_string"):  # a bit string
         return value.as_string()
     if hasattr(value, "points"):  # a path or a polygon
         return [_plain(point) for point in value.points]
     if hasattr(value, "lower_inc"):
         return _range_text(value)
-    # The encoder refuses any other object, such as a model's.
+    # The encoder raises for any other object, such as an object of a model.
     return str(value) if type(value).__module__.partition(".")[0] in _KNOWN_BY_TEXT else value
 
 
 def _range_text(value: Any) -> str:
-    """Return a range as PostgreSQL writes it: ``[1,5)``."""
+    """Return the text of a range in the syntax of PostgreSQL, such as ``[1,5)``."""
     if value.isempty:
         return "empty"
     lower, upper = (
