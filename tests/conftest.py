@@ -1,11 +1,11 @@
-"""The session's fixtures and settings -> which tests run, in which order, and what they have in common.
+"""Fixtures and settings of all tests: which tests run, in which order, and in which environment.
 
-- Hypothesis: no deadlines, because tests measure no time. The examples are the same in each run, unless
-  `--hypothesis-seed` is given, as by `make test SEED=random`.
-- `--quick` (`make test-quick`) leaves out the longest files, and each test that starts another program. No test has to
-  be marked for that: `_PROGRAM_PARTS`, `_imports_programs` and the `needs` marks decide. A test of a quick run that
-  starts a program fails.
-- Processes that tests start inherit a cache folder of their own, and no certificates of the system.
+- Hypothesis has no deadlines, because tests measure no time. The examples are the same in each run unless you pass
+  `--hypothesis-seed`, for example with `make test SEED=random`.
+- `--quick` (`make test-quick`) skips the longest files, and all tests that start another program. You do not have to
+  mark such tests: `_PROGRAM_PARTS`, `_imports_programs` and the `needs` marks find them. If a test in a quick run
+  starts a program, it fails.
+- Tests, and the processes that they start, use a separate cache folder and ignore the certificates of the system.
 """
 
 import gc
@@ -30,9 +30,9 @@ settings.register_profile(
 )
 settings.register_profile("few", parent=settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
-# The import of aiohttp takes twice as long if it reads the system's certificates. Tests name the ones that they trust.
+# Importing aiohttp takes twice as long if it reads the certificates of the system. Tests name those that they trust.
 os.environ.update(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull)
-# A shell ignores SIGINT in the commands that it runs in the background, and these pass that on to the tests' processes.
+# A shell ignores SIGINT in background commands, and the processes that tests start would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LONGEST = [_FOLDER / name for name in (
@@ -48,7 +48,7 @@ _LONGEST = [_FOLDER / name for name in (
     "transports/failures/test_http_matrix.py", "testing/test_format_cases.py", "server/test_nginx.py",
     "server/test_promises.py",
 )]  # fmt: skip
-"""The files that take longest, the longest first; a quick run leaves them out."""
+"""The files that take longest, the longest first. A quick run skips them."""
 
 _WAITING = [_FOLDER / name for name in (
     "server/test_stalls.py", "server/test_lifecycle_at_shutdown.py", "server/test_websocket_abuse.py",
@@ -59,20 +59,20 @@ _WAITING = [_FOLDER / name for name in (
     "server/test_websocket_slow_clients.py", "examples/test_log_tail.py",
     "client/test_websocket.py", "testing/test_server_cases.py", "client/test_websocket_failures.py",
 )]  # fmt: skip
-"""The files that mostly wait: for a limit on time, or for another program."""
+"""The files that mostly wait for a timeout or for another program."""
 
 _ORDER = [file for pair in zip_longest(_LONGEST, _WAITING) for file in pair if file]
-"""These start first, so that the session does not wait for one of them at its end, and in turns, so that some workers
+"""These files start first, so that no long file runs alone at the end. The two lists alternate, so that some workers
 compute while others wait."""
 
 _PROGRAM_PARTS = {"demo", "deploy", "docs", "examples", "test_benchmarks.py", "test_readme.py", "test_real_data.py"}
-"""Folders and files whose tests run programs or whole pages."""
+"""Folders and files whose tests run other programs."""
 
 _imports_programs = re.compile(
     r"^(?:import|from) .*\b(?:subprocess|create_subprocess_exec|run_any|started|serving|curl|\w+_server)\b",
     re.MULTILINE,
 )
-"""Imports of modules and functions that start programs: in a quick run such a test file is not even imported."""
+"""Imports of modules and functions that start programs. A quick run does not import test files with such an import."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,14 +96,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_programs(request: pytest.FixtureRequest) -> None:
-    """Let a test of a quick run fail if it starts a program."""
+    """Make a test in a quick run fail if it starts a program."""
     if request.config.getoption("--quick"):
         sys.addaudithook(_refuse_programs)
 
 
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
     if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
-        pytest.fail(f"{event} {arguments[:1]}: --quick is for tests that start no program (tests/conftest.py)")
+        pytest.fail(f"{event} {arguments[:1]}: a test in a --quick run must not start a program (tests/conftest.py)")
 
 
 def _needs_programs(item: pytest.Item) -> bool:
@@ -112,7 +112,7 @@ def _needs_programs(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Record the lines that run from now on, here and in new processes, as covered by this test's file."""
+    """Record the lines that run from now on, here and in new processes, as covered by the file of this test."""
     if "COVERAGE_PROCESS_START" not in os.environ:
         return
     from coverage import Coverage
@@ -120,11 +120,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     file = item.nodeid.split("::")[0]
     if (measured := Coverage.current()) and os.environ.get("TEST_FILE") != file:
         measured.switch_context(file)
-        os.environ["TEST_FILE"] = file  # pyproject.toml: the context of a process that starts
+        os.environ["TEST_FILE"] = file  # pyproject.toml uses it as the context of new processes
 
 
 def pytest_collection_finish() -> None:
-    """Take what was imported and collected out of the garbage collections of the tests."""
+    """Exclude the objects that exist now from later garbage collections, which makes these faster."""
     gc.collect()
     gc.freeze()
 
@@ -133,9 +133,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if _needs_programs(item)])
         items[:] = [item for item in items if not _needs_programs(item)]
-        return  # in random order: what waits is spread over the whole run
+        return  # in random order, so that tests that wait are spread over the run
     places = {file: place for place, file in enumerate(_ORDER)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))  # stable: the rest stays in random order
+    items.sort(key=lambda item: places.get(item.path, len(places)))  # stable: the other files stay in random order
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -147,14 +147,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for all tests; see `needs_postgres`."""
+    """Run one PostgreSQL server for all tests; see `needs_postgres`."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """An empty database of the kind that the test is parametrized by (`KINDS`, indirect)."""
+    """Provide an empty database. Its kind is the indirect parameter of the test, from `KINDS`."""
     postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
     async with database_of(request.param, tmp_path, postgres) as made:
         yield made

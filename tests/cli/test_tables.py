@@ -221,7 +221,7 @@ async def test_two_columns_of_one_name_are_reported(database: Database) -> None:
     async with published(database, twice="select 1 as n, 2 as n") as (_, session):
         status, details = await fetch(session, "/twice")
         assert status == 500
-        assert details["detail"].startswith("the rows cannot be read: the query gives two columns named 'n': ")
+        assert details["detail"].startswith("the rows cannot be read: got two columns named 'n', expected unique names")
 
 
 # --- nothing is ever written

@@ -11,19 +11,19 @@ from chunkwise.formats import FORMATS
 
 NAMES = list(FORMATS)
 LIVE_NAMES = [name for name in NAMES if name != "csv"]
-"""The formats whose items may have live parts."""
+"""The formats in which items may contain iterators and awaitables."""
 
 GUARD_SECONDS = 30
-"""Time after which a hanging test fails; no other test waits that long."""
+"""The number of seconds after which a hanging test fails."""
 
 
 def row(index: int, size: int = 0) -> dict[str, str]:
-    """Return an item that every format decodes unchanged: text only, because of CSV."""
+    """Return an item that every format decodes unchanged: its values are strings, because of CSV."""
     return {"n": str(index), "pad": "x" * size}
 
 
 def decoded(name: str, items: Iterable[Any]) -> list[Any]:
-    """Return rows as decoded by a format: the text format gives the lines that were sent."""
+    """Return rows as a format decodes them: the text format returns lines."""
     return [msgspec.json.decode(item) if name == "text" else item for item in items]
 
 
@@ -63,20 +63,20 @@ async def document(value: Any) -> Any:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Yield to the loop until a condition is true."""
+    """Yield to the event loop until a condition is true."""
     async with asyncio.timeout(GUARD_SECONDS):
         while not true():
             await asyncio.sleep(0)
 
 
 class Held:
-    """An async generator of rows that continues only when released, and records how it ended.
+    """An async generator of rows that waits for the test before it continues, and records how it ended.
 
     Attributes:
-        waiting: set while it waits to be released.
-        go: releases it.
-        ended: "whole", or the class of the exception that ended it.
-        cleaned: whether its cleanup, which takes several steps of the loop, has finished.
+        waiting: set while the generator waits.
+        go: set it to let the generator continue.
+        ended: "whole", or the class of the exception that ended the generator.
+        cleaned: whether the cleanup of the generator, which takes several steps of the event loop, has finished.
     """
 
     def __init__(self, ready: int = 1) -> None:

@@ -17,7 +17,7 @@ from tests.tables import check_rows, check_rows_async, cross, named
 
 
 def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, since: float = inf) -> Box:
-    """Return a box of that many bytes, whose content never grows old unless ``since`` says so."""
+    """Return a box with the given number of bytes. By default its content is never old enough to be written."""
     made = Box()
     made.buffer += b"x" * size
     made.worth_writing, made.half_made, made.since = worth_writing, half_made, since
@@ -25,14 +25,14 @@ def box(size: int = 0, *, worth_writing: bool = False, half_made: bool = False, 
 
 
 def level(batch_items: int = 1, *, name: str = "ndjson", since: float = inf) -> tuple[Level, Box]:
-    """A level that takes that many items at once."""
+    """Return a level that is full after the given number of items."""
     into = box(since=since)
     made = Level(FORMATS[name].encoder(), into)
     made.batch_items = batch_items
     return made, into
 
 
-def test_when_a_write_is_due() -> None:
+def test_write_is_due_in_these_cases() -> None:
     def check(ready: Box, keeps_up: bool, stalled: bool, failed: bool) -> None:
         assert ready.is_due(stalled=False, failed=False) is keeps_up
         assert ready.is_due(stalled=True, failed=False) is stalled
@@ -53,7 +53,7 @@ def test_when_a_write_is_due() -> None:
     )
 
 
-def test_taken_bytes_are_gone_and_after_the_first_write_any_bytes_are_worth_one() -> None:
+def test_take_returns_and_removes_bytes() -> None:
     ready = box(5, since=-inf)
     assert ready.take() == b"x" * 5
     assert (bytes(ready.buffer), ready.worth_writing) == (b"", True)
@@ -61,7 +61,7 @@ def test_taken_bytes_are_gone_and_after_the_first_write_any_bytes_are_worth_one(
     assert ready.take() == b""
 
 
-def test_batches_grow_while_items_are_small_and_shrink_with_the_first_that_is_large() -> None:
+def test_batch_size_adapts_to_item_size() -> None:
     gathering, into = level()
     sizes = []
     for _ in range(10):
@@ -77,14 +77,14 @@ def test_batches_grow_while_items_are_small_and_shrink_with_the_first_that_is_la
     assert gathering.items == []
 
 
-def test_items_that_come_to_no_bytes_do_no_harm() -> None:
+def test_items_without_bytes_are_accepted() -> None:
     gathering, into = level(name="text")
     gathering.items += ["", ""]
     assert gathering.encode() is None
     assert (gathering.count, bytes(into.buffer), gathering.batch_items) == (2, b"", 2)
 
 
-def test_batch_takes_more_items_until_the_oldest_is_too_old() -> None:
+def test_batch_ends_when_oldest_item_is_too_old() -> None:
     gathering, into = level(5, since=100)
     gathering.items += [1, 2]
     assert gathering.room() == (3, 100 + OLDEST_SECONDS)
@@ -93,7 +93,7 @@ def test_batch_takes_more_items_until_the_oldest_is_too_old() -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_item_with_live_parts_is_handed_over_after_earlier_items(before: int) -> None:
+def test_live_item_follows_earlier_items(before: int) -> None:
     gathering, into = level()
     live = {"rows": iter([1])}
     gathering.items += [*range(before), live, 8, 9]
@@ -104,7 +104,7 @@ def test_item_with_live_parts_is_handed_over_after_earlier_items(before: int) ->
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
-def test_encode_error_is_raised_after_earlier_items_each_time(before: int) -> None:
+def test_encode_error_follows_earlier_items(before: int) -> None:
     gathering, into = level()
     gathering.items += [5, 6]
     gathering.encode()
@@ -119,7 +119,7 @@ def test_encode_error_is_raised_after_earlier_items_each_time(before: int) -> No
 
 @types.coroutine
 def gathered(source: Any, into: Level) -> Generator[Any, None, list[list[Any]]]:
-    """Run `gather` as `outbound` does, and return the content each time that a write was due."""
+    """Run `gather` as `Outbound` does; return the items collected at each step."""
     producer = gather(source, into)
     batches: list[list[Any]] = []
     try:
@@ -166,7 +166,7 @@ SOURCES: dict[str, Callable[[], Any]] = {
 }
 
 
-async def test_items_of_any_source_keep_their_order_in_full_batches() -> None:
+async def test_items_of_any_source_keep_their_order() -> None:
     async def check(size: int, kind: str) -> None:
         into, _ = level(size)
         async with asyncio.timeout(GUARD_SECONDS):
@@ -174,13 +174,13 @@ async def test_items_of_any_source_keep_their_order_in_full_batches() -> None:
         whole = 5 // size * size
         assert batches == [[*range(start, start + size)] for start in range(0, whole, size)] + [[*range(whole, 5)]]
         there_before = kind in ("a list", "a tuple", "a set", "a frozen set")
-        assert into.made is not there_before, "what was there before is no news"
+        assert into.made is not there_before, "items of a list do not cause a write"
 
     await check_rows_async(cross(named([1, 2, 3, 5, 100]), named(SOURCES)), check)
 
 
 @pytest.mark.parametrize(("since", "expected"), [(inf, [[0, 1, 2, 3, 4]]), (-inf, [[0, 1, 2, 3], [4], []])])
-async def test_list_that_is_too_old_is_not_kept_for_the_next(since: float, expected: list[list[int]]) -> None:
+async def test_old_list_does_not_wait_for_next(since: float, expected: list[list[int]]) -> None:
     into, _ = level(100, since=since)
     assert await gathered(Batches(lists()), into) == expected
 

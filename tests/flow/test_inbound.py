@@ -1,4 +1,4 @@
-"""flow/inbound.py: items as their bytes arrive, single or in lists, all of them before an error."""
+"""flow/inbound.py: items are returned as their bytes are received, one by one or in lists, before any error."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -48,7 +48,7 @@ Reader = Callable[[Inbound, list[Any]], Any]
 
 
 @both_ways
-async def test_items_are_the_same_for_any_cut_of_the_bytes(reader: Reader) -> None:
+async def test_items_are_the_same_in_any_chunks(reader: Reader) -> None:
     data = b'[1,"two",{"three":[3]}]'
     for cut in range(len(data)):
         items: list[Any] = []
@@ -69,12 +69,12 @@ async def test_item_is_delivered_with_its_last_byte() -> None:
     assert [(item, fed) async for item in stream] == [(1, 2), (2, 2), (3, 3), (4, 4)]
 
 
-async def test_batches_are_lists_of_the_items_of_each_chunk() -> None:
+async def test_batch_has_the_items_of_one_chunk() -> None:
     stream = inbound([b"[1,2,", b"3,", b" ", b"4,5]"])
     assert [batch async for batch in stream.batches()] == [[1, 2], [3], [4, 5]]
 
 
-async def test_large_chunk_is_delivered_in_small_lists_even_after_skipped_bytes() -> None:
+async def test_large_chunk_is_split_into_small_lists() -> None:
     items = b",".join([b'{"n":1}'] * 40_000)
     stream = inbound([b'{"skipped":"%b","items":[%b]}' % (b"x" * 2_000_000, items)], path="items.item")
     sizes = [len(batch) async for batch in stream.batches()]
@@ -91,7 +91,7 @@ async def test_progress_is_available_while_reading() -> None:
     assert (stream.items_seen, stream.bytes_seen) == (3, 7)
 
 
-async def test_reading_may_stop_and_go_on() -> None:
+async def test_reading_may_stop_and_continue() -> None:
     stream = inbound([b"[1,2", b",3,4]"])
     async for item in stream:
         assert item == 1
@@ -100,7 +100,7 @@ async def test_reading_may_stop_and_go_on() -> None:
 
 
 @both_ways
-async def test_items_before_a_defect_are_delivered_before_the_error(reader: Reader) -> None:
+async def test_items_before_invalid_bytes_are_delivered(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(DecodeError) as caught:
         await reader(inbound([b"[1,2", b",3,?"]), items)
@@ -108,7 +108,7 @@ async def test_items_before_a_defect_are_delivered_before_the_error(reader: Read
     assert caught.value.item_index == 3
 
 
-async def test_defect_after_items_does_not_wait_for_more_bytes() -> None:
+async def test_error_does_not_wait_for_more_bytes() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"[1,?"
         await asyncio.Event().wait()
@@ -120,7 +120,7 @@ async def test_defect_after_items_does_not_wait_for_more_bytes() -> None:
 
 
 @both_ways
-async def test_items_before_a_disconnect_are_delivered_before_the_error(reader: Reader) -> None:
+async def test_items_before_disconnect_are_delivered(reader: Reader) -> None:
     items: list[Any] = []
     cause = OSError("reset")
     broken = Broken("no more")
@@ -132,13 +132,13 @@ async def test_items_before_a_disconnect_are_delivered_before_the_error(reader: 
     assert caught.value.__cause__ is cause
 
 
-async def test_disconnect_before_the_first_byte_is_truncated() -> None:
+async def test_disconnect_before_first_byte_is_truncated() -> None:
     with pytest.raises(TruncatedError, match="no more") as caught:
         await read(inbound([Broken("no more")]), [])
     assert (caught.value.items_seen, caught.value.bytes_seen) == (0, 0)
 
 
-async def test_disconnect_after_a_complete_document_is_truncated() -> None:
+async def test_disconnect_after_document_is_truncated() -> None:
     items: list[Any] = []
     with pytest.raises(TruncatedError):
         await read(inbound([b"[1,2]", Broken("no last chunk")]), items)
@@ -146,7 +146,7 @@ async def test_disconnect_after_a_complete_document_is_truncated() -> None:
 
 
 @both_ways
-async def test_end_of_an_incomplete_document_is_truncated(reader: Reader) -> None:
+async def test_end_of_incomplete_document_is_truncated(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(TruncatedError) as caught:
         await reader(inbound([b"[1,2", b",3"], framed=True), items)
@@ -154,7 +154,7 @@ async def test_end_of_an_incomplete_document_is_truncated(reader: Reader) -> Non
     assert (caught.value.items_seen, caught.value.bytes_seen) == (2, 6)
 
 
-async def test_no_bytes_are_a_truncated_document_or_an_empty_line_format() -> None:
+async def test_empty_stream_is_valid_only_in_line_formats() -> None:
     with pytest.raises(TruncatedError):
         await read(inbound([]), [])
     items: list[Any] = []
@@ -163,7 +163,7 @@ async def test_no_bytes_are_a_truncated_document_or_an_empty_line_format() -> No
 
 
 @both_ways
-async def test_last_item_that_only_the_end_completes_counts_if_the_end_is_proven(reader: Reader) -> None:
+async def test_incomplete_last_item_needs_framing(reader: Reader) -> None:
     items: list[Any] = []
     await reader(inbound([b"1\n23"], "ndjson", framed=True), items)
     assert items == [1, 23]
@@ -175,7 +175,7 @@ async def test_last_item_that_only_the_end_completes_counts_if_the_end_is_proven
 
 @pytest.mark.parametrize("pieces", [[b"[1,2", Broken("no more")], [b"[1,?"], [b"[1,2"]], ids=["cut", "defect", "end"])
 @both_ways
-async def test_failed_stream_fails_again_when_read_again(reader: Reader, pieces: list[Any]) -> None:
+async def test_failed_stream_fails_again(reader: Reader, pieces: list[Any]) -> None:
     stream = inbound(pieces)
     items: list[Any] = []
     with pytest.raises(DecodeError) as first:
@@ -193,14 +193,14 @@ async def test_complete_stream_is_empty_when_read_again() -> None:
     assert stream.items_seen == 2
 
 
-async def test_required_path_that_selects_nothing_is_an_error_at_the_end() -> None:
+async def test_missing_required_path_is_an_error() -> None:
     items: list[Any] = []
     with pytest.raises(PathNotFound):
         await read(inbound([b'{"a":[1]}'], path="b.item", required=True), items)
     assert items == []
 
 
-async def test_reading_in_lists_may_stop_and_go_on() -> None:
+async def test_reading_batches_may_stop_and_continue() -> None:
     stream = inbound([b"[1,2", b",3,4", b",5]"])
     async for batch in stream.batches():
         assert batch == [1]
@@ -209,7 +209,7 @@ async def test_reading_in_lists_may_stop_and_go_on() -> None:
 
 
 @both_ways
-async def test_idle_timeout_is_raised_after_the_items_and_again(reader: Reader) -> None:
+async def test_stalled_error_follows_items(reader: Reader) -> None:
     items: list[Any] = []
     stream = inbound([b"1\n2\n3", Silent("nothing came for 5 s")], "ndjson")
     assert stream.failure is None
@@ -224,14 +224,14 @@ async def test_idle_timeout_is_raised_after_the_items_and_again(reader: Reader) 
 
 
 @both_ways
-async def test_defect_of_the_chunks_names_the_next_item(reader: Reader) -> None:
+async def test_transport_error_has_next_item_index(reader: Reader) -> None:
     items: list[Any] = []
     with pytest.raises(LimitError) as caught:
         await reader(inbound([b"1\n", LimitError("too much comes of one byte")], "ndjson"), items)
     assert (items, caught.value.item_index) == ([1], 1)
 
 
-async def test_message_without_content_is_complete_and_empty_in_any_format() -> None:
+async def test_message_without_content_is_complete() -> None:
     async def nothing(*pieces: bytes) -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
@@ -252,7 +252,7 @@ async def test_single_item_can_be_read() -> None:
 
 
 @both_ways
-async def test_interrupted_read_does_not_look_complete_to_a_second_loop(reader: Reader) -> None:
+async def test_interrupted_read_fails_when_continued(reader: Reader) -> None:
     items: list[Any] = []
     stream = inbound([b"[1,2,", ValueError("of the transport")])
     with pytest.raises(ValueError, match="of the transport"):
@@ -262,7 +262,7 @@ async def test_interrupted_read_does_not_look_complete_to_a_second_loop(reader: 
     assert (items, caught.value.items_seen, caught.value.bytes_seen) == ([1, 2], 2, 5)
 
 
-async def test_timed_out_read_does_not_look_complete_to_a_second_loop() -> None:
+async def test_timed_out_read_fails_when_continued() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"1\n"
         await asyncio.Event().wait()
@@ -275,7 +275,7 @@ async def test_timed_out_read_does_not_look_complete_to_a_second_loop() -> None:
         [item async for item in stream]
 
 
-async def test_batches_continue_where_an_abandoned_loop_stopped() -> None:
+async def test_batches_continue_after_abandoned_loop() -> None:
     stream = inbound([b"1\n2\n3\n", b"4\n"], "ndjson")
     async for item in stream:
         assert item == 1
@@ -283,7 +283,7 @@ async def test_batches_continue_where_an_abandoned_loop_stopped() -> None:
     assert [batch async for batch in stream.batches()] == [[2, 3], [4]]
 
 
-async def test_closed_loop_over_lists_continues_in_another() -> None:
+async def test_second_loop_over_batches_continues() -> None:
     stream = inbound([b"1\n2\n", b"3\n"], "ndjson")
     async with closing(stream.batches()) as batches:
         assert await anext(batches) == [1, 2]

@@ -1,4 +1,4 @@
-"""flow/outbound.py, when it writes: ready items never wait, and fast producers are written in large pieces."""
+"""flow/outbound.py: when it writes. Ready items are written at once, and fast sources in large pieces."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ every_format = pytest.mark.parametrize("name", NAMES)
 
 
 def counting(name: str) -> tuple[Format, list[int]]:
-    """A user's format around one of ours; records the sizes of its batches."""
+    """A custom format that wraps another format and records the sizes of the batches."""
     batches: list[int] = []
 
     class Counting:
@@ -39,7 +39,7 @@ def counting(name: str) -> tuple[Format, list[int]]:
 
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock: on a busy machine a fast stream would be split into more pieces."""
+    """Stop the clock, because a busy machine would split a fast stream into more pieces."""
     monkeypatch.setattr(gathering, "OLDEST_SECONDS", 3600.0)
 
 
@@ -50,7 +50,7 @@ async def hot(count: int, size: int = 100) -> AsyncIterator[dict[str, str]]:
 
 @every_format
 @pytest.mark.usefixtures("stopped_clock")
-async def test_ready_items_are_written_before_the_producer_continues(name: str) -> None:
+async def test_ready_items_are_written_before_a_wait(name: str) -> None:
     held = Held(ready=3)
     pieces = Outbound(held.rows(), FORMATS[name].encoder()).pieces()
     async with asyncio.timeout(GUARD_SECONDS):
@@ -63,14 +63,14 @@ async def test_ready_items_are_written_before_the_producer_continues(name: str) 
 
 
 @every_format
-async def test_empty_source_is_a_complete_stream_without_items(name: str) -> None:
+async def test_empty_source_is_a_complete_stream(name: str) -> None:
     assert read_all(name, await run(hot(0), name)) == []
     assert read_all(name, await run(iter(()), name)) == []
 
 
 @every_format
 @pytest.mark.usefixtures("stopped_clock")
-async def test_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> None:
+async def test_fast_source_is_written_in_large_pieces(name: str) -> None:
     stream = Outbound(hot(20_000), FORMATS[name].encoder())
     pieces = [data async for data in stream.pieces()]
     size = sum(map(len, pieces))
@@ -82,7 +82,7 @@ async def test_hot_producer_is_written_in_pieces_of_about_64_kib(name: str) -> N
 
 @every_format
 @pytest.mark.usefixtures("stopped_clock")
-async def test_hot_producer_costs_one_encode_call_for_many_items(name: str) -> None:
+async def test_many_items_need_one_encode_call(name: str) -> None:
     counted, batches = counting(name)
     stream = Outbound(hot(20_000, size=10), counted.encoder())
     async for _ in stream.pieces():
@@ -91,7 +91,7 @@ async def test_hot_producer_costs_one_encode_call_for_many_items(name: str) -> N
     assert len(batches) <= 20_000 / 200 + 40
 
 
-async def test_large_items_are_not_gathered_beyond_one_piece() -> None:
+async def test_large_items_are_written_one_by_one() -> None:
     made = 0
 
     async def large() -> AsyncIterator[dict[str, str]]:
@@ -107,13 +107,13 @@ async def test_large_items_are_not_gathered_beyond_one_piece() -> None:
     assert max(ahead) <= 1
 
 
-async def test_producer_that_computes_without_waiting_is_written_before_its_end() -> None:
+async def test_computing_source_is_written_before_end() -> None:
     made = 0
 
     async def computing() -> AsyncIterator[dict[str, str]]:
         nonlocal made
         for index in range(8):
-            time.sleep(0.06)  # longer than ready items may wait
+            time.sleep(0.06)  # longer than the time that ready items may wait
             made += 1
             yield row(index)
 
@@ -124,7 +124,7 @@ async def test_producer_that_computes_without_waiting_is_written_before_its_end(
     await pieces.aclose()
 
 
-async def test_other_tasks_get_turns_while_a_stream_is_hot() -> None:
+async def test_fast_source_lets_other_tasks_run() -> None:
     turns, done = 0, False
 
     async def tick() -> None:
@@ -141,7 +141,7 @@ async def test_other_tasks_get_turns_while_a_stream_is_hot() -> None:
     assert turns >= len(pieces) - 1
 
 
-async def test_producer_that_yields_to_the_loop_is_written_each_time() -> None:
+async def test_sleep_zero_in_source_causes_a_write() -> None:
     async def polite() -> AsyncIterator[dict[str, str]]:
         for index in range(5):
             yield row(index)
@@ -151,7 +151,7 @@ async def test_producer_that_yields_to_the_loop_is_written_each_time() -> None:
     assert [read_so_far("ndjson", data) for data in pieces if data] == [[row(index)] for index in range(5)]
 
 
-async def test_bytes_before_the_first_item_are_not_written_alone() -> None:
+async def test_header_is_not_written_without_an_item() -> None:
     held = Held(ready=0)
     pieces = Outbound(held.rows(), FORMATS["json"].encoder()).pieces()
     first = asyncio.ensure_future(anext(pieces))
@@ -162,7 +162,7 @@ async def test_bytes_before_the_first_item_are_not_written_alone() -> None:
     await pieces.aclose()
 
 
-async def test_silence_is_reported_after_each_quiet_period() -> None:
+async def test_silent_source_yields_empty_pieces() -> None:
     held = Held(ready=1)
     stream = Outbound(held.rows(), FORMATS["json"].encoder(), quiet_seconds=0.001)
     pieces = stream.pieces()
@@ -175,7 +175,7 @@ async def test_silence_is_reported_after_each_quiet_period() -> None:
 
 
 @pytest.mark.parametrize("wakes_up_after", [0, 0.0001])
-async def test_silence_of_a_producer_that_keeps_waking_up_is_reported(wakes_up_after: float) -> None:
+async def test_busy_source_without_items_counts_as_silent(wakes_up_after: float) -> None:
     noticed = asyncio.Event()
 
     async def polling() -> AsyncIterator[dict[str, str]]:
@@ -191,7 +191,7 @@ async def test_silence_of_a_producer_that_keeps_waking_up_is_reported(wakes_up_a
         assert read_all("json", b"".join([data async for data in pieces])) == [row(0)]
 
 
-async def test_wake_that_comes_before_the_wait_is_not_lost() -> None:
+async def test_wake_before_wait_is_not_lost() -> None:
     held = Held(ready=1)
     stream = Outbound(held.rows(), FORMATS["json"].encoder())
     pieces = stream.pieces()
@@ -215,7 +215,7 @@ async def test_failure_is_raised_after_earlier_items(name: str) -> None:
     assert read_so_far(name, data) == [row(0), row(1), row(2)]
 
 
-async def test_cancellation_raised_by_the_source_follows_earlier_items() -> None:
+async def test_cancellation_follows_earlier_items() -> None:
     async def failing() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         raise asyncio.CancelledError
@@ -247,7 +247,7 @@ async def test_encode_error_is_raised_after_earlier_items(name: str) -> None:
 
 
 @every_format
-async def test_failing_sync_source_delivers_its_items_first(name: str) -> None:
+async def test_failure_of_sync_source_follows_its_items(name: str) -> None:
     def failing() -> Iterator[dict[str, str]]:
         for index in range(700):
             yield row(index)
@@ -259,21 +259,21 @@ async def test_failing_sync_source_delivers_its_items_first(name: str) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_wrong_number_of_items_fails_after_the_last_item(count: int) -> None:
+async def test_wrong_item_count_fails_after_last_item(count: int) -> None:
     stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=count)
     data, error = await run_to_failure(stream)
-    assert repr(error) == f"RuntimeError('the source has ended after 2 items, expected {count}')"
+    assert repr(error) == f"RuntimeError('the source ended after 2 items, expected {count}')"
     assert read_so_far("ndjson", data) == [row(0), row(1)]
     assert not stream.complete
 
 
-async def test_right_number_of_items_ends_the_stream() -> None:
+async def test_expected_item_count_ends_the_stream() -> None:
     stream = Outbound([row(0), row(1)], FORMATS["ndjson"].encoder(stream_end=True), count=2)
     assert b"".join([data async for data in stream.pieces()]).endswith(b"\n")
     assert stream.complete
 
 
-async def test_iterators_inside_iterators_have_a_depth_limit() -> None:
+async def test_nested_iterators_have_a_depth_limit() -> None:
     async def inside(depth: int) -> AsyncIterator[Any]:
         yield inside(depth - 1) if depth else 0
 

@@ -1,4 +1,4 @@
-"""flow/outbound.py, early ends: a cancelled or closed source runs its `finally` as in plain code."""
+"""flow/outbound.py: early ends. A cancelled or closed source runs its `finally` blocks as usual."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ async def read(stream: Outbound) -> bytes:
         await pieces.aclose()
 
 
-async def test_cancelling_the_reader_cancels_the_producer_where_it_waits() -> None:
+async def test_cancelling_reader_cancels_waiting_source() -> None:
     held = Held()
     reading = asyncio.create_task(read(outbound(held.rows())))
     await held.waiting.wait()
@@ -39,7 +39,7 @@ async def test_cancelling_the_reader_cancels_the_producer_where_it_waits() -> No
     assert (held.ended, held.cleaned) == ("CancelledError", True)
 
 
-async def test_closing_the_pieces_of_a_source_that_waits_cancels_it_where_it_waits() -> None:
+async def test_closing_pieces_cancels_waiting_source() -> None:
     held = Held()
     pieces = outbound(held.rows()).pieces()
     await anext(pieces)
@@ -47,7 +47,7 @@ async def test_closing_the_pieces_of_a_source_that_waits_cancels_it_where_it_wai
     assert (held.ended, held.cleaned) == ("CancelledError", True)
 
 
-async def test_closing_the_pieces_of_a_hot_source_closes_it() -> None:
+async def test_closing_pieces_closes_fast_source() -> None:
     ended: list[str] = []
 
     async def hot() -> AsyncIterator[dict[str, str]]:
@@ -67,7 +67,7 @@ async def test_closing_the_pieces_of_a_hot_source_closes_it() -> None:
     assert ended == ["closed", "cleaned"]
 
 
-async def test_cancelling_the_reader_of_a_hot_source_closes_it() -> None:
+async def test_cancelling_reader_closes_fast_source() -> None:
     ended: list[str] = []
 
     async def hot() -> AsyncIterator[dict[str, str]]:
@@ -92,7 +92,7 @@ async def test_cancelling_the_reader_of_a_hot_source_closes_it() -> None:
     assert ended == ["cleaned"]
 
 
-async def test_cancelling_again_while_a_source_cleans_up_is_seen_by_it_and_by_the_task() -> None:
+async def test_second_cancellation_reaches_cleanup() -> None:
     cleaning = asyncio.Event()
     seen: list[str] = []
 
@@ -125,14 +125,14 @@ async def test_cancelling_again_while_a_source_cleans_up_is_seen_by_it_and_by_th
     assert seen == ["cancelled again", "cleaned"]
 
 
-async def test_unread_pieces_start_no_source() -> None:
+async def test_unread_pieces_do_not_start_source() -> None:
     held = Held()
     rows = held.rows()
     await outbound(rows).pieces().aclose()
     assert held.ended is None
 
 
-async def test_timeout_inside_a_producer_is_handled_by_the_producer() -> None:
+async def test_source_handles_its_own_timeout() -> None:
     async def patient() -> AsyncIterator[dict[str, str]]:
         yield row(0)
         try:
@@ -146,7 +146,7 @@ async def test_timeout_inside_a_producer_is_handled_by_the_producer() -> None:
     assert read_all("json", await run(patient())) == [row(0), row(1), row(2)]
 
 
-async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() -> None:
+async def test_source_handles_timeout_with_ready_result() -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     timeouts: list[asyncio.Timeout] = []
@@ -172,7 +172,7 @@ async def test_timeout_at_the_moment_of_the_result_is_handled_by_the_producer() 
         assert read_all("json", await reading) == [row(0), row(1)]
 
 
-async def test_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
+async def test_task_group_in_source_fails_as_usual() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise LookupError("gone")
@@ -190,7 +190,7 @@ async def test_task_group_inside_a_producer_fails_as_in_plain_code() -> None:
     assert read_all("json", await run(grouping())) == [row(0), row(1)]
 
 
-async def test_timeout_around_the_reader_ends_the_producer() -> None:
+async def test_timeout_around_reader_ends_source() -> None:
     held = Held()
 
     async def impatient() -> None:
@@ -204,7 +204,7 @@ async def test_timeout_around_the_reader_ends_the_producer() -> None:
     assert held.ended == "CancelledError"
 
 
-async def test_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
+async def test_cancelled_future_affects_only_source() -> None:
     future = asyncio.get_running_loop().create_future()
     waiting = asyncio.Event()
 
@@ -222,7 +222,7 @@ async def test_future_that_is_cancelled_is_seen_by_the_producer_alone() -> None:
     assert read_all("json", await reading) == [row(0), row(1)]
 
 
-async def test_producer_that_swallows_one_cancellation_continues_as_in_plain_code() -> None:
+async def test_source_may_catch_one_cancellation() -> None:
     waiting = asyncio.Event()
 
     async def stubborn() -> AsyncIterator[dict[str, str]]:
@@ -244,7 +244,7 @@ async def test_producer_that_swallows_one_cancellation_continues_as_in_plain_cod
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "hot"])
-async def test_producer_that_swallows_every_cancellation_is_closed(waits: bool) -> None:
+async def test_source_catching_all_cancellations_ends(waits: bool) -> None:
     made = 0
     closed = False
 
@@ -267,7 +267,7 @@ async def test_producer_that_swallows_every_cancellation_is_closed(waits: bool) 
     assert made < 1000
 
 
-async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_while_closing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def untidy() -> AsyncIterator[dict[str, str]]:
         try:
             yield row(0)
@@ -279,10 +279,10 @@ async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCa
     await anext(pieces)
     with caplog.at_level(logging.ERROR, "chunkwise"):
         await pieces.aclose()
-    assert [record.message for record in caplog.records] == ["closing a source failed"]
+    assert [record.message for record in caplog.records] == ["a source raised an error while it was being closed"]
 
 
-async def test_producer_has_one_context_from_its_start_to_its_end() -> None:
+async def test_source_keeps_one_context() -> None:
     name: ContextVar[str] = ContextVar("name", default="none")
     seen: list[str] = []
 
@@ -301,7 +301,7 @@ async def test_producer_has_one_context_from_its_start_to_its_end() -> None:
     assert seen == ["mine"]
 
 
-async def test_task_that_a_source_waits_for_is_cancelled_and_waited_for() -> None:
+async def test_awaited_task_is_cancelled_and_awaited() -> None:
     seen: list[str] = []
 
     async def works() -> None:
@@ -321,12 +321,12 @@ async def test_task_that_a_source_waits_for_is_cancelled_and_waited_for() -> Non
 
     pieces = outbound(waits()).pieces()
     await anext(pieces)
-    await asyncio.sleep(0)  # the task begins
+    await asyncio.sleep(0)  # let the task begin
     await pieces.aclose()
     assert seen == ["the task has ended", "the source was cancelled"]
 
 
-async def test_cancelling_again_while_a_task_of_the_source_cleans_up_reaches_the_task() -> None:
+async def test_second_cancellation_reaches_awaited_task() -> None:
     cleaning = asyncio.Event()
     seen: list[str] = []
 
@@ -362,27 +362,27 @@ async def test_cancelling_again_while_a_task_of_the_source_cleans_up_reaches_the
 
 
 @pytest.mark.parametrize("live", [False, True])
-async def test_encode_error_outranks_a_missing_item(live: bool) -> None:
+async def test_encode_error_hides_wrong_item_count(live: bool) -> None:
     async def parts() -> AsyncIterator[object]:
         yield object()
 
     items = [1, {"a": parts()} if live else object()]
     pieces = Outbound(items, FORMATS["ndjson"].encoder(), count=3).pieces()
-    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+    with pytest.raises(EncodeError, match="JSON cannot represent a value of type object"):
         b"".join([data async for data in pieces])
 
 
-async def test_encode_error_outranks_a_later_error_of_the_source() -> None:
+async def test_encode_error_hides_later_source_error() -> None:
     async def rows() -> AsyncIterator[object]:
         yield 1
-        yield object()  # gathered, while the first is being written
+        yield object()  # collected while the first item is being written
         raise LookupError
 
-    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+    with pytest.raises(EncodeError, match="JSON cannot represent a value of type object"):
         await read(outbound(rows()))
 
 
-async def test_cancellation_reaches_the_source_with_its_message() -> None:
+async def test_cancellation_keeps_its_message() -> None:
     seen: list[object] = []
     waits = asyncio.Event()
 
@@ -391,7 +391,7 @@ async def test_cancellation_reaches_the_source_with_its_message() -> None:
         waits.set()
         try:
             await asyncio.Event().wait()
-        except asyncio.CancelledError as error:  # as anyio recognizes its own cancellations
+        except asyncio.CancelledError as error:  # anyio identifies its own cancellations by their message
             seen.append(error.args)
             raise
 
@@ -404,7 +404,7 @@ async def test_cancellation_reaches_the_source_with_its_message() -> None:
     assert seen == [("mine",)]
 
 
-def test_blocked_source_does_not_keep_the_process_alive() -> None:
+def test_blocked_source_does_not_block_exit() -> None:
     script = """
         import asyncio, queue
         from chunkwise.flow.outbound import Outbound

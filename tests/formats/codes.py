@@ -1,4 +1,4 @@
-"""All decoders and encoders use the compiled code, or the fallback."""
+"""The compiled code or the fallback -> decoders and encoders that use it."""
 
 import importlib
 import importlib.util
@@ -15,12 +15,12 @@ from chunkwise.formats.speedups import fallback
 USERS = (events, json_document, json_values, sse, stream_decoder)
 COMPILED = "chunkwise.formats.speedups._speedups"
 CODES = [*([importlib.import_module(COMPILED)] if importlib.util.find_spec(COMPILED) else []), fallback]
-"""The compiled code, where there is one, and the fallback."""
+"""The fallback, and the compiled code if it was built."""
 
 
 @contextmanager
 def using(code: ModuleType) -> Iterator[None]:
-    """Use this code in the ``with`` block."""
+    """Make all decoders and encoders use the given code in the ``with`` block."""
     with pytest.MonkeyPatch.context() as patch:
         for module in USERS:
             used = [name for name in speedups.__all__ if name in vars(module)]

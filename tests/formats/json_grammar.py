@@ -1,4 +1,4 @@
-"""JSON texts: valid and invalid by RFC 8259, and generated ones with varied spelling."""
+"""JSON texts for tests: valid and invalid ones by RFC 8259, and random ones with different spellings."""
 
 import json
 from typing import Any
@@ -203,7 +203,7 @@ BAD = {
 }
 
 LENIENT = {"NaN", "Infinity", "minus Infinity", *(name for name in BAD if "surrogate" in name), "UTF-16"}
-"""Texts that Python's json accepts and we refuse."""
+"""Texts that the json module of Python accepts and chunkwise refuses."""
 
 
 class Members(list[tuple[str, Any]]):
@@ -250,4 +250,4 @@ def _containers(draw: st.DrawFn, inner: st.SearchStrategy[str]) -> str:
 
 json_texts: st.SearchStrategy[str] = st.recursive(_scalars(), _containers, max_leaves=12)
 documents = _containers(json_texts) | json_texts.map(lambda text: text + " ")
-"""Spellings of documents whose end is visible (a space follows a number)."""
+"""Random documents that show their own end: a number is followed by a space."""

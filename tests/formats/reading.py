@@ -1,4 +1,4 @@
-"""Bytes cut into pieces -> decoded items, and the error after them."""
+"""Bytes in chunks -> decoded items, and the error after them."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -25,15 +25,15 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Items as text, since 1 == 1.0 == True and 0 == -0.0, and whether an error was raised."""
+        """Return the items as text, because 1 == 1.0 == True and 0 == -0.0, and whether an error was raised."""
         return f"{self.items!r} {'and an error' if self.failed else 'whole'}"
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False, ends: bool = True) -> Reading:
-    """Feed the pieces; only our errors are caught.
+    """Feed chunks to a new decoder; return the items and the error. Only errors of chunkwise are caught.
 
-    A defect after items is raised by the call after the one that returns them: ``b""`` is fed there, which asks for it
-    at once. Without ``ends``, the decoder is never finished.
+    After each call that returns items, ``b""`` is fed, because only the next call raises an error after these items.
+    Without ``ends``, `finish` is not called.
     """
     decoder = make()
     items: list[Any] = []
@@ -52,7 +52,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False,
 
 
 def read_on(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool = False) -> list[Any]:
-    """Feed the pieces and continue after each defect; return the items, with ``DecodeError`` where one was raised."""
+    """Feed chunks and continue after each error; return the items, with ``DecodeError`` in place of each error."""
     decoder = make()
     out: list[Any] = []
 
@@ -88,7 +88,7 @@ def cut_at(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 def every_split(data: bytes) -> Iterator[list[bytes]]:
-    """Yield the data in one piece, byte by byte, and cut in two at every offset."""
+    """Yield the data as one chunk, byte by byte, and split in two at every offset."""
     yield [data]
     yield bytewise(data)
     for cut in range(1, len(data)):
@@ -99,12 +99,12 @@ cuts = st.lists(st.integers(0, 10_000), max_size=8)
 
 
 def random_split(data: bytes, drawn: list[int]) -> list[bytes]:
-    """Cut at drawn offsets; some pieces are empty."""
+    """Split the data at drawn offsets; some chunks are empty."""
     return cut_at(data, [place % (len(data) + 1) for place in drawn])
 
 
 def places_in(make: MakeAnyDecoder, pieces: Iterable[bytes]) -> tuple[list[Checkpoint], list[Any]]:
-    """Return all checkpoints of a stream fed in these pieces, and its items."""
+    """Feed chunks to a decoder; return all its checkpoints and items."""
     decoder = make()
     places, items = [], []
     for piece in pieces:
@@ -117,7 +117,7 @@ def places_in(make: MakeAnyDecoder, pieces: Iterable[bytes]) -> tuple[list[Check
 
 
 def checked_places(make: MakeAnyDecoder, pieces: list[bytes]) -> list[Checkpoint]:
-    """Return the checkpoints; check that a new decoder started at each gives the rest of the items."""
+    """Return the checkpoints of a stream; check that a new decoder at each of them returns the remaining items."""
     places, items = places_in(make, pieces)
     stream = b"".join(pieces)
     for place in set(places):

@@ -1,4 +1,4 @@
-"""Items that each format can hold, as strategies, and streams of them as bytes."""
+"""Strategies for items that each format can represent, and for the bytes of their streams."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -62,7 +62,7 @@ ITEMS: dict[str, st.SearchStrategy[list[Any]]] = {
 
 
 def written(name: str, items: Sequence[Any], *, batch_size: int = 2) -> bytes:
-    """Encode items as a stream. (The text encoder adds no line ends: its strings are pieces, not lines.)"""
+    """Encode items as a stream. (The text encoder adds no line ends.)"""
     encoder = FORMATS[name].encoder()
     sent = [f"{item}\n" for item in items] if name == "text" else items
     parts = [encoder.start()]
@@ -78,7 +78,7 @@ _ODD = [
 
 @st.composite
 def broken(draw: st.DrawFn, row: Format) -> bytes:
-    """Draw random bytes, or a valid stream with bytes inserted, removed or replaced."""
+    """Draw random bytes, or a valid stream in which bytes were inserted, removed or replaced."""
     if draw(st.integers(0, 4)) == 0:
         return draw(st.binary(max_size=24) | st.lists(st.sampled_from(_ODD), max_size=10).map(b"".join))
     data = written(row.name, draw(ITEMS[row.name]))

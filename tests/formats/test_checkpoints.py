@@ -1,4 +1,4 @@
-"""Checkpoints: a new decoder that starts at one gives the rest of the items."""
+"""Checkpoints: a new decoder that starts at a checkpoint returns the remaining items."""
 
 import json
 
@@ -15,7 +15,7 @@ WITH_PLACES = [name for name in NAMES if name != "sse"]
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-def test_decoding_from_each_checkpoint_gives_the_rest_of_the_stream(name: str, data: st.DataObject) -> None:
+def test_decoding_from_checkpoint_returns_the_rest(name: str, data: st.DataObject) -> None:
     stream = written(name, data.draw(ITEMS[name]))
     bom = b"\xef\xbb\xbf" * data.draw(st.integers(0, 1))
     checked_places(FORMATS[name].decoder, random_split(bom + stream, data.draw(cuts)))
@@ -33,15 +33,15 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_there_is_a_checkpoint_before_almost_every_item(name: str) -> None:
+def test_most_items_have_a_checkpoint(name: str) -> None:
     stream = TEXTS[name].encode()
     places = checked_places(FORMATS[name].decoder, bytewise(stream))
     assert {place.item_index for place in places} >= set(range(1, 19))
 
 
 @pytest.mark.parametrize("name", WITH_PLACES)
-def test_byte_order_mark_after_a_checkpoint_is_data(name: str) -> None:
-    """It is a character of a text and a defect of JSON, whether decoding starts at a checkpoint or at the start."""
+def test_byte_order_mark_after_checkpoint_is_data(name: str) -> None:
+    """A byte order mark after the start is a character in text and an error in JSON, also after a checkpoint."""
     lines = TEXTS[name].encode().splitlines(keepends=True)
     stream = b"".join(lines[:6]) + b"\xef\xbb\xbf" + b"".join(lines[6:])
     decoder = FORMATS[name].decoder()
@@ -56,7 +56,7 @@ def test_byte_order_mark_after_a_checkpoint_is_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_PLACES)
-def test_there_is_no_checkpoint_after_a_defect(name: str) -> None:
+def test_no_checkpoint_after_an_error(name: str) -> None:
     decoder = FORMATS[name].decoder()
     stream = TEXTS[name].encode()
     assert decoder.feed(stream[: len(stream) // 2] + b"\xff" + stream[len(stream) // 2 :])

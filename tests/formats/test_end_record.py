@@ -1,4 +1,4 @@
-"""formats/end_record.py: the record that proves the end of formats that cannot, and items that look like it."""
+"""formats/end_record.py: the record that proves the end of a stream, and items that look like it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ from tests.tables import check_rows, cross, named
 
 
 @with_record
-def test_record_on_the_wire(name: str) -> None:
+def test_end_record_bytes_of_each_format(name: str) -> None:
     assert sent(name, [1, 2]).removeprefix(FORMATS[name].encoder().encode([1, 2])) == COMPLETE_2[name]
     failed = sent(name, [], problem={"title": "Gone", "status": 410})
     recorded = b'{"status":"failed","items":0,"problem":{"title":"Gone","status":410}}'
@@ -29,7 +29,7 @@ def test_record_on_the_wire(name: str) -> None:
 
 @with_record
 @given(data=st.data())
-def test_any_items_in_any_split_are_decoded_and_their_end_is_proven(name: str, data: st.DataObject) -> None:
+def test_end_is_proven_for_any_items_and_chunks(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     for pieces in (*every_split(stream), random_split(stream, data.draw(cuts))):
@@ -42,7 +42,7 @@ def test_any_items_in_any_split_are_decoded_and_their_end_is_proven(name: str, d
 
 @with_record
 @given(data=st.data())
-def test_every_prefix_is_truncated_and_gives_its_complete_items(name: str, data: st.DataObject) -> None:
+def test_every_prefix_of_stream_is_truncated(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = sent(name, items)
     framed = data.draw(st.booleans())
@@ -57,7 +57,7 @@ def test_every_prefix_is_truncated_and_gives_its_complete_items(name: str, data:
 
 @with_record
 @given(data=st.data())
-def test_any_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataObject) -> None:
+def test_corrupt_bytes_raise_only_stream_errors(name: str, data: st.DataObject) -> None:
     whole = sent(name, data.draw(ITEMS[name]), problem=data.draw(st.none() | st.just(PROBLEM)))
     odd = [b"\n", b"\n\n", b" ", b":", b"\x1e", b"}", b"x", b"\xff", marks(name).before, COMPLETE_2[name], b""]
     start = data.draw(st.integers(0, len(whole)))
@@ -70,7 +70,7 @@ def test_any_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataO
         assert type(got.error) is type(expected.error)
 
 
-def test_different_count_is_truncated() -> None:
+def test_wrong_item_count_is_truncated() -> None:
     def check(name: str, recorded: int) -> None:
         stream = sent(
             name, ["a", "b"], record=FORMATS["json"].encoder().encode([{"status": "complete", "items": recorded}])
@@ -80,14 +80,14 @@ def test_different_count_is_truncated() -> None:
             got = read(lambda: made, pieces, framed=True)  # noqa: B023
             assert got.items == ["a", "b"]
             assert type(got.error) is TruncatedError
-            assert got.error.message == f"the end record counts {recorded} items, 2 came"
+            assert got.error.message == f"received 2 items, but the end record counts {recorded}"
             assert not made.proves_end
 
     check_rows(cross(named(WITH), named([0, 1, 3, 10**30])), check)
 
 
 @with_record
-def test_failure_is_raised_after_the_items_and_again(name: str) -> None:
+def test_failure_is_raised_after_items_and_again(name: str) -> None:
     stream = sent(name, [1, 2, 3], problem=PROBLEM)
     made = decoder(name)
     assert made.feed(stream) == [1, 2, 3]
@@ -108,13 +108,13 @@ def test_failure_is_raised_after_the_items_and_again(name: str) -> None:
 
 
 @with_record
-def test_failure_before_the_first_item_outranks_a_path_that_was_not_found(name: str) -> None:
+def test_failure_has_precedence_over_missing_path(name: str) -> None:
     got = read(maker(name, "a", required=True), [sent(name, [], problem={"status": 404})])
     assert type(got.error) is RemoteError
     assert (got.error.status, got.error.message) == (404, "the sender's stream failed after 0 items")
 
 
-def test_problem_that_cannot_be_encoded_is_still_a_failure() -> None:
+def test_unencodable_problem_is_still_a_failure() -> None:
     def check(case: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
         problem, left = case
         got = read(maker(name), [sent(name, [1], problem=problem)])
@@ -147,13 +147,13 @@ LOOK_ALIKES: list[Any] = [
 
 
 @with_record
-def test_items_that_look_like_the_record_are_items(name: str) -> None:
+def test_items_similar_to_end_record_are_items(name: str) -> None:
     stream = sent(name, LOOK_ALIKES)
     for pieces in every_split(stream):
         assert read(maker(name), pieces) == (LOOK_ALIKES, None)
 
 
-def test_items_in_parts_count_and_never_look_like_a_record_after_keepalive() -> None:
+def test_items_in_parts_are_counted_as_records() -> None:
     def check(name: str, silence: bytes) -> None:
         encoder = new_encoder(name)
         stream = encoder.start()
@@ -168,7 +168,7 @@ def test_items_in_parts_count_and_never_look_like_a_record_after_keepalive() -> 
 
 
 @with_record
-def test_keepalive_is_not_written_inside_an_item_in_parts(name: str) -> None:
+def test_no_end_record_inside_item_in_parts(name: str) -> None:
     encoder = new_encoder(name)
     stream = encoder.open_item() + b"[1,"
     assert encoder.fail(PROBLEM) == b""
@@ -180,11 +180,11 @@ def test_keepalive_is_not_written_inside_an_item_in_parts(name: str) -> None:
 RAW = [b' {"stream-end":{"status":"complete","items":0}}', b' {"stream-end":1}', b'[1,\n {"stream-end":2}]']
 
 
-def test_raw_json_cannot_fake_the_record() -> None:
+def test_raw_json_cannot_fake_end_record() -> None:
     def check(text: bytes, name: str) -> None:
         encoder = new_encoder(name)
         raw, value = msgspec.Raw(text), msgspec.json.decode(text)
-        if name == "sse" or b"\n" in text:  # an event's data never looks like the record; line ends are taken out
+        if name == "sse" or b"\n" in text:  # the data of an event never looks like the record; line ends are removed
             stream = encoder.encode([1, raw, {"a": raw}])
             assert read(maker(name), [stream + encoder.finish()]) == ([1, value, {"a": value}], None)
             return
@@ -203,7 +203,7 @@ def test_raw_json_cannot_fake_the_record() -> None:
 
 
 @with_record
-def test_raw_json_over_many_lines_is_one_record(name: str) -> None:
+def test_raw_json_on_many_lines_is_one_record(name: str) -> None:
     raw = msgspec.Raw(b'{\n "a": [1.50,\r\n\n"\\n"],\r "b": 2}\n')
     stream = sent(name, [raw, [raw]])
     value = {"a": [1.5, "\n"], "b": 2}
@@ -213,7 +213,7 @@ def test_raw_json_over_many_lines_is_one_record(name: str) -> None:
 
 
 @with_record
-def test_raw_with_lines_that_is_not_json_is_refused(name: str) -> None:
+def test_invalid_raw_with_line_ends_is_refused(name: str) -> None:
     for raw in (b'1\n {"stream-end":{"status":"complete","items":1}}', b"1\n2", b"[\r"):
         with pytest.raises(EncodeError, match=r"msgspec\.Raw") as caught:
             new_encoder(name).encode([1, msgspec.Raw(raw)])
@@ -223,7 +223,7 @@ def test_raw_with_lines_that_is_not_json_is_refused(name: str) -> None:
 RECORDS = [[], [5], [5, 6], [[7]]]
 
 
-def test_records_count_whatever_a_path_selects_in_them() -> None:
+def test_records_are_counted_with_any_path() -> None:
     def check(path: str, name: str) -> None:
         records = [{"a": each} for each in RECORDS] + [{}, 1]
         stream = sent(name, records)
@@ -238,7 +238,7 @@ def test_records_count_whatever_a_path_selects_in_them() -> None:
 
 
 @with_record
-def test_missing_path_is_an_error_only_in_a_complete_stream(name: str) -> None:
+def test_missing_path_needs_a_complete_stream(name: str) -> None:
     stream = sent(name, [{}, {"a": 1}])
     for pieces in every_split(stream):
         assert type(read(maker(name, "b", required=True), pieces).error) is PathNotFound
@@ -250,7 +250,7 @@ def test_missing_path_is_an_error_only_in_a_complete_stream(name: str) -> None:
 
 @with_record
 @given(item=values)
-def test_item_is_delivered_with_its_last_byte_before_any_end_record(name: str, item: Any) -> None:
+def test_item_is_returned_before_end_record(name: str, item: Any) -> None:
     encoder = new_encoder(name)
     first = encoder.encode([item])
     end = encoder.finish()
@@ -263,7 +263,7 @@ def test_item_is_delivered_with_its_last_byte_before_any_end_record(name: str, i
 
 
 @with_record
-def test_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
+def test_error_before_end_record_stays(name: str) -> None:
     encoder = FORMATS[name].encoder()
     defect = {"ndjson": b"]\n", "json-seq": b"\x1e]\n", "sse": b"data: ]\n\n"}[name]
     for problem in (None, PROBLEM):
@@ -281,7 +281,7 @@ def test_defect_before_the_record_outranks_it_and_stays(name: str) -> None:
 
 
 @with_record
-def test_types_and_limits_are_the_formats_own(name: str) -> None:
+def test_type_and_limits_of_format_apply(name: str) -> None:
     assert read(maker(name, type=int), [sent(name, [1, 2])]) == ([1, 2], None)
     assert type(read(maker(name, type=int), [sent(name, [1, "2"])]).error) is DecodeError
     limits = Limits(max_item_bytes=30, max_line_bytes=30)
@@ -290,7 +290,7 @@ def test_types_and_limits_are_the_formats_own(name: str) -> None:
 
 
 @with_record
-def test_byte_order_mark_is_left_to_the_format(name: str) -> None:
+def test_byte_order_mark_is_skipped_by_the_format(name: str) -> None:
     for stream in (BOM + sent(name, [1, 2]), BOM + BOM + sent(name, [1, 2]), BOM):
         plain = read(FORMATS[name].decoder, [stream.removesuffix(COMPLETE_2[name])])
         for pieces in every_split(stream):
@@ -299,7 +299,7 @@ def test_byte_order_mark_is_left_to_the_format(name: str) -> None:
             assert got.failed == (plain.failed or stream == BOM)
 
 
-def test_whole_events_are_delivered_one_for_one() -> None:
+def test_whole_events_are_returned_one_by_one() -> None:
     sent_events = [
         ServerSentEvent(data=data, event=event, id="7", retry=retry)
         for data in ("", "\n", "\n\n", "a\r\nb", "a\r", " ", "\0", "{}", "event: stream-end")
@@ -315,7 +315,7 @@ def test_whole_events_are_delivered_one_for_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_end_record_is_written_only_on_request_and_only_in_formats_that_have_one(name: str) -> None:
+def test_end_record_is_written_only_on_request(name: str) -> None:
     item: Any = "x" if name == "text" else {"a": "1"}
     plain = FORMATS[name].encoder()
     stream = plain.start() + plain.encode([item])
@@ -349,7 +349,7 @@ PROVES = [
 ]
 
 
-def test_which_streams_prove_their_own_end() -> None:
+def test_only_end_record_or_grammar_proves_end() -> None:
     def check(name: str, data: bytes, framed: bool, proven: bool) -> None:
         for pieces in every_split(data):
             made = EventsDecoder() if name == "events" else FORMATS[name].decoder()

@@ -1,4 +1,4 @@
-"""formats/end_record.py: the bytes of the record and after it, and how many are held in memory."""
+"""formats/end_record.py: the bytes of the record and after it, and how many of them are kept in memory."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.tables import check_rows, cross, named
 
 
 @with_record
-def test_keepalive_is_ignored_between_items_and_after_the_record(name: str) -> None:
+def test_keepalive_is_ignored_anywhere(name: str) -> None:
     row, encoder = FORMATS[name], new_encoder(name)
     alive = (row.keepalive or b"") * 2
     parts = [encoder.start(), encoder.encode([1]), encoder.encode([[2]]), encoder.finish()]
@@ -23,7 +23,7 @@ def test_keepalive_is_ignored_between_items_and_after_the_record(name: str) -> N
 
 
 @with_record
-def test_anything_else_after_the_record_is_a_defect(name: str) -> None:
+def test_other_bytes_after_end_record_are_invalid(name: str) -> None:
     one = FORMATS[name].encoder().encode([1])
     for rest in (one, COMPLETE_2[name], b"x", b"\n\n1", b"{", b"\x1e", b"data", b"\xff", b"::\nx", b":"):
         if name == "sse" and rest == b":":
@@ -38,7 +38,7 @@ def test_anything_else_after_the_record_is_a_defect(name: str) -> None:
 
 
 @with_record
-def test_bytes_after_the_record_are_named_with_their_offset(name: str) -> None:
+def test_error_after_end_record_has_its_offset(name: str) -> None:
     stream = sent(name, [1])
     for pieces in every_split(stream + b"\n \t?"):
         error = read(maker(name), pieces).error
@@ -54,7 +54,7 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-def test_malformed_record_is_a_defect() -> None:
+def test_malformed_end_record_is_refused() -> None:
     def check(record: bytes, name: str) -> None:
         stream = sent(name, [1, 2], record=record)
         for pieces in every_split(stream) if len(stream) < 1000 else ([stream],):
@@ -66,7 +66,7 @@ def test_malformed_record_is_a_defect() -> None:
     check_rows(cross({repr(record[:40]): record for record in MALFORMED}, named(WITH)), check)
 
 
-def test_record_with_a_wrong_end_is_refused() -> None:
+def test_end_record_with_wrong_end_is_refused() -> None:
     def check(name: str, end: bytes) -> None:
         before = sent(name, [1])[: -len(sent(name, [], record=b'{"status":"complete","items":1}'))]
         stream = before + marks(name).before + b'{"status":"complete","items":1' + end
@@ -88,13 +88,13 @@ def test_record_with_a_wrong_end_is_refused() -> None:
 
 
 @with_record
-def test_unknown_members_are_ignored(name: str) -> None:
+def test_unknown_members_of_end_record_are_ignored(name: str) -> None:
     stream = sent(name, [1], record=b'{"status":"complete","items":1,"etag":"x"}')
     assert read(maker(name), [stream]) == ([1], None)
 
 
 @with_record
-def test_record_is_limited_whether_it_ends_or_not(name: str) -> None:
+def test_too_long_end_record_is_refused(name: str) -> None:
     start = b'{"status":"failed","items":1,"problem":{"detail":"'
     for more, over in ((65_000, False), (65_600, True), (200_000, True)):
         record = start + b"x" * more
@@ -110,7 +110,7 @@ def test_record_is_limited_whether_it_ends_or_not(name: str) -> None:
 
 
 @with_record
-def test_record_without_end_is_not_held(name: str) -> None:
+def test_endless_end_record_uses_little_memory(name: str) -> None:
     made = decoder(name)
     made.feed(marks(name).before)
     for _ in range(65):
@@ -123,7 +123,7 @@ def test_record_without_end_is_not_held(name: str) -> None:
 
 
 @with_record
-def test_only_bytes_that_may_be_the_mark_are_held_back(name: str) -> None:
+def test_only_start_of_mark_is_delayed(name: str) -> None:
     mark = marks(name).before
     made = decoder(name)
     for start in range(len(mark)):
@@ -141,7 +141,7 @@ def test_only_bytes_that_may_be_the_mark_are_held_back(name: str) -> None:
     assert made.decoder.bytes_seen == len(mark) + 1
 
 
-def test_comments_after_the_record_are_ignored() -> None:
+def test_comments_after_end_record_are_ignored() -> None:
     stream = sent("sse", [1]) + b": any words\n\n:more\n:"
     for pieces in every_split(stream):
         assert read(maker("sse"), pieces) == ([1], None)

@@ -1,4 +1,4 @@
-"""Ends and defects of every format, in tables."""
+"""The end of a stream and invalid bytes, in every format."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from tests.tables import check_rows, cross, named
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
-def test_second_byte_order_mark_is_data_or_an_error() -> None:
+def test_second_byte_order_mark_is_not_skipped() -> None:
     def check(name: str) -> None:
         items: list[Any] = [{"a": "1"}]
         stream = BOM + BOM + (b"a\n" if name == "text" else written(name, items))
@@ -30,12 +30,12 @@ def test_second_byte_order_mark_is_data_or_an_error() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
+def test_cut_byte_order_mark_is_truncated() -> None:
     def check(name: str, stop: int) -> None:
         for framed in (False, True):
             got = read(FORMATS[name].decoder, [BOM[:stop]], framed=framed)
             assert got.items == []
-            if name == "json-seq":  # (framing ignores UTF-8: garbage before the first text)
+            if name == "json-seq":  # (json-seq reports the bytes as garbage before the first text)
                 assert isinstance(got.error, DecodeError)
             else:
                 assert type(got.error) is TruncatedError
@@ -44,7 +44,7 @@ def test_stream_cut_inside_its_byte_order_mark_is_truncated() -> None:
     check_rows(cross(named(NAMES), named([1, 2])), check)
 
 
-def test_defect_is_raised_by_the_call_after_earlier_items() -> None:
+def test_error_is_raised_by_next_call() -> None:
     def check(name: str) -> None:
         good: list[Any] = [{"a": "1"}, {"a": "2"}]
         if name == "text":
@@ -72,7 +72,7 @@ def test_defect_is_raised_by_the_call_after_earlier_items() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_error_stays() -> None:
+def test_error_is_raised_again_by_each_call() -> None:
     def check(name: str) -> None:
         decoder = FORMATS[name].decoder()
         steps: list[Callable[[], list[Any]]] = [
@@ -88,7 +88,7 @@ def test_error_stays() -> None:
     check_rows(named([name for name in NAMES if name not in ("sse", "json-seq")]), check)
 
 
-def test_feeding_after_the_end_is_an_error_and_finishing_twice_is_not() -> None:
+def test_feed_after_finish_is_an_error() -> None:
     def check(name: str) -> None:
         items = ["x"] if name == "text" else [{"a": "1"}]
         decoder = FORMATS[name].decoder()
@@ -102,7 +102,7 @@ def test_feeding_after_the_end_is_an_error_and_finishing_twice_is_not() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_feeding_nothing_is_not_the_end() -> None:
+def test_feeding_no_bytes_is_not_the_end() -> None:
     def check(name: str) -> None:
         items = ["x", "y"] if name == "text" else [{"a": "1"}, {"a": "2"}]
         got = read(
@@ -115,7 +115,7 @@ def test_feeding_nothing_is_not_the_end() -> None:
 
 TRUNCATED, DEFECT = TruncatedError, DecodeError
 FRAMED = [
-    # format, bytes, result without a proof of the end, result if the framing proves it: items, then the error if any
+    # format, bytes, result without and with a proof of the end. A result is the items, and the error if there is one.
     ("json", b"12", [TRUNCATED], [12]),
     ("json", b"-", [TRUNCATED], [DEFECT]),
     ("json", b"12 ", [12], [12]),
@@ -149,7 +149,7 @@ FRAMED = [
 ]
 
 
-def test_framing_proves_the_end_that_the_format_cannot() -> None:
+def test_framing_proves_end_of_stream() -> None:
     def check(name: str, data: bytes, unproven: list[Any], proven: list[Any]) -> None:
         for framed, expected in ((False, unproven), (True, proven)):
             for pieces in every_split(data) if data else [[]]:

@@ -1,4 +1,4 @@
-"""formats/events.py: ijson's events for any split, and limits on input that crashes ijson's C backend."""
+"""formats/events.py: the events are those of ijson in any chunks; input that crashes its C backend is refused."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ named = documents.map(lambda text: re.sub(r'""(\s*):', r'"n"\1:', text))
 
 
 def naive_events(value: Any, *path: str) -> list[Event]:
-    """Return the events of a value by a naive walk; objects are tuples of pairs."""
+    """Return the events of a value, computed by simple code; objects are tuples of pairs."""
     prefix = ".".join(path)
     if isinstance(value, tuple):
         members = [[(prefix, "map_key", name), *naive_events(member, *path, name)] for name, member in value]
@@ -44,7 +44,7 @@ def loaded(data: bytes | str) -> Any:
 
 
 @given(text=named, drawn=cuts)
-def test_events_are_those_of_a_naive_walk_in_any_split(text: str, drawn: list[int]) -> None:
+def test_events_match_simple_parser(text: str, drawn: list[int]) -> None:
     data, expected = text.encode(), repr(naive_events(loaded(text)))
     for pieces in ([data], bytewise(data), random_split(data, drawn)):
         got = read(EventsDecoder, pieces)
@@ -52,7 +52,7 @@ def test_events_are_those_of_a_naive_walk_in_any_split(text: str, drawn: list[in
         assert repr(got.items) == expected
 
 
-def test_good_text_gives_its_events() -> None:
+def test_valid_json_gives_the_expected_events() -> None:
     def check(data: bytes) -> None:
         expected = repr(naive_events(loaded(data)))
         for pieces in ([data], bytewise(data)):
@@ -63,12 +63,12 @@ def test_good_text_gives_its_events() -> None:
     check_rows(GOOD, check)
 
 
-def test_events_are_those_of_ijson() -> None:
+def test_events_are_the_same_as_those_of_ijson() -> None:
     data = b'{"users": [{"name": "A", "tags": []}, {"name": null}], "a.b": {"": [1, true]}}'
     assert read(EventsDecoder, [data]).items == list(ijson.parse(data))
 
 
-def test_bad_text_is_refused_for_any_split() -> None:
+def test_invalid_json_is_refused_in_any_chunks() -> None:
     def check(data: bytes) -> None:
         whole = read(EventsDecoder, [data])
         assert isinstance(whole.error, DecodeError)
@@ -81,7 +81,7 @@ def test_bad_text_is_refused_for_any_split() -> None:
 
 
 @given(text=named)
-def test_cut_stream_is_truncated(text: str) -> None:
+def test_stream_cut_at_any_byte_is_truncated(text: str) -> None:
     data, whole = text.encode().rstrip(), naive_events(loaded(text))
     for size in range(len(data)):
         got = read(EventsDecoder, [data[:size]])
@@ -89,7 +89,7 @@ def test_cut_stream_is_truncated(text: str) -> None:
         assert repr(got.items) == repr(whole[: len(got.items)])
 
 
-def test_events_are_delivered_with_the_byte_that_completes_them() -> None:
+def test_event_is_returned_with_its_last_byte() -> None:
     decoder = EventsDecoder()
     assert decoder.feed(b'{"a": [') == [("", "start_map", None), ("", "map_key", "a"), ("a", "start_array", None)]
     assert decoder.feed(b'"x"') == [("a.item", "string", "x")]
@@ -99,14 +99,14 @@ def test_events_are_delivered_with_the_byte_that_completes_them() -> None:
     assert decoder.finish() == []
 
 
-def test_bare_number_is_complete_only_if_the_framing_proves_the_end() -> None:
+def test_root_number_needs_proof_of_end() -> None:
     assert type(read(EventsDecoder, [b"12"]).error) is TruncatedError
     assert read(EventsDecoder, [b"12"], framed=True) == ([("", "number", 12)], None)
     assert read(EventsDecoder, [b"1", b"2 "]) == ([("", "number", 12)], None)
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 1000, 10**6])
-def test_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: int) -> None:
+def test_int_with_too_many_digits_is_refused(piece_bytes: int) -> None:
     for digits in (b"1" * 5000, b"-" + b"1" * 5000, b"0." + b"1" * 5000, b"1" * 20_000):
         data = b"[1,%b,2]" % digits
         got = read(EventsDecoder, cut_at(data, range(piece_bytes, len(data), piece_bytes)))
@@ -119,7 +119,7 @@ def test_int_of_too_many_digits_is_refused_before_ijson_sees_it(piece_bytes: int
     assert read(EventsDecoder, [most]).items[1] == ("item", "number", int(b"1" * 4300))
 
 
-def test_number_that_no_float_holds_is_refused() -> None:
+def test_number_outside_float_range_is_refused() -> None:
     for data in (b"[1,1e400]", b"[1,-1E+999]"):
         for pieces in every_split(data):
             got = read(EventsDecoder, pieces)
@@ -128,7 +128,7 @@ def test_number_that_no_float_holds_is_refused() -> None:
 
 
 @pytest.mark.parametrize("number", [b"1e99999999999999999999", b"0e4890123451469135780", b"-2.5E-9999999999999999999"])
-def test_exponent_that_no_decimal_holds_is_over_a_limit(number: bytes) -> None:
+def test_number_with_huge_exponent_is_refused(number: bytes) -> None:
     data = b"[1,%b,2]" % number
     for pieces in every_split(data):
         got = read(EventsDecoder, pieces)
@@ -139,7 +139,7 @@ def test_exponent_that_no_decimal_holds_is_over_a_limit(number: bytes) -> None:
     assert [value for _, kind, value in read(EventsDecoder, [most]).items if kind == "number"] == [0.0, 0.0]
 
 
-def test_strings_and_names_are_limited() -> None:
+def test_string_and_name_sizes_are_limited() -> None:
     limits = Limits(max_item_bytes=5)
     for data in (b'["123456"]', b'{"123456":1}', b'[{"123456":1}]', b'["12345', b'{"a":"123456'):
         padded = data + b"6" * (not data.endswith((b"]", b"}", b"6")))
@@ -148,7 +148,7 @@ def test_strings_and_names_are_limited() -> None:
     assert read(lambda: EventsDecoder(limits=limits), [b'{"12345":"12345"}']).error is None
 
 
-def test_depth_is_limited() -> None:
+def test_depth_of_arrays_and_objects_is_limited() -> None:
     for data in (b"[[[]]]", b'{"a":[{}]}'):
         for pieces in every_split(data):
             assert read(lambda: EventsDecoder(limits=Limits(max_depth=3)), pieces).error is None
@@ -158,7 +158,7 @@ def test_depth_is_limited() -> None:
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_error_says_where(bom: bytes) -> None:
+def test_error_has_the_offset_of_invalid_byte(bom: bytes) -> None:
     for pieces in every_split(bom + b'{"a": [1, x]}'):
         error = read(EventsDecoder, pieces).error
         assert error is not None
@@ -170,7 +170,7 @@ def test_one_byte_order_mark_is_skipped() -> None:
         assert len(read(EventsDecoder, pieces).items) == 3
 
 
-def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
+def test_small_chunks_cost_at_most_three_times() -> None:
     def work(data: bytes, piece_bytes: int) -> int:
         decoder = EventsDecoder()
         for start in range(0, len(data), piece_bytes):
@@ -184,7 +184,7 @@ def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
     assert work(small, 1) <= 3 * work(small, len(small))
 
 
-def test_names_of_open_members_are_bounded_together_in_events() -> None:
+def test_names_of_open_members_are_limited() -> None:
     decoder = EventsDecoder()
     tracemalloc.start()
     try:
@@ -196,20 +196,20 @@ def test_names_of_open_members_are_bounded_together_in_events() -> None:
         tracemalloc.stop()
 
 
-def test_long_name_around_many_members_is_refused_before_each_has_it_in_its_prefix() -> None:
+def test_long_prefix_around_many_members_is_refused() -> None:
     document = b'{"%b":{' % (b"k" * 60_000) + b'"a":0,' * 10_000
     tracemalloc.start()
     try:
         decoder = EventsDecoder()
         assert decoder.feed(document) == [("", "start_map", None), ("", "map_key", "k" * 60_000)]
-        with pytest.raises(LimitError, match="path to the value has 60000 bytes"):
+        with pytest.raises(LimitError, match="path to the value has at least 60000 bytes"):
             decoder.feed(b"")
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
 
 
-def test_names_of_closed_members_are_not_part_of_the_path() -> None:
+def test_names_of_closed_members_do_not_count() -> None:
     decoder = EventsDecoder()
     decoder.feed(b"[")
     for _ in range(50):

@@ -37,19 +37,19 @@ both_ways = pytest.mark.parametrize("byte_by_byte", BOTH_WAYS.values(), ids=BOTH
 
 
 class TestGrammar:
-    def test_there_are_enough_cases(self) -> None:
+    def test_grammar_has_enough_cases(self) -> None:
         assert len(GOOD) >= 40
         assert len(BAD) >= 80
         assert BAD.keys() >= LENIENT
 
-    def test_json_loads_refuses_the_bad_cases_too(self) -> None:
+    def test_json_loads_refuses_invalid_cases(self) -> None:
         def check(data: bytes) -> None:
             with pytest.raises(ValueError):
                 json.loads(data.decode(), parse_constant=no_constant)
 
         check_rows(named([data for name, data in BAD.items() if name not in LENIENT]), check)
 
-    def test_good_text_is_decoded_like_json_loads(self) -> None:
+    def test_valid_json_is_decoded_like_json_loads(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
             value = json.loads(data)
             assert repr(read_json(data, (), byte_by_byte=byte_by_byte)) == repr(Reading([value], None))
@@ -58,14 +58,14 @@ class TestGrammar:
 
         check_rows(cross(BOTH_WAYS, GOOD), check)
 
-    def test_good_text_is_skipped(self) -> None:
+    def test_valid_json_outside_path_is_skipped(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
             around = b'{"x":%b,"a":7,"y":[%b]}' % (data, data)
             assert read_json(around, "a", byte_by_byte=byte_by_byte) == ([7], None)
 
         check_rows(cross(BOTH_WAYS, GOOD), check)
 
-    def test_bad_text_is_refused(self) -> None:
+    def test_invalid_json_is_refused_in_any_chunks(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
             for path in ("", ()):
                 got = read_json(data, path, byte_by_byte=byte_by_byte)
@@ -74,7 +74,7 @@ class TestGrammar:
 
         check_rows(cross(BOTH_WAYS, BAD), check)
 
-    def test_bad_text_is_refused_where_it_is_skipped(self) -> None:
+    def test_invalid_skipped_json_is_refused(self) -> None:
         def check(byte_by_byte: bool, data: bytes) -> None:
             got = read_json(b'{"x":%b,"a":7}' % data, "a", byte_by_byte=byte_by_byte)
             assert got.items == []
@@ -86,25 +86,25 @@ class TestGrammar:
         check_rows(cross(BOTH_WAYS, BAD), check)
 
     @given(text=documents, drawn=cuts)
-    def test_generated_documents_are_decoded_like_json_loads(self, text: str, drawn: list[int]) -> None:
+    def test_random_json_is_decoded_like_json_loads(self, text: str, drawn: list[int]) -> None:
         data = text.encode()
         expected = repr(Reading([json.loads(text)], None))
         for pieces in ([data], bytewise(data), random_split(data, drawn)):
             assert repr(read(lambda: JsonDecoder(()), pieces)) == expected
 
-    def test_number_that_no_float_holds_is_refused_after_earlier_items(self) -> None:
+    def test_number_outside_float_range_is_refused(self) -> None:
         for data in (b"[1,1e400,2]", b"[1,-1e400,2]", b"[1,1" + b"0" * 400 + b".0]"):
             for pieces in every_split(data):
                 got = read(JsonDecoder, pieces)
                 assert got.items == [1]
                 assert isinstance(got.error, DecodeError)
 
-    def test_int_longer_than_python_takes_is_our_error(self) -> None:
+    def test_int_with_too_many_digits_is_refused(self) -> None:
         got = read_json(b"[1," + b"9" * 5000 + b"]")
         assert got.items == [1]
         assert isinstance(got.error, DecodeError)
 
-    def test_error_says_where(self) -> None:
+    def test_error_has_the_offset_of_invalid_byte(self) -> None:
         def check(bom: bytes, byte_by_byte: bool) -> None:
             cases: dict[bytes, int] = {
                 b"[1, x]": 4,
@@ -123,7 +123,7 @@ class TestGrammar:
 
 
 def shown_ends(data: bytes) -> Iterator[int]:
-    """Yield the sizes at which the bytes start with a complete document."""
+    """Yield the sizes at which the first bytes of the data are a complete document."""
     for size in range(1, len(data)):
         try:
             json.loads(data[:size].decode(), parse_constant=no_constant)
@@ -134,7 +134,7 @@ def shown_ends(data: bytes) -> Iterator[int]:
 
 class TestLimits:
     @both_ways
-    def test_item_over_limit_is_rejected_after_earlier_items(self, byte_by_byte: bool) -> None:
+    def test_too_large_item_fails_after_earlier_items(self, byte_by_byte: bool) -> None:
         limits = Limits(max_item_bytes=10)
         for item in (b'"123456789"', b"12345678901", b"[1,2,3,4,5]", b'{"a":[{} ]}'):
             data = b'[1,"12345678",%b,2]' % item
@@ -145,7 +145,7 @@ class TestLimits:
             whole = read_json(data, "item", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=11))
             assert whole.error is None
 
-    def test_names_and_numbers_that_must_be_kept_are_limited_in_any_split(self) -> None:
+    def test_long_names_and_numbers_are_refused(self) -> None:
         for data in (b'{"longer than ten":1}', b'{"a":12345678901}', b'{"b":[[12345678901]]}'):
             for pieces in every_split(data):
                 got = read(lambda: JsonDecoder("a", limits=Limits(max_item_bytes=10)), pieces)
@@ -153,12 +153,12 @@ class TestLimits:
                 assert type(got.error) is LimitError
 
     @both_ways
-    def test_skipped_values_have_no_limit(self, byte_by_byte: bool) -> None:
+    def test_skipped_values_have_no_size_limit(self, byte_by_byte: bool) -> None:
         data = b'{"x":"%b","y":{"%b":[%b0]},"a":5}' % (b"s" * 1000, b"n" * 1000, b"1," * 1000)
         got = read_json(data, "a", byte_by_byte=byte_by_byte, limits=Limits(max_item_bytes=10))
         assert got == ([5], None)
 
-    def test_depth_is_limited(self) -> None:
+    def test_depth_of_arrays_and_objects_is_limited(self) -> None:
         def check(byte_by_byte: bool, path: PathLike, case: tuple[bytes, bytes]) -> None:
             opener, closer = case
             for most in (1, 2, 3, 5, 512):
@@ -181,7 +181,7 @@ class TestLimits:
         )
 
     @both_ways
-    def test_items_before_a_deep_one_are_delivered(self, byte_by_byte: bool) -> None:
+    def test_items_before_too_deep_item_are_returned(self, byte_by_byte: bool) -> None:
         got = read_json(b"[1,[2],[[[]]],3]", byte_by_byte=byte_by_byte, limits=Limits(max_depth=3))
         assert got.items == [1, [2]]
         assert type(got.error) is LimitError
@@ -197,25 +197,25 @@ class TestEncoder:
         encoder = JsonEncoder()
         assert encoder.start() + encoder.finish() == b"[]"
 
-    def test_failure_writes_nothing_because_an_open_array_shows_it(self) -> None:
+    def test_failure_leaves_array_open(self) -> None:
         for document in (False, True):
             encoder = JsonEncoder(document=document, stream_end=True)
             data = encoder.start() + encoder.encode([[1]]).removesuffix(b"]")
             assert encoder.fail({"status": 500}) == b""
             assert type(read_json(data).error) is TruncatedError
 
-    def test_item_in_parts_is_written_between_its_neighbours(self) -> None:
+    def test_item_in_parts_is_written_between_others(self) -> None:
         encoder = JsonEncoder()
         parts = [encoder.start(), encoder.encode([1]), encoder.open_item(), b'{"a":[]}', encoder.close_item()]
         assert b"".join([*parts, encoder.encode([2]), encoder.finish()]) == b'[1,{"a":[]},2]'
 
-    def test_document_is_the_one_value(self) -> None:
+    def test_document_is_written_without_brackets(self) -> None:
         encoder = JsonEncoder(document=True)
         assert encoder.start() + encoder.encode([{"a": 1}]) + encoder.finish() == b'{"a":1}'
         encoder = JsonEncoder(document=True)
         assert encoder.start() + encoder.open_item() + b"[1]" + encoder.close_item() + encoder.finish() == b"[1]"
 
-    def test_document_is_exactly_one_value(self) -> None:
+    def test_document_must_be_one_value(self) -> None:
         encoder = JsonEncoder(document=True)
         with pytest.raises(EncodeError) as caught:
             encoder.finish()
@@ -232,14 +232,14 @@ class TestEncoder:
         assert encoder.finish() == b""
 
     @given(st.floats(allow_nan=False, allow_infinity=False))
-    def test_floats_come_back_exact(self, number: float) -> None:
+    def test_floats_are_decoded_exactly(self, number: float) -> None:
         encoder = JsonEncoder()
         data = encoder.start() + encoder.encode([number]) + encoder.finish()
         (got,) = read_json(data).items
         assert (got, math.copysign(1, got)) == (number, math.copysign(1, number))
 
 
-def test_token_split_anywhere_is_whole() -> None:
+def test_token_may_be_split_anywhere() -> None:
     data = '{"é\\u20ac": ["😀\\ud83d\\ude00\\n", -12.5e+3, true, false, null, 123456789012345678901234567890]}'.encode()
     expected = [json.loads(data)]
     for pieces in every_split(data):
@@ -249,8 +249,8 @@ def test_token_split_anywhere_is_whole() -> None:
             assert read(JsonDecoder, cut_at(data, [first, min(first + size, len(data))])) == (expected, None)
 
 
-def test_values_too_deep_for_one_call_are_decoded_one_by_one() -> None:
-    # Many values are decoded in one call as an array, one level deeper.
+def test_deep_values_are_decoded_one_by_one() -> None:
+    # Many values are decoded in one call as an array, which adds one level of depth.
     taken, refused = 1, 100_000
     while refused - taken > 1:  # to the greatest depth accepted
         depth = (taken + refused) // 2
@@ -269,7 +269,7 @@ ROWS = [{"n": index, "name": f"é{index}\n"} for index in range(20)]
 TREE = {"other": [1, {"item": 2}], "item": {"item": 5, "a": 6, "x": ROWS}, "users": ROWS, "a": {"b": [[1], 2, []]}}
 
 
-def test_checkpoint_inside_a_document_holds_its_open_brackets() -> None:
+def test_checkpoint_has_open_brackets() -> None:
     def check(path: PathLike, count: int) -> None:
         stream = json.dumps(TREE, ensure_ascii=False, indent=1).encode()
         assert len(read_json(stream, path).items) == count
@@ -300,8 +300,8 @@ def test_checkpoint_inside_a_document_holds_its_open_brackets() -> None:
 @pytest.mark.parametrize(
     ("row", "path"), [("   7  ,", "item"), ('{"a": "7" } , ', "item.a"), ('{"b":1,"a":[7]},', "item.*.item")]
 )
-def test_rows_as_long_as_the_pieces_still_have_checkpoints(row: str, path: str) -> None:
-    """Each piece ends at the same offset of a row, which may lie between the values."""
+def test_rows_as_long_as_chunks_have_checkpoints(row: str, path: str) -> None:
+    """Each chunk ends at the same offset inside a row, also between two values."""
     stream = f"[{row * 50} {{}}]".encode()
     for phase in range(1, len(row) + 1):
         pieces = [stream[:phase], *(stream[at : at + len(row)] for at in range(phase, len(stream), len(row)))]
@@ -312,7 +312,7 @@ def test_rows_as_long_as_the_pieces_still_have_checkpoints(row: str, path: str) 
 @pytest.mark.parametrize(
     ("before", "path"), [(b'{"b":1,"a":', "a.item"), (b'[2,{"a":', "item.a.item"), (b'{"a":', "*.item")]
 )
-def test_path_is_found_with_the_container_of_its_value(before: bytes, path: str) -> None:
+def test_path_is_found_in_empty_container(before: bytes, path: str) -> None:
     decoder = JsonDecoder(path, required=True)
     decoder.feed(before)
     assert not decoder.found
@@ -325,7 +325,7 @@ def test_path_is_found_with_the_container_of_its_value(before: bytes, path: str)
     assert decoder.finish() == []
 
 
-def test_whole_records_are_the_elements_of_the_array_at_the_root() -> None:
+def test_whole_records_are_root_elements() -> None:
     def check(path: PathLike, counted: bool) -> None:
         decoder = JsonDecoder(path)
         for data, count in ((b'[{"a":1},', 1), (b'{"a":', 1), (b"2}", 2), (b"]", 2)):
@@ -335,7 +335,7 @@ def test_whole_records_are_the_elements_of_the_array_at_the_root() -> None:
     check_rows(named([("", True), ("item", True), ((), False), ("item.a", False), ("*", False)]), check)
 
 
-def test_document_is_complete_with_its_last_bracket_unless_an_error_follows() -> None:
+def test_document_is_complete_with_last_bracket() -> None:
     decoder = JsonDecoder()
     for data, complete in ((b"[", False), (b"1,[2]", False), (b"]", True), (b" \n", True)):
         decoder.feed(data)
@@ -345,7 +345,7 @@ def test_document_is_complete_with_its_last_bracket_unless_an_error_follows() ->
     assert not decoder.complete
 
 
-def test_decoder_counts_the_bytes_it_has_scanned() -> None:
+def test_decoder_counts_scanned_bytes() -> None:
     decoder = JsonDecoder("no.such")
     assert decoder.bytes_walked == 0
     decoder.feed(b'{"a":1,')
@@ -355,7 +355,7 @@ def test_decoder_counts_the_bytes_it_has_scanned() -> None:
     assert decoder.bytes_walked > first
 
 
-def test_bad_json_is_refused_where_it_is_skipped() -> None:
+def test_invalid_json_outside_path_is_refused() -> None:
     def check(text: bytes) -> None:
         with pytest.raises(DecodeError):
             FORMATS["json"].decoder("b").feed(text)
@@ -375,20 +375,20 @@ def test_bad_json_is_refused_where_it_is_skipped() -> None:
     )
 
 
-def test_pairs_of_surrogates_are_whole_however_they_are_cut() -> None:
+def test_surrogate_pair_may_be_split_anywhere() -> None:
     decoder = FORMATS["json"].decoder()
     items = [item for byte in b'["\\ud83d\\ude00","\\n"]' for item in decoder.feed(bytes([byte]))]
     assert [*items, *decoder.finish()] == ["\N{GRINNING FACE}", "\n"]
 
 
-def test_engine_probe_finds_what_it_looks_for() -> None:
-    # gh-106052: a possessive group that fails half-way must be undone.
+def test_engine_probe_finds_known_cases() -> None:
+    # gh-106052: a possessive group has to undo a repetition that fails half-way.
     sound = re.fullmatch(rb"(?:ab?c)*+a", b"aca") is not None
     assert (scanner._TURNS == b"*+") is sound
 
 
 @pytest.mark.parametrize("skipped", [b'"' + b"\\n" * 50_000 + b'"', b"[" + b"1," * 50_000 + b"1]"])
-def test_a_skipped_value_takes_no_memory_for_each_of_its_parts(skipped: bytes) -> None:
+def test_skipped_value_uses_little_memory(skipped: bytes) -> None:
     document = b'{"skip":%b,"b":1}' % skipped
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""formats/json_seq.py: RFC 7464, and how decoding continues after a defect."""
+"""formats/json_seq.py: RFC 7464, and how decoding continues after an invalid text."""
 
 import sys
 from collections.abc import Callable
@@ -49,7 +49,7 @@ THROUGH: dict[str, tuple[bytes, list[Any]]] = {
 }
 
 
-def test_decoding_continues_at_the_next_rs() -> None:
+def test_decoding_continues_at_next_rs() -> None:
     def check(data: bytes, expected: list[Any]) -> None:
         for pieces in (*every_split(data), [data]):
             assert read_on(JsonSeqDecoder, pieces) == expected
@@ -57,7 +57,7 @@ def test_decoding_continues_at_the_next_rs() -> None:
     check_rows(THROUGH, check)
 
 
-def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_split() -> None:
+def test_invalid_utf8_in_unknown_name_is_refused() -> None:
     class Row(msgspec.Struct):
         a: int = 0
 
@@ -69,7 +69,7 @@ def test_invalid_utf8_in_a_name_that_the_type_does_not_have_is_refused_in_any_sp
         assert read_on(decoder, pieces) == [BAD, BAD, Row(3)]
 
 
-def test_rs_at_the_end_starts_a_text_unless_the_stream_is_complete() -> None:
+def test_rs_at_end_starts_incomplete_text() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]
     with pytest.raises(TruncatedError, match="RS"):
@@ -79,7 +79,7 @@ def test_rs_at_the_end_starts_a_text_unless_the_stream_is_complete() -> None:
     assert decoder.finish(framed=True) == []
 
 
-def test_nothing_fed_while_a_defect_waits_is_lost() -> None:
+def test_bytes_fed_before_an_error_are_kept() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e]\n\x1e2\n") == [1]
     with pytest.raises(DecodeError) as caught:
@@ -94,7 +94,7 @@ def test_nothing_fed_while_a_defect_waits_is_lost() -> None:
     assert (decoder.items_seen, decoder.bytes_seen) == (4, 18)
 
 
-def test_end_gives_all_items_after_a_defect() -> None:
+def test_finish_returns_items_after_an_error() -> None:
     decoder = JsonSeqDecoder()
     with pytest.raises(DecodeError):
         decoder.feed(b"\x1e]\n\x1e]\n\x1e1\n\x1e]\n\x1e2\n")
@@ -107,7 +107,7 @@ def test_end_gives_all_items_after_a_defect() -> None:
     assert decoder.finish() == []
 
 
-def test_nothing_is_decoded_after_a_limit_error() -> None:
+def test_decoding_stops_after_limit_error() -> None:
     decoder = JsonSeqDecoder(limits=Limits(max_depth=2))
     assert decoder.feed(b"\x1e[1]\n\x1e[[[]]]\n\x1e2\n") == [[1]]
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_nothing_is_decoded_after_a_limit_error() -> None:
             decoder.feed(b"\x1e3\n")
 
 
-def test_cut_in_the_last_text_is_truncated() -> None:
+def test_cut_last_text_is_truncated() -> None:
     def check(rest: bytes) -> None:
         for pieces in every_split(b"\x1e1\n\x1e" + rest):
             got = read(JsonSeqDecoder, pieces)
@@ -134,7 +134,7 @@ def test_path_selects_inside_each_text() -> None:
 
 
 @given(items=st.lists(values, max_size=6), bad=st.integers(0, 5), drawn=cuts)
-def test_defective_text_does_not_affect_others(items: list[Any], bad: int, drawn: list[int]) -> None:
+def test_invalid_text_does_not_affect_others(items: list[Any], bad: int, drawn: list[int]) -> None:
     encoder = JsonSeqEncoder()
     texts = [encoder.encode([item]) for item in items]
     texts.insert(bad, b'\x1e{"a":[1,\xff\n')
@@ -146,7 +146,7 @@ def test_defective_text_does_not_affect_others(items: list[Any], bad: int, drawn
 
 
 def calls_of(step: Callable[[], object]) -> int:
-    """Count calls of functions, ours and built in: a measure of work that does not depend on the machine."""
+    """Count all calls of functions, which measure the work on any machine."""
     count = 0
 
     def note(*_: object) -> None:
@@ -161,7 +161,7 @@ def calls_of(step: Callable[[], object]) -> int:
     return count
 
 
-def test_twice_the_defects_cost_twice_the_work() -> None:
+def test_twice_the_errors_cost_twice_the_work() -> None:
     def through(texts: int) -> int:
         data = b"\x1e]\n\x1e1\n" * texts
         return calls_of(lambda: read_on(JsonSeqDecoder, [data]))
@@ -169,15 +169,16 @@ def test_twice_the_defects_cost_twice_the_work() -> None:
     assert through(400) <= 2.2 * through(200)
 
 
-def test_encoder_frames_each_text() -> None:
+def test_encoder_writes_rs_and_line_feed() -> None:
     encoder = JsonSeqEncoder()
     assert encoder.encode([{"a": "\n\x1e"}, 1]) == b'\x1e{"a":"\\n\\u001e"}\n\x1e1\n'
     assert encoder.encode([]) == b""
     assert encoder.open_item() + b"[1]" + encoder.close_item() == b"\x1e[1]\n"
 
 
-def test_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -> None:
-    # Decoding continues after an invalid text but not after one over limit, so the split must not decide which it is.
+def test_too_large_text_fails_before_invalid_part() -> None:
+    # Decoding continues after an invalid text, but not after a text over the limit. The chunks must not change which
+    # of the two errors is raised.
     stream = b'\x1e{"aaaa";1}\n\x1e2\n'
     for size, expected in ((5, [LimitError]), (6, [LimitError]), (7, [DecodeError, 2]), (9, [DecodeError, 2])):
         limits = Limits(max_item_bytes=size)
@@ -185,7 +186,7 @@ def test_text_that_is_too_large_before_it_is_wrong_is_too_large_in_any_split() -
             assert read_on(lambda limits=limits: JsonSeqDecoder(limits=limits), pieces) == expected  # type: ignore[misc]
 
 
-def test_first_of_two_errors_is_the_same_for_any_split() -> None:
+def test_first_error_is_the_same_in_any_chunks() -> None:
     def check(text: str) -> None:
         stream = b"\x1e" + text.encode() + b"\n\x1e2\n"
         seen = set()
@@ -204,14 +205,14 @@ def test_first_of_two_errors_is_the_same_for_any_split() -> None:
 
 
 @pytest.mark.parametrize(("path", "text"), [("item", "[1,]"), ("*", '{"a":1,"b":]')])
-def test_byte_that_starts_no_value_is_never_too_large(path: str, text: str) -> None:
+def test_invalid_first_byte_is_never_too_large(path: str, text: str) -> None:
     stream = b"\x1e" + text.encode() + b" " * 9 + b"\n\x1e[2]\n" * (path == "item") + b'\x1e{"a":2}\n' * (path == "*")
     limits = Limits(max_item_bytes=8)
     for pieces in (*every_split(stream), [stream]):
         assert read_on(lambda: JsonSeqDecoder(path, limits=limits), pieces) == [1, BAD, 2]
 
 
-def test_after_a_defect_there_is_no_checkpoint_before_the_next_text() -> None:
+def test_no_checkpoint_until_next_text_after_error() -> None:
     decoder = JsonSeqDecoder()
     assert decoder.feed(b"\x1e1\n\x1e") == [1]
     place = decoder.checkpoint()
@@ -226,7 +227,7 @@ def test_after_a_defect_there_is_no_checkpoint_before_the_next_text() -> None:
     assert (place.byte_offset, place.item_index) == (9, 2)
 
 
-def test_number_completed_only_by_the_end_is_refused_with_its_offset() -> None:
+def test_number_ended_by_rs_is_refused() -> None:
     decoder = JsonSeqDecoder(type=str)
     assert decoder.feed(b'\x1e"a"\n\x1e 12') == ["a"]
     with pytest.raises(DecodeError, match="Expected `str`, got `int`") as caught:
@@ -234,7 +235,7 @@ def test_number_completed_only_by_the_end_is_refused_with_its_offset() -> None:
     assert (caught.value.byte_offset, caught.value.item_index) == (7, 1)
 
 
-def test_literal_completed_only_by_the_end_counts_if_the_end_is_proven() -> None:
+def test_literal_at_end_needs_framing() -> None:
     def check(text: str, value: object) -> None:
         for pieces in every_split(b"\x1e1\n\x1e" + text.encode()):
             assert read(JsonSeqDecoder, pieces, framed=True) == ([1, value], None)
@@ -244,12 +245,12 @@ def test_literal_completed_only_by_the_end_counts_if_the_end_is_proven() -> None
     check_rows(named([("true", True), ("false", False), ("null", None), (" \n true", True)]), check)
 
 
-def test_text_is_a_record_with_the_next_rs_or_the_end_and_complete_with_its_last_bracket() -> None:
+def test_text_is_counted_at_its_end() -> None:
     decoder = JsonSeqDecoder("a.item")
     assert (decoder.records_seen, decoder.whole_records) == (0, 0)
     steps: list[tuple[bytes, list[Any], int, int | None]] = [
         (b'\x1e{"a":[', [], 0, 0),
-        (b"1,2,", [1, 2], 0, None),  # its rest may have more of them
+        (b"1,2,", [1, 2], 0, None),  # the rest of the text may have more items
         (b"3]}", [3], 0, 1),
         (b"\n", [], 0, 1),
         (b'\x1e{"b":[4]}', [], 1, 1),
@@ -262,7 +263,7 @@ def test_text_is_a_record_with_the_next_rs_or_the_end_and_complete_with_its_last
     assert (decoder.records_seen, decoder.whole_records) == (3, 3)
 
 
-def test_many_empty_texts_make_no_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_empty_texts_create_no_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     real = msgspec.json.Decoder
 

@@ -1,4 +1,4 @@
-"""Limits of formats/contract.py in every format: the same for any split, after earlier items, in flat memory."""
+"""Limits of formats/contract.py in every format: they are the same in any chunks, and earlier items are returned."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 @pytest.mark.parametrize("name", ["max_item_bytes", "max_depth", "max_line_bytes"])
-def test_limit_is_at_least_one(name: str) -> None:
+def test_limit_must_be_at_least_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         Limits(**{name: 0})
 
 
-def test_limit_is_an_int() -> None:
+def test_limit_must_be_an_int() -> None:
     def check(limit: Any) -> None:
         with pytest.raises(TypeError, match="max_depth must be an int, got "):
             Limits(max_depth=limit)
@@ -46,7 +46,7 @@ LINE_LIMITS = [
 ]
 
 
-def test_item_over_limit_is_refused_after_earlier_items() -> None:
+def test_too_large_item_fails_after_earlier_items() -> None:
     def check(name: str, limits: Limits, items: list[Any], before: bytes, over: bytes) -> None:
         for pieces in every_split(before + over):
             got = read(lambda: FORMATS[name].decoder(limits=limits), pieces)
@@ -66,7 +66,7 @@ def test_item_that_never_ends_is_refused() -> None:
         start = (before + over).rstrip(b'\r\n"]')
         endless = start + (b"x" * 20 if b'"' in over or name == "text" else b"8" * 20)
         if (name, limits.max_item_bytes) == ("sse", 6):
-            return  # (an item is counted line by line; max_line_bytes bounds the line)
+            return  # (the size of an item is counted line by line; max_line_bytes limits a line)
         for pieces in every_split(endless):
             got = read(lambda: FORMATS[name].decoder(limits=limits), pieces, ends=False)
             assert got.items == items
@@ -76,20 +76,20 @@ def test_item_that_never_ends_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["ndjson", "text", "csv"])
-def test_last_line_without_its_end_has_the_same_limit(name: str) -> None:
+def test_last_line_without_end_is_limited(name: str) -> None:
     limits = Limits(max_item_bytes=4)
     for framed in (False, True):
         for pieces in every_split(b"1234\n12345"):
             got = read(lambda: FORMATS[name].decoder(limits=limits), pieces, framed=framed)
-            if framed or name != "csv":  # (unframed CSV is cut, whatever its size)
+            if framed or name != "csv":  # (CSV without a proof of the end is always truncated here)
                 assert type(got.error) is LimitError
 
 
-def test_depth_is_limited_in_every_format_that_has_json() -> None:
+def test_depth_is_limited_in_json_formats() -> None:
     def check(name: str, case: tuple[str, str], path: str) -> None:
         opener, closer = case
         make = FORMATS[name].decoder
-        deepest = 3 if name == "json" else 2  # (json: the array around the items is at depth 1)
+        deepest = 3 if name == "json" else 2  # (in JSON, the array around the items has depth 1)
 
         def stream(depth: int) -> bytes:
             text = (opener * depth + ("1" if opener != "[" else "") + closer * depth).encode()
@@ -129,7 +129,7 @@ MAKERS: dict[str, Callable[[], Decoder]] = {
 }
 
 
-def test_200_000_openers_are_refused_in_little_memory() -> None:
+def test_200_000_brackets_use_little_memory() -> None:
     def check(make: Callable[[], Decoder], piece_bytes: int) -> None:
         data = b"\x1e" * (make is MAKERS["json-seq"]) + b"[" * 200_000
 
@@ -137,14 +137,14 @@ def test_200_000_openers_are_refused_in_little_memory() -> None:
             got = read(make, (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes)))
             assert type(got.error) is LimitError
 
-        refuse()  # (what the first call imports and compiles does not count)
+        refuse()  # (the first call may import and compile code, which does not count)
         assert peak_of(refuse) < 2_000_000
 
     check_rows(cross(MAKERS, named([1, 4096, 200_000])), check)
 
 
 @pytest.mark.parametrize("name", ["ndjson", "sse"])
-def test_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> None:
+def test_record_of_200_000_brackets_is_refused(name: str) -> None:
     data = (b"data: " if name == "sse" else b"") + b"[" * 200_000 + b"\n\n"
 
     def refuse() -> None:
@@ -154,7 +154,7 @@ def test_record_of_200_000_openers_is_refused_in_little_memory(name: str) -> Non
     assert peak_of(refuse) < 4_000_000
 
 
-def test_nesting_too_deep_for_the_engine_is_our_error() -> None:
+def test_too_deep_for_msgspec_is_limit_error() -> None:
     def check(depth: int, name: str) -> None:
         text = b"[" * depth + b"]" * depth
         record = {"json": b"%b", "ndjson": b"%b\n", "json-seq": b"\x1e%b\n", "sse": b"data: %b\n\n"}[name]
@@ -165,7 +165,7 @@ def test_nesting_too_deep_for_the_engine_is_our_error() -> None:
     check_rows(cross(named([600, 5_000, 100_000]), named(JSON_BASED)), check)
 
 
-def test_long_stream_is_read_in_flat_memory() -> None:
+def test_long_stream_uses_flat_memory() -> None:
     def check(name: str) -> None:
         rows = 20_000
         item: Any = "x" * 50 if name == "text" else {"a": "x" * 50}
@@ -192,7 +192,7 @@ def test_long_stream_is_read_in_flat_memory() -> None:
     check_rows(named(NAMES), check)
 
 
-def test_long_item_is_held_in_memory_only_a_few_times() -> None:
+def test_long_item_is_copied_only_a_few_times() -> None:
     def check(name: str) -> None:
         size = 2**20
         item: Any = "x" * size if name == "text" else {"a": "x" * size}

@@ -1,4 +1,4 @@
-"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and for any cut of the lines."""
+"""formats/messages.py: items -> lines -> messages -> lines -> items, in each framing and in any chunks."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ def packed(lines: bytes, framing: Framing, cut: list[int], *, plain: bool = Fals
 
 
 def as_sent(item: Any) -> Any:
-    """Return the text of an item in a plain text message: a string unchanged, any other item as JSON."""
+    """Return the text of an item in a text message: a string unchanged, any other item as JSON."""
     return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -69,7 +69,7 @@ def test_strings_are_decoded_as_text(items: list[str], cut: list[int]) -> None:
 
 
 @given(items=items_of_any_kind.filter(lambda items: not any(isinstance(item, str) for item in items)), cut=cuts)
-def test_items_other_than_strings_are_json_in_text(items: list[Any], cut: list[int]) -> None:
+def test_other_items_are_json_in_text_messages(items: list[Any], cut: list[int]) -> None:
     lines = NdjsonEncoder().encode(items)
     messages = packed(lines, "text", cut, plain=True)
     assert b"".join(message + b"\n" for message in messages) == lines
@@ -79,7 +79,7 @@ def test_items_other_than_strings_are_json_in_text(items: list[Any], cut: list[i
 
 @given(items=items_of_any_kind, cut=cuts)
 @pytest.mark.parametrize("framing", ["items", "lines"])
-def test_end_record_arrives_after_the_items(framing: Framing, items: list[Any], cut: list[int]) -> None:
+def test_end_record_follows_the_items(framing: Framing, items: list[Any], cut: list[int]) -> None:
     lines = NdjsonEncoder().encode(items)
     assert not any(holds_end(unpack(message, framing)) for message in packed(lines, framing, cut))
     for count in (len(items), len(items) + 1):
@@ -97,7 +97,7 @@ def test_end_record_arrives_after_the_items(framing: Framing, items: list[Any], 
     assert error.status == 410
 
 
-def test_end_record_in_text_is_an_ordinary_string() -> None:
+def test_end_record_in_text_message_is_a_string() -> None:
     end_message = complete_record(END_RECORD, 0).decode()
     assert not holds_end(unpack(end_message, "text"))
     assert read(NdjsonDecoder, [unpack(end_message, "text")]) == ([end_message], None)
@@ -112,13 +112,13 @@ def test_end_record_in_text_is_an_ordinary_string() -> None:
         '\r{"a"\r:\n[1,2]}\r',
     ],
 )
-def test_message_of_pretty_printed_json_is_one_item(text: str) -> None:
+def test_pretty_printed_json_is_one_item(text: str) -> None:
     for pieces in every_split(unpack(text, "items")):
         assert read(NdjsonDecoder, pieces) == ([{"a": [1, 2]}], None)
 
 
 @given(value=values, indent=st.integers(0, 4) | st.just("\t") | st.just("\r\n"))
-def test_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: int | str) -> None:
+def test_random_pretty_printed_json_is_one_item(value: Any, indent: int | str) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     lines = unpack(text, "items")
     assert lines.count(b"\n") == 1
@@ -126,7 +126,7 @@ def test_message_of_any_pretty_printed_json_is_one_item(value: Any, indent: int 
 
 
 @pytest.mark.parametrize("odd", ["\n", "\r", "\r\n", "\t", "\x00"])
-def test_raw_line_end_inside_a_string_stays_an_error(odd: str) -> None:
+def test_line_end_inside_json_string_is_refused(odd: str) -> None:
     for text in (f'"a{odd}b"', f'{{"a{odd}b": 1}}', f'["{odd}"]'):
         got = read(NdjsonDecoder, [unpack("1", "items"), unpack(text, "items"), unpack("2", "items")])
         assert got.items == [1]
@@ -174,7 +174,7 @@ def test_text_loses_one_trailing_line_end() -> None:
 
 
 @every_framing
-def test_line_that_is_not_complete_is_held_up_to_its_limit(framing: Framing) -> None:
+def test_incomplete_line_has_a_size_limit(framing: Framing) -> None:
     packer = Packer(framing, plain=framing == "text", max_bytes=10)
     assert list(packer.pack(b'"12345678')) == []
     assert list(packer.pack(b"")) == []
@@ -192,7 +192,7 @@ def test_complete_line_has_no_packer_limit(framing: Framing) -> None:
     assert len([*Packer(framing, max_bytes=10).pack(b'"%b"\n' % (b"x" * 100))]) == 1
 
 
-def test_framing_is_agreed_on_by_the_subprotocol() -> None:
+def test_subprotocol_decides_the_framing() -> None:
     assert SUBPROTOCOL == "chunkwise.ndjson"
     assert [framing_of(SUBPROTOCOL, plain=plain) for plain in (False, True)] == ["lines", "lines"]
     assert [framing_of(other, plain=False) for other in (None, "", "graphql-ws")] == ["items"] * 3
@@ -200,7 +200,7 @@ def test_framing_is_agreed_on_by_the_subprotocol() -> None:
 
 
 @pytest.mark.parametrize("stream_end", [False, True])
-def test_end_record_is_written_only_on_request_and_items_that_look_like_one_are_always_refused(
+def test_items_like_end_record_are_refused(
     stream_end: bool,
 ) -> None:
     encoder = LINES.encoder(stream_end=stream_end)
@@ -213,7 +213,7 @@ def test_end_record_is_written_only_on_request_and_items_that_look_like_one_are_
 
 
 @pytest.mark.parametrize(("etag", "key"), [(None, ()), ("v1", ("day", "id"))])
-def test_range_info_is_decoded_and_the_items_after_it_remain(etag: str | None, key: tuple[str, ...]) -> None:
+def test_start_record_is_separated_from_items(etag: str | None, key: tuple[str, ...]) -> None:
     line = start_record(500, etag, key)
     assert line.startswith(START_MARK)
     assert take_start(line + b"1\n2\n") == ({"first": 500, "etag": etag, "key": [*key]}, b"1\n2\n")
@@ -222,13 +222,13 @@ def test_range_info_is_decoded_and_the_items_after_it_remain(etag: str | None, k
 
 
 @pytest.mark.parametrize("rest", [b"}\n", b"[]}\n", b'{"first":5\n'])
-def test_invalid_start_message_is_an_error(rest: bytes) -> None:
+def test_invalid_start_record_is_refused(rest: bytes) -> None:
     with pytest.raises(DecodeError):
         take_start(START_MARK + rest)
 
 
-def test_raw_text_that_only_begins_as_a_string_is_refused() -> None:
+def test_invalid_raw_string_is_refused() -> None:
     packer = Packer("text", plain=True)
     assert list(packer.pack(b'"a"\n')) == [b"a"]
-    with pytest.raises(EncodeError, match="a string is invalid: malformed JSON"):
+    with pytest.raises(EncodeError, match="not a valid JSON string: malformed JSON"):
         list(packer.pack(b'"b\n'))

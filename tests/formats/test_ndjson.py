@@ -14,7 +14,7 @@ from tests.tables import check_rows, cross, named
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
-def test_lines() -> None:
+def test_lines_are_decoded_as_items() -> None:
     def check(data: bytes, items: list[Any]) -> None:
         for pieces in (*every_split(data), [data]):
             assert read(NdjsonDecoder, pieces) == (items, None)
@@ -39,7 +39,7 @@ def test_lines() -> None:
     )
 
 
-def test_invalid_line_is_refused_after_earlier_lines() -> None:
+def test_invalid_line_fails_after_earlier_lines() -> None:
     def check(bad: bytes) -> None:
         data = b'{"a":1}\n\n2\n%b\n3\n' % bad
         for pieces in every_split(data):
@@ -56,7 +56,7 @@ def test_invalid_line_is_refused_after_earlier_lines() -> None:
     check_rows(named(rows), check)
 
 
-def test_value_over_two_lines_is_refused() -> None:
+def test_value_on_two_lines_is_refused() -> None:
     def check(first: str, second: str) -> None:
         for pieces in every_split(f"0\n{first}\n{second}\n".encode()):
             got = read(NdjsonDecoder, pieces)
@@ -70,7 +70,7 @@ def no_line_ends(cases: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in cases.items() if b"\n" not in data and data.strip()}
 
 
-def test_bad_text_is_refused() -> None:
+def test_invalid_json_is_refused() -> None:
     def check(data: bytes, path: str) -> None:
         for pieces in ([data + b"\n"], bytewise(data + b"\n"), [b"1\n" + data + b"\n2\n"]):
             got = read(lambda: NdjsonDecoder(path), pieces)
@@ -80,7 +80,7 @@ def test_bad_text_is_refused() -> None:
     check_rows(cross(no_line_ends(BAD), {"decoded": "", "skipped": "no.such"}), check)
 
 
-def test_good_text_is_decoded() -> None:
+def test_valid_json_is_decoded_as_one_item() -> None:
     def check(data: bytes) -> None:
         alone = read(NdjsonDecoder, [data + b"\n"])
         assert (len(alone.items), alone.error) == (1, None)
@@ -101,7 +101,7 @@ def test_cut_last_line_is_truncated() -> None:
     check_rows(named([b"[1", b'{"a":1', b'"a', b"tru", b"1", b"-1.5e3", b'{"a":1}x', b"1 "]), check)
 
 
-def test_last_line_that_is_too_deep_is_over_a_limit_and_not_truncated() -> None:
+def test_too_deep_last_line_is_limit_error() -> None:
     for pieces in every_split(b"1\n[[[]]]"):
         got = read(lambda: NdjsonDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]
@@ -128,14 +128,14 @@ def test_encoder_writes_one_line_per_item() -> None:
     assert encoder.open_item() + b"[1]" + encoder.close_item() == b"[1]\n"
 
 
-def test_each_line_is_one_record_whatever_the_path_selects_in_it() -> None:
+def test_each_line_is_one_record_with_any_path() -> None:
     decoder = NdjsonDecoder("a.item")
     for data, items, records in ((b'{"a":[1,2,4]}\n{"b":0}\n{"a":', [1, 2, 4], 2), (b"[3]}", [], 2), (b"\n\n", [3], 3)):
         assert decoder.feed(data) == items
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_new_decoder_can_start_at_each_line() -> None:
+def test_each_line_has_a_checkpoint() -> None:
     lines = [b'{"n":0}\n', b' {"n":"\xc3\xa9"}\r\n', b"[2]\n", b"3\n"]
     places = checked_places(NdjsonDecoder, lines)
     assert [(place.byte_offset, place.item_index) for place in places] == [(8, 1), (21, 2), (25, 3), (27, 4)]

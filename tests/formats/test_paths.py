@@ -1,4 +1,4 @@
-"""formats/paths.py, and the values that a path selects in a JSON document, compared with a naive search."""
+"""formats/paths.py: a path selects the same values in a JSON document as simple search code."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.tables import check_rows, named
 pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
-def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
+def test_path_is_split_at_dots_into_parts() -> None:
     assert parse_path("users.item.name") == ("users", "item", "name")
     assert parse_path("") is None
     assert parse_path(()) == ()
@@ -27,7 +27,7 @@ def test_text_is_split_at_dots_and_a_tuple_is_used_unchanged() -> None:
 
 
 def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """Return the values at a path by a naive search."""
+    """Return the values at a path, found by simple search code."""
     if not parts:
         yield plain(value)
     elif isinstance(value, Members):
@@ -40,7 +40,7 @@ def select(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
 
 
 def containers(value: Any, parts: tuple[str, ...]) -> Iterator[Any]:
-    """Search a value whose objects keep repeated names in order."""
+    """Search a value in which objects keep repeated names in order."""
     if not parts:
         yield value
     elif isinstance(value, list):
@@ -60,7 +60,7 @@ def is_found(value: Any, parts: tuple[str, ...]) -> bool:
 
 
 @given(text=documents, parts=st.lists(st.sampled_from([*NAMES, "item", "*"]), max_size=4), drawn=cuts)
-def test_path_selects_what_a_naive_reader_would(text: str, parts: list[str], drawn: list[int]) -> None:
+def test_path_selects_the_same_as_simple_code(text: str, parts: list[str], drawn: list[int]) -> None:
     data, path = text.encode(), tuple(parts)
     document = json.loads(text, object_pairs_hook=Members)
     expected = repr(list(select(document, path)))
@@ -76,7 +76,7 @@ def test_path_selects_what_a_naive_reader_would(text: str, parts: list[str], dra
 
 
 @given(text=documents)
-def test_empty_path_selects_the_elements_of_an_array_or_the_single_value(text: str) -> None:
+def test_empty_path_selects_elements_or_document(text: str) -> None:
     value = json.loads(text)
     expected = value if isinstance(value, list) else [value]
     for pieces in every_split(text.encode()):
@@ -84,7 +84,7 @@ def test_empty_path_selects_the_elements_of_an_array_or_the_single_value(text: s
         assert repr(got) == repr(Reading(expected, None))
 
 
-def test_paths_that_select_items() -> None:
+def test_path_selects_the_expected_items() -> None:
     def check(data: bytes, path: PathLike, items: list[Any]) -> None:
         for pieces in every_split(data):
             assert read(lambda: JsonDecoder(path, required=True), pieces) == (items, None)
@@ -116,7 +116,7 @@ def test_paths_that_select_items() -> None:
     )
 
 
-def test_paths_that_select_nothing() -> None:
+def test_path_may_select_nothing() -> None:
     def check(data: bytes, path: str) -> None:
         for pieces in every_split(data):
             got = read(lambda: JsonDecoder(path, required=True), pieces)
@@ -143,17 +143,17 @@ def test_paths_that_select_nothing() -> None:
     )
 
 
-def test_missing_path_is_named_with_dots() -> None:
+def test_error_names_missing_path() -> None:
     decoder = JsonDecoder(("a", "b"), required=True)
     decoder.feed(b'{"a":1}')
-    with pytest.raises(PathNotFound, match=r"path 'a\.b' was not found"):
+    with pytest.raises(PathNotFound, match=r"nothing at path 'a\.b'"):
         decoder.finish()
 
 
-def test_truncation_differs_from_a_missing_path() -> None:
+def test_truncation_differs_from_missing_path() -> None:
     assert type(read(lambda: JsonDecoder("a", required=True), [b'{"b":[1]']).error) is TruncatedError
 
 
-def test_path_is_text_or_a_tuple_of_text() -> None:
+def test_path_must_be_string_or_tuple() -> None:
     with pytest.raises(TypeError, match="tuple of names"):
         JsonDecoder(("a", 1))  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""The promises of every format, for any items, any split of the bytes and any cut.
+"""What every format promises, for random items, in any chunks, and for streams cut at any byte.
 
-Each example is drawn once, and checked with the compiled code and with the fallback.
+Each random example is checked with the compiled code and with the fallback.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ every_format = pytest.mark.parametrize("name", NAMES)
 
 @every_format
 @given(data=st.data())
-def test_any_items_in_any_split_are_decoded_as_they_were_sent(name: str, data: st.DataObject) -> None:
+def test_items_are_decoded_from_any_chunks(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = written(name, items)
     drawn = random_split(stream, data.draw(cuts))
@@ -35,7 +35,7 @@ def test_any_items_in_any_split_are_decoded_as_they_were_sent(name: str, data: s
 
 @every_format
 @given(data=st.data())
-def test_bytes_do_not_depend_on_the_size_of_batches(name: str, data: st.DataObject) -> None:
+def test_batch_size_does_not_change_bytes(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     for code in CODES:
         with using(code):
@@ -44,7 +44,7 @@ def test_bytes_do_not_depend_on_the_size_of_batches(name: str, data: st.DataObje
 
 @every_format
 @given(data=st.data())
-def test_encoder_that_is_asked_for_an_end_record_writes_the_same_items(name: str, data: st.DataObject) -> None:
+def test_end_record_does_not_change_items(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     for code in CODES:
         with using(code):
@@ -59,7 +59,7 @@ def test_encoder_that_is_asked_for_an_end_record_writes_the_same_items(name: str
 
 @every_format
 @given(data=st.data())
-def test_records_are_counted_where_an_end_record_counts_them(name: str, data: st.DataObject) -> None:
+def test_records_are_counted_for_end_record(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     pieces = random_split(written(name, items), data.draw(cuts))
     for code in CODES:
@@ -74,7 +74,7 @@ def test_records_are_counted_where_an_end_record_counts_them(name: str, data: st
 
 @every_format
 @given(data=st.data())
-def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data: st.DataObject) -> None:
+def test_cut_stream_gives_only_complete_items(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     stream = written(name, items)
     ends = [len(written(name, items[: count + 1]).removesuffix(b"]")) for count in range(len(items))]
@@ -85,9 +85,9 @@ def test_cut_stream_gives_complete_items_and_never_a_part_of_one(name: str, data
             for size in range(len(stream)):
                 cut = stream[:size]
                 got = read(FORMATS[name].decoder, bytewise(cut) if size == bytewise_cut else [cut])
-                # Cuts of a stream that arrives byte by byte begin alike: one decoder reads them all, up to their ends.
+                # All cut streams begin with the same bytes, so one decoder reads them all and is copied at each cut.
                 assert repr(so_far) == repr(got.items[: len(so_far)])
-                # A JSON number ends with the next byte; a value that shows its own end needs no line end after it.
+                # A JSON number ends with the byte after it. Other values show their own end and need no line end.
                 least = sum(end < size if name == "json" else end <= size for end in ends)
                 most = sum(end <= size + 1 for end in ends)
                 assert repr(got.items) == repr(items[: len(got.items)])
@@ -115,7 +115,7 @@ def test_cut_inside_a_line_is_an_error(name: str, data: st.DataObject) -> None:
 
 @every_format
 @given(data=st.data())
-def test_broken_bytes_raise_only_our_errors_for_any_split(name: str, data: st.DataObject) -> None:
+def test_corrupt_bytes_raise_only_stream_errors(name: str, data: st.DataObject) -> None:
     stream = data.draw(broken(FORMATS[name]))
     framed = data.draw(st.booleans())
     drawn = random_split(stream, data.draw(cuts))
@@ -128,7 +128,7 @@ def test_broken_bytes_raise_only_our_errors_for_any_split(name: str, data: st.Da
 
 
 @given(data=st.data())
-def test_json_seq_continues_after_defects_with_the_same_items_for_any_split(data: st.DataObject) -> None:
+def test_json_seq_continues_after_invalid_texts(data: st.DataObject) -> None:
     make = FORMATS["json-seq"].decoder
     stream = b"".join(data.draw(st.lists(broken(FORMATS["json-seq"]), min_size=1, max_size=3)))
     framed = data.draw(st.booleans())
@@ -142,14 +142,14 @@ def test_json_seq_continues_after_defects_with_the_same_items_for_any_split(data
 
 @every_format
 @given(data=st.data())
-def test_item_is_delivered_with_the_byte_that_completes_it(name: str, data: st.DataObject) -> None:
+def test_item_is_returned_with_its_last_byte(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     for code in CODES:
         with using(code):
             decoder = FORMATS[name].decoder()
             encoder = FORMATS[name].encoder()
             assert decoder.feed(encoder.start()) == []
-            late = 1 if name == "json" else 0  # a number waits for the comma
+            late = 1 if name == "json" else 0  # a number is complete only at the comma
             seen = 0
             for count, item in enumerate(items, 1):
                 seen += len(decoder.feed(encoder.encode([f"{item}\n" if name == "text" else item])))
@@ -158,7 +158,7 @@ def test_item_is_delivered_with_the_byte_that_completes_it(name: str, data: st.D
 
 @every_format
 @given(data=st.data())
-def test_one_byte_order_mark_at_the_start_is_skipped(name: str, data: st.DataObject) -> None:
+def test_one_byte_order_mark_is_skipped(name: str, data: st.DataObject) -> None:
     items = data.draw(ITEMS[name])
     for code in CODES:
         with using(code):

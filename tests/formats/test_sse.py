@@ -1,4 +1,4 @@
-"""formats/sse.py: server-sent events as in WHATWG HTML §9.2.5 and §9.2.6."""
+"""formats/sse.py: server-sent events, as WHATWG HTML §9.2.5 and §9.2.6 define them."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ END = "\n\n"
 
 
 def events(data: bytes, **options: Any) -> Reading:
-    """Decode whole events; check that every split gives the same."""
+    """Decode whole events; check that the result is the same in all chunks."""
     readings = [
         read(lambda: SseDecoder(type=ServerSentEvent, **options), pieces) for pieces in (*every_split(data), [data])
     ]
@@ -82,7 +82,7 @@ CASES: dict[str, tuple[str, list[ServerSentEvent]]] = {
 }
 
 
-def test_events_are_parsed_as_the_standard_says() -> None:
+def test_events_are_parsed_per_standard() -> None:
     def check(text: str, expected: list[ServerSentEvent]) -> None:
         assert events(text.encode()) == (expected, None)
 
@@ -90,7 +90,7 @@ def test_events_are_parsed_as_the_standard_says() -> None:
 
 
 @pytest.mark.parametrize("field", ["data", "event", "id"])
-def test_invalid_utf8_becomes_replacement_characters(field: str) -> None:
+def test_invalid_utf8_in_data_is_replaced(field: str) -> None:
     for raw, shown in (
         (b"a\xffb", "a\ufffdb"),
         (b"\xe2\x82", "\ufffd"),
@@ -102,11 +102,11 @@ def test_invalid_utf8_becomes_replacement_characters(field: str) -> None:
         assert getattr(got.items[0], field) == (f"{shown}\nx" if field == "data" else shown)
 
 
-def test_invalid_utf8_outside_data_is_harmless() -> None:
+def test_invalid_utf8_outside_data_is_ignored() -> None:
     assert events(b": \xff\n\xff: x\ndata\xff: x\ndata: a\n\n") == ([event("a")], None)
 
 
-def test_event_without_its_blank_line_is_truncated() -> None:
+def test_event_without_blank_line_is_truncated() -> None:
     def check(rest: str) -> None:
         for framed in (False, True):
             for pieces in every_split(f"data: a\n\n{rest}".encode()):
@@ -119,11 +119,11 @@ def test_event_without_its_blank_line_is_truncated() -> None:
     )
 
 
-def test_comment_between_events_is_not_an_unfinished_event() -> None:
+def test_comment_is_not_an_incomplete_event() -> None:
     assert events(b"data: a\n\n: keepalive\n") == ([event("a")], None)
 
 
-def test_last_event_id_and_retry_are_what_a_client_needs_to_reconnect() -> None:
+def test_decoder_has_last_event_id_and_retry() -> None:
     decoder = SseDecoder()
     assert (decoder.last_event_id, decoder.retry) == ("", None)
     decoder.feed(b"id: 7\nretry: 10\n")
@@ -139,20 +139,20 @@ def test_last_event_id_and_retry_are_what_a_client_needs_to_reconnect() -> None:
     assert decoder.last_event_id == "8"
 
 
-def test_emit_empty_gives_events_without_data() -> None:
+def test_emit_empty_returns_events_without_data() -> None:
     data = b": x\n\nevent: ping\n\nid: 3\n\ndata: a\n\n\n\n"
     assert events(data).items == [event("a", id="3")]
     expected = [event("", "ping"), event("", id="3"), event("a", id="3")]
     assert events(data, emit_empty=True) == (expected, None)
 
 
-def test_items_are_the_json_in_the_data() -> None:
+def test_items_are_decoded_from_data() -> None:
     data = b'id: 0\ndata: {"a":\ndata: [1,\ndata: 2]}\n\nevent: x\ndata: null\n\n: c\n\ndata:"\xe2\x80\xa8"\n\n'
     for pieces in every_split(data):
         assert read(SseDecoder, pieces) == ([{"a": [1, 2]}, None, "\u2028"], None)
 
 
-def test_data_that_is_not_json_is_an_error_that_names_the_alternative() -> None:
+def test_error_for_text_data_names_alternative() -> None:
     def check(bad: str) -> None:
         data = f"data: 1\n\ndata: 2\n\ndata: {bad}\n\ndata: 3\n\n".encode("utf-8", "surrogatepass")
         for pieces in every_split(data):
@@ -165,7 +165,7 @@ def test_data_that_is_not_json_is_an_error_that_names_the_alternative() -> None:
     check_rows(named(["", "[1", "1 2", "1\ndata: 2", "[DONE]", '"\ud83d', "NaN", "\ufffd"]), check)
 
 
-def test_path_selects_inside_the_data() -> None:
+def test_path_selects_inside_data() -> None:
     data = b'data: {"choices":[{"text":"a"},{"text":"b"}]}\n\ndata: {}\n\ndata: {"choices":[{"text":"c"}]}\n\n'
     for pieces in every_split(data):
         assert read(lambda: SseDecoder("choices.item.text", required=True), pieces) == (["a", "b", "c"], None)
@@ -173,7 +173,7 @@ def test_path_selects_inside_the_data() -> None:
         SseDecoder("a", type=ServerSentEvent)
 
 
-def test_limits_count_the_data_of_an_event() -> None:
+def test_limit_counts_data_bytes_of_event() -> None:
     make = lambda: SseDecoder(type=ServerSentEvent, limits=Limits(max_item_bytes=3))  # noqa: E731
     for pieces in every_split(b"data: ab\n\ndata: a\ndata: b\n\n"):
         assert len(read(make, pieces).items) == 2
@@ -184,7 +184,7 @@ def test_limits_count_the_data_of_an_event() -> None:
 
 
 class TestEncoder:
-    def test_items_are_json_with_their_index_as_id(self) -> None:
+    def test_event_id_is_index_of_item(self) -> None:
         encoder = SseEncoder()
         assert (
             encoder.encode([{"a": 1}, "x\n\u2028"]) == 'id: 0\ndata: {"a":1}\n\nid: 1\ndata: "x\\n\u2028"\n\n'.encode()
@@ -193,7 +193,7 @@ class TestEncoder:
         assert encoder.open_item() + b"[1]" + encoder.close_item() == b"id: 2\ndata: [1]\n\n"
         assert encoder.encode([None]) == b"id: 3\ndata: null\n\n"
 
-    def test_items_next_to_whole_events_are_written_the_same(self) -> None:
+    def test_items_beside_events_are_unchanged(self) -> None:
         mixed = SseEncoder().encode([1, ServerSentEvent(data="x"), 2])
         assert mixed == b"id: 0\ndata: 1\n\nid: 1\ndata: x\n\nid: 2\ndata: 2\n\n"
 
@@ -213,16 +213,16 @@ class TestEncoder:
         ),
         drawn=cuts,
     )
-    def test_whole_events_are_decoded_as_they_were_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
+    def test_whole_events_are_decoded_as_sent(self, sent: list[ServerSentEvent], drawn: list[int]) -> None:
         data = SseEncoder().encode(sent)
         for pieces in ([data], bytewise(data), random_split(data, drawn)):
             assert read(lambda: SseDecoder(type=ServerSentEvent), pieces) == (sent, None)
 
     @pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb"])
-    def test_each_line_end_in_data_starts_a_new_data_line(self, text: str) -> None:
+    def test_line_end_in_data_starts_new_data_line(self, text: str) -> None:
         assert SseEncoder().encode([ServerSentEvent(data=text)]) == b"id: 0\ndata: a\ndata: b\n\n"
 
-    def test_events_that_the_format_cannot_hold_are_refused(self) -> None:
+    def test_unencodable_events_are_refused(self) -> None:
         def check(bad: Any) -> None:
             encoder = SseEncoder()
             encoder.encode([1])
@@ -252,7 +252,7 @@ class TestEncoder:
         )
 
 
-def test_event_id_holds_the_key_after_the_index() -> None:
+def test_event_id_has_key_after_index() -> None:
     encoder = SseEncoder(first=5, key=("day", "id"))
     data = encoder.encode([{"id": 1, "day": "é", "more": 2}]) + encoder.encode([{"id": None, "day": [3]}])
     got = events(data)
@@ -262,18 +262,18 @@ def test_event_id_holds_the_key_after_the_index() -> None:
     assert [each.id for each in events(whole).items] == ["7 [3,2]", "own"]
 
 
-def test_item_of_an_event_is_its_data_as_json_or_as_text() -> None:
+def test_value_of_event_is_json_or_text() -> None:
     assert value_of(ServerSentEvent(data='{"id":1}')) == {"id": 1}
     assert value_of(ServerSentEvent(data="{oops")) == "{oops"
     assert value_of(ServerSentEvent(data="[" * 100_000)) == "[" * 100_000
     assert value_of({"id": 1}) == {"id": 1}
 
 
-def test_item_without_the_key_of_its_source_is_refused_with_its_index() -> None:
+def test_item_without_key_member_is_refused() -> None:
     def check(bad: Any) -> None:
         encoder = SseEncoder(key=("id",))
         encoder.encode([{"id": 0}])
-        with pytest.raises(EncodeError, match="an item has no id, which the source names as its key") as caught:
+        with pytest.raises(EncodeError, match="lacks a member of the key of the source, expected id") as caught:
             encoder.encode([{"id": 1}, bad])
         assert caught.value.item_index == 2
         assert encoder.encode([{"id": 1}]) == b'id: 1 [1]\ndata: {"id":1}\n\n', "it has not changed its state"
@@ -281,7 +281,7 @@ def test_item_without_the_key_of_its_source_is_refused_with_its_index() -> None:
     check_rows(named([{"day": 1}, [1, 2], None, 5, ServerSentEvent(data="x"), ServerSentEvent(data="[1]")]), check)
 
 
-def test_live_part_next_to_whole_events_is_reported_with_its_index() -> None:
+def test_live_part_beside_events_has_its_index() -> None:
     encoder = SseEncoder()
     encoder.encode([1, 2])
     with pytest.raises(LivePart) as caught:
@@ -289,7 +289,7 @@ def test_live_part_next_to_whole_events_is_reported_with_its_index() -> None:
     assert caught.value.index == 2
 
 
-def test_event_named_like_the_end_record_is_refused_only_in_streams_with_one() -> None:
+def test_event_type_of_end_record_is_reserved() -> None:
     for retry in (None, 5):
         event = ServerSentEvent(data="{}", event="stream-end", retry=retry)
         encoder = SseEncoder(stream_end=True)
@@ -299,7 +299,7 @@ def test_event_named_like_the_end_record_is_refused_only_in_streams_with_one() -
         assert SseEncoder().encode([event])
 
 
-def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> None:
+def test_event_is_one_record_with_any_path() -> None:
     decoder = SseDecoder("a.item")
     for data, items, records in (
         (b'data: {"a":[1,2,4]}\n\ndata: {"b":0}\n\nevent: x\n\ndata: {"a":', [1, 2, 4], 2),
@@ -310,7 +310,7 @@ def test_each_event_with_data_is_a_record_whatever_the_path_selects_in_it() -> N
         assert decoder.records_seen == decoder.whole_records == records
 
 
-def test_last_event_id_is_that_of_the_last_event_in_a_chunk() -> None:
+def test_last_event_id_is_read_from_any_chunks() -> None:
     decoder = SseDecoder()
     for data, last, after in (
         (b"id: 1\ndata: 1\n\n", "1", True),
@@ -323,7 +323,7 @@ def test_last_event_id_is_that_of_the_last_event_in_a_chunk() -> None:
     assert decoder.first_event_id == "1"
 
 
-def test_data_that_is_too_deep_is_over_a_limit_and_not_invalid_json() -> None:
+def test_too_deep_data_is_limit_error() -> None:
     for pieces in every_split(b"data: 1\n\ndata: [[[]]]\n\ndata: 2\n\n"):
         got = read(lambda: SseDecoder(limits=Limits(max_depth=2)), pieces)
         assert got.items == [1]

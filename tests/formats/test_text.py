@@ -1,4 +1,4 @@
-"""formats/text.py: UTF-8 -> lines, and texts -> UTF-8."""
+"""formats/text.py: UTF-8 -> lines, and strings -> UTF-8."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from tests.formats.reading import bytewise, checked_places, cuts, every_split, r
 from tests.tables import check_rows, named
 
 
-def test_lines() -> None:
+def test_lines_are_decoded_as_items() -> None:
     def check(data: str, lines: list[str]) -> None:
         for pieces in (*every_split(data.encode()), [data.encode()]):
             assert read(TextDecoder, pieces) == (lines, None)
@@ -36,7 +36,7 @@ def test_lines() -> None:
     )
 
 
-def test_type_is_made_of_each_line() -> None:
+def test_type_converts_each_line() -> None:
     for pieces in every_split(b"1\n2\nx\n3\n"):
         got = read(lambda: TextDecoder(type=int), pieces)
         assert got.items == [1, 2]
@@ -45,13 +45,13 @@ def test_type_is_made_of_each_line() -> None:
     assert read(lambda: TextDecoder(type=float), [b"1.5\n2"], framed=True) == ([1.5, 2.0], None)
 
 
-def test_text_has_no_paths() -> None:
+def test_path_is_refused_in_text_format() -> None:
     with pytest.raises(TypeError, match="no paths"):
         TextDecoder("a")
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xe2\x82\n", b"\xf4\x90\x80\x80"])
-def test_invalid_utf8_is_refused_with_its_offset(bad: bytes) -> None:
+def test_invalid_utf8_error_has_its_offset(bad: bytes) -> None:
     for pieces in every_split("é\nab".encode() + bad + b"\nc\n"):
         got = read(TextDecoder, pieces)
         assert got.items == ["é"]
@@ -59,7 +59,7 @@ def test_invalid_utf8_is_refused_with_its_offset(bad: bytes) -> None:
         assert (got.error.byte_offset, got.error.item_index) == (5, 1)
 
 
-def test_strings_are_written_unchanged_and_other_items_as_lines_of_json() -> None:
+def test_items_other_than_strings_are_json_lines() -> None:
     encoder = TextEncoder()
     items: list[Any] = ["a", "", "é\n", 5, {"a": None}, "b"]
     assert encoder.start() + encoder.encode(items) + encoder.finish() == 'aé\n5\n{"a":null}\nb'.encode()
@@ -69,14 +69,14 @@ def test_strings_are_written_unchanged_and_other_items_as_lines_of_json() -> Non
 
 class TestPieces:
     @given(text=st.text().filter(lambda text: not text.startswith("\ufeff")), drawn=cuts)
-    def test_text_in_any_split_is_the_text(self, text: str, drawn: list[int]) -> None:
+    def test_text_is_the_same_in_any_chunks(self, text: str, drawn: list[int]) -> None:
         data = text.encode()
         for pieces in (*every_split(data), random_split(data, drawn)):
             got = read(TextPieces, pieces)
             assert ("".join(got.items), got.error) == (text, None)
             assert all(got.items), "no piece is empty"
 
-    def test_each_piece_is_delivered_at_once(self) -> None:
+    def test_each_chunk_of_text_is_returned_at_once(self) -> None:
         decoder = TextPieces()
         assert decoder.feed("aé".encode()) == ["aé"]
         assert decoder.feed(b"\xe2\x82") == []
@@ -84,7 +84,7 @@ class TestPieces:
         with pytest.raises(TruncatedError):
             decoder.finish()
 
-    def test_text_before_invalid_utf8_is_delivered(self) -> None:
+    def test_text_before_invalid_utf8_is_returned(self) -> None:
         for pieces in ([b"a\xc3\xa9\xffb"], bytewise(b"a\xc3\xa9\xffb")):
             got = read(TextPieces, pieces)
             assert "".join(got.items) == "aé"
@@ -92,7 +92,7 @@ class TestPieces:
 
 
 @pytest.mark.parametrize("bad", ["\ud800", ["\udfff"], math.nan, object()], ids=["text", "in a list", "NaN", "object"])
-def test_item_that_is_not_text_is_refused_with_its_index_and_encoding_continues(bad: Any) -> None:
+def test_unencodable_item_error_has_its_index(bad: Any) -> None:
     encoder = TextEncoder()
     assert encoder.encode(["a", 1]) == b"a1\n"
     for batch in (["b", bad], ["b", bad, "c"], [2, bad]):
@@ -102,7 +102,7 @@ def test_item_that_is_not_text_is_refused_with_its_index_and_encoding_continues(
     assert encoder.encode(["b"]) == b"b"
 
 
-def test_item_with_live_parts_is_reported_with_its_index() -> None:
+def test_item_with_live_parts_has_its_index() -> None:
     encoder = TextEncoder()
     encoder.encode(["a", "b"])
     for batch, index in (([iter([1])], 0), (["x", 1, {"rows": iter([1])}, "y"], 2)):
@@ -111,7 +111,7 @@ def test_item_with_live_parts_is_reported_with_its_index() -> None:
         assert caught.value.index == index
 
 
-def test_new_decoder_can_start_at_each_line() -> None:
+def test_each_line_has_a_checkpoint() -> None:
     lines = ["ab\n", "é\r\n", "\n", "c\n"]
     places = checked_places(TextDecoder, [line.encode() for line in lines])
     assert [(place.byte_offset, place.item_index) for place in places] == [(3, 1), (7, 2), (8, 3), (10, 4)]
@@ -119,7 +119,7 @@ def test_new_decoder_can_start_at_each_line() -> None:
 
 
 @pytest.mark.parametrize("last", [b"b", b"b\r", b" "])
-def test_last_line_without_line_end_counts_only_if_the_framing_proves_the_end(last: bytes) -> None:
+def test_last_line_without_end_needs_framing(last: bytes) -> None:
     for pieces in every_split(b"a\n" + last):
         got = read(TextDecoder, pieces)
         assert got.items == ["a"]

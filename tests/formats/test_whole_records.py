@@ -1,4 +1,4 @@
-"""`whole_records`, the position where a disconnected stream resumes, at any cut, in any format, for any path."""
+"""`whole_records`: the number of records after which a cut stream resumes, in any format and for any path."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def items_of(name: str, path: Any, records: list[Any]) -> list[Any]:
     return [*decoder.feed(data), *decoder.finish(framed=True)]
 
 
-def test_items_at_any_cut_are_those_of_the_whole_records() -> None:
+def test_whole_records_match_items_at_any_cut() -> None:
     def check(path: Any, end_record: bool, name: str) -> None:
         row = FORMATS[name]
         encoder = row.encoder(stream_end=end_record)
@@ -43,7 +43,7 @@ def test_items_at_any_cut_are_those_of_the_whole_records() -> None:
             return StreamEndDecoder(decoder, row.end_record) if end_record and row.end_record else decoder
 
         def is_counted(decoder: Decoder, items: list[Any]) -> bool:
-            """Check a decoder's items by its count of whole records; say whether it has one."""
+            """Compare the items of a decoder with its number of whole records; return whether it has this number."""
             whole = decoder.whole_records
             assert whole is None or items == by_records[whole], whole
             return whole is not None

@@ -1,6 +1,6 @@
-"""What somebody has who installed chunkwise without extras: `python bare.py [compiled|pure]`.
+"""A check of chunkwise installed without extras: `python bare.py [compiled|pure]`.
 
-Needs nothing but chunkwise and what it depends on, and no source tree. Prints one line, or fails.
+The script needs only chunkwise and its dependencies, but no source tree. It prints one line, or fails.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def make_app() -> web.Application:
 
 
 async def talk() -> None:
-    """Read every format over HTTP, one over a WebSocket, and send every format."""
+    """Receive every format over HTTP and one over a WebSocket, and send every format."""
     runner = web.AppRunner(make_app())
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -68,7 +68,7 @@ def is_missing(module: str) -> bool:
 
 
 def told_without_extras() -> list[str]:
-    """What is said of the extras that are not here: a sentence each."""
+    """Return the error message for each missing extra."""
     told = []
     if is_missing(EXTRAS["sql"]):
         try:

@@ -17,14 +17,14 @@ Sections = dict[str, dict[str, str]]
 UNITS = re.compile(
     r"\b(bytes?|seconds|milliseconds|items?|rows|lines|index|status|port|times|often|long|connections?|arrays)\b"
 )
-"""Units of numbers; a number's name or description has one of them."""
+"""The units of numbers: one of them has to be in the name or description of a number."""
 
 TOO_WIDE = (Exception, BaseException)
-"""Says nothing about exceptions."""
+"""Classes that are too general to document an exception."""
 
 
 def sections_of(docstring: str) -> Sections:
-    """Section -> name -> text: of "Args:", "Attributes:" and "Raises:"; several names may share a text."""
+    """Return the texts of "Args:", "Attributes:" and "Raises:" by section and name; several names may share a text."""
     found: Sections = {}
     section: dict[str, str] | None = None
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""What users import: each public module, and its names. A name that is added here is a promise to all users."""
+"""The public modules and their names. Adding a name here is a promise to all users."""
 
 PUBLIC: dict[str, list[str]] = {
     "chunkwise": [
@@ -76,4 +76,4 @@ GIVEN = [
     "chunkwise.formats.contract.MakeEncoder",
     "chunkwise.transports.range_headers.RangeInfo",
 ]
-"""Classes that users do not import, but whose objects public calls return or take: documented like the public ones."""
+"""Classes that users do not import, but get from or pass to public functions. They are documented like public names."""

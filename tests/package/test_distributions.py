@@ -1,4 +1,4 @@
-"""What is published: a source distribution that builds with and without a compiler, and wheels that hold no tests."""
+"""The published files: a source distribution that builds with and without a compiler, and wheels without tests."""
 
 import email
 import os
@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)  # the first of them builds
+pytestmark = pytest.mark.timeout(180)  # the first test that needs them builds them
 
 ROOT = Path(__file__).parents[2]
 
 MADE = {".c", ".so", ".pyc", "__pycache__"}
-"""Suffixes and folders of what a build or a run has made."""
+"""Suffixes and folders of generated files."""
 
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
 class Built(NamedTuple):
-    """Names of files in a source distribution, and in the wheel that was built of it without a compiler."""
+    """Return the names of files in a source distribution, and in the wheel built from it without a compiler."""
 
     source: list[str]
     wheel: list[str]
@@ -46,7 +46,7 @@ def build(kind: str, tree: Path, out: Path, **environment: str) -> "subprocess.C
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("distributions")
     tree = folder / "tree"
-    # A copy, since a build writes beside the sources; with what a tree in use has lying about.
+    # Build in a copy, because a build writes files beside the sources. The copy also has some generated files.
     ignored = shutil.ignore_patterns(
         ".git", ".venv*", "*_cache", "__pycache__", ".hypothesis", "build", "dist", "results", "*.egg-info"
     )
@@ -56,7 +56,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     [archive] = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:
         names = [name.partition("/")[2] for name in source.getnames()]
-        source.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Python 3.11.2
+        source.extraction_filter = getattr(tarfile, "data_filter", None)  # an argument that Python 3.11.2 lacks
         source.extractall(folder / "source")
     [unpacked] = (folder / "source").iterdir()
     done = build("wheel", unpacked, folder, CC="/bin/false")
@@ -66,7 +66,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         return Built(names, content.namelist(), content.read(metadata).decode(), done.stdout + done.stderr)
 
 
-def test_the_source_distribution_has_all_to_build_and_to_test(built: Built) -> None:
+def test_sdist_has_all_files_to_build_and_test(built: Built) -> None:
     for folder in ("src", "tests", "examples", "requirements", "tools", "fuzzing", "docs"):
         files = [
             path for path in (ROOT / folder).rglob("*") if path.is_file() and not MADE & {path.suffix, *path.parts}
@@ -77,16 +77,16 @@ def test_the_source_distribution_has_all_to_build_and_to_test(built: Built) -> N
         ) == set()
     assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml"} <= set(built.source)
     made = [name for name in built.source if name.endswith((".so", ".pyc", ".c")) or "/results/" in name]
-    assert made == [], "what a build or a run has made is no source"
+    assert made == [], "the source distribution contains generated files"
 
 
-def test_a_wheel_is_built_without_a_compiler(built: Built) -> None:
+def test_wheel_is_built_without_compiler(built: Built) -> None:
     assert "chunkwise/formats/parsing/scanner.py" in built.wheel
     assert [name for name in built.wheel if name.endswith((".so", ".pyd"))] == []
-    assert "optional" in built.said or "failed" in built.said, "it says that the extensions are left out"
+    assert "optional" in built.said or "failed" in built.said, "the build does not report that extensions are omitted"
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+def test_wheel_contains_only_the_package(built: Built) -> None:
     top = {name.partition("/")[0] for name in built.wheel}
     assert {"chunkwise"} == {name for name in top if not name.endswith(".dist-info")}
     assert [name for name in built.wheel if "test_" in name or "conftest" in name] == []
@@ -99,7 +99,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     assert [name for name in built.wheel if name.endswith(".c")] == []
 
 
-def test_the_metadata_says_what_an_index_and_an_installer_ask(built: Built) -> None:
+def test_metadata_has_all_fields_of_an_index(built: Built) -> None:
     told = email.message_from_string(built.metadata)
     assert (told["Name"], told["License-Expression"], told["License-File"]) == ("chunkwise", "Apache-2.0", "LICENSE")
     assert told["Requires-Python"] == ">=3.11"
@@ -109,5 +109,7 @@ def test_the_metadata_says_what_an_index_and_an_installer_ask(built: Built) -> N
     for version in ("3.11", "3.12", "3.13", "3.14"):
         assert f"Programming Language :: Python :: {version}" in classifiers
     assert "Typing :: Typed" in classifiers
-    assert not [name for name in classifiers if name.startswith("License ::")], "the expression says it (PEP 639)"
+    assert not [name for name in classifiers if name.startswith("License ::")], (
+        "the licence must be an expression (PEP 639)"
+    )
     assert set(told.get_all("Provides-Extra", [])) == {"cli", "demo", "sql"}

@@ -34,7 +34,7 @@ def definition(thing: Any) -> tuple[ast.ClassDef | ast.FunctionDef | ast.AsyncFu
 
 
 def bases_of(kind: type) -> Sections:
-    """Return the sections of the docstrings of our own bases."""
+    """Return the sections in the docstrings of base classes in chunkwise."""
     found: Sections = {}
     for base in kind.__mro__[1:]:
         if base.__module__.startswith("chunkwise"):
@@ -44,7 +44,7 @@ def bases_of(kind: type) -> Sections:
 
 
 def exceptions() -> dict[str, Any]:
-    """Exceptions that a docstring may name: aiohttp's and ours. Protocols do not import them."""
+    """Return the exceptions that a docstring may name: those of aiohttp and of chunkwise."""
     ours = [module for name, module in sys.modules.items() if name.startswith("chunkwise")]
     named = {name: kind for module in (aiohttp, *ours) for name, kind in vars(module).items()}
     return {name: kind for name, kind in named.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
@@ -117,14 +117,14 @@ def lacking_in(code: str) -> list[str]:
     return [*lacking_of_function(node, {}, file=file)]
 
 
-def test_missing_parts_of_a_docstring_are_reported() -> None:
+def test_missing_docstring_parts_are_reported() -> None:
     def check(code: str, complaint: str) -> None:
         assert lacking_in(code)[0] == complaint
 
     check_rows({code: (code, complaint) for code, complaint in COMPLAINTS}, check)
 
 
-def test_exceptions_of_private_methods_belong_to_the_public_docstring() -> None:
+def test_exceptions_of_private_methods_are_found() -> None:
     calls = 'def do(self):\n        "Do."\n        self._no()\n\n    def _no(self): raise KeyError'
     assert lacking_in(class_("", calls)) == [f"do {UNTOLD}KeyError"]
 

@@ -1,4 +1,4 @@
-"""tests/each_row.py: a decorated test -> one test, which runs every row and reports each one that fails."""
+"""tests/each_row.py: a decorated test -> one test that runs every row and reports each row that fails."""
 
 import asyncio
 import inspect
@@ -12,7 +12,7 @@ import pytest
 from tests.each_row import each_row, rows_at_once
 
 
-def test_columns_are_combined_and_the_fixtures_are_left() -> None:
+def test_columns_are_combined_with_fixtures() -> None:
     seen = []
 
     @each_row("letter", ["a", "b"])
@@ -42,7 +42,7 @@ async def test_every_failing_row_is_reported(fails: Callable[[], Any]) -> None:
         await columns[1](columns[0](check_later))()
 
 
-async def test_rows_run_concurrently_up_to_their_limit() -> None:
+async def test_rows_run_concurrently_up_to_limit() -> None:
     running, most = 0, []
 
     async def check(number: int) -> None:
@@ -60,7 +60,7 @@ async def test_rows_run_concurrently_up_to_their_limit() -> None:
 
 
 @each_row("name", ["a", "b"])
-async def test_each_row_has_fixtures_of_its_own(
+async def test_each_row_has_its_own_fixtures(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert not any(tmp_path.iterdir())
@@ -80,6 +80,6 @@ def test_rows_of_the_same_name_are_numbered() -> None:
         each_row("text", ["x", "x"])(check)()
 
 
-def test_a_column_without_a_parameter_is_refused() -> None:
+def test_column_without_parameter_is_refused() -> None:
     with pytest.raises(AssertionError, match="no parameters"):
         each_row("other", [1])(lambda number: number)

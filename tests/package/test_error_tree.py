@@ -1,4 +1,4 @@
-"""errors.py: the tree in its docstring is the tree of its classes."""
+"""errors.py: the tree in its docstring matches the classes."""
 
 import builtins
 import re
@@ -11,9 +11,9 @@ class Drawn(NamedTuple):
     """One class in the drawing.
 
     Attributes:
-        name: name of the class.
-        depth: how many classes are above it.
-        builtin: the built-in exception that it also is, or "".
+        name: the name of the class.
+        depth: the number of classes above it.
+        builtin: the built-in exception that it inherits from, or "".
         told: its meaning in words.
     """
 
@@ -27,7 +27,7 @@ _LINE = re.compile(r"^((?:│   |    )*(?:├── |└── )?)(\w+)(?:\((\w+
 
 
 def drawn(docstring: str) -> list[Drawn]:
-    """Return the classes of the drawing after "::", each after the one above it."""
+    """Return the classes in the drawing after "::", from top to bottom."""
     block = docstring.split("::\n\n")[1]
     found = []
     for line in block.splitlines():
@@ -38,7 +38,7 @@ def drawn(docstring: str) -> list[Drawn]:
 
 
 def parents(tree: list[Drawn]) -> dict[str, str]:
-    """Return the class above each: the last one before it with less depth."""
+    """Return the base class of each class: the last class before it with a smaller depth."""
     above: dict[str, str] = {}
     path: list[str] = []
     for each in tree:
@@ -48,10 +48,10 @@ def parents(tree: list[Drawn]) -> dict[str, str]:
     return above
 
 
-def test_drawn_error_tree_matches_the_classes() -> None:
+def test_drawn_error_tree_matches_classes() -> None:
     tree = drawn(errors.__doc__ or "")
     classes = {name: kind for name, kind in vars(errors).items() if getattr(kind, "__module__", "") == errors.__name__}
-    assert [each.name for each in tree] == [*classes], "the order counts, too"
+    assert [each.name for each in tree] == [*classes], "the classes must also have the same order"
     above = parents(tree)
     for each in tree:
         kind = classes[each.name]
@@ -59,7 +59,7 @@ def test_drawn_error_tree_matches_the_classes() -> None:
         assert own.__name__ == above[each.name], each.name
         assert [base.__name__ for base in builtin] == [each.builtin] * bool(each.builtin), each.name
         assert all(base is getattr(builtins, base.__name__) for base in builtin), each.name
-        assert each.told or each.depth == 0, f"{each.name}: what is it?"
+        assert each.told or each.depth == 0, f"{each.name} has no description"
 
 
 def test_drawing_is_parsed_correctly() -> None:

@@ -1,4 +1,4 @@
-"""What `import chunkwise` brings along: no warning, no extra, and not many modules."""
+"""`import chunkwise` gives no warning, imports no extra, and imports few modules."""
 
 import os
 import subprocess
@@ -9,13 +9,13 @@ HEAVY = {
     "rich", "rich_click", "click", "sqlalchemy", "aiosqlite", "asyncpg", "websockets", "pytest", "hypothesis", "numpy",
     "sqlite3", "unittest", "tkinter", "xml",
 }  # fmt: skip
-"""Packages that the import must not bring: extras, those for tests, and large ones that nobody needs for streams."""
+"""Packages that must not be imported: extras, packages for tests, and large packages that streams do not need."""
 
 MOST_MODULES = 70
-"""Of chunkwise itself: all but the packages `cli`, `demo`, `testing` and the SQL sources (64), and some to spare."""
+"""The limit for modules of chunkwise. There are 64 outside of `cli`, `demo`, `testing` and `sources.sql`."""
 
 MOST_MODULES_BESIDE_AIOHTTP = 106
-"""Of all packages (96), beside what `aiohttp.web` brings, which every user of it has already."""
+"""The limit for all modules (96 now), except those that `aiohttp.web` imports."""
 
 COUNT = """
 import sys, time
@@ -37,14 +37,14 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_import_warns_of_nothing() -> None:
+def test_importing_the_package_gives_no_warning() -> None:
     assert run("-W", "error", "-c", "import chunkwise") == ""
 
 
-def test_the_import_brings_few_modules_and_no_extra() -> None:
+def test_import_loads_few_modules_and_no_extra() -> None:
     took, new, all_modules = run("-c", COUNT).splitlines()
     ours = [name for name in new.split() if name.split(".")[0] == "chunkwise"]
-    # Time is told, and not judged: a test does not measure it.
+    # The time is only printed: tests do not measure time.
     print(f"import chunkwise behind aiohttp: {took} ms, {len(new.split())} modules, {len(ours)} of its own")
     assert len(ours) <= MOST_MODULES, ours
     assert len(new.split()) <= MOST_MODULES_BESIDE_AIOHTTP, new
@@ -53,5 +53,5 @@ def test_the_import_brings_few_modules_and_no_extra() -> None:
     assert packages == {"errors", "flow", "formats", "sources", "transports", "server", "client"}
 
 
-def test_the_package_says_that_it_has_types() -> None:
+def test_package_has_marker_for_type_checkers() -> None:
     assert files("chunkwise").joinpath("py.typed").is_file()

@@ -1,6 +1,6 @@
-"""A package imports only the packages below it, and no two modules import each other.
+"""A package imports only lower packages, and no two modules import each other.
 
-Reads source text alone (ast): type-only and in-function imports count, and nothing is imported to be judged.
+The tests only parse the sources (ast). Imports for types and inside functions count, too.
 """
 
 import ast
@@ -19,22 +19,22 @@ ROOT = "__init__"  # chunkwise/__init__.py itself
 MAIN = "__main__"
 
 SHARED = ("errors", "formats", "sources", "flow", "transports")
-"""In the order in which they may import each other: each those before it."""
+"""The packages from the lowest to the highest: each may import those before it."""
 
 LIBRARY = (*SHARED, "server", "client")
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{package: set(SHARED[: order + 1]) for order, package in enumerate(SHARED)},
-    "server": {*SHARED, "server"},  # and never the client
-    "client": {*SHARED, "client"},  # and never the server
+    "server": {*SHARED, "server"},  # but not the client
+    "client": {*SHARED, "client"},  # but not the server
     ROOT: {*LIBRARY, ROOT},
-    # What they use of server and client are its public names.
+    # From server and client they use only public names.
     "testing": {*SHARED, ROOT, "testing", "demo", "cli"},
     "demo": {*SHARED, ROOT, "demo"},
     "cli": {*SHARED, ROOT, "cli", "demo", "testing"},
     MAIN: {*SHARED, ROOT, "cli", "demo", "testing"},
 }
-"""Package -> the packages that it may import, itself included. Its modules may still not import in a circle."""
+"""Package -> the packages that it may import, including itself. Import cycles are never allowed."""
 
 PURE = {"asyncio", "aiohttp", "socket", "time"}
 NETWORK = {"aiohttp", "socket"}
@@ -46,23 +46,23 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "sources": {"aiohttp"},
     ROOT: {"aiohttp"},
 }
-"""Package -> the top-level packages from outside that it must not import."""
+"""Package -> the external packages that it must not import."""
 
 
 class Import(NamedTuple):
-    """One imported module, and where it is imported."""
+    """An imported module, and the file and line of the import."""
 
     importer: str
     line: int
     target: str
 
 
-# Cython's grammar is not Python's, but its imports are; a cimport is of C, which has no packages.
+# Cython has another grammar than Python, but the same imports. A cimport imports C code and does not count.
 _CYTHON_IMPORT = re.compile(r"^[ \t]*((?:from[ \t]+\S+[ \t]+)?import\b(?:[^(\n]*\([^)]*\)|[^\n]*))", re.MULTILINE)
 
 
 def modules_of(package: Path) -> dict[str, list[Path]]:
-    """Every module's dotted name -> its files: .py, or .pyx of a compiled one, and .pyi with the types of that."""
+    """Return the files of each module by its dotted name: .py, or .pyx and .pyi of a compiled module."""
     modules: dict[str, list[Path]] = {}
     for suffix in (".py", ".pyx", ".pyi"):
         for path in sorted(package.rglob(f"*{suffix}")):
@@ -72,7 +72,7 @@ def modules_of(package: Path) -> dict[str, list[Path]]:
 
 
 def parsed(path: Path) -> ast.Module:
-    """One file's text; of a .pyx its imports, each in its line."""
+    """Return the text of a file; for a .pyx file only its imports, each on its line."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".pyx":
         return ast.parse(text, path)
@@ -84,7 +84,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports_of(name: str, path: Path, modules: Container[str]) -> Iterator[Import]:
-    """Every import in one file of a module, at any depth, as absolute module names."""
+    """Return all imports in one file of a module, at any depth, with absolute module names."""
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
@@ -97,17 +97,17 @@ def imports_of(name: str, path: Path, modules: Container[str]) -> Iterator[Impor
             for alias in node.names:
                 submodule = f"{base}.{alias.name}"
                 yield Import(name, node.lineno, submodule if submodule in modules else base)
-                if "." not in base and submodule in modules:  # `from chunkwise import errors` needs the root too
+                if "." not in base and submodule in modules:  # `from chunkwise import errors` also imports the root
                     yield Import(name, node.lineno, base)
 
 
 def package_of(module: str) -> str:
-    """The package that a module is in: "chunkwise.formats.parsing.scanner" -> "formats"."""
+    """Return the package of a module: "formats" for "chunkwise.formats.parsing.scanner"."""
     return module.split(".")[1] if "." in module else ROOT
 
 
 def violations(package: Path) -> list[str]:
-    """One sentence for each import that goes up, sideways, outside or in a circle; none for a sound tree."""
+    """Return one sentence for each import that is not allowed; none if all imports are correct."""
     modules = modules_of(package)
     found: list[str] = []
     graph: dict[str, set[str]] = {}
@@ -133,8 +133,8 @@ def violations(package: Path) -> list[str]:
     return sorted(set(found))
 
 
-def test_every_import_of_the_package_goes_down() -> None:
-    """The promise itself; what follows shows that the checker can fail."""
+def test_imports_go_only_to_lower_packages() -> None:
+    """Check the imports of chunkwise. The other tests check that wrong imports are found."""
     assert modules_of(PACKAGE), f"no modules in {PACKAGE}"
     assert violations(PACKAGE) == []
 
@@ -167,7 +167,7 @@ SOUND = {
 
 
 def build(folder: Path, **changed: str) -> Path:
-    """Write the sound tree, with the text of some files replaced ("formats/sse.py": text)."""
+    """Write a package with correct imports, in which some files are replaced ("formats/sse.py": text)."""
     package = folder / "chunkwise"
     for name, text in (SOUND | changed).items():
         path = package / name
@@ -176,7 +176,7 @@ def build(folder: Path, **changed: str) -> Path:
     return package
 
 
-def test_a_sound_tree_passes(tmp_path: Path) -> None:
+def test_correct_imports_are_not_reported(tmp_path: Path) -> None:
     assert violations(build(tmp_path)) == []
 
 
@@ -297,7 +297,7 @@ def test_a_sound_tree_passes(tmp_path: Path) -> None:
         pytest.param("common.py", "", ["common.py: no package is called 'common'"], id="no-such-package"),
     ],
 )
-def test_a_wrong_import_is_named_with_its_line(tmp_path: Path, file: str, text: str, expected: list[str]) -> None:
+def test_wrong_import_is_reported_with_line(tmp_path: Path, file: str, text: str, expected: list[str]) -> None:
     found = violations(build(tmp_path, **{file: text}))
     assert [line for line in found if not line.startswith("circular")] == expected
 
@@ -311,13 +311,13 @@ def test_a_wrong_import_is_named_with_its_line(tmp_path: Path, file: str, text: 
         ("testing/__init__.py", "import chunkwise.cli\n"),
     ],
 )
-def test_a_circle_within_a_package_or_at_the_top_is_named(tmp_path: Path, file: str, text: str) -> None:
+def test_import_cycle_inside_package_is_reported(tmp_path: Path, file: str, text: str) -> None:
     [found] = violations(build(tmp_path, **{file: text}))
     assert found.startswith("circular import: chunkwise.")
     assert found.count(" -> ") >= 2
 
 
-def test_a_circle_is_shown_in_the_order_of_its_imports(tmp_path: Path) -> None:
+def test_import_cycle_is_shown_in_order(tmp_path: Path) -> None:
     package = build(
         tmp_path,
         **{

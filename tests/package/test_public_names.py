@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SHOWN = [ROOT / "README.md", ROOT / "docs", ROOT / "examples", ROOT / "deploy"]
 
 
-def test_all_of_each_public_module_matches_the_table() -> None:
+def test_all_of_each_module_matches_table() -> None:
     def check(module: str) -> None:
         face = importlib.import_module(module)
         assert face.__all__ == PUBLIC[module]
@@ -22,11 +22,11 @@ def test_all_of_each_public_module_matches_the_table() -> None:
     check_rows(named(PUBLIC), check)
 
 
-def test_there_are_about_twenty_public_names() -> None:
-    assert len(PUBLIC["chunkwise"]) <= 23, "it is small: something else should go"
+def test_package_has_about_twenty_public_names() -> None:
+    assert len(PUBLIC["chunkwise"]) <= 23, "too many public names: remove another one first"
 
 
-def test_errors_of_the_root_are_all_errors() -> None:
+def test_root_exports_all_errors() -> None:
     assert set(PUBLIC["chunkwise.errors"]) < set(PUBLIC["chunkwise"])
 
 
@@ -47,7 +47,7 @@ def imported_of_chunkwise(code: str) -> Iterator[tuple[str, str]]:
 
 
 def is_public(module: str, name: str) -> bool:
-    """Return whether users may import that name."""
+    """Return whether users may import the name."""
     if not name:
         return module in PUBLIC
     return name in PUBLIC.get(module, ()) or f"{module}.{name}" in PUBLIC
@@ -61,7 +61,7 @@ def test_examples_use_only_public_names() -> None:
     assert [found for found in sorted(imports) if not is_public(*found)] == []
 
 
-def test_private_imports_are_found() -> None:
+def test_imports_of_private_names_are_found() -> None:
     def check(code: str, public: bool) -> None:
         found = [*imported_of_chunkwise(code)]
         assert found

@@ -1,4 +1,4 @@
-"""Source files -> the files and functions that are too long, and the classes that have too many attributes."""
+"""Source files -> files and functions that are too long, and classes with too many attributes."""
 
 import ast
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ LIMITED_SUFFIXES = {".py", ".pyx", ".pxi", ".h"}
 
 MAX_LINES = 450
 MAX_LINES_OUTSIDE = 500
-"""Of files outside the package, and of files in it that are no code: pages, style sheets."""
+"""The limit of lines for files outside of the package, and for files in it that are not code, such as style sheets."""
 MAX_FUNCTION_LINES = 60
 MAX_ATTRIBUTES = 14
 
 EXCEPTIONS: dict[str, str] = {
     "formats/parsing/scanner.py: Scanner": "a walk may stop at any byte: everything it knows there is kept",
 }
-"""A file, or `file: function` or `file: Class` -> the reason why it may be larger."""
+"""A file, `file: function` or `file: Class` -> the reason why it may exceed its limit."""
 
 
 class Size(NamedTuple):
-    """A file, a function or a class, and how large it is."""
+    """A file, a function or a class, with its size."""
 
     name: str
     what: str
@@ -37,7 +37,7 @@ class Size(NamedTuple):
 
 
 def files(*folders: Path) -> list[Path]:
-    """The files that people write."""
+    """Return all files that are not generated."""
     return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES]
 
 
@@ -49,7 +49,7 @@ def file_sizes(folder: Path, limit: int) -> Iterator[Size]:
 
 
 def code_sizes(source: str, name: str) -> Iterator[Size]:
-    """The sizes of the functions and classes of a module."""
+    """Return the sizes of the functions and classes in a module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield Size(f"{name}: {node.name}", "lines of a function", function_lines(node), MAX_FUNCTION_LINES)
@@ -58,7 +58,7 @@ def code_sizes(source: str, name: str) -> Iterator[Size]:
 
 
 def function_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """The lines from `def` to the end, without the docstring."""
+    """Return the number of lines from `def` to the end, without the docstring."""
     first = function.body[0]
     has_docstring = ast.get_docstring(function, clean=False) is not None
     docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if has_docstring else 0
@@ -66,7 +66,7 @@ def function_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def attributes(cls: ast.ClassDef) -> set[str]:
-    """The names that are annotated in the body of a class, or assigned on `self` in its methods."""
+    """Return the names that are annotated in the body of a class, or assigned to `self` in its methods."""
     annotated = {
         node.target.id for node in cls.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
@@ -77,7 +77,7 @@ def attributes(cls: ast.ClassDef) -> set[str]:
         for node in ast.walk(method)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value)
     }
-    setters = {method.name for method in methods if method.decorator_list}  # assigning a property adds no attribute
+    setters = {method.name for method in methods if method.decorator_list}  # assigning to a property adds no attribute
     return (annotated | assigned) - setters
 
 
@@ -109,14 +109,14 @@ def sizes() -> list[Size]:
     return all_sizes()
 
 
-def test_nothing_is_larger_than_its_limit(sizes: list[Size]) -> None:
+def test_nothing_exceeds_its_size_limit(sizes: list[Size]) -> None:
     assert len(sizes) > 1000
     found = too_large(sizes)
     assert {name: size for name, size in found.items() if name not in EXCEPTIONS} == {}
-    assert EXCEPTIONS.keys() - found.keys() == set(), "these exceptions are not needed"
+    assert EXCEPTIONS.keys() - found.keys() == set(), "these exceptions to the limits are not needed"
 
 
-def test_a_file_that_is_too_long_is_found(tmp_path: Path) -> None:
+def test_file_over_the_line_limit_is_found(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "long.py").write_text("x = 1\n" * 451)
     (tmp_path / "page.html").write_text("x\n" * 451)
@@ -126,7 +126,7 @@ def test_a_file_that_is_too_long_is_found(tmp_path: Path) -> None:
     assert too_large([*file_sizes(tmp_path, MAX_LINES_OUTSIDE)]) == {}
 
 
-def test_a_function_that_is_too_long_is_found_and_its_docstring_does_not_count() -> None:
+def test_function_over_the_line_limit_is_found() -> None:
     docstring = '    """Say.\n' + "    more\n" * 100 + '    """\n'
     source = "\n".join(
         f"{kind} {name}():\n{text}" + "    x = 1\n" * lines
@@ -142,7 +142,7 @@ def test_a_function_that_is_too_long_is_found_and_its_docstring_does_not_count()
     }
 
 
-def test_a_class_with_too_many_attributes_is_found() -> None:
+def test_class_with_too_many_attributes_is_found() -> None:
     def source(count: int) -> str:
         set_in_a_method = "".join(f"        self.a{number} = 0\n" for number in range(count))
         return f"""

@@ -11,7 +11,7 @@ def is_small(value: int, most: int) -> None:
     assert value < most, f"{value} is not below {most}"
 
 
-def test_every_failing_row_is_reported_and_no_other() -> None:
+def test_only_failing_rows_are_reported() -> None:
     with pytest.raises(AssertionError) as caught:
         check_rows({"one": (1, 2), "two": (2, 2), "three": (3, 2)}, is_small)
     told = str(caught.value)
@@ -20,7 +20,7 @@ def test_every_failing_row_is_reported_and_no_other() -> None:
     assert "--- one" not in told
 
 
-async def test_every_failing_row_of_an_async_table_is_reported_in_order() -> None:
+async def test_failing_async_rows_are_reported_in_order() -> None:
     async def later(value: int, most: int) -> None:
         await asyncio.sleep(0.001 * most)
         is_small(value, most)
@@ -30,14 +30,14 @@ async def test_every_failing_row_of_an_async_table_is_reported_in_order() -> Non
         await check_rows_async({"a": (1, 2), "b": (9, 9), "c": (3, 2)}, later)
 
 
-def test_a_table_without_rows_fails() -> None:
+def test_table_without_any_rows_is_an_error() -> None:
     with pytest.raises(AssertionError):
         check_rows({}, is_small)
     with pytest.raises(AssertionError):
         named([])
 
 
-def test_a_row_in_which_nothing_is_raised_is_reported_with_the_others() -> None:
+def test_row_without_expected_error_is_reported() -> None:
     def check(text: str) -> None:
         with pytest.raises(ValueError, match="invalid literal"):
             int(text)
@@ -46,7 +46,7 @@ def test_a_row_in_which_nothing_is_raised_is_reported_with_the_others() -> None:
         check_rows({"a": "x", "b": "1", "c": "2"}, check)
 
 
-def test_two_rows_of_one_name_are_an_error() -> None:
+def test_two_rows_with_one_name_are_an_error() -> None:
     with pytest.raises(AssertionError, match="two rows have one name"):
         named(["a", "b", "a"])
 

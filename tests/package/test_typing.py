@@ -1,4 +1,4 @@
-"""Types of the public names: a user's file passes `mypy --strict`, and pyright knows every type."""
+"""Types of the public names: the program of a user passes `mypy --strict`, and pyright knows every type."""
 
 import json
 import os
@@ -29,13 +29,13 @@ needs_pyright = needs(
 
 
 def mypy(file: Path) -> "subprocess.CompletedProcess[str]":
-    # Outside of the tree, without its configuration: as in a project that has only installed chunkwise.
+    # Run outside of the source tree and without its configuration, like a project that has installed chunkwise.
     command = ["-m", "mypy", "--strict", "--config-file=", f"--cache-dir={file.parent / 'cache'}", str(file)]
     return subprocess.run([sys.executable, *command], cwd=file.parent, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.timeout(180)
-def test_type_checker_accepts_correct_use_and_rejects_misuse(tmp_path: Path) -> None:
+def test_type_checker_accepts_use_and_rejects_misuse(tmp_path: Path) -> None:
     file = tmp_path / "program.py"
     file.write_text(USER.read_text())
     done = mypy(file)
@@ -47,8 +47,8 @@ def test_type_checker_accepts_correct_use_and_rejects_misuse(tmp_path: Path) -> 
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """Return pyright's report on the types of the package."""
-    # It finds packages with the first Python on the PATH. Its package on PyPI holds everything except node.
+    """Return the report of pyright about the types in the package."""
+    # pyright finds packages through the first Python on the PATH. Its package on PyPI contains all files except node.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = [sys.executable, "-m", "pyright", "--verifytypes", "chunkwise", "--ignoreexternal", "--outputjson"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -59,7 +59,7 @@ def verified(folder: Path) -> dict[str, Any]:
 
 @needs_pyright
 @pytest.mark.timeout(300)
-def test_every_public_name_has_a_type_that_pyright_knows(tmp_path: Path) -> None:
+def test_pyright_knows_types_of_all_public_names(tmp_path: Path) -> None:
     told = verified(tmp_path)["typeCompleteness"]
     unknown = [
         f"{symbol['name']}: {' '.join(found['message'] for found in symbol['diagnostics'])}"

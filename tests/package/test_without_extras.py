@@ -1,4 +1,4 @@
-"""chunkwise works without its extras, and names each missing one in one sentence."""
+"""chunkwise works without its extras; an error message names the missing extra."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def test_package_works_without_extras(tmp_path: Path) -> None:
         (SQL, ["serve", "sqlite:///x.db"], "databases need the extra 'sql': pip install 'chunkwise[sql]'"),
     ],
 )  # fmt: skip
-def test_command_without_its_extra_names_it(tmp_path: Path, missing: list[str], words: list[str], told: str) -> None:
+def test_command_without_extra_names_it(tmp_path: Path, missing: list[str], words: list[str], told: str) -> None:
     done = run_without(missing, tmp_path, "-m", "chunkwise", *words)
     assert done.returncode == 2
     assert told in " ".join(done.stderr.replace("│", " ").split())
@@ -46,14 +46,14 @@ def test_command_without_its_extra_names_it(tmp_path: Path, missing: list[str], 
 
 
 @pytest.mark.parametrize("missing", [["sqlalchemy"], SQL])
-def test_sql_sources_without_their_extra_name_it(tmp_path: Path, missing: list[str]) -> None:
+def test_sql_sources_without_extra_name_it(tmp_path: Path, missing: list[str]) -> None:
     done = run_without(missing, tmp_path, "-c", "from chunkwise.sources import sql")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "ModuleNotFoundError: SQL sources need the extra 'sql': pip install 'chunkwise[sql]'"
 
 
-def test_demo_without_its_extra_leaves_one_client_out(tmp_path: Path) -> None:
+def test_demo_without_extra_omits_one_client(tmp_path: Path) -> None:
     code = """
 import asyncio
 from aiohttp import web

@@ -1,4 +1,4 @@
-"""A user's program for the type checkers: checked, never run."""
+"""A program of a user for the type checkers. It is checked, but never run."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ NO_ITEMS: dict[str, tuple[str, int, str]] = {
     "too deep": ("[" * 21 + "]" * 21, 1009, "max_depth"),
     "more than the handler takes": (f'"{"x" * 999}"', 1009, "max_item_bytes"),
     "an invalid end record": (' {"stream-end":{"status":"well","items":2}}', 1007, "end record"),
-    "an end record that counts wrong": (END % 3, 1008, "counts 3 items, 2 came"),
+    "an end record that counts wrong": (END % 3, 1008, "received 2 items, but the end record counts 3"),
 }
 
 

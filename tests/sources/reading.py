@@ -1,4 +1,4 @@
-"""A file and a start -> its items."""
+"""A file and a first item -> the items from there on."""
 
 from pathlib import Path
 from typing import Any

@@ -25,7 +25,7 @@ def repr_of(bad: Any) -> str:
 
 
 class Probe:
-    """Lists that record the thread that made them, and whether they were closed."""
+    """Lists of items that record which thread made them, and whether the source was closed."""
 
     def __init__(self, lists: list[Any], failure: Exception | None = None) -> None:
         self.lists = lists
@@ -53,7 +53,7 @@ class Probe:
             yield batch
 
 
-async def test_batches_give_the_same_bytes_as_single_items() -> None:
+async def test_batches_and_items_give_the_same_bytes() -> None:
     async def check(name: str, kind: str) -> None:
         probe = Probe(LISTS)
         data = await run(probe.of(kind), name)
@@ -73,7 +73,7 @@ async def test_long_list_is_encoded_in_parts(kind: str) -> None:
     assert read_all("ndjson", b"".join(pieces)) == rows
 
 
-async def test_list_is_sent_before_the_next_is_waited_for() -> None:
+async def test_list_is_sent_before_next_is_ready() -> None:
     go = asyncio.Event()
 
     async def lists() -> AsyncIterator[list[dict[str, str]]]:
@@ -94,7 +94,7 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     pieces = Outbound(probe.of("in a thread"), FORMATS["ndjson"].encoder()).pieces()
     await anext(pieces)
     made = -1
-    while made != probe.made:  # it is idle
+    while made != probe.made:  # it is waiting
         made = probe.made
         await asyncio.sleep(0.05)
     assert made <= most
@@ -102,12 +102,12 @@ async def test_lists_are_not_pulled_far_ahead(length: int, most: int) -> None:
     assert probe.closed
 
 
-async def test_batch_that_is_not_a_list_is_refused_after_earlier_items() -> None:
+async def test_element_that_is_no_list_is_refused_after_items() -> None:
     async def check(kind: str, bad: Any) -> None:
         probe = Probe([[row(0), row(1)], [row(2)], bad, [row(3)]])
         data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["ndjson"].encoder()))
         assert isinstance(error, EncodeError)
-        assert f"got {type(bad).__name__} at place 2, expected list" in str(error)
+        assert f"got {type(bad).__name__} at index 2" in str(error)
         assert read_so_far("ndjson", data) == [row(0), row(1), row(2)]
         assert probe.closed
 
@@ -127,7 +127,7 @@ async def test_batch_that_is_not_a_list_is_refused_after_earlier_items() -> None
 
 
 @every_kind
-async def test_failure_is_raised_after_earlier_batches(kind: str) -> None:
+async def test_failure_follows_earlier_batches(kind: str) -> None:
     probe = Probe([[row(0)], [row(1)]], LookupError("gone"))
     data, error = await run_to_failure(Outbound(probe.of(kind), FORMATS["json"].encoder()))
     assert repr(error) == "LookupError('gone')"
@@ -170,14 +170,14 @@ async def test_batches_may_be_part_of_a_document(kind: str) -> None:
     assert probe.closed
 
 
-async def test_same_batches_twice_in_one_document_are_refused() -> None:
+async def test_batches_used_twice_are_refused() -> None:
     lists = iter([[1], [2]])
-    with pytest.raises(EncodeError, match="two places"):
+    with pytest.raises(EncodeError, match="used twice"):
         await document({"a": Batches(lists), "b": Batches(lists)})
 
 
 @every_kind
-def test_document_that_is_not_sent_closes_its_batches(kind: str) -> None:
+def test_unsent_document_closes_its_batches(kind: str) -> None:
     probe = Probe([[1]])
     batches = probe.of(kind)
     lists: Any = batches.lists
@@ -194,7 +194,7 @@ def test_document_that_is_not_sent_closes_its_batches(kind: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [5, None, "ab", b"ab", {"a": [1]}, Probe([]).of], ids=repr_of)
-def test_source_that_gives_no_lists_is_refused_at_once(bad: Any) -> None:
+def test_batches_argument_must_be_iterable(bad: Any) -> None:
     with pytest.raises(TypeError, match="iterable of lists, got"):
         Batches(bad)
 
@@ -203,5 +203,5 @@ def test_source_that_gives_no_lists_is_refused_at_once(bad: Any) -> None:
 async def test_exhausted_batches_are_refused(kind: str) -> None:
     batches = Probe(LISTS).of(kind)
     await run(batches)
-    with pytest.raises(ValueError, match="spent"):
+    with pytest.raises(ValueError, match="generator that has ended"):
         open_outbound(batches, FORMATS["json"])

@@ -1,4 +1,4 @@
-"""sources/resumable.py: a source from any item on, and the first items of any source, which is then closed."""
+"""sources/resumable.py: a source can start at any item; the first items of a source, which is closed after them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Self
@@ -11,7 +11,7 @@ from tests.tables import check_rows, check_rows_async, cross, named
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_source_without_a_key_starts_at_an_index(start: int) -> None:
+def test_source_without_key_starts_at_index(start: int) -> None:
     source = resumable(lambda first: ["from", first], etag="v1", total=5)
     assert source.start(start) == ["from", start]
     assert source.start(start, ["items not requested"]) == ["from", start]
@@ -19,7 +19,7 @@ def test_source_without_a_key_starts_at_an_index(start: int) -> None:
     assert (source.etag, source.total, source.key) == ("v1", 5, ())
 
 
-def test_source_with_a_key_starts_after_that_key() -> None:
+def test_source_with_key_starts_after_key() -> None:
     source = resumable(lambda after: ["after", after], key=["day", "id"])
     assert source.start(7, ["2024-02-29", 5]) == ["after", ("2024-02-29", 5)]
     assert source.start() == ["after", None]
@@ -34,15 +34,15 @@ def test_invalid_arguments_are_refused() -> None:
     check_rows(
         named(
             [
-                ([1, 2], {}, r"factory: got \[1, 2\], expected a function"),
-                (list, {"key": "id"}, r"key: got 'id', expected a list of names such as \['id'\]"),
-                (list, {"etag": 'a"b'}, "etag: got 'a\"b', expected printable ASCII"),
-                (list, {"etag": 1}, "etag: got 1, expected str or None"),
-                (list, {"total": "5"}, "total: got '5', expected int or None"),
-                (list, {"etag": "a b"}, "etag: got 'a b'"),
-                (list, {"etag": "\u00e9"}, "etag: got"),
-                (list, {"total": -1}, "total: got -1, expected a number of items"),
-                (list, {"total": 5, "key": ["id"]}, r"total: got 5 beside the key \['id'\], expected none"),
+                ([1, 2], {}, r"factory must be a function of the index or key to start at, got \[1, 2\]"),
+                (list, {"key": "id"}, r"key must be a list of names, such as \['id'\], got the str 'id'"),
+                (list, {"etag": 'a"b'}, "etag must be printable ASCII without quotes and spaces, got 'a\"b'"),
+                (list, {"etag": 1}, "etag must be str or None, got 1"),
+                (list, {"total": "5"}, "total must be int or None, got '5'"),
+                (list, {"etag": "a b"}, "etag must be .*, got 'a b'"),
+                (list, {"etag": "\u00e9"}, "etag must be printable ASCII"),
+                (list, {"total": -1}, "total must be >= 0 items, got -1"),
+                (list, {"total": 5, "key": ["id"]}, r"total cannot be combined with a key, got total=5 and"),
             ]
         ),
         check,
@@ -50,7 +50,7 @@ def test_invalid_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize("etag", ["", "v1", "!#~[]", None])
-def test_any_printable_etag_and_a_total_of_zero_are_accepted(etag: str | None) -> None:
+def test_printable_etag_and_zero_total_are_accepted(etag: str | None) -> None:
     assert resumable(list, etag=etag, total=0).etag == etag
 
 
@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 }
 
 
-async def test_first_items_of_a_source_close_it() -> None:
+async def test_first_items_close_the_source() -> None:
     async def check(count: int, kind: str) -> None:
         make, expected = KINDS[kind]
         closed.clear()
@@ -120,7 +120,7 @@ async def test_first_zero_items_are_none(kind: str) -> None:
     assert await all_of(first_items(KINDS[kind][0](), 0)) == []
 
 
-async def test_source_is_not_pulled_beyond_its_first_items() -> None:
+async def test_source_is_not_read_beyond_first_items() -> None:
     async def failing() -> AsyncIterator[int]:
         yield 0
         yield 1

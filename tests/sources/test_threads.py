@@ -32,14 +32,14 @@ async def until_set(event: threading.Event) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_all_items_are_delivered_in_order() -> None:
+async def test_items_are_delivered_in_order() -> None:
     async def check(count: int, items: int) -> None:
         assert await everything(iter(range(items)), count) == list(range(items))
 
     await check_rows_async(cross(named([1, 2, 16, 256]), named([0, 1, 16, 17, 1000])), check)
 
 
-async def test_source_is_pulled_and_closed_in_one_thread_apart_from_the_loop() -> None:
+async def test_source_runs_in_one_thread() -> None:
     threads = set()
 
     def source() -> Iterator[int]:
@@ -55,14 +55,14 @@ async def test_source_is_pulled_and_closed_in_one_thread_apart_from_the_loop() -
     assert threads.isdisjoint({threading.get_ident()})
 
 
-async def test_blocked_source_does_not_hold_up_others() -> None:
+async def test_blocked_source_does_not_delay_others() -> None:
     release = threading.Event()
 
     def blocking() -> Iterator[int]:
         assert release.wait(GUARD_SECONDS)
         yield 1
 
-    blocked = [asyncio.ensure_future(everything(blocking())) for _ in range(40)]  # more than any shared pool has
+    blocked = [asyncio.ensure_future(everything(blocking())) for _ in range(40)]  # more threads than a shared pool has
     try:
         assert await everything(iter(range(100))) == list(range(100))
     finally:
@@ -70,7 +70,7 @@ async def test_blocked_source_does_not_hold_up_others() -> None:
     assert await asyncio.gather(*blocked) == [[1]] * 40
 
 
-async def test_many_items_are_pulled_in_one_call_to_the_thread() -> None:
+async def test_many_items_need_one_call_to_thread() -> None:
     hops = 0
 
     def hop_items() -> int:
@@ -83,7 +83,7 @@ async def test_many_items_are_pulled_in_one_call_to_the_thread() -> None:
     assert hops <= 10_000 / 100 + 1
 
 
-async def test_ready_items_are_delivered_before_the_source_continues() -> None:
+async def test_ready_items_are_delivered_at_once() -> None:
     release = threading.Event()
 
     def blocking() -> Iterator[int]:
@@ -98,7 +98,7 @@ async def test_ready_items_are_delivered_before_the_source_continues() -> None:
         assert [batch async for batch in batches] == [[2]]
 
 
-async def test_source_is_never_pulled_more_than_one_call_ahead() -> None:
+async def test_source_is_pulled_at_most_one_call_ahead() -> None:
     made = 0
     hop_is_full = threading.Event()
 
@@ -113,7 +113,7 @@ async def test_source_is_never_pulled_more_than_one_call_ahead() -> None:
     batches = pulled(endless(), 10)
     await anext(batches)
     await until_set(hop_is_full)
-    await batches.aclose()  # closes in the source's thread, after the running call
+    await batches.aclose()  # closes the source in its thread, after the running call
     assert made == 10
 
 
@@ -135,7 +135,7 @@ async def test_slow_consumer_gets_all_items() -> None:
     assert received + [item async for batch in batches for item in batch] == [1, 2, 3]
 
 
-async def test_consumer_that_stops_closes_the_source_in_its_thread() -> None:
+async def test_stopped_consumer_closes_source_in_thread() -> None:
     threads: dict[str, int] = {}
 
     def source() -> Iterator[int]:
@@ -153,7 +153,7 @@ async def test_consumer_that_stops_closes_the_source_in_its_thread() -> None:
     assert threads["close"] != threading.get_ident()
 
 
-async def test_cancelled_consumer_closes_a_blocked_source_once_it_returns(
+async def test_blocked_source_is_closed_when_it_returns(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking, release, closed = threading.Event(), threading.Event(), threading.Event()
@@ -183,7 +183,7 @@ async def test_cancelled_consumer_closes_a_blocked_source_once_it_returns(
     assert caplog.records == []
 
 
-async def test_error_of_a_source_is_raised_after_its_items() -> None:
+async def test_error_of_source_follows_its_items() -> None:
     def failing() -> Iterator[int]:
         yield from range(40)
         raise LookupError("gone")
@@ -199,7 +199,7 @@ async def test_error_of_a_source_is_raised_after_its_items() -> None:
     assert received == list(range(40))
 
 
-async def test_source_that_gives_no_iterator_fails_like_iter() -> None:
+async def test_error_in_iter_of_source_is_raised() -> None:
     class Never:
         def __iter__(self) -> Iterator[int]:
             raise LookupError("no rows")
@@ -208,7 +208,7 @@ async def test_source_that_gives_no_iterator_fails_like_iter() -> None:
         await everything(Never())
 
 
-async def test_source_that_fails_after_its_consumer_has_left_is_logged_once(
+async def test_late_failure_of_source_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blocking, release = threading.Event(), threading.Event()
@@ -230,10 +230,11 @@ async def test_source_that_fails_after_its_consumer_has_left_is_logged_once(
         del task
         gc.collect()
         await asyncio.sleep(0)
-    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
+    message = "a source raised an error while it was being closed"
+    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", message)]
 
 
-async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_while_closing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def untidy() -> Iterator[int]:
         try:
             while True:
@@ -245,10 +246,11 @@ async def test_error_while_closing_is_logged_and_not_raised(caplog: pytest.LogCa
     await anext(batches)
     with caplog.at_level(logging.ERROR):
         await batches.aclose()
-    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", "closing a source failed")]
+    message = "a source raised an error while it was being closed"
+    assert [(record.name, record.message) for record in caplog.records] == [("chunkwise", message)]
 
 
-async def test_source_sees_the_context_of_its_consumer() -> None:
+async def test_source_has_context_of_consumer() -> None:
     name: ContextVar[str] = ContextVar("name")
     name.set("request 7")
     assert await everything(name.get() for _ in range(2)) == ["request 7", "request 7"]
@@ -271,7 +273,7 @@ async def test_stop_iteration_from_iter_is_an_error() -> None:
         await everything(Odd())
 
 
-async def test_call_cancelled_while_waiting_is_not_made() -> None:
+async def test_cancelled_call_is_not_made() -> None:
     go = threading.Event()
     made: list[str] = []
     thread = _Thread()
@@ -280,7 +282,7 @@ async def test_call_cancelled_while_waiting_is_not_made() -> None:
         waiting = thread.call(made.append, "cancelled")
         last = thread.call(made.append, "last")
         waiting.cancel()
-        await asyncio.sleep(0)  # which is seen by the thread
+        await asyncio.sleep(0)  # the thread sees the cancellation
         go.set()
         async with asyncio.timeout(GUARD_SECONDS):
             await first

@@ -84,7 +84,7 @@ async def test_exhausted_generator_is_refused(kind: str) -> None:
         assert [item async for item in source] == [1]
     else:
         assert list(source) == [1]
-    with pytest.raises(ValueError, match="spent"):
+    with pytest.raises(ValueError, match="generator that has ended"):
         chunkwise.body(source, "ndjson")
 
 

@@ -278,7 +278,7 @@ async def test_invalid_limit_raises_at_once() -> None:
     [
         ("Content-Type: image/png", "image/png"),
         ("Content-Type: text/html; charset=utf-8", "text/html"),
-        ("Content-Type: application/json; charset=latin-1", "latin-1 is not UTF-8"),
+        ("Content-Type: application/json; charset=latin-1", "charset 'latin-1'"),
         ("X-None: 1", "no content type"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Source -> batches -> bytes (`outbound`), and bytes -> batches -> items (`inbound`). This package is async and does not use the network."""
+"""Source -> batches -> bytes (`outbound`), and bytes -> batches -> items (`inbound`); async, but without I/O."""

@@ -171,7 +171,7 @@ class Inbound(ItemStream):
             name, items, seen = getattr(decoder, "name", None), self.items_seen, self.bytes_seen
             if isinstance(error, Silent):
                 raise StalledError(str(error), format=name, item_index=items, byte_offset=seen) from error.__cause__
-            message = f"the stream ended early: {error}"
+            message = f"the stream was cut: {error}"
             raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
             if error.item_index is None:  # an error of the transport, such as invalid gzip data

@@ -1,4 +1,4 @@
-"""formats/parsing/json_values.py: values that JSON cannot hold are refused with path and index; live parts."""
+"""formats/parsing/json_values.py: values that JSON cannot represent are refused; live parts are reported."""
 
 import asyncio
 import dataclasses
@@ -81,7 +81,7 @@ def in_row(name: str, value: Any) -> Any:
     return {"a": value} if name == "csv" else value
 
 
-def test_value_that_json_cannot_hold_is_refused_with_its_index_and_encoding_continues() -> None:
+def test_unencodable_value_error_has_its_index() -> None:
     def check(name: str, case: str) -> None:
         bad, good = in_row(name, REFUSED[case]), [in_row(name, item) for item in (0, None, "two", [3.5])]
         encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
@@ -114,7 +114,7 @@ def test_refused_first_item_writes_nothing() -> None:
 
 
 @given(item=values, bad=st.sampled_from([math.nan, math.inf, -math.inf]), where=st.lists(st.booleans(), max_size=5))
-def test_nan_and_infinity_are_never_written(item: Any, bad: float, where: list[bool]) -> None:
+def test_nan_and_infinity_are_refused(item: Any, bad: float, where: list[bool]) -> None:
     holder: Any = bad
     for in_list in where:
         holder = [item, holder] if in_list else {"a": holder, "b": item}
@@ -122,7 +122,7 @@ def test_nan_and_infinity_are_never_written(item: Any, bad: float, where: list[b
         encode_value(holder)
 
 
-def test_values_similar_to_refused_ones_are_written() -> None:
+def test_values_similar_to_nan_are_encoded() -> None:
     def check(value: Any) -> None:
         data = encode_value(value)
         assert msgspec.json.decode(data) == value
@@ -130,7 +130,7 @@ def test_values_similar_to_refused_ones_are_written() -> None:
     check_rows(named([None, "NaN", "null", [None], {"null": None}, 1.5, 2**70, [None, 2**70, 1e308]]), check)
 
 
-def test_depth_that_decoders_accept_is_written_next_to_none_and_big_ints() -> None:
+def test_deep_item_is_encoded_beside_none_and_big_ints() -> None:
     item: Any = [None, 2**70]
     for _ in range(511):
         item = [item]
@@ -165,7 +165,7 @@ def live(request: pytest.FixtureRequest) -> Iterator[Any]:
         ]
 
 
-def test_live_part_is_reported_with_its_index_in_the_batch(live: Any) -> None:
+def test_live_part_has_its_index_in_the_batch(live: Any) -> None:
     def check(name: str, inside: bool) -> None:
         item = {"a": [1, {"b": live}]} if inside else live
         encoder, untouched = FORMATS[name].encoder(), FORMATS[name].encoder()
@@ -181,7 +181,7 @@ def test_live_part_is_reported_with_its_index_in_the_batch(live: Any) -> None:
     check_rows(cross(named([name for name in NAMES if name != "csv"]), {"itself": False, "inside": True}), check)
 
 
-def test_defect_before_a_live_part_is_raised_first() -> None:
+def test_error_before_live_part_is_raised_first() -> None:
     encoder = FORMATS["json"].encoder()
     with pytest.raises(EncodeError) as caught:
         encoder.encode([1, math.nan, gen()])
@@ -191,42 +191,42 @@ def test_defect_before_a_live_part_is_raised_first() -> None:
     assert live_part.value.index == 1
 
 
-def test_raw_json_is_put_on_one_line_and_otherwise_unchanged() -> None:
+def test_raw_json_is_written_on_one_line() -> None:
     raw, line = msgspec.Raw(b'{\n "a":\r\n 1.50}\n'), b'{"a":1.50}'
     assert encode_lines([raw, 1, {"b": raw}], 0) == line + b'\n1\n{"b":' + line + b"}\n"
     assert encode_array([raw, 1, {"b": raw}], 0) == b"[" + line + b',1,{"b":' + line + b"}]"
     assert encode_value(raw) == line
     assert encode_lines([msgspec.Raw(b' {"a": 1}')], 0) == b' {"a": 1}\n'
     for encode in (encode_lines, encode_array):
-        with pytest.raises(EncodeError, match="not JSON") as caught:
+        with pytest.raises(EncodeError, match="not valid JSON") as caught:
             encode([1, msgspec.Raw(b"1\n2")], 5)
         assert caught.value.item_index == 6
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t", b"\n", b"\r\n ", b" " * 40])
-def test_blank_raw_is_refused_where_it_would_be_no_record(blank: bytes) -> None:
+def test_blank_raw_json_is_refused(blank: bytes) -> None:
     for before in range(20):
         with pytest.raises(EncodeError, match="blank") as caught:
             encode_lines([*range(before), msgspec.Raw(blank), 1], 5)
         assert caught.value.item_index == 5 + before
-    with pytest.raises(EncodeError, match="blank") as caught:  # otherwise an empty array
+    with pytest.raises(EncodeError, match="blank") as caught:  # without the check, the result would be an empty array
         encode_array([msgspec.Raw(blank)], 5)
     assert caught.value.item_index == 5
     with pytest.raises(EncodeError, match="blank"):
         encode_value(msgspec.Raw(blank))
 
 
-def test_item_too_deep_only_inside_an_array_is_refused_with_its_index() -> None:
+def test_item_too_deep_in_array_is_refused() -> None:
     taken, refused = 1, 100_000
     message = ""
-    while refused - taken > 1:  # to the smallest depth that is refused
+    while refused - taken > 1:  # up to the smallest depth that is refused
         depth = (taken + refused) // 2
         try:
             encode_array([nested(depth)], 5)
             taken = depth
         except EncodeError as error:
             refused, message = depth, str(error)
-    assert message == "the batch could not be encoded, yet each of its items could (item 5)"
+    assert message == "msgspec could not encode the batch, although it could encode each item of it (item 5)"
 
 
 def test_item_too_deep_by_itself_is_refused() -> None:
@@ -236,7 +236,7 @@ def test_item_too_deep_by_itself_is_refused() -> None:
         assert caught.value.item_index == 6
 
 
-def test_index_of_a_defect_counts_from_the_start_of_the_stream() -> None:
+def test_error_index_counts_from_stream_start() -> None:
     for text, place in ((b"[1,}", 103), (b"[1", 100), (b"nul", 100)):
         with pytest.raises(DecodeError) as caught:
             ValueDecoder().one(text, 100)
@@ -252,7 +252,7 @@ class Picky(msgspec.Struct):
         raise msgspec.DecodeError(msg)
 
 
-def test_json_of_a_users_type_is_written_unchanged() -> None:
+def test_value_of_user_type_is_encoded() -> None:
     with pytest.raises(DecodeError) as caught:
         ValueDecoder(Picky).one(b'{"a":"x"}', 100)
     assert (caught.value.message, caught.value.byte_offset) == ("x (byte 3) is no base64", 100)
@@ -269,7 +269,7 @@ class TestValueDecoder:
         ],
         ids=["of another type", "UTF-8", "depth", "two"],
     )
-    def test_error_in_one_text_names_its_offset(self, text: bytes, error: type[DecodeError], message: str) -> None:
+    def test_error_in_one_text_has_its_offset(self, text: bytes, error: type[DecodeError], message: str) -> None:
         kind: Any = str if b"\xff" in text else Any if b"[" in text else int
         with pytest.raises(error, match=message) as caught:
             ValueDecoder(kind).one(text, 100)
@@ -281,7 +281,7 @@ class TestValueDecoder:
         assert ValueDecoder().lines(b'1\n"a"\r\n [2] ') == [1, "a", [2]]
         assert ValueDecoder(Place).array(b'[{"x":1}]') == ValueDecoder(Place).lines(b'{"x":1}') == [Place(1)]
 
-    def test_texts_with_a_defect_are_decoded_one_by_one(self) -> None:
+    def test_invalid_texts_are_decoded_one_by_one(self) -> None:
         def check(wrong: bytes) -> None:
             for run in (wrong, b"1\n" + wrong, wrong + b"\n1"):
                 assert ValueDecoder().lines(run) is None
@@ -297,10 +297,10 @@ class TestValueDecoder:
 
 
 @pytest.mark.usefixtures("speedups_and_fallback")
-def test_arbitrary_iterable_is_refused_instead_of_written_as_an_array() -> None:
+def test_arbitrary_iterable_is_refused() -> None:
     class Model:
         def __iter__(self) -> object:
             return iter([("id", 1)])
 
-    with pytest.raises(TypeError, match="JSON cannot hold Model"):
+    with pytest.raises(TypeError, match="JSON cannot represent a value of type Model"):
         encode_array([Model()], 0)

@@ -1,4 +1,4 @@
-"""formats/parsing/stream_decoder.py: pieces of bytes -> complete lines, each within its limit and in flat memory."""
+"""formats/parsing/stream_decoder.py: chunks -> complete lines, each within its limit and in flat memory."""
 
 import tracemalloc
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("speedups_and_fallback")
 
 
 class TestLineSplitter:
-    def test_runs_are_whole_lines(self) -> None:
+    def test_runs_consist_of_complete_lines(self) -> None:
         lines = LineSplitter(10, "max_line_bytes")
         assert lines.feed(b"ab", 0) == b""
         assert lines.rest() == b"ab"
@@ -23,15 +23,15 @@ class TestLineSplitter:
         assert lines.offset == 6
         assert lines.rest() == b""
 
-    def test_lines_before_one_over_limit_are_delivered_first(self) -> None:
+    def test_lines_before_too_long_line_are_returned(self) -> None:
         lines = LineSplitter(3, "max_line_bytes")
         assert lines.feed(b"abc\r\nabcd\nx\n", 5) == b"abc\r\n"
         for _ in range(2):
-            with pytest.raises(LimitError, match="4 bytes or more, expected no more than 3") as caught:
+            with pytest.raises(LimitError, match="at least 4 bytes, expected no more than 3") as caught:
                 lines.check()
             assert caught.value.byte_offset == 10
 
-    def test_remaining_bytes_have_the_limit_of_a_line(self) -> None:
+    def test_remaining_bytes_have_line_limit(self) -> None:
         lines = LineSplitter(3, "max_line_bytes")
         lines.feed(b"a\nabc\r", 0)
         lines.check()
@@ -41,14 +41,14 @@ class TestLineSplitter:
             lines.rest()
 
 
-def test_line_in_tiny_pieces_takes_no_more_than_its_bytes() -> None:
+def test_line_in_tiny_chunks_uses_little_memory() -> None:
     def check(name: str) -> None:
         decoder = FORMATS[name].decoder()
         tracemalloc.start()
         try:
             for _ in range(2**16):
                 decoder.feed(b"xx")
-            assert tracemalloc.get_traced_memory()[1] < 2**18  # the pointers of a list of pieces would take 2**19
+            assert tracemalloc.get_traced_memory()[1] < 2**18  # the pointers of a list of chunks would need 2**19 bytes
         finally:
             tracemalloc.stop()
 

@@ -1,4 +1,4 @@
-"""formats/parsing/stream_decoder.py: typed items in every format that has JSON; errors name index and field."""
+"""formats/parsing/stream_decoder.py: typed items in every JSON-based format; errors name the index and the field."""
 
 import dataclasses
 from typing import Any, TypedDict
@@ -41,7 +41,7 @@ TYPES: dict[str, Any] = {"Struct": User, "dataclass": Person, "TypedDict": Entry
 GOOD: list[dict[str, Any]] = [{"name": "A", "age": 5}, {"name": "é", "age": 6}]
 
 
-def test_items_are_of_the_type() -> None:
+def test_items_have_the_given_type() -> None:
     def check(name: str, kind: str) -> None:
         type_ = TYPES[kind]
         expected = [type_(**item) for item in GOOD]
@@ -53,7 +53,7 @@ def test_items_are_of_the_type() -> None:
     check_rows(cross(named(JSON_BASED), named(TYPES)), check)
 
 
-def test_error_names_index_and_field_after_earlier_items() -> None:
+def test_type_error_has_index_and_field() -> None:
     def check(name: str, kind: str, case: tuple[dict[str, Any], str]) -> None:
         bad, field = case
         type_ = TYPES[kind]
@@ -74,7 +74,7 @@ def test_error_names_index_and_field_after_earlier_items() -> None:
     )
 
 
-def test_error_deep_inside_names_its_path() -> None:
+def test_type_error_has_path_of_nested_field() -> None:
     def check(name: str) -> None:
         stream = written(name, [{"name": "A", "age": 1, "addresses": [{"city": "X"}, {"city": None}]}])
         for type_ in (User, Person):
@@ -83,7 +83,7 @@ def test_error_deep_inside_names_its_path() -> None:
     check_rows(named(JSON_BASED), check)
 
 
-def test_type_goes_with_a_path() -> None:
+def test_type_and_path_can_be_combined() -> None:
     def check(name: str) -> None:
         path = "item.user" if name == "json" else "user"
         for pieces in every_split(written(name, [{"user": GOOD[0]}, {"x": 1}, {"user": GOOD[1]}, {"user": {}}])):
@@ -105,7 +105,7 @@ def test_builtin_types_are_strict() -> None:
     check_rows(named(JSON_BASED), check)
 
 
-def test_record_that_stops_early_is_refused_after_the_path_found_its_items() -> None:
+def test_incomplete_record_fails_after_its_items() -> None:
     def check(case: tuple[str, str], cut: str) -> None:
         name, around = case
         data = "".join(around % text for text in ('{"a":1}', cut, '{"a":2}')).encode()

@@ -1,4 +1,4 @@
-"""parsing/scanner.py: its work, counted in bytes and never in seconds. (test_paths.py checks the spans.)"""
+"""parsing/scanner.py: the number of bytes that it reads. (test_paths.py checks the spans that it returns.)"""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 PATHS: list[PathLike] = ["", (), "no.such"]
 
 
-def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
+def test_small_chunks_cost_at_most_three_times() -> None:
     def check(shape: Callable[[int], bytes], path: PathLike) -> None:
         data = shape(2**18)
         assert work_of(data, 1024, path) <= 3 * work_of(data, len(data), path)
@@ -42,7 +42,7 @@ def test_small_pieces_cost_no_more_than_three_times_the_whole() -> None:
     check_rows(cross(SHAPES, named(PATHS)), check)
 
 
-def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_whole() -> None:
+def test_large_item_in_small_chunks_costs_at_most_three_times() -> None:
     def check(shape: str) -> None:
         data = SHAPES[shape](2**24)
         assert work_of(data, 1024, "") <= 3 * work_of(data, len(data), "")
@@ -50,7 +50,7 @@ def test_an_item_of_16_mib_in_small_pieces_costs_no_more_than_three_times_the_wh
     check_rows(named(["one string", "an array of small objects"]), check)
 
 
-def test_single_bytes_cost_no_more_than_three_times_the_whole() -> None:
+def test_single_bytes_cost_at_most_three_times() -> None:
     def check(shape: Callable[[int], bytes]) -> None:
         data = shape(20_000)
         assert work_of(data, 1, "") <= 3 * max(work_of(data, len(data), ""), 2 * len(data))

@@ -1,4 +1,4 @@
-"""The scanner only counts the brackets of selected values: the engine must refuse all of them that are not JSON."""
+"""msgspec refuses every selected value that is not JSON: the scanner only counts their brackets."""
 
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,7 @@ from tests.tables import check_rows, cross, named
 
 
 class One(msgspec.Struct):
-    """An item of which the engine skips nearly all members."""
+    """The type of an item: msgspec skips nearly all members."""
 
     zz: Any = None
     raw: msgspec.Raw = msgspec.Raw(b"")
@@ -39,14 +39,14 @@ def is_json(text: bytes) -> bool:
 
 
 def assert_as_strict(text: bytes) -> None:
-    """Compare the engine with the scanner; UTF-8 is checked before both."""
+    """Check that msgspec refuses what the scanner refuses; UTF-8 is checked before both."""
     if text[:1] not in {b"{", b"["} or text.decode(errors="ignore").encode() != text:
         return
     for type_, engine in ENGINES.items():
         try:
             engine.decode(text)
         except msgspec.ValidationError:
-            continue  # it does not read on after that
+            continue  # msgspec does not read the bytes after that
         except msgspec.DecodeError:
             assert not is_json(text), type_
         else:
@@ -54,13 +54,13 @@ def assert_as_strict(text: bytes) -> None:
 
 
 @given(spoilt())
-def test_the_engine_is_as_strict_also_in_what_it_skips(data: bytes) -> None:
+def test_msgspec_checks_values_it_skips(data: bytes) -> None:
     assert_as_strict(data)
     assert_as_strict(b'{"skipped":%b}' % data)
     assert_as_strict(b"[%b]" % data)
 
 
-def test_the_engine_is_as_strict_in_every_case_of_the_grammar() -> None:
+def test_msgspec_refuses_all_invalid_json() -> None:
     def check(data: bytes) -> None:
         for around in (b"%b", b'{"skipped":%b}', b"[%b]", b'[{"a":[%b]}]'):
             assert_as_strict(around % data)
@@ -70,7 +70,7 @@ def test_the_engine_is_as_strict_in_every_case_of_the_grammar() -> None:
 
 
 def decoded(pieces: list[bytes], path: Any, type_: Any, limits: Limits) -> list[Any]:
-    """The items of each piece, and the end or the error."""
+    """Return the items of each chunk, and the end or the error."""
     decoder = JsonDecoder(path, type=type_, limits=limits)
     seen: list[Any] = []
     try:
@@ -91,7 +91,7 @@ def decoded(pieces: list[bytes], path: Any, type_: Any, limits: Limits) -> list[
     size=st.integers(1, 40) | st.just(2**20),
     drawn=cuts,
 )
-def test_a_decoder_gives_the_same_with_either_scanner(
+def test_both_scanners_give_the_same_items(
     compiled: ModuleType, data: bytes, path: Any, type_: Any, depth: int, size: int, drawn: list[int]
 ) -> None:
     limits = Limits(max_depth=depth, max_item_bytes=size)
@@ -104,7 +104,7 @@ def test_a_decoder_gives_the_same_with_either_scanner(
         assert results[0] == results[1]
 
 
-def test_values_found_by_their_brackets_are_no_deeper_than_allowed() -> None:
+def test_depth_limit_applies_when_counting_brackets() -> None:
     def check(path: str, depth: int) -> None:
         whole = b"[" * depth + b"1" + b"]" * depth
         decoder = JsonDecoder(path, limits=Limits(max_depth=depth))
@@ -117,7 +117,7 @@ def test_values_found_by_their_brackets_are_no_deeper_than_allowed() -> None:
     check_rows(cross(named(["item", "item.item", "other", "item.other"]), named(range(1, 7))), check)
 
 
-def test_json_of_another_type_is_reported_as_that() -> None:
+def test_json_of_wrong_type_is_a_type_error() -> None:
     def check(data: bytes) -> None:
         with pytest.raises(DecodeError, match="Expected `object`, got `array`"):
             JsonDecoder("item", type=One).feed(data)
@@ -128,7 +128,7 @@ def test_json_of_another_type_is_reported_as_that() -> None:
 @given(
     value=documents, before=st.integers(0, 130), after=st.integers(0, 130), text=st.text('[]{}"\\,: é', max_size=140)
 )
-def test_the_end_of_a_value_is_found_at_every_offset_in_a_block(
+def test_value_end_is_found_at_every_offset(
     compiled: ModuleType, value: str, before: int, after: int, text: str
 ) -> None:
     member = msgspec.json.encode(text)
@@ -141,10 +141,10 @@ def test_the_end_of_a_value_is_found_at_every_offset_in_a_block(
             assert walk(compiled.Scanner, [data], {**limits, "proves_values": proves_values}, framed=True) == expected
 
 
-def test_backslashes_over_the_end_of_a_block() -> None:
+def test_backslashes_across_blocks_are_handled() -> None:
     def check(count: int) -> None:
         for before in range(66):
-            # An even number of them ends the string, an odd one does not.
+            # A quote after an even number of backslashes ends the string; after an odd number it does not.
             for end in (b'"', b'\\"]}"'):
                 item = b'{"a":"%b%b%b,"b":"]}"}' % (b"x" * before, b"\\\\" * count, end)
                 assert JsonDecoder("item").feed(b"[%b,%b]" % (item, item)) == [msgspec.json.decode(item)] * 2
@@ -154,8 +154,8 @@ def test_backslashes_over_the_end_of_a_block() -> None:
     check_rows(named([1, 2, 3, 62, 63, 64, 65, 127, 128, 129]), check)
 
 
-# Only the compiled scanner counts its work to the byte: the fallback counts a match that fails up to the window's end.
-def test_no_byte_is_walked_more_than_three_times(compiled: ModuleType) -> None:
+# Only for the compiled scanner: the fallback counts all bytes up to the end of the window for each failed match.
+def test_bytes_are_scanned_at_most_three_times(compiled: ModuleType) -> None:
     for data in (
         b"[" * 500 + b'"xxx",' * 20_000,
         b"[%b]" % b",".join([b"[[[[[[[[" + b'"x",' * 2_000 + b"1]]]]]]]]"] * 10),

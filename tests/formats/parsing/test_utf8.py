@@ -1,4 +1,4 @@
-"""formats/parsing/stream_decoder.py: whole characters as Python's own codec finds them, compiled and in Python."""
+"""formats/parsing/stream_decoder.py: complete UTF-8 characters are the same as in the codec of Python."""
 
 import codecs
 import itertools
@@ -26,7 +26,7 @@ def assert_as_the_codec(code: ModuleType, data: bytes) -> None:
 
 
 @given(text=st.text(), tail=st.binary(max_size=6), more=st.text(max_size=3))
-def test_any_text_with_odd_bytes_in_it(code: ModuleType, text: str, tail: bytes, more: str) -> None:
+def test_random_bytes_match_python_codec(code: ModuleType, text: str, tail: bytes, more: str) -> None:
     data = text.encode("utf-8", "surrogatepass") + tail + more.encode("utf-8", "surrogatepass")
     assert_as_the_codec(code, data)
 
@@ -36,7 +36,7 @@ BOUNDS = [0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2
           0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]  # fmt: skip
 
 
-def test_every_bound_of_the_bytes_of_a_character(code: ModuleType) -> None:
+def test_byte_limits_match_python_codec(code: ModuleType) -> None:
     for before in (0, 1, 15, 16, 17):
         for odd in itertools.product(BOUNDS[14:], BOUNDS[:12], (0x80, 0xBF, 0x41), (0x7F, 0x80)):
             assert_as_the_codec(code, b"x" * before + bytes(odd))
@@ -44,7 +44,7 @@ def test_every_bound_of_the_bytes_of_a_character(code: ModuleType) -> None:
             assert_as_the_codec(code, b"x" * before + bytes(pair) + b"\x80")
 
 
-def test_the_compiled_code_finds_all_whole_characters(compiled: ModuleType) -> None:
+def test_compiled_code_finds_all_characters(compiled: ModuleType) -> None:
     text = "aé€😀\ud7ff\ue000\U0010ffff" * 20
     for start in range(20):
         data = b"x" * start + text.encode()

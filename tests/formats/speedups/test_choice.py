@@ -1,4 +1,4 @@
-"""speedups/__init__.py: the compiled code where there is a compiler, the fallback without one or on demand."""
+"""speedups/__init__.py: it chooses the compiled code, or the fallback if there is none or if you request it."""
 
 import os
 import shutil
@@ -24,22 +24,22 @@ print(speedups.KIND, *sorted({getattr(speedups, name).__module__ for name in spe
 
 
 def chosen(pure: str, before: str = "") -> list[str]:
-    """The kind, and the modules of all functions and classes, in a new process."""
+    """Return KIND and the modules of all functions and classes, as seen in a new process."""
     environment = {**os.environ, "CHUNKWISE_PURE": pure}
     done = subprocess.run([sys.executable, "-c", before + CHOICE], env=environment, capture_output=True, check=True)
     return done.stdout.decode().split()
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
-def test_the_compiled_code_was_built_where_there_is_a_compiler() -> None:
+def test_compiled_code_is_built_with_a_compiler() -> None:
     assert chosen("") == ["compiled", COMPILED]
 
 
-def test_one_variable_chooses_the_fallback(compiled: ModuleType) -> None:
+def test_environment_variable_selects_fallback(compiled: ModuleType) -> None:
     assert chosen("") == ["compiled", compiled.__name__]
     assert chosen("1") == ["pure", *sorted(FALLBACK)]
     assert chosen(os.environ.get("CHUNKWISE_PURE", ""))[0] == speedups.KIND
 
 
-def test_the_fallback_is_chosen_where_nothing_was_compiled() -> None:
+def test_fallback_is_used_without_compiled_code() -> None:
     assert chosen("", HIDE) == ["pure", *sorted(FALLBACK)]

@@ -1,4 +1,4 @@
-"""speedups/events.pxi: blocks that are taken in one call give the same events as line by line, in any split."""
+"""speedups/events.pxi: events decoded in one call are the same as events decoded line by line, in any chunks."""
 
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,7 @@ def reading(code: ModuleType, pieces: list[bytes], limits: Limits, type: Any) ->
     type=st.sampled_from([Any, int, msgspec.Raw, sse.ServerSentEvent]),
     most=st.sampled_from([3, 99]),
 )
-def test_blocks_give_the_same_events_as_their_lines(
+def test_events_are_the_same_as_line_by_line(
     compiled: ModuleType, data: bytes, drawn: list[int], type: Any, most: int
 ) -> None:
     limits = Limits(max_item_bytes=most, max_depth=2)
@@ -61,7 +61,7 @@ def test_blocks_give_the_same_events_as_their_lines(
         assert reading(compiled, pieces, limits, type) == reading(fallback, pieces, limits, type)
 
 
-def test_common_events_are_taken_in_one_call(compiled: ModuleType) -> None:
+def test_common_events_are_read_in_one_call(compiled: ModuleType) -> None:
     run = b'junk\n\n: x\n\nid: 7\nevent: e\ndata: {"a":1}\n\nid: 8\nother\ndata:[2]\n\n\ndata: 4\n\ndata: open\n'
     start, stop = run.index(b": x"), run.rindex(b"\n\n") + 2
     assert compiled.event_texts(run, start, stop, 7) == (b'{"a":1}\n[2]\n4', 3, b"8")

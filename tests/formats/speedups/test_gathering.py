@@ -1,4 +1,4 @@
-"""speedups/items.pxi and its fallback: items gathered for `flow.gathering` until there are enough, or it is time."""
+"""speedups/items.pxi and its fallback: items are collected until the batch is full or its time is over."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,13 +17,13 @@ Gather = Callable[[Any, Any], Any]
 
 @pytest.fixture
 def gather(code: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Gather:
-    """`flow.gathering.gather` with the compiled code, then with the fallback."""
+    """Run the test with `flow.gathering.gather` on the compiled code, then on the fallback."""
     monkeypatch.setattr(gathering, "gather_items", code.gather_items)
     return gathering.gather
 
 
 class Level:
-    """Takes so many items at a time, for so many seconds."""
+    """A level that is full after the given number of items or seconds."""
 
     def __init__(self, size: int, seconds: float = 60) -> None:
         self.items: list[Any] = []
@@ -39,7 +39,7 @@ class Level:
 
 
 def run(producer: Any, level: Level) -> Any:
-    """Step a producer as `outbound` does; return the other values that it has yielded."""
+    """Run a producer step by step, as `Outbound` does; return the futures that it has yielded."""
     waited = []
     try:
         while True:
@@ -53,7 +53,7 @@ def run(producer: Any, level: Level) -> Any:
 
 
 class Source:
-    """An iterator of numbers that can be closed; fails before `fails_at`."""
+    """An iterator of numbers that can be closed, and raises an error before the number `fails_at`."""
 
     def __init__(self, count: int, fails_at: int = -1) -> None:
         self.closed, self._count, self._fails_at, self._next = 0, count, fails_at, 0
@@ -78,7 +78,7 @@ async def counted(count: int) -> AsyncIterator[int]:
         yield number
 
 
-def test_items_are_gathered_in_order_up_to_the_size_of_the_level(gather: Gather) -> None:
+def test_items_are_collected_up_to_batch_size(gather: Gather) -> None:
     def check(make: Callable[[int], Any], size: int) -> None:
         level = Level(size)
         assert run(gather(make(7), level), level) == []
@@ -88,13 +88,13 @@ def test_items_are_gathered_in_order_up_to_the_size_of_the_level(gather: Gather)
     check_rows(cross(named([Source, counted]), named([1, 2, 3, 7, 100])), check)
 
 
-def test_each_item_is_a_batch_where_the_time_is_over(gather: Gather) -> None:
+def test_item_is_a_batch_after_the_deadline(gather: Gather) -> None:
     level = Level(100, seconds=0)
     run(gather(counted(3), level), level)
     assert level.taken == [[0], [1], [2], []]
 
 
-def test_futures_of_the_source_reach_the_event_loop(gather: Gather) -> None:
+def test_futures_of_source_reach_event_loop(gather: Gather) -> None:
     loop = asyncio.new_event_loop()
     try:
         future = loop.create_future()
@@ -113,7 +113,7 @@ def test_futures_of_the_source_reach_the_event_loop(gather: Gather) -> None:
         loop.close()
 
 
-def test_a_source_is_closed_however_it_ends(gather: Gather) -> None:
+def test_source_is_closed_however_it_ends(gather: Gather) -> None:
     level, source = Level(2), Source(3)
     run(gather(source, level), level)
     assert source.closed == 1
@@ -123,7 +123,7 @@ def test_a_source_is_closed_however_it_ends(gather: Gather) -> None:
     assert (source.closed, level.taken, level.items) == (1, [[0, 1]], [2])
 
 
-def test_a_cancelled_producer_closes_its_source(gather: Gather) -> None:
+def test_cancelled_producer_closes_its_source(gather: Gather) -> None:
     level, source = Level(2), Source(9)
     producer = gather(source, level)
     assert producer.send(None) is ENOUGH
@@ -136,6 +136,6 @@ def test_a_cancelled_producer_closes_its_source(gather: Gather) -> None:
     assert source.closed == 2
 
 
-def test_an_object_that_is_no_async_iterator_is_refused(code: ModuleType) -> None:
+def test_object_without_anext_is_refused(code: ModuleType) -> None:
     with pytest.raises(TypeError):
         run(code.gather_items([1], Level(1), enough, monotonic), Level(1))

@@ -1,4 +1,4 @@
-"""speedups/items.pxi and its fallback: the items of batches, one by one, as an async generator would give them."""
+"""speedups/items.pxi and its fallback: they return the items of batches one by one, like an async generator."""
 
 import asyncio
 import collections.abc
@@ -19,7 +19,7 @@ MakeItems = Callable[[AsyncIterator[list[Any]]], Items]
 
 @pytest.fixture
 def make_items(code: ModuleType) -> MakeItems:
-    """The compiled class, then the fallback."""
+    """Run the test with the compiled class, then with the fallback."""
     make: MakeItems = code.Items
     return make
 
@@ -46,17 +46,17 @@ ODD: list[Any] = [
 ]
 
 
-async def test_items_of_any_kind_are_given_as_they_are(make_items: MakeItems) -> None:
+async def test_items_of_any_type_are_returned_unchanged(make_items: MakeItems) -> None:
     got = [item async for item in make_items(lists(ODD, [1], ODD))]
     assert all(item is sent for item, sent in zip(got, [*ODD, 1, *ODD], strict=True))
 
 
-async def test_empty_lists_are_skipped(make_items: MakeItems) -> None:
+async def test_empty_batches_are_skipped(make_items: MakeItems) -> None:
     assert [item async for item in make_items(lists([], [1], [], [], [2], []))] == [1, 2]
     assert [item async for item in make_items(lists())] == []
 
 
-async def test_the_end_stays_the_end(make_items: MakeItems) -> None:
+async def test_iteration_after_the_end_stays_ended(make_items: MakeItems) -> None:
     iterator = aiter(make_items(lists([1])))
     assert await anext(iterator) == 1
     for _ in range(3):
@@ -65,7 +65,7 @@ async def test_the_end_stays_the_end(make_items: MakeItems) -> None:
     assert await anext(iterator, "none") == "none"
 
 
-async def test_an_error_is_raised_after_the_items_before_it(make_items: MakeItems) -> None:
+async def test_error_is_raised_after_earlier_items(make_items: MakeItems) -> None:
     iterator = aiter(make_items(lists([1, 2], LookupError("here"), [3])))
     assert [await anext(iterator), await anext(iterator)] == [1, 2]
     with pytest.raises(LookupError, match="here"):
@@ -74,7 +74,7 @@ async def test_an_error_is_raised_after_the_items_before_it(make_items: MakeItem
         await anext(iterator)
 
 
-async def test_a_list_is_asked_for_when_the_one_before_it_was_given(make_items: MakeItems) -> None:
+async def test_next_batch_is_requested_after_last_item(make_items: MakeItems) -> None:
     asked = 0
 
     async def counted() -> AsyncIterator[list[int]]:
@@ -86,7 +86,7 @@ async def test_a_list_is_asked_for_when_the_one_before_it_was_given(make_items: 
     assert [(item, asked) async for item in make_items(counted())] == [(0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3)]
 
 
-async def test_the_rest_of_a_list_can_be_taken(make_items: MakeItems) -> None:
+async def test_rest_of_current_batch_can_be_taken(make_items: MakeItems) -> None:
     items = make_items(lists([1, 2, 3], [4]))
     assert items.rest() == []
     async for item in items:
@@ -97,7 +97,7 @@ async def test_the_rest_of_a_list_can_be_taken(make_items: MakeItems) -> None:
     assert [item async for item in items] == [4]
 
 
-async def test_the_awaitable_of_an_item_can_be_awaited_in_any_way(make_items: MakeItems) -> None:
+async def test_item_awaitable_works_with_asyncio(make_items: MakeItems) -> None:
     iterator = aiter(make_items(lists([1, 2, 3, 4])))
     waiting: Any = anext(iterator)
     assert isinstance(waiting, collections.abc.Awaitable)
@@ -110,14 +110,14 @@ async def test_the_awaitable_of_an_item_can_be_awaited_in_any_way(make_items: Ma
     assert caught.value.value == 4
 
 
-async def test_items_that_are_asked_for_at_once_are_different(make_items: MakeItems) -> None:
+async def test_concurrent_requests_get_different_items(make_items: MakeItems) -> None:
     iterator = aiter(make_items(lists([1, 2, 3, 4], [5])))
     got = [await anext(iterator)]
     got += await asyncio.gather(*[iterator.__anext__() for _ in range(3)])
     assert got + [item async for item in iterator] == [1, 2, 3, 4, 5]
 
 
-async def test_an_item_that_is_awaited_late_is_the_next_one_or_an_error(make_items: MakeItems) -> None:
+async def test_late_await_returns_next_item_or_fails(make_items: MakeItems) -> None:
     iterator = aiter(make_items(lists([1, 2, 3])))
     assert await anext(iterator) == 1
     first, second = iterator.__anext__(), iterator.__anext__()
@@ -126,7 +126,7 @@ async def test_an_item_that_is_awaited_late_is_the_next_one_or_an_error(make_ite
     assert await anext(late) == 1
     held = late.__anext__()
     assert await late.__anext__() == 2
-    with pytest.raises((RuntimeError, StopAsyncIteration)):  # the compiled code cannot wait for another list here
+    with pytest.raises((RuntimeError, StopAsyncIteration)):  # the compiled code cannot request another batch here
         await held
 
 
@@ -136,7 +136,7 @@ async def test_abandoned_items_are_freed(make_items: MakeItems) -> None:
 
     item = Item()
     items = make_items(lists([item, item]))
-    item.holder = items  # a circle
+    item.holder = items  # a reference cycle
     async for _ in items:
         break
     seen = weakref.ref(item)
@@ -148,7 +148,7 @@ async def test_abandoned_items_are_freed(make_items: MakeItems) -> None:
     assert seen() is None
 
 
-async def test_a_stream_uses_the_chosen_class() -> None:
+async def test_stream_uses_selected_class() -> None:
     stream = inbound.Inbound(lists(), FORMATS["ndjson"].decoder, lambda: True)  # type: ignore[arg-type]  # no bytes
     assert [item async for item in stream] == []
     assert type(stream._items) is Items

@@ -29,11 +29,11 @@ class Walk(NamedTuple):
 
 
 def walk(scanner_type: type[fallback.Scanner], pieces: list[bytes], limits: dict[str, Any], *, framed: bool) -> Walk:
-    """Scan as a decoder does: drop the bytes that are no longer needed."""
+    """Scan windows like a decoder, which drops the bytes that are no longer needed."""
     scanner = scanner_type(limits["parts"], **{name: limit for name, limit in limits.items() if name != "parts"})
     window, position = bytearray(), 0
     seen: list[Any] = []
-    scanner.shift(limits["max_depth"])  # the stream began before
+    scanner.shift(limits["max_depth"])  # the window does not start at the start of the stream
     try:
         for piece in pieces:
             window += piece
@@ -77,7 +77,7 @@ def limits(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> bytes:
-    """A document with bytes inserted, removed or replaced, maybe repeated in an array; or a few odd tokens."""
+    """Draw a document in which bytes were inserted, removed or replaced, or a few random tokens."""
     if draw(st.integers(0, 5)) == 0:
         return b"".join(draw(st.lists(st.sampled_from(ODD), max_size=12)))
     data = draw(documents).encode()
@@ -91,14 +91,14 @@ def spoilt(draw: st.DrawFn) -> bytes:
 
 
 @given(data=spoilt(), limits=limits(), drawn=cuts, framed=st.booleans())
-def test_any_bytes_in_any_pieces(
+def test_scanners_agree_on_random_chunks(
     compiled: ModuleType, data: bytes, limits: dict[str, Any], drawn: list[int], framed: bool
 ) -> None:
     for pieces in ([data], bytewise(data), random_split(data, drawn)):
         assert_alike(compiled, pieces, limits, framed=framed)
 
 
-def test_every_case_of_the_grammar_in_two_pieces(compiled: ModuleType) -> None:
+def test_scanners_agree_on_split_grammar_cases(compiled: ModuleType) -> None:
     def check(data: bytes) -> None:
         for parts in (None, (), ("a",), ("x", "item")):
             for around in (b"%b", b'{"x":[%b],"a":7}'):
@@ -109,7 +109,7 @@ def test_every_case_of_the_grammar_in_two_pieces(compiled: ModuleType) -> None:
     check_rows(BAD, check)
 
 
-def test_values_of_several_arrays_or_of_objects_are_joined_one_by_one(compiled: ModuleType) -> None:
+def test_values_of_several_containers_are_joined(compiled: ModuleType) -> None:
     for data, parts, array in (
         (b"[[1, 2] , [3]]", ("item", "item"), b"[1,2,3]"),
         (b'{"a":[1 , 2],"b":[3]}', ("*", "item"), b"[1,2,3]"),
@@ -124,7 +124,7 @@ def test_values_of_several_arrays_or_of_objects_are_joined_one_by_one(compiled: 
         assert_alike(compiled, [data], {"parts": parts, "max_depth": 3})
 
 
-def test_every_byte_in_strings_and_numbers_of_every_size(compiled: ModuleType) -> None:
+def test_scanners_agree_on_every_byte(compiled: ModuleType) -> None:
     def check(size: int) -> None:
         for odd in bytewise(bytes(range(256))):
             for data in (
@@ -142,7 +142,7 @@ def test_every_byte_in_strings_and_numbers_of_every_size(compiled: ModuleType) -
     check_rows(named([0, 1, 7, 8, 15, 16, 17, 40]), check)
 
 
-def test_a_window_is_bytes_or_a_bytearray(code: ModuleType) -> None:
+def test_window_must_be_bytes_or_bytearray(code: ModuleType) -> None:
     for window in (b"[1,2]", bytearray(b"[1,2]")):
         scanner = code.Scanner(None, max_depth=1)
         assert (scanner.scan(window, 0), scanner.spans, scanner.complete) == (5, [(1, 2), (3, 4)], True)
@@ -150,7 +150,7 @@ def test_a_window_is_bytes_or_a_bytearray(code: ModuleType) -> None:
         code.Scanner(None, max_depth=1).scan("[1,2]", 0)
 
 
-def test_both_scanners_have_the_same_states_and_brackets(compiled: ModuleType) -> None:
+def test_scanners_have_the_same_states(compiled: ModuleType) -> None:
     numbers = {name: value for name, value in vars(json_states).items() if type(value) is int}
     assert numbers == {**compiled.STATES, "OBJECT": ord("{"), "ARRAY": ord("[")}
     assert compiled.CLOSERS == json_states.CLOSERS == {ord("{"): ord("}"), ord("["): ord("]")}
@@ -164,10 +164,10 @@ ROOT_NUMBERS = {
     "white space at the end": (b"12 ", "", ""),
     "a literal": (b"true", "", ""),
 }
-"""Bytes, the result of `finish` where nothing proves that they are all, and where something does."""
+"""Bytes -> the result of `finish` without and with a proof that these are all bytes."""
 
 
-def test_a_number_at_the_root_is_whole_only_where_something_else_proves_the_end(compiled: ModuleType) -> None:
+def test_root_number_needs_proof_of_end(compiled: ModuleType) -> None:
     def check(data: bytes, unproven: Any, proven: Any) -> None:
         for framed, expected in ((False, unproven), (True, proven)):
             for pieces in every_split(data):
@@ -181,7 +181,7 @@ def test_a_number_at_the_root_is_whole_only_where_something_else_proves_the_end(
     check_rows(ROOT_NUMBERS, check)
 
 
-def test_a_container_over_the_depth_limit_is_refused_at_its_bracket(compiled: ModuleType) -> None:
+def test_too_deep_container_is_refused_at_bracket(compiled: ModuleType) -> None:
     def check(depth: int, parts: tuple[str, ...] | None) -> None:
         for opener in (b"[", b'{"a":'):
             data = opener * depth

@@ -1,4 +1,4 @@
-"""sources/files/cache.py: damaged, stale, unwritable or too many indexes are never an error."""
+"""sources/files/cache.py: damaged, outdated, unwritable or too many indexes never raise an error."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ async def test_damaged_index_is_rebuilt(tmp_path: Path, small: Path, damage: Any
 
 @needs_linux
 @pytest.mark.parametrize("device", [None, "/dev/zero"])
-async def test_endless_file_in_place_of_an_index_is_not_read(tmp_path: Path, small: Path, device: str | None) -> None:
+async def test_pipe_or_device_as_index_is_ignored(tmp_path: Path, small: Path, device: str | None) -> None:
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -54,7 +54,7 @@ async def test_endless_file_in_place_of_an_index_is_not_read(tmp_path: Path, sma
     assert kept.is_file()
 
 
-async def test_another_format_path_or_file_has_another_index(tmp_path: Path, small: Path) -> None:
+async def test_index_belongs_to_file_format_and_path(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, LINES)
     other = tmp_path / "other"
     other.write_text(LINES)
@@ -67,7 +67,7 @@ async def test_another_format_path_or_file_has_another_index(tmp_path: Path, sma
 
 @needs_linux
 @pytest.mark.parametrize("folder", ["/proc/nothing", "", "\0"])
-async def test_cache_that_cannot_be_written_is_no_error(
+async def test_unwritable_cache_folder_is_ignored(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     file = written_file(tmp_path, LINES)
@@ -79,9 +79,7 @@ async def test_cache_that_cannot_be_written_is_no_error(
         assert await items_from(file, "ndjson", 90) == list(range(90, 100))
 
 
-async def test_cache_keeps_only_the_last_used_indexes(
-    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cache_keeps_recently_used_indexes(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_cache, "_MAX_FILES", 3)
     for name in "abcde":
         (tmp_path / name).write_text(LINES)
@@ -89,11 +87,11 @@ async def test_cache_keeps_only_the_last_used_indexes(
         for age, kept in enumerate(sorted(small.iterdir(), key=lambda kept: kept.stat().st_mtime_ns, reverse=True)):
             os.utime(kept, (1000 - age, 1000 - age))
         assert (small / file_index.IndexKey.of(tmp_path / "a", "ndjson", "").name).exists()
-        await items_from(tmp_path / "a", "ndjson", 5)  # used: the others are removed first
+        await items_from(tmp_path / "a", "ndjson", 5)  # recently used, so the others are removed first
     assert len(list(small.iterdir())) == 3
 
 
-async def test_shorter_index_does_not_replace_a_longer_one(tmp_path: Path, small: Path) -> None:
+async def test_shorter_index_does_not_replace_longer_one(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, LINES)
     key, version = file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat())
     short = index_cache.load(key, version)
@@ -124,8 +122,8 @@ asyncio.run(read())
 """
 
 
-def test_processes_may_build_one_index_at_the_same_time(tmp_path: Path, cache: Path) -> None:
-    """Each writes it several hundred times, over the writes of the others."""
+def test_processes_may_build_the_same_index(tmp_path: Path, cache: Path) -> None:
+    """Each process writes the same index several hundred times."""
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(20_000)))
     with ExitStack() as started:
         readers = [
@@ -143,11 +141,11 @@ def test_processes_may_build_one_index_at_the_same_time(tmp_path: Path, cache: P
             reader.stdin.flush()
         assert [(reader.communicate()[1], reader.returncode) for reader in readers] == [(b"", 0)] * 4
     key, version = file_index.IndexKey.of(file, "ndjson", ""), FileVersion.of(file.stat())
-    assert kept_in(cache).name == key.name  # and nothing else is left
+    assert kept_in(cache).name == key.name  # no temporary file is left
     assert index_cache.load(key, version).end > file.stat().st_size - 4096
 
 
-def test_cache_folder_is_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CHUNKWISE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
@@ -160,7 +158,7 @@ def test_cache_folder_is_the_users_cache_folder(tmp_path: Path, monkeypatch: pyt
     assert index_cache._folder() is None
 
 
-def test_there_is_no_cache_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_cached_without_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

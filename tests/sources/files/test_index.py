@@ -1,4 +1,4 @@
-"""sources/files/index.py: indexes are sparse, bounded, and loaded as they were saved."""
+"""sources/files/index.py: the size of an index is limited, and it is loaded as it was saved."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.sources.reading import LINES, items_from, kept_in, written_file
 MEBIBYTE = 2**20
 
 
-def test_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
+def test_index_of_large_file_is_small(tmp_path: Path) -> None:
     key = IndexKey.of(tmp_path, "csv", "")
     index = FileIndex(key, FileVersion(10**13, 1, 1))
     before = b'"a","b"\r\n' * 100
@@ -34,7 +34,7 @@ def test_index_of_a_very_large_file_is_small(tmp_path: Path) -> None:
         assert min(number, 99_999) - place.item_index <= 2 * 99_999 / len(index)
 
 
-def test_index_holds_no_more_than_its_limit(tmp_path: Path) -> None:
+def test_number_of_checkpoints_is_limited(tmp_path: Path) -> None:
     index = FileIndex(IndexKey.of(tmp_path, "csv", ""), FileVersion(10**13, 1, 1))
     index.add(Checkpoint(MEBIBYTE, 1, b"1" * 65_537))
     assert not len(index)
@@ -68,7 +68,7 @@ def written(file: Path) -> bytes:
         ("a", "csv", "a.b", VERSION._replace(changed_ns=2)),
     ],
 )
-def test_index_of_another_file_format_path_or_version_is_ignored(
+def test_index_of_another_file_is_ignored(
     tmp_path: Path, file: str, format: str, path: str, version: FileVersion
 ) -> None:
     own, key = IndexKey.of(tmp_path / "a", "csv", "a.b"), IndexKey.of(tmp_path / file, format, path)
@@ -78,14 +78,14 @@ def test_index_of_another_file_format_path_or_version_is_ignored(
     assert (key.name == own.name) is (key == own)
 
 
-def test_changed_byte_in_an_index_is_noticed_anywhere(tmp_path: Path) -> None:
+def test_changed_byte_in_index_is_detected(tmp_path: Path) -> None:
     key, data = IndexKey.of(tmp_path / "a", "csv", "a.b"), written(tmp_path / "a")
     for place in range(len(data)):
         damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         assert FileIndex.from_bytes(damaged, key, VERSION) is None
 
 
-async def test_invalid_index_with_a_right_checksum_is_rebuilt(tmp_path: Path, small: Path) -> None:
+async def test_invalid_index_with_checksum_is_rebuilt(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -96,8 +96,8 @@ async def test_invalid_index_with_a_right_checksum_is_rebuilt(tmp_path: Path, sm
         assert kept.read_bytes() == good
 
 
-async def test_impossible_checkpoints_with_a_right_checksum_are_rebuilt(tmp_path: Path, small: Path) -> None:
-    """Of a file with 290 bytes and 100 items."""
+async def test_impossible_checkpoints_are_rebuilt(tmp_path: Path, small: Path) -> None:
+    """An index of a file with 290 bytes and 100 items."""
     file = written_file(tmp_path, LINES)
     await items_from(file, "ndjson", 0)
     kept = kept_in(small)
@@ -132,7 +132,7 @@ async def test_impossible_checkpoints_with_a_right_checksum_are_rebuilt(tmp_path
 # --- versions
 
 
-async def test_file_has_the_etag_that_aiohttp_sends(tmp_path: Path) -> None:
+async def test_etag_of_file_is_that_of_aiohttp(tmp_path: Path) -> None:
     file = written_file(tmp_path, LINES)
 
     async def send_file(_: web.Request) -> web.FileResponse:

@@ -1,4 +1,4 @@
-"""sources/files/source.py: a file from any item on gives the rest of its items without reading the start."""
+"""sources/files/source.py: reading may start at any item without reading the file from its beginning."""
 
 import errno
 import gzip
@@ -72,9 +72,7 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-async def test_reading_from_any_item_gives_the_rest(
-    tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reading_may_start_at_any_item(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(bom: str, block_bytes: int, what: str) -> None:
         shutil.rmtree(small, ignore_errors=True)
         monkeypatch.setattr(files, "_BLOCK_BYTES", block_bytes)
@@ -85,7 +83,7 @@ async def test_reading_from_any_item_gives_the_rest(
         assert small.exists() == (name != "sse")
         version = FileVersion.of(file.stat())
         for start in range(len(whole) + 3):
-            # As a source does in its thread, without a call to the thread for every few bytes.
+            # The same work as in the thread of a source, but without many calls to a thread.
             assert joined(_lists(_Wanted(file, FORMATS[name], path, False, start, version))) == whole[start:]
         assert await items_from(file, name, 3, path) == whole[3:]
 
@@ -96,8 +94,8 @@ async def test_reading_from_any_item_gives_the_rest(
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-def test_any_file_from_any_item_gives_the_rest(name: str, data: st.DataObject) -> None:
-    """An index built on the way to one item leads to the others."""
+def test_random_file_may_start_at_any_item(name: str, data: st.DataObject) -> None:
+    """Reading one item builds an index, which is then used to find the other items."""
     stream = "\ufeff".encode() * data.draw(st.integers(0, 1)) + written(name, data.draw(ITEMS[name]))
     order = data.draw(st.permutations(range(6)))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -113,13 +111,13 @@ def test_any_file_from_any_item_gives_the_rest(name: str, data: st.DataObject) -
             assert repr(got) == repr(whole[start:])
 
 
-async def test_max_items_counts_from_the_first_item_of_the_file(tmp_path: Path, small: Path) -> None:
+async def test_max_items_counts_from_start_of_file(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "".join(f"{number}\n" for number in range(100)))
     for start, rest in ((0, list(range(50))), (48, [48, 49]), (50, []), (51, []), (200, [])):
         assert await items_from(file, "ndjson", start, max_items=50) == rest
 
 
-async def test_required_path_found_before_the_start_is_enough(tmp_path: Path, small: Path) -> None:
+async def test_required_path_may_be_before_the_start(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, json.dumps({"users": [{"a": n} for n in range(20)] + [{"b": 1}] * 20}))
     whole = await items_from(file, "json", 0, "users.item.a", required=True)
     assert len(whole) == 20
@@ -158,7 +156,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
     return Counted
 
 
-BIG = 16 * MEBIBYTE  # checkpoints are a MiB apart
+BIG = 16 * MEBIBYTE  # the distance between checkpoints is one MiB
 COUNT = BIG // 860
 PAD = "é" * 400
 
@@ -179,14 +177,12 @@ def big(format: str) -> Iterator[str]:
 
 
 def number_in(item: Any) -> int:
-    """Return the number of a row of a big file in any format."""
+    """Return the number in a row of a large file, in any format."""
     row = json.loads(item) if isinstance(item, str) else item
     return int(row["n"] if isinstance(row, dict) else row)
 
 
-async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
-    tmp_path: Path, cache: Path, counted: type[Counted]
-) -> None:
+async def test_last_item_of_large_file_is_found_fast(tmp_path: Path, cache: Path, counted: type[Counted]) -> None:
     async def check(format: str, path: str) -> None:
         seed = random.randrange(10**6)
         print("seed", seed)  # noqa: T201 - shown where the test fails
@@ -197,7 +193,7 @@ async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
         size = file.stat().st_size
         assert size > BIG * 0.9
         assert len(await items_from(file, format, COUNT - 2, path)) == 2
-        assert counted.bytes_read >= size  # without an index the whole file is read, and its checkpoints are saved
+        assert counted.bytes_read >= size  # there is no index yet: the whole file is read, and an index is saved
         for start in (COUNT - 2, COUNT // 2, *random.Random(seed).sample(range(COUNT - 2), 20)):
             counted.bytes_read = 0
             got = await items_from(file, format, start, path, max_items=start + 2)
@@ -222,7 +218,7 @@ async def test_item_at_the_end_of_a_big_file_costs_a_small_part_of_it(
     )
 
 
-async def test_abandoned_reading_saves_its_index(tmp_path: Path, cache: Path, counted: type[Counted]) -> None:
+async def test_abandoned_reading_saves_index(tmp_path: Path, cache: Path, counted: type[Counted]) -> None:
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = file_source(file, "ndjson").start(0).lists
     received = 0
@@ -236,10 +232,8 @@ async def test_abandoned_reading_saves_its_index(tmp_path: Path, cache: Path, co
     assert counted.bytes_read < 1.5 * MEBIBYTE
 
 
-async def test_index_is_saved_while_a_file_is_read(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A killed process leaves the index that it saved last."""
+async def test_index_is_saved_while_reading(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a process is killed, the last saved index remains."""
     monkeypatch.setattr(files, "_SAVE_BYTES", MEBIBYTE)
     file = written_file(tmp_path, "".join(f"{number:1023}\n" for number in range(10 * 1024)))
     lists = aiter(file_source(file, "ndjson").start(0).lists)
@@ -251,7 +245,7 @@ async def test_index_is_saved_while_a_file_is_read(
 # --- errors count from the start of the file
 
 
-async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -> None:
+async def test_error_offset_counts_from_start_of_file(tmp_path: Path, small: Path) -> None:
     async def check(format: str, path: str, good: str, bad: str | bytes, kind: type[StreamError]) -> None:
         shutil.rmtree(small, ignore_errors=True)
         file = written_file(tmp_path, good.encode() + (bad if isinstance(bad, bytes) else bad.encode()))
@@ -280,7 +274,7 @@ async def test_error_says_where_in_the_file_it_is(tmp_path: Path, small: Path) -
     )
 
 
-async def test_defect_before_the_first_requested_item_is_an_error(tmp_path: Path, small: Path) -> None:
+async def test_error_before_requested_item_is_raised(tmp_path: Path, small: Path) -> None:
     items, error = await items_and_error(written_file(tmp_path, "1\n2\n3\noops\n5\n"), "ndjson", 4)
     assert items == []
     assert isinstance(error, DecodeError)
@@ -290,7 +284,7 @@ async def test_defect_before_the_first_requested_item_is_an_error(tmp_path: Path
 # --- versions
 
 
-async def test_changed_file_has_a_new_etag_and_a_new_index(tmp_path: Path, small: Path) -> None:
+async def test_changed_file_has_new_etag_and_index(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "10\n20\n30\n40\n50\n60\n")
     old = file_source(file, "ndjson")
     stat = file.stat()
@@ -313,7 +307,7 @@ def more_is_written(file: Path) -> None:
 
 def it_is_written_over(file: Path) -> None:
     file.write_text("4\n5\n6\n" * 100)
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both may be within one tick of the clock
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))  # both writes may be within one tick of the clock
 
 
 def it_is_written_over_and_its_time_set_back(file: Path) -> None:
@@ -334,7 +328,7 @@ def it_is_written_over_and_its_time_set_back(file: Path) -> None:
         lambda file: os.truncate(file, 599),
     ],
 )
-async def test_file_that_changes_while_read_is_an_error_and_never_a_mixture(
+async def test_file_changed_while_reading_is_an_error(
     tmp_path: Path, small: Path, change: Callable[[Path], object]
 ) -> None:
     content = [1, 2, 3] * 100
@@ -352,12 +346,12 @@ async def test_file_that_changes_while_read_is_an_error_and_never_a_mixture(
         with pytest.raises(OSError, match="has changed"):
             await read()
         assert items == content[: len(items)]
-        assert not small.exists()  # checkpoints of an unknown version
+        assert not small.exists()  # the checkpoints of another version
         written_file(tmp_path, "".join(f"{number}\n" for number in content))
 
 
 async def test_replaced_file_is_read_to_its_end(tmp_path: Path, small: Path) -> None:
-    """An open file stays readable; its replacement is another file."""
+    """An open file stays readable after another file has replaced it."""
     file = written_file(tmp_path, "1\n2\n3\n" * 100)
     other = tmp_path / "other"
     other.write_text("4\n")
@@ -390,10 +384,10 @@ async def test_renamed_or_deleted_file_is_read_to_its_end(
     assert items == [1, 2, 3] * 100
 
 
-async def test_index_is_not_used_for_overwritten_content_with_its_time_set_back(tmp_path: Path, small: Path) -> None:
+async def test_restored_time_does_not_hide_a_change(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n2\n3\n4\n5\n6\n")
     source = file_source(file, "ndjson")
-    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # which builds an index
+    assert await items_from(file, "ndjson", 0) == [1, 2, 3, 4, 5, 6]  # builds an index
     before = file.stat()
     with file.open("r+b") as writing:
         writing.write(b"10\n20\n30\n40\n"[:12])
@@ -402,7 +396,7 @@ async def test_index_is_not_used_for_overwritten_content_with_its_time_set_back(
 
 
 @needs_linux
-async def test_pipe_in_place_of_the_file_is_an_error_without_waiting(tmp_path: Path, small: Path) -> None:
+async def test_pipe_replacing_file_does_not_block(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, "1\n")
     lists = file_source(file, "ndjson").start(0)
     file.unlink()
@@ -412,15 +406,16 @@ async def test_pipe_in_place_of_the_file_is_an_error_without_waiting(tmp_path: P
     assert raised.value.errno == errno.ESTALE
 
 
-async def test_compressed_file_is_recognized_by_its_name(tmp_path: Path, small: Path) -> None:
+async def test_compressed_file_is_refused(tmp_path: Path, small: Path) -> None:
     file = written_file(tmp_path, gzip.compress(b"1\n2\n"))
     for name in NAMES:
         items, error = await items_and_error(file, name, 1)
         assert items == []
-        assert str(error) == (f"the file is compressed with gzip: decompress it first (format {name}, item 0, byte 0)")
+        message = "the file is compressed with gzip, expected an uncompressed file: decompress it first"
+        assert str(error) == f"{message} (format {name}, item 0, byte 0)"
 
 
-async def test_source_that_cannot_be_read_again_is_refused(tmp_path: Path) -> None:
+async def test_pipe_as_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="regular file"):
         file_source(tmp_path, "json")
     with pytest.raises(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""sources/files/source.py, `read_file`: a file -> batches of its items, and the errors on the way."""
+"""sources/files/source.py, `read_file`: a file -> batches of its items, and its errors."""
 
 import json
 import threading
@@ -50,11 +50,11 @@ ROWS = [{"a": "é", "b": "2"}, {"a": "x", "b": "y"}]
         ("csv", "\ufeffa,b\r\né,2\r\nx,y"),
     ],
 )
-async def test_file_of_any_format_gives_its_items(tmp_path: Path, format: str, content: str) -> None:
+async def test_file_of_any_format_is_read(tmp_path: Path, format: str, content: str) -> None:
     assert await items_of(written(tmp_path, content), format) == ROWS
 
 
-async def test_last_line_of_a_file_needs_no_line_end(tmp_path: Path) -> None:
+async def test_last_line_of_file_needs_no_line_end(tmp_path: Path) -> None:
     file = written(tmp_path, "1\n23")
     assert await items_of(file, "ndjson") == [1, 23]
     assert await items_of(file, "text") == ["1", "23"]
@@ -66,24 +66,24 @@ async def test_empty_file_has_no_items(tmp_path: Path, format: str) -> None:
     assert await items_of(written(tmp_path, ""), format) == []
 
 
-async def test_empty_file_is_not_json(tmp_path: Path) -> None:
+async def test_empty_file_is_truncated_json(tmp_path: Path) -> None:
     items, error = await items_and_error(written(tmp_path, ""), "json")
     assert (items, type(error)) == ([], TruncatedError)
 
 
 @needs_data("movies.json")
-async def test_large_file_is_read_in_many_batches_none_empty(tmp_path: Path) -> None:
+async def test_large_file_is_read_in_many_batches(tmp_path: Path) -> None:
     batches = [batch async for batch in read_file(DATA / "movies.json", FORMATS["json"])]
     assert sum(batches, []) == json.loads((DATA / "movies.json").read_bytes())  # noqa: RUF017 - a few dozen
     assert len(batches) >= (DATA / "movies.json").stat().st_size // BLOCK_BYTES
     assert all(batches)
 
 
-async def test_path_selects_the_items(tmp_path: Path) -> None:
+async def test_path_selects_the_items_of_the_file(tmp_path: Path) -> None:
     assert await items_of(written(tmp_path, '{"users": [{"n": 1}, {"n": 2}]}'), "json", "users.item.n") == [1, 2]
 
 
-async def test_required_path_that_selects_nothing_is_an_error(tmp_path: Path) -> None:
+async def test_missing_required_path_is_an_error(tmp_path: Path) -> None:
     file = written(tmp_path, '{"users": [1]}')
     assert await items_of(file, "json", "nothing.item") == []
     with pytest.raises(PathNotFound, match=r"nothing\.item"):
@@ -93,7 +93,7 @@ async def test_required_path_that_selects_nothing_is_an_error(tmp_path: Path) ->
 # --- a limit
 
 
-async def test_limit_gives_the_first_items(tmp_path: Path) -> None:
+async def test_max_items_limits_the_number_of_items(tmp_path: Path) -> None:
     numbers = list(range(40_000))
     file = written(tmp_path, json.dumps(numbers))
 
@@ -103,13 +103,13 @@ async def test_limit_gives_the_first_items(tmp_path: Path) -> None:
     await check_rows_async(named([0, 1, 9_999, 10_000, 10_001, 50_000, 10**18]), check)
 
 
-async def test_defect_after_the_limit_is_harmless(tmp_path: Path) -> None:
+async def test_error_after_max_items_is_ignored(tmp_path: Path) -> None:
     assert await items_of(written(tmp_path, "[1, 2, oops"), "json", max_items=2) == [1, 2]
     far = written(tmp_path, "[1, 2, " + " " * 10 * BLOCK_BYTES + "oops")
     assert await items_of(far, "json", max_items=2) == [1, 2]
 
 
-async def test_defect_before_the_limit_is_an_error(tmp_path: Path) -> None:
+async def test_error_before_max_items_is_raised(tmp_path: Path) -> None:
     items, error = await items_and_error(written(tmp_path, "[1, 2, oops"), "json", max_items=3)
     assert (items, type(error)) == ([1, 2], DecodeError)
 
@@ -127,7 +127,7 @@ async def test_defect_before_the_limit_is_an_error(tmp_path: Path) -> None:
         (b'[1, "\xff"]', [1], DecodeError, 5),
     ],
 )
-async def test_items_before_a_defect_are_read_before_its_error(
+async def test_items_before_error_are_returned(
     tmp_path: Path, content: str | bytes, items: list[Any], kind: type[DecodeError], offset: int | None
 ) -> None:
     received, error = await items_and_error(written(tmp_path, content), "json")
@@ -136,7 +136,7 @@ async def test_items_before_a_defect_are_read_before_its_error(
     assert error.byte_offset == offset
 
 
-async def test_items_before_a_defect_in_a_later_block_are_read_before_its_error(tmp_path: Path) -> None:
+async def test_items_before_error_in_later_block_are_returned(tmp_path: Path) -> None:
     lines = "".join(f"{number}\n" for number in range(100_000))
     items, error = await items_and_error(written(tmp_path, lines + "oops\n7\n"), "ndjson")
     assert items == list(range(100_000))
@@ -145,7 +145,7 @@ async def test_items_before_a_defect_in_a_later_block_are_read_before_its_error(
 
 
 @pytest.mark.parametrize(("name", "kind"), [("nothing", FileNotFoundError), (".", IsADirectoryError)])
-async def test_file_that_cannot_be_opened_is_the_systems_error(tmp_path: Path, name: str, kind: type[OSError]) -> None:
+async def test_unreadable_file_raises_oserror(tmp_path: Path, name: str, kind: type[OSError]) -> None:
     source = read_file(tmp_path / name, FORMATS["json"])
     with pytest.raises(kind):
         await anext(aiter(source))
@@ -162,16 +162,14 @@ def is_open(file: Path) -> bool:
 @needs_linux
 @pytest.mark.parametrize("content", ["[1, 2]", "[1, oops", "[1, 2" + ", 3" * 5 * BLOCK_BYTES])
 @pytest.mark.parametrize("limit", [None, 1])
-async def test_file_is_closed_after_its_end_a_failure_or_the_limit(
-    tmp_path: Path, content: str, limit: int | None
-) -> None:
+async def test_file_is_closed_however_reading_ends(tmp_path: Path, content: str, limit: int | None) -> None:
     file = written(tmp_path, content)
     await items_and_error(file, "json", max_items=limit)
     assert not is_open(file)
 
 
 @needs_linux
-async def test_file_is_closed_when_the_reader_leaves(tmp_path: Path) -> None:
+async def test_file_is_closed_when_reader_stops(tmp_path: Path) -> None:
     file = written(tmp_path, "1\n" * 50 * BLOCK_BYTES)
     async with aclosing(aiter(read_file(file, FORMATS["ndjson"]))) as batches:
         assert await anext(batches)
@@ -179,14 +177,14 @@ async def test_file_is_closed_when_the_reader_leaves(tmp_path: Path) -> None:
     assert not is_open(file)
 
 
-async def test_nothing_is_opened_before_the_first_item_is_asked_for(tmp_path: Path) -> None:
+async def test_file_is_opened_with_the_first_read(tmp_path: Path) -> None:
     file = tmp_path / "later"
     source = read_file(file, FORMATS["ndjson"])
     file.write_bytes(b"1\n")
     assert [batch async for batch in source] == [[1]]
 
 
-async def test_reading_thread_ends(tmp_path: Path) -> None:
+async def test_thread_that_reads_the_file_ends(tmp_path: Path) -> None:
     await items_of(written(tmp_path, "[1]"), "json")
     await items_of(written(tmp_path, "[1, 2, 3]"), "json", max_items=1)
     for thread in threading.enumerate():

@@ -1,4 +1,4 @@
-"""Sources of databases: their items, their errors, and whether they resume after each item."""
+"""Database sources -> their items and errors; and a check that a stream can be resumed after each item."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ async def encoded(source: Any, name: str = "ndjson") -> str:
 
 
 async def resumed_everywhere(source: Resumable, expected: list[Any]) -> None:
-    """Resume after each item by its key, as decoded by a client of JSON and by one of CSV."""
+    """Resume a source after each item, with the key as a JSON client and a CSV client send it."""
     whole = await items_of(source.start())
     assert repr(whole) == repr(expected)  # NaN is not equal to itself
     for name in ("ndjson", "csv"):

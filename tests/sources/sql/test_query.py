@@ -1,4 +1,4 @@
-"""sources/sql/query.py: what a query gives, and that its connection goes back however its stream ends."""
+"""sources/sql/query.py: the rows of a query, and its connection, which returns to the pool however the stream ends."""
 
 import asyncio
 from contextlib import aclosing
@@ -50,21 +50,21 @@ async def test_rows_are_dicts_in_the_order_of_the_query(database: Database) -> N
 
 
 @everywhere
-async def test_query_that_finds_nothing_is_an_empty_stream(database: Database) -> None:
+async def test_query_without_rows_is_an_empty_stream(database: Database) -> None:
     await fill(database)
     source = sql.rows(database.engine, "select * from users where id > 3")
     assert await encoded(source, "json") == "[]"
 
 
 @everywhere
-async def test_parameters_are_bound_at_every_occurrence(database: Database) -> None:
+async def test_parameter_may_be_used_several_times(database: Database) -> None:
     await fill(database)
     query = "select id, name from users where name = :name or (id > :low and id > :low) order by id"
     assert await items_of(sql.rows(database.engine, query, {"low": 2, "name": "Tom"})) == [USERS[0], USERS[2]]
 
 
 @everywhere
-async def test_value_that_looks_like_sql_is_a_value(database: Database) -> None:
+async def test_value_like_sql_is_bound_as_value(database: Database) -> None:
     async def check(value: str) -> None:
         await without_table(database, "users")
         await fill(database)
@@ -82,23 +82,21 @@ async def test_value_that_looks_like_sql_is_a_value(database: Database) -> None:
 
 
 @everywhere
-async def test_parameter_without_a_value_is_an_error(database: Database) -> None:
+async def test_parameter_without_value_is_an_error(database: Database) -> None:
     with pytest.raises((sa.exc.StatementError, sa.exc.InvalidRequestError), match="low"):
         await items_of(sql.rows(database.engine, "select :low as n"))
 
 
-def test_parameter_followed_by_a_cast_is_an_error_that_shows_the_right_form() -> None:
+def test_error_for_cast_shows_correct_syntax() -> None:
     engine = create_async_engine("postgresql+asyncpg://127.0.0.1/none")
-    with pytest.raises(
-        ValueError, match=r"'day' cannot be seen before '::': write CAST\(:day AS date\) for :day::date"
-    ):
+    with pytest.raises(ValueError, match=r"'day' before '::': write CAST\(:day AS date\) instead of :day::date"):
         sql.rows(engine, "select :n, :day::date", {"n": 1, "day": "2024-02-29"})
     sql.rows(engine, "select ':day::date'", {"n": 1})
     sql.rows(engine, "select ':day::date', :day", {"day": 1})
 
 
 @everywhere
-async def test_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: Database) -> None:
+async def test_sqlalchemy_statement_is_accepted_as_query(database: Database) -> None:
     await database.run("create table sales (id integer primary key, price numeric(10, 2), day date)")
     await database.run("insert into sales values (1, 2.5, '2024-02-29')")
     sales = sa.Table("sales", sa.MetaData(), sa.Column("price", sa.Numeric(10, 2)), sa.Column("day", sa.Date))
@@ -108,7 +106,7 @@ async def test_statement_of_sqlalchemy_is_a_query_and_gives_its_types(database: 
 
 
 @everywhere
-async def test_batches_keep_to_batch_rows_and_the_first_is_small(database: Database) -> None:
+async def test_first_batch_is_small_and_others_are_limited(database: Database) -> None:
     async def check(batch_rows: int) -> None:
         lists = [
             batch async for batch in batches_of(sql.rows(database.engine, series(database, 999), batch_rows=batch_rows))
@@ -127,20 +125,20 @@ async def test_large_rows_are_fetched_in_small_batches(database: Database) -> No
     query = series(database, 60).replace("select n from g", f"select n, {blob} as pad from g")
     sizes = [len(batch) async for batch in batches_of(sql.rows(database.engine, query))]
     assert sum(sizes) == 60
-    assert max(sizes[1:]) <= 3  # which are less than 1 MiB
+    assert max(sizes[1:]) <= 3  # these rows are less than 1 MiB
 
 
 @pytest.mark.parametrize("batch_rows", [0, -1])
-async def test_batches_of_no_rows_are_refused(batch_rows: int) -> None:
+async def test_batch_rows_must_be_positive(batch_rows: int) -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
-    with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):
+    with pytest.raises(ValueError, match=f"batch_rows must be >= 1, got {batch_rows}"):
         sql.rows(engine, "select 1", batch_rows=batch_rows)
-    with pytest.raises(ValueError, match=f"batch_rows: got {batch_rows}, expected 1 or more"):
+    with pytest.raises(ValueError, match=f"batch_rows must be >= 1, got {batch_rows}"):
         await sql.table(engine, "users", batch_rows=batch_rows)
 
 
 @everywhere
-async def test_two_columns_of_one_name_are_refused(database: Database) -> None:
+async def test_duplicate_column_names_are_refused(database: Database) -> None:
     await fill(database)
     query = "select a.id, b.id from users a join users b on a.id = b.id"
     with pytest.raises(ValueError, match="two columns named 'id'"):
@@ -167,7 +165,7 @@ async def test_query_that_writes_changes_nothing(database: Database, query: str)
 
 
 @in_postgres
-async def test_write_inside_a_query_is_refused(database: Database) -> None:
+async def test_write_inside_query_is_refused(database: Database) -> None:
     await fill(database)
     with pytest.raises(Exception, match="read-only transaction"):
         await items_of(sql.rows(database.engine, "with gone as (delete from users returning id) select id from gone"))
@@ -178,7 +176,7 @@ async def test_write_inside_a_query_is_refused(database: Database) -> None:
 
 
 @in_sqlite
-async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database: Database) -> None:
+async def test_write_hidden_from_python_is_undone_in_sqlite(database: Database) -> None:
     async def check(query: str) -> None:
         await without_table(database, "users")
         await fill(database)
@@ -208,7 +206,7 @@ async def test_write_that_python_does_not_see_leaves_no_trace_in_sqlite(database
 
 
 @in_sqlite
-async def test_sqlite_connection_is_restored_after_a_query(database: Database) -> None:
+async def test_sqlite_connection_is_writable_again(database: Database) -> None:
     async def check(query_only: int, end: str) -> None:
         await without_table(database, "users")
         await fill(database)
@@ -238,13 +236,13 @@ async def test_sqlite_connection_is_restored_after_a_query(database: Database) -
 
 
 async def connections_of(database: Database) -> list[AsyncConnection]:
-    """Take all connections of a database's pool."""
+    """Take all connections from the pool of a database."""
     return [await database.engine.connect() for _ in range(2)]
 
 
 @in_sqlite
 @pytest.mark.parametrize("count", [1, 300_000_000])
-async def test_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(database: Database, count: int) -> None:
+async def test_cancelled_reader_leaves_no_sqlite_lock(database: Database, count: int) -> None:
     await fill(database)
     query = f"select count(*) as n from ({series(database, count)}) as g"
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
@@ -255,7 +253,7 @@ async def test_reader_of_sqlite_that_is_cancelled_leaves_no_connection_locked(da
 
 
 @in_postgres
-async def test_setting_that_a_query_makes_does_not_outlive_it(database: Database) -> None:
+async def test_setting_changed_by_a_query_is_undone(database: Database) -> None:
     setting = "default_transaction_read_only"
     for query in (f"select set_config('{setting}', 'on', false)", sa.select(sa.func.set_config(setting, "on", False))):
         assert len(await items_of(sql.rows(database.engine, query))) == 1
@@ -264,7 +262,7 @@ async def test_setting_that_a_query_makes_does_not_outlive_it(database: Database
 
 
 @everywhere
-async def test_connection_can_write_again_for_others(database: Database) -> None:
+async def test_connection_can_be_used_to_write_after_query(database: Database) -> None:
     await fill(database)
     for query in ("select 1 as n", sa.select(sa.literal(1))):
         await items_of(sql.rows(database.engine, query))
@@ -276,7 +274,7 @@ async def test_connection_can_write_again_for_others(database: Database) -> None
 
 
 @everywhere
-async def test_query_is_sent_with_the_first_read(database: Database) -> None:
+async def test_query_is_sent_with_first_read(database: Database) -> None:
     source = sql.rows(database.engine, "select * from users")
     await fill(database)
     assert database.taken == 0
@@ -285,11 +283,11 @@ async def test_query_is_sent_with_the_first_read(database: Database) -> None:
 
 @everywhere
 @pytest.mark.parametrize("typed", [False, True])
-async def test_reader_that_leaves_gives_the_connection_back(database: Database, typed: bool) -> None:
+async def test_reader_that_stops_returns_the_connection(database: Database, typed: bool) -> None:
     query: Any = series(database, 1_000_000)
     if typed:
         query = sa.text(query).columns(n=sa.Integer)
-    for _ in range(5):  # more than the pool has
+    for _ in range(5):  # more than the number of connections in the pool
         async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
             assert (await anext(batches))[0] == {"n": 1}
             assert database.taken == 1
@@ -298,7 +296,7 @@ async def test_reader_that_leaves_gives_the_connection_back(database: Database, 
 
 @everywhere
 @pytest.mark.parametrize("query", ["select * from nothing", "select from from", "select 1; select 2"])
-async def test_query_that_is_wrong_gives_the_connection_back(database: Database, query: str) -> None:
+async def test_invalid_query_returns_the_connection(database: Database, query: str) -> None:
     for _ in range(5):
         with pytest.raises(Exception, match=r"(?s)."):
             await items_of(sql.rows(database.engine, query))
@@ -306,7 +304,7 @@ async def test_query_that_is_wrong_gives_the_connection_back(database: Database,
 
 
 @in_postgres
-async def test_query_that_fails_half_way_gives_its_rows_and_the_connection_back(database: Database) -> None:
+async def test_query_failing_midway_returns_connection(database: Database) -> None:
     for _ in range(5):
         query = "select 1 / (500 - n) as x from generate_series(1, 999) g(n)"
         received, error = await items_and_error(batches_of(sql.rows(database.engine, query)))
@@ -317,7 +315,7 @@ async def test_query_that_fails_half_way_gives_its_rows_and_the_connection_back(
 
 
 @in_postgres
-async def test_connection_that_the_server_has_ended_is_not_used_again(database: Database) -> None:
+async def test_connection_ended_by_server_is_replaced(database: Database) -> None:
     query = "select pg_backend_pid() as pid, n from generate_series(1, 1000000) g(n)"
     async with aclosing(batches_of(sql.rows(database.engine, query))) as batches:
         first = await anext(batches)
@@ -329,19 +327,19 @@ async def test_connection_that_the_server_has_ended_is_not_used_again(database: 
 
 
 @in_postgres
-async def test_connection_ended_by_the_server_is_not_used_again_after_an_abandoned_read(
+async def test_ended_connection_is_replaced_after_stop(
     database: Database,
 ) -> None:
     async with aclosing(batches_of(sql.rows(database.engine, "select pg_backend_pid() as pid"))) as batches:
         [row] = await anext(batches)
         await database.run("select pg_terminate_backend(:pid)", pid=row["pid"])
-        await asyncio.sleep(0.2)  # until it is noticed
+        await asyncio.sleep(0.2)  # until the server notices it
     assert database.taken == 0
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
 
 @in_postgres
-async def test_connection_that_ended_in_the_pool_is_not_used_again(database: Database) -> None:
+async def test_connection_ended_in_pool_is_replaced(database: Database) -> None:
     async with database.engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
     await database.run("select pg_terminate_backend(:pid)", pid=driver.get_server_pid())
@@ -353,7 +351,7 @@ async def test_connection_that_ended_in_the_pool_is_not_used_again(database: Dat
 
 @everywhere
 @pytest.mark.parametrize("websocket", [False, True])
-async def test_client_that_leaves_gives_the_connection_back(database: Database, websocket: bool) -> None:
+async def test_disconnected_client_returns_connection(database: Database, websocket: bool) -> None:
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -379,7 +377,7 @@ async def test_client_that_leaves_gives_the_connection_back(database: Database, 
 
 
 @everywhere
-async def test_complete_response_has_every_row_in_every_format(database: Database) -> None:
+async def test_response_has_all_rows_in_every_format(database: Database) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         return await chunkwise.respond(request, sql.rows(database.engine, series(database, 5000)))
 

@@ -19,7 +19,7 @@ RUNNING = "select pid from pg_stat_activity where state = 'active'"
 
 
 @in_postgres
-async def test_reader_that_is_cancelled_while_it_waits_gives_the_connection_back(database: Database) -> None:
+async def test_cancelled_reader_returns_connection(database: Database) -> None:
     for _ in range(5):
         reading = asyncio.create_task(items_of(sql.rows(database.engine, "select pg_sleep(3600)")))
         async with asyncio.timeout(GUARD_SECONDS):
@@ -34,14 +34,14 @@ async def test_reader_that_is_cancelled_while_it_waits_gives_the_connection_back
 
 @everywhere
 @pytest.mark.parametrize("count", [1, 100, 300_000_000])
-async def test_reader_cancelled_repeatedly_releases_everything(database: Database, count: int) -> None:
+async def test_reader_cancelled_twice_releases_all(database: Database, count: int) -> None:
     query = f"select count(*) as n from ({series(database, count)}) as g" if count > 100 else series(database, count)
     await read_and_cancel(database, lambda: sql.rows(database.engine, query))
     assert len(await items_of(sql.rows(database.engine, "select 1 as n"))) == 1
 
 
 @in_sqlite
-async def test_reader_cancelled_at_any_step_releases_everything(database: Database) -> None:
+async def test_reader_cancelled_anywhere_releases_all(database: Database) -> None:
     turns, is_whole = 0, False
     while not is_whole:
         reading = asyncio.create_task(items_of(sql.rows(database.engine, series(database, 100))))
@@ -59,11 +59,11 @@ async def test_reader_cancelled_at_any_step_releases_everything(database: Databa
     assert turns > 10
 
 
-async def test_reader_that_is_cancelled_does_not_wait_for_a_connection_first(tmp_path: Path) -> None:
+async def test_cancelled_reader_does_not_wait_for_pool(tmp_path: Path) -> None:
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/one.db", pool_size=1, max_overflow=0)
     before = asyncio.all_tasks()
     async with aclosing(batches_of(sql.rows(engine, "select 1 as n"))) as batches:
-        await anext(batches)  # has the only connection
+        await anext(batches)  # this reader has the only connection
         reading = asyncio.create_task(items_of(sql.rows(engine, "select 2 as n")))
         await asyncio.sleep(0.05)
         reading.cancel()
@@ -76,11 +76,11 @@ async def test_reader_that_is_cancelled_does_not_wait_for_a_connection_first(tmp
     await engine.dispose()
 
 
-async def test_cancelled_reader_does_not_interrupt_the_next_user_of_its_connection(
+async def test_cancelled_reader_leaves_next_user_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sql_reading, "_SHARED_SECONDS", GUARD_SECONDS)  # a busy machine may need longer
-    engine = create_async_engine("sqlite+aiosqlite://")  # a database in memory has one connection for all
+    engine = create_async_engine("sqlite+aiosqlite://")  # an in-memory database has one connection for all users
     query = "with recursive g(n) as (select 1 union all select n + 1 from g where n < {}) select {} as n from g"
     async with aclosing(batches_of(sql.rows(engine, query.format(100, "n"), batch_rows=10))) as batches:
         first = await anext(batches)
@@ -94,9 +94,9 @@ async def test_cancelled_reader_does_not_interrupt_the_next_user_of_its_connecti
     await engine.dispose()
 
 
-async def test_cancelled_reader_does_not_wait_for_its_query() -> None:
+async def test_cancelled_reader_does_not_wait_for_query() -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
-    query = "with recursive g(n) as (select 1 union all select n + 1 from g) select count(*) as n from g"  # no end
+    query = "with recursive g(n) as (select 1 union all select n + 1 from g) select count(*) as n from g"  # endless
     reading = asyncio.create_task(items_of(sql.rows(engine, query)))
     await asyncio.sleep(0.05)
     reading.cancel()
@@ -106,7 +106,7 @@ async def test_cancelled_reader_does_not_wait_for_its_query() -> None:
     await engine.dispose()
 
 
-async def test_connection_that_is_in_a_transaction_already_can_be_read_from(tmp_path: Path) -> None:
+async def test_connection_in_transaction_can_be_read(tmp_path: Path) -> None:
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/one.db", pool_size=1, pool_reset_on_return=None)
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection

@@ -1,4 +1,4 @@
-"""sources/sql/table_pages.py, `table`: pages by key, while the table changes, and from any key on."""
+"""sources/sql/table_pages.py, `table`: pages in the order of a key, while the table changes, after any key."""
 
 import random
 from collections.abc import Callable
@@ -45,7 +45,7 @@ ODD_NAMES = [
 
 async def fill(database: Database, count: int) -> None:
     await database.run("create table points (id integer primary key, name text)")
-    # Ten apart, to leave gaps for others.
+    # The keys are ten apart, so that other rows can be inserted between them.
     await database.run(f"insert into points select n * 10, 'p' || n from ({series(database, count)}) as series")
 
 
@@ -53,7 +53,7 @@ async def fill(database: Database, count: int) -> None:
 
 
 @everywhere
-async def test_table_is_read_in_the_order_of_its_primary_key(database: Database) -> None:
+async def test_table_is_read_in_primary_key_order(database: Database) -> None:
     await database.run(
         "create table t (b integer, a integer primary key)", "insert into t values (1, 3), (2, 1), (3, 2)"
     )
@@ -78,7 +78,7 @@ async def test_composite_key_is_one_resume_point(database: Database) -> None:
 
 
 @everywhere
-async def test_order_followed_by_the_primary_key_is_unique(database: Database) -> None:
+async def test_order_with_primary_key_is_unique(database: Database) -> None:
     await database.run("create table t (id integer primary key, day text not null)")
     await database.run("insert into t values (1, 'b'), (2, 'a'), (3, 'b'), (4, 'a')")
     source = await sql.table(database.engine, "t", ["day", "id"], batch_rows=1)
@@ -87,7 +87,7 @@ async def test_order_followed_by_the_primary_key_is_unique(database: Database) -
 
 @everywhere
 @pytest.mark.parametrize("declared", ["unique", "index"])
-async def test_unique_column_is_an_order(database: Database, declared: str) -> None:
+async def test_table_is_ordered_by_unique_column(database: Database, declared: str) -> None:
     unique = "unique" * (declared == "unique")
     await database.run(f"create table t (id integer primary key, code text not null {unique})")
     if declared == "index":
@@ -107,7 +107,7 @@ async def test_empty_table_is_an_empty_stream(database: Database) -> None:
 
 
 @everywhere
-async def test_columns_are_chosen_and_a_condition_is_bound(database: Database) -> None:
+async def test_columns_and_condition_are_applied(database: Database) -> None:
     await database.run("create table t (id integer primary key, a text, b text)")
     await database.run("insert into t values (1, 'x', 'y'), (2, '\\:a', 'z'), (3, '''', 'z')")
     source = await sql.table(database.engine, "t", columns=["b", "id"])
@@ -123,7 +123,7 @@ async def test_columns_are_chosen_and_a_condition_is_bound(database: Database) -
 
 
 @everywhere
-async def test_names_are_quoted(database: Database) -> None:
+async def test_names_of_table_and_columns_are_quoted(database: Database) -> None:
     async def check(name: str) -> None:
         quoted = '"' + name.replace('"', '""') + '"'
         async with database.engine.begin() as connection:
@@ -139,7 +139,7 @@ async def test_names_are_quoted(database: Database) -> None:
 
 
 @in_postgres
-async def test_table_in_another_schema(database: Database) -> None:
+async def test_table_in_other_schema_is_read(database: Database) -> None:
     await database.run(
         "create schema other", "create table other.t (id integer primary key)", "insert into other.t values (5)"
     )
@@ -166,7 +166,7 @@ async def move(database: Database, key: int) -> None:
 
 
 @everywhere
-async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database: Database) -> None:
+async def test_changes_repeat_or_skip_no_other_row(database: Database) -> None:
     async def check(descending: bool, seed: int) -> None:
         chance = random.Random(seed)
         await without_table(database, "points")
@@ -185,7 +185,7 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
                 wanted.symmetric_difference_update({key})
 
         async def read(after: list[int] | None) -> bool:
-            """Read to the end, or up to a cut; return whether it is the end."""
+            """Read to the end or to a cut; return whether the end was reached."""
             async with aclosing(batches_of(source.start(len(seen), after))) as batches:
                 async for batch in batches:
                     seen.extend(item["id"] for item in batch)
@@ -195,16 +195,16 @@ async def test_inserted_and_deleted_rows_neither_repeat_nor_skip_others(database
                         return False
             return True
 
-        while not await read(seen[-1:] or None):  # as another process would resume
+        while not await read(seen[-1:] or None):  # resume like another process
             pass
         assert seen == sorted(wanted, reverse=descending), f"seed {seed}"
-        assert there - set(seen), f"seed {seed}: nothing was inserted before the place"
+        assert there - set(seen), f"seed {seed}: no row was inserted before the position"
 
     await check_rows_async(cross(ORDERS, named(range(3))), check, at_once=1)
 
 
 @everywhere
-async def test_changes_before_the_current_row_shift_nothing(database: Database) -> None:
+async def test_changes_before_current_row_have_no_effect(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points", batch_rows=10)
     seen: list[int] = []
@@ -213,7 +213,7 @@ async def test_changes_before_the_current_row_shift_nothing(database: Database) 
         lambda: delete(database, 10),
         lambda: move(database, 20),
         lambda: insert(database, seen[-1] - 1),
-        lambda: delete(database, seen[-1]),  # the row whose key is the current one
+        lambda: delete(database, seen[-1]),  # the row at the current position
     ]
     async for batch in batches_of(source.start()):
         seen += [item["id"] for item in batch]
@@ -227,11 +227,11 @@ async def test_changes_before_the_current_row_shift_nothing(database: Database) 
 
 
 @everywhere
-async def test_no_connection_is_held_between_two_pages(database: Database) -> None:
+async def test_no_connection_is_held_between_pages(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points", batch_rows=10)
     assert database.taken == 0
-    readers = [batches_of(source.start()) for _ in range(20)]  # of a pool of two connections
+    readers = [batches_of(source.start()) for _ in range(20)]  # the pool has two connections
     for reader in readers:
         await anext(reader)
         assert database.taken == 0
@@ -240,7 +240,7 @@ async def test_no_connection_is_held_between_two_pages(database: Database) -> No
 
 
 @everywhere
-async def test_reader_cancelled_repeatedly_releases_everything(database: Database) -> None:
+async def test_reader_cancelled_twice_releases_all(database: Database) -> None:
     await fill(database, 1000)
     source = await sql.table(database.engine, "points", batch_rows=50)
     await read_and_cancel(database, source.start)
@@ -248,7 +248,7 @@ async def test_reader_cancelled_repeatedly_releases_everything(database: Databas
 
 
 @everywhere
-async def test_table_that_is_gone_gives_the_connection_back(database: Database) -> None:
+async def test_dropped_table_returns_connection(database: Database) -> None:
     await fill(database, 100)
     source = await sql.table(database.engine, "points")
     batches = batches_of(source.start())
@@ -260,7 +260,7 @@ async def test_table_that_is_gone_gives_the_connection_back(database: Database) 
 
 
 @everywhere
-async def test_large_table_is_read_completely_in_small_pages(database: Database) -> None:
+async def test_large_table_is_read_in_small_pages(database: Database) -> None:
     await fill(database, 100_000)
     source = await sql.table(database.engine, "points")
     sizes, last = [], 0
@@ -275,12 +275,12 @@ async def test_large_table_is_read_completely_in_small_pages(database: Database)
 
 
 @in_postgres
-async def test_each_page_is_found_by_the_index(database: Database) -> None:
+async def test_each_page_uses_the_index(database: Database) -> None:
     await database.run("create table t (a integer, b integer, primary key (a, b))")
     await database.run("insert into t select n / 100, n from generate_series(1, 50000) g(n)", "analyze t")
     source = await sql.table(database.engine, "t", batch_rows=100)
     assert len(await items_of(source.start(1, [400, 40050]))) == 9950
-    async with database.engine.connect() as connection:  # the same connection, which has it prepared
+    async with database.engine.connect() as connection:  # the same connection, in which the statement is prepared
         prepared = "select statement from pg_prepared_statements where statement like 'SELECT t.a%'"
         ((page,),) = await connection.exec_driver_sql(prepared)
         query = "explain " + page.replace("$1", "400").replace("$2", "40050").replace("$3", "100")
@@ -295,7 +295,7 @@ async def test_each_page_is_found_by_the_index(database: Database) -> None:
 
 
 @in_sqlite
-async def test_sqlite_key_is_compared_like_its_index(database: Database) -> None:
+async def test_sqlite_key_uses_collation_of_index(database: Database) -> None:
     async def check(descending: bool, declared: str) -> None:
         await without_table(database, "t")
         await database.run(f"create table t {declared}")
@@ -333,33 +333,33 @@ async def test_table_with_inheriting_tables_is_refused(database: Database) -> No
         "insert into parts values (1), (2)",
     )
     for schema in (None, "public"):
-        with pytest.raises(ValueError, match="'t' has also the rows of tables that inherit from it"):
+        with pytest.raises(ValueError, match="other tables inherit from table 't'"):
             await sql.table(database.engine, "t", "id", schema=schema)
     await resumed_everywhere(await sql.table(database.engine, "parts", batch_rows=1), [{"id": 1}, {"id": 2}])
 
 
 @in_postgres
-async def test_invalid_index_does_not_make_a_key_unique(database: Database) -> None:
+async def test_invalid_index_does_not_make_key_unique(database: Database) -> None:
     await database.run("create table t (k integer not null)", "insert into t values (1), (1)")
     async with database.engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         with pytest.raises(sa.exc.IntegrityError):
             await connection.execute(sa.text("create unique index concurrently keys on t (k)"))
-    with pytest.raises(ValueError, match="k of table 't' is not unique"):
+    with pytest.raises(ValueError, match="order_by must be unique, got k of table 't'"):
         await sql.table(database.engine, "t", "k")
 
 
 @in_postgres
-async def test_index_of_an_equivalent_collation_is_an_order(database: Database) -> None:
+async def test_index_with_equal_collation_is_accepted(database: Database) -> None:
     await database.run("create table t (k text not null, n integer)", "insert into t values ('B', 1), ('a', 2)")
     await database.run('create unique index keys on t (k collate "POSIX") include (n)')
     await resumed_everywhere(await sql.table(database.engine, "t", "k"), [{"k": "B", "n": 1}, {"k": "a", "n": 2}])
 
 
 @everywhere
-async def test_columns_without_the_key_and_text_conditions_are_refused(database: Database) -> None:
+async def test_invalid_columns_and_conditions_are_refused(database: Database) -> None:
     await fill(database, 1)
-    with pytest.raises(ValueError, match="columns: got name, expected also 'id'"):
+    with pytest.raises(ValueError, match="columns must include 'id', which is in order_by, got name"):
         await sql.table(database.engine, "points", columns=["name"])
-    with pytest.raises(TypeError, match=r"where: got 'id = 1', expected an expression"):
+    with pytest.raises(TypeError, match=r"where must be an expression such as .*, got 'id = 1'"):
         await sql.table(database.engine, "points", where="id = 1")  # type: ignore[arg-type]

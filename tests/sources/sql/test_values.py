@@ -1,4 +1,4 @@
-"""sources/sql/values.py: values that JSON cannot hold are converted; the encoder refuses invalid ones."""
+"""sources/sql/values.py: values that JSON cannot represent are converted; the encoder refuses invalid values."""
 
 import ipaddress
 from typing import Any
@@ -29,18 +29,18 @@ def nested(depth: int) -> list[Any]:
     return [1, value]
 
 
-def test_types_with_a_text_form_are_sent_as_text() -> None:
+def test_types_with_text_form_are_sent_as_text() -> None:
     address = ipaddress.ip_address("10.0.0.1")
     assert converted(None, [], [None], address, None) == [None, [], [None], "10.0.0.1", None]
 
 
 @pytest.mark.parametrize("value", ["\ud800", nested(100_000)], ids=["a lone surrogate", "far too deep"])
-def test_values_that_cannot_be_converted_are_left_unchanged(value: Any) -> None:
+def test_unknown_values_are_left_unchanged(value: Any) -> None:
     [left] = converted(value)
     assert left is value
 
 
-def test_first_significant_value_of_a_column_decides_its_conversion() -> None:
+def test_first_value_decides_column_conversion() -> None:
     values = PlainValues()
     first: list[dict[str, Any]] = [{"n": None}]
     second: list[dict[str, Any]] = [{"n": ipaddress.ip_address("::1")}]
@@ -90,17 +90,17 @@ POSTGRES_VALUES = [
 
 
 @in_postgres
-async def test_postgresql_values_in_json(database: Database) -> None:
+async def test_postgresql_values_are_sent_as_json(database: Database) -> None:
     await database.run("create type color as enum ('red', 'blue')", "create type place as (n int, address inet)")
     for text, expected in POSTGRES_VALUES:
-        # After rows that do not show the type.
+        # The value follows rows that do not show the type.
         query = f"select null as n, {text} as v union all select null, {text} where true"
         assert await encoded(sql.rows(database.engine, query)) == f'{{"n":null,"v":{expected}}}\n' * 2, text
 
 
 @in_postgres
 @pytest.mark.parametrize("empty", ["null", "array[]::inet[]", "array[null]::inet[]"])
-async def test_odd_value_after_insignificant_ones_is_found(database: Database, empty: str) -> None:
+async def test_special_value_after_nulls_is_converted(database: Database, empty: str) -> None:
     query = (
         f"select n, case when n < 50 then {empty} else array['1.2.3.4'::inet] end as v from generate_series(1, 50) g(n)"
     )
@@ -109,7 +109,7 @@ async def test_odd_value_after_insignificant_ones_is_found(database: Database, e
 
 @in_postgres
 @pytest.mark.parametrize("value", ["'NaN'::float8", "'Infinity'::float8", "array['NaN'::float8]"])
-async def test_nan_fails_the_stream_after_earlier_rows(database: Database, value: str) -> None:
+async def test_nan_fails_stream_after_earlier_rows(database: Database, value: str) -> None:
     query = f"select 1 as n, null as v union all select 2, {value}"
     outbound = Outbound(sql.rows(database.engine, query), FORMATS["ndjson"].encoder())
     received, error = await items_and_error(outbound.pieces())
@@ -132,7 +132,7 @@ async def test_sqlite_values_are_sent_as_stored(database: Database) -> None:
 
 
 @in_sqlite
-async def test_object_that_is_not_a_database_value_is_refused(database: Database) -> None:
+async def test_object_of_user_class_is_refused(database: Database) -> None:
     class Odd(sa.types.TypeDecorator[Any]):
         impl = sa.Integer
         cache_ok = True
@@ -140,5 +140,5 @@ async def test_object_that_is_not_a_database_value_is_refused(database: Database
         def process_result_value(self, value: Any, dialect: Any) -> Any:
             return object()
 
-    with pytest.raises(EncodeError, match="JSON cannot hold object"):
+    with pytest.raises(EncodeError, match="JSON cannot represent a value of type object"):
         await encoded(sql.rows(database.engine, sa.select(sa.type_coerce(sa.literal(1), Odd).label("n"))))

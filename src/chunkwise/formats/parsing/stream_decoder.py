@@ -239,7 +239,7 @@ class StreamDecoder(ABC):
         defect = None
         whole, reason = whole_characters(data)
         if reason:
-            message = f"got byte 0x{data[whole]:02x}, expected UTF-8: {reason}"
+            message = f"invalid UTF-8: got byte 0x{data[whole]:02x} ({reason})"
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:

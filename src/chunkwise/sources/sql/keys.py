@@ -190,7 +190,7 @@ def find_key(connection: sa.Connection, table: str, schema: str | None, order_by
         found = []
     columns: dict[str, Any] = {column["name"]: column for column in found}
     if not columns:
-        raise LookupError(f"found no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
+        raise LookupError(f"there is no table {table!r}" + f" in schema {schema!r}" * (schema is not None))
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     names = list(primary) if order_by is None else [order_by] if isinstance(order_by, str) else list(order_by)
     if not names:
