@@ -81,7 +81,7 @@ def test_broken_served_file_is_reported_on_both_sides(tmp_path: Path) -> None:
     ("body", "out", "why"),
     [
         (b'{"a":1}\n{"a":2}\n{"a":3,"b":4}\n', b"a\r\n1\r\n2\r\n", "columns b"),
-        (b'{"a":1}\n[2]\n', b"a\r\n1\r\n", "a CSV row is a dict, got list"),
+        (b'{"a":1}\n[2]\n', b"a\r\n1\r\n", "a CSV row must be a dict, got list"),
     ],
 )
 def test_item_that_csv_cannot_hold_is_reported(body: bytes, out: bytes, why: str) -> None:

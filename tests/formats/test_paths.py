@@ -146,7 +146,7 @@ def test_path_may_select_nothing() -> None:
 def test_error_names_missing_path() -> None:
     decoder = JsonDecoder(("a", "b"), required=True)
     decoder.feed(b'{"a":1}')
-    with pytest.raises(PathNotFound, match=r"nothing at path 'a\.b'"):
+    with pytest.raises(PathNotFound, match=r"path 'a\.b' was not found"):
         decoder.finish()
 
 

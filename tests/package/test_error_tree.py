@@ -14,13 +14,13 @@ class Drawn(NamedTuple):
         name: the name of the class.
         depth: the number of classes above it.
         builtin: the built-in exception that it inherits from, or "".
-        told: its meaning in words.
+        meaning: the description of the class.
     """
 
     name: str
     depth: int
     builtin: str
-    told: str
+    meaning: str
 
 
 _LINE = re.compile(r"^((?:│   |    )*(?:├── |└── )?)(\w+)(?:\((\w+)\))?(?: +(.*))?$")
@@ -59,7 +59,7 @@ def test_drawn_error_tree_matches_classes() -> None:
         assert own.__name__ == above[each.name], each.name
         assert [base.__name__ for base in builtin] == [each.builtin] * bool(each.builtin), each.name
         assert all(base is getattr(builtins, base.__name__) for base in builtin), each.name
-        assert each.told or each.depth == 0, f"{each.name} has no description"
+        assert each.meaning or each.depth == 0, f"{each.name} has no description"
 
 
 def test_drawing_is_parsed_correctly() -> None:

@@ -45,7 +45,7 @@ def test_import_loads_few_modules_and_no_extra() -> None:
     took, new, all_modules = run("-c", COUNT).splitlines()
     ours = [name for name in new.split() if name.split(".")[0] == "chunkwise"]
     # The time is only printed: tests do not measure time.
-    print(f"import chunkwise behind aiohttp: {took} ms, {len(new.split())} modules, {len(ours)} of its own")
+    print(f"import chunkwise after aiohttp: {took} ms, {len(new.split())} modules, {len(ours)} of its own")
     assert len(ours) <= MOST_MODULES, ours
     assert len(new.split()) <= MOST_MODULES_BESIDE_AIOHTTP, new
     assert {name.split(".")[0] for name in all_modules.split()} & HEAVY == set()

@@ -47,7 +47,7 @@ def test_row_without_expected_error_is_reported() -> None:
 
 
 def test_two_rows_with_one_name_are_an_error() -> None:
-    with pytest.raises(AssertionError, match="two rows have one name"):
+    with pytest.raises(AssertionError, match="two rows have the same name"):
         named(["a", "b", "a"])
 
 

@@ -16,7 +16,7 @@ from tests.needs import needs
 USER = Path(__file__).parent / "user.py"
 
 MISUSES = {
-    "a format that is none": ("chunkwise.body([], 3)", "body"),
+    "an unknown format": ("chunkwise.body([], 3)", "body"),
     "an option that does not exist": ("chunkwise.items(b'', itemtype=int)", "itemtype"),
     "a limit that is no number": ("chunkwise.items([b''], format='json', max_depth='9')", "max_depth"),
     "a handler that is no generator": ("chunkwise.streaming(3)", "streaming"),

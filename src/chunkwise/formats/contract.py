@@ -169,7 +169,7 @@ class Decoder(Protocol):
         """
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return the last position in the fed bytes from which a new decoder can read; None if there is none.
+        """Return the last position in the fed bytes from which a new decoder can read, or None.
 
         The call is cheap; you can make it after every call of `feed`. The result is None before the first item, after
         an error, and always in formats without such positions, such as server-sent events.

@@ -132,7 +132,7 @@ class StreamEndDecoder(StreamDecoder):
         text += data
         stop = text.find(b"\n", searched)
         if (stop if stop >= 0 else len(text)) > _MAX_BYTES:
-            raise LimitError(f"got an end record of more than {_MAX_BYTES} bytes, expected no more", byte_offset=offset)
+            raise LimitError(f"the end record is too long, expected at most {_MAX_BYTES} bytes", byte_offset=offset)
         end = stop + len(self._marks.after) - self._marks.after.index(b"\n")
         if stop < 0 or len(text) < end:
             return b""

@@ -77,7 +77,7 @@ def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Split the first lines of a stream into the content of the start record (None if there is none) and the rest."""
+    """Split the first lines of a stream into the content of the start record, or None, and the remaining lines."""
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")

@@ -1,4 +1,4 @@
-"""speedups/__init__.py: it chooses the compiled code, or the fallback if there is none or if you request it."""
+"""speedups/__init__.py: it chooses the compiled code, or the fallback without compiled code or on request."""
 
 import os
 import shutil

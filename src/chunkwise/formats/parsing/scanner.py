@@ -310,7 +310,7 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            every = "item" if byte == ARRAY else "*"  # the path selects its values, even if there are none
+            every = "item" if byte == ARRAY else "*"  # the path selects its values, even if it is empty
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
         self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END

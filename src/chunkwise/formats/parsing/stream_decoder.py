@@ -129,7 +129,7 @@ class StreamDecoder(ABC):
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the first bytes of an incomplete UTF-8 character
         self._bom_pending: bytes | None = b""
-        self._unread = b""  # bytes received before an earlier error was raised
+        self._unread = b""  # bytes fed while an error waited to be raised
         self._finished = False
         self._complete = False
         self._proven = False  # whether the bytes prove the end of the stream
@@ -175,7 +175,7 @@ class StreamDecoder(ABC):
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the position for `checkpoint`, without the byte order mark in ``before``; None if there is none."""
+        """Return the position for `checkpoint`, without the byte order mark in ``before``, or None."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -198,7 +198,7 @@ class StreamDecoder(ABC):
             self._keep(error, out)
         self.items_seen += len(out)
         if not (self._found or self.items_seen):
-            raise PathNotFound(f"the stream has nothing at path {'.'.join(self._parts or ())!r}", format=self.name)
+            raise PathNotFound(f"path {'.'.join(self._parts or ())!r} was not found in the stream", format=self.name)
         self._complete = self._failure is None
         return out
 

@@ -31,7 +31,7 @@ static inline int holds_null_bytes(Bytes at, Bytes end) {
 /* Return the number of LF and CR bytes, or -1 if a line is empty or begins with white space. */
 static inline ptrdiff_t line_end_bytes(Bytes at, Bytes end) {
     ptrdiff_t count = 0;
-    unsigned fed = 1; /* whether the previous byte is an LF, or there is none */
+    unsigned fed = 1; /* whether the previous byte is an LF; true at the start */
 #ifdef CHUNKWISE_SSE2
     const __m128i feeds = _mm_set1_epi8('\n'), returns = _mm_set1_epi8('\r'), space = _mm_set1_epi8(' ');
     for (; end - at >= 16; at += 16) {

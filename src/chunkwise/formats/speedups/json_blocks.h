@@ -181,7 +181,7 @@ static inline uint64_t between(uint64_t quotes) {
 }
 #endif
 
-/* Return the position after the bracket that closes the bracket at `at`; NULL if there is none before the end, or if
+/* Return the position after the bracket that closes the bracket at `at`; NULL if it is not before the end, or if
    more than `most` brackets are open at once.
 
    The function counts the brackets outside of strings and checks nothing else. It takes a quarter of the time of

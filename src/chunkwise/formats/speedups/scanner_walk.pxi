@@ -238,7 +238,7 @@ cdef class Walk:
             self._array_start = self._base + position
             part = self._parts + on_path
             if on_path + 1 == self._part_count and (part.is_item if opener == ARRAY else part.is_any):
-                self.found = True  # the path selects its values, even if there are none
+                self.found = True  # the path selects its values, even if it is empty
         return 0
 
     cdef int _add(self, Py_ssize_t end, unsigned char opener) except -1:

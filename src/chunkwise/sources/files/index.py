@@ -89,7 +89,7 @@ class FileIndex:
 
     @property
     def end(self) -> int:
-        """The byte offset of the last checkpoint; 0 if there is none."""
+        """The byte offset of the last checkpoint; 0 for an empty index."""
         return self._places[-1].byte_offset if self._places else 0
 
     def place_before(self, item_index: int) -> Checkpoint:
