@@ -15,7 +15,7 @@ from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
-_MAX_DEPTH = 200  # objects and awaitables around a live part; each needs three frames of the Python stack
+_MAX_DEPTH = 200  # the most objects and awaitables around a live part; each needs three frames of the Python stack
 
 
 class DocumentWriter:

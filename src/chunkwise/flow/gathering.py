@@ -21,8 +21,8 @@ less time."""
 OLDEST_SECONDS = 0.05
 """The longest time in seconds that an item waits for more items, if the producer computes without suspending."""
 
-_BATCH_BYTES = 16 * 1024  # the size of a batch to aim at, when encoded
-_MAX_BATCH = 256  # items in one batch; if they are large, the next batch has fewer
+_BATCH_BYTES = 16 * 1024  # the intended size of an encoded batch
+_MAX_BATCH = 256  # the most items in one batch; the next batch has fewer if they are large
 
 ENOUGH = object()
 """A producer yields this object when a batch is full. Any other value that it yields is a future that it waits for."""

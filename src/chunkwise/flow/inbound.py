@@ -71,7 +71,7 @@ class ItemStream(ABC):
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, one list for each chunk. This is faster than item by item."""
-        if self._items is not None and (rest := self._items.rest()):  # left by a loop over items
+        if self._items is not None and (rest := self._items.rest()):  # a loop has left them
             yield rest
         if self._failure is not None:
             raise self._failure

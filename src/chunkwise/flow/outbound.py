@@ -25,7 +25,7 @@ from chunkwise.sources.resumable import Resumable
 logger: logging.Logger = logging.getLogger("chunkwise")
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
-_MAX_LIVE_DEPTH = 64  # iterators inside items of iterators; each needs a few frames of the Python stack
+_MAX_LIVE_DEPTH = 64  # the most iterators inside items of iterators; each needs a few frames of the Python stack
 
 
 def is_stream(source: Any) -> bool:
@@ -62,7 +62,7 @@ def open_outbound(
     if isinstance(source, _ROUTINES):
         raise TypeError(f"source must be an iterable of items or one value, got the function {source!r}: call it")
     given = source.lists if isinstance(source, Batches) else source
-    if is_spent(given):  # it would be sent as a complete stream without items
+    if is_spent(given):  # a generator that has ended would be sent as a complete stream without items
         raise ValueError(f"source is a generator that has ended, got {given!r}: create a new generator for each stream")
     if isinstance(source, Resumable):
         count = source.total

@@ -150,9 +150,9 @@ class CsvDecoder(StreamDecoder):
         self._max_row_bytes = min(self._limits.max_item_bytes, self._limits.max_line_bytes)
         self._header: list[str] | None = None
         self._pending = bytearray()  # one buffer, because a list of many small chunks would need more memory
-        self._offset = 0  # offset of the pending bytes in the stream
+        self._offset = 0  # the offset of the pending bytes in the stream
         self._quoted = False  # whether the pending bytes end inside a quoted field
-        self._last = b""  # the last byte so far
+        self._last = b""  # the last byte received
 
     def _checkpoint(self) -> Checkpoint:
         names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header or ())

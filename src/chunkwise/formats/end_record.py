@@ -107,7 +107,7 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-        out += self.decoder.feed(items)  # also if it is empty: the decoder may have an error to raise
+        out += self.decoder.feed(items)  # also with no bytes: the decoder may have an error to raise
         if not found:
             return b""
         self.decoder.feed(b"")  # raises an error after the items, before the end record is read
@@ -165,7 +165,7 @@ class StreamEndDecoder(StreamDecoder):
             self._in_comment = self._in_comment or bool(text)
             offset += len(line) + 1
 
-    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - the record is the proof
+    def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - only the end record proves the end
         not_found: PathNotFound | None = None
         try:
             out += self.decoder.finish(framed=self._record is not None)

@@ -177,7 +177,7 @@ class JsonSeqDecoder(RecordDecoder):
             return  # RFC 7464 §2.1: there is no text between two RS in a row
         try:
             out += text.finish(framed=framed)
-            text.finish(framed=framed)  # raises an error after the item
+            text.finish(framed=framed)  # raises an error that follows the item
         except TruncatedError as error:
             if at_end:
                 raise

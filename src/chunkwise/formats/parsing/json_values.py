@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
-    except (TypeError, ValueError, OverflowError, RecursionError):  # for example an int over 64 bits
+    except (TypeError, ValueError, OverflowError, RecursionError):  # not possible in msgpack: for example a large int
         return True
 
 
@@ -176,7 +176,7 @@ class ValueDecoder:
         # on two lines as one item. With them, it cannot: "]\n[" never occurs inside a JSON text.
         inside = run.replace(b"\n", b"]\n[")
         boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
-        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # cheaper than counting line ends
+        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # faster than counting line ends
             return None
         return list(chain.from_iterable(boxes))
 
@@ -191,9 +191,9 @@ class ValueDecoder:
 
 def _located(message: str, byte_offset: int) -> DecodeError:
     """Return an error of msgspec with the offset in the stream instead of the offset in one JSON text."""
-    if message == "Input data was truncated":  # also for a lone surrogate at the end of a string
+    if message == "Input data was truncated":  # msgspec says this also for a lone surrogate at the end
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
-    if place is None:  # the type of a user may raise with its own message
+    if place is None:  # a custom type may raise an error with its own message
         return DecodeError(message, byte_offset=byte_offset)
     return DecodeError(message[: place.start()], byte_offset=byte_offset + int(place.group(1)))

@@ -46,7 +46,7 @@ _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
-    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates only in pairs
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates must be in pairs
 )
 _BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
 _STRING = rb'"' + _BODY + rb'"'
@@ -69,7 +69,7 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
-_ESCAPE_BYTES = 12  # of the longest escape: a pair of surrogates
+_ESCAPE_BYTES = 12  # the size of the longest escape, a pair of surrogates
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # the start of any escape can be completed from these
 
 
@@ -97,27 +97,27 @@ class Scanner:
         parts: tuple[str, ...] | None,  # the path; None: the elements of a root array, or the root itself
         *,
         max_depth: int,  # the most arrays and objects nested inside each other
-        max_string_bytes: int | None = None,  # of one string or name, without its quotes
-        max_name_bytes: int | None = None,  # of a name that may be on the path, with its quotes
-        max_number_bytes: int | None = None,  # of one number
-        max_path_bytes: int | None = None,  # of the names of all open members together
+        max_string_bytes: int | None = None,  # the most bytes of a string or name, without quotes
+        max_name_bytes: int | None = None,  # the most bytes of a name that may be on the path, with quotes
+        max_number_bytes: int | None = None,  # the most bytes of a number
+        max_path_bytes: int | None = None,  # the most bytes in the names of all open members together
         proves_values: bool = True,  # noqa: ARG002 - this scanner checks every value
     ) -> None:
         self.spans: list[tuple[int, int]] = []  # (start, end) in the window of each complete selected value
-        self.longest: int = 0  # bytes of the longest complete value
+        self.longest: int = 0  # the size in bytes of the longest complete value
         self.found: bool = False  # whether there is a value at the path, or an empty container for such values
-        self.bytes_walked: int = 0  # bytes read; a failed match counts all bytes up to the end of the window
+        self.bytes_walked: int = 0  # the number of bytes read; a failed match counts all bytes of the window after it
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
-        self._name_bytes = 0  # of the name of the current member
-        self._path_bytes = [0]  # for each open container: of the names of all members around it
+        self._name_bytes = 0  # the size of the name of the current member
+        self._path_bytes = [0]  # for each open container: the size of all names around it
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
         self._small_bytes = min(bounds, default=sys.maxsize)  # a container of at most this size cannot exceed a limit
-        self._string_start = 0  # of the incomplete string or name
+        self._string_start = 0  # the start of the incomplete string or name
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
         self._base = 0  # the offset of the window in the stream
         self._state = VALUE
@@ -125,10 +125,10 @@ class Scanner:
         self._resume_at = 0  # inside a string: the position to continue at
         self._on_path = 0  # how many open containers, from the root, are on the path
         self._member_matches = False  # whether the current member is on the path
-        self._value_start = -1  # of the incomplete selected value; -1 for none
+        self._value_start = -1  # the start of the incomplete selected value; -1 for none
         self._value_depth = 0
-        self._last_ended: tuple[int, bytes] | None = None  # last complete value: its offset, the brackets around it
-        self._token_start = -1  # of the incomplete number or name; -1 for none
+        self._last_ended: tuple[int, bytes] | None = None  # the offset and the brackets of the last one
+        self._token_start = -1  # the start of the incomplete number or name; -1 for none
         self._last_array = -1  # the offset in the stream of the array around the last span
         self._contiguous = True  # whether all spans are consecutive elements of one array
         self._array_start = -1  # the offset in the stream of the innermost array on the path
@@ -414,6 +414,6 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
-        if self._value_start == position:  # no value begins here
+        if self._value_start == position:  # the invalid byte begins no value
             self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)

@@ -75,7 +75,7 @@ class LineSplitter:
 
     def check(self) -> None:
         """Raise LimitError if a line exceeds the limit; call it after you have used the lines that `feed` returned."""
-        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # 1 more for a "\r"
+        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # 1 more: a "\r"
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long

@@ -21,7 +21,7 @@
    bits do not depend on the tokens, so the processor can work ahead. */
 typedef struct {
     Bytes block;   /* equal to the end if fewer than 64 bytes are left: then `plain_end` is used */
-    uint64_t bits; /* of the bytes that are still to be read */
+    uint64_t bits; /* one bit for each byte that is still to be read */
 } Ends;
 
 static inline Ends ends_from(Bytes at, Bytes end) {

@@ -31,11 +31,11 @@ cdef struct Span:
     Py_ssize_t end
 
 cdef struct Container:
-    Py_ssize_t path_bytes  # of the names of all open members
+    Py_ssize_t path_bytes  # the size of the names of all open members
     unsigned char opener
 
 cdef struct Part:
-    Bytes name  # in its quotes
+    Bytes name  # the name in quotes
     Py_ssize_t size
     bint is_item
     bint is_any
@@ -316,7 +316,7 @@ cdef class Walk:
         if self._state <= VALUE_OR_END and at[0] in LITERALS:
             word = LITERALS[at[0]]
             raise not_a_literal(at[: min(end - at, <Py_ssize_t>len(word))], word, offset)
-        if self._value_start == at - window:  # no value begins here
+        if self._value_start == at - window:  # the invalid byte begins no value
             self._value_start = self._value_depth = -1
         raise unexpected(self._state, self._stack[self._depth].opener, at[0], offset)
 

@@ -19,8 +19,8 @@ from chunkwise.formats.paths import PathLike, parse_path
 
 START = Checkpoint(0, 0, b"")
 
-_VERSION = 1  # of the file format of an index in the cache
-_SPACING_BYTES = 2**20  # distance between checkpoints in files of up to 4 GiB
+_VERSION = 1  # the version of the file format in the cache
+_SPACING_BYTES = 2**20  # the distance between checkpoints in files of up to 4 GiB
 _MAX_PLACES = 4096
 _MAX_BEFORES = 16
 _MAX_BEFORE_BYTES = 64 * 1024

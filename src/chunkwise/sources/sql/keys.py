@@ -116,7 +116,7 @@ class Part:
         if isinstance(converted, datetime) and (converted.tzinfo is not None) != self.has_zone:
             raise ValueError
         if isinstance(converted, str):
-            converted.encode()  # raises for a lone surrogate
+            converted.encode()  # raises ValueError for a lone surrogate
             if "\0" in converted and not self.nul:
                 raise ValueError
         if self.choices and converted not in self.choices:
@@ -296,4 +296,4 @@ def _in_sqlite(connection: sa.Connection, table: str, schema: str | None) -> lis
     indexes: dict[str, dict[str, str | None]] = {}
     for row in connection.execute(sa.text(_SQLITE_UNIQUE), {"table": table, "schema": schema or "main"}):
         indexes.setdefault(row.index_name, {})[row.name] = row.coll
-    return [columns for columns in indexes.values() if None not in columns]  # the name None is an expression
+    return [columns for columns in indexes.values() if None not in columns]  # None: the index contains an expression

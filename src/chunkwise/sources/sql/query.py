@@ -251,7 +251,7 @@ async def _to_its_end(
             spares = _is_shared(connection) and time.monotonic() - begun < _SHARED_SECONDS
             if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
-                await driver.interrupt()  # does not wait, and does not affect later calls
+                await driver.interrupt()  # interrupt() does not wait, and later calls are not affected
             with suppress(asyncio.CancelledError):  # a second cancellation: the first is raised below
                 await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
         if not task.cancelled() and task.exception() is None and undo is not None:
@@ -281,7 +281,7 @@ async def _fetch_from_driver(
 async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
     """Provide the asyncpg connection inside a SQLAlchemy connection."""
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    if driver.is_closed():  # it was closed while it was idle in the pool
+    if driver.is_closed():  # the connection was closed while it was in the pool
         await connection.invalidate()
         driver = (await connection.get_raw_connection()).driver_connection
     try:
@@ -305,7 +305,7 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
                 await transaction.rollback()
             undone = True
     finally:
-        if not undone:  # after a cancellation, its state is unknown: it must not be used again
+        if not undone:  # after a cancellation, the state of the connection is unknown: close it
             driver.terminate()
 
 

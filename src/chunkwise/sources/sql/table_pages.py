@@ -56,7 +56,7 @@ async def table(
             inherit from this one (PostgreSQL). While reading: a key in SQLite does not have the type of its column.
         TypeError: the condition is a string, or a column of the order has a type that clients cannot send back.
     """
-    Sizes(batch_rows)  # raises if it is less than 1
+    Sizes(batch_rows)  # raises ValueError if it is less than 1
     if isinstance(where, str):
         raise TypeError(f"where must be an expression such as sqlalchemy.text(...).bindparams(...), got {where!r}")
     async with engine.connect() as connection:
@@ -84,7 +84,7 @@ class _Pages:
         # would add a cast to the statement, which changes the value of a Decimal in SQLite.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
         self._keys = keys = [
-            source.c[name] if collation is None else source.c[name].collate(collation)  # that of the index
+            source.c[name] if collation is None else source.c[name].collate(collation)  # as its index
             for name, collation in zip(key.names, key.collations, strict=True)
         ]
         after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
