@@ -71,7 +71,7 @@ def too_long(what: str, size: int, most: int, byte_offset: int) -> LimitError:
 
 def too_deep(depth: int, most: int, byte_offset: int) -> LimitError:
     """Return the error for an array or object that is nested too deeply."""
-    message = f"got an array or object at depth {depth}, expected no more than {most} (max_depth)"
+    message = f"nesting depth is {depth}, expected no more than {most} (max_depth)"
     return LimitError(message, byte_offset=byte_offset)
 
 
