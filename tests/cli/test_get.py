@@ -79,7 +79,7 @@ def test_path_unsupported_by_format_is_reported() -> None:
     with responding(whole("text/plain", b"one\n")) as url:
         done = run("get", url, "--path", "a.b")
     assert (done.code, done.out) == (2, b"")
-    assert "text has no paths" in done.message
+    assert "the text format has no paths" in done.message
 
 
 def test_compressed_response_is_decompressed() -> None:

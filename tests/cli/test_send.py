@@ -223,8 +223,8 @@ def test_cut_response_is_reported_after_its_bytes(tmp_path: Path) -> None:
     [
         ("nothing.json", 10, "nothing.json: No such file or directory"),
         ("folder.json", 10, "folder.json: Is a directory"),
-        ("rows.dat", 9, "file 'rows.dat' has none of the suffixes"),
-        ("rows.csv.gz", 9, "files are not decompressed here: do so first"),
+        ("rows.dat", 9, "unknown suffix in file name 'rows.dat'"),
+        ("rows.csv.gz", 9, "decompress the file first"),
     ],
 )
 async def test_file_that_cannot_be_sent_is_reported(

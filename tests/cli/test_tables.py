@@ -296,8 +296,8 @@ async def tables(database: Database) -> None:
 @each_row(
     ("query", "hint"),
     [
-        ("select :day::date as d", "write CAST(:day AS date) for :day::date"),
-        ("select id from products where name = :name and price > :low::float", "write CAST(:low AS float) for"),
+        ("select :day::date as d", "write CAST(:day AS date) instead of :day::date"),
+        ("select id from products where name = :name and price > :low::float", "write CAST(:low AS float) instead of"),
         ("select ' :y' as u", r"write a colon inside a string or a comment as \:"),
         ("select 1 as n /* :y */", r"write a colon inside a string or a comment as \:"),
     ],
