@@ -29,6 +29,11 @@ __all__ = [
 ]
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 item`` or ``2 items``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class StreamError(Exception):
     """The base class of all errors of chunkwise.
 
@@ -81,7 +86,7 @@ class TruncatedError(DecodeError, EOFError):
         self.bytes_seen = bytes_seen
 
     def __str__(self) -> str:
-        received = f"{self.items_seen} items and {self.bytes_seen} bytes received"
+        received = f"{counted(self.items_seen, 'item')} and {counted(self.bytes_seen, 'byte')} received"
         return f"{self.message} (format {self.format}, {received})" if self.format else f"{self.message} ({received})"
 
 

@@ -51,6 +51,23 @@ def test_format_option_selects_the_output_format(output: str, written: bytes) ->
         assert run("get", url, "--format", output) == (0, written, "")
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "written"),
+    [
+        ("out.csv", [], b"n\r\n1\r\n"),
+        ("OUT.JSON", [], b'[{"n":1}]\n'),
+        ("out.jsonl", [], b'{"n":1}\n'),
+        ("out.sse", [], b'{"n":1}\n'),
+        ("out", [], b'{"n":1}\n'),
+        ("out.csv", ["--format", "ndjson"], b'{"n":1}\n'),
+    ],
+)
+def test_output_suffix_selects_the_format(name: str, options: list[str], written: bytes, tmp_path: Path) -> None:
+    with responding(whole("application/x-ndjson", b'{"n":1}\n')) as url:
+        assert run("get", url, "-o", str(tmp_path / name), *options) == (0, b"", "")
+    assert (tmp_path / name).read_bytes() == written
+
+
 @pytest.mark.parametrize(("output", "written"), [("json", b"[]\n"), ("csv", b"")])
 def test_empty_stream_is_written_in_each_format(output: str, written: bytes) -> None:
     with responding(whole("application/x-ndjson", b"")) as url:

@@ -55,7 +55,7 @@ WHOLE = part(0, b"0", b"1", status="200 OK").replace(b"Content-Range: items 0-*/
 
 
 def broke(items: int) -> str:
-    return rf"chunkwise: the stream was cut: .*\(format ndjson, {items} items and \d+ bytes[^)]*\); connecting again"
+    return rf"chunkwise: the stream was cut: .*\(format ndjson, {items} items? and \d+ bytes[^)]*\); connecting again"
 
 
 def check_lines(patterns: list[str], err: str) -> None:

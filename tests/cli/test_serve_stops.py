@@ -39,7 +39,7 @@ async def test_signal_cuts_stream_visibly(tmp_path: Path, number: signal.Signals
                 assert foreign.stdout.readline() == b"1\n"
                 assert await anext(ours) == 1
                 server.running.signal(number)
-                with pytest.raises(RemoteError, match="failed after 1 items: Going Away: the server is shutting down"):
+                with pytest.raises(RemoteError, match="failed after 1 item: Going Away: the server is shutting down"):
                     await anext(ours)
             done = server.running.end()
             assert foreign.end().code == 18  # curl's exit code for a partial file

@@ -50,7 +50,11 @@ def parents(tree: list[Drawn]) -> dict[str, str]:
 
 def test_drawn_error_tree_matches_classes() -> None:
     tree = drawn(errors.__doc__ or "")
-    classes = {name: kind for name, kind in vars(errors).items() if getattr(kind, "__module__", "") == errors.__name__}
+    classes = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and kind.__module__ == errors.__name__
+    }
     assert [each.name for each in tree] == [*classes], "the classes must also have the same order"
     above = parents(tree)
     for each in tree:

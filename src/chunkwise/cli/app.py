@@ -14,7 +14,7 @@ from rich_click import rich_click as rich_config
 
 from chunkwise.cli.demo import demo
 from chunkwise.cli.exits import MEANINGS, Exit, exit_code, one_line
-from chunkwise.cli.get import get
+from chunkwise.cli.get import OUTPUT_FORMATS, get
 from chunkwise.cli.send import send
 from chunkwise.cli.serve import serve
 from chunkwise.demo.pace import MAX_SECONDS
@@ -160,10 +160,8 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["ndjson", "json", "csv"]),
-    default="ndjson",
-    show_default=True,
-    help="Format of the output.",
+    type=click.Choice(OUTPUT_FORMATS),
+    help="Format of the output. By default, the suffix of --output determines it; otherwise it is ndjson.",
     panel="Format",
 )
 @_FROM

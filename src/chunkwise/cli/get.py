@@ -23,17 +23,21 @@ from chunkwise.formats.sse import ServerSentEvent, value_of
 from chunkwise.transports.range_headers import asks_for_range
 from chunkwise.transports.websocket_handshake import is_websocket_url
 
+OUTPUT_FORMATS = ("ndjson", "json", "csv")
+"""The names of the formats that ``get`` writes."""
+
 
 async def get(
     url: str,
     path: str,
-    output_format: str,
+    output_format: str | None,
     input_format: str | None,
     output: Path | None,
     headers: Sequence[str],
     idle_seconds: float,
 ) -> None:
     """Read a stream and write its items as they arrive; see the command's help."""
+    output_format = output_format or _format_of_file(output)
     request = {
         "URL": url,
         "--path": path,
@@ -94,6 +98,14 @@ async def _write(
             if output_format == "json":
                 file.write(b"\n")
                 file.flush()
+
+
+def _format_of_file(output: Path | None) -> str:
+    """Return the name of the output format that belongs to a file's suffix, or NDJSON."""
+    with suppress(UnknownFormat):
+        if output is not None and (name := by_suffix(output.name).name) in OUTPUT_FORMATS:
+            return name
+    return "ndjson"
 
 
 def _report_disconnect(error: StreamError) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound, RemoteError, TruncatedError
+from chunkwise.errors import DecodeError, EncodeError, LimitError, PathNotFound, RemoteError, TruncatedError, counted
 from chunkwise.formats.contract import Decoder, EndRecordMarks
 from chunkwise.formats.parsing.json_values import LivePart, ValueDecoder, encode_value
 from chunkwise.formats.parsing.stream_decoder import StreamDecoder
@@ -175,7 +175,9 @@ class StreamEndDecoder(StreamDecoder):
             where = "before" if self._text is None else "inside"
             raise TruncatedError(f"the stream ended {where} its end record")
         if self._record.items != self.records_seen:
-            raise TruncatedError(f"received {self.records_seen} items, but the end record counts {self._record.items}")
+            raise TruncatedError(
+                f"received {counted(self.records_seen, 'item')}, but the end record counts {self._record.items}"
+            )
         if not_found is not None:
             raise not_found
         self._proven = True
@@ -184,5 +186,5 @@ class StreamEndDecoder(StreamDecoder):
 def _failure(record: EndRecord) -> RemoteError:
     problem = record.problem or {}
     reasons = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-    message = ": ".join([f"the sender's stream failed after {record.items} items", *reasons])
+    message = ": ".join([f"the sender's stream failed after {counted(record.items, 'item')}", *reasons])
     return RemoteError(message, status=_status(problem), problem=problem)

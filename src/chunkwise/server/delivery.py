@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from chunkwise.errors import RemoteError, StreamError, TruncatedError
+from chunkwise.errors import RemoteError, StreamError, TruncatedError, counted
 from chunkwise.flow.outbound import Outbound
 from chunkwise.server.item_ranges import refuse_key
 from chunkwise.server.lifecycle import Outcome, OutcomeName, Streams
@@ -256,7 +256,7 @@ class Delivery:
         """Report a failure to the client: with an error response, or inside the response that has begun."""
         if not self._wire.committed and (refusal := refuse_key(error, self._after)) is not None:
             return refusal
-        where = f"{self.request.method} {self.request.rel_url} after {self._items} items"
+        where = f"{self.request.method} {self.request.rel_url} after {counted(self._items, 'item')}"
         broken_off = ": the response is incomplete" if self._wire.committed else ""
         if isinstance(error, GoingAway):
             logger.info("the shutdown of the server ended %s%s", where, broken_off)
