@@ -13,6 +13,7 @@
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,11 @@ class RemoteError(StreamError):
         index = self.problem.get("item")
         super().__init__(message, item_index=index if type(index) is int else None)
         self.status = status
+
+    def __str__(self) -> str:
+        # The sender's own message may already name the item.
+        named = re.search(rf"\bitem {self.item_index}\b", self.message)
+        return self.message if named else super().__str__()
 
 
 class StalledError(StreamError, TimeoutError):

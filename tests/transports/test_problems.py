@@ -242,3 +242,10 @@ async def test_client_cannot_forge_a_log_line(wire: str, caplog: pytest.LogCaptu
         await it.outcome()
     lines = [line for entry in caplog.records for line in entry.getMessage().splitlines()]
     assert not [line for line in lines if line.startswith("CRITICAL")]
+
+
+def test_remote_error_names_an_item_once() -> None:
+    problem = {"item": 7}
+    assert str(RemoteError("row 8 is invalid", status=422, problem=problem)) == "row 8 is invalid (item 7)"
+    assert str(RemoteError("invalid (item 7)", status=422, problem=problem)) == "invalid (item 7)"
+    assert str(RemoteError("invalid item 70", status=422, problem=problem)) == "invalid item 70 (item 7)"

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import re
 import stat
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -18,7 +17,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, S
 from chunkwise import Batches, body, open_stream
 from chunkwise.cli.get import is_token, parse_headers
 from chunkwise.cli.progress import progress
-from chunkwise.errors import RemoteError, StalledError, TruncatedError, UnknownFormat
+from chunkwise.errors import StalledError, TruncatedError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
 from chunkwise.sources.files import read_file
@@ -128,9 +127,6 @@ async def _send_body(
             if response.status >= 400:
                 raise await remote_error(response)
             await _write_response(response)
-    except RemoteError as error:
-        _name_item_once(error)
-        raise
     except (ClientError, TruncatedError) as error:
         if payload.failure is None and isinstance(error, SocketTimeoutError):
             raise StalledError(f"the server sent no response for {idle_seconds:g} seconds") from error
@@ -163,12 +159,6 @@ async def _send_messages(
             sys.stdout.buffer.flush()
     if not upload.is_whole:
         raise _not_read(file, upload.items_sent, 0)
-
-
-def _name_item_once(error: RemoteError) -> None:
-    """Remove the index of the item from an error whose message already contains it."""
-    if re.search(rf"\bitem {error.item_index}\b", error.message):
-        error.item_index = None
 
 
 def _not_read(file: Path, items: int, size: int) -> TruncatedError:
