@@ -489,3 +489,18 @@ async def test_connection_is_reused_after_a_stream() -> None:
 async def test_missing_end_record_is_truncation() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
+async def test_idle_seconds_must_be_finite(seconds: float) -> None:
+    async with ClientSession() as session:
+        with pytest.raises(ValueError, match=r"idle_seconds: got .+, expected a finite number >= 0; 0 means no limit"):
+            async with chunkwise.open_stream(session, "http://localhost", idle_seconds=seconds):
+                pass
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9])
+async def test_idle_seconds_may_be_unlimited(seconds: float) -> None:
+    async with listening(head(JSON, "Content-Length: 3") + b"[1]") as (url, _), ClientSession() as session:
+        async with chunkwise.open_stream(session, url, idle_seconds=seconds) as stream:
+            assert [item async for item in stream] == [1]

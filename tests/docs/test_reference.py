@@ -7,11 +7,15 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from operator import attrgetter
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 import chunkwise
+import chunkwise.sources.files
+import chunkwise.sources.sql
 import chunkwise.testing
 from chunkwise.errors import StreamError
 from chunkwise.formats import Limits
@@ -33,7 +37,8 @@ UNITS = {"": 1, " s": 1, " MiB": 2**20}
 
 def options_in_table(function: str) -> dict[str, Any]:
     """Return the names and defaults in the table of a function's options."""
-    table = (REFERENCE / "api.md").read_text().split(f"\n### Options of `{function}`\n")[1].split("\n```")[0]
+    table = (REFERENCE / "api.md").read_text().split(f"\n### Options of `{function}`\n")[1]
+    table = re.split(r"\n```|\n### ", table)[0]
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", table, re.MULTILINE)
     assert len(rows) == len(re.findall(r"^\| `", table, re.MULTILINE)), "a row does not have four cells"
     return {name: default_of(cell) for name, cell in rows}
@@ -58,9 +63,30 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     return options
 
 
-@pytest.mark.parametrize("function", ["respond", "setup", "resumable", "open_stream", "items", "body"])
+FUNCTIONS = [
+    *("respond", "setup", "resumable", "open_stream", "items", "body"),
+    *("sources.files.file_source", "sources.sql.rows", "sources.sql.table"),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_table_matches_signature(function: str) -> None:
-    assert options_in_table(function) == options_of(getattr(chunkwise, function))
+    assert options_in_table(function) == options_of(attrgetter(function)(chunkwise))
+
+
+def attributes_of(kind: type) -> set[str]:
+    """Return the names of a class's public attributes: annotated, or properties."""
+    names = {name for base in kind.__mro__ for name in vars(base).get("__annotations__", {})}
+    names |= {name for name, _ in inspect.getmembers(kind, lambda member: isinstance(member, property))}
+    names |= set(getattr(kind, "_fields", ()))
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", ["Outcome", "Stream", "ResumePoint"])
+def test_table_matches_attributes(name: str) -> None:
+    table = re.split(r"\n```|\n### ", (REFERENCE / "api.md").read_text().split(f"\n### Attributes of `{name}`\n")[1])[0]
+    expected = attributes_of(getattr(chunkwise, name)) | ({"reconnects"} if name == "Stream" else set())
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(expected)
 
 
 def errors(root: type[StreamError]) -> Iterator[type[StreamError]]:
@@ -74,6 +100,16 @@ def test_errors_page_lists_each_error() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", section(REFERENCE / "errors.md", "What to do about each"), re.MULTILINE)
     kinds = {error.__name__ for error in errors(StreamError)}
     assert sorted(rows) == sorted(kinds - {"StreamError"})
+
+
+def test_errors_page_shows_the_tree() -> None:
+    tree = inspect.cleandoc(str(chunkwise.errors.__doc__)).split("::\n\n")[1]
+    assert f"```text\n{dedent(tree).strip()}\n```" in (REFERENCE / "errors.md").read_text()
+
+
+def test_glossary_is_sorted() -> None:
+    words = re.findall(r"^(\S.*)\n: ", (REFERENCE / "glossary.md").read_text(), re.MULTILINE)
+    assert words == sorted(words, key=str.lower)
 
 
 def test_formats_page_lists_each_format() -> None:

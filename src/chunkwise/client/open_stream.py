@@ -1,6 +1,7 @@
 """A URL -> the stream of its items, over HTTP or a WebSocket."""
 
 import builtins
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -75,7 +76,8 @@ async def open_stream(
             raises `UnknownFormat`. It is not called for a response without content, or over a WebSocket.
         type: the type of each item; see `items`.
         required: whether a path that selects nothing is an error; see `items`.
-        idle_seconds: for how many seconds nothing may arrive, or the server may read nothing of what `body` sends.
+        idle_seconds: for how many seconds nothing may arrive, or the server may read nothing of what `body` sends;
+            0 for no limit.
         max_ratio: how many bytes one byte of a compressed response may become (10,000). The first MiB is always
             allowed.
         max_reconnects: how many times in a row the rest is requested without receiving a new item; 0 for never. None
@@ -97,7 +99,7 @@ async def open_stream(
         StalledError: nothing arrived, or the server read nothing, for ``idle_seconds``.
         TypeError: the session is not a ClientSession, ``resume_from`` is not a ResumePoint, or the body of a WebSocket
             was not made by `body`.
-        ValueError: ``resume_from`` is negative, or was passed together with a path, with ``restart``, or for a request
+        ValueError: ``idle_seconds`` is negative or not finite. ``resume_from`` is negative, or was passed together with a path, with ``restart``, or for a request
             that cannot be continued.
         UnknownFormat: the function passed as ``format`` raised it. While reading: see `items`.
         TruncatedError, DecodeError, LimitError, PathNotFound: while reading; see `items`.
@@ -106,6 +108,8 @@ async def open_stream(
         raise TypeError(
             f"session: got {builtins.type(session).__name__}, expected a ClientSession: open_stream(session, url)"
         )
+    if not 0 <= idle_seconds < math.inf:
+        raise ValueError(f"idle_seconds: got {idle_seconds}, expected a finite number >= 0; 0 means no limit")
     chosen = format if format is None or callable(format) else by_name(format)
     accept: dict[str, str] = {}
     if isinstance(chosen, Format):
