@@ -99,8 +99,8 @@ async def open_stream(
         StalledError: nothing arrived, or the server read nothing, for ``idle_seconds``.
         TypeError: the session is not a ClientSession, ``resume_from`` is not a ResumePoint, or the body of a WebSocket
             was not made by `body`.
-        ValueError: ``idle_seconds`` is negative or not finite. ``resume_from`` is negative, or was passed together with a path, with ``restart``, or for a request
-            that cannot be continued.
+        ValueError: ``idle_seconds`` is negative or not finite. Or ``resume_from`` is negative, or was passed together
+            with a path, with ``restart``, or for a request that cannot be continued.
         UnknownFormat: the function passed as ``format`` raised it. While reading: see `items`.
         TruncatedError, DecodeError, LimitError, PathNotFound: while reading; see `items`.
     """
