@@ -9,7 +9,7 @@
     │   └── LimitError                an item, the nesting, a line or the decompressed data exceeds its limit
     ├── RemoteError                   the sender reported that it failed; has its problem details (RFC 9457)
     ├── StalledError(TimeoutError)    no bytes were received for longer than allowed
-    ├── PathNotFound(LookupError)     the path is required, and the stream has nothing at it
+    ├── PathNotFound(LookupError)     the stream is complete, but has no value at a required path
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
 
@@ -114,17 +114,17 @@ class RemoteError(StreamError):
         self.status = status
 
     def __str__(self) -> str:
-        # The sender's own message may already name the item.
+        # If the sender's message already names the item, do not name it again.
         named = re.search(rf"\bitem {self.item_index}\b", self.message)
         return self.message if named else super().__str__()
 
 
 class StalledError(StreamError, TimeoutError):
-    """No bytes were received for longer than allowed. ``item_index`` is the number of items delivered before."""
+    """No bytes were received for longer than allowed. ``item_index`` counts the items delivered before."""
 
 
 class PathNotFound(StreamError, LookupError):
-    """The path is required, and a complete stream has nothing at it."""
+    """The stream is complete, but has no value at a required path."""
 
 
 class UnknownFormat(StreamError, LookupError):

@@ -30,7 +30,11 @@ class DocumentWriter:
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, and its live parts as soon as they have items; EncodeError if JSON cannot represent a part."""
+        """Write a value, and the items of its iterators as soon as they are available.
+
+        Raises:
+            EncodeError: JSON cannot represent a part of the value, or iterators are nested too deeply.
+        """
         if depth > _MAX_DEPTH:
             message = f"got an iterator or awaitable at depth {depth} of a document, expected at most {_MAX_DEPTH}"
             raise EncodeError(message)
@@ -59,7 +63,7 @@ class DocumentWriter:
     async def _write_object(self, mapping: Mapping[Any, Any], depth: int) -> None:
         before = b"{"
         for name, value in mapping.items():
-            key = encode_value({name: 0})[1:-2]  # '"name":', encoded by msgspec
+            key = encode_value({name: 0})[1:-2]  # '{"name":0}' without '{' and '0}'
             await self._write_part(before + key, value, depth + 1)
             before = b","
         self._box.buffer += b"{}" if before == b"{" else b"}"
@@ -80,13 +84,14 @@ class Futures:
     """The futures of the awaitables in a stream. All awaitables of one document are started together."""
 
     def __init__(self) -> None:
-        # The keys are the ids of the awaitables. The values contain the awaitables, so that their ids stay unique.
+        # The keys are the ids of the awaitables. Each value keeps its awaitable alive, because Python could otherwise
+        # give the same id to another object.
         self._running: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
-        self._taken: list[dict[int, Any]] = []  # for each open item, the iterators in it that were written, by id
+        self._taken: list[dict[int, Any]] = []  # for each unfinished item, its used iterators by id
 
     @asynccontextmanager
     async def item(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables of an item, and remember its iterators until the end of the block."""
+        """Start all awaitables of an item, and remember which of its iterators are used in the block."""
         self._taken.append({})
         try:
             async with self.started(value):
@@ -95,7 +100,7 @@ class Futures:
             self._taken.pop()
 
     def take(self, source: Any) -> None:
-        """Note that a source is being written; EncodeError if it was already written, because it is exhausted."""
+        """Remember that a source is used; raise EncodeError if it was used before, because it is then exhausted."""
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return
@@ -119,7 +124,7 @@ class Futures:
         if len(set(once)) < len(once):
             raise EncodeError("an iterator is used twice in a document: create a new one for each use")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
-        mine = {id(part): part for part in parts}  # an awaitable may be used twice
+        mine = {id(part): part for part in parts}  # a dict, because a value may contain an awaitable twice
         futures = [self.of(part) for part in mine.values()]
         try:
             yield
@@ -156,11 +161,11 @@ def live_parts(value: Any) -> list[Any]:
 
 
 async def discard(value: Any) -> None:
-    """Close the live parts of a source that will not be sent."""
+    """Close the iterators and awaitables in a value that will not be sent."""
     for part in live_parts(value):
         own = part.lists if isinstance(part, Batches) else part
         if not isinstance(own, (AsyncIterator, Iterator, Awaitable)):
-            continue  # not an iterator: nothing to close, and it may be in use elsewhere
+            continue  # do not close a reusable iterable: other code may still use it
         for name in ("aclose", "close", "cancel"):
             close: Callable[[], Any] | None = getattr(own, name, None)
             if close is not None:
@@ -171,7 +176,7 @@ async def discard(value: Any) -> None:
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Return the members of an object with the names that msgspec gives them; None if the value is no object."""
+    """Return the members of a value that becomes a JSON object, by their JSON names; None for any other value."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):

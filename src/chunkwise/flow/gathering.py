@@ -1,4 +1,4 @@
-"""A source -> items collected for an encoder. `Outbound` runs this code, and encodes the items when it suspends."""
+"""A source -> items collected for an encoder. `Outbound` runs this code, and encodes the items when it pauses."""
 
 import types
 from collections.abc import AsyncIterable, Generator
@@ -13,24 +13,24 @@ from chunkwise.sources.batches import Batches, closing
 from chunkwise.sources.threads import batches_in_thread
 
 WRITE_BYTES = 32 * 1024
-"""The number of encoded bytes that cause a write, if the producer does not suspend before. A write has at most 48 KiB.
+"""Items are written as soon as they have this many encoded bytes, or earlier if the source has to wait.
 
-For each client that does not read, these bytes are in memory twice. With 48 KiB instead of 32, 28 MB of JSON took 5%
-less time."""
+One write has at most 48 KiB. For each client that does not read, these bytes are in memory twice. With 48 KiB instead
+of 32, 28 MB of JSON took 5% less time."""
 
 OLDEST_SECONDS = 0.05
-"""The longest time in seconds that an item waits for more items, if the producer computes without suspending."""
+"""The longest time in seconds that an item waits for more items, if the source computes without suspending."""
 
 _BATCH_BYTES = 16 * 1024  # the intended size of an encoded batch
-_MAX_BATCH = 256  # the most items in one batch; the next batch has fewer if they are large
+_MAX_BATCH = 256  # the most items in one batch; batches of large items have fewer
 
 ENOUGH = object()
-"""A producer yields this object when a batch is full. Any other value that it yields is a future that it waits for."""
+"""The coroutine that reads a source yields this object when a batch is full, or the future that it waits for."""
 
 
 @types.coroutine
 def enough() -> Generator[object, None, None]:
-    """Suspend the producer until the collected items were encoded."""
+    """Suspend the calling coroutine until `Outbound` has encoded the collected items."""
     yield ENOUGH
 
 
@@ -39,16 +39,16 @@ class Box:
 
     def __init__(self) -> None:
         self.buffer: bytearray = bytearray()
-        self.worth_writing: bool = False  # whether the bytes contain anything from the source
-        self.half_made = False  # whether the source has yielded an item that is written in parts
+        self.worth_writing: bool = False  # False while the buffer has only bytes such as the first "["
+        self.half_made = False  # whether any item of the source is written in parts
         self.since: float = monotonic()  # the last time at which the buffer was empty
 
     def is_due(self, *, stalled: bool, failed: bool) -> bool:
         """Whether to write now.
 
         Args:
-            stalled: whether the producer waits for something.
-            failed: whether the producer has failed.
+            stalled: whether the source has to wait for its next item.
+            failed: whether the source has failed.
         """
         size = len(self.buffer)
         if size >= WRITE_BYTES or not size:
@@ -71,14 +71,14 @@ class Level:
 
     def __init__(self, encoder: Encoder, box: Box) -> None:
         self.encoder = encoder
-        self.items: list[Any] = []  # collected but not encoded yet
-        self.count: int = 0  # items encoded so far
+        self.items: list[Any] = []  # the items that are collected but not encoded yet
+        self.count: int = 0  # the number of items encoded so far
         self.made = True  # whether the source yields the items one by one; False for a list
         self.batch_items: int = 1  # the size of the next batch: 1 until the size of an item is known
         self._box = box
 
     def room(self) -> tuple[int, float]:
-        """Return how many more items to collect before they are encoded, and the latest time, on `monotonic`."""
+        """Return how many more items to collect, and the latest time (of `monotonic`) at which to encode them."""
         return self.batch_items - len(self.items), self._box.since + OLDEST_SECONDS
 
     def encode(self) -> tuple[Any] | None:

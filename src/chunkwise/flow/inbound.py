@@ -12,7 +12,7 @@ _PIECE_BYTES = 32 * 1024
 """The most bytes to decode in one call, so that their items fit into the cache of the processor."""
 
 _MOST_PIECE_BYTES = 256 * 1024
-"""The most bytes to decode in one call while no items are returned: they are skipped, or belong to one long item."""
+"""The most bytes to decode in one call while the decoder returns no items: it skips bytes, or reads one long item."""
 
 
 class Broken(Exception):  # noqa: N818 - internal; users get TruncatedError
@@ -62,7 +62,7 @@ class ItemStream(ABC):
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._items is None or self._failure is not None:  # a second loop must raise the error again
+        if self._items is None or self._failure is not None:  # after an error, a second loop must raise it again
             self._items = Items(self.batches())
         return aiter(self._items)
 
@@ -71,7 +71,7 @@ class ItemStream(ABC):
 
     async def batches(self) -> AsyncIterator[list[Any]]:
         """Yield the items in lists, one list for each chunk. This is faster than item by item."""
-        if self._items is not None and (rest := self._items.rest()):  # a loop has left them
+        if self._items is not None and (rest := self._items.rest()):  # an abandoned loop has left items
             yield rest
         if self._failure is not None:
             raise self._failure
@@ -83,7 +83,7 @@ class ItemStream(ABC):
         except StreamError as error:
             self._failure = error
             raise
-        except GeneratorExit:  # the loop was left; another loop may continue
+        except GeneratorExit:  # the caller has left its loop, and may continue with another one
             raise
         except BaseException as error:
             message = f"reading was interrupted by {type(error).__name__} and cannot continue"
@@ -94,10 +94,10 @@ class ItemStream(ABC):
 class Inbound(ItemStream):
     """The items of one stream. An item is returned as soon as its last byte was received.
 
-    An error is raised after all complete items before it.
+    An error is raised only after all complete items before it were returned.
 
     Args:
-        chunks: the bytes, split at any position; raises `Broken` if the connection ends before the message.
+        chunks: the bytes, split at any position; raises `Broken` if the connection ends before the message is complete.
         make_decoder: returns the decoder; called when the first chunk was received.
         framed: returns whether the transport proves the end; called after the last chunk.
         empty: whether the message never has content, so that an empty message is valid in any format.
@@ -145,7 +145,7 @@ class Inbound(ItemStream):
 
     @property
     def has_items(self) -> bool:
-        """Whether received items, or received bytes that are not decoded yet, are waiting."""
+        """Whether some received items were not taken yet, or some received bytes were not decoded yet."""
         undecoded = self._decoder is not None and self._decoder.bytes_seen < self._bytes_seen
         return undecoded or self.items_taken < self.items_seen
 
@@ -163,7 +163,7 @@ class Inbound(ItemStream):
                     start += piece_bytes
                     if batch := decoder.feed(piece):
                         yield batch
-                        decoder.feed(b"")  # raises an error after the items
+                        decoder.feed(b"")  # raises the error if invalid bytes follow these items
                         piece_bytes = _PIECE_BYTES
                     elif piece_bytes < _MOST_PIECE_BYTES:
                         piece_bytes *= 2
@@ -174,7 +174,7 @@ class Inbound(ItemStream):
             message = f"the stream was cut: {error}"
             raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
-            if error.item_index is None:  # an error of the transport, such as invalid gzip data
+            if error.item_index is None:  # the transport raised the error, for example for invalid gzip data
                 error.item_index = self.items_seen
             raise
         framed = self._framed()

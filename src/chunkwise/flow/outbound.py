@@ -25,7 +25,7 @@ from chunkwise.sources.resumable import Resumable
 logger: logging.Logger = logging.getLogger("chunkwise")
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
-_MAX_LIVE_DEPTH = 64  # the most iterators inside items of iterators; each needs a few frames of the Python stack
+_MAX_LIVE_DEPTH = 64  # the most iterators nested in each other's items; each needs a few frames of the Python stack
 
 
 def is_stream(source: Any) -> bool:
@@ -62,7 +62,7 @@ def open_outbound(
     if isinstance(source, _ROUTINES):
         raise TypeError(f"source must be an iterable of items or one value, got the function {source!r}: call it")
     given = source.lists if isinstance(source, Batches) else source
-    if is_spent(given):  # a generator that has ended would be sent as a complete stream without items
+    if is_spent(given):  # otherwise the client would get a complete stream without items
         raise ValueError(f"source is a generator that has ended, got {given!r}: create a new generator for each stream")
     if isinstance(source, Resumable):
         count = source.total
@@ -84,7 +84,7 @@ class Outbound:
     def __init__(
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
-        self.quiet_seconds = quiet_seconds  # may be changed between pieces; None: never yield an empty piece
+        self.quiet_seconds = quiet_seconds  # can be changed between pieces; None: never yield an empty piece
         self.complete: bool = False  # whether the stream was yielded completely
         self._source = source
         self._count = count  # the expected number of items, or None
@@ -92,10 +92,10 @@ class Outbound:
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
-        self._live_items = 0  # the number of open items that are written in parts, nested inside each other
-        self._cancellation: asyncio.CancelledError | None = None  # to be raised in the producer
+        self._live_items = 0  # how many items are being written in parts; more than 1 if they are nested
+        self._cancellation: asyncio.CancelledError | None = None  # raised in the producer when it continues
         self._woken = False
-        self._looked = monotonic()  # the last time at which a wait was interrupted
+        self._looked = monotonic()  # the time of the last interruption of a wait
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -132,7 +132,7 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            if self._level.items:  # items that were not encoded after a failure
+            if self._level.items:  # after a failure, these items are not sent
                 await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
@@ -141,13 +141,13 @@ class Outbound:
     async def _gather(self) -> None:
         await gather(self._source, self._level)
         count = self._level.count + len(self._level.items)
-        if self._count not in (None, count):  # `_drive` raises it after the items
+        if self._count not in (None, count):  # `_drive` sends the items before it raises this error
             raise RuntimeError(f"the source ended after {count} items, expected {self._count}")
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
     ) -> AsyncGenerator[bytes, None]:
-        """Run a producer; yield its encoded items when there are enough, and when the producer suspends."""
+        """Run a producer to its end. Yield its encoded items when they are enough for a write, and before a wait."""
         box = self._box
         producer = produce()
         waits_for: Any = None
@@ -159,7 +159,7 @@ class Outbound:
                     waits_for = self._step(producer)
                 except StopIteration:
                     running = False
-                except BaseException as error:  # noqa: BLE001 - raised below, after the items before
+                except BaseException as error:  # noqa: BLE001 - raised below, after the items before the error
                     running, failure = False, error
                 stalled = running and waits_for is not ENOUGH
                 try:
@@ -213,11 +213,11 @@ class Outbound:
         return interrupted
 
     def _is_quiet(self) -> bool:
-        """Whether `quiet_seconds` have passed; also True if the producer has run meanwhile without new items."""
+        """Whether `quiet_seconds` have passed since the last interruption, even if the producer has run in between."""
         return self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, `wake` or `quiet_seconds`. This takes a third of the time of ``asyncio.wait``."""
+        """Wait for a future, a call of `wake` or `quiet_seconds`, in a third of the time of ``asyncio.wait``."""
         if self._woken:
             return
         loop = asyncio.get_running_loop()
@@ -260,7 +260,10 @@ class Outbound:
 
 
 async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
-    """Cancel the future of a producer, as Task.cancel() does. Return the CancelledError to raise in it, or None."""
+    """Cancel the future that a producer waits for, as ``Task.cancel()`` does.
+
+    Return the CancelledError to raise in the producer; None if the future itself raises it there.
+    """
     while future is not None and future.cancel(*cancellation.args[:1]):  # anyio identifies cancellations by message
         if future.done():
             return None
@@ -273,8 +276,8 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return which error to raise if an item cannot be encoded and the source has failed after it."""
-    return item if source is None or isinstance(source, Exception) else source  # a cancellation has precedence
+    """Return the error to raise if an item cannot be encoded and the source has failed after this item."""
+    return item if source is None or isinstance(source, Exception) else source  # a cancellation takes precedence
 
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:

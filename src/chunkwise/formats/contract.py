@@ -39,7 +39,7 @@ DEFAULT_LIMITS = Limits()
 
 
 STREAM_END = "stream-end"
-"""The name of the end record. Clients request the record with it: ``Prefer: stream-end`` (RFC 7240)."""
+"""The name of the end record. Clients send this name to request the record: ``Prefer: stream-end`` (RFC 7240)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +80,8 @@ class Checkpoint(NamedTuple):
 class Encoder(Protocol):
     """Items -> bytes. One encoder writes one stream: call `start`, `encode` for each batch, then `finish` or `fail`.
 
-    `EncodeError` leaves the encoder unchanged. Its ``item_index`` is the item that cannot be encoded. You can encode
-    the items before it with another call.
+    If `encode` raises `EncodeError`, the encoder is unchanged. The ``item_index`` of the error says which item cannot
+    be encoded. You can encode the items before this item with another call.
     """
 
     def start(self) -> bytes:
@@ -110,7 +110,7 @@ class Encoder(Protocol):
         """Return the bytes after an item whose JSON text the caller has written in parts."""
 
     def finish(self) -> bytes:
-        """Return the bytes that complete the stream, with the end record if the encoder was made with one."""
+        """Return the bytes that complete the stream, including the end record if ``stream_end`` was set."""
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
         """Return an end record with the status ``"failed"``; call it instead of `finish` when the stream has failed.
@@ -185,7 +185,7 @@ class Decoder(Protocol):
 
         Raises:
             TruncatedError: the bytes ended before the stream was complete.
-            PathNotFound: the path is required, and the stream has nothing at it.
+            PathNotFound: the stream is complete, but has no value at a required path.
         """
 
 
@@ -235,11 +235,12 @@ class Format:
         decoder: makes a `Decoder`.
         parameters: the parameters after the media type in ``Content-Type``.
         keepalive_by_default: whether the ``keepalive`` bytes are sent in long silences by default.
-        documents: whether a document, a single value that may be written in parts, can be sent in it.
+        documents: whether a document, a single value that may be written in parts, can be sent in this format.
         proves_end: whether its grammar proves the end, so that an incomplete stream never looks complete.
         headers: the headers that it adds to a response.
-        keepalive: bytes without meaning that are allowed between items, or None.
-        end_record: how its end record is written and found; None if it needs none (JSON) or cannot hold one.
+        keepalive: bytes that can be sent between items to keep a connection open, because decoders ignore them; None if
+            the format has no such bytes.
+        end_record: the bytes around its end record; None if the format needs no end record (JSON) or cannot have one.
         event_ids: whether each item has an id, which a client that resumes sends back as ``Last-Event-ID``.
         plain_messages: whether a string is sent over a WebSocket as it is, instead of as JSON.
     """

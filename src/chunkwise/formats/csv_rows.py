@@ -25,7 +25,7 @@ from chunkwise.formats.paths import PathLike
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected a field without quotes and line ends, or a quoted field in which quotes are doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes these types, and finite floats, like `_cell`
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes these types, and finite floats, correctly
 _LIVE = "a CSV row cannot contain an iterator or an awaitable: pass the finished value"
 
 
@@ -132,7 +132,7 @@ def _cell(value: Any) -> Any:
         text = encode_value(value).decode()
     except LivePart:
         raise TypeError(_LIVE) from None
-    return msgspec.json.decode(text) if text.startswith('"') else text  # the text of a date, without quotes
+    return msgspec.json.decode(text) if text.startswith('"') else text  # decode a string, such as a date
 
 
 class CsvDecoder(StreamDecoder):
@@ -170,15 +170,15 @@ class CsvDecoder(StreamDecoder):
             self._take(run, offset, out)
         else:
             self._pending += data
-        self._check_size(len(self._pending) - 2, self._offset)  # the CR LF of a row does not count
+        self._check_size(len(self._pending) - 2, self._offset)  # the limit does not include the CR LF of a row
         if stray >= 0:
             message = f"got a quote in a field that does not begin with a quote, {_EXPECTED_FIELD}"
             raise DecodeError(message, byte_offset=self.bytes_seen - len(data) + stray)
 
     def _last_row_end(self, data: bytes) -> tuple[int, int]:
         """Return the end of the last complete row in the data, or 0, and the position of a misplaced quote, or -1."""
-        # A line end inside quotes is data. A quote inside a quoted field is doubled: the first one ends the quoted
-        # part, and the second one begins it again.
+        # A line end inside quotes is data. A doubled quote needs no special case: the first quote ends the quoted part,
+        # and the second quote begins the next one.
         stop, start, quoted = 0, 0, self._quoted
         while (quote := data.find(b'"', start)) >= 0:
             if not quoted:

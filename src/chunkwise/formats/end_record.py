@@ -43,7 +43,7 @@ def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any])
     """Return the end record of a failed stream, with its marks."""
     try:
         text = encode_value(EndRecord("failed", items, dict(problem)))
-    except (EncodeError, LivePart):  # a record without a reason is better than none
+    except (EncodeError, LivePart):  # send a record without the problem rather than no record
         text = b""
     if not text or len(text) + len(marks.after) > _MAX_BYTES:
         text = encode_value(EndRecord("failed", items, {"status": _status(problem)}))
@@ -76,8 +76,8 @@ class StreamEndDecoder(StreamDecoder):
         self._marks = marks
         self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
         self._line_before = True  # whether the next byte is at the start of a line
-        self._begin = b""  # bytes that may be the start of the mark
-        self._text: bytearray | None = None  # the bytes after the mark
+        self._begin = b""  # the last bytes received, if they may be the start of the mark
+        self._text: bytearray | None = None  # the bytes received after the mark; None before the mark
         self._record: EndRecord | None = None
         self._in_comment = False
 
@@ -107,16 +107,16 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-        out += self.decoder.feed(items)  # also with no bytes: the decoder may have an error to raise
+        out += self.decoder.feed(items)  # even without bytes, because the decoder may have an error to raise
         if not found:
             return b""
-        self.decoder.feed(b"")  # raises an error after the items, before the end record is read
+        self.decoder.feed(b"")  # raises the error if invalid bytes follow the items
         self._text = bytearray()
         return data[place + len(mark) :]
 
     def _without_begin(self, data: bytes) -> bytes:
-        """Return the data without the bytes at its end that may be the start of a mark; keep these for later."""
-        if not data.endswith(self._starts):  # the usual case
+        """Return the data without the bytes at its end that may be the start of a mark; keep those."""
+        if not data.endswith(self._starts):  # usually, the data does not end with the start of a mark
             return data
         for start in reversed(self._starts):
             place = len(data) - len(start)

@@ -20,7 +20,7 @@ Event = tuple[str, str, Any]
 """``(prefix, event, value)``, such as ``("users.item", "start_map", None)``."""
 
 _MAX_PATH_BYTES = 4 * 1024
-"""The most bytes of a prefix: ijson builds one for each member, even for one of six bytes, such as ``"a":0,``."""
+"""The most bytes of a prefix. The limit is low, because ijson builds a prefix for each member, even of six bytes."""
 
 _NOTHING = ("\0",)  # a path that no document has: the scanner checks all bytes and selects nothing
 
@@ -41,7 +41,7 @@ class EventsDecoder(StreamDecoder):
             max_path_bytes=_MAX_PATH_BYTES,
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
-        self._window = bytearray()
+        self._window = bytearray()  # the received bytes that ijson has not parsed yet
         self._start = 0  # the offset of the window in the stream
         self._position = 0  # the end of the checked part of the window
         self._events: Any = ijson.sendable_list()
@@ -58,7 +58,8 @@ class EventsDecoder(StreamDecoder):
         except DecodeError as error:
             self._parse(bytes(self._window[: max(0, (error.byte_offset or 0) - start)]), out)
             raise
-        # A number at the end of the window may continue, so it is not parsed yet: of "01", ijson would return the 0.
+        # A number at the end of the window may continue, so it is not parsed yet. Otherwise, if the invalid "01" is
+        # split after the 0, ijson would return the 0 as a number.
         ready = self._scanner.keep_from
         ready = self._position if ready < 0 else ready
         self._parse(bytes(self._window[:ready]), out)
@@ -81,7 +82,7 @@ class EventsDecoder(StreamDecoder):
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except ArithmeticError:  # ijson converts each number that is not an int to a Decimal
+        except ArithmeticError:  # raised by Decimal, to which ijson converts each number that is not an int
             failure = LimitError("a number has an exponent of about 18 digits or more, which no Decimal can hold")
         for prefix, event, value in self._events:
             number = value

@@ -94,7 +94,7 @@ class JsonDecoder(StreamDecoder):
 
     @property
     def bytes_walked(self) -> int:
-        """The number of bytes that the scanner has read: tests measure its work with it, on any machine."""
+        """The number of bytes that the scanner has read. Tests use it to check how much work the scanner does."""
         return self._scanner.bytes_walked
 
     def _checkpoint(self) -> Checkpoint | None:
@@ -178,11 +178,11 @@ class JsonDecoder(StreamDecoder):
         """Return the error of the scanner for the bytes of a value, with its offset; None if they are valid JSON."""
         if self._refusal(start, end) is None:
             return None
-        return self._refusal(start, len(self._window))  # so that the message shows the bytes after the value
+        return self._refusal(start, len(self._window))  # the message shows the bytes after the value
 
     def _refusal(self, start: int, end: int) -> DecodeError | None:
         begun = self._scanner.last_begun
-        around = b"[" * (len(begun[1]) if begun else 0)  # so that the value has the same depth
+        around = b"[" * (len(begun[1]) if begun else 0)  # so that the value is at its depth in the stream
         scanner = self._new_scanner((), proves_values=True)
         scanner.shift(self._dropped + start - len(around))
         try:
@@ -194,7 +194,8 @@ class JsonDecoder(StreamDecoder):
     def _too_long(self, start: int, end: int) -> DecodeError:
         """Return the error for an item with too many bytes, or for invalid JSON within the limit.
 
-        In smaller chunks, the decoder would find the invalid JSON first, and the result must not depend on the chunks.
+        If the chunks were smaller, the decoder would find the invalid JSON first, and the result must not depend on the
+        size of the chunks.
         """
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:

@@ -68,7 +68,7 @@ class _SequenceText(JsonDecoder):
 
 
 class JsonSeqDecoder(RecordDecoder):
-    """A sequence in chunks -> items. After an invalid text, decoding continues at the next RS."""
+    """A JSON text sequence in chunks -> items. After an invalid text, decoding continues at the next RS."""
 
     name = "json-seq"
     resynchronises = True
@@ -76,8 +76,8 @@ class JsonSeqDecoder(RecordDecoder):
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
-        self._waiting: deque[bytes] = deque()  # texts that are not decoded yet; the last one may be incomplete
-        self._next_offset = 0  # the offset of the first of these texts in the stream
+        self._waiting: deque[bytes] = deque()  # JSON texts to be decoded; the last one may be incomplete
+        self._next_offset = 0  # the offset in the stream of the first text in `_waiting`
         self._text: _SequenceText | None = None  # decodes the incomplete text; None: skip to the next RS
         self._offset = 0  # the offset of the incomplete text in the stream
         self._begun = False
@@ -149,7 +149,7 @@ class JsonSeqDecoder(RecordDecoder):
             return
         if max(map(len, texts)) > self._limits.max_item_bytes:
             return
-        if whole_characters(run)[0] != len(run):  # msgspec does not check the UTF-8 of unknown names
+        if whole_characters(run)[0] != len(run):  # msgspec does not check the UTF-8 of names that it ignores
             return
         values = self._decode_many(run[:-1])
         if values is not None:
@@ -177,7 +177,7 @@ class JsonSeqDecoder(RecordDecoder):
             return  # RFC 7464 §2.1: there is no text between two RS in a row
         try:
             out += text.finish(framed=framed)
-            text.finish(framed=framed)  # raises an error that follows the item
+            text.finish(framed=framed)  # raises the error if invalid bytes follow the item
         except TruncatedError as error:
             if at_end:
                 raise

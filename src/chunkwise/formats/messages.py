@@ -37,7 +37,7 @@ LINES = replace(NDJSON, encoder=LinesEncoder)
 """The format of the stream that the messages contain."""
 
 SUBPROTOCOL = "chunkwise.ndjson"
-"""The subprotocol in which one message contains a whole batch of items. It is much faster for many small items."""
+"""The subprotocol in which one message contains a whole batch of items. This is much faster for many small items."""
 
 START_MARK = b' {"stream-start":'
 """The first bytes of a start record. The server sends this record first to a client that requested a range of items."""
@@ -53,8 +53,8 @@ def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
     return "text" if plain else "items"
 
 
-# Replacing line ends with tabs keeps valid JSON valid and invalid JSON invalid: between tokens both are allowed, and
-# inside strings neither is.
+# Replacing line ends with tabs keeps valid JSON valid and invalid JSON invalid, because JSON allows both between tokens
+# and neither inside strings.
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
 
 _strings = ValueDecoder(str)
@@ -72,7 +72,7 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
 
 
 def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
-    """Return a start record: it contains the first index, the ETag and the key, which over HTTP are in headers."""
+    """Return a start record: the first index, the ETag and the key, which HTTP responses have in headers."""
     return START_MARK + encode_value({"first": first, "etag": etag, "key": key}) + b"}\n"
 
 
@@ -135,7 +135,7 @@ class Packer:
     def _string(self, line: bytes) -> bytes:
         try:
             text: str = _strings.one(line, 0)
-        except DecodeError as error:  # in a msgspec.Raw, which nothing has checked before
+        except DecodeError as error:  # only a msgspec.Raw, which is not checked before, can be invalid
             raise EncodeError(f"an item is not a valid JSON string: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML §9.2) <-> items: the data of an event is the JSON text of an item, its id the index.
+"""Server-sent events (WHATWG HTML §9.2) <-> items: an event has the JSON text of an item and its index as id.
 
 For events with types, with other ids, or with data that is not JSON, use `ServerSentEvent`: yield such events to send
 them, and pass ``type=ServerSentEvent`` to read them. The format cannot prove its end: without an end record, a stream
@@ -134,7 +134,7 @@ class _OpenEvent:
         """Add the field in a line; ignore a comment."""
         name, _, value = line.partition(b":")
         if not name:
-            return  # a comment
+            return  # a line that begins with a colon is a comment
         self.begun = True
         value = value.removeprefix(b" ")
         if not value.isascii():
@@ -161,13 +161,13 @@ class SseDecoder(RecordDecoder):
     """
 
     name = "sse"
-    checks_utf8 = False  # §9.2.5: invalid UTF-8 is replaced and is not an error
+    checks_utf8 = False  # invalid UTF-8 is replaced and is not an error (WHATWG HTML §9.2.5)
 
     def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
         super().__init__(path, **options)
-        self.first_event_id: str = ""  # the first id in the stream: it is repeated if a stream starts again
+        self.first_event_id: str = ""  # the first id in the stream; a response that begins with it again is a restart
         self.last_event_id: str = ""  # the value of ``Last-Event-ID`` when the client reconnects
-        self.is_behind_id: bool = False  # whether the last event itself has this id
+        self.is_behind_id: bool = False  # whether the last event itself has set `last_event_id`
         self.retry: int | None = None  # milliseconds to wait before a reconnect; None if not set
         self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
@@ -178,8 +178,8 @@ class SseDecoder(RecordDecoder):
         self._event = _OpenEvent()
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        # §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once. An LF directly after a CR is part of the
-        # same line end, even if it is received later.
+        # WHATWG HTML §9.2.6: lines end with CR LF, LF or CR. A CR ends its line at once. An LF directly after a CR is
+        # part of the same line end, even if it is received later.
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -195,8 +195,8 @@ class SseDecoder(RecordDecoder):
         """Decode the events in a run of complete lines."""
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
-            # Three events are read line by line: the one that an earlier run began, the first of the stream (for its
-            # id), and the incomplete one at the end. All events between them are decoded in one call.
+            # Only these events are read line by line: one that an earlier run began, the first of the stream (for its
+            # id), and an incomplete one at the end. All events between them are decoded in one call.
             by_line = self._event.begun or not self.first_event_id
             start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
@@ -240,7 +240,7 @@ class SseDecoder(RecordDecoder):
     def _add(self, line: bytes) -> None:
         self._event.add(line, self._limits.max_item_bytes)
         if self._event.retry is not None:
-            self.retry = self._event.retry  # §9.2.6: it applies before the event is complete
+            self.retry = self._event.retry  # applies before its event is complete (WHATWG HTML §9.2.6)
 
     def _commit(self) -> _OpenEvent:
         """End the current event, remember its id, and return it."""
@@ -283,7 +283,7 @@ class SseDecoder(RecordDecoder):
                 raise DecodeError(msg) from None
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:  # noqa: ARG002 - only a blank line ends an event
-        # §9.2.6 drops an incomplete event silently. Here it is an error, because the stream was cut.
+        # WHATWG HTML §9.2.6 ignores an incomplete event. Here it raises an error, because the stream was cut.
         if self._event.begun or self._lines.rest():
             raise TruncatedError("the stream ended inside an event, expected a blank line after it")
 

@@ -77,7 +77,7 @@ class TextDecoder(StreamDecoder):
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 text in chunks -> the text of each chunk at once; a split character is returned with its last byte."""
+    """UTF-8 text in chunks -> the text of each chunk at once; a split character waits for its last byte."""
 
     name = "text"
 

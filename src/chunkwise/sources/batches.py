@@ -32,7 +32,7 @@ class Batches:
     """A source whose items are already in lists, such as the rows of a database.
 
     Use it wherever a source is accepted: in `respond`, in `body`, or inside a document. The output is the same as for
-    single items, but a whole list costs about as much as one item. A list is sent as soon as the next one is not ready.
+    single items, but a whole list costs about as much as one item. A list is sent at once if the next one is not ready.
     For example::
 
         await chunkwise.respond(request, chunkwise.Batches(result.partitions(500)))
@@ -56,7 +56,7 @@ class Batches:
         self.lists = lists
 
     async def __aiter__(self) -> AsyncGenerator[list[Any], None]:
-        """Yield the lists; EncodeError for an element that is not a list."""
+        """Yield the lists; raise EncodeError for an element that is not a list."""
         lists = self.lists
         index = 0
         async with closing(lists if isinstance(lists, AsyncIterable) else _from_thread(lists)) as given:

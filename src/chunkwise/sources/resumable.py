@@ -17,7 +17,7 @@ class WrongKey(ValueError):  # noqa: N818 - the name says what is wrong
     """Raised by a factory for a key that no item can have. The client gets the text of this error."""
 
 
-_ETAG = re.compile(r"[!#-~]*")  # RFC 9110 §8.8.3, ASCII only
+_ETAG = re.compile(r"[!#-~]*")  # the ASCII characters that an ETag can have (RFC 9110 §8.8.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Resumable:
     """A source that can start at any of its items. `resumable` makes it.
 
     Attributes:
-        factory: returns the source from an item on.
+        factory: a function that returns a source of a given item and all later ones.
         etag: the version of the items, or None.
         total: the number of all items, or None if it is unknown or there is a key.
-        key: the members of an item that give its position; empty if the index does.
+        key: the names of the members that give the position of an item; empty if its index gives the position.
         lines: whether each item is one whole line with its line end, so that plain text can be resumed by item.
     """
 
@@ -55,8 +55,9 @@ def resumable(
 ) -> Resumable:
     """Return a source whose stream can be continued after a disconnect. Pass it to `respond` like any other source.
 
-    A client requests ``Range: items=500-`` and gets the rest; `open_stream` does so automatically. The server keeps no
-    state, so any process with the same data can continue a stream that another one began.
+    A client that requests ``Range: items=500-`` gets the items from index 500 on; `open_stream` sends such requests
+    automatically. The server keeps no state, so any process with the same data can continue a stream that another
+    process began.
 
     Args:
         factory: a function that starts the source at an item. It is called with the index of the first item, counted

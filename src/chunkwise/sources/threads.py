@@ -22,8 +22,8 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 class _Thread:
     """A thread that runs calls one after the other.
 
-    The thread does not belong to an executor, because the interpreter waits for the threads of executors when it exits.
-    A source that blocks for ever would keep the process alive.
+    The thread does not belong to an executor, because the interpreter waits for the threads of executors when it exits:
+    a source that blocks for ever would keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Thread:
 
 
 class _Puller:
-    """Pulls items from an iterable; its methods run in the thread."""
+    """Pulls items from an iterable. Its methods run in the thread of the source."""
 
     def __init__(self, iterable: Iterable[Any], wake: Callable[[], object]) -> None:
         self.ready: deque[Any] = deque()
@@ -95,14 +95,14 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
 
     Args:
         iterable: the source of the items.
-        hop_items: returns how many items the thread may pull before it waits until they were taken. It is called
-            before each call to the thread.
+        hop_items: returns how many items the thread may pull before it waits until the event loop has taken
+            them. This function is called before each call to the thread.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()
 
     def wake_up() -> None:
-        with suppress(RuntimeError):  # the event loop is closed
+        with suppress(RuntimeError):  # raised if the event loop is closed
             loop.call_soon_threadsafe(wake.set)
 
     puller = _Puller(iterable, wake_up)

@@ -11,6 +11,7 @@ import msgspec
 from chunkwise.errors import DecodeError, LimitError
 
 Window = bytes | bytearray
+"""The bytes of a stream that were received and are still needed."""
 
 # The name of a state says which token may follow.
 VALUE: Final = 0
@@ -40,7 +41,7 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that cannot follow; ``opener`` is the bracket of the innermost array or object."""
+    """Return the error for a byte that a state does not allow; ``opener`` is the innermost open bracket."""
     expected = f"',' or '{chr(CLOSERS[opener])}'" if state == COMMA_OR_END else _EXPECTED[state]
     return DecodeError(f"got {_shown(bytes([byte]))}, expected {expected}", byte_offset=byte_offset)
 
@@ -65,7 +66,7 @@ def not_in_a_string(text: bytes, byte_offset: int) -> DecodeError:
 
 
 def too_long(what: str, size: int, most: int, byte_offset: int) -> LimitError:
-    """Return the error for a string, name, number or path that exceeds its limit."""
+    """Return the error for a string, name, number or path (``what``) that exceeds its limit in bytes."""
     return LimitError(f"{what} has at least {size} bytes, expected no more than {most}", byte_offset=byte_offset)
 
 
@@ -76,7 +77,7 @@ def too_deep(depth: int, most: int, byte_offset: int) -> LimitError:
 
 
 def why_incomplete(state: int, opener: int, depth: int) -> str:
-    """Return why the document is incomplete; ``opener`` is the bracket of the innermost container, or 0."""
+    """Return why the document is incomplete, or ``""``; ``opener`` is the innermost open bracket, or 0."""
     if state == END:
         return ""
     if state == VALUE and not depth:

@@ -66,11 +66,11 @@ def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
 
 def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
     """Return the JSON text of each item, without the line ends that a `msgspec.Raw` inside it may have."""
-    # Only a msgspec.Raw can bring line ends. With a line end inside, one item would be read as two records.
+    # Only a msgspec.Raw can contain line ends. A decoder would read an item with a line end as two records.
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
-        if not text or text.isspace():  # most decoders skip blank lines and would lose the item
+        if not text or text.isspace():  # most decoders skip blank lines, so the item would be lost
             raise EncodeError("got a blank msgspec.Raw, expected JSON text", item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
-    except (TypeError, ValueError, OverflowError, RecursionError):  # not possible in msgpack: for example a large int
+    except (TypeError, ValueError, OverflowError, RecursionError):  # msgpack cannot represent the batch
         return True
 
 
@@ -191,7 +191,7 @@ class ValueDecoder:
 
 def _located(message: str, byte_offset: int) -> DecodeError:
     """Return an error of msgspec with the offset in the stream instead of the offset in one JSON text."""
-    if message == "Input data was truncated":  # msgspec says this also for a lone surrogate at the end
+    if message == "Input data was truncated":  # msgspec also raises this for a lone surrogate at the end
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
     if place is None:  # a custom type may raise an error with its own message

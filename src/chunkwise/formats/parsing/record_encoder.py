@@ -24,7 +24,7 @@ class RecordEncoder(ABC):
     def __init__(
         self,
         *,
-        document: bool = False,  # noqa: ARG002 - one value is one record
+        document: bool = False,  # noqa: ARG002 - a document is encoded as one record
         stream_end: bool = False,
         first: int = 0,
         key: Sequence[str] = (),
@@ -37,7 +37,7 @@ class RecordEncoder(ABC):
 
     @abstractmethod
     def _encode(self, batch: Sequence[Any]) -> bytes:
-        """Return the bytes of a batch; `_count` is the index of its first item. A failure changes nothing."""
+        """Return the bytes of a batch; `_count` is the index of its first item. An error must change nothing."""
 
     def start(self) -> bytes:
         return b""

@@ -1,8 +1,8 @@
 """Windows of JSON bytes -> the spans of the selected values, after checking that all text between them is JSON.
 
-The scanner can stop at any byte and continue there, so it reads each byte of a growing window once. It matches a small
-array or object with one regular expression, which is the fastest way in Python. The package `speedups` has a compiled
-scanner with the same results.
+A window contains the received bytes that are still needed. The scanner can stop at any byte and continue there, so it
+reads each byte of a growing window once. It matches a small array or object with one regular expression, which is the
+fastest way in Python. The package `speedups` has a compiled scanner with the same results.
 """
 
 import re
@@ -70,11 +70,11 @@ _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
 _ESCAPE_BYTES = 12  # the size of the longest escape, a pair of surrogates
-_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # the start of any escape can be completed from these
+_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # the end of one of these completes any cut escape
 
 
 def _body_end(window: Window, position: int) -> int:
-    """Return where a string ends: at its quote, at an invalid byte, in a cut escape, or at the end of the window."""
+    """Return where a string ends: at its quote, an invalid byte, an incomplete escape, or the end of the window."""
     while True:
         limit = position + _MATCHED_BYTES
         match = _body.match(window, position, limit)
@@ -87,7 +87,7 @@ class Scanner:
     """Finds the start and the end of the values at a path, window by window.
 
     If ``proves_values`` is False, the compiled scanner only counts brackets to find the end of a selected array or
-    object. This is enough if the caller decodes the values with an engine that checks them.
+    object. This is enough if the caller decodes the values with a decoder that checks them.
 
     The class has more attributes than others, because scanning can stop and continue at any byte.
     """
@@ -105,8 +105,8 @@ class Scanner:
     ) -> None:
         self.spans: list[tuple[int, int]] = []  # (start, end) in the window of each complete selected value
         self.longest: int = 0  # the size in bytes of the longest complete value
-        self.found: bool = False  # whether there is a value at the path, or an empty container for such values
-        self.bytes_walked: int = 0  # the number of bytes read; a failed match counts all bytes of the window after it
+        self.found: bool = False  # whether there is a value at the path, or an empty array or object for such values
+        self.bytes_walked: int = 0  # the number of bytes read; a failed match counts all bytes up to its limit
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes
@@ -114,26 +114,26 @@ class Scanner:
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
         self._name_bytes = 0  # the size of the name of the current member
-        self._path_bytes = [0]  # for each open container: the size of all names around it
+        self._path_bytes = [0]  # for each open array or object: the size of all names around it
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
-        self._small_bytes = min(bounds, default=sys.maxsize)  # a container of at most this size cannot exceed a limit
+        self._small_bytes = min(bounds, default=sys.maxsize)  # no array or object up to this size can exceed a limit
         self._string_start = 0  # the start of the incomplete string or name
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
         self._base = 0  # the offset of the window in the stream
         self._state = VALUE
-        self._stack = bytearray()  # '[' or '{' for each open container
+        self._stack = bytearray()  # '[' or '{' for each open array or object
         self._resume_at = 0  # inside a string: the position to continue at
-        self._on_path = 0  # how many open containers, from the root, are on the path
+        self._on_path = 0  # how many open arrays and objects, from the root on, are on the path
         self._member_matches = False  # whether the current member is on the path
         self._value_start = -1  # the start of the incomplete selected value; -1 for none
         self._value_depth = 0
-        self._last_ended: tuple[int, bytes] | None = None  # the offset and the brackets of the last one
+        self._last_ended: tuple[int, bytes] | None = None  # the last complete one: its offset, the brackets around it
         self._token_start = -1  # the start of the incomplete number or name; -1 for none
         self._last_array = -1  # the offset in the stream of the array around the last span
         self._contiguous = True  # whether all spans are consecutive elements of one array
         self._array_start = -1  # the offset in the stream of the innermost array on the path
-        self._try_small_from = 0  # at a smaller depth, containers are too large for one match
-        self._failed_bytes_left = 0  # how many more bytes may be read by failed matches
+        self._try_small_from = 0  # arrays and objects at a smaller depth are too large for one match
+        self._failed_bytes_left = 0  # how many more bytes failed matches may read
 
     @property
     def complete(self) -> bool:
@@ -163,7 +163,7 @@ class Scanner:
         if not self.spans:
             return b"[]"
         with memoryview(window) as view:
-            if self._contiguous:  # only commas and white space are between them
+            if self._contiguous:  # only commas and white space are between the values
                 return b"".join([b"[", view[self.spans[0][0] : self.spans[-1][1]], b"]"])
             return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
 
@@ -185,7 +185,7 @@ class Scanner:
         """Scan from ``position`` on; return the end of the window, or the start of an incomplete token."""
         self._try_small_from = 0
         end = len(window)
-        # Greedy groups match few bytes at once. Without this budget, failed matches at every depth would add up.
+        # Greedy groups match few bytes at once, so a match may fail at every depth. This budget limits the lost time.
         self._failed_bytes_left = end - position if _TURNS == b"*" else sys.maxsize
         while position < end:
             state = self._state
@@ -253,7 +253,7 @@ class Scanner:
     def _begin_value(self, window: Window, position: int, byte: int) -> int:
         depth = len(self._stack)
         if self._parts is None:
-            # RFC 8259 §2: the root is any value; the elements of an array are selected.
+            # RFC 8259 §2: the root is any value. If it is an array, its elements are selected; otherwise the root is.
             self._parts, self._names = (("item",), [b'"item"']) if byte == ARRAY else ((), [])
         on_path = depth == self._on_path and (
             depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == ARRAY else self._member_matches)
@@ -310,7 +310,8 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            every = "item" if byte == ARRAY else "*"  # the path selects its values, even if it is empty
+            # A path that selects all values of an array or object is found even if there are no values.
+            every = "item" if byte == ARRAY else "*"
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
         self._state = VALUE_OR_END if byte == ARRAY else KEY_OR_END
@@ -370,7 +371,7 @@ class Scanner:
         return match.end()
 
     def _walk_string(self, window: Window, position: int) -> int | None:
-        """Continue inside a string; return the position after it, or None after setting `_resume_at` if it is cut."""
+        """Continue inside a string; return the position after it, or set `_resume_at` and return None if it is cut."""
         stop = _body_end(window, position)
         self.bytes_walked += stop - position + 1
         self._resume_at = stop

@@ -16,7 +16,7 @@ _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return the number of bytes in the complete characters at the start, and the UTF-8 error after them, or ``""``."""
+    """Return how many bytes at the start are complete characters, and why the next bytes are invalid, or ``""``."""
     whole = whole_bytes(data)
     if whole == len(data):
         return whole, ""
@@ -75,7 +75,8 @@ class LineSplitter:
 
     def check(self) -> None:
         """Raise LimitError if a line exceeds the limit; call it after you have used the lines that `feed` returned."""
-        if self._too_long is None and len(self._pending) > self._max_bytes + 1:  # 1 more: a "\r"
+        # The last byte may be a "\r", which does not count.
+        if self._too_long is None and len(self._pending) > self._max_bytes + 1:
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
             raise self._too_long
@@ -125,10 +126,10 @@ class StreamDecoder(ABC):
         self._parts = parse_path(path)
         self._type = type
         self._limits = limits
-        self._found = not (required and self._parts)  # whether the path has selected a value or need not
+        self._found = not (required and self._parts)  # False: a required path has selected no value yet
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the first bytes of an incomplete UTF-8 character
-        self._bom_pending: bytes | None = b""
+        self._bom_pending: bytes | None = b""  # the first bytes of a byte order mark; None when no mark can follow
         self._unread = b""  # bytes fed while an error waited to be raised
         self._finished = False
         self._complete = False
@@ -232,8 +233,8 @@ class StreamDecoder(ABC):
             self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        # An incomplete character is kept for the next call. Otherwise the result of a number before it would depend on
-        # where the stream was split.
+        # An incomplete character is kept for the next call. Otherwise the result for a number before this character
+        # would depend on where the stream was split.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
@@ -251,7 +252,7 @@ class StreamDecoder(ABC):
             raise defect
 
     def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
-        """Add the format and the counts to an error; raise it at once if there are no items to return before it."""
+        """Keep an error until the items before it were returned; raise it at once if there are no such items."""
         error.format = self.name
         count = self.items_seen + len(out)
         if isinstance(error, TruncatedError):
@@ -275,7 +276,7 @@ class RecordDecoder(StreamDecoder):
         super().__init__(path, **options)
         self._records_seen = 0
         self._values = ValueDecoder(self._type)
-        # Matches if a line has more opening brackets than the depth allows, after all other characters were removed.
+        # Matches if a line has more than `max_depth` opening brackets. All other bytes must be removed from it before.
         self._deep = re.compile(rb"[\[{]{%d}" % (self._limits.max_depth + 1))
 
     @property

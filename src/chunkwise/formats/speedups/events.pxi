@@ -36,7 +36,7 @@ def event_texts(bytes run not None, Py_ssize_t start, Py_ssize_t stop, Py_ssize_
             memcpy(to, value, size)
             to += size
         elif name_size == 2 and memcmp(at, b"id", 2) == 0:
-            if size == 0 or memchr(value, 0, size) is NULL:  # §9.2.6: ignore an id with NUL
+            if size == 0 or memchr(value, 0, size) is NULL:  # ignore an id with NUL (WHATWG HTML §9.2.6)
                 last_id, last_id_size = value, size
         elif name_size == 5 and memcmp(at, b"retry", 5) == 0:
             return None

@@ -64,7 +64,7 @@ class Gathered(Protocol):
 async def gather_items(
     iterator: AsyncIterator[Any], level: Gathered, enough: Callable[[], Awaitable[None]], now: Callable[[], float]
 ) -> None:
-    """Append all items of an iterator to ``level.items``; await ``enough()`` when the level is full or its time over.
+    """Append all items of an iterator to ``level.items``; await ``enough()`` when the list is full or too old.
 
     Args:
         iterator: the source of the items. The caller closes it.

@@ -95,7 +95,8 @@ cdef PySendResult _give(object items, object sent, PyObject** result) except PYG
 
 
 cdef PyObject* _stop(object items) except? NULL:
-    # `await` calls this function from Python 3.12 on. A `raise` would take twice as long, because it makes a traceback.
+    # `await` calls this function from Python 3.12 on. A `raise` statement would take twice as long,
+    # because it makes a traceback.
     PyErr_SetObject(StopIteration, StopIteration((<Items>items)._take()))
     return NULL
 

@@ -15,10 +15,11 @@
 #define CHUNKWISE_HOT
 #endif
 
-/* The positions in 64 bytes of all bytes that end plain text in a string: one bit each, the first byte in the lowest.
+/* Which of 64 bytes are quotes, backslashes or control characters, the bytes that end plain text in a string: one bit
+   for each byte, the lowest bit for the first byte.
 
    `plain_end` starts where the previous token ended, so the processor waits some fifteen cycles for each string. These
-   bits do not depend on the tokens, so the processor can work ahead. */
+   bits do not depend on the tokens, so the processor can compute them ahead. */
 typedef struct {
     Bytes block;   /* equal to the end if fewer than 64 bytes are left: then `plain_end` is used */
     uint64_t bits; /* one bit for each byte that is still to be read */
@@ -37,7 +38,8 @@ static inline Ends ends_from(Bytes at, Bytes end) {
     return ends;
 }
 
-/* Return the first '"', '\' or control character at or after `at`, or the end. `at` must never decrease. */
+/* Return the first '"', '\' or control character at or after `at`, or the end. `at` must not be lower than in
+   the previous call. */
 static inline Bytes next_end(Ends *ends, Bytes at, Bytes end) {
 #ifdef CHUNKWISE_SSE2
     while (ends->block != end) {
@@ -137,7 +139,7 @@ close:
 }
 
 #ifdef CHUNKWISE_SSE2
-/* The positions of quotes, backslashes and brackets in 64 bytes: one bit each, the first byte in the lowest. */
+/* Which of 64 bytes are quotes, backslashes or brackets: one bit for each byte, the lowest bit for the first byte. */
 typedef struct {
     uint64_t quotes, slashes, opens, closes;
 } Marks;
@@ -158,7 +160,8 @@ static inline Marks marks_of(Bytes block) {
     return marks;
 }
 
-/* Return the quotes that are not escaped; `escaped` is 1 if the last byte of the previous block escapes the first. */
+/* Return the quotes that are not escaped. `escaped` is 1 if a backslash at the end of the previous block escapes the
+   first byte of this block. */
 static inline uint64_t real_quotes(Marks marks, uint64_t *escaped) {
     uint64_t after = *escaped, slashes = marks.slashes & ~after;
     *escaped = 0;
@@ -172,7 +175,7 @@ static inline uint64_t real_quotes(Marks marks, uint64_t *escaped) {
     return marks.quotes & ~after;
 }
 
-/* Return a bit for each byte inside a string: up to it, including itself, there is an odd number of quotes. */
+/* Return a bit for each byte: 1 if it is inside a string, so that an odd number of quotes is at or before it. */
 static inline uint64_t between(uint64_t quotes) {
     int shift;
     for (shift = 1; shift < 64; shift *= 2)

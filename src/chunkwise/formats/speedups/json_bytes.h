@@ -59,7 +59,8 @@ static inline Bytes plain_end(Bytes at, Bytes end) {
         memcpy(&word, at, 8);
         quotes = word ^ (ones * '"');
         slashes = word ^ (ones * '\\');
-        /* For a byte below n, (word - n) & ~word has its high bit set. A borrow may set more: the last loop checks. */
+        /* For a byte below n, (word - n) & ~word has its high bit set. A borrow may set more bits,
+           so the loop below checks each byte. */
         if (((word - ones * 0x20) & ~word & highs) | ((quotes - ones) & ~quotes & highs) |
             ((slashes - ones) & ~slashes & highs))
             break;
@@ -113,7 +114,7 @@ static inline int escape_bytes(Bytes at, Bytes end) {
 }
 
 /* Return where the string that `at` is in stops: at its closing quote, at an invalid byte, at an incomplete or invalid
-   escape, or at the end. Set `escapes` to 1 if there is an escape before. */
+   escape, or at the end. Set `escapes` to 1 if there is an escape before this position. */
 static inline Bytes string_end(Bytes at, Bytes end, int *escapes) {
     for (;;) {
         int size;

@@ -72,7 +72,7 @@ cdef class Scanner(Walk):
         cdef char* to
         if not self.count:
             return b"[]"
-        if self._contiguous:  # only commas and white space are between them
+        if self._contiguous:  # only commas and white space are between the values
             total = self._spans[self.count - 1].end - self._spans[0].start
         else:
             total = self.count - 1

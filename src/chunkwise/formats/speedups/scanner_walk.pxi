@@ -1,6 +1,6 @@
 # JSON bytes -> the spans of the selected values, token by token. `Scanner` in scanner.pxi passes the bytes.
 
-cdef enum:  # the same as in json_states.py; a test compares them
+cdef enum:  # the same states as in json_states.py; a test compares them
     VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, COMMA_OR_END, END, IN_STRING, IN_KEY, IN_NUMBER
 
 cdef enum:
@@ -39,7 +39,7 @@ cdef struct Part:
     Py_ssize_t size
     bint is_item
     bint is_any
-    unsigned char opener  # the bracket of the container for this part around the last value
+    unsigned char opener  # the bracket of the array or object in which this part selected the last value
 
 
 cdef class Walk:
@@ -197,7 +197,7 @@ cdef class Walk:
     cdef inline bint _lies_on_path(self, unsigned char byte, Py_ssize_t depth, unsigned char opener) except -1:
         if depth:
             return self._parts[depth - 1].is_item if opener == ARRAY else self._member_matches
-        if self._root_is_open:  # RFC 8259 §2: the root is any value; the elements of an array are selected
+        if self._root_is_open:  # RFC 8259 §2: the root is any value; if it is an array, select its elements
             self._root_is_open = False
             self._set_parts(("item",) if byte == ARRAY else ())
         return True
@@ -238,7 +238,8 @@ cdef class Walk:
             self._array_start = self._base + position
             part = self._parts + on_path
             if on_path + 1 == self._part_count and (part.is_item if opener == ARRAY else part.is_any):
-                self.found = True  # the path selects its values, even if it is empty
+                # A path that selects all values of an array or object is found even if there are no values.
+                self.found = True
         return 0
 
     cdef int _add(self, Py_ssize_t end, unsigned char opener) except -1:
@@ -259,7 +260,7 @@ cdef class Walk:
         return 0
 
     cdef int _end_value(self, Py_ssize_t end) except -1:
-        """End a value for callers other than `_walk`."""
+        """End a value. For speed, `_walk` does the same without calling this method."""
         if self._depth == self._value_depth:
             self._add(end, self._stack[self._depth].opener)
             self._value_depth = -1

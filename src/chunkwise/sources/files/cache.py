@@ -16,7 +16,7 @@ from chunkwise.sources.files.index import FileIndex, FileVersion, IndexKey
 CACHE_VARIABLE = "CHUNKWISE_CACHE"
 """The environment variable with the path of the cache folder."""
 
-_OWN = "file-indexes"  # the folder contains only indexes, so its oldest files may be deleted
+_OWN = "file-indexes"  # a subfolder with nothing but indexes, so that `_prune` can delete its oldest files
 _MAX_FILES = 256
 _MAX_BYTES = 4 * 2**20  # larger than any index
 
@@ -29,7 +29,7 @@ def load(key: IndexKey, version: FileVersion) -> FileIndex:
             file = folder / key.name
             index = FileIndex.from_bytes(_content(file), key, version)
             if index is not None:
-                os.utime(file)  # the least recently used index is deleted first
+                os.utime(file)  # `_prune` deletes the least recently used indexes
                 return index
     return FileIndex(key, version)
 
@@ -65,7 +65,7 @@ def _folder() -> Path | None:
     if given is not None:
         return Path(given) / _OWN if given else None
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():  # "All paths must be absolute ... relative paths should be considered invalid"
+    if not caches.is_absolute():  # the XDG specification says to ignore relative paths
         try:
             caches = Path.home() / ".cache"
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""Checkpoints from reading a file -> the position from which to read item N, without reading the whole file before it.
+"""Checkpoints noted while a file was read -> the position at which to start when item N is requested.
 
 An index has at most `_MAX_PLACES` checkpoints. When it has more, it drops every second one and doubles the distance
 between new ones.
@@ -19,7 +19,7 @@ from chunkwise.formats.paths import PathLike, parse_path
 
 START = Checkpoint(0, 0, b"")
 
-_VERSION = 1  # the version of the file format in the cache
+_VERSION = 1  # the version of the format of index files
 _SPACING_BYTES = 2**20  # the distance between checkpoints in files of up to 4 GiB
 _MAX_PLACES = 4096
 _MAX_BEFORES = 16
@@ -71,7 +71,7 @@ class _Written(msgspec.Struct, array_like=True):
     file_version: FileVersion
     spacing_bytes: int
     befores: list[bytes]
-    places: list[tuple[int, int, int]]  # (byte offset, item index, position in befores)
+    places: list[tuple[int, int, int]]  # (byte offset, item index, position in `befores`)
 
 
 class FileIndex:
@@ -82,7 +82,7 @@ class FileIndex:
         self.version = version
         self._spacing_bytes = _SPACING_BYTES
         self._places: list[Checkpoint] = []
-        self._befores: dict[bytes, int] = {}  # usually all checkpoints share one, so each is stored once
+        self._befores: dict[bytes, int] = {}  # each distinct `before` and its number; usually there is one
 
     def __len__(self) -> int:
         return len(self._places)
@@ -153,7 +153,7 @@ def _is_sound(written: _Written) -> bool:
         and len(places) <= _MAX_PLACES
         and all(0 <= number < len(befores) for _, _, number in places)
         and _rises([offset for offset, _, _ in places], 1, size)
-        # Each item takes at least one byte.
+        # An item has at least one byte, so no item index exceeds the size of the file.
         and _rises([item_index for _, item_index, _ in places], 0, size)
     )
 

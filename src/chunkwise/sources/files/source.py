@@ -21,8 +21,8 @@ from chunkwise.sources.threads import batches_in_thread
 __all__ = ["file_source", "read_file"]
 
 _BLOCK_BYTES = 64 * 1024
-_GZIP = b"\x1f\x8b"  # RFC 1952 §2.3.1; no UTF-8 text begins with these bytes
-_SAVE_BYTES = 256 * 2**20  # bytes read between two saves of the index, in case the process is killed
+_GZIP = b"\x1f\x8b"  # the first bytes of gzip data (RFC 1952 §2.3.1); no UTF-8 text begins with them
+_SAVE_BYTES = 256 * 2**20  # save the index after this many bytes, in case the process is killed later
 
 
 def read_file(
@@ -32,7 +32,7 @@ def read_file(
 
     Args:
         path: the file.
-        format: its format.
+        format: the format of the file.
         select: which values are the items; see ``path`` of `items`.
         required: whether a path that selects nothing is an error.
         max_items: how many items to return at most. The rest of the file is not read.
@@ -51,12 +51,12 @@ def file_source(
 
     Starting at an item does not read the file from its beginning: while the file is read, positions in it are recorded,
     one per MiB, and kept in the cache folder (see `chunkwise.sources.files.cache`) until the file changes. Server-sent
-    events have no such positions: their file is read from its beginning, and the items before the first one are
+    events have no such positions: their file is read from its beginning, and the items before the requested one are
     skipped.
 
     Args:
         path: the file.
-        format: its format: a name from `FORMATS`, or a `Format`.
+        format: the format of the file: a name from `FORMATS`, or a `Format`.
         select: which values are the items; see ``path`` of `items`.
         required: whether a path that selects nothing is an error.
         max_items: how many items to return at most, counted from the first item of the file, wherever the source
@@ -65,7 +65,7 @@ def file_source(
     Raises:
         OSError: at once or when reading begins: the file cannot be read. While reading, with ``ESTALE``: the file has
             changed since the call, so its ETag is no longer valid. No item of the changed file is returned.
-        ValueError: it is not a regular file.
+        ValueError: ``path`` is not a regular file.
         UnknownFormat: no format has this name.
         DecodeError: while reading: the file is not in the format, or is incomplete. The offset and the item index of
             the error are counted from the start of the file.
@@ -99,7 +99,8 @@ def _source(wanted: _Wanted, max_items: int | None) -> Batches:
 
 
 async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
-    async with aclosing(batches_in_thread(_lists(wanted), lambda: 4)) as hops:  # this also closes the file
+    # The end of this block closes the generator, which closes the file.
+    async with aclosing(batches_in_thread(_lists(wanted), lambda: 4)) as hops:
         async for several in hops:
             for batch in several:
                 if batch:
@@ -107,7 +108,7 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
-    """Yield the items in batches. Empty batches are also yielded, so that a long skip can be stopped."""
+    """Yield the items in batches. Yield empty batches while items are skipped, so that the caller can stop."""
     with _opened(wanted) as file:
         index = unchanged = None
         if wanted.version is not None:
@@ -123,7 +124,7 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
 
 
 def _opened(wanted: _Wanted) -> BinaryIO:
-    """Open the file. If a version is wanted, raise OSError, and do not block, if a pipe has replaced the file."""
+    """Open the file. If a version is requested and a pipe has replaced the file, raise OSError instead of blocking."""
     if wanted.version is None:
         return wanted.path.open("rb")
     waits_not = getattr(os, "O_NONBLOCK", 0)
@@ -138,7 +139,7 @@ def _decoded(
     file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: "_Unchanged | None"
 ) -> Generator[list[Any], None, None]:
     """Yield the items after a checkpoint in batches, and add further checkpoints to the index."""
-    # An item before the checkpoint shows that the file has values at the path.
+    # If any item is before the checkpoint, the file has values at the path, and the decoder need not find another.
     decoder = wanted.format.decoder(wanted.select, required=wanted.required and not place.item_index)
     noting = None if index is None else _Noting(index, place, file)
     try:
@@ -150,7 +151,7 @@ def _decoded(
                 message = "the file is compressed with gzip, expected an uncompressed file: decompress it first"
                 raise DecodeError(message, format=wanted.format.name, item_index=0, byte_offset=0)
             yield decoder.feed(data)
-            yield decoder.feed(b"")  # raises an error after the items
+            yield decoder.feed(b"")  # raises the error if invalid bytes follow these items
             if noting is not None:
                 noting.note(decoder)
         yield decoder.finish(framed=True)  # the end of the file proves that all bytes were read
@@ -183,7 +184,7 @@ class _Unchanged:
             raise _changed(path)
 
     def check(self) -> None:
-        """Raise OSError if the size or one of the two times of the file has changed, because programs can set one."""
+        """Raise OSError if the file has changed. Programs can set the modification time, so two times are compared."""
         status = os.fstat(self._file.fileno())
         version = FileVersion.of(status)
         if version == self.version:
@@ -193,7 +194,7 @@ class _Unchanged:
         self.version, self._links = version, status.st_nlink
 
     def _was_renamed(self, status: os.stat_result) -> bool:
-        """Whether the file was renamed, deleted or linked. This changes one of its times but not its content."""
+        """Whether the file was renamed, deleted or linked, which changes one of its times but not its content."""
         try:
             return status.st_nlink != self._links or not os.path.samestat(status, self._path.stat())
         except OSError:
@@ -235,7 +236,7 @@ class _Noting:
 
 
 def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
-    """Change the offsets and counts of an error so that they count from the start of the file."""
+    """Change the offsets and counts of an error to count from the start of the file instead of the checkpoint."""
     byte_offset = place.byte_offset - len(place.before)
     if isinstance(error, TruncatedError):
         error.items_seen += place.item_index

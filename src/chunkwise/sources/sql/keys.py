@@ -41,11 +41,11 @@ _ENDS = (date.min, date.max, datetime.min.replace(tzinfo=UTC), datetime.max.repl
 _NUMBERS = (int, float, Decimal, int | float)
 
 Unique = Mapping[str, str | None]
-"""Columns that are unique together, except for NULLs -> the collation of the unique index; None: that of the column."""
+"""Columns that are unique together, apart from NULLs -> their collations in the index; None: the column's own."""
 
 # An invalid index does not guarantee that its rows are different. An index with another collation than its column
 # allows rows that are equal in the collation of the column. Such an index is accepted only if the collation of the
-# column is deterministic, because then only equal bytes are equal.
+# column is deterministic, because then only identical texts are equal.
 _POSTGRESQL_UNIQUE = """
 select array_agg(a.attname::text order by k.number) as names
 from pg_index i
@@ -79,8 +79,8 @@ class Part:
     """Converts the JSON or text value of one column of a key, or of one parameter of a query."""
 
     name: str
-    kind: Any  # a key of _EXPECTED
-    bits: int  # the size of an int
+    kind: Any  # the Python type of the values: a key of _EXPECTED
+    bits: int  # the size of an int in bits
     has_zone: bool | None  # whether a datetime has a time zone; None for other types
     nul: bool  # whether a text may contain NUL
     choices: tuple[str, ...]  # the values of an enum
@@ -99,8 +99,9 @@ class Part:
         return converted
 
     def check(self, value: Any) -> None:
-        """Raise ValueError for a value that the driver would change on the way to the database."""
-        # asyncpg converts infinity to the last date in Python and -infinity to the first, and the other way round.
+        """Raise ValueError for a value that the driver sends to the database as another value."""
+        # asyncpg reads infinity as Python's last date, and writes this date as infinity. The same holds for -infinity
+        # and the first date.
         plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
         if plain in _ENDS:
             raise ValueError(f"{self.name}: got {value}, which drivers also use for infinity")
@@ -129,10 +130,10 @@ class Key:
     """The columns that a table is ordered by."""
 
     table: str
-    schema: str | None  # the schema of the table; None: the search path of the database
+    schema: str | None  # the schema of the table; None: look for it on the search path of the database
     columns: list[str]  # all columns of the table
     parts: list[Part]  # the columns of the key
-    collations: list[str | None]  # for each column of the key, the collation of its unique index; None: its own
+    collations: list[str | None]  # the collation of each key column in the unique index; None: the column's own
     may_be_null: bool  # whether the database allows NULL in a column of the key
     is_mixed: bool  # whether values may have other types than their columns, as in SQLite
 
@@ -151,7 +152,7 @@ class Key:
         return tuple(row[name] for name in self.names)
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError if the rows after a row with this key could not be found."""
+        """Raise ValueError if the driver changes a key value, so that a query would not find the rows after it."""
         for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 
@@ -271,7 +272,7 @@ def find_unique(connection: sa.Connection, table: str, schema: str | None) -> li
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"]
     if connection.dialect.name == "sqlite":
         found = _in_sqlite(connection, table, schema)
-        # An INTEGER PRIMARY KEY is the row number and has no index.
+        # SQLite has no index for an INTEGER PRIMARY KEY, which is the row number: add it to the list.
         return found if any(unique.keys() == set(primary) for unique in found) else [dict.fromkeys(primary), *found]
     names: list[Any] = [primary, *(item["column_names"] for item in inspector.get_unique_constraints(table, schema))]
     for index in inspector.get_indexes(table, schema):

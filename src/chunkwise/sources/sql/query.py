@@ -22,7 +22,7 @@ _INTERRUPT_SECONDS = 0.05
 _SHARED_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 0.5
 
-_UNWANTED: set[asyncio.Task[None]] = set()  # keeps tasks alive: the event loop has only weak references
+_UNWANTED: set[asyncio.Task[None]] = set()  # keeps the tasks alive, because the event loop has only weak references
 
 _CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
@@ -39,18 +39,18 @@ def rows(
     """Return the rows of a query as a source: ``respond(request, sql.rows(engine, "select * from users"))``.
 
     The rows are read with a server-side cursor, so memory use does not grow with their number. The stream holds one
-    connection, and gives it back when it ends, for whatever reason.
+    connection, and returns it to the pool when it ends, for whatever reason.
 
     Nothing is written to the database: in PostgreSQL the transaction is read-only, in SQLite the connection is
     read-only (``query_only``) during the stream, and no transaction is committed. Effects outside of a transaction are
-    not prevented: functions with side effects; and in SQLite a PRAGMA that changes the connection, ATTACH, and any
-    write in ``sqlite+aiosqlite://``, which is an in-memory database with one shared connection.
+    not prevented. These are functions with side effects and, in SQLite, a PRAGMA that changes the connection, ATTACH,
+    and any write in ``sqlite+aiosqlite://``, which is an in-memory database with one shared connection.
 
     A row is a dict of the driver's values. In JSON, a Decimal is a string, because a float would not be exact. Dates,
-    times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text, and JSON and arrays stay
-    what they are. Other types of PostgreSQL (ranges, addresses, bits) are strings, and a composite is a dict. NaN and
-    Infinity fail the stream unless they are Decimals: cast them in the query. SQLite does not enforce column types: a
-    BOOLEAN is 0 or 1, and a date is the stored value.
+    times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text, and JSON and arrays are
+    not changed. Other types of PostgreSQL (ranges, addresses, bits) are strings, and a composite is a dict. The
+    stream fails if a value is NaN or Infinity but not a Decimal: cast it in the query. SQLite does not enforce column
+    types: a BOOLEAN is 0 or 1, and a date is the stored value.
 
     Args:
         engine: a SQLAlchemy engine with an async driver.
@@ -144,7 +144,8 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    # The statement has to be closed. Otherwise an interrupt in SQLite would also stop the next one, such as a rollback.
+    # The statement has to be closed. Otherwise an interrupt of SQLite would also stop the next statement, such as a
+    # rollback.
     result: AsyncResult[Any] = await _to_its_end(
         connection, connection.stream(query.statement, params), undo=AsyncResult.close
     )
@@ -201,7 +202,7 @@ async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
     ((before,),) = await _to_its_end(connection, driver.execute_fetchall("pragma query_only"))
     try:
         # Python begins a transaction only before statements such as INSERT, and SQLite commits other writes at once.
-        # In a transaction they are rolled back, and VACUUM and changes of the journal mode fail.
+        # In a transaction these writes are rolled back, and VACUUM and changes of the journal mode fail.
         if not driver.in_transaction:
             await _to_its_end(connection, driver.execute_fetchall("begin"))
         await _to_its_end(connection, driver.execute_fetchall("pragma query_only = on"))
@@ -228,9 +229,9 @@ async def _to_its_end(
 ) -> _T:
     """Await a call of the driver; if the caller is cancelled, wait until the call has ended, then undo its result.
 
-    SQLite runs in a thread, which a cancellation does not stop. SQLAlchemy would discard the connection, and aiosqlite
-    never closes a connection that is discarded during a second cancellation, for example when a server stops. An event
-    loop that waits for the thread would then wait for ever.
+    SQLite runs in a thread, which a cancellation does not stop. If the call were abandoned, SQLAlchemy would discard
+    the connection, and aiosqlite never closes a connection that is discarded during a second cancellation, for example
+    when a server stops. An event loop that waits for the thread would then wait for ever.
 
     Args:
         connection: the connection of the call.
@@ -266,7 +267,7 @@ def _is_read_by_driver(connection: AsyncConnection, query: Query) -> bool:
 async def _fetch_from_driver(
     connection: AsyncConnection, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yield rows read with a cursor of asyncpg. Reading them through SQLAlchemy would take half as long again."""
+    """Yield rows read with a cursor of asyncpg. Through SQLAlchemy, this would take 1.5 times as long."""
     text, values = query.for_driver(connection.dialect, params)
     async with _driver_of(connection) as driver, _undone(driver):
         cursor = await driver.cursor(text, *values)
@@ -287,7 +288,7 @@ async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
     try:
         yield driver
     finally:
-        if driver.is_closed():  # otherwise SQLAlchemy would return it to the pool
+        if driver.is_closed():  # otherwise SQLAlchemy would return the closed connection to the pool
             await connection.invalidate()
 
 

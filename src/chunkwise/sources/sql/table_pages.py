@@ -12,7 +12,7 @@ from chunkwise.sources.sql.keys import Key, find_key
 from chunkwise.sources.sql.query import BATCH_ROWS, Query, Sizes, fetch_at_once
 from chunkwise.sources.sql.values import plain_batches
 
-_LIMIT = "chunkwise_limit"  # unlikely to be the name of a parameter in the condition of the user
+_LIMIT = "chunkwise_limit"  # a parameter name that the condition of the user is unlikely to contain
 
 
 async def table(
@@ -36,8 +36,8 @@ async def table(
 
     The table is read in pages. Each page asks for the rows after the last key of the page before it, without OFFSET. So
     if rows are inserted, removed or changed during the stream, no other row is repeated or skipped; changed rows are
-    sent if they are after the current position. This holds for rows that are committed before the stream reaches them,
-    and for keys that do not change.
+    sent if they are after the current position. This is guaranteed if rows are committed before the stream reaches
+    their position, and if keys do not change.
 
     Args:
         engine: a SQLAlchemy engine with an async driver. A connection is held only while a page is read.
@@ -56,7 +56,7 @@ async def table(
             inherit from this one (PostgreSQL). While reading: a key in SQLite does not have the type of its column.
         TypeError: the condition is a string, or a column of the order has a type that clients cannot send back.
     """
-    Sizes(batch_rows)  # raises ValueError if it is less than 1
+    Sizes(batch_rows)  # raises ValueError if batch_rows is less than 1
     if isinstance(where, str):
         raise TypeError(f"where must be an expression such as sqlalchemy.text(...).bindparams(...), got {where!r}")
     async with engine.connect() as connection:
@@ -83,8 +83,9 @@ class _Pages:
         # The parameters have no types, because the driver returned their values and accepts them unchanged. A type
         # would add a cast to the statement, which changes the value of a Decimal in SQLite.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
+        # Keys are compared with the collation of their unique index: in another one, different keys may be equal.
         self._keys = keys = [
-            source.c[name] if collation is None else source.c[name].collate(collation)  # as its index
+            source.c[name] if collation is None else source.c[name].collate(collation)
             for name, collation in zip(key.names, key.collations, strict=True)
         ]
         after = [sa.bindparam(name, type_=sa.types.NullType()) for name in self._parameters]
@@ -114,7 +115,7 @@ class _Pages:
                 return
             self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
-            if self._key.of(batch[0]) == before:  # otherwise the same page would be read for ever
+            if self._key.of(batch[0]) == before:  # without this check, the same page is read for ever
                 raise ValueError(f"the driver changes the key {self._key.label} = {before}: use another key")
             sizes.learn(batch)
             full = len(batch) == limit
@@ -130,7 +131,8 @@ class _Pages:
 
     async def _refuse_null(self) -> None:
         """Raise ValueError if a key column is NULL in any row."""
-        # Only SQLite allows NULL in a primary key. Such rows would be left out, because no comparison finds NULL.
+        # Only SQLite allows NULL in a primary key. The pages would not contain such rows, because no
+        # comparison with NULL is true.
         if not self._key.may_be_null:
             return
         null = sa.or_(*[column.is_(None) for column in self._keys])

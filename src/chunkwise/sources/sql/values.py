@@ -22,7 +22,7 @@ async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[R
 
 
 class PlainValues:
-    """Converts values column by column; the first value of a column decides for the whole column.
+    """Converts values column by column; the first value of a column decides whether to convert the column.
 
     Checking every value would take as long as encoding it. So a column is checked only until one of its values shows
     the type. If JSON cannot represent a later value, the stream fails.
@@ -56,7 +56,7 @@ def _is_plain(value: Any) -> bool:
         msgspec.json.encode(value)
     except TypeError:
         return False
-    except (ValueError, OverflowError, RecursionError):  # the encoder raises for this value and says where
+    except (ValueError, OverflowError, RecursionError):  # the encoder raises an error for this value
         return True
     return True
 
@@ -66,15 +66,15 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(element) for element in value]
-    if hasattr(value, "items"):  # a composite type
+    if hasattr(value, "items"):  # the value has a composite type
         return {name: _plain(element) for name, element in value.items()}
-    if hasattr(value, "as_string"):  # a bit string
+    if hasattr(value, "as_string"):  # the value is a bit string
         return value.as_string()
-    if hasattr(value, "points"):  # a path or a polygon
+    if hasattr(value, "points"):  # the value is a path or a polygon
         return [_plain(point) for point in value.points]
     if hasattr(value, "lower_inc"):
         return _range_text(value)
-    # The encoder raises for any other object, such as an object of a model.
+    # For any other object, such as an instance of an ORM class, the encoder raises an error.
     return str(value) if type(value).__module__.partition(".")[0] in _KNOWN_BY_TEXT else value
 
 
