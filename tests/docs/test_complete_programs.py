@@ -52,7 +52,16 @@ def test_programs_of_pages_are_complete(tmp_path: Path) -> None:
                 places[copy.name] = (page.relative_to(DOCS), block.line)
 
     checked = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F401,F821", "--output-format=json"],
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "check",
+            "--isolated",
+            "--no-cache",
+            "--select=F401,F821",
+            "--output-format=json",
+        ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         check=False,
