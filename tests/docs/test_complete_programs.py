@@ -18,9 +18,9 @@ _IS_A_PART = re.compile(r"\b(?:Add (?:this|these|the)|Put this|Replace)\b")
 
 
 def paragraph_before(page: Path, block: Block) -> str:
-    """Return the paragraph above a block: the last one that is no block itself."""
-    above = page.read_text().splitlines()[: block.line - 1]
-    return "\n".join(above).rstrip().rpartition("\n\n")[2]
+    """Return the paragraph above a block, or nothing if another block is directly above it."""
+    above = "\n".join(page.read_text().splitlines()[: block.line - 1]).rstrip()
+    return "" if above.endswith("```") else above.rpartition("\n\n")[2]
 
 
 def starts_something(code: str) -> bool:
@@ -43,7 +43,7 @@ def is_a_program(page: Path, block: Block) -> bool:
 
 
 def test_programs_of_pages_are_complete(tmp_path: Path) -> None:
-    places = {}
+    places: dict[str, tuple[Path, int]] = {}
     for page in sorted(DOCS.rglob("*.md")):
         for block in blocks(page):
             if is_a_program(page, block):
@@ -51,17 +51,9 @@ def test_programs_of_pages_are_complete(tmp_path: Path) -> None:
                 copy.write_text(block.code)
                 places[copy.name] = (page.relative_to(DOCS), block.line)
 
+    options = ["--isolated", "--no-cache", "--select=F401,F821", "--output-format=json"]
     checked = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ruff",
-            "check",
-            "--isolated",
-            "--no-cache",
-            "--select=F401,F821",
-            "--output-format=json",
-        ],
+        [sys.executable, "-m", "ruff", "check", *options],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         check=False,
