@@ -16,7 +16,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from multidict import CIMultiDict
 
 import chunkwise
-from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError, StalledError, TruncatedError, UnknownFormat
+from chunkwise import DecodeError, LimitError, PathNotFound, RemoteError, TruncatedError, UnknownFormat
 from chunkwise.client.stream import Stream
 from tests.each_row import each_row
 from tests.flow.producing import GUARD_SECONDS, NAMES, decoded, row, until
@@ -376,33 +376,6 @@ async def test_keepalive_bytes_end_a_silence() -> None:
         assert await read(stream) == ([1, 2], None)
 
 
-async def test_stall_is_reported_after_received_items() -> None:
-    linger = asyncio.Event()
-    async with (
-        answering(head(NDJSON, CHUNKED) + chunked(b"1\n2\n3"), linger=linger) as port,
-        ClientSession() as session,
-    ):
-        async with chunkwise.open_stream(session, url_of(port), idle_seconds=0.2) as stream:
-            came, error = await read(stream)
-            again, same = await read(stream)
-        linger.set()
-    assert (came, type(error)) == ([1, 2], StalledError)
-    assert isinstance(error, TimeoutError)
-    assert (error.item_index, error.byte_offset, error.format) == (2, 5, "ndjson")
-    assert "idle_seconds" in str(error)
-    assert (again, type(same), stream.end) == ([], StalledError, None)
-
-
-async def test_missing_response_is_a_stall() -> None:
-    linger = asyncio.Event()
-    async with answering(linger=linger) as port, ClientSession() as session:
-        with pytest.raises(chunkwise.StalledError) as caught:
-            async with chunkwise.open_stream(session, url_of(port), idle_seconds=0.2):
-                pass
-        linger.set()
-    assert isinstance(caught.value, TimeoutError)
-
-
 async def test_cut_in_the_head_is_an_aiohttp_error() -> None:
     whole = head(JSON, "Content-Length: 2")
     for size in range(len(whole)):
@@ -489,16 +462,3 @@ async def test_connection_is_reused_after_a_stream() -> None:
 async def test_missing_end_record_is_truncation() -> None:
     came, error, stream = await opened(head(NDJSON, APPLIED, CHUNKED), chunked(b"1\n2\n"), LAST)
     assert (came, type(error), stream.end) == ([1, 2], TruncatedError, None)
-
-
-@pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
-async def test_idle_seconds_must_be_finite(seconds: float) -> None:
-    async with ClientSession() as session:
-        with pytest.raises(ValueError, match=r"idle_seconds: got .+, expected a finite number >= 0; 0 means no limit"):
-            async with chunkwise.open_stream(session, "http://localhost", idle_seconds=seconds):
-                pass
-
-
-@pytest.mark.parametrize("seconds", [0, 1e9])
-async def test_idle_seconds_may_be_unlimited(seconds: float) -> None:
-    assert (await opened(head(JSON, "Content-Length: 3") + b"[1]", idle_seconds=seconds))[:2] == ([1], None)

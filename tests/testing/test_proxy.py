@@ -421,6 +421,7 @@ async def test_client_detects_cut_and_reads_again() -> None:
     "make",
     [
         lambda: cut_at(-1),
+        lambda: cut_at(1, of="answer"),  # type: ignore[arg-type]
         lambda: dribble(0, 1),
         lambda: dribble(1, -1),
         lambda: cut_at(1) | reset_at(1),

@@ -1,7 +1,7 @@
 """A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data for `proxy`, and the bytes that pass before it."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 End = Literal["cut", "reset", "stall"]
 Part = Literal["response", "body"]
@@ -24,7 +24,8 @@ class Fault:
         as_http10: whether the request is sent on as HTTP/1.0.
 
     Raises:
-        ValueError: a number is negative, a piece has no bytes, or two faults of the same kind are joined.
+        ValueError: a number is negative, a piece has no bytes, ``of`` is unknown, or two faults of the same kind are
+            joined.
     """
 
     end: End | None = None
@@ -37,6 +38,8 @@ class Fault:
     def __post_init__(self) -> None:
         if self.at < 0 or self.every_seconds < 0:
             raise ValueError(f"at and every_seconds must be >= 0, got {self}")
+        if self.of not in get_args(Part):
+            raise ValueError(f"of must be one of {', '.join(get_args(Part))}, got {self.of!r}")
         if self.piece_bytes is not None and self.piece_bytes < 1:
             raise ValueError(f"piece_bytes must be >= 1, got {self.piece_bytes}")
 
