@@ -35,7 +35,10 @@ LANES: Mapping[str, tuple[Callable[..., Any], ...]] = {
 }
 """The functions that make the response of each lane of the page."""
 
-_ABOUT_PACE = "# Pace yields 0, 1, 2, ... with a pause between two. The URL's query can change the pause and the number."
+_ABOUT_PACE = """\
+# Pace yields 0, 1, 2, ... with a pause between two.
+# The query of the URL can change the number and the pause.
+"""
 _SERVER = """app = web.Application()
 app.add_routes(routes)
 web.run_app(app)
@@ -78,16 +81,19 @@ def code_of(lane: str) -> str:
     functions = "\n\n".join(inspect.getsource(function) for function in LANES[lane])
     used = {node.id for node in ast.walk(ast.parse(functions + _SERVER)) if isinstance(node, ast.Name)}
     imports = "\n".join(_imports_of(used))
-    return f"{_ABOUT_PACE}\n{imports}\n\nroutes = web.RouteTableDef()\n\n\n{functions}\n\n{_SERVER}"
+    return f"{_ABOUT_PACE}{imports}\n\nroutes = web.RouteTableDef()\n\n\n{functions}\n\n{_SERVER}"
 
 
 def _imports_of(used: AbstractSet[str]) -> Iterator[str]:
     """Yield the import statements of the demo's module, without the names that are not used."""
-    for statement in ast.parse(inspect.getsource(endpoints)).body:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            statement.names = [alias for alias in statement.names if alias.name in used]
-            if statement.names:
-                yield ast.unparse(statement)
+    group = ""
+    for line in inspect.getsource(endpoints).splitlines():
+        match = re.fullmatch(r"(import|from \S+ import) (.+)", line)
+        if match and (names := [name for name in match[2].split(", ") if name in used]):
+            yield f"{group}{match[1]} {', '.join(names)}"
+            group = ""
+        elif not line:
+            group = "\n"
 
 
 async def _code(request: web.Request) -> web.Response:

@@ -31,7 +31,7 @@ export const LANES = [
   {
     name: "json",
     title: "JSON array",
-    what: "One valid JSON array. Each chunk after the first begins with the comma, so the array stays valid.",
+    what: "One JSON array. Each later chunk begins with a comma, so that the array stays valid.",
     items: () => new Elements(),
     read: (url, reader) => readBody(url, reader, judgeJson),
     python: {},
@@ -142,7 +142,7 @@ function readEvents(url, {signal, arrived}) {
     signal.addEventListener("abort", () => end(null), {once: true});
     source.onmessage = ({data}) => {
       items += 1;
-      arrived(lengthOf(data), data);
+      arrived(lengthOf(data), data, "item");
     };
     source.addEventListener("end", ({data}) => {
       arrived(lengthOf(data), `end: ${data}`, "end");
@@ -170,7 +170,7 @@ function readMessages(url, {signal, arrived}) {
     signal.addEventListener("abort", () => { closeQuietly(socket); resolve(null); }, {once: true});
     socket.onmessage = ({data}) => {
       messages += 1;
-      arrived(lengthOf(data), data);
+      arrived(lengthOf(data), data, "item");
     };
     socket.onclose = ({code, reason}) => {
       const sent = code === 1000 ? /^complete; items=(\d+)$/.exec(reason)?.[1] : undefined;

@@ -130,7 +130,8 @@ export class LaneView {
   }
 
   #addArrival(seconds, text, kind) {
-    const row = element("div", `arrival ${kind}`);
+    const row = element("div", "arrival");
+    row.dataset.kind = kind;
     const rest = text.length - MAX_CHARACTERS;
     const more = rest > 0 ? `… ${count(rest, "more character")}` : "";
     const shown = element("span");
