@@ -1,17 +1,22 @@
 """The index of `chunkwise serve`: a page for browsers, JSON for others, and the files that are not served."""
 
+import html
 import json
 import os
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from chunkwise import Batches
 from chunkwise.cli.publishing import MAX_UNPUBLISHED, Unpublished, find_files, find_unpublished
+from chunkwise.cli.rows import PublishedRows
 from chunkwise.cli.serve import make_app
-from tests.cli.running import Serving, curl, folder_of, serving
+from tests.cli.running import Serving, curl, folder_of, run_any, serving
 from tests.html_links import links_of
 from tests.needs import needs_chromium, needs_curl, needs_linux
 from tests.transports.browsing import browser_page
@@ -64,6 +69,8 @@ def test_links_work_for_any_file_name(odd: Serving) -> None:
         name.encode(errors="replace").decode() for name in ODD_NAMES if not name.startswith(".")
     )
     assert len(links) == 6 * len(plain)
+    command = html.unescape(re.findall(r'<pre class="example">(.*?)</pre>', got.out.decode())[0])
+    assert run_any("sh", "-c", command.replace("interval=0.2", "interval=0")).out
     for link in plain:
         assert json.loads(curl(f"{link}?format=ndjson").out) == json.loads(curl(link).out)[0]
     assert [link for link in links if link.endswith("?format=ndjson")] == [f"{link}?format=ndjson" for link in plain]
@@ -82,9 +89,9 @@ def test_other_clients_get_the_index_as_json(odd: Serving, accept: str) -> None:
         assert entry["format"] == "json"
 
 
-async def page_of(folder: Path) -> str:
+async def page_of(folder: Path, rows: Sequence[PublishedRows] = ()) -> str:
     """Return the index of a folder as a browser gets it."""
-    app = make_app(find_files([folder]), unpublished=find_unpublished([folder]))
+    app = make_app(find_files([folder]), rows, find_unpublished([folder]))
     async with (
         TestClient(TestServer(app)) as client,
         client.get("/", headers={"Accept": BROWSER}) as response,
@@ -122,7 +129,8 @@ async def test_page_lists_files_that_are_not_served(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"a.json": "[1]", "<b>.exe": "0", ".env": "0"})
     page = await page_of(folder)
     assert "<td>&lt;b&gt;.exe</td><td>no format has the suffix .exe</td>" in page
-    assert "1 hidden file is not served and not named here." in page
+    assert "Not served: 1 file<" in page
+    assert "1 hidden file is not listed." in page
     assert ".env" not in page
 
 
@@ -138,7 +146,8 @@ async def test_list_of_files_not_served_is_bounded(tmp_path: Path) -> None:
     page = await page_of(folder)
     assert page.count("no format has the suffix .exe") == MAX_UNPUBLISHED
     assert "7 more files are not served for such reasons." in page
-    assert "2 hidden files are not served and not named here." in page
+    assert f"Not served: {MAX_UNPUBLISHED + 7} files<" in page
+    assert "2 hidden files are not listed." in page
 
 
 @needs_linux
@@ -159,6 +168,35 @@ async def test_removed_file_is_no_longer_served(tmp_path: Path) -> None:
     assert links_of(page)[0] == "/a.json"
     assert "/b.json" not in links_of(page)
     assert "<td>b.json</td><td>it no longer exists</td>" in page
+
+
+async def test_example_has_the_host_that_the_client_used(tmp_path: Path) -> None:
+    app = make_app(find_files([folder_of(tmp_path, {"it's.json": "[1]"})]))
+    headers = {"Accept": BROWSER, "Host": "<i>'$(x)\""}
+    async with TestClient(TestServer(app)) as client, client.get("/", headers=headers) as response:
+        page = await response.text()
+    [escaped] = re.findall(r'<pre class="example">(.*?)</pre>', page)
+    assert "<" not in escaped
+    assert shlex.split(html.unescape(escaped)) == [
+        "curl", "-N", "http://<i>'$(x)\"/it%27s.json?format=ndjson&interval=0.2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "database", "reason"),
+    [
+        (["in/shop.db"], "shop.db", "its tables are listed above"),
+        (["in/shop.db"], "other.db", "name it as sqlite:///PATH to serve its tables"),
+        (["in/shop.db", "shop.db"], "shop.db", "name it as sqlite:///PATH to serve its tables"),
+    ],
+)
+async def test_served_database_says_where_its_tables_are(
+    files: list[str], database: str, reason: str, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, {"a.json": "[1]", **dict.fromkeys(files, "")})
+    rows = [PublishedRows("/products", {"table": "products", "database": database}, lambda _: Batches([]))]
+    page = await page_of(folder, rows)
+    assert page.count(f"a database: {reason}") == len(files)
 
 
 async def test_json_lists_only_what_is_served(tmp_path: Path) -> None:
@@ -182,5 +220,11 @@ async def test_page_has_its_style_under_its_policy(width: int, tmp_path: Path) -
         ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground in {"rgb(246, 247, 248)", "rgb(18, 22, 26)"}
         assert await page.evaluate("document.documentElement.scrollWidth") == width
-        assert await page.locator("h2").all_inner_texts() == ["Files", "Not served"]
+        assert await page.locator("h2").all_inner_texts() == ["Files", "Not served: 1 file"]
+        assert not await page.get_by_text("no format has the suffix .exe").is_visible()
+        await page.locator("summary").click()
+        assert await page.get_by_text("no format has the suffix .exe").is_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        links = page.locator("td:last-child a")
+        assert set(await links.evaluate_all("all => all.map((each) => getComputedStyle(each).padding)")) == {"12px"}
     assert logged == []

@@ -33,7 +33,7 @@ CONTRASTS = """
 }
 """
 WIDER = """
-Array.from(document.querySelectorAll("html, article, ol, pre, #result"), (each) => each.scrollWidth - each.clientWidth)
+Array.from(document.querySelectorAll("html, article, ol, #result"), (each) => each.scrollWidth - each.clientWidth)
 """
 BARS = """
 Array.from(document.querySelectorAll(".track rect"), (bar) => Number(bar.getAttribute("width"))).reduce((a, b) => a + b)
@@ -102,9 +102,9 @@ async def test_reduced_motion_draws_bars_at_the_end(demo: tuple[Browser, str]) -
 @pytest.mark.parametrize("fail", [False, True])
 async def test_nothing_overflows_at_360_pixels(fail: bool, demo: tuple[Browser, str]) -> None:
     async with tab(demo, width=360, height=740) as shown:
+        await shown.run(items=12, interval=0.05, size=300, fail=fail)
         for lane in LANES:
             await shown.card(lane).locator("summary").click()
-        await shown.run(items=12, interval=0.05, size=300, fail=fail)
         for lane in LANES:
             await shown.card(lane).locator("details .note", has_text="the connection was").wait_for()
         assert set(await shown.page.evaluate(WIDER)) == {0}
@@ -120,8 +120,68 @@ async def test_cards_collapse_on_a_phone(fail: bool, demo: tuple[Browser, str]) 
             card = shown.card(lane)
             assert await card.locator("[data-part=headline]").is_visible()
             assert not await card.locator("[data-part=preview]").is_visible()
-        await shown.card("json").locator("summary").click()
+        summary = shown.card("json").locator("summary")
+        assert await summary.inner_text() == "Show code and bytes"
+        await summary.click()
         assert await shown.card("json").locator("[data-part=preview]").is_visible()
+        assert await summary.inner_text() == "Hide code and bytes"
+
+
+async def test_phone_shows_nothing_empty_before_a_run(demo: tuple[Browser, str]) -> None:
+    async with tab(demo, width=400, height=850) as shown:
+        assert await shown.page.locator(".tagline").is_visible()
+        status = await shown.page.locator("#status").bounding_box()
+        assert status is not None
+        assert status["height"] == 0
+        for lane in LANES:
+            assert not await shown.card(lane).locator("summary").is_visible()
+        await shown.set(items=2, interval=5)
+        await shown.page.click("#run")
+        await shown.wait_for_states("flowing", len(LANES) - 1)
+        assert await shown.page.evaluate("document.documentElement.scrollHeight") <= 3 * 850
+        assert await shown.card("json").locator("summary").is_visible()
+
+
+OVERLAPS = """
+() => {
+    const boxes = (selector) => Array.from(document.querySelectorAll(selector), (each) => each.getBoundingClientRect());
+    const labels = boxes("#ruler span");
+    return boxes(".row:not(.axis) .when").filter((value) => labels.some((label) =>
+        value.left < label.right && label.left < value.right && value.top < label.bottom && label.top < value.bottom
+    )).length;
+}
+"""
+
+
+@pytest.mark.parametrize("width", [360, 400, 1280])
+async def test_values_are_clear_of_the_axis(width: int, demo: tuple[Browser, str]) -> None:
+    async with tab(demo, width=width) as shown:
+        await shown.run(items=2, interval=0.05)
+        assert await shown.page.evaluate(OVERLAPS) == 0
+
+
+# The cards by row, each with its left and right edges.
+ROWS = """
+() => {
+    const rows = {};
+    for (const card of document.querySelectorAll("article")) {
+        const {top, left, right} = card.getBoundingClientRect();
+        (rows[Math.round(top + scrollY)] ??= []).push([card.dataset.lane, Math.round(left), Math.round(right)]);
+    }
+    return Object.values(rows);
+}
+"""
+
+
+@pytest.mark.parametrize("opened", LANES)
+async def test_open_card_keeps_the_order_without_holes(opened: str, demo: tuple[Browser, str]) -> None:
+    async with tab(demo, width=1280) as shown:
+        await shown.card(opened).locator("summary").click()
+        await shown.card(opened).get_by_text("Hide code and bytes").wait_for()
+        rows = await shown.page.evaluate(ROWS)
+    assert [lane for row in rows for lane, _, _ in row] == LANES
+    assert [opened] in [[lane for lane, _, _ in row] for row in rows]
+    assert len({(row[0][1], row[-1][2]) for row in rows}) == 1
 
 
 @pytest.mark.parametrize("name", ["Docs", "Source"])

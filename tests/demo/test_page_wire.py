@@ -51,7 +51,7 @@ async def test_chunks_have_sizes_and_line_ends(demo: tuple[Browser, str]) -> Non
         assert await parts_of(shown, "chunked") == [*chunk("6", "1 TomLF"), *chunk("7", "2 AdamLF"), *LAST_OF_HTTP]
         rows = [*chunk("16", '[{"id":1,"name":"Tom"}'), *chunk("18", ',{"id":2,"name":"Adam"}]'), *LAST_OF_HTTP]
         assert await parts_of(shown, "json") == rows
-        done = r"The server requested this URL from itself: \d+ bytes, then the connection was closed\."
+        done = r"The server sent this request to itself and recorded \d+ bytes, then the connection was closed\."
         assert re.fullmatch(done, await doing.inner_text())
         assert await shown.card("json").locator("details .note", has_text="= 22 bytes").is_visible()
 
@@ -77,6 +77,27 @@ async def test_frames_have_heads_and_a_close_code(demo: tuple[Browser, str]) -> 
         close = [("close", "88 15"), ("close", "03 f3"), ("data", "Service Unavailable")]
         assert await parts_of(shown, "ws") == [*messages, *close]
         assert await shown.card("ws").locator(".note", has_text="code 1011").is_visible()
+
+
+async def test_finished_wire_is_at_its_top_with_its_legend(demo: tuple[Browser, str]) -> None:
+    expected = {
+        "non-chunked": ["CR LF line end", "data"],
+        "chunked": ["1f size", "CR LF line end", "data", "0 last chunk"],
+        "ws": ["81 frame head", "CR LF line end", "data", "88 close frame"],
+    }
+    async with tab(demo) as shown:
+        for lane in expected:
+            await shown.card(lane).locator("summary").click()
+            assert await shown.card(lane).locator(".legend > :visible").count() == 0
+        await shown.run(items=20, interval=0.05)
+        for lane, entries in expected.items():
+            await parts_of(shown, lane)
+            assert await shown.card(lane).locator(".legend > :visible").all_inner_texts() == entries
+            assert await shown.card(lane).locator("ol").evaluate("list => list.scrollTop") == 0
+        await shown.run(items=2, interval=0.05, fail=True)
+        await parts_of(shown, "chunked")
+        entries = ["1f size", "CR LF line end", "data", "… missing"]
+        assert await shown.card("chunked").locator(".legend > :visible").all_inner_texts() == entries
 
 
 async def test_buffered_response_has_a_length(demo: tuple[Browser, str]) -> None:

@@ -1,5 +1,6 @@
 """The documentation and the source that the demo serves, in a clone and from a wheel."""
 
+import ast
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -49,9 +50,30 @@ async def test_source_is_the_installed_one(client: TestClient[web.Request, web.A
 
 
 @pytest.mark.parametrize("lane", reading.LANES)
-async def test_code_of_a_lane_has_its_route(lane: str, client: TestClient[web.Request, web.Application]) -> None:
+async def test_code_of_a_lane_is_a_complete_program(
+    lane: str, client: TestClient[web.Request, web.Application], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with client.get(f"/code/{lane}") as response:
-        assert (await plain_text(response)).startswith(f'@routes.get("/{lane}")\n')
+        code = await plain_text(response)
+    apps: list[web.Application] = []
+    monkeypatch.setattr(web, "run_app", apps.append)
+    exec(compile(code, lane, "exec"), {})
+    path = f"/{lane}?items=2&interval=0"
+    async with TestClient(TestServer(apps[0])) as copied, copied.get(path) as expected, client.get(path) as response:
+        assert (expected.status, await expected.read()) == (200, await response.read())
+
+
+@pytest.mark.parametrize("lane", reading.LANES)
+def test_code_of_a_lane_imports_only_what_it_uses(lane: str) -> None:
+    program = ast.parse(reading.code_of(lane))
+    imported = {
+        alias.name
+        for node in ast.walk(program)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    used = {node.id for node in ast.walk(program) if isinstance(node, ast.Name)}
+    assert imported - used == set()
 
 
 @pytest.mark.parametrize(

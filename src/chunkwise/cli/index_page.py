@@ -8,8 +8,10 @@ as ``.env`` and what is in ``.git`` may be private. The JSON lists nothing but w
 import hashlib
 import html
 import os
+import shlex
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -48,14 +50,13 @@ def index_page(
     if page is not _HTML:
         tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]
         return web.json_response([*entries, *tables], headers=VARY)
-    reasons = dict(unpublished.reasons)
-    reasons |= {entry.route[1:]: "it no longer exists" for entry in published if not entry.is_there()}
+    gone = {entry.route[1:]: "it no longer exists" for entry in published if not entry.is_there()}
     content = "".join(
         [
-            _table("Files", _FILE_COLUMNS, [_file_row(entry) for entry in entries]),
-            _table("Tables", _TABLE_COLUMNS, [_table_row(entry) for entry in rows]),
-            _table("Not served", ("File", "Reason"), [_reason_row(name, reasons[name]) for name in sorted(reasons)]),
-            *_counts(unpublished),
+            _example(request, entries, rows),
+            _titled("Files", _table("files", _FILE_COLUMNS, [_file_row(entry) for entry in entries])),
+            _titled("Tables", _table("tables", _TABLE_COLUMNS, [_table_row(entry) for entry in rows])),
+            _not_served({**unpublished.reasons, **gone}, unpublished, rows),
         ]
     )
     style = _style()
@@ -88,21 +89,53 @@ def _about(entry: Published) -> dict[str, Any]:
     }
 
 
-def _counts(unpublished: Unpublished) -> Iterator[str]:
-    if unpublished.more:
-        yield f"<p>{unpublished.more:,} more files are not served for such reasons.</p>\n"
+def _example(request: web.Request, entries: Sequence[Mapping[str, Any]], rows: Sequence[PublishedRows]) -> str:
+    """Return a command for the first entry, at the host that the client used."""
+    paths = [entry["url"] for entry in entries] + [url_of(entry.route) + entry.example for entry in rows]
+    if not paths:
+        return ""
+    url = f"{request.scheme}://{request.host}{paths[0]}"
+    query = "&" if "?" in url else "?"
+    command = f"curl -N {shlex.quote(f'{url}{query}format=ndjson&interval=0.2')}"
+    return f'<pre class="example">{html.escape(command)}</pre>\n'
+
+
+def _not_served(reasons: Mapping[str, str], unpublished: Unpublished, rows: Sequence[PublishedRows]) -> str:
+    text = ""
+    if reasons:
+        databases = {entry.about["database"] for entry in rows}
+        lines = [_reason_row(name, _reason(name, reasons, databases)) for name in sorted(reasons)]
+        table = _table("not-served", ("File", "Reason"), lines)
+        if unpublished.more:
+            table += f"<p>{unpublished.more:,} more files are not served for such reasons.</p>\n"
+        count = len(reasons) + unpublished.more
+        title = f"<h2>Not served: {count:,} file{'s' * (count != 1)}</h2>"
+        text = f"<details>\n<summary>{title}</summary>\n{table}</details>\n"
     if unpublished.hidden:
         files = "1 hidden file is" if unpublished.hidden == 1 else f"{unpublished.hidden:,} hidden files are"
-        yield f"<p>{files} not served and not named here.</p>\n"
+        text += f"<p>{files} not listed.</p>\n"
+    return text
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[str]) -> str:
+def _reason(name: str, reasons: Mapping[str, str], databases: AbstractSet[str]) -> str:
+    """Return why a file is not served. A database has no URL of its own, even if its tables are served."""
+    file = Path(name).name
+    is_database = reasons[name].startswith("a database")
+    # Databases are known by the names of their files. Of two files with the same name, either may be served.
+    is_served = is_database and file in databases and [Path(other).name for other in reasons].count(file) == 1
+    return "a database: its tables are listed above" if is_served else reasons[name]
+
+
+def _titled(title: str, table: str) -> str:
+    return f"<h2>{title}</h2>\n{table}" if table else ""
+
+
+def _table(kind: str, columns: Sequence[str], rows: Sequence[str]) -> str:
     if not rows:
         return ""
     head = "".join(f"<th>{column}</th>" for column in columns)
-    kind = title.lower().replace(" ", "-")
     return (
-        f'<h2>{title}</h2>\n<div class="scroll"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        f'<div class="scroll"><table class="index {kind}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>\n"
     )
@@ -119,9 +152,9 @@ def _table_row(entry: PublishedRows) -> str:
     url = html.escape(url_of(entry.route))
     names = entry.about.get("parameters", [])
     start = "?" + "".join(f"{quote(name)}=...&amp;" for name in names)
-    what = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
+    kind = "query with " + ", ".join(names) if names else "query" if "query" in entry.about else "table"
     links = " ".join(f'<a href="{url}{start}format={name}">{name}</a>' for name in FORMATS)
-    return _row(f'<a href="{url}">{url}</a>', html.escape(what), html.escape(entry.about["database"]), links)
+    return _row(f'<a href="{url}">{url}</a>', html.escape(kind), html.escape(entry.about["database"]), links)
 
 
 def _reason_row(name: str, reason: str) -> str:
@@ -134,7 +167,7 @@ def _row(*cells: str) -> str:
 
 
 _FILE_COLUMNS = ("File", "Format", "Bytes", "Modified", "Streamed as")
-_TABLE_COLUMNS = ("Table", "What", "Database", "Streamed as")
+_TABLE_COLUMNS = ("Table", "Type", "Database", "Streamed as")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -149,7 +182,7 @@ _PAGE = """<!doctype html>
 <header class="bar"><span class="brand">chunkwise</span> <span class="tagline">serve</span></header>
 <main>
 <h1>What this server streams</h1>
-<p class="lede">Each link streams its items. <code>curl -N</code> shows them as they arrive.</p>
+<p class="lede">Each link streams its items. In a terminal, <code>curl -N</code> shows them as they arrive.</p>
 CONTENT</main>
 <footer>
 <p>Add <code>?path=item.name</code> to select values in files, <code>?limit=10</code> for the first ten items, and

@@ -4,10 +4,12 @@ Only files found when the application is made are served. A wheel holds the sour
 the pages of ``docs/``.
 """
 
+import ast
 import html
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,15 @@ LANES: Mapping[str, tuple[Callable[..., Any], ...]] = {
     "ws": (endpoints.websocket,),
 }
 """The functions that make the response of each lane of the page."""
+
+_ABOUT_PACE = """\
+# Pace yields 0, 1, 2, ... with a pause between two.
+# The query of the URL can change the number and the pause.
+"""
+_SERVER = """app = web.Application()
+app.add_routes(routes)
+web.run_app(app)
+"""
 
 _PACKAGE = Path(chunkwise.__file__).parent
 _CLONE = _PACKAGE.parents[1]
@@ -66,8 +77,23 @@ def reading_routes() -> list[web.RouteDef]:
 
 
 def code_of(lane: str) -> str:
-    """Return the source of the functions that make the response of a lane."""
-    return "\n\n".join(inspect.getsource(function) for function in LANES[lane])
+    """Return a complete program that serves one lane: the demo's own functions, with their imports and a server."""
+    functions = "\n\n".join(inspect.getsource(function) for function in LANES[lane])
+    used = {node.id for node in ast.walk(ast.parse(functions + _SERVER)) if isinstance(node, ast.Name)}
+    imports = "\n".join(_imports_of(used))
+    return f"{_ABOUT_PACE}{imports}\n\nroutes = web.RouteTableDef()\n\n\n{functions}\n\n{_SERVER}"
+
+
+def _imports_of(used: AbstractSet[str]) -> Iterator[str]:
+    """Yield the import statements of the demo's module, without the names that are not used."""
+    group = ""
+    for line in inspect.getsource(endpoints).splitlines():
+        match = re.fullmatch(r"(import|from \S+ import) (.+)", line)
+        if match and (names := [name for name in match[2].split(", ") if name in used]):
+            yield f"{group}{match[1]} {', '.join(names)}"
+            group = ""
+        elif not line:
+            group = "\n"
 
 
 async def _code(request: web.Request) -> web.Response:

@@ -72,10 +72,10 @@ export class Track {
   }
 
   /** Add an arrival. Arrivals that are too close to be seen apart share a tick. */
-  tick(seconds) {
+  tick(seconds, isError = false) {
     if (seconds - this.#lastTick < this.#axis.seconds / 1000) return;
     this.#lastTick = seconds;
-    this.#ticks.append(shape("line", "tick", {x1: seconds, x2: seconds, y1: 0.08, y2: 0.92}));
+    this.#ticks.append(shape("line", isError ? "tick error" : "tick", {x1: seconds, x2: seconds, y1: 0.08, y2: 0.92}));
   }
 
   /** Show the wait for the first item (null while it lasts), and the time from then to now. */

@@ -16,6 +16,7 @@ export class CodeView {
     this.#card = card;
     const details = card.querySelector("details");
     details.addEventListener("toggle", () => {
+      details.querySelector("summary").textContent = `${details.open ? "Hide" : "Show"} code and bytes`;
       if (!details.open) return;
       this.#load();
       card.scrollIntoView({block: "nearest"}); // an open card takes a row of its own

@@ -3,7 +3,8 @@
 import {Elements, Lines, Messages} from "./items.js";
 
 /**
- * The lanes. `read(url, {signal, arrived})` calls `arrived(bytes, text, isItem)` for each arrival. It resolves to
+ * The lanes. `read(url, {signal, arrived})` calls `arrived(bytes, text, kind)` for each arrival. The kind is "item", or
+ * "end" for the event of that type, or "error" for the body of an error response. It resolves to
  * {whole, how}: whether its client takes the response for complete, and what shows that. `items()` makes a counter of
  * items. `query` has the parameters that give every lane the same items at the same time. `python` has the arguments of
  * open_stream.
@@ -30,7 +31,7 @@ export const LANES = [
   {
     name: "json",
     title: "JSON array",
-    what: "One valid JSON array. Each item is sent as soon as it is made.",
+    what: "One JSON array. Each later chunk begins with a comma, so that the array stays valid.",
     items: () => new Elements(),
     read: (url, reader) => readBody(url, reader, judgeJson),
     python: {},
@@ -91,7 +92,7 @@ async function readBody(url, {signal, arrived}, judge = () => null) {
       if (done) break;
       const chunk = decoder.decode(value, {stream: true});
       text += chunk;
-      arrived(value.length, chunk);
+      arrived(value.length, chunk, response.ok ? "item" : "error");
     }
   } catch (error) {
     if (!response) return {whole: false, how: `fetch() failed with “${error}”.`};
@@ -141,10 +142,10 @@ function readEvents(url, {signal, arrived}) {
     signal.addEventListener("abort", () => end(null), {once: true});
     source.onmessage = ({data}) => {
       items += 1;
-      arrived(lengthOf(data), data);
+      arrived(lengthOf(data), data, "item");
     };
     source.addEventListener("end", ({data}) => {
-      arrived(lengthOf(data), `end: ${data}`, false);
+      arrived(lengthOf(data), `end: ${data}`, "end");
       const sent = JSON.parse(data).items;
       const how = sent === items
         ? `Proven by the event “end”, which counts ${count(sent, "item")}.`
@@ -155,7 +156,7 @@ function readEvents(url, {signal, arrived}) {
       const refused = source.readyState === EventSource.CLOSED && items === 0;
       const how = refused
         ? "EventSource reported an error before the first event. It does not give the status."
-        : "The event “end” is missing. Without it, EventSource reports a complete end and a failure alike.";
+        : "No “end” event arrived. EventSource alone cannot tell a failure from an end.";
       end({whole: false, how});
     };
   });
@@ -169,7 +170,7 @@ function readMessages(url, {signal, arrived}) {
     signal.addEventListener("abort", () => { closeQuietly(socket); resolve(null); }, {once: true});
     socket.onmessage = ({data}) => {
       messages += 1;
-      arrived(lengthOf(data), data);
+      arrived(lengthOf(data), data, "item");
     };
     socket.onclose = ({code, reason}) => {
       const sent = code === 1000 ? /^complete; items=(\d+)$/.exec(reason)?.[1] : undefined;

@@ -2,15 +2,17 @@
 
 import {Axis} from "./axis.js";
 import {CodeView} from "./code.js";
-import {LANES, count, failAfter, urlOf} from "./lanes.js";
+import {LANES, failAfter, urlOf} from "./lanes.js";
+import {paceOf, summaryOf, switchLabel} from "./sentences.js";
 import {LaneView} from "./view.js";
 import {WireView} from "./wireview.js";
 
 const MIN_AXIS_SECONDS = 0.5;
+const MARGIN_SECONDS = 0.2; // so that a run that is a little late does not change the axis
 const WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 const form = document.querySelector("#result form");
-const stopButton = document.querySelector("#stop");
+const [runButton, stopButton, nextButton] = ["run", "stop", "next"].map((id) => document.getElementById(id));
 const status = document.querySelector("#status");
 const dialog = document.querySelector("dialog");
 const lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -36,13 +38,19 @@ form.addEventListener("submit", (event) => {
 });
 form.addEventListener("input", ({target}) => {
   if (!form.checkValidity()) return;
-  showCode();
+  showSettings();
   if (target.name === "fail") start();
 });
 // A field that is not valid is shown, so that the browser can point at it.
 form.addEventListener("invalid", () => { document.querySelector("#settings").open = true; }, {capture: true});
-stopButton.addEventListener("click", () => stop());
-showCode();
+// The second click of a double click on Run is not meant for Stop, which takes the place of Run.
+stopButton.addEventListener("click", ({detail}) => { if (detail <= 1) stop(); });
+nextButton.addEventListener("click", () => {
+  form.elements.fail.checked = !run.settings.fail;
+  showSettings();
+  form.requestSubmit();
+});
+showSettings();
 startWhenVisible();
 
 function settings() {
@@ -50,13 +58,13 @@ function settings() {
   return {items: items.valueAsNumber, interval: interval.valueAsNumber, size: size.valueAsNumber, fail: fail.checked};
 }
 
-/** The seconds that a run takes, more or less. */
-function secondsOf(settings) {
-  const pauses = settings.fail ? failAfter(settings) : settings.items - 1;
-  return Math.max(MIN_AXIS_SECONDS, pauses * settings.interval || 0);
+/** The seconds that the axis needs: the same for a complete run, a failed one and one that is stopped. */
+function secondsOf({items, interval}) {
+  return Math.max(MIN_AXIS_SECONDS, (items - 1) * interval + MARGIN_SECONDS || 0);
 }
 
-function showCode() {
+function showSettings() {
+  document.querySelector("#fail-after").textContent = switchLabel(settings());
   for (const {code} of lanes) code.show(settings());
 }
 
@@ -73,8 +81,9 @@ function start() {
   run = {settings: settings(), started: performance.now(), aborts: new AbortController()};
   const {items} = run.settings;
   document.querySelector("#count").textContent = `${WORDS[items] ?? items} item${items === 1 ? "" : "s"}`;
+  document.querySelector("#pace").textContent = paceOf(run.settings);
   axis.reset(secondsOf(run.settings));
-  stopButton.disabled = false;
+  showButtons(true);
   status.textContent = "Running …";
   for (const {lane, view} of lanes) {
     view.reset(items);
@@ -108,33 +117,23 @@ function stop() {
     wire.stop();
     if (view.isRunning) view.ended(secondsSince(run), "stopped", how);
   }
-  stopButton.disabled = true;
   status.textContent = "Stopped.";
-  document.querySelector("#run").focus();
+  showButtons(false);
 }
 
 function finish(mine) {
-  stopButton.disabled = true;
   fitAxis(secondsSince(mine));
-  status.textContent = summaryOf(mine.settings);
+  status.textContent = summaryOf(mine.settings, lanes.map(({view}) => view));
+  showButtons(false, mine.settings.fail ? "Run without failure" : "Now make it fail");
 }
 
-/** The result in a sentence or two. */
-function summaryOf(settings) {
-  const views = lanes.map(({view}) => view);
-  const inState = (state) => views.filter((view) => view.state === state).length;
-  if (settings.fail) {
-    const failed = `The server failed after ${count(failAfter(settings), "item")}.`;
-    return `${failed} ${ofAll(inState("detected"), views.length, "clients")} can tell.`;
-  }
-  const all = `${ofAll(inState("whole"), views.length, "responses")} are complete.`;
-  const [buffered, ...streamed] = views.map((view) => view.first);
-  if (buffered === null || streamed.includes(null)) return all;
-  return `First item: ${Math.max(...streamed).toFixed(2)} s streamed, ${buffered.toFixed(2)} s buffered. ${all}`;
-}
-
-function ofAll(number, all, nouns) {
-  return number === all ? `All ${all} ${nouns}` : `${number} of ${all} ${nouns}`;
+/** Show only the buttons that do something now. The focus moves on from a button that is hidden. */
+function showButtons(isRunning, next = "") {
+  const hadFocus = form.querySelector(".buttons").contains(document.activeElement);
+  [runButton.hidden, stopButton.hidden, nextButton.hidden] = [isRunning, !isRunning, !next];
+  runButton.textContent = "Run again";
+  nextButton.textContent = next;
+  if (hadFocus) (isRunning ? stopButton : runButton).focus();
 }
 
 function draw(mine) {

@@ -10,10 +10,10 @@ const MAX_CHARACTERS = 200; // of each arrival
 
 const HEADLINES = {
   whole: (items, of) => `✓ Complete: ${items} of ${count(of, "item")}`,
-  detected: (items) => `✗ Failed after ${count(items, "item")}: the client can tell`,
-  undetected: (items) => `✗ Failed after ${count(items, "item")}: the client cannot tell`,
+  detected: (items, of) => `✗ ${items} of ${count(of, "item")}, and the client knows`,
+  undetected: (items, of) => `✗ ${items} of ${count(of, "item")}, but the client cannot know`,
   wrong: (items, of) => `✗ Not complete: ${items} of ${count(of, "item")}`,
-  stopped: (items) => `■ Stopped after ${count(items, "item")}`,
+  stopped: (items, of) => `■ Stopped after ${items} of ${count(of, "item")}`,
 };
 
 /** One lane of the page. Times are seconds since the start of the run. */
@@ -64,13 +64,14 @@ export class LaneView {
     this.#showNumbers();
   }
 
-  arrived(seconds, bytes, text, isItem = true) {
+  /** Show an arrival; lanes.js has its kinds. */
+  arrived(seconds, bytes, text, kind) {
     this.bytes += bytes;
-    this.#items.add(text, isItem);
+    this.#items.add(text, kind === "item");
     if (this.#items.count) this.first ??= seconds;
     this.#changed = true;
-    this.#track.tick(seconds);
-    if (!this.#lane.tree) this.#addArrival(seconds, text);
+    this.#track.tick(seconds, kind === "error");
+    if (!this.#lane.tree) this.#addArrival(seconds, text, kind);
     if (this.state === "waiting" && this.first !== null) {
       this.#enter("flowing");
       this.part("headline").textContent = "Receiving …";
@@ -128,8 +129,9 @@ export class LaneView {
     this.part("bytes").textContent = this.bytes.toLocaleString("en");
   }
 
-  #addArrival(seconds, text) {
+  #addArrival(seconds, text, kind) {
     const row = element("div", "arrival");
+    row.dataset.kind = kind;
     const rest = text.length - MAX_CHARACTERS;
     const more = rest > 0 ? `… ${count(rest, "more character")}` : "";
     const shown = element("span");

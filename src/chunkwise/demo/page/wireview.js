@@ -15,6 +15,7 @@ export class WireView {
   #details;
   #list;
   #doing;
+  #legend;
   #settings = null; // of the run whose wire this is
   #socket = null;
   #reader = null;
@@ -28,6 +29,7 @@ export class WireView {
     this.#details = details;
     this.#list = details.querySelector("ol");
     this.#doing = details.querySelector(".doing");
+    this.#legend = details.querySelectorAll(".legend [data-for]");
     this.#doing.textContent = "The bytes are shown with the next run.";
     details.addEventListener("toggle", () => this.#follow());
   }
@@ -37,7 +39,7 @@ export class WireView {
     this.stop();
     this.#settings = settings;
     this.#reader = null;
-    this.#list.replaceChildren();
+    this.#clear();
     this.#follow();
   }
 
@@ -59,9 +61,8 @@ export class WireView {
 
   #request() {
     this.#reader = new WireReader();
-    this.#list.replaceChildren();
-    [this.#row, this.#more, this.#hiddenRows, this.#bytes] = [null, null, 0, 0];
-    this.#doing.textContent = "The server requests the same URL from itself …";
+    this.#clear();
+    this.#doing.textContent = "The server sends this request to itself …";
     const socket = new WebSocket(urlOf(this.#lane, this.#settings, "wire/").replace(/^http/, "ws"));
     this.#socket = socket;
     socket.onmessage = ({data}) => this.#receive(JSON.parse(data));
@@ -76,14 +77,25 @@ export class WireView {
     if (end) {
       const how = end === "reset" ? "the connection was reset" : "the connection was closed";
       const bytes = count(this.#bytes, "byte");
-      this.#doing.textContent = `The server requested this URL from itself: ${bytes}, then ${how}.`;
+      this.#doing.textContent = `The server sent this request to itself and recorded ${bytes}, then ${how}.`;
     } else {
-      if (!this.#bytes) this.#doing.textContent = "The server receives its own response and shows each byte …";
+      if (!this.#bytes) this.#doing.textContent = "The server sent this request to itself and records the bytes …";
       this.#bytes += bytes.length;
     }
     const parts = end ? this.#reader.finish(end) : this.#reader.feed(bytes);
     parts.forEach((part, index) => this.#show(part, index === 0 ? seconds : null));
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#list.scrollTop = end ? 0 : this.#list.scrollHeight;
+  }
+
+  #clear() {
+    this.#list.replaceChildren();
+    for (const entry of this.#legend) entry.hidden = true;
+    [this.#row, this.#more, this.#hiddenRows, this.#bytes] = [null, null, 0, 0];
+  }
+
+  /** Show the entry of the legend for a kind of part. */
+  #explain(kind) {
+    for (const entry of this.#legend) if (entry.dataset.for === kind) entry.hidden = false;
   }
 
   #show(part, seconds) {
@@ -93,6 +105,7 @@ export class WireView {
     if (part.note) row.note.textContent = part.note;
     if (part.kind === "crlf") {
       row.code.append(mark("crlf", "CR LF"));
+      this.#explain("crlf");
       return;
     }
     const shown = part.text.slice(0, Math.max(0, ROW_CHARACTERS - row.shown));
@@ -105,7 +118,10 @@ export class WireView {
   }
 
   #append(row, kind, text) {
-    if (row.last?.dataset.kind !== kind) row.last = row.code.appendChild(mark(kind, ""));
+    if (row.last?.dataset.kind !== kind) {
+      row.last = row.code.appendChild(mark(kind, ""));
+      this.#explain(kind);
+    }
     for (const piece of text.split(/(\n|[^\n\x20-\x7e])/).filter(Boolean)) {
       if (piece === "\n") row.last.append(mark("lf", "LF"));
       else row.last.append(piece.length > 1 || /[\x20-\x7e]/.test(piece) ? piece : `\\x${hex(piece)}`);
