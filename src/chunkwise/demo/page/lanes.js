@@ -84,6 +84,7 @@ async function readBody(url, {signal, arrived}, judge = () => null) {
   const decoder = new TextDecoder();
   let response = null;
   let text = "";
+  let received = 0;
   try {
     response = await fetch(url, {signal, cache: "no-store"});
     const reader = response.body.getReader();
@@ -92,6 +93,7 @@ async function readBody(url, {signal, arrived}, judge = () => null) {
       if (done) break;
       const chunk = decoder.decode(value, {stream: true});
       text += chunk;
+      received += value.length;
       arrived(value.length, chunk, response.ok ? "item" : "error");
     }
   } catch (error) {
@@ -103,12 +105,26 @@ async function readBody(url, {signal, arrived}, judge = () => null) {
   if (!response.ok) {
     return {whole: false, how: `The status is ${response.status}, not 200: “${reasonOf(text)}”.`};
   }
-  const length = response.headers.get("content-length");
-  const framing = length === null
-    ? "Proven by HTTP: the last chunk arrived."
-    : `Proven by HTTP: all ${count(Number(length), "byte")} of the Content-Length arrived.`;
+  const framed = framingOf(response.headers, received);
   const judged = judge(text);
-  return {whole: judged?.whole ?? true, how: judged ? `${framing} ${judged.how}` : framing};
+  return {whole: (judged ?? framed).whole, how: judged ? `${framed.how} ${judged.how}` : framed.how};
+}
+
+/**
+ * What HTTP proves about a body of `received` bytes that has ended without an error. Browsers report no error if the
+ * connection was closed inside the head.
+ */
+function framingOf(headers, received) {
+  const length = headers.get("content-length");
+  if (length === null) {
+    return headers.get("transfer-encoding") === "chunked"
+      ? {whole: true, how: "Proven by HTTP: the last chunk arrived."}
+      : {whole: false, how: "The connection was closed, and no Content-Length proves that this was the end."};
+  }
+  if (received < Number(length) && !headers.has("content-encoding")) {
+    return {whole: false, how: `${count(received, "byte")} of ${Number(length).toLocaleString("en")} arrived.`};
+  }
+  return {whole: true, how: `Proven by HTTP: all ${count(Number(length), "byte")} of the Content-Length arrived.`};
 }
 
 function judgeJson(text) {

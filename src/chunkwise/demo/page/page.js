@@ -101,12 +101,13 @@ async function readLane(lane, view, mine) {
   };
   const outcome = await lane.read(urlOf(lane, mine.settings), {signal, arrived});
   if (signal.aborted) return;
-  view.ended(secondsSince(mine), stateOf(outcome, mine.settings), outcome.how);
+  view.ended(secondsSince(mine), stateOf(outcome, mine.settings, view), outcome.how);
   if (!lanes.some((each) => each.view.isRunning)) finish(mine);
 }
 
-function stateOf({whole}, {fail}) {
+function stateOf({whole}, {fail}, view) {
   if (fail) return whole ? "undetected" : "detected";
+  if (whole && !view.hasAll) return "undetected";
   return whole ? "whole" : "wrong";
 }
 

@@ -89,6 +89,11 @@ export class LaneView {
     this.draw(seconds);
   }
 
+  /** Whether every expected item has arrived. */
+  get hasAll() {
+    return this.#items.count === this.#expected;
+  }
+
   get isRunning() {
     return this.state === "waiting" || this.state === "flowing";
   }
