@@ -434,7 +434,7 @@ def test_bomb_is_refused_with_little_memory(coding: str) -> None:
     finally:
         tracemalloc.stop()
     assert isinstance(error, LimitError)
-    assert "expected no more than 100 for each (max_ratio)" in str(error)
+    assert "expected no more than 100 for each compressed byte (max_ratio)" in str(error)
     assert max(sizes) <= 256 * 1024
     assert MIB - 128 * 1024 < sum(sizes) < 8 * MIB
     assert error.byte_offset == sum(sizes)

@@ -21,7 +21,7 @@ from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
 from chunkwise.formats.speedups import KIND
 
-rich_config.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"  # otherwise the paragraphs of a help text follow without a blank line
+rich_config.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"  # keeps the blank lines between the paragraphs of a help text
 rich_config.PADDING_HELPTEXT_FIRST_LINE = (0, 0, 1, 0)
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:<5}{text}" for code, text in MEANINGS.items())])
@@ -265,7 +265,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, report a failure in one line on stderr, and return the exit code."""
-    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # failures are printed once, below
+    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # `run` prints failures itself, below
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
         if asyncio.iscoroutine(work):

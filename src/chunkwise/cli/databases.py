@@ -54,7 +54,7 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection; ConnectionError if connecting fails, DecodeError if the file is not a database."""
+        """Lend a connection; raise ConnectionError if that fails, DecodeError if the file is not a database."""
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":
@@ -91,7 +91,7 @@ class Database:
             return "\0" not in name and await connection.run_sync(lambda c: sa.inspect(c).has_table(name, schema))
 
     async def parameters(self, query: str) -> list[Part]:
-        """Return the parameters of a query with their types; ValueError if the database rejects the query."""
+        """Return the parameters of a query with their types; raise ValueError if the database rejects the query."""
         names = list(sa.text(query).compile().params)
         async with self.connected() as connection:
             try:
@@ -117,7 +117,7 @@ class Database:
 
 
 def open_database(word: str) -> Database:
-    """Return the database at a URL, without connecting to it; UsageError or OSError if the URL is wrong."""
+    """Return the database at a URL, without connecting to it; raise UsageError or OSError if the URL is wrong."""
     if match := _SQLITE.fullmatch(word):
         return _open_sqlite(match[1])
     if not _POSTGRESQL.fullmatch(word):
@@ -126,7 +126,7 @@ def open_database(word: str) -> Database:
     try:
         url = sa.make_url(word)
         query = dict(url.query)
-        if "sslmode" in query:  # the name of this option in libpq, the C library
+        if "sslmode" in query:  # libpq, the C library, uses this name; asyncpg uses ssl
             query["ssl"] = query.pop("sslmode")
         url = url.set(drivername="postgresql+asyncpg", query=query)
         settings = {"application_name": "chunkwise serve", "default_transaction_read_only": "on"}
@@ -160,9 +160,9 @@ def _only_read(connection: Any, _record: Any) -> None:
     connection.run_async(lambda driver: driver.set_authorizer(_authorize))
 
 
-# A statement with any other action, such as attaching a file or creating a table, is rejected. Writes to existing
-# tables must be in this set, because R*Trees prepare such statements even for reading. The pragma query_only prevents
-# them.
+# A statement with any other action, such as attaching a file or creating a table, is rejected. The set has to include
+# writes to existing tables, because SQLite's R*Trees prepare such statements even for reading. The pragma query_only
+# prevents the writes themselves.
 _ALLOWED = {
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
     sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,

@@ -80,7 +80,7 @@ def _message(error: BaseException) -> str:
     if (why := why_no_connection(error)) is not None:
         return why
     if isinstance(error, TimeoutError):
-        message = str(error).replace("idle_seconds", "--timeout")  # the library's argument -> the option
+        message = str(error).replace("idle_seconds", "--timeout")  # name the option, not the library's argument
         return f"{message or 'nothing was received in time'}; set a longer --timeout in seconds"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError):
         if error.filename:

@@ -160,7 +160,8 @@ def _partial(output: Path | None, request: Mapping[str, object], *, resumes: boo
     """Return the partial file for ``output``, or None if the output is stdout, a device or a pipe."""
     if output is None or (output.exists() and not output.is_file()):
         return None
-    return PartialFile(output.resolve(), request, resumes=resumes)  # if it is a link, the target of the link
+    # resolve() follows a link, so that the file is replaced and not the link.
+    return PartialFile(output.resolve(), request, resumes=resumes)
 
 
 @contextmanager

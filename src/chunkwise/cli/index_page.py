@@ -1,8 +1,8 @@
 """The published files, tables and queries -> the index of ``chunkwise serve``: JSON, or a page for browsers.
 
-The page also lists the files that are not served, with the reason. It names those that are in a published folder under
-their own names: whoever publishes a folder expects to find its files. It only counts hidden files, because names such
-as ``.env`` and what is in ``.git`` may be private. The JSON lists nothing but what can be requested.
+The page also lists the files of a published folder that are not served, each with the reason, because the user may
+expect to find them. Hidden files are only counted, because names such as ``.env``, and names inside ``.git``, may be
+private. The JSON lists only what can be requested.
 """
 
 import hashlib

@@ -56,7 +56,7 @@ class PartialFile:
         self._file: BinaryIO  # set while the file is locked
         self._written = monotonic()
         self._grown = False
-        self._unwritten: _State | None = None  # for bytes that the state file does not record yet
+        self._unwritten: _State | None = None  # the newest state, if the state file does not have it yet
 
     @property
     def name(self) -> str:
@@ -70,7 +70,11 @@ class PartialFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the file and read its state; OSError if another process uses it. If the file stays empty, remove it."""
+        """Lock the file and read its state; at the end, remove the file if it is empty.
+
+        Raises:
+            OSError: the file cannot be opened, or another process uses it.
+        """
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         with os.fdopen(number, "r+b") as file:  # "w" would empty a file that another process writes
             # Another process may have renamed the file before this process locked it.
@@ -181,7 +185,7 @@ def _locks(file: BinaryIO) -> bool:
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # network file systems without locks raise other errors
+        except OSError as error:  # a network file system without locks raises another error, which is ignored
             return not isinstance(error, BlockingIOError)
     return True
 

@@ -20,8 +20,8 @@ class Published:
     route: str
     file: Path
     format: Format
-    folder: Path | None  # the published folder that it is in; None if the file itself was named
-    regular: bool = True  # False for a pipe, which must be named itself
+    folder: Path | None  # the published folder that holds the file; None if the arguments name the file
+    regular: bool = True  # False for a pipe, which is published only if the arguments name it
 
     def is_there(self) -> bool:
         """Whether the file still exists, and has not become a folder, or a pipe that would block."""
@@ -131,5 +131,5 @@ def _has_hidden_name(file: Path, folder: Path) -> bool:
 
 
 def url_of(route: str) -> str:
-    """Return the path of a URL."""
+    """Return a route as the path of a URL, with its special characters quoted."""
     return quote(os.fsencode(route))

@@ -18,7 +18,7 @@ from chunkwise.transports.problems import problem_response
 if TYPE_CHECKING:  # a server of files runs without the extra "sql"
     from chunkwise.sources.sql.keys import Part
 
-_EXAMPLES = {  # for types in which 1 is not a valid value
+_EXAMPLES = {  # example values for the types in which 1 is not valid
     bytes: "AQ==",
     date: "2024-12-31",
     datetime: "2024-12-31T23:59:59",

@@ -77,7 +77,7 @@ async def serve(
 
 
 def _log_refusal(request: web.Request, outcome: Outcome) -> None:
-    """Log a failure before the first item, because otherwise only the client would see the error."""
+    """Log a failure that happens before the first item, because `respond` reports it only to the client."""
     if isinstance(outcome.error, web.HTTPException) and outcome.status >= 500:
         logger.warning("%s %s: %d: %s", request.method, request.rel_url, outcome.status, outcome.error.text)
 

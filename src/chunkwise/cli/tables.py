@@ -16,7 +16,7 @@ from chunkwise.sources import sql
 async def find_rows(
     databases: Sequence[Database], tables: Sequence[str], queries: Sequence[str]
 ) -> list[PublishedRows]:
-    """Return the named tables and the queries, or all tables and views if there are neither."""
+    """Return the named tables and the queries; without any, return all tables and views."""
     if queries and len(databases) != 1:
         raise click.BadParameter(f"needs exactly one database, got {len(databases)}", param_hint="--query")
     found: dict[str, PublishedRows] = {}

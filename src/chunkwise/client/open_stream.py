@@ -135,7 +135,7 @@ async def open_stream(
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
-        raise upload.failure  # the response may look good, but the server has not received all items
+        raise upload.failure  # the response may be complete, but the server has not received all items
 
 
 def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Stream]:

@@ -19,7 +19,7 @@ from chunkwise.transports.connect_errors import why_no_connection
 from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10
-_FIRST_PAUSE_SECONDS = 0.25  # the longest first pause; doubled after each try without a new item
+_FIRST_PAUSE_SECONDS = 0.25  # the longest pause before the first try; doubled after each try without a new item
 _MAX_PAUSE_SECONDS = 30.0
 _TRY_LATER = (429, 502, 503, 504)  # statuses after which a later request may succeed (RFC 9110 §15.6, RFC 6585 §4)
 
@@ -127,7 +127,7 @@ class ReconnectingStream(Stream):
         return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:
-        """Send no more requests, since nothing would close the responses."""
+        """Send no more requests: after the ``async with``, nothing would close their responses."""
         self._has_left = True
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
@@ -141,7 +141,7 @@ class ReconnectingStream(Stream):
                     self._check_end()
                     goes_on = False
                 except PathNotFound:
-                    if not self.items_seen:  # the path need not select something in each response
+                    if not self.items_seen:  # the rest of the stream need not have any items
                         raise
                     goes_on = False
                 except StreamError as error:

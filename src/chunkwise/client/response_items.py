@@ -71,12 +71,12 @@ class ResponseItems(Inbound):
 
     @property
     def empty_status(self) -> int | None:
-        """The status if responses with it have no content, such as 204; else None."""
+        """The status of a response that cannot have content, such as 204; None for any other response."""
         return self.over.status if isinstance(self.over, ClientResponse) and is_empty(self.over) else None
 
     @property
     def _events(self) -> Any:
-        return getattr(self._decoder, "decoder", self._decoder)  # the decoder inside the reader of end records
+        return getattr(self._decoder, "decoder", self._decoder)  # a decoder of end records wraps the format's decoder
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:

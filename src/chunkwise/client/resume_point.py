@@ -48,7 +48,7 @@ class Received:
         self._parts = parse_path(path)
         self.counts_records: bool = self._parts is None  # whether each item is one record of the server
         self._policy = policy
-        self._items_before = self._records_before = self.items  # counted when the current response began
+        self._items_before = self._records_before = self.items  # the counts when the current response began
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
 
@@ -57,7 +57,7 @@ class Received:
         return self._bytes_before + response.bytes_seen
 
     def records(self, response: ResponseItems) -> int | None:
-        """Return how many records have arrived whole; None if that is not known."""
+        """Return how many complete records have arrived; None if that is not known."""
         if self._parts is None:
             return self.items
         whole = response.whole_records
@@ -130,7 +130,7 @@ class Received:
 
 
 class Replay:
-    """Skips items that a server sends again, and compares their digest; ``remaining`` items are still expected."""
+    """Skips items that a server sends again, and checks their digest; ``remaining`` counts the items still to skip."""
 
     def __init__(self) -> None:
         self.remaining: int = 0
@@ -138,7 +138,7 @@ class Replay:
         self._again = hashlib.blake2b()
 
     def start(self, items: int) -> None:
-        """Expect that the first ``items`` items, all that were received, are sent again."""
+        """Expect a response that sends all ``items`` items received so far again."""
         self.remaining = items
         self._again = hashlib.blake2b()
 
@@ -167,7 +167,7 @@ def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
 
     Return None if a member is missing, or if the item's type has converted a member.
     """
-    value = value_of(item) if names else {}  # for a server-sent event, the members of its data
+    value = value_of(item) if names else {}  # the value of a server-sent event is its data
     if isinstance(value, msgspec.Struct):
         members = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
         key = {name: getattr(value, members.get(name, ""), _ABSENT) for name in names}

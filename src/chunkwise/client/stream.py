@@ -18,7 +18,7 @@ class Stream(ItemStream):
 
     Args:
         response: the response.
-        counts_records: whether each item is one record as the server counts them: the whole stream, without a path.
+        counts_records: whether the items are the records that the server counts: a whole stream, read without a path.
 
     Attributes:
         end: None until the stream has ended without an error; then how certain it is that the stream is complete:

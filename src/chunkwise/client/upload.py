@@ -50,7 +50,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 
 @asynccontextmanager
 async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
-    """Send a request in the ``async with``; if its upload fails, raise the upload's error, which is the cause."""
+    """Guard the sending of a request: if its upload fails, raise that failure instead of the error it caused."""
     if upload is None:
         yield
         return
@@ -74,7 +74,7 @@ class ClosingPayload(AsyncIterablePayload):
     Attributes:
         format: the format of the body.
         failure: the exception of the source, or a `StalledError` if the server read nothing; None without a failure.
-            aiohttp itself raises another error, and no error if the response has begun.
+            aiohttp itself raises a different error, or none if the response has begun.
         stall_seconds: see `body`; may be changed before the body is sent.
         bytes_sent: how many bytes were written to the connection.
     """
@@ -103,7 +103,7 @@ class ClosingPayload(AsyncIterablePayload):
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            # aiohttp may cancel the upload for an early response, and again while the source cleans up.
+            # aiohttp may cancel the upload because of an early response, and again while the source cleans up.
             await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
             if connection is not None:
                 await connection.finish(writer)
@@ -163,7 +163,7 @@ class ClosingPayload(AsyncIterablePayload):
                 if piece is None:
                     return
                 if not piece and self._writer is not None:
-                    self._writer.send_headers()  # the server may respond before the first item
+                    self._writer.send_headers()  # the server may respond before the first item is sent
                     continue
                 yield piece
                 self.bytes_sent += len(piece)
@@ -174,7 +174,7 @@ class ClosingPayload(AsyncIterablePayload):
         """Check the size against the caller's Content-Length, if any; aiohttp would cut off a longer body."""
         length = self._length
         if length is not None and given == length and not whole:
-            async for more in pieces:  # before the last byte, after which the body looks complete
+            async for more in pieces:  # before the last byte is sent: after it, the body looks complete
                 given += len(more)
                 if more:
                     break
@@ -185,7 +185,7 @@ class ClosingPayload(AsyncIterablePayload):
 
 
 def failure_of(error: BaseException) -> Exception | None:
-    """Return the failure of a source for ``error``; None if the current task was cancelled."""
+    """Return the exception to report for an error of a source; None if the current task was cancelled."""
     if isinstance(error, Exception):
         return error
     if not isinstance(error, asyncio.CancelledError):
@@ -197,7 +197,7 @@ def failure_of(error: BaseException) -> Exception | None:
 
 
 class _CancelledOnce(asyncio.Future[None]):
-    """Waits for a task: passes on the first cancel at once, the second after the task had time to clean up."""
+    """Waits for a task. The first `cancel` cancels it at once, the second only after it had time to clean up."""
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         super().__init__()

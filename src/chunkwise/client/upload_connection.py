@@ -15,7 +15,7 @@ from chunkwise.transports.tcp import StallWatch, drop, stalled_upload
 _MAX_RESCUED_BYTES = 64 * 1024
 _MAX_REST_BYTES = 64 * 1024
 _FLUSH_SECONDS = 1.0
-_TURNS = 3  # turns of the event loop from the first bytes of a response until aiohttp cancels the upload
+_TURNS = 3  # after the first bytes of a response, aiohttp needs this many turns of the event loop to cancel the upload
 
 
 class Upload(Protocol):
@@ -28,9 +28,9 @@ class Upload(Protocol):
 class UploadConnection(asyncio.Protocol):
     """The asyncio protocol of a connection while an upload is sent; it passes all calls to aiohttp's protocol.
 
-    It solves two problems before aiohttp is notified that the connection is lost. After a failed write, asyncio closes
-    the connection, although the server's response may be in the kernel, unread. And aiohttp does not know why this
-    module dropped a connection.
+    Before it notifies aiohttp that the connection is lost, it solves two problems. After a failed write, asyncio closes
+    the connection, although the kernel may hold a response of the server: its bytes are read here. And aiohttp does not
+    know why this module dropped a connection: the reason is passed on.
     """
 
     def __init__(
@@ -66,13 +66,14 @@ class UploadConnection(asyncio.Protocol):
     async def finish(self, writer: AbstractStreamWriter) -> None:
         """Wait until the server has received nearly all bytes, then send the last chunk.
 
-        From then on aiohttp limits how long the server is silent. This time must not include reading the body.
+        After the last chunk, aiohttp limits how long the server may be silent. The time in which the server still reads
+        the body must not count as silence.
         """
         await self._watch.taken(most_bytes=_MAX_REST_BYTES)
         await writer.write_eof()
 
     async def break_off(self, error: BaseException) -> None:
-        """Close the connection: at once, or after sending the bytes written so far if the source has failed."""
+        """Close the connection at once; if the source has failed, first send the bytes written so far."""
         transport = self._transport
         if error is self._upload.failure:
             try:
@@ -108,7 +109,7 @@ class UploadConnection(asyncio.Protocol):
         self._protocol.connection_lost(exc)
 
     def _rescue(self) -> None:
-        """Pass bytes to aiohttp that the server sent before it closed, and that asyncio has not read."""
+        """Pass to aiohttp the bytes that the server sent before it closed and that asyncio has not read."""
         # Other event loops may have closed the socket, so that its file descriptor may belong to another file.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return

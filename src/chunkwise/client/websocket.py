@@ -71,7 +71,7 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
     """Open a WebSocket; raise RemoteError if the server refuses it, StalledError if it does not respond."""
     headers = {**request.headers, **more_headers}
     if request.upload is None and not request.asks_for_range:
-        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # the server then sends a start record
+        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # asks the server for a start record
     seconds = request.idle_seconds or None
     try:
         async with asyncio.timeout(seconds):
@@ -91,7 +91,7 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
     try:
         yield websocket
     finally:
-        # Without a reason: if the WebSocket is still open, the stream has not ended.
+        # The close has no reason, because a count of items as the reason would say that the stream is complete.
         await _leave(websocket, WSCloseCode.OK, b"")
 
 
@@ -119,7 +119,7 @@ async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -
 
 
 def _hang_up(websocket: ClientWebSocketResponse) -> None:
-    """Close the sending side of the connection: nothing follows the close that was sent."""
+    """Close the sending side of the connection: after the close frame, nothing is sent."""
     _shut_down(websocket.get_extra_info("socket"), socket.SHUT_WR)
 
 
@@ -179,7 +179,7 @@ class _UploadSocket:
         self._upload = upload
         self._socket: Any = websocket.get_extra_info("socket")
         self._written = 0
-        self._sending = 0  # size of the message that is being sent; part of it may be in the transport's buffer
+        self._sending = 0  # the size of the message that is being sent; part of it may be in the transport's buffer
         self.watch = StallWatch(self, self._socket, upload.stall_seconds, lambda: self._written)
 
     async def send(self, message: bytes) -> None:

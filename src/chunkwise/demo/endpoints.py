@@ -139,6 +139,6 @@ async def websocket(request: web.Request) -> AsyncIterator[str]:
 @routes.route("*", "/upper")
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
-    """Return an upload in upper case while it is still being sent. Split characters are joined."""
+    """Return an upload in upper case while it is still being sent. A character split between chunks is joined."""
     async for text in chunkwise.text(request):
         yield text.upper()

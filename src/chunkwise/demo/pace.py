@@ -14,7 +14,7 @@ MAX_SIZE_BYTES = 1_000_000
 
 
 class Pace:
-    """Numbers by ``async for``, with a pause between two: 0 at once, then 1, 2, ...
+    """Yields the numbers 0, 1, 2, ... for ``async for``, with a pause between two; the first one is yielded at once.
 
     Args:
         request: its query replaces the defaults: ``?items=10&interval=0.1&size=100&fail=3``. With ``parts=0``, the
@@ -64,7 +64,7 @@ class Pace:
 
 
 def name_of(number: int) -> str:
-    """Return the name of a user."""
+    """Return the name of the user with this number."""
     return NAMES[number % len(NAMES)]
 
 

@@ -104,7 +104,7 @@ async def _code(request: web.Request) -> web.Response:
 
 
 def _docs() -> dict[str, Path]:
-    """Return the pages of a clone, in the order of its table of contents; none where chunkwise is installed."""
+    """Return the pages of a clone, in the order of its table of contents; none in an installed package."""
     folder = _CLONE / "docs"
     index = folder / "index.md"
     if _PACKAGE.parent.name != "src" or not index.is_file():

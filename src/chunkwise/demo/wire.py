@@ -13,7 +13,7 @@ import chunkwise
 
 PATHS = ("/chunked", "/non-chunked", "/json", "/nested", "/sse", "/ws")
 _READ_BYTES = 16 * 1024
-_MASKED_CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"  # RFC 6455 §5.5.1: 1000, masked with zeros
+_MASKED_CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"  # a client's close frame: code 1000, masked with zeros (RFC 6455 §5.5.1)
 
 routes: web.RouteTableDef = web.RouteTableDef()
 
@@ -29,7 +29,7 @@ async def wire(request: web.Request) -> AsyncIterator[dict[str, Any]]:
     path = f"/{request.match_info['name']}"
     address = request.transport.get_extra_info("sockname") if request.transport is not None else None
     if path not in PATHS or not isinstance(address, tuple):
-        raise web.HTTPNotFound(text=f"there is no wire of {path}, only of {', '.join(PATHS)}")
+        raise web.HTTPNotFound(text=f"cannot show the raw bytes of {path}, expected one of {', '.join(PATHS)}")
     started = monotonic()
     reader, writer = await asyncio.open_connection(*address[:2])
     end = "closed"

@@ -1,6 +1,6 @@
 """The bytes of a stream -> the transport of one response, and one of five outcomes when the stream ends.
 
-`Delivery` commits the response, sends keepalives, notices when the client leaves, and reports failures to the client. A
+`Delivery` begins the response, sends keepalives, notices when the client leaves, and reports failures to the client. A
 `Wire` sends the bytes: `HttpWire` or `WebSocketWire`.
 """
 
@@ -37,7 +37,7 @@ class Wire(Protocol):
     status: int  # the HTTP status of the response
     format: str  # the name of the response's format
     coding: str | None  # the content coding that is applied, or None
-    committed: bool  # whether the response has begun, even if that failed; no other response can be sent then
+    committed: bool  # whether sending the response was begun, even if it failed; no other response can be sent then
 
     @property
     def bytes_sent(self) -> int:
@@ -64,13 +64,13 @@ class Wire(Protocol):
         """Send the last bytes (there may be none) and the end of a stream of ``items`` items; wait for the client."""
 
     async def break_off(self, record: bytes, error: BaseException) -> None:
-        """Send the format's failure record (may be empty), and close so that the stream does not look complete."""
+        """Send the record that reports the failure (may be empty), and close so that the stream looks incomplete."""
 
     def close(self) -> None:
-        """Close at once, so that the stream looks incomplete."""
+        """Close the connection at once, so that the stream looks incomplete."""
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Drop the connection, and all bytes that the client has not received."""
 
     def has_left(self) -> bool:
         """Whether the client has left."""
@@ -79,7 +79,7 @@ class Wire(Protocol):
         """Whether the source may still read messages that a client sent before it left."""
 
     async def discard(self) -> None:
-        """Discard output after the client has left; raise `ClientGone` if the source writes and does not read."""
+        """Discard output after the client has left; raise `ClientGone` if the source writes but reads no messages."""
 
 
 class Delivery:
@@ -93,7 +93,7 @@ class Delivery:
         commit_after_seconds: see `respond`.
         keepalive_seconds: see `respond`; 0 for never.
         empty_status: the status of a response without content, to be sent if the stream has no items.
-        after: the key that the client sent, see `refuse_key`.
+        after: the key of the item after which the client asked to continue, see `refuse_key`.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Delivery:
         self._wire.abort()
 
     def check(self) -> None:
-        """Wake a waiting stream if the client has left (aiohttp does not report it), at shutdown or for a keepalive."""
+        """Wake a waiting stream at shutdown, for a keepalive or if the client has left (aiohttp does not report it)."""
         if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
 
@@ -153,7 +153,7 @@ class Delivery:
             end = "complete"
         except ClientGone:
             end = self._why_gone()
-            self._wire.abort()  # bytes that the client has not received would wait for ever
+            self._wire.abort()  # without it, bytes that the client has not received would wait for ever
         except StreamError as error:
             if self._wire.has_left() and self._is_half_an_upload(error):
                 end = self._why_gone()
@@ -203,8 +203,8 @@ class Delivery:
                     await self._commit()
                     data += stream.take_rest()
                 if stream.complete:
-                    break  # the last bytes are sent together with the end
-                if data and left:  # the client would reply with a reset, which discards unread messages
+                    break  # `finish` sends the last bytes together with the end
+                if data and left:  # a write would cause a reset, which discards the client's unread messages
                     await wire.discard()
                 elif data:
                     self._count()
@@ -213,7 +213,7 @@ class Delivery:
                 elif self._is_silent() and not left:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
-                if ending:  # only after this write, because the end record counts its items
+                if ending:  # raised after the write, because the record of the failure counts these items
                     raise GoingAway
         if self._begins:
             await self._commit()

@@ -1,4 +1,4 @@
-"""Bytes of a stream -> an HTTP response: chunked in HTTP/1.1 (RFC 9112 §7.1), up to the close in HTTP/1.0."""
+"""Bytes of a stream -> an HTTP response: chunked in HTTP/1.1 (RFC 9112 §7.1), ended by a close in HTTP/1.0."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -14,7 +14,7 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """Sends a stream as an HTTP response; see `Wire`. ``response`` has its headers, and is not prepared yet."""
+    """Sends a stream as an HTTP response; see `Wire`. ``response`` has its headers, and has not been sent yet."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class HttpWire:
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         self._transport = request.transport
-        # Read now, because a TLS transport does not return its socket while it is closing.
+        # The socket is read now, because a TLS transport does not return it while it is closing.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter  # set when the head of the response is sent
+        self._writer: AbstractStreamWriter  # set by `commit`
         self._watch: StallWatch | None = None
 
     @property
@@ -47,18 +47,18 @@ class HttpWire:
     async def commit(self) -> None:
         """Send the status line and the headers."""
         request, response = self._request, self.response
-        self.committed = True  # even if it fails now: aiohttp's writer cannot send another response after that
+        self.committed = True  # set first: if the next lines fail, aiohttp's writer cannot send another response
         if request.version < (1, 1):
             response.force_close()  # only the close ends the response, even if the client sent "Connection: keep-alive"
             # HTTP/1.0 has no last chunk: an orderly close ends the response, and only a reset reports a failure (RFC
-            # 9112 §6.3, rule 8). So until the end each close is a reset, even by the kernel if this process is killed.
+            # 9112 §6.3, rule 8). So until the end each close is a reset, even the kernel's if this process is killed.
             reset_when_closed(self._socket, yes=True)
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.has_left():
                 raise ClientGone from error
-            raise  # the error is from a signal handler of the application
+            raise  # a signal handler of the application raised the error
         if response.content_length is not None:
             self.close()
             length = response.content_length
@@ -95,8 +95,8 @@ class HttpWire:
         try:
             if record and self._watch is not None:
                 await self.write(record)
-            # A reset discards bytes that the client has not received. A close is a reset under HTTP/1.0, and if the
-            # server has not read all bytes of the request.
+            # Under HTTP/1.0, or with unread bytes of the request, the close is a reset. A reset discards bytes that the
+            # client has not received, so wait until it has received all.
             resets = self._request.version < (1, 1) or not self._request.content.at_eof()
             if resets and self._watch is not None and not self.has_left():
                 await self._watch.taken()
@@ -109,8 +109,8 @@ class HttpWire:
         if self._request.version < (1, 1):
             self.abort()  # an orderly close of TLS sends close_notify, which looks like a normal end
         elif transport is not None and not transport.is_closing():
-            # The transport sends its buffer, then closes: aiohttp can no longer write the last chunk or another
-            # response. The watch continues, and drops the connection if the client does not receive the buffer.
+            # The transport sends its buffer and closes, so aiohttp can write neither the last chunk nor a response.
+            # Unless the buffer is empty, the watch continues: it drops the connection if the client stalls.
             if not transport.get_write_buffer_size():
                 self._unwatch()
             transport.close()
@@ -134,7 +134,7 @@ class HttpWire:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        if self.has_left():  # if the connection was closed without an error, the wait ended without an error
+        if self.has_left():  # after a close without an error, the wait ends without an error
             raise ClientGone
 
     async def _sent(self) -> None:
@@ -145,4 +145,4 @@ class HttpWire:
         if self._watch is not None:
             self._watch.end()
         if self._request.transport is not None and not self.has_left():
-            self._request.transport.set_write_buffer_limits()  # the defaults, for the next response
+            self._request.transport.set_write_buffer_limits()  # restore the defaults for the next response

@@ -94,7 +94,7 @@ def select_items(
 
 
 def refuse_key(error: BaseException, after: Any) -> web.Response | None:
-    """Return the response if ``error`` means that the source refuses the client's key; None for any other error.
+    """Return an error response if ``error`` means that the source refuses the client's key; None for other errors.
 
     ``error`` was raised by the factory of the `Resumable`, or by its source before the first item. ``after`` is the
     key that the client sent.
@@ -113,7 +113,7 @@ def _out_of_range(wanted: _Range, total: int) -> web.Response:
 
 
 def _item_range(request: web.BaseRequest, etag: str | None) -> _Range | None:
-    """Return the range of the Range header; None for all items, also if it is malformed (RFC 9110 §14.2)."""
+    """Return the range of the Range header; None for all items, also if the header is malformed (RFC 9110 §14.2)."""
     value = request.headers.get(hdrs.RANGE) or request.query.get(RANGE_PARAMETER, "")
     found = _RANGE.fullmatch(value.strip())
     if found is None or not _is_current(request, etag):
@@ -134,7 +134,7 @@ def _event_range(request: web.BaseRequest) -> _Range | None:
 
 
 def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
-    """Return the range if it has the key that the source needs; None for all items if it has an index only."""
+    """Return the range; None (all items) if the source needs a key, and the range has only an index."""
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):

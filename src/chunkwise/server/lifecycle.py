@@ -19,7 +19,7 @@ access_logger: logging.Logger = logging.getLogger("chunkwise.access")
 
 OutcomeName = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
-_NOTICE_SECONDS = 2.0  # a stream notices the shutdown within half a second, and may wait one second for its thread
+_NOTICE_SECONDS = 2.0  # a stream notices `stop` within half a second, and may wait one second for its thread
 _ABORT_SECONDS = 1.0
 
 
@@ -115,12 +115,12 @@ class Streams:
                 logger.exception("on_outcome raised an exception for %s %s", request.method, request.rel_url)
 
     async def stop(self, _app: web.Application) -> None:
-        """End all streams: wait for the grace time, then let the others fail, then drop their connections."""
+        """End all streams: wait for the grace time, then let the streams that still run fail, then drop connections."""
         self.stopping = True
         await self._wait(self._grace_seconds)
         answering = {id(stream.request) for stream in self._running if not isinstance(stream, _Upload)}
         for stream in self._running:
-            # The failure of the response says more than the failure of its upload.
+            # If a request has a stream and an upload, only the stream is stopped, because its failure says more.
             if not (isinstance(stream, _Upload) and id(stream.request) in answering):
                 stream.stop()
         await self._wait(_NOTICE_SECONDS)
@@ -167,17 +167,17 @@ _UNMANAGED = Streams()  # for applications without `setup`
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
     """Manage the streams of an application: end them when the server stops, and report how each one ended.
 
-    Streams also work without it. Then aiohttp waits 60 seconds for them when the server stops, and cancels them.
+    Streams also work without `setup`. Then aiohttp waits 60 seconds for them when the server stops, and cancels them.
 
-    It also turns errors of an upload into responses: if a handler reads a request with `items(request)` and does not
-    catch an error, the client gets a problem (RFC 9457) with the status 413 for `LimitError`, 415 for `UnknownFormat`,
-    400 for `TruncatedError` and `RemoteError`, and 422 for `PathNotFound` and any other `DecodeError`. Its members
-    ``item`` and ``byte`` say where.
+    `setup` also turns errors of an upload into responses: if a handler reads a request with `items(request)` and does
+    not catch an error, the client gets a problem (RFC 9457) with the status 413 for `LimitError`, 415 for
+    `UnknownFormat`, 400 for `TruncatedError` and `RemoteError`, and 422 for `PathNotFound` and any other `DecodeError`.
+    The members ``item`` and ``byte`` of the problem say where the error is.
 
     Args:
         app: the application, before it starts. Its sub-applications are included.
         grace_seconds: how many seconds running streams may continue when the server stops. During this time, `respond`
-            responds with 503. Streams that still run after it fail with the problem "Going Away"; all have ended at
+            responds with 503. Streams that still run after that fail with the problem "Going Away"; all have ended at
             most 3 seconds later. aiohttp discards what clients send after the stop: a running upload can read what has
             already arrived, and fails after the grace time.
         on_outcome: a function or coroutine function that is called with the request and the `Outcome` when a stream
@@ -199,7 +199,7 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
 def streams_of(request: web.BaseRequest) -> Streams:
     """Return the `Streams` of the application that handles a request; a shared object if `setup` was not called."""
-    # This is faster than request.config_dict.
+    # A loop over the applications is faster than request.config_dict.
     for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
         known = app.get(_STREAMS)
         if known is not None:

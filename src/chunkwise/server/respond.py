@@ -94,7 +94,7 @@ async def respond(
             stream-end).
         compress: None: compress HTTP with the coding that the client prefers (zstd, gzip, br or deflate), but not a
             WebSocket. True: also compress a WebSocket (permessage-deflate, RFC 7692). False: never compress. Do not
-            compress a response that holds a secret and data from somebody else: its length gives hints about both.
+            compress a response that holds a secret and data from somebody else: its length can reveal the secret.
         commit_after_seconds: how long the status line waits for the first item, in seconds.
         keepalive_seconds: after how many seconds of silence to send bytes without meaning (white space, a comment, a
             ping), so that proxies keep the connection open; 0 for never. The default is 15 for JSON, server-sent events
@@ -129,7 +129,7 @@ async def respond(
     selection = select_items(request, source, negotiated.format, messages=negotiated.websocket)
     if isinstance(selection, web.Response):
         return selection
-    headers = CIMultiDict(headers)  # a handler may pass the same name twice
+    headers = CIMultiDict(headers)  # a handler may pass several headers with the same name
     headers.update(selection.info.to_headers(partial=selection.partial))
     if negotiated.websocket:
         wire, stream = _open_websocket(request, selection, negotiated, headers, waits, compress=bool(compress))
@@ -170,7 +170,7 @@ class _Negotiated(NamedTuple):
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:
-    """Raise ValueError if an argument does not suit a stream; close the source first."""
+    """Raise ValueError if an argument cannot be used for a stream; before that, close the source."""
     lengths = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
     shortest = min(seconds or 0 for seconds in waits)
     msg = ""
@@ -249,7 +249,7 @@ async def _open_http(
     headers: Mapping[str, str],
     waits: _Waits,
 ) -> tuple[Wire, Outbound] | web.StreamResponse:
-    """Return the wire and the bytes of the stream; for HEAD, send the headers and return the response."""
+    """Return the `Wire` and the bytes of the stream; for HEAD, send the headers and return the response."""
     chosen, coding, _, stream_end, varies = negotiated
     response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
     if request.method == hdrs.METH_HEAD:

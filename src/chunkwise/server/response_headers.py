@@ -12,7 +12,7 @@ from chunkwise.transports.negotiation import IDENTITY, PREFERENCE_APPLIED
 
 
 class StreamedResponse(web.StreamResponse):
-    """A response that aiohttp does not compress: it would compress the stream twice, and delay items."""
+    """A response that aiohttp never compresses, because that would compress the stream twice and delay items."""
 
     def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
         """Do nothing, so that a middleware cannot turn on aiohttp's compression."""
@@ -33,7 +33,8 @@ def stream_response(
     """
     choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
     headers = _plain_headers(choice) if not own else _headers(own, choice)
-    return StreamedResponse(status=status, headers=headers)  # aiohttp copies the headers
+    # aiohttp copies the headers, so the cached ones do not change.
+    return StreamedResponse(status=status, headers=headers)
 
 
 class _Choice(NamedTuple):
@@ -46,7 +47,7 @@ class _Choice(NamedTuple):
     stream_end: bool
 
 
-@lru_cache  # most handlers pass no headers, so few different results occur
+@lru_cache  # it is called only if the handler passes no headers, so few different results occur
 def _plain_headers(choice: _Choice) -> Mapping[str, str]:
     return _headers({}, choice)
 

@@ -26,7 +26,7 @@ class FrameSender:
         writer: AbstractStreamWriter,
         stall_seconds: float,
     ) -> None:
-        self.bytes_sent: int = 0  # of message payloads, without frame headers
+        self.bytes_sent: int = 0  # counts message payloads, without frame headers
         self._frame_bytes = 0
         self.websocket: web.WebSocketResponse = websocket
         self._transport = transport
@@ -37,7 +37,7 @@ class FrameSender:
         self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
 
     async def send(self, messages: Sequence[bytes]) -> None:
-        """Send text messages, one frame each, and wait until the kernel has them; raise ConnectionError if closed."""
+        """Send each message as a text frame, and wait until the kernel has all; raise ConnectionError after a close."""
         if self.websocket.compress:
             for message in messages:
                 self._count(message)
@@ -78,7 +78,7 @@ class FrameSender:
         self._check_open()
 
     def _check_open(self) -> None:
-        if self._transport.is_closing():  # drain() then returns without an error
+        if self._transport.is_closing():  # drain() returns without an error if the connection is closing
             raise ConnectionResetError("cannot send messages: the connection is closed")
 
 

@@ -15,21 +15,21 @@ from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 _MAX_BYTES = 64 * 1024
 _MESSAGE_BYTES = 128  # added to the size of each message, so that the number of empty messages is limited too
 _MAX_CONTROLS_PER_SECOND = 100  # limit for pings and pongs
-# After the client has left, the source is kept open for so long:
-_UNREAD_SECONDS = 60.0  # since the source last read an item, if unread items are left or the client proved the end
-_UNEXPECTED_SECONDS = 5.0  # if messages are unread and the source has not called items(request), which it may still do
-_LAST_ITEM_SECONDS = 1.0  # since the source read the last item, which it may still process
-_WRITING_SECONDS = 1.0  # if the source writes in this time without reading an item
+# These limits say how long the source stays open after the client has left:
+_UNREAD_SECONDS = 60.0  # after the source last read an item, if unread items are left or the client proved the end
+_UNEXPECTED_SECONDS = 5.0  # if messages are unread, but the source has not called items(request) yet
+_LAST_ITEM_SECONDS = 1.0  # after the source read the last item, because it may still process this item
+_WRITING_SECONDS = 1.0  # if the source only writes during this time, and reads no item
 _PAUSE_SECONDS = 0.05  # the pause after each write to a client that has left
 
 
 class _Departure:
-    """Decides how long a source stays open after its client left; ``readers`` returns its readers."""
+    """Decides how long a source stays open after its client left; ``readers`` returns the streams that it reads."""
 
     def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
         self._readers = readers
         self._left_at: float | None = None
-        self._taken = 0  # items that the source has read
+        self._taken = 0  # how many items the source has read
         self._taken_at = 0.0
         self._written_at: float | None = None  # the first write since the source last read an item
 
@@ -68,7 +68,7 @@ class _Departure:
 
 
 class Inbox:
-    """The queue of messages that the client has sent and the source has not read yet; backpressure when it is full.
+    """The queue of messages that the client has sent and the source has not read yet; a full queue causes backpressure.
 
     `fill` adds messages and `get` removes them. The last message, which is never removed, is the client's close or
     `LOST`. ``readers`` returns the streams that read the messages.
@@ -124,7 +124,7 @@ class Inbox:
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                with suppress(ConnectionError):  # messages that arrived before may still follow
+                with suppress(ConnectionError):  # the pong failed, but messages that arrived earlier may still follow
                     await pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
@@ -161,7 +161,7 @@ class Inbox:
         self._room.set()
 
     async def get(self) -> WSMessage:
-        """Return the next message; at the end, return the last message each time."""
+        """Return the next message; after the last one, return the last one again."""
         while True:
             self._read_at = monotonic()
             if self._messages:

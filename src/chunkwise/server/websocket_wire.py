@@ -78,7 +78,7 @@ class WebSocketWire:
 
     @property
     def response(self) -> web.StreamResponse:
-        # aiohttp needs another response if the WebSocket was never opened.
+        # If the WebSocket was never opened, the handler has to return some other response to aiohttp.
         return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
@@ -88,7 +88,7 @@ class WebSocketWire:
     async def commit(self) -> None:
         """Send the response to the handshake, and begin to read messages."""
         if self._opening is None:
-            self.committed = True  # even if it fails now: aiohttp's writer cannot send another response after that
+            self.committed = True  # set first: if opening fails, aiohttp's writer cannot send another response
             # This is a task, because both the delivery and a source that reads messages may wait for it.
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
@@ -174,7 +174,8 @@ class WebSocketWire:
     async def _answered(self, watch: StallWatch, reading: asyncio.Task[WSMessage]) -> None:
         """Wait for the client's close, which follows when the client has read all messages.
 
-        The client has stall_seconds after its kernel received the last byte. Until then ``watch`` limits the wait.
+        The client has stall_seconds to reply after its kernel received the last byte. Before that, ``watch`` limits the
+        wait.
         """
         since, pause = monotonic(), POLL_SECONDS
         while not (await asyncio.wait({reading}, timeout=pause))[0]:  # reading also ends when the connection ends
@@ -212,7 +213,8 @@ class WebSocketWire:
     def has_left(self) -> bool:
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
-        closed = closed or (sender is None and self._opening is not None and self._opening.done())  # handshake failed
+        # If `_opening` is done without a sender, the handshake failed.
+        closed = closed or (sender is None and self._opening is not None and self._opening.done())
         # While reading waits for space in the inbox, only the kernel knows whether the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
@@ -229,7 +231,7 @@ class WebSocketWire:
             StreamError: another receiver reads the messages; only one may.
             Broken: the client left before the handshake was complete.
         """
-        self._inbox.begin(receiver)  # before the handshake, since the client may leave right after it
+        self._inbox.begin(receiver)  # called before the handshake, because the client may leave right after it
         try:
             await self.commit()
         except ClientGone as error:
@@ -241,14 +243,14 @@ class WebSocketWire:
         return message
 
     async def _pong(self, data: bytes) -> None:
-        if not self.has_left():  # the client would reply with a reset, which discards unread messages
+        if not self.has_left():  # a pong would cause a reset, which discards the client's unread messages
             await cast("FrameSender", self._sender).pong(data)
 
     async def _read(self, websocket: web.WebSocketResponse) -> WSMessage:
         """Read the client's messages until the client leaves; return the last message."""
         last = await self._inbox.fill(websocket, self._pong)
         if last.type is WSMsgType.CLOSE and self._close_code is None:
-            # aiohttp reports 1006 for codes that must not be sent (RFC 6455 §7.4.1).
+            # aiohttp reports 1006 if the client has sent a code that is not allowed (RFC 6455 §7.4.1).
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
             await websocket.close(code=code or WSCloseCode.OK, drain=False)
         if not self._inbox.keeps_source_open():

@@ -126,7 +126,7 @@ class Countdown:
         self._passed = 0
 
     def allow(self, data: bytes) -> tuple[bytes, bool]:
-        """Return the bytes that may pass, and whether the fault follows; ConnectionError if the head is too long."""
+        """Return the bytes that may pass, and whether the fault follows; raise ConnectionError for too long a head."""
         if self._at_of_body is not None:
             self._head += data
             if (start := body_start(self._head)) >= 0:

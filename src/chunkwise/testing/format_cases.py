@@ -111,7 +111,7 @@ class _FormatChecks:
             self._same(got.items, self._decoded[: len(got.items)], where)
             if got.error is None:
                 if proves_end:
-                    whole = not stream[size:].strip()  # white space after the end may be missing
+                    whole = not stream[size:].strip()  # complete, because only white space is missing
                 else:
                     whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
                 assert whole, f"{where} the stream ended without an error, as if it were complete"
@@ -124,7 +124,8 @@ class _FormatChecks:
         stream, ends = self._written(self._items), self._ends()
         for size in _some(range(1, len(stream))):
             got = self._read([stream[:size]])
-            least = sum(end < size for end in ends[1:])  # the end of a number shows only in the next byte
+            # An item that ends at the cut is not counted, because a number ends only where another byte follows.
+            least = sum(end < size for end in ends[1:])
             where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
             assert len(got.items) >= least, f"{where} {len(got.items)} items were returned, but {least} are complete"
             if isinstance(got.error, TruncatedError):
@@ -195,8 +196,8 @@ class _FormatChecks:
         return list(accumulate([len(encoder.start()), *(len(encoder.encode([item])) for item in self._items)]))
 
     def _goes_on(self, stream: bytes, items: list[Any]) -> bool:
-        """Return whether an item that is appended to a stream, which may be cut, is decoded unchanged."""
-        # If the stream is cut inside an item, it is not: the two are read as one item, or as a defect.
+        """Return whether an item that is appended to ``stream`` is decoded unchanged; the stream may be cut."""
+        # If the stream is cut inside an item, this item and the next are read as one item, or as a defect.
         encoder = self._format.encoder()
         encoder.start()
         encoder.encode(self._items)
@@ -215,7 +216,7 @@ class _FormatChecks:
                     items += decoder.feed(b"")
             at_end = True
             items += decoder.finish(framed=framed)
-            items += decoder.finish(framed=framed)  # raises an error that follows the items from the first finish()
+            items += decoder.finish(framed=framed)  # if the first finish() returned items, this one raises the error
         except StreamError as error:
             return _Reading(items, error, at_end)
         except Exception as error:

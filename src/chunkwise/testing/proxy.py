@@ -54,7 +54,7 @@ class FaultProxy:
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times
-        self._listener: socket.socket  # inside the ``async with`` block
+        self._listener: socket.socket  # exists only inside the ``async with`` block
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
@@ -93,7 +93,7 @@ class FaultProxy:
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
-            client.close()  # in this callback, because a task that is cancelled at once never runs
+            client.close()  # closed here, because a task that is cancelled at once never runs
             self._talks.discard(talk)
 
         talk.add_done_callback(end)
@@ -129,7 +129,7 @@ async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -
 
 
 async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault) -> End:
-    """Pass the bytes of a connection on, with its fault; return how to end the client's side."""
+    """Pass the bytes of a connection on, with its fault; return how to end the connection to the client."""
     loop = asyncio.get_running_loop()
     first, left = b"", None
     if fault.as_http10:
@@ -197,7 +197,7 @@ async def _upload(
 
 
 async def _download(client: socket.socket, upstream: socket.socket, fault: Fault, broken: asyncio.Event) -> End:
-    """Pass on the server's bytes up to the fault; return how to end the client's side."""
+    """Pass on the server's bytes up to the fault; return how to end the connection to the client."""
     loop = asyncio.get_running_loop()
     countdown = Countdown(fault)
     while True:

@@ -23,7 +23,7 @@ class RawResponse:
 
     data: bytes = b""
     ending: Literal["open", "closed", "reset"] = "open"  # how the connection ended; "open" if it did not end in time
-    arrivals: list[tuple[float, int]] = field(default_factory=list)  # after each read: the seconds and the bytes so far
+    arrivals: list[tuple[float, int]] = field(default_factory=list)  # (seconds, bytes so far) after each read
 
     @property
     def status_lines(self) -> int:
@@ -36,9 +36,9 @@ class Framing:
     """How the first response on a connection is framed."""
 
     status: int
-    kind: Literal["chunks", "length", "close"]  # what ends its body
-    start: int  # the offset of its body
-    end: int | None  # the offset of its end; None if the end was not received, or if only the connection's end shows it
+    kind: Literal["chunks", "length", "close"]  # what ends the body
+    start: int  # the offset of the body
+    end: int | None  # the offset after the body; None if its end was not received, or is the end of the connection
 
 
 def request(url: str, headers: Mapping[str, str], *, method: str = "GET", version: str = "1.1") -> bytes:

@@ -56,12 +56,12 @@ class _ServerChecks:
     _patience_seconds: float
 
     async def complete_response_ends_with_last_chunk_or_length(self) -> None:
-        """The framing proves the end; a close of the connection does not."""
+        """A complete response ends with the last chunk or at its Content-Length, not only with a close."""
         response = await self._ask(self._complete, _CLOSE)
         _ends(response, _streamed(response, self._complete))
 
     async def complete_http_1_0_response_ends_with_a_close(self) -> None:
-        """HTTP/1.0 has no chunks: a clean close or the length is the end."""
+        """HTTP/1.0 has no chunks, so a complete response ends with a clean close."""
         response = await self._ask(self._complete, {}, version="1.0")
         framing = _streamed(response, self._complete)
         assert framing.kind != "chunks", "an HTTP/1.0 client got a response in chunks, which HTTP/1.0 does not have"

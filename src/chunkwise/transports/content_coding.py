@@ -22,13 +22,13 @@ CODINGS: tuple[str, ...] = ("zstd", "gzip", "br", "deflate")
 MAX_RATIO = 10_000
 """How many bytes one compressed byte may become. Equal rows from `respond` reach 3,400, a brotli bomb 112,000."""
 
-_PIECE_BYTES = 64 * 1024  # output is collected to this size, so that one decoder call returns many items
-_STEP_BYTES = 64 * 1024  # requested from an engine in one call; brotli may return 1.5 times as much
-_WIRE_BYTES = 4 * 1024  # compressed bytes per check of the ratio, so that a decompression bomb is noticed early
-_FINE_BYTES = 64  # compressed bytes per call of an engine that has no copy(), see `_Layer.feed`
-_MAX_CODINGS = 5  # per message, as in curl: each needs memory for a window, and real servers use at most two
+_PIECE_BYTES = 64 * 1024  # decompressed bytes are joined to chunks of this size, so that each chunk holds many items
+_STEP_BYTES = 64 * 1024  # the most output to request in one call of a decompressor; brotli may return 1.5 times it
+_WIRE_BYTES = 4 * 1024  # the ratio is checked after this many compressed bytes, to notice a decompression bomb early
+_FINE_BYTES = 64  # how many compressed bytes a decompressor without copy() gets in one call, see `_Layer.feed`
+_MAX_CODINGS = 5  # per message, as in curl: each coding needs memory, and real servers use at most two
 
-# RFC 9659 limits the window of the zstd content coding to 8 MiB.
+# RFC 9659 limits the window of the zstd content coding to 8 MiB (2**23 bytes).
 _UNZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
@@ -46,8 +46,9 @@ def codings_of(content_encoding: str) -> list[str]:
 class Compressor:
     """Compresses bytes with one of the `CODINGS`. A client can decompress each chunk when it arrives."""
 
-    # The levels are low because streams are compressed on the event loop, once per client, and higher levels take much
-    # more time to save few bytes. The windows are small because a server may have hundreds of streams at once.
+    # The compression levels are low because streams are compressed on the event loop, once per client, and higher
+    # levels take much more time to save few bytes. The windows are small because each stream needs memory for one,
+    # and a server may have hundreds of streams at once.
     # After 1.2 MB of JSON rows, one compressor used 169 KiB of memory (zstd), 115 KiB (gzip, deflate) or 423 KiB (br).
     # With level 3 and a window of 512 KiB, zstd used 1,338 KiB and made movies.json 7.0 times smaller instead of 6.0.
     # With a flush after each row, zstd makes movies.json 4.3 times smaller and gzip 5.2 times.
@@ -68,7 +69,7 @@ class Compressor:
         self._compress, self._flush, self._finish = engine.compress, partial(engine.flush, mode), engine.flush
 
     def piece(self, data: bytes) -> bytes:
-        """Return the compressed bytes of ``data``, flushed; nothing if ``data`` is empty."""
+        """Return ``data`` compressed and flushed, so that a client can decompress it at once; ``b""`` without data."""
         return bytes(self._compress(data) + self._flush()) if data else b""
 
     def finish(self, data: bytes = b"") -> bytes:
@@ -82,7 +83,7 @@ class Decompressor:
     Args:
         content_encoding: the value of the header.
         max_ratio: how many bytes one compressed byte may become, in each coding.
-        free_bytes: how many bytes of output are allowed at any ratio.
+        free_bytes: up to how many bytes of output the ratio is not limited.
 
     Raises:
         DecodeError: a coding is unknown.
@@ -140,7 +141,7 @@ class Decompressor:
                 raise TruncatedError(msg, bytes_seen=self._bytes_given)
 
     def _undone(self, data: bytes, index: int) -> Iterator[bytes]:
-        """Decompress data with the layers from ``index`` on."""
+        """Decompress data with the layer ``index``, and its output with the next layer, and so on."""
         if index == len(self._layers):
             yield data
             return
@@ -151,13 +152,13 @@ class Decompressor:
             if layer.bytes_given > max(self._free_bytes, self._max_ratio * self._wire_bytes):
                 raise LimitError(
                     f"{self._wire_bytes} compressed bytes became {layer.bytes_given} bytes ({layer.coding}), "
-                    f"expected no more than {self._max_ratio} for each (max_ratio)"
+                    f"expected no more than {self._max_ratio} for each compressed byte (max_ratio)"
                 )
             yield from self._undone(out, index + 1)
 
 
 class _Layer:
-    """Decompresses one content coding, with a new engine for each gzip member or zstd frame."""
+    """Decompresses one content coding, with a new decompressor (the engine) for each gzip member or zstd frame."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding.removeprefix("x-")  # x-gzip means gzip (RFC 9110 §8.4.1.3)
@@ -165,15 +166,15 @@ class _Layer:
         self.whole = False  # whether the compressed data is complete after the bytes received so far
         self._engine: Any = None
         self._copies = coding not in ("br", "zstd")
-        # An output of at least this size means that the engine may hold more output. Brotli may return 32 KiB and keep
-        # the rest even if `can_accept_more_data` is true; its buffer is known to be empty only when it returns nothing.
+        # After an output of at least this size, the engine may hold more output. Brotli may return 32 KiB and hold more
+        # even if `can_accept_more_data` is true; its buffer is known to be empty only when it returns nothing.
         self._full = 1 if coding == "br" else _STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the output for ``data`` in chunks of about `_STEP_BYTES`; raise `DecodeError` at a defect."""
-        # An engine call that fails loses its output. So a zlib engine is copied before each call, and the copy is fed
-        # byte by byte up to the defect. The brotli and zstd engines have no copy(), so each call gets few bytes. Only
-        # the output of the failed call may be lost, and how much depends on how the data was split.
+        """Yield the output for ``data`` in chunks of about `_STEP_BYTES`; raise DecodeError if it is malformed."""
+        # If decompress() raises an error, the output of that call is lost. So a zlib engine is copied before each call,
+        # and after an error the copy is fed byte by byte up to the defect. The brotli and zstd engines have no copy(),
+        # so each call gets few bytes: then little output is lost. How much depends on how the data was split.
         for part in _parts(data, _WIRE_BYTES if self._copies else _FINE_BYTES):
             rest, full = part, False
             while rest or full:
@@ -209,8 +210,8 @@ class _Layer:
             self._engine = zlib.decompressobj(31)
         else:
             # Some servers send raw deflate (RFC 1951), without zlib's header. The low four bits of that header are 8
-            # (RFC 1950 §2.2). In raw deflate they would start a stored block with nonzero padding, which no compressor
-            # writes.
+            # (RFC 1950 §2.2). In raw deflate, these bits would start a stored block with nonzero padding, which no
+            # compressor writes.
             self._engine = zlib.decompressobj(15 if data[0] & 0x0F == 8 else -15)
         return data
 
@@ -221,7 +222,7 @@ class _Layer:
 class _BrotliEngine:
     """Brotli's decompressor with the interface of the zlib and zstd decompressors."""
 
-    unused_data = b""  # brotli raises an error for bytes after the end
+    unused_data = b""  # always empty, because brotli raises an error for bytes after the end
 
     def __init__(self) -> None:
         self._engine = brotli.Decompressor()
@@ -234,9 +235,9 @@ class _BrotliEngine:
 
 
 def _up_to_the_defect(engine: Any, data: bytes) -> Iterator[bytes]:
-    """Yield zlib's output up to a defect, byte by byte, so that the data may be split anywhere."""
+    """Feed ``data`` to a zlib engine byte by byte, and yield the output up to the defect, so that none is lost."""
     with suppress(zlib.error):
-        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # first the output that the engine still holds
+        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # b"" gets the output that the engine holds
 
 
 def _parts(data: bytes, size: int) -> Iterator[bytes]:

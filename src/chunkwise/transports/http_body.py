@@ -28,9 +28,9 @@ _NO_CHUNK = "received a malformed chunk"
 
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
-    """Whether a Content-Length or a last chunk proves the end of the message; aiohttp then checks it.
+    """Whether a Content-Length or a last chunk proves the end of the message; aiohttp raises an error if it is missing.
 
-    ``coded`` says that the caller decompresses the body. If aiohttp decompresses it, the end is not proven, because
+    Pass ``coded=True`` if the caller decompresses the body. If aiohttp decompresses it, the end is not proven, because
     aiohttp does not report compressed data that ends early.
     """
     if isinstance(message, HTTP) and hdrs.CONTENT_ENCODING in message.headers and not coded:
@@ -40,7 +40,8 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
         # RFC 9112 §6.3, rule 4: a last chunk proves the end if chunked is the final transfer coding.
         return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
-    return True  # requests are always framed (RFC 9112 §6.3, rule 7); an iterable proves its end by itself
+    # A request without a length or chunks has no body (RFC 9112 §6.3, rule 7). An iterable shows its own end.
+    return True
 
 
 def is_empty(message: Message) -> bool:
@@ -57,7 +58,7 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
     if closing is not None:
-        closing.remove_done_callback(_retrieve)  # added for an earlier message on this connection
+        closing.remove_done_callback(_retrieve)  # an earlier message on this connection may have added it
         closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
 
@@ -65,7 +66,7 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
 def _receive_less_at_once(message: Message) -> None:
     connection = message.connection if isinstance(message, ClientResponse) else None
     transport = message.transport if isinstance(message, web.BaseRequest) else connection and connection.transport
-    if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:  # only the transports of asyncio's own loops have it
+    if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:  # only transports of asyncio's own loops have max_size
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
 
@@ -76,7 +77,7 @@ def _retrieve(closing: asyncio.Future[None]) -> object:
 
 @contextmanager
 def _woken_by(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
-    """Wake the task that reads ``content`` when the connection ends; aiohttp does not after a malformed chunk."""
+    """Wake the task that reads ``content`` when the connection ends: after a malformed chunk, aiohttp does not."""
 
     def wake(_: asyncio.Future[None] | None = None) -> None:
         if not content.is_eof() and content.exception() is None:
@@ -101,7 +102,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
     try:
         if isinstance(content, StreamReader):
             if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
-                given += len(data)  # the caller has read the body before, and aiohttp kept it
+                given += len(data)  # the caller has already read the body, and aiohttp has kept it
                 yield data
             with _woken_by(closing, content, lost=lost or (closing is not None and closing.done())):
                 async for data in content.iter_any():
@@ -125,7 +126,7 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         if isinstance(error, SocketTimeoutError):
             raise Silent("nothing arrived within the timeout (idle_seconds or sock_read)") from error
         raise Broken(_reason(error)) from error
-    # If a body ends with the connection, aiohttp accepts a reset as its end, and only ``closing`` has the error.
+    # If a body ends with the connection, aiohttp takes a reset for its end. Only ``closing`` has the error then.
     if (
         closing is not None
         and not is_framed(message, coded=True)
@@ -144,7 +145,7 @@ def _left_over(content: StreamReader) -> bytes:
     content.set_exception(None)  # type: ignore[arg-type]  # the reader returns bytes only without an error
     try:
         return content.read_nowait()
-    except TimeoutError:  # aiohttp raises it here too after the session's total timeout
+    except TimeoutError:  # the reader also raises it after the session's total timeout
         return b""
     finally:
         content.set_exception(broken)
@@ -159,7 +160,7 @@ def _reason(error: Exception) -> str:
         ContentLengthError: "the connection closed before all bytes of the Content-Length had arrived",
         TransferEncodingError: "the connection closed before the last chunk",
     }
-    if str(error) == "Connection closed":  # aiohttp's text if the body was not read
+    if str(error) == "Connection closed":  # aiohttp's message if the response was closed before it was read
         return "the response was closed before it was read: read it inside its `async with`"
-    # aiohttp raises an error about status 400; its cause is the parser's error, which has the reason (RFC 9112 §8).
+    # aiohttp's own error names only status 400. Its cause, the error of the parser, has the reason (RFC 9112 §8).
     return told.get(type(error.__cause__), str(error) or type(error).__name__)

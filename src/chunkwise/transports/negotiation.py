@@ -15,10 +15,10 @@ FormatChoice = str | Format | Sequence[str | Format] | None
 IDENTITY = "identity"
 """The content coding of data that is not compressed."""
 
-_UNNAMED_IDENTITY = 0.0001  # the weight of identity if the client does not name it: less than any weight in a header
+_UNNAMED_IDENTITY = 0.0001  # the weight of identity if no header names it: less than any weight that a header can have
 
 
-# RFC 9110 §5.6.4. A string without a closing quote extends to the end, so that matching takes linear time.
+# Quoted strings (RFC 9110 §5.6.4). One without a closing quote extends to the end, so that matching takes linear time.
 _quoted = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|$)')
 
 PREFERENCE_APPLIED = "Preference-Applied"

@@ -14,14 +14,14 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 CHECK_SECONDS = 0.5
 """The time between two checks of a member."""
 
-_PARTS = 5  # the members are checked in so many groups, so that no turn of the event loop takes long
+_PARTS = 5  # the members are checked in this many groups, so that no turn of the event loop takes long
 
 
 class Member(Protocol):
     """An object to check periodically."""
 
     def check(self) -> object:
-        """Do whatever is due; may call `PeriodicChecks.leave`."""
+        """Check the object, and do what is due; this may call `PeriodicChecks.leave`."""
 
 
 class PeriodicChecks:

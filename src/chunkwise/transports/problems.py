@@ -38,7 +38,7 @@ def request_key(name: str) -> Any:
 _UPLOADS = request_key("chunkwise.uploads")
 """The key under which a request stores the streams that read its body."""
 
-_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the first matching class decides
+_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the status is that of the first class that matches
     (LimitError, 413),
     (UnknownFormat, 415),
     (TruncatedError, 400),
@@ -149,7 +149,8 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
     ``coding`` is the content coding of the body; empty if aiohttp decompresses it.
     """
     body = b""
-    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):  # if the body ends early, use what arrived
+    # If the body ends early, the bytes received so far are used.
+    with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):
         decompressor = Decompressor(coding)
         async with asyncio.timeout(_MAX_PROBLEM_SECONDS):
             while len(body) < _MAX_PROBLEM_BYTES and (data := await response.content.readany()):
@@ -177,6 +178,6 @@ def retry_after_seconds(value: str) -> float | None:
         return float(value[:9])
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # such as a time zone of +99999999999
+    except (ValueError, OverflowError):  # the date is malformed, for example its time zone is +99999999999
         return None
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when.tzinfo else None

@@ -78,7 +78,7 @@ class RangeInfo(NamedTuple):
         try:
             key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
         except (msgspec.DecodeError, ValueError, RecursionError):
-            key = ()  # a server that needs a key then starts with the first item, which the client notices
+            key = ()  # without a key, a server that needs one starts at item 0, which the client notices
         return cls(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 
     @classmethod
@@ -153,6 +153,6 @@ def asks_for_range(headers: Mapping[str, str], url: StrOrURL, params: Mapping[st
         return True
     try:
         query = URL(url).extend_query(params or {}).query
-    except ValueError:  # an invalid URL, for which aiohttp raises its own error
+    except ValueError:  # the URL is invalid; aiohttp raises its own error later
         return False
     return any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))

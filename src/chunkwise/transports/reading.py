@@ -31,7 +31,7 @@ from chunkwise.transports.websocket_messages import (
     max_message_bytes,
 )
 
-_type = type  # `type` is a parameter below
+_type = type  # the built-in, because functions below have a parameter `type`
 
 
 class LimitOptions(TypedDict, total=False):
@@ -114,7 +114,7 @@ def decoder_maker(
     message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
 ) -> Callable[[], Decoder]:
     """Return a function that creates the decoder of a message; see `items` for the arguments and exceptions."""
-    parse_path(path)  # so that a malformed path raises at once, and not while reading
+    parse_path(path)  # so that a malformed path raises an error now, and not when reading begins
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
         raise UnknownFormat("got bytes, which have no content type: name the format with format=")

@@ -59,15 +59,15 @@ def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
 def drop(transport: Connection, connection: socket.socket | None) -> None:
     """Reset a connection, and discard all bytes that wait for the other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
-    with suppress(AttributeError):  # raised by asyncio's TLS in Python 3.11.2 after a second close
+    with suppress(AttributeError):  # asyncio's TLS transport raises it after a second close (Python 3.11.2)
         transport.abort()
 
 
 class StallWatch:
     """Drops a connection if the other side receives nothing for ``stall_seconds`` while bytes wait for it.
 
-    A byte counts as received when it has left the transport's buffer and the kernel's send queue. The event loop's own
-    notice is too late: it needs a third of the queue to be free, which can take minutes with a slow reader.
+    A byte counts as received when it has left the transport's buffer and the kernel's send queue. The event loop
+    reports progress too late: only when a third of the queue is free, which can take minutes with a slow reader.
 
     Args:
         transport: the transport of the connection.
@@ -102,7 +102,7 @@ class StallWatch:
         """Return how many bytes the other side has not received yet."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
         buffered = 0
-        with suppress(AttributeError):  # raised by asyncio's TLS after a second close
+        with suppress(AttributeError):  # asyncio's TLS transport raises it after a second close
             buffered = self._transport.get_write_buffer_size()
         return buffered + (unsent or 0)
 
@@ -122,8 +122,8 @@ class StallWatch:
         return True
 
     def has_left(self) -> bool:
-        """Whether the other side has closed or reset the connection; works also while nothing reads from it."""
-        events = getattr(select, "POLLRDHUP", 0)  # only Linux has it; poll() always reports resets
+        """Whether the other side has closed or reset the connection; this also works while nothing reads from it."""
+        events = getattr(select, "POLLRDHUP", 0)  # only Linux has POLLRDHUP; poll() reports resets without it
         if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
             return False
         poll = select.poll()
@@ -131,7 +131,7 @@ class StallWatch:
         return bool(poll.poll(0))
 
     def end(self) -> None:
-        """Stop watching."""
+        """Stop watching the connection."""
         if self._timer is not None:
             self._timer.cancel()
         self._checks.leave(self)
@@ -147,7 +147,7 @@ class StallWatch:
     def check(self) -> bool:
         """Check the connection; return whether it needs another check."""
         if self._transport.is_closing():
-            # aiohttp closes a connection whose client has closed its side. Bytes in the buffer would wait for ever.
+            # aiohttp closes a connection whose client has closed its side. Bytes in its buffer would wait for ever.
             drop(self._transport, self._socket)
             self.end()
             return False

@@ -38,7 +38,7 @@ def may_open(request: web.BaseRequest, origins: Sequence[str]) -> bool:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None or "*" in origins or origin in origins:
         return True
-    # The scheme is not compared, because a proxy may have ended TLS.
+    # Only the hosts are compared: behind a proxy that ends TLS, the request of an https page arrives over http.
     return origin.partition("://")[2].lower() == request.host.lower()
 
 

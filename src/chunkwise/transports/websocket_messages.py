@@ -1,4 +1,4 @@
-"""The messages of a WebSocket, in a client or a server -> lines of a stream; an error <-> a close (RFC 6455)."""
+"""The messages of a WebSocket, in a client or a server -> lines of a stream; an error <-> a close frame (RFC 6455)."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -80,7 +80,7 @@ class SocketReceiver:
 
     Args:
         websocket: the WebSocket.
-        idle_seconds: the receive timeout of the WebSocket, if bytes of an incomplete message extend it; 0 otherwise.
+        idle_seconds: the receive timeout of the WebSocket, if each byte of a message extends it; 0 if only messages do.
         answers: returns whether to reply to a received close. aiohttp replies itself, unless ``autoclose`` is off.
     """
 
@@ -149,7 +149,7 @@ class RequestReceiver:
 
     def _wire(self) -> ServerWebSocket:
         wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
-        if wire is None:  # usually: the client opens a WebSocket, and the handler serves HTTP only
+        if wire is None:  # usually because the client opens a WebSocket, and the handler serves HTTP only
             msg = "this handler does not serve a WebSocket: read it inside the source that is passed to respond()"
             raise web.HTTPBadRequest(text=msg)
         return wire
@@ -162,7 +162,7 @@ def is_plain(format: str | Format | None) -> bool:
 
 def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
     """Return a function that creates the decoder for the lines of `lines_of`; see `items` for the arguments."""
-    parse_path(path)  # so that a malformed path raises at once, and not while reading
+    parse_path(path)  # so that a malformed path raises an error now, and not when reading begins
     return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
 
 
@@ -178,7 +178,7 @@ def complete_reason(items: int) -> bytes:
 
 def closing(error: BaseException) -> tuple[int, bytes]:
     """Return the close code and reason for a failure on our side (RFC 6455 §7.4.1)."""
-    # A server that stops does not send 1001: the client of the websockets package takes that for a normal end.
+    # A server that shuts down does not send 1001: the client of the package websockets takes 1001 for a normal end.
     code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
     return code, _cut(str(details_of(error)["title"]))
 
@@ -223,12 +223,12 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
             lines = complete_record(END_RECORD, _items_of(message))
             ended = True
         yield lines
-        if ended and message.type is WSMsgType.TEXT:  # only after the items before the end were consumed
+        if ended and message.type is WSMsgType.TEXT:  # by now the caller has consumed all lines
             receiver.read_to_end()
 
 
 def _count(message: WSMessage) -> int | None:
-    """Return the number of items in the reason of a close; None if the message is no such close."""
+    """Return the number of items in the reason of a close; None if the message is not such a close."""
     found = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
     return int(found[1]) if found and message.data == WSCloseCode.OK else None
 

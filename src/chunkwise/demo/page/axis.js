@@ -3,7 +3,7 @@
 import {element} from "./element.js";
 
 const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
-const MAX_STEPS = 6; // on the ruler
+const MAX_STEPS = 6; // the ruler has no more steps than this
 const SVG = "http://www.w3.org/2000/svg";
 
 /** A scale that grows: `seconds` is the value at its right end. */
@@ -16,13 +16,13 @@ export class Axis {
     this.#ruler = ruler;
   }
 
-  /** Start over, with a run of about so many seconds. */
+  /** Reset the scale for a run of about this many seconds. */
   reset(seconds) {
     this.seconds = 0;
     this.fit(seconds);
   }
 
-  /** Extend it to so many seconds. Return whether the scale has changed. */
+  /** Extend the scale to this many seconds. Return whether it has changed. */
   fit(seconds) {
     if (seconds <= this.seconds) return false;
     this.step = STEPS.find((step) => seconds <= step * MAX_STEPS) ?? Math.ceil(seconds / MAX_STEPS);
@@ -85,7 +85,7 @@ export class Track {
     this.#flowing.setAttribute("width", now - (first ?? now));
   }
 
-  /** Follow a change of the axis. */
+  /** Redraw the lane after a change of the axis. */
   rescale() {
     this.#svg.setAttribute("viewBox", `0 0 ${this.#axis.seconds} 1`);
     this.#grid.replaceChildren(...this.#axis.marks().map((x) => shape("line", "", {x1: x, x2: x, y1: 0, y2: 1})));

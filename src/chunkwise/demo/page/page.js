@@ -41,7 +41,7 @@ form.addEventListener("input", ({target}) => {
   showSettings();
   if (target.name === "fail") start();
 });
-// A field that is not valid is shown, so that the browser can point at it.
+// If a field is not valid, the settings are opened, so that the browser can point at the field.
 form.addEventListener("invalid", () => { document.querySelector("#settings").open = true; }, {capture: true});
 // The second click of a double click on Run is not meant for Stop, which takes the place of Run.
 stopButton.addEventListener("click", ({detail}) => { if (detail <= 1) stop(); });

@@ -2,8 +2,8 @@
 
 import {element} from "./element.js";
 
-const MAX_CHILDREN = 8; // the last ones of each object and array are shown
-const MAX_CHARACTERS = 40; // of each text
+const MAX_CHILDREN = 8; // only the last members of each object and array are shown
+const MAX_CHARACTERS = 40; // shown of each text
 
 /**
  * Reads JSON in chunks. Each character is read once, however the text is split.
@@ -41,7 +41,7 @@ export class PartialJson {
         this.#closeLeaf();
         return at;
       }
-      this.#escaped = !this.#escaped; // a backslash, or the character after one
+      this.#escaped = !this.#escaped; // this is a backslash, or the character after a backslash
     }
     this.#leaf.raw += text.slice(from);
     return text.length;

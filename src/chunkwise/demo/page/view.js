@@ -5,8 +5,8 @@ import {element} from "./element.js";
 import {count} from "./lanes.js";
 import {treeElement} from "./tree.js";
 
-const MAX_ARRIVALS = 6; // the last ones are shown
-const MAX_CHARACTERS = 200; // of each arrival
+const MAX_ARRIVALS = 6; // only the last arrivals are shown
+const MAX_CHARACTERS = 200; // shown of each arrival
 
 const HEADLINES = {
   whole: (items, of) => `✓ Complete: ${items} of ${count(of, "item")}`,
@@ -50,7 +50,7 @@ export class LaneView {
     return this.element.querySelector(selector) ?? this.row.querySelector(selector);
   }
 
-  /** Start a run of so many items. */
+  /** Start a run of this many items. */
   reset(expected, state = "waiting") {
     [this.first, this.total, this.bytes] = [null, null, 0];
     this.#expected = expected;
@@ -78,7 +78,7 @@ export class LaneView {
     }
   }
 
-  /** Show how it ended: a state of HEADLINES, and what shows that. */
+  /** Show how the response ended: `state` is a key of HEADLINES, and `how` is a text that says what shows it. */
   ended(seconds, state, how) {
     this.total = seconds;
     this.#enter(state);
@@ -98,7 +98,7 @@ export class LaneView {
     return this.state === "waiting" || this.state === "flowing";
   }
 
-  /** Show the present state; without motion, the bar only when it has its final length. */
+  /** Show the present state. Without motion, the bar is drawn only once, with its final length. */
   draw(now, hasMotion = true) {
     if (this.state !== "idle" && (hasMotion || !this.isRunning)) this.#track.span(this.first, this.total ?? now);
     if (!this.#changed) return;
@@ -107,7 +107,7 @@ export class LaneView {
     if (this.#lane.tree) this.part("preview").replaceChildren(treeElement(this.#items.json));
   }
 
-  /** Follow a change of the axis. */
+  /** Redraw the lane after a change of the axis. */
   rescale() {
     this.#track.rescale();
     if (this.total !== null) this.#placeEnd();

@@ -15,7 +15,7 @@ export class WireReader {
   #left = 0;
   #expected = "the end of the head";
 
-  /** Return the parts that the bytes complete, and data at once. */
+  /** Return the parts that these bytes complete. Data is returned at once, even if its chunk is not complete. */
   feed(bytes) {
     this.#rest += bytes;
     const parts = [];
@@ -23,7 +23,7 @@ export class WireReader {
     return parts;
   }
 
-  /** The bytes have ended: return the rest, and the missing part. */
+  /** End the response: return the bytes that are left, and a part that says what is missing. */
   finish(how) {
     const parts = this.#rest ? [{kind: "data", text: this.#rest, row: true}] : [];
     const end = how === "reset" ? "the connection was reset" : "the connection was closed";

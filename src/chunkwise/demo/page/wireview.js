@@ -4,19 +4,19 @@ import {element} from "./element.js";
 import {closeQuietly, count, urlOf} from "./lanes.js";
 import {WireReader, hex} from "./wire.js";
 
-// At most 20,000 characters are shown: so many rows from the start, so many from the end, and so much of each.
+// At most 20,000 characters are shown: the first and the last rows, and the start of each.
 const FIRST_ROWS = 50;
 const LAST_ROWS = 50;
 const ROW_CHARACTERS = 200;
 
-/** The wire in a card. It makes one request for each run, and only while the card is open. */
+/** The raw bytes in a card. They are requested once for each run, and only while the card is open. */
 export class WireView {
   #lane;
   #details;
   #list;
   #doing;
   #legend;
-  #settings = null; // of the run whose wire this is
+  #settings = null; // the settings of the run whose bytes are shown
   #socket = null;
   #reader = null;
   #row = null;
@@ -34,7 +34,7 @@ export class WireView {
     details.addEventListener("toggle", () => this.#follow());
   }
 
-  /** A run has started: show its wire from now on. */
+  /** Show the bytes of a run that has just started. */
   begin(settings) {
     this.stop();
     this.#settings = settings;
@@ -55,7 +55,7 @@ export class WireView {
     if (this.#details.open && this.#settings && !this.#reader) this.#request();
     else if (!this.#details.open && this.#socket) {
       this.stop();
-      this.#reader = null; // opening it again requests all of it
+      this.#reader = null; // when the card is opened again, all bytes are requested again
     }
   }
 
