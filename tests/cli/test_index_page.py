@@ -112,17 +112,35 @@ def test_files_without_a_route_have_a_reason(tmp_path: Path) -> None:
     (folder / "loop.json").symlink_to(folder / "loop.json")
     os.mkfifo(folder / "pipe.json")
     assert find_unpublished([folder, folder / "a.json"]) == Unpublished(
-        {
-            "Makefile": "its name has no suffix",
-            "gone.json": "a link to a file that does not exist",
-            "in/x.exe": "no format has the suffix .exe",
-            "loop.json": "a link to a file that does not exist",
-            "out.json": "a link to a place outside the folder",
-            "pipe.json": "not a regular file",
-            "shop.DB": "a database: name it as sqlite:///PATH to serve its tables",
-        },
+        [
+            ("Makefile", "its name has no suffix"),
+            ("gone.json", "a link to a file that does not exist"),
+            ("in/x.exe", "no format has the suffix .exe"),
+            ("loop.json", "a link to a file that does not exist"),
+            ("out.json", "a link to a place outside the folder"),
+            ("pipe.json", "not a regular file"),
+            ("shop.DB", "a database: name it as sqlite:///PATH to serve its tables"),
+        ],
         hidden=2,
     )
+
+
+def test_files_of_two_folders_may_have_the_same_name(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a/x.exe": "0", "b/x.exe": "0"})
+    reason = "no format has the suffix .exe"
+    assert find_unpublished([tmp_path / "a", tmp_path / "b"]) == Unpublished([("x.exe", reason), ("x.exe", reason)])
+
+
+async def test_list_of_files_that_were_removed_is_bounded(tmp_path: Path) -> None:
+    names = [f"{number:04}.json" for number in range(MAX_UNPUBLISHED + 3)]
+    folder = folder_of(tmp_path, {"a.json": "[1]", **dict.fromkeys(names, "[]")})
+    app = make_app(find_files([folder]))
+    for name in names:
+        (folder / name).unlink()
+    async with TestClient(TestServer(app)) as client, client.get("/", headers={"Accept": "text/html"}) as response:
+        page = await response.text()
+    assert page.count("it no longer exists") == MAX_UNPUBLISHED
+    assert "3 more files are not served" in page
 
 
 async def test_page_lists_files_that_are_not_served(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import html
 import os
 import shlex
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from aiohttp import hdrs, web
 import chunkwise.demo
 from chunkwise import FORMATS
 from chunkwise.cli.asked import VARY
-from chunkwise.cli.publishing import Published, Unpublished, url_of
+from chunkwise.cli.publishing import MAX_UNPUBLISHED, Published, Unpublished, url_of
 from chunkwise.cli.rows import PublishedRows
 from chunkwise.transports.negotiation import negotiate
 
@@ -50,13 +51,13 @@ def index_page(
     if page is not _HTML:
         tables = [{"url": url_of(entry.route), **entry.about} for entry in rows]
         return web.json_response([*entries, *tables], headers=VARY)
-    gone = {entry.route[1:]: "it no longer exists" for entry in published if not entry.is_there()}
+    gone = [(entry.route[1:], "it no longer exists") for entry in published if not entry.is_there()]
     content = "".join(
         [
             _example(request, entries, rows),
             _titled("Files", _table("files", _FILE_COLUMNS, [_file_row(entry) for entry in entries])),
             _titled("Tables", _table("tables", _TABLE_COLUMNS, [_table_row(entry) for entry in rows])),
-            _not_served({**unpublished.reasons, **gone}, unpublished, rows),
+            _not_served(sorted([*unpublished.reasons, *gone]), unpublished, rows),
         ]
     )
     style = _style()
@@ -100,30 +101,31 @@ def _example(request: web.Request, entries: Sequence[Mapping[str, Any]], rows: S
     return f'<pre class="example">{html.escape(command)}</pre>\n'
 
 
-def _not_served(reasons: Mapping[str, str], unpublished: Unpublished, rows: Sequence[PublishedRows]) -> str:
+def _not_served(reasons: Sequence[tuple[str, str]], unpublished: Unpublished, rows: Sequence[PublishedRows]) -> str:
     text = ""
     if reasons:
         databases = {entry.about["database"] for entry in rows}
-        lines = [_reason_row(name, _reason(name, reasons, databases)) for name in sorted(reasons)]
+        files = Counter(Path(name).name for name, _ in reasons)
+        listed = reasons[:MAX_UNPUBLISHED]
+        lines = [_reason_row(name, _reason(name, reason, files, databases)) for name, reason in listed]
         table = _table("not-served", ("File", "Reason"), lines)
-        if unpublished.more:
-            table += f"<p>{unpublished.more:,} more files are not served for such reasons.</p>\n"
         count = len(reasons) + unpublished.more
+        if more := count - len(listed):
+            table += f"<p>{more:,} more files are not served for such reasons.</p>\n"
         title = f"<h2>Not served: {count:,} file{'s' * (count != 1)}</h2>"
         text = f"<details>\n<summary>{title}</summary>\n{table}</details>\n"
     if unpublished.hidden:
-        files = "1 hidden file is" if unpublished.hidden == 1 else f"{unpublished.hidden:,} hidden files are"
-        text += f"<p>{files} not listed.</p>\n"
+        hidden = "1 hidden file is" if unpublished.hidden == 1 else f"{unpublished.hidden:,} hidden files are"
+        text += f"<p>{hidden} not listed.</p>\n"
     return text
 
 
-def _reason(name: str, reasons: Mapping[str, str], databases: AbstractSet[str]) -> str:
+def _reason(name: str, reason: str, files: Mapping[str, int], databases: AbstractSet[str]) -> str:
     """Return why a file is not served. A database has no URL of its own, even if its tables are served."""
     file = Path(name).name
-    is_database = reasons[name].startswith("a database")
     # Databases are known by the names of their files. Of two files with the same name, either may be served.
-    is_served = is_database and file in databases and [Path(other).name for other in reasons].count(file) == 1
-    return "a database: its tables are listed above" if is_served else reasons[name]
+    is_served = reason.startswith("a database") and file in databases and files[file] == 1
+    return "a database: its tables are listed above" if is_served else reason
 
 
 def _titled(title: str, table: str) -> str:

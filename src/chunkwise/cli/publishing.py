@@ -2,8 +2,9 @@
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,12 +34,12 @@ class Unpublished:
     """The files of published folders that have no route.
 
     Attributes:
-        reasons: why each file is not served, by its path in the folder; at most ``MAX_UNPUBLISHED`` files.
+        reasons: the path of each file in its folder and why it is not served; at most ``MAX_UNPUBLISHED`` files.
         more: the number of other such files.
         hidden: the number of hidden files. They are counted and not named, because their names may be private.
     """
 
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons: Sequence[tuple[str, str]] = ()
     more: int = 0
     hidden: int = 0
 
@@ -88,21 +89,22 @@ def find_files(paths: Sequence[Path]) -> list[Published]:
 
 def find_unpublished(paths: Sequence[Path]) -> Unpublished:
     """Return the files in these folders that `find_files` leaves out."""
-    reasons: dict[str, str] = {}
-    hidden = 0
-    for folder in paths:
-        if not folder.is_dir():
-            continue
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(folder).as_posix()
-            if file.is_dir():
-                continue
-            if _has_hidden_name(file, folder):
-                hidden += 1
-            elif reason := _reason_against(file, folder):
-                reasons[name] = reason
-    listed = dict(sorted(reasons.items())[:MAX_UNPUBLISHED])
-    return Unpublished(listed, len(reasons) - len(listed), hidden)
+    count = hidden = 0
+
+    def unpublished() -> Iterator[tuple[str, str]]:
+        nonlocal count, hidden
+        for folder in paths:
+            for file in folder.rglob("*") if folder.is_dir() else ():
+                if file.is_dir():
+                    continue
+                if _has_hidden_name(file, folder):
+                    hidden += 1
+                elif reason := _reason_against(file, folder):
+                    count += 1
+                    yield file.relative_to(folder).as_posix(), reason
+
+    listed = nsmallest(MAX_UNPUBLISHED, unpublished())  # so that a folder of many files takes little memory
+    return Unpublished(listed, count - len(listed), hidden)
 
 
 def _reason_against(file: Path, folder: Path) -> str | None:
