@@ -6,7 +6,7 @@ DATA = .venv/data
 PATHS ?= $(DATA)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-# With PYTHONDONTWRITEBYTECODE, each process that the tests start would compile the package again.
+# If PYTHONDONTWRITEBYTECODE were set, each process that the tests start would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 # SEED determines the order of the tests and the values that they draw. With the default, Hypothesis makes the same
@@ -16,7 +16,7 @@ ifeq ($(SEED),random)
 override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 endif
 SEEDS = --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
-# More workers than cores: many tests wait for a process or a socket.
+# More workers than cores make the tests faster, because many tests wait for a process or a socket.
 WORKERS ?= 5
 SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
 
@@ -59,7 +59,7 @@ test-wheel: package  ## tests of both wheels, without the source tree
 	$(BIN)/python tools/test_wheel.py dist/*.whl compiled
 	$(BIN)/python tools/test_wheel.py dist/pure/*.whl pure
 
-# Without SECONDS this needs no atheris.
+# Only the search for new inputs (SECONDS) needs atheris; replaying the corpus does not.
 fuzz: $(VENV)/$(if $(SECONDS),.fuzz-installed,.installed)  ## replay the corpus; make fuzz SECONDS=600 searches for new inputs
 	$(BIN)/python -m fuzzing $(if $(SECONDS),--seconds $(SECONDS))
 
@@ -82,7 +82,7 @@ PIN = env -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null $(B
 	--generate-hashes --strip-extras --unsafe-package pip --no-header --no-emit-options --no-emit-index-url
 GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
 
-lock: $(VENV)/.installed  # from the default index, so that no setting of this machine gets into the files
+lock: $(VENV)/.installed  # uses only the default index, so that no setting of this machine gets into the files
 	$(GROUP) dev | $(PIN) --extra cli --extra sql -o requirements/dev.txt pyproject.toml -
 	sed -i -e '1i # Made by `make lock`: the group "dev", the extras "cli" and "sql" and the package itself; pip is part of the venv.' \
 	-e '/^$$/,$$d' -e 's/-r -$$/dev (group)/' requirements/dev.txt

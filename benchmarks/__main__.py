@@ -1,13 +1,13 @@
-"""`make bench`: measures chunkwise against other libraries, and prints a verdict on each question.
+"""Measure chunkwise against other libraries, and print a verdict on each question (`make bench`).
 
     python -m benchmarks             # everything in five rounds; about 20 minutes
     python -m benchmarks --quick     # one round of small tasks in under two minutes, to see that everything works
     python -m benchmarks --from benchmarks/results/full.json --markdown --plots docs/benchmarks
 
-Each measurement runs in fresh processes, with server and client on a core each, after a warm-up in the same processes
-whose content is compared. Before the first round of a full run, the whole content of each contender is compared once.
-The contenders take turns, and each round starts with another one. Ratios compare two runs of the same round. The
-docstrings of `contenders_*.py` say what is unfair.
+Each measurement runs in fresh processes, with server and client on a core each. A warm-up in the same processes runs
+first, and compares the data received with the expected data. A full run also compares all data of each contender once,
+before the first round. The contenders take turns, and each round starts with another contender. Ratios compare two runs
+of the same round. The docstrings of `contenders_*.py` say what is unfair.
 
 Exit status: 0 all targets are reached (quick run: everything was measured), 1 a target was missed, 2 something could
 not be measured.
@@ -41,7 +41,7 @@ def say(words: str) -> None:
 
 
 def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
-    """Measure the contenders of a subject in turn."""
+    """Measure the contenders of a subject in turn, in all rounds; append the figures to the results."""
     count = subject.quick_count if results.quick else subject.count
     measured = Measured(title=subject.title, count=count, shows=subject.shows)
     results.subjects.append(measured)
@@ -67,7 +67,7 @@ def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
 
 
 def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores: Cores, *, check: bool) -> None:
-    """Measure a contender once, unless it failed before."""
+    """Measure a contender once, unless it failed before; add the figures, or the error, to its row."""
     if row.failed:
         return
     warm_count = 0 if check else int(count * subject.warm_part)
@@ -148,7 +148,7 @@ def main() -> int:
 
 
 def status(results: Results) -> int:
-    """Return the exit status for the results."""
+    """Return the exit status: 2 after a failure, 1 if a full run missed a target, otherwise 0."""
     if results.failures():
         return 2
     grown = results.memory_growth_mib is not None and results.memory_growth_mib >= memory.MOST_GROWTH_MIB

@@ -1,6 +1,6 @@
-"""The name of a contender -> one process: its server or its client, pinned to a core.
+"""One process of a contender: its server or its client, pinned to a core.
 
-`processes` starts it and reads its results, one line of JSON each. It knows no contender in particular.
+`processes` starts this module and reads the figures that it prints, each time as one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.questions import CONTENDERS
 
 
 def run_client(contender: Contender, job: dict[str, Any]) -> None:
-    """Run the warm-up, then the measured task; print the figures."""
+    """Run the client's warm-up, then its measured task; print the figures."""
     port = job["port"]
     if warm := job["warm_count"]:
         contender.client(Task(count=warm, port=port, check=True))
@@ -27,11 +27,11 @@ def run_client(contender: Contender, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run the side of the contender that the arguments name."""
+    """Run the contender and the side (server or client) that the first argument names, as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     if job["core"] is not None:
         os.sched_setaffinity(0, {job["core"]})
-    signal.alarm(job["limit_seconds"])  # ends the process even if it hangs
+    signal.alarm(job["limit_seconds"])  # the signal ends the process even if it hangs
     contender = CONTENDERS[job["name"]]
     if job["role"] == "client":
         run_client(contender, job)

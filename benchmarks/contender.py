@@ -1,6 +1,6 @@
-"""The types of a contender: a server, a client, or both, each run in a process of its own.
+"""The type `Contender`, one way to do a task, and what its processes need to measure themselves.
 
-Independent of any contender, and of how processes are started.
+A contender has a client and usually a server. Each one runs in a process of its own, which `processes` starts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Figures = dict[str, float]
 """The figures that a process reports: ``seconds`` of the measured task, and others (``p99_ms``, ...)."""
 
 
-class WrongContent(Exception):  # noqa: N818 - the contender did it
-    """The data received is not what was requested, so that the run counts for nothing."""
+class WrongContent(Exception):  # noqa: N818 - the name describes what the contender did
+    """The data received differs from the expected data, so the figures of this run are not used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,9 @@ class Task:
     """One run of a client.
 
     Attributes:
-        count: the number of rows, events, requests or streams, as the subject defines.
-        port: of the contender's server, on 127.0.0.1.
-        check: whether to compare everything received, and raise `WrongContent`; such a run is not measured.
+        count: the number of rows, events, requests or streams; its subject says which.
+        port: the port of the contender's server, on 127.0.0.1.
+        check: whether to compare all data received, and raise `WrongContent` if it differs. Such a run is not measured.
     """
 
     count: int
@@ -44,15 +44,15 @@ Server = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One way to do what a subject measures.
+    """One way to do the task of a subject, such as one library that serves rows.
 
     Attributes:
-        name: as shown in the table; unique.
-        client: runs a task and is measured.
-        server: serves the client; None if the client needs no server.
-        needs: modules that must be installed.
-        program: a program that must be on the PATH.
-        on_server_core: whether the client runs on the server's core, because it does a server's work.
+        name: the unique name that the table shows.
+        client: the function that runs a task and measures it.
+        server: the function that serves the client; None if the client needs no server.
+        needs: names of modules that must be installed.
+        program: the name of a program that must be on the PATH; empty for none.
+        on_server_core: whether to run the client on the server's core, because it does the work of a server.
     """
 
     name: str
@@ -63,19 +63,19 @@ class Contender:
     on_server_core: bool = False
 
     def missing(self) -> list[str]:
-        """Return the modules that it needs and that are not installed."""
+        """Return the modules that the contender needs and that are not installed."""
         return [need for need in self.needs if importlib.util.find_spec(need) is None]
 
     def lacks_program(self) -> bool:
-        """Whether its program is not on the PATH."""
+        """Whether the contender needs a program that is not on the PATH."""
         return bool(self.program) and shutil.which(self.program) is None
 
 
 def peak_mib() -> float:
-    """Return the peak resident set of this process.
+    """Return the largest resident memory that this process has had, in MiB.
 
-    On Linux it is read from /proc, because `getrusage` includes the memory that the process had before it ran this
-    program.
+    On Linux the value is read from /proc, because `getrusage` includes the memory that the process used before it ran
+    this program.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -87,13 +87,13 @@ def peak_mib() -> float:
 
 
 def forget_peak() -> None:
-    """Reset the peak where the system allows it, so that the warm-up is not measured."""
+    """Reset the value of `peak_mib` if the system allows it, so that the warm-up is not measured."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def resident_kib() -> float:
-    """Return the current resident set of this process; where the system does not report it, the peak."""
+    """Return the current resident memory of this process in KiB, or its peak if the system only reports that."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1024

@@ -2,19 +2,19 @@
 
 The comparison is unfair in these ways:
 
-- All of them are limited by creating Python objects. Where items are dicts, or Structs of all fields, no scanner can be
-  much faster than another. Where few objects are created, it can.
-- chunkwise and msgspec check the items against a type if there is one. ijson returns dicts. Converting them to Structs
-  is not counted.
+- All contenders are limited by the creation of Python objects. Where items are dicts, or Structs of all fields, no
+  scanner can be much faster than another. Where few objects are created, a scanner can.
+- chunkwise and msgspec check the items against a type if there is one. ijson returns dicts. The time to
+  convert the dicts to Structs is not measured.
 - ijson's numbers are floats here (``use_float=True``). By default they are Decimals, which take longer. Its backend is
-  yajl, in C. chunkwise also checks UTF-8, depth and item size, and raises if the document is cut.
+  yajl, in C. chunkwise also checks UTF-8, depth and item size, and raises an error if the document is incomplete.
 - json-stream is not asynchronous. It gets the whole body at once, so it does not have to handle chunks. Its tokenizer
   is in Rust, and its items are converted to dicts (`to_standard_types`), since they can be read only once.
 - The contenders that read the whole body hold it in memory, together with all items, and Python's garbage collector
   visits them repeatedly, as it does by default. Their first item is available after the last byte.
-- "ready windows" reads the same bytes with the same client, and after each read decodes the complete rows. It knows
-  their ends in advance. It checks nothing: this is the limit that a scanner could reach. Its memory contains the whole
-  document, from which it knows the ends.
+- "ready windows" reads the same bytes with the same client. After each read it decodes the rows that are complete,
+  whose ends it knows in advance. It scans and checks nothing, so its time is the limit that a scanner could reach. It
+  holds the whole document in memory, to know these ends.
 - The server is another process on the other core, and sends prepared bytes, 64 KiB at a time.
 """
 
@@ -41,7 +41,7 @@ ready_document = cache(document)
 
 
 class Address(msgspec.Struct):
-    """A row's nested object, with all its fields."""
+    """The address, an object inside each row, with all its fields."""
 
     street: str
     number: int
@@ -60,14 +60,14 @@ class Row(msgspec.Struct):
 
 
 class RowOfTwo(msgspec.Struct):
-    """A row with two of its fields; the others are skipped."""
+    """A row with two of its fields; decoding skips the others."""
 
     id: int
     name: str
 
 
 def serve_document(ready: int) -> None:
-    """Serve the document, whose text is prepared."""
+    """Serve the document of rows; the text of the measured one is prepared before the first request."""
     serve_bytes(ready, lambda count: document(count).text, "application/json")
 
 
@@ -76,28 +76,28 @@ Read = Callable[[Any, Task, Taken], Awaitable[None]]
 
 
 async def ours(response: Any, _: Task, taken: Taken, *, path: str = "items.item", type: Any = Any) -> None:
-    """Read with `items`, item by item."""
+    """Read the items one by one with `chunkwise.items`."""
     import chunkwise
 
     await taken.one_by_one(chunkwise.items(response, path, type=type))
 
 
 async def ours_in_lists(response: Any, _: Task, taken: Taken) -> None:
-    """Read with `items`, in batches."""
+    """Read the items in batches with `chunkwise.items`."""
     import chunkwise
 
     await taken.in_lists(chunkwise.items(response, "items.item").batches())
 
 
 async def ijson_items(response: Any, _: Task, taken: Taken, *, path: str = "items.item") -> None:
-    """Read with `items_async` of ijson."""
+    """Read the items with ijson's `items_async`."""
     import ijson
 
     await taken.one_by_one(ijson.items_async(response.content, path, use_float=True))
 
 
 async def ijson_push(response: Any, _: Task, taken: Taken) -> None:
-    """Send each chunk to ijson's coroutine."""
+    """Send each chunk of the response to ijson's `items_coro`."""
     import ijson
 
     items = ijson.sendable_list()
@@ -110,7 +110,7 @@ async def ijson_push(response: Any, _: Task, taken: Taken) -> None:
 
 
 async def json_stream_items(response: Any, _: Task, taken: Taken) -> None:
-    """Read the body with json-stream."""
+    """Read the whole body, then its items with json-stream."""
     import json_stream
 
     body = io.BytesIO(await response.read())
@@ -131,7 +131,7 @@ async def whole(response: Any, _: Task, taken: Taken, *, engine: str) -> None:
 
 
 async def ready_windows(response: Any, task: Task, taken: Taken) -> None:
-    """After each chunk, decode the rows that it completes; their ends are known in advance."""
+    """After each chunk, decode the rows that it completes; the ends of the rows are known in advance."""
     text, ends = ready_document(task.count)
     await taken.in_lists(_windows(response, text, ends))
 
@@ -149,8 +149,9 @@ async def _windows(response: Any, text: bytes, ends: list[int]) -> AsyncIterator
 
 
 def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Figures:
-    """Request the document and read its items."""
-    from aiohttp import ClientSession, ClientTimeout  # here, because the clients of other subjects import this file too
+    """Request the document, read its items with ``read``, and return the figures."""
+    # Processes of other subjects import this file too, and aiohttp would count as their memory.
+    from aiohttp import ClientSession, ClientTimeout
 
     for name in imports:
         importlib.import_module(name)
@@ -172,7 +173,7 @@ def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imp
 
 
 def decode_windows(task: Task) -> Figures:
-    """Decode the same windows without a network: 64 KiB of complete rows each."""
+    """Decode prepared windows of 64 KiB of complete rows each, without a network."""
     text, ends = ready_document(task.count)
     windows, start = [], len(BEFORE_ITEMS)
     while start < ends[-1]:
@@ -189,7 +190,7 @@ def decode_windows(task: Task) -> Figures:
     return {"seconds": seconds, "bytes": len(text), "items": taken.count}
 
 
-# The items that must be received.
+# The functions that return the items that a client must receive.
 
 
 def all_rows(count: int) -> list[Any]:
@@ -208,7 +209,7 @@ def ids(count: int) -> list[Any]:
 
 
 def answer_only(_: int) -> list[Any]:
-    """Return the one value after all rows."""
+    """Return a list with the one value that follows the rows of the document."""
     return [ANSWER]
 
 

@@ -1,10 +1,10 @@
-"""A document with 20,000 rows, an awaitable and plain data inside -> its JSON over HTTP.
+"""A nested document with 20,000 rows, an awaitable and plain data -> its JSON over HTTP.
 
 The comparison is unfair in these ways:
 
-- One write for each scalar is what a recursive writer without batches does. One encoder call for each row would be much
-  faster. That is measured in `contenders_rows`, for rows alone.
-- The document consists almost entirely of rows. With less data in iterators there is less to gain.
+- The other contender writes each scalar separately, as a simple recursive function does. One encoder call for each row
+  would be much faster. `contenders_rows` measures that, for rows alone.
+- The document consists almost entirely of rows from an iterator. With fewer rows, chunkwise would gain less.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from benchmarks.serving import serve_aiohttp
 
 
 async def nested(request: Any) -> Any:
-    """Respond with `respond` and a live document."""
+    """Send a live document, which contains an iterator and an awaitable, with `chunkwise.respond`."""
     import chunkwise
 
     return await chunkwise.respond(request, live_document(int(request.match_info["count"])), "json")
 
 
 async def write_a_scalar(request: Any) -> Any:
-    """Walk the document in a plain aiohttp handler, and write each value."""
+    """Send the document with plain aiohttp, in one write for each scalar."""
     from aiohttp import web
 
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -42,7 +42,7 @@ async def write_a_scalar(request: Any) -> Any:
 
 
 async def write_value(response: Any, value: Any) -> None:
-    """Write a value part by part; await what is awaitable."""
+    """Write a value as JSON, each scalar separately; await coroutines and iterate over async iterators."""
     if asyncio.iscoroutine(value):
         value = await value
     if isinstance(value, dict):
@@ -75,14 +75,14 @@ async def write_value(response: Any, value: Any) -> None:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
+    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def read_nested(task: Task) -> Figures:
-    """Read the nested document; compare it if the task says so."""
+    """Read the nested document; compare it with the expected one if ``task.check``."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
     if task.check and msgspec.json.decode(body_of(drained)) != whole_document(task.count):

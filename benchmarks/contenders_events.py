@@ -1,4 +1,4 @@
-"""100,000 small server-sent events: from an async generator to a drained socket, and from a server to their items.
+"""100,000 small server-sent events: sent from an async generator, and read into items.
 
 The comparison is unfair in these ways:
 
@@ -6,12 +6,12 @@ The comparison is unfair in these ways:
 - sse-starlette and aiohttp-sse take text, so their generators encode it with orjson. FastAPI encodes the values with
   pydantic's serializer, since the endpoint declares their type.
 - FastAPI and sse-starlette check for disconnected clients and send pings during silence, as chunkwise does.
-- The other readers return the data as text, which is then decoded with orjson. httpx-sse uses httpx, which takes most
-  of its time. aiohttp-sse-client would wait and reconnect at the end of the stream, so its loop is left before the end.
-  It therefore never sees whether the stream was complete.
-- The event of 8 MB is fed without a network, in one piece or in pieces of 1 KiB. The question is whether the work grows
-  with the number of pieces. Its data is one string, which decodes so fast that little remains but a call for each
-  piece. With a list of rows, which is in the table too, the pieces matter less.
+- The readers other than chunkwise return the data as text, which the benchmark decodes with orjson. httpx-sse uses
+  httpx, which takes most of its time. aiohttp-sse-client would wait and reconnect at the end of the stream, so the
+  benchmark leaves its loop after the last event and does not see whether the stream was complete.
+- The event of 8 MB is fed to the decoder without a network, in one piece or in pieces of 1 KiB. The question is whether
+  the work grows with the number of pieces. The event's data is one string, which is decoded so fast that the calls for
+  the pieces take most of the time. With a list of rows, which is in the table too, the pieces matter less.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from benchmarks.rows import event, event_stream, events, row
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_bytes
 from benchmarks.taking import Taken
 
-# Servers: each responds to /COUNT.
+# Servers. Each one responds to /COUNT with that many events.
 
 
 async def ours(request: Any) -> Any:
-    """Respond with `respond`."""
+    """Send the events with `chunkwise.respond`."""
     import chunkwise
 
     return await chunkwise.respond(request, events(int(request.match_info["count"])), "sse")
 
 
 async def with_aiohttp_sse(request: Any) -> Any:
-    """Call aiohttp-sse's `send` for each event."""
+    """Send each event with aiohttp-sse's `send`."""
     import orjson
     from aiohttp_sse import sse_response
 
@@ -55,19 +55,19 @@ async def with_aiohttp_sse(request: Any) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
+    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def serve_stream(ready: int) -> None:
-    """Serve the prepared text of the events."""
+    """Serve the text of the events; that of the measured number is prepared before the first request."""
     serve_bytes(ready, lambda count: b"".join(event_stream(count)), "text/event-stream")
 
 
 def serve_fastapi(_: int) -> None:
-    """Serve with FastAPI's own server-sent events: an endpoint that yields."""
+    """Serve the events with FastAPI's own EventSourceResponse and an endpoint that yields."""
     from fastapi import FastAPI
     from fastapi.sse import EventSourceResponse
 
@@ -82,7 +82,7 @@ def serve_fastapi(_: int) -> None:
 
 
 def serve_sse_starlette(_: int) -> None:
-    """Serve with sse-starlette's response over a generator."""
+    """Serve the events of a generator with sse-starlette's EventSourceResponse."""
     import orjson
     from sse_starlette import EventSourceResponse
     from starlette.applications import Starlette
@@ -102,7 +102,7 @@ def serve_sse_starlette(_: int) -> None:
 
 
 def read_events(task: Task) -> Figures:
-    """Read a response of events; compare them if the task says so."""
+    """Read and discard a response of events; compare the events if ``task.check``."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="text/event-stream"), keep=task.check)
     if task.check:
@@ -113,11 +113,11 @@ def read_events(task: Task) -> Figures:
 
 
 Reader = Callable[[str, Taken], Awaitable[None]]
-"""Takes the events of a URL, with the data of each decoded."""
+"""Reads the server-sent events of a URL and decodes the data of each."""
 
 
 async def read_ours(url: str, taken: Taken) -> None:
-    """Read with `items`."""
+    """Read the events with `chunkwise.items`."""
     from aiohttp import ClientSession
 
     import chunkwise
@@ -127,7 +127,7 @@ async def read_ours(url: str, taken: Taken) -> None:
 
 
 async def read_httpx_sse(url: str, taken: Taken) -> None:
-    """Read with httpx-sse's `aiter_sse`, over httpx."""
+    """Read the events with httpx and httpx-sse's `aiter_sse`."""
     import httpx
     import orjson
     from httpx_sse import aconnect_sse
@@ -137,7 +137,7 @@ async def read_httpx_sse(url: str, taken: Taken) -> None:
 
 
 async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
-    """Read with aiohttp-sse-client's `EventSource`."""
+    """Read the events with aiohttp-sse-client's `EventSource`."""
     import orjson
     from aiohttp_sse_client.client import EventSource
 
@@ -146,7 +146,7 @@ async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
 
 
 def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Figures:
-    """Read all events of a response; ``leaves`` is for readers that would reconnect at its end."""
+    """Read all events of a response; ``leaves`` ends the loop of a reader that would reconnect after the last event."""
     for name in imports:
         importlib.import_module(name)
     taken = Taken(keep=task.check, last=task.count if leaves else 0)
@@ -162,7 +162,7 @@ def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: 
 
 
 def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Figures:
-    """Feed one event of that many MB, in pieces of so many bytes; 0 for the whole event at once."""
+    """Feed one event of ``task.count`` MB to a decoder, in pieces of ``piece_bytes``, or at once if that is 0."""
     from chunkwise import FORMATS
 
     size = task.count * 1_000_000

@@ -2,15 +2,16 @@
 
 The comparison is unfair in these ways:
 
-- **Pings.** Two streams whose source never waits share the event loop with a handler for pings. Plain aiohttp's handler
-  lets the loop run only when the socket is full, and this client reads so fast that it never is. With a `sleep(0)` now
-  and then it would do better. A ping is due every 10 ms. If one is sent late because the previous one had no response,
-  its time counts from when it was due, since a user who arrives in between has to wait as well.
-- **Idle streams.** Each has sent one event and waits. Unlike a bare handler, chunkwise checks for disconnected clients,
-  sends keepalives and has a stall limit. The memory that the kernel holds for a socket belongs to no process.
-- **First byte.** One connection, one request after the other. Each response has one item at once, and another one after
-  the source has waited once. A bare handler negotiates nothing, and has no way to report a failure before the first
-  item.
+- **Pings.** Two streams whose source never waits share the event loop with a handler for pings. Plain aiohttp lets
+  other tasks run only when the socket is full, and this client reads so fast that the socket is never full. With an
+  occasional `sleep(0)` in the handler, the pings would be faster. A ping is due every 10 ms. If a ping is sent late,
+  because the previous one had no response yet, its time still counts from when it was due, since a user's request at
+  that moment would have to wait as well.
+- **Idle streams.** Each stream has sent one event and waits. Unlike a bare handler, chunkwise checks for disconnected
+  clients, sends keepalives and has a stall limit. The memory that the kernel uses for sockets is not measured.
+- **First byte.** The client sends one request after the other on one connection. The source yields one item at once,
+  and another one after it has waited once. A bare handler negotiates no format, and cannot report a failure before
+  the first item.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from benchmarks.rows import event, row, rows
 from benchmarks.serving import serve_aiohttp
 
 PING_SECONDS = 0.01
-"""The interval of pings."""
+"""The time between two pings, in seconds."""
 
 SETTLE_SECONDS = 1.2
-"""How long streams are idle before memory is measured: long enough for a few periodic checks."""
+"""The time in seconds that streams are idle before memory is measured, long enough for chunkwise's periodic checks."""
 
 
 async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form: Callable[[Any], bytes]) -> Any:
-    """Respond with plain aiohttp, and write item by item."""
+    """Send each item with plain aiohttp, in one write."""
     from aiohttp import web
 
     response = web.StreamResponse(headers={"Content-Type": content_type})
@@ -50,7 +51,7 @@ async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form:
 
 
 def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: bool, sse: bool = False) -> None:
-    """Serve a source at /COUNT, a ping at /ping, and the server's memory at /resident."""
+    """Serve the items of ``source(COUNT)`` at /COUNT, a short text at /ping, and the server's memory at /resident."""
     from aiohttp import web
 
     import chunkwise
@@ -77,11 +78,11 @@ def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: boo
     serve_aiohttp({"/ping": ping, "/resident": resident, "/{count}": stream})
 
 
-# Pings.
+# The clients that measure pings.
 
 
 class HotStream:
-    """A stream that is read to its end; the data is discarded."""
+    """A fast stream, whose data is read and discarded."""
 
     def __init__(self, port: int, count: int) -> None:
         self.connection = connect(port)
@@ -91,7 +92,7 @@ class HotStream:
         self._tail = b""
 
     def read(self, buffer: memoryview) -> None:
-        """Read the available bytes."""
+        """Read the bytes that are available, and note whether the stream has ended."""
         size = self.connection.recv_into(buffer)
         if not size:
             raise Cut(f"a fast stream stopped after {self.bytes} bytes")
@@ -101,8 +102,8 @@ class HotStream:
 
 
 def ping_beside_streams(task: Task) -> Figures:
-    """Ping while two streams of ``count`` rows each run, until the first of them ends."""
-    if task.check:  # the rows are compared before the pings start
+    """Send pings while two streams of ``task.count`` rows run; stop when the first stream ends."""
+    if task.check:  # compares the rows of one stream before the measurement
         with connect(task.port) as connection:
             lines = body_of(drain(connection, request_text(f"/{task.count}"), keep=True)).splitlines()
         if [json.loads(line) for line in lines] != [row(index) for index in range(task.count)]:
@@ -124,7 +125,8 @@ def ping_beside_streams(task: Task) -> Figures:
                 pinger.sendall(request)
                 asked = True
             ready = selector.select(None if asked else max(0.0, due - now))
-            for key, _ in sorted(ready, key=lambda pair: pair[0].data is not None):  # the ping first
+            # The response to a ping is read before the data of the streams.
+            for key, _ in sorted(ready, key=lambda pair: pair[0].data is not None):
                 if key.data is None:
                     read_pong(pinger)
                     waits.append(time.perf_counter() - due)
@@ -153,7 +155,7 @@ def read_pong(connection: socket.socket) -> None:
         rest += connection.recv(4)
 
 
-# Idle streams.
+# The source and the client that measure idle streams.
 
 
 async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
@@ -163,7 +165,10 @@ async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
 
 
 def open_idle_streams(task: Task) -> Figures:
-    """Open streams and return the server's growth for each; a tenth as many are opened before, as a warm-up."""
+    """Open idle streams and return by how much each one increases the server's memory.
+
+    A tenth as many streams are opened before, as a warm-up.
+    """
     allow_many_files()
     open_before: list[socket.socket] = []
     with connect(task.port) as asker:
@@ -189,7 +194,7 @@ def _open_many(port: int, count: int) -> list[socket.socket]:
             while b"\n\n" not in data:
                 more = connection.recv(65536)
                 if not more:
-                    raise Cut("an idle stream ended")
+                    raise Cut("an idle stream ended before its first event")
                 data += more
             if json.dumps(event(0)).replace(" ", "").encode() not in data.replace(b" ", b""):
                 raise WrongContent(f"an idle stream began with {data!r}")
@@ -202,11 +207,11 @@ def _resident(asker: socket.socket) -> float:
     return float(body_of(drain(asker, request_text("/resident"), keep=True)))
 
 
-# First bytes.
+# The source and the client that measure the time to the first byte.
 
 
 async def two_items(_: int) -> AsyncIterator[Any]:
-    """Yield one item at once, and another one after waiting once."""
+    """Yield one item at once, and another one after giving the event loop one turn."""
     yield row(0)
     await asyncio.sleep(0)
     yield row(1)
@@ -221,7 +226,7 @@ def ask_for_first_bytes(task: Task) -> Figures:
             drained = drain(connection, request, keep=task.check)
             waits.append(drained.first_byte_seconds)
             if task.check and [json.loads(line) for line in body_of(drained).splitlines()] != [row(0), row(1)]:
-                raise WrongContent(f"{bytes(drained.body)!r}, expected two rows")
+                raise WrongContent(f"received {bytes(drained.body)!r}, expected two rows")
     return {"seconds": sum(waits), "first_byte_ms": statistics.median(waits) * 1000, "items": task.count}
 
 

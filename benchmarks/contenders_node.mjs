@@ -1,7 +1,8 @@
 // Node's http: rows of an async generator -> a JSON array. It reports to its parent process as `serving.py` does.
 //
-// "row" is the usual way, one write() per row. "piece" gathers 64 KiB of text before each write, which is the fastest
-// way without other packages. Both wait for "drain" when the socket is full, as a streaming server must.
+// The argument "row" makes one write() per row, as programs usually do. "piece" collects 64 KiB of text before each
+// write(), which is the fastest way without other packages. Both wait for "drain" when the socket is full, as a
+// streaming server must.
 
 import { once } from "node:events"
 import { readFileSync } from "node:fs"

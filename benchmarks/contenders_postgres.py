@@ -2,12 +2,13 @@
 
 The comparison is unfair in these ways:
 
-- PostgreSQL runs on the same machine and gets the processor time that the server and the client leave. Over a network
-  all contenders would wait longer for it.
+- PostgreSQL runs on the same machine and gets the processor time that the server and the client do not use. Over a
+  network all contenders would wait longer for PostgreSQL.
 - ``psql`` uses no HTTP and creates no objects. With ``row_to_json`` PostgreSQL itself writes the NDJSON, and the text
-  format of `copy` is not JSON. Both are limits rather than rivals. Their client reads a pipe.
-- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. The machine did not swap.
-- The warm-up with the first tenth of the rows leaves the statement prepared for all contenders but ``psql``.
+  format of `copy` is not JSON. Both show a limit rather than a rival. Their client reads a pipe instead of a socket.
+- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, but the
+  machine did not swap.
+- After the warm-up with the first tenth of the rows, the statement is prepared for all contenders except ``psql``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.serving import serve_aiohttp
 
-# Servers: each responds to /COUNT with that many rows, from the table made for the measured count.
+# Servers. Each one responds to /COUNT with that many rows of the table, which has the measured number of rows.
 
 
 def serve(rows: int, *, way: str) -> None:
-    """Serve the table in one of three ways."""
+    """Serve the table in the given way: "by_key", "by_cursor" or "fetch_all"."""
     import msgspec
     import sqlalchemy as sa
     from aiohttp import web
@@ -43,7 +44,7 @@ def serve(rows: int, *, way: str) -> None:
     looked_up: list[Resumable] = []
 
     async def by_key(request: Any) -> Any:
-        """Stream the table in pages, each after the last key."""
+        """Stream the table in pages; each page starts after the last key of the previous one."""
         if not looked_up:
             looked_up.append(await sql.table(engine, name))
         count = int(request.match_info["count"])
@@ -51,7 +52,7 @@ def serve(rows: int, *, way: str) -> None:
         return await chunkwise.respond(request, source, "ndjson", compress=False)
 
     async def by_cursor(request: Any) -> Any:
-        """Stream a query through one cursor."""
+        """Stream the rows of a query through one database cursor."""
         source = sql.rows(engine, query, {"count": int(request.match_info["count"])})
         return await chunkwise.respond(request, source, "ndjson", compress=False)
 
@@ -69,7 +70,7 @@ def serve(rows: int, *, way: str) -> None:
 
 
 def read_lines(task: Task) -> Figures:
-    """Read the response of one of the servers."""
+    """Read the response of one of the servers; compare its rows if ``task.check``."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}"), keep=task.check)
     if task.check:
@@ -113,10 +114,10 @@ def _of_text(line: str) -> dict[str, Any]:
 
 
 def look_at(rows: list[dict[str, Any]], count: int) -> None:
-    """Compare rows with those of the table.
+    """Compare received rows with those of the table.
 
     Raises:
-        WrongContent: they differ.
+        WrongContent: the rows differ.
     """
     for row in rows:
         row["made"] = datetime.fromisoformat(row["made"])
@@ -125,7 +126,7 @@ def look_at(rows: list[dict[str, Any]], count: int) -> None:
 
 
 def row_of(number: int) -> dict[str, Any]:
-    """Return a row of the table, as `postgres` creates it."""
+    """Return the row of the table with this number, with the values that `postgres.table` stores."""
     return {
         "id": number,
         "name": f"user {number}",

@@ -2,19 +2,20 @@
 
 The comparison is unfair in these ways:
 
-- The generator never waits, so that only the layers above it are measured. A database would be slower than all of them.
-  It creates each row, which takes a third of the fastest contender's time and makes all ratios smaller.
+- The generator never waits, so only the code that encodes and sends its rows is measured. A database would be slower
+  than all contenders. The generator creates each row, which takes a third of the fastest contender's time and makes all
+  ratios smaller.
 - FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
-  ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without that hint it takes
-  three to four times as long. Both are in the table.
-- The aiohttp handler in the question uses the standard library's `json.dumps`. With orjson it is faster. Both are in
-  the table.
+  ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without this annotation
+  FastAPI takes three to four times as long. Both variants are in the table.
+- The aiohttp handler that the question names uses the standard library's `json.dumps`. With orjson it is faster. Both
+  variants are in the table.
 - uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
-- chunkwise gives the event loop a turn after each write, and checks for stalled and disconnected clients. Plain
-  aiohttp's loop over rows does neither (see `contenders_latency`).
-- The client only reads and discards. It runs on the other core, so it takes no time from the server.
-- "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. It checks no
-  time, no size and no client. `sendfile` sends bytes that were prepared in advance.
+- chunkwise lets other tasks run after each write, and checks for stalled and disconnected clients. A loop over rows in
+  a plain aiohttp handler does neither (see `contenders_latency`).
+- The client reads the response and discards it. It runs on the other core, so it takes no time from the server.
+- "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. It does not
+  measure the time and the size of a batch, and has no client. `sendfile` sends bytes that were prepared in advance.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from benchmarks.rows import row, row_text, rows
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
 
 ROWS_IN_A_CALL = 256
-"""For the bare loop: the most rows that chunkwise gathers before it encodes (`flow/gathering.py`)."""
+"""The rows that the bare loop encodes at once: the most that chunkwise does (`_MAX_BATCH` in `flow/gathering.py`)."""
 
-# Servers: each responds to /COUNT.
+# Servers. Each one responds to /COUNT with that many rows.
 
 
 async def ours(request: Any) -> Any:
-    """Respond with `respond`."""
+    """Send the rows with `chunkwise.respond`."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
 
 
 async def write_a_row(request: Any, *, with_orjson: bool = False) -> Any:
-    """Respond with plain aiohttp, and write row by row."""
+    """Send each row with plain aiohttp, in one write."""
     from aiohttp import web
 
     encode: Callable[[Any], bytes] = _standard
@@ -76,7 +77,7 @@ def _standard(item: Any) -> bytes:
 
 
 async def buffered(request: Any) -> Any:
-    """Respond with plain aiohttp: build the whole body, then send it."""
+    """Collect all rows, then send them as one body with plain aiohttp."""
     import orjson
     from aiohttp import web
 
@@ -85,16 +86,16 @@ async def buffered(request: Any) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above; import the modules that it needs first."""
-    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
+    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     if handler is buffered:
-        import orjson  # noqa: F401 - before the first request
+        import orjson  # noqa: F401 - before the first request, so that its memory is not measured
     serve_aiohttp({"/{count}": handler})
 
 
 def serve_fastapi(_: int, *, hinted: bool) -> None:
-    """Serve with FastAPI's own JSON Lines: an endpoint that yields."""
+    """Serve JSON Lines with FastAPI and an endpoint that yields, with or without a return annotation."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -103,7 +104,7 @@ def serve_fastapi(_: int, *, hinted: bool) -> None:
         async for item in rows(count):
             yield item
 
-    async def without(count: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - that is the difference
+    async def without(count: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - measured without the annotation
         async for item in rows(count):
             yield item
 
@@ -112,7 +113,7 @@ def serve_fastapi(_: int, *, hinted: bool) -> None:
 
 
 def serve_starlette(_: int) -> None:
-    """Serve with Starlette's StreamingResponse over a generator that encodes row by row."""
+    """Serve a generator that encodes each row with orjson, with Starlette's StreamingResponse."""
     import orjson
     from starlette.applications import Starlette
     from starlette.responses import StreamingResponse
@@ -132,17 +133,17 @@ def serve_starlette(_: int) -> None:
 
 
 def serve_node(_: int, way: str) -> None:
-    """Replace this process with Node's server; see the script."""
+    """Replace this process with Node, which runs the server in `contenders_node.mjs`."""
     script = Path(__file__).with_name("contenders_node.mjs")
     os.execvp("node", ["node", str(script), way])
 
 
 def serve_file(ready: int) -> None:
-    """Serve the same bytes with `sendfile`: the limit of the kernel and the loopback."""
+    """Serve prepared bytes of the same rows with `sendfile`, which shows the limit of the kernel and the loopback."""
 
     @cache
     def file_of(count: int) -> IO[bytes]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open until the process ends
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the file stays open until the process ends
         file.write(b"[" + b",".join(row_text(index).encode() for index in range(count)) + b"]")
         file.flush()
         return file
@@ -162,7 +163,7 @@ def serve_file(ready: int) -> None:
 
 
 def read_rows(task: Task, *, lines: bool = False) -> Figures:
-    """Read a response of rows; compare them if the task says so."""
+    """Read and discard a response of rows; compare the rows if ``task.check``."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
     if task.check:
@@ -174,7 +175,7 @@ def read_rows(task: Task, *, lines: bool = False) -> Figures:
 
 
 def run_bare_loop(task: Task) -> Figures:
-    """Make the same rows and encoder calls, without HTTP."""
+    """Create and encode the same rows in batches, as chunkwise does, but without HTTP."""
     kept: list[bytes] = []
 
     async def loop() -> int:
@@ -208,7 +209,7 @@ BUFFERED = "aiohttp web.Response(orjson.dumps(all))"
 BARE_LOOP = "bare loop without HTTP (limit)"
 
 UVICORN = ("uvicorn", "httptools", "uvloop") if sys.platform != "win32" else ("uvicorn", "httptools")
-"""What `serve_asgi` needs."""
+"""The modules that `serve_asgi` needs."""
 _lines = partial(read_rows, lines=True)
 
 ARRAY = [

@@ -2,12 +2,12 @@
 
 The comparison is unfair in these ways:
 
-- chunkwise sends batches, many items in one message with a line each, only to clients that offer its subprotocol. One
-  `send_str` for each item is what users of aiohttp usually write. They could build batches by hand.
-- The handler in the question encodes with `json.dumps`, as aiohttp's own `send_json` does. With orjson it is faster.
-  Both are in the table.
-- Before its handler ends, chunkwise waits until the client's kernel has all data and for the client's close. For all
-  contenders, the clock stops at the server's close frame.
+- chunkwise sends batches only to clients that offer its subprotocol. A batch is one message with a line for each item.
+  Users of aiohttp usually write one `send_str` for each item. They could build batches by hand.
+- The aiohttp handler that the question names encodes with `json.dumps`, as aiohttp's own `send_json` does. With orjson
+  it is faster. Both variants are in the table.
+- Before its handler ends, chunkwise waits until the client's kernel has all data, and then for the client's close
+  frame. For all contenders, the measured time ends when the client has read the server's close frame.
 - No messages are compressed.
 """
 
@@ -29,14 +29,14 @@ SUBPROTOCOL = "chunkwise.ndjson"
 
 
 async def ours(request: Any) -> Any:
-    """Respond with `respond`; the client's subprotocol decides how many items a message has."""
+    """Send the rows with `chunkwise.respond`: many in a message if the client offers the subprotocol, otherwise one."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
 
 
 async def send_each(request: Any, *, with_orjson: bool) -> Any:
-    """Respond with plain aiohttp, and send item by item."""
+    """Send each row as a message with plain aiohttp."""
     from aiohttp import web
 
     encode: Callable[[Any], str] = json.dumps
@@ -56,14 +56,14 @@ async def send_each(request: Any, *, with_orjson: bool) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above."""
-    import chunkwise  # noqa: F401 - so that all processes begin with the same memory
+    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def read_messages(task: Task, subprotocol: str = "") -> Figures:
-    """Read a WebSocket to its end; compare its messages if the task says so."""
+    """Read and discard the messages of a WebSocket; compare their rows if ``task.check``."""
     with connect(task.port) as connection:
         drained = drain_websocket(connection, f"/{task.count}", subprotocol, keep=task.check)
     if task.check:

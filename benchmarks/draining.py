@@ -1,7 +1,7 @@
-"""A port -> everything that a server sends, counted and discarded, or kept for a comparison.
+"""Read everything that a server sends, count the bytes, and discard them, or keep them for a comparison.
 
-The client must not be the bottleneck: it uses blocking sockets, reads up to 1 MiB per call, and parses only what it
-needs to find the end. `contenders_decoding` measures clients that read the items.
+The client must not be slower than the server. So it uses blocking sockets, reads up to 1 MiB per call, and parses only
+what it needs to find the end. `contenders_decoding` measures clients that read the items.
 """
 
 from __future__ import annotations
@@ -15,47 +15,49 @@ from dataclasses import dataclass, field
 
 BUFFER_BYTES = 1 << 20
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-"""The end of a chunked body, with the end of the previous chunk. No data of the benchmarks contains these bytes."""
+"""The last bytes of a chunked body: the line end of the previous chunk and the empty last chunk.
+
+No data of the benchmarks contains these bytes."""
 
 
-class Cut(Exception):  # noqa: N818 - describes the response
+class Cut(Exception):  # noqa: N818 - the name describes the response
     """The response is incomplete or missing."""
 
 
 @dataclass(slots=True)
 class Drained:
-    """The data received of one response."""
+    """What was received of one response, and how long that took."""
 
     seconds: float = 0.0
     first_byte_seconds: float = 0.0
     size: int = 0
     chunked: bool = False
     body: bytearray = field(default_factory=bytearray)
-    """The bytes as received, including the lines of chunks; only if they are kept."""
+    """The body as received, with the size line of each chunk; empty unless ``keep`` was set."""
     messages: list[bytes] = field(default_factory=list)
-    """The messages of a WebSocket; only if they are kept."""
+    """The messages of a WebSocket; empty unless ``keep`` was set."""
 
 
 def connect(port: int) -> socket.socket:
-    """Open a connection that raises after a minute of silence."""
+    """Connect to a port of 127.0.0.1. The socket raises TimeoutError if nothing arrives for a minute."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def request_text(path: str, **headers: str) -> bytes:
-    """Return the text of a GET request that accepts no content coding."""
+    """Return a GET request without Accept-Encoding, so that the response is not compressed."""
     lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *[f"{name}: {value}" for name, value in headers.items()]]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """Return the head of a response in lower case, and the bytes of the body received with it."""
+    """Return the status line and headers of a response in lower case, and the first bytes of the body."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65536)
         if not more:
-            raise Cut(f"the connection closed after {len(data)} bytes, before the head's end")
+            raise Cut(f"the connection closed after {len(data)} bytes, before the end of the headers")
         data += more
     head, _, rest = data.partition(b"\r\n\r\n")
     return head.lower(), rest
@@ -65,7 +67,7 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     """Send a request and read its response to the end.
 
     Raises:
-        Cut: the response ended before its last chunk or its length, or the status is not 200.
+        Cut: the connection closed before the end of the response, or the status is not 200.
     """
     started = time.perf_counter()
     connection.sendall(request)
@@ -76,7 +78,7 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
     buffer = memoryview(bytearray(BUFFER_BYTES))
     data = memoryview(rest)
-    tail = b"\r\n"  # in an empty body, no other chunk precedes the last one
+    tail = b"\r\n"  # LAST_CHUNK begins with a line end; an empty body has none, so it is added here
     while True:
         if data and not drained.first_byte_seconds:
             drained.first_byte_seconds = time.perf_counter() - started
@@ -88,14 +90,14 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
             break
         count = connection.recv_into(buffer)
         if not count:
-            raise Cut(f"the connection closed after {drained.size} bytes, before the body's end")
+            raise Cut(f"the connection closed after {drained.size} bytes, before the end of the body")
         data = buffer[:count]
     drained.seconds = time.perf_counter() - started
     return drained
 
 
 def body_of(drained: Drained) -> bytes:
-    """Return the content of a response that was kept."""
+    """Return the body of a response that was read with ``keep``, without the lines of chunks."""
     if not drained.chunked:
         return bytes(drained.body)
     data, content, position = drained.body, bytearray(), 0
@@ -109,16 +111,16 @@ def body_of(drained: Drained) -> bytes:
 
 
 class Frames:
-    """Counts the frames that a server sends on a WebSocket; it reads the heads and skips the payloads.
+    """Counts the messages that a server sends on a WebSocket. It reads the frame headers and skips the payloads.
 
     Args:
         keep: whether to keep the messages.
 
     Attributes:
-        count: messages so far.
-        size: bytes of their payloads.
-        messages: the messages; only if they are kept.
-        close_code: the code of the close frame; None before.
+        count: the number of messages so far.
+        size: the bytes in the payloads of these messages.
+        messages: the messages; empty unless ``keep`` is set.
+        close_code: the code of the close frame; None until it is received.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -130,7 +132,7 @@ class Frames:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        """Add received bytes."""
+        """Parse received bytes; a frame may be split between two calls."""
         data = self._rest + data if self._rest else data
         position = 0
         while len(data) - position >= 2 and self.close_code is None:
@@ -179,5 +181,5 @@ def drain_websocket(connection: socket.socket, path: str, subprotocol: str = "",
     seconds = time.perf_counter() - started
     connection.sendall(struct.pack("!BBIH", 0x88, 0x82, 0, 1000))
     if frames.close_code != 1000:
-        raise Cut(f"closed with {frames.close_code}, expected 1000")
+        raise Cut(f"the server closed with code {frames.close_code}, expected 1000")
     return Drained(seconds=seconds, size=frames.size, messages=frames.messages)

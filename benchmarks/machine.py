@@ -1,4 +1,4 @@
-"""This machine -> its hardware and versions, for the report; no host names and no paths."""
+"""Return this machine's hardware and versions for the report, without host names and paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str]:
-    """Return the processor, the number of cores, the kernel, and the load of other work."""
+    """Return the processor, the number of cores, the kernel, and the load average of the last minute."""
     processor = platform.processor() or platform.machine()
     result = Path("/proc/cpuinfo")
     if result.exists():

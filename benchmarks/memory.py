@@ -1,13 +1,13 @@
-"""The size of a stream -> the peak memory of the processes that send and read it.
+"""Measure the peak memory of the processes that send and read a stream, for a small and a large one.
 
 The claim: with 1 GB, `items()` and `respond()` take less than 32 MiB more memory than with 10 MB, and so do both sides
-of an upload and of a WebSocket. Each figure is the peak resident set of a separate process, read at its end. The
-seconds depend on the other work of the machine.
+of an upload and of a WebSocket. Each figure is the largest resident memory of a separate process, which the process
+reports at its end. The seconds depend on what else runs on the machine.
 
     python -m benchmarks.memory            # 10 MB and 1 GB; some minutes
     python -m benchmarks.memory --quick    # 10 MB and 100 MB
 
-Exit status: 0 the claim holds, 1 it does not, 2 a process failed or took too long.
+Exit status: 0 the claim holds, 1 the claim does not hold, 2 a process failed or took too long.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 MEGABYTE = 1_000_000
 MOST_GROWTH_MIB = 32
 ODD_SIZES = (1, 70_001, 13, 4_099, 65_537, 2, 257, 131_071)
-"""The sizes of the plain server's chunks, repeated, so that chunks and items rarely start at the same byte."""
+"""The plain aiohttp server repeats these chunk sizes, so that chunks and items rarely start at the same byte."""
 
 BLOCK_ROWS = 1000
 
@@ -46,11 +46,11 @@ def block() -> bytes:
     return b"".join(row_text(index).encode() + b"," for index in range(BLOCK_ROWS))
 
 
-# The processes. Each prints one line of JSON at its end, and ends when its time is over.
+# The server and client processes. Each one prints a line of JSON at its end, and stops after ``seconds`` at the latest.
 
 
 async def serve(handler: Any, seconds: float) -> None:
-    """Serve until standard input is closed, at the latest by the end of the parent process."""
+    """Serve until standard input is closed, which also happens if the parent process ends."""
     closed = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), closed.set)
     app = web.Application()
@@ -66,18 +66,18 @@ async def serve(handler: Any, seconds: float) -> None:
 
 
 async def rows_of(megabytes: int) -> AsyncIterator[dict[str, Any]]:
-    """Yield as many rows as make up that size."""
+    """Yield about as many rows as have this size in JSON."""
     for index in range(megabytes * MEGABYTE * BLOCK_ROWS // len(block())):
         yield row(index)
 
 
 async def ours(request: web.Request) -> web.StreamResponse:
-    """Respond with `respond()`, over HTTP or a WebSocket."""
+    """Send rows with `respond()`, over HTTP or a WebSocket."""
     return await chunkwise.respond(request, rows_of(int(request.match_info["megabytes"])), "json")
 
 
 async def taking(request: web.Request) -> web.StreamResponse:
-    """Read an upload with `items()`."""
+    """Read an upload with `items()`; respond with the number of items and MB."""
     stream = chunkwise.items(request)
     async for _ in stream:
         pass
@@ -85,7 +85,7 @@ async def taking(request: web.Request) -> web.StreamResponse:
 
 
 async def foreign(request: web.Request) -> web.StreamResponse:
-    """Respond with plain aiohttp: the items inside an object, in chunks of odd sizes."""
+    """Send rows inside a JSON object with plain aiohttp, in chunks of `ODD_SIZES`."""
     wanted = int(request.match_info["megabytes"]) * MEGABYTE
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
@@ -109,8 +109,8 @@ async def read(session: ClientSession, url: str, path: str) -> dict[str, float]:
         return await count(chunkwise.items(response, path))
 
 
-async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - as all clients
-    """Send an upload with `body()`."""
+async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - as all clients have it
+    """Upload rows whose request body is made by `body()`."""
     megabytes = int(url.rpartition("/")[2])
     async with session.post(url, data=chunkwise.body(rows_of(megabytes), "ndjson")) as response:
         result: dict[str, float] = await response.json()
@@ -118,19 +118,19 @@ async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:
 
 
 async def hear(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """Read a WebSocket with `items()`, one item per message."""
+    """Read a WebSocket whose messages have one item each, with `items()`."""
     async with session.ws_connect(url) as websocket:
         return await count(chunkwise.items(websocket, path))
 
 
 async def hear_lines(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """Read a WebSocket with `items()`, many items per message."""
+    """Read a WebSocket whose messages have many items each, with `items()`."""
     async with session.ws_connect(url, protocols=[SUBPROTOCOL]) as websocket:
         return await count(chunkwise.items(websocket, path))
 
 
 async def count(stream: Inbound) -> dict[str, float]:
-    """Read a stream to its end."""
+    """Read a stream to its end; return the number of items and MB."""
     async for _ in stream:
         pass
     return {"items": stream.items_seen, "megabytes": stream.bytes_seen / MEGABYTE}
@@ -149,18 +149,18 @@ CLIENTS = {"read": read, "send": send, "hear": hear, "hear lines": hear_lines}
 
 
 def run_child(role: str, url: str, path: str, seconds: float) -> None:
-    """Run as one of the processes."""
+    """Run a server or a client in this process; ``role`` is a name in `SERVERS` or `CLIENTS`."""
     if role in CLIENTS:
         asyncio.run(run_client(CLIENTS[role], url, path, seconds))
     else:
         asyncio.run(serve(SERVERS[role], seconds))
 
 
-# The parent.
+# The parent process, which starts the others and compares their figures.
 
 
 def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
-    """Start this script as one of the processes."""
+    """Start this module in a new process, as the server or client that ``role`` names."""
     command = [sys.executable, "-m", "benchmarks.memory", "--role", role, "--seconds", str(seconds), *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -172,7 +172,7 @@ class Pair(NamedTuple):
     client: str
     path: str
     names: tuple[str, str]
-    """Those in brackets do not count for the claim."""
+    """The growth of a process whose name is in parentheses is not part of the claim."""
 
 
 MEASURED = [
@@ -188,7 +188,7 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
     """Run a server and a client in new processes; return their figures, the server first.
 
     Raises:
-        subprocess.SubprocessError: one of them failed or took too long.
+        subprocess.SubprocessError: a process failed or took too long.
     """
     server = child(pair.server, seconds)
     client = None
@@ -199,14 +199,14 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
             raise subprocess.SubprocessError(f"the server {pair.server!r} did not start")
         client = child(pair.client, seconds, "--url", f"http://127.0.0.1:{port}/{megabytes}", "--path", pair.path)
         of_client, _ = client.communicate(timeout=seconds + 10)
-        of_server, _ = server.communicate(timeout=10)  # closes its standard input
+        of_server, _ = server.communicate(timeout=10)  # closes the server's standard input, which stops the server
     finally:
         for process in (client, server):
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
     if client.returncode or server.returncode:
-        raise subprocess.SubprocessError(f"the client ended with {client.returncode}, the server {server.returncode}")
+        raise subprocess.SubprocessError(f"exit status {client.returncode} of client, {server.returncode} of server")
     result = json.loads(of_client)
     if result["items"] < BLOCK_ROWS or result["megabytes"] < megabytes * 0.9:
         raise subprocess.SubprocessError(f"received only {result['items']} items and {result['megabytes']:.0f} MB")
@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--small", type=int, default=10, metavar="MB", help="the size to compare with (10)")
     parser.add_argument("--large", type=int, metavar="MB", help="the size to measure (1000)")
     parser.add_argument("--quick", action="store_true", help="100 MB instead of 1000")
-    parser.add_argument("--seconds", type=float, default=600, help="the limit for one run (600)")
+    parser.add_argument("--seconds", type=float, default=600, help="the limit for each process, in seconds (600)")
     parser.add_argument("--role", choices=[*SERVERS, *CLIENTS], help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     parser.add_argument("--path", default="", help=argparse.SUPPRESS)

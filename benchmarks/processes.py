@@ -1,7 +1,4 @@
-"""A contender -> one measurement, in fresh processes that are pinned to a core each.
-
-Independent of any contender, and of what the figures mean.
-"""
+"""A contender -> the figures of one measurement, in fresh processes that are pinned to a core each."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ from benchmarks.contender import Contender, Figures
 
 ROOT = Path(__file__).parents[1]
 LIMIT_SECONDS = 300
-"""The time after which a process is ended or killed."""
+"""The time in seconds after which a process ends itself; that counts as a failure."""
 
 
-class Failed(Exception):  # noqa: N818 - the contender did it
-    """A contender could not be measured; the text says why."""
+class Failed(Exception):  # noqa: N818 - the name describes what the contender did
+    """A contender could not be measured; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The cores of both sides; None where processes cannot be pinned."""
+    """The cores to which server and client are pinned; None if the system cannot pin processes."""
 
     server: int | None
     client: int | None
@@ -48,9 +45,9 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
     Args:
         contender: the contender.
         count: the size of the measured task.
-        warm_count: the size of the warm-up in the same processes, whose content is compared; 0 for none.
-        check: whether to compare everything received; such a run is not a measurement.
-        cores: where the processes run.
+        warm_count: the size of the warm-up in the same processes, whose data is compared; 0 for none.
+        check: whether to compare all data received; the figures of such a run are not valid.
+        cores: the cores on which the processes run.
 
     Returns:
         The client's figures with ``client_peak_mib`` and ``client_cpu_seconds`` of the measured task. With a server
@@ -88,11 +85,12 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
 
 
 class _Child:
-    """One process of a contender; it runs `child`."""
+    """The process of a contender's server or client; it runs the module `child`."""
 
     def __init__(self, side: str, job: dict[str, Any]) -> None:
         self._side = side
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - a full pipe would block it
+        # Standard error is a file, because a full pipe would block the process.
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - `end` closes the file
         arguments = json.dumps({**job, "limit_seconds": LIMIT_SECONDS})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", arguments],
@@ -107,7 +105,7 @@ class _Child:
         """Return the next line of JSON that the process prints.
 
         Raises:
-            Failed: the process ended without one, or printed something else.
+            Failed: the process ended without a line, or the line is not JSON.
         """
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
@@ -120,15 +118,15 @@ class _Child:
         self._errors.seek(0)
         said = self._errors.read().strip().splitlines() or ["no error message"]
         why = f"it took more than {LIMIT_SECONDS} s" if status == -signal.SIGALRM else said[-1]
-        raise Failed(f"the {self._side} ended with {status}: {why}")
+        raise Failed(f"the {self._side} ended with status {status}: {why}")
 
     def stop(self) -> None:
-        """Ask a server to stop."""
+        """Close the standard input of the process, which stops a server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def end(self) -> None:
-        """Wait two seconds for the process to end, then kill it."""
+        """Stop the process, and kill it if it still runs after two seconds."""
         self.stop()
         try:
             self._process.wait(timeout=2)

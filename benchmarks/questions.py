@@ -1,6 +1,6 @@
-"""The questions of the benchmarks, as data: the subjects with their contenders, and the target of each question.
+"""The subjects of the benchmarks with their contenders, and the questions with their targets, as data.
 
-`__main__` measures them and prints the verdicts. The targets are only here.
+`__main__` measures the subjects and prints the verdicts on the questions.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from benchmarks.contender import Contender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Contenders that are measured in turn with the same task.
+    """A task, and the contenders that are measured with it in turn.
 
     Attributes:
-        title: the title of its table.
+        title: the title of the subject's table.
         contenders: the contenders.
         count: the size of the task (rows, events, ...) in a full run.
         quick_count: the size in a quick run.
-        warm_part: the size of the warm-up, as a part of that.
-        shows: the figure that the table shows instead of seconds: its name among the client's figures, and its unit.
-        of_postgres: whether the contenders read from a PostgreSQL, see `postgres`.
+        warm_part: the size of the warm-up, as a fraction of the measured size.
+        shows: the name and the unit of the client's figure that the table shows; None for seconds.
+        of_postgres: whether the contenders need a PostgreSQL server (see `postgres`).
     """
 
     title: str
@@ -91,17 +91,17 @@ SUBJECTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A comparison and its target.
+    """A comparison of chunkwise with another contender, or with a fixed figure, and its target.
 
     Attributes:
         text: the question.
         ours: the name of chunkwise's contender.
-        rival: the name of the other contender; None if the figure itself has a target.
+        rival: the name of the other contender; None to compare chunkwise's own figure with the target.
         bound: the target, a ratio or a figure.
         direction: "at least": the rival's figure divided by ours is at least the target. "at most": our figure, or our
             figure divided by the rival's, is at most the target. Smaller figures are better.
-        figure: the name of the figure: ``seconds``, ``growth_mib`` of the server, or another one of the client.
-        unit: of the target.
+        figure: the name of the figure: ``seconds``, ``growth_mib`` of the server, or another figure of the client.
+        unit: the unit of the target.
     """
 
     text: str
@@ -256,4 +256,4 @@ UNFAIR = {
 """The unfair aspects of each group of contenders, as a list in Markdown from the docstring of its module."""
 
 CONTENDERS = {contender.name: contender for subject in SUBJECTS for contender in subject.contenders}
-"""All contenders by name; a child process finds its own here."""
+"""All contenders by name. A process of a contender gets only the name and finds the contender here."""

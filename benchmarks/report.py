@@ -13,16 +13,16 @@ from benchmarks.results import Measured, Results, Row, Verdict
 Cells = Sequence[str]
 
 PLOTS = "../benchmarks"
-"""The folder of the plots, as seen from the page."""
+"""The folder of the plots, relative to the folder of the page."""
 
 
 def file_name(title: str) -> str:
-    """Return the name of a subject's plot."""
+    """Return the file name of the plot of the subject with this title."""
     return f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}.svg"
 
 
 def table(head: Cells, lines: Sequence[Cells], *, markdown: bool) -> str:
-    """Lay out a table whose first column is text and whose other columns are figures."""
+    """Return a table as text; its first column is aligned to the left, the others to the right."""
     widths = [max(len(cells[column]) for cells in (head, *lines)) for column in range(len(head))]
 
     def line(cells: Cells) -> str:
@@ -41,7 +41,7 @@ def text(results: Results, *, markdown: bool) -> str:
 
     Args:
         results: the results.
-        markdown: whether to return the page, with plots and everything that is unfair; else the text for a terminal.
+        markdown: whether to return the page, with plots and the list of unfair aspects; otherwise text for a terminal.
     """
     if markdown:
         parts = [
@@ -64,7 +64,7 @@ def text(results: Results, *, markdown: bool) -> str:
 
 COLUMNS = (
     "The figures are medians, with the lowest and the highest value. Server MiB is the growth of the server's memory "
-    "from when it is ready to its peak. Client MiB is the client's peak."
+    "from when it is ready to its peak. Client MiB is the client's peak memory."
 )
 
 
@@ -133,7 +133,7 @@ def _median(row: Row, name: str) -> float:
 
 
 def short(value: float) -> str:
-    """Return a figure with three digits."""
+    """Return a figure with three significant digits; from 100 on, as a whole number."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 

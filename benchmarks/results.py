@@ -1,6 +1,6 @@
 """The figures of all rounds -> a JSON file, and the verdict on each question.
 
-It neither measures nor prints. Everything is plain data, so that a saved file can be loaded again.
+All results are plain data, so that a saved file can be loaded again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Row:
     skipped: str = ""
 
     def figures(self, name: str) -> list[float]:
-        """Return one figure of all rounds."""
+        """Return the figure with this name, one value for each round that has it."""
         return [run[name] for run in self.runs if name in run]
 
 
 @dataclass(slots=True, kw_only=True)
 class Measured:
-    """One subject and its contenders."""
+    """The results of one subject: a row for each of its contenders."""
 
     title: str
     count: int
@@ -42,7 +42,7 @@ class Measured:
 
 @dataclass(slots=True, kw_only=True)
 class Results:
-    """The results of a run."""
+    """The results of all subjects, and the machine on which they were measured."""
 
     quick: bool
     rounds: int
@@ -51,7 +51,7 @@ class Results:
     pinned: bool
     subjects: list[Measured] = field(default_factory=list)
     memory_growth_mib: float | None = None
-    """The result of `memory`; None if it was not measured."""
+    """The largest growth that `memory.compare` returned; None if it was not measured."""
     memory_failed: str = ""
     seconds: float = 0.0
 
@@ -72,7 +72,7 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read a file of `save`; the verdicts in it are ignored and computed again."""
+        """Read a file that `save` has written; ignore its verdicts, which are computed from the figures."""
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         del data["questions"]
         subjects = [
@@ -100,19 +100,19 @@ class Results:
 
 @dataclass(slots=True)
 class Verdict:
-    """The verdict on a question: a value for each round, which is a figure, or a ratio of two runs of that round."""
+    """The verdict on a question. It has a value for each round: a figure, or the ratio of two contenders' figures."""
 
     question: Question
     values: list[float]
 
     @property
     def median(self) -> float | None:
-        """The value that is compared with the target."""
+        """The median of all rounds, which is compared with the target; None if nothing was measured."""
         return statistics.median(self.values) if self.values else None
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median reaches the target; None if it was not measured."""
+        """Whether the median reaches the target; None if nothing was measured."""
         if self.median is None:
             return None
         if self.question.direction == "at least":
@@ -121,9 +121,9 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The verdict in words."""
+        """The verdict as the word for the table."""
         return {True: "reached", False: "NOT REACHED", None: "not measured"}[self.reached]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the verdict for the file."""
+        """Return the verdict as data for the JSON file."""
         return {"values": self.values, "median": self.median, "verdict": self.word}

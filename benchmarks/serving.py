@@ -1,7 +1,7 @@
-"""A handler or an application -> a server process that reports when it is ready, and at its end its figures.
+"""A handler or an application -> a server process, which reports its figures to its parent process.
 
-Independent of any contender. The parent process reads a line of JSON from standard output when the server is ready, and
-one at its end. It closes standard input to stop the server.
+The server prints a line of JSON when it is ready, and another one at its end. The parent process closes the server's
+standard input to stop it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 from benchmarks.contender import cpu_seconds, peak_mib, resident_kib
 
 BACKLOG = 1024
-"""The connections that may wait to be accepted, for all servers."""
+"""The number of connections that may wait to be accepted; the same for all servers."""
 
 
 def report(**result: float) -> None:
-    """Print figures for the parent process."""
+    """Print figures as a line of JSON, which the parent process reads."""
     print(json.dumps(result), flush=True)
 
 
 def report_ready(port: int) -> None:
-    """Report the port, and the memory and processor time before the first request."""
+    """Report that the server is ready: its port, and its memory and processor time so far."""
     report(port=port, resident_mib=resident_kib() / 1024, cpu_seconds=cpu_seconds())
 
 
 def report_end() -> None:
-    """Report the peak memory and the processor time."""
+    """Report the peak memory and the processor time at the end of the server."""
     report(peak_mib=peak_mib(), cpu_seconds=cpu_seconds())
 
 
@@ -67,7 +67,7 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
 
 
 def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
-    """Serve the bytes of the requested number of items; those for the measured number are prepared."""
+    """Serve ``make(count)`` for any count in the path. The bytes for the count ``ready`` are made in advance."""
     made = {ready: make(ready)}
 
     async def handle(request: Any) -> Any:
@@ -86,7 +86,7 @@ def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> 
 
 
 def serve_asgi(app: Any) -> None:
-    """Serve an application with uvicorn in its fastest setup: uvloop, httptools, no access log."""
+    """Serve an ASGI application with uvicorn's fastest settings: uvloop, httptools, no access log."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -112,7 +112,7 @@ def serve_asgi(app: Any) -> None:
 
 
 def serve_sockets(respond: Callable[[socket.socket], None]) -> None:
-    """Serve one connection after the other with blocking calls."""
+    """Call ``respond`` with one connection after the other, with blocking sockets."""
     listening = listen()
 
     def loop() -> None:

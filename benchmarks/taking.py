@@ -1,7 +1,6 @@
-"""The items of a reader -> their count, and the items themselves if they are compared.
+"""Loops that count the items of a reader, and keep them if they are to be compared.
 
-It costs no more than the loop that a user would write: there is no call and no generator between the reader and the
-loop.
+They take no more time than a user's own loop: there is no call and no generator between the reader and the loop.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from benchmarks.contender import WrongContent
 
 
 class Taken:
-    """Takes the items of a reader and counts them.
+    """Counts the items of a reader, and keeps them if they are to be compared.
 
     Args:
         keep: whether to keep the items; a measured run drops each one at once.
-        last: the number of items after which to leave the loop; 0 to read to the end.
+        last: the number of items after which `one_by_one` ends its loop; 0 to read to the end.
     """
 
     def __init__(self, *, keep: bool, last: int = 0) -> None:
@@ -27,7 +26,7 @@ class Taken:
         self._last = last
 
     async def one_by_one(self, items: AsyncIterable[Any]) -> None:
-        """Take items with ``async for``."""
+        """Count the items of an async iterator."""
         count, last = 0, self._last
         if self._keep:
             async for item in items:
@@ -43,12 +42,12 @@ class Taken:
         self.count += count
 
     async def in_lists(self, lists: AsyncIterable[Iterable[Any]]) -> None:
-        """Take lists with ``async for``, and the items of each with ``for``."""
+        """Count the items in the lists of an async iterator."""
         async for items in lists:
             self.all_of(items)
 
     def all_of(self, items: Iterable[Any]) -> None:
-        """Take items with ``for``."""
+        """Count the items of an iterable."""
         if self._keep:
             items = list(items)
             self.kept += items
@@ -60,10 +59,10 @@ class Taken:
         self.count += count
 
     def expect(self, wanted: list[Any], count: int) -> None:
-        """Compare the items taken with those that were sent.
+        """Compare the number of items, and the kept items, with the expected ones.
 
         Raises:
-            WrongContent: they differ.
+            WrongContent: the items differ.
         """
         if self.count != count or (self._keep and self.kept != wanted):
             raise WrongContent(f"{self.count} items, which differ from the {count} expected")

@@ -1,4 +1,4 @@
-"""Stream a PostgreSQL table. Each replica runs this, and any of them can resume the streams of another.
+"""Stream a PostgreSQL table. Several replicas run this program, and each can resume the streams of the others.
 
 DATABASE_URL=postgresql+asyncpg://reader@localhost/shop PORT=8080 python deploy/app.py
 """
@@ -17,7 +17,7 @@ from chunkwise.sources import sql
 from chunkwise.sources.resumable import Resumable
 
 THINGS = web.AppKey("things", Resumable)
-REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # sent as X-Replica, for people to see; no client needs it
+REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # the value of X-Replica, for people only; no client needs it
 
 routes = web.RouteTableDef()
 
@@ -37,7 +37,8 @@ async def database(app: web.Application) -> AsyncIterator[None]:
 app = web.Application()
 app.add_routes(routes)
 app.cleanup_ctx.append(database)
-chunkwise.setup(app, grace_seconds=5)  # then streams fail, and their clients continue with the other replica
+# Streams that still run 5 seconds after a shutdown begins fail, and their clients continue with the other replica.
+chunkwise.setup(app, grace_seconds=5)
 
 if __name__ == "__main__":
     web.run_app(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "8080")))

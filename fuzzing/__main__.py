@@ -8,7 +8,7 @@ With `--seconds`, atheris (libFuzzer) generates the inputs and prefers those tha
 begins with `fuzzing/corpus/TARGET` and never writes to it. New inputs are stored in `.venv/fuzz/TARGET`, and failing
 ones in `.venv/fuzz/TARGET-crash-*`.
 
-Exit status: 0 no target failed, 1 one did, 2 atheris is not installed.
+Exit status: 0 no target failed, 1 a target failed, 2 atheris is not installed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from pathlib import Path
 from fuzzing.targets import COMPARED, CORPUS, ROOT, TARGETS
 
 _FOUND = ROOT / ".venv" / "fuzz"
-_MAX_INPUT_BYTES = 2048  # longer inputs find the same, but slowly
+_MAX_INPUT_BYTES = 2048  # longer inputs find the same failures, but more slowly
 _MAX_MEGABYTES = 2048
 
 
 def main() -> int:
     """Run the named targets; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, help="search for new inputs, so long for each target")
+    parser.add_argument("--seconds", type=int, help="search for new inputs for this many seconds per target")
     parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="use these inputs instead of the corpus")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"one of {', '.join(TARGETS)} (default: all)")
     asked = parser.parse_args()
@@ -48,19 +48,19 @@ def main() -> int:
         print("--seconds needs atheris; `make fuzz SECONDS=60` installs it if it supports this Python", file=sys.stderr)
         return 2
     print(f"{COMPARED}; {asked.seconds} s for each of {len(targets)} targets", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as cores:  # a thread only waits for a process
+    with ThreadPoolExecutor(os.cpu_count()) as cores:  # threads suffice, because each one only waits for a process
         passed = sum(cores.map(lambda name: _fuzz(name, asked.seconds), targets))
     print(f"{passed} passed, {len(targets) - passed} failed")
     return 0 if passed == len(targets) else 1
 
 
 def _replay(name: str, files: Sequence[Path]) -> bool:
-    """Run a target with these inputs; print each failure, and return whether all passed."""
+    """Run a target with each of these inputs and print the failures; return whether all inputs passed."""
     failed = 0
     for file in files:
         try:
             TARGETS[name](file.read_bytes())
-        except Exception:  # noqa: BLE001 - whatever a target raises is a finding
+        except Exception:  # noqa: BLE001 - any exception of a target is a failure to report
             failed += 1
             print(f"{name:>9}: {file} FAILED\n{traceback.format_exc()}")
     print(f"{name:>9}: {len(files)} inputs, {f'{failed} FAILED' if failed else 'none failed'}", flush=True)
@@ -68,7 +68,7 @@ def _replay(name: str, files: Sequence[Path]) -> bool:
 
 
 def _fuzz(name: str, seconds: int) -> bool:
-    """Run libFuzzer in a new process; return whether it found nothing."""
+    """Fuzz a target in a new process; return True if no failure was found."""
     kept = _FOUND / name
     kept.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -83,10 +83,10 @@ def _fuzz(name: str, seconds: int) -> bool:
     )
     output = (done.stdout + done.stderr).decode("utf-8", "replace")
     ran = re.search(r"number_of_executed_units: (\d+)", output)
-    # libFuzzer exits with 0 after an exception at the very end, so its output is read too.
+    # libFuzzer exits with 0 if the last input raises an exception, so its output is searched too.
     passed = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in output
     lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if passed else 'FAILED'}"]
-    if not passed:  # without the line that libFuzzer prints for each new input
+    if not passed:  # libFuzzer prints a line with "#" for each new input; leave these out
         lines += [line for line in output.splitlines() if not line.startswith("#")][-40:]
     print("\n".join(lines), flush=True)
     return passed

@@ -1,6 +1,7 @@
-"""The fuzzer's bytes, split as it chooses -> an error if a decoder breaks a promise. Each decoder has a target.
+"""The fuzzer's bytes -> an AssertionError if a decoder breaks a promise. Each decoder has a fuzz target.
 
-The compiled code and the fallback read the same bytes. If another library can read them too, the results are compared.
+The bytes also choose where the stream is split. The compiled code and the fallback must give the same results. If
+another library can read the stream too, it must give the same items.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from fuzzing.reading import read as read_pieces
 from fuzzing.script import Script, script_of
 
 FRAMED, TYPED, END_RECORD, OTHER = 1, 2, 4, 8
-"""The bits of a script's choices. Each target defines `OTHER`."""
+"""The bits of `Script.choices`. The meaning of `OTHER` depends on the target."""
 
 _PATHS: list[str | tuple[str, ...]] = ["", (), "item", "a", "a.item", "*", "*.a", "item.a", "a.b.item", ("a.b",)]
 
-_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # over the limit of the Decimal that ijson makes
+_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # an exponent that is too large for Decimal
 
 
 class Row(msgspec.Struct):
@@ -38,7 +39,7 @@ class Row(msgspec.Struct):
 
 
 def fuzz_json(raw: bytes) -> None:
-    """Read a JSON text with any path; compare with `json` if the path selects the whole document."""
+    """Read a JSON text with a path; compare the items with those of `json` if the path selects the whole document."""
     script = script_of(raw)
     path = _PATHS[script.path % len(_PATHS)]
     read = _read(script, lambda: FORMATS["json"].decoder(path, type=_type_of(script), limits=script.limits))
@@ -61,12 +62,12 @@ def fuzz_ndjson(raw: bytes) -> None:
 
 
 def fuzz_json_seq(raw: bytes) -> None:
-    """Read a sequence of RFC 7464, in which decoding continues after a defect."""
+    """Read a JSON text sequence (RFC 7464), in which decoding continues after an invalid text."""
     _fuzz_records("json-seq", script_of(raw))
 
 
 def fuzz_csv(raw: bytes) -> None:
-    """Read rows of CSV; compare with the standard library if all of them are valid."""
+    """Read rows of CSV; compare them with the rows of the module `csv` if all are valid."""
     script = script_of(raw)
     read = _fuzz_records("csv", script)
     plain = _PATHS[script.path % len(_PATHS)] == "" and not script.choices & TYPED
@@ -76,7 +77,7 @@ def fuzz_csv(raw: bytes) -> None:
 
 
 def fuzz_sse(raw: bytes) -> None:
-    """Read the JSON of events, or (`OTHER`) whole events, compared with a reader that follows the standard."""
+    """Read the JSON of server-sent events. With `OTHER`, compare whole events with those of `judging.events_of`."""
     script = script_of(raw)
     if not script.choices & OTHER:
         _fuzz_records("sse", script)
@@ -90,7 +91,7 @@ def fuzz_sse(raw: bytes) -> None:
 
 
 def fuzz_text(raw: bytes) -> None:
-    """Read lines, or (`OTHER`) pieces of text as they arrive."""
+    """Read lines of text. With `OTHER`, read text in the pieces in which it arrives."""
     script = script_of(raw)
     if script.choices & OTHER:
         readings = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
@@ -117,7 +118,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def fuzz_events(raw: bytes) -> None:
-    """Read JSON as ``(prefix, event, value)``."""
+    """Read a JSON text as events ``(prefix, event, value)``."""
     script = script_of(raw)
     read = _read(script, lambda: EventsDecoder(limits=script.limits), checkpoints=False)
     if script.limits is DEFAULT_LIMITS and not _LONG_EXPONENT.search(script.data):
@@ -125,14 +126,14 @@ def fuzz_events(raw: bytes) -> None:
 
 
 def _judge_whether_json(script: Script, read: Reading) -> Any:
-    """Return the value of the bytes, if they have one."""
+    """Check that decoding failed if the bytes are no JSON, and only then; return their value, or None."""
     data = script.data
     try:
         value = json_value(data)
     except ValueError:
         assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
         return None
-    # 12 may be the start of 123, unless something else proves that no bytes follow.
+    # Without framing, the end of a number is unknown: 12 may be the start of 123.
     may_go_on = type(value) in (int, float) and not script.choices & FRAMED
     assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
     return value
@@ -158,7 +159,7 @@ def _read(script: Script, make: Callable[[], Decoder], *, checkpoints: bool = Tr
         return Reading([], None, (), proven=False)
     framed = bool(script.choices & FRAMED)
     read = compare(make, script, framed=framed)
-    # A new decoder starts with other bytes than those before its checkpoint, so that other limits could be exceeded.
+    # With small limits, a decoder that starts at a checkpoint may exceed a limit that the first decoder did not exceed.
     if checkpoints and script.limits is DEFAULT_LIMITS:
         compare_checkpoints(make, script)
     return read

@@ -1,4 +1,4 @@
-"""The name of a target and options of libFuzzer -> atheris runs the target. Only this file needs atheris.
+"""The name of a fuzz target and options of libFuzzer -> atheris runs the target. Only this file imports atheris.
 
 Usage: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
 """

@@ -1,4 +1,4 @@
-"""Bytes of a stream -> its items, read without chunkwise: by `json`, `csv`, and an event reader after WHATWG HTML."""
+"""Bytes of a stream -> its items, read without chunkwise: by `json`, `csv`, and a reader of server-sent events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def json_value(data: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not JSON, or contains NaN, Infinity, a number too large for a float or a lone surrogate.
+        ValueError: the text is not JSON, or contains NaN, Infinity, a number too large for a float or a lone surrogate.
     """
     text = data.decode().removeprefix("\ufeff")
     try:
@@ -31,7 +31,7 @@ def _refuse(name: str) -> Any:
 
 
 def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
-    """Return data, type, id and retry of each event of a stream (WHATWG HTML §9.2.6)."""
+    """Return data, type, id and retry of each event in a stream of server-sent events (WHATWG HTML §9.2.6)."""
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = re.split(r"\r\n|\r|\n", text)
     events: list[tuple[str, str, str, int | None]] = []
@@ -39,7 +39,7 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
     values: list[str] = []
     event = ""
     retry: int | None = None
-    for line in lines[:-1]:  # after the last line end there is no complete line
+    for line in lines[:-1]:  # the text after the last line end is not a complete line
         if not line:
             if pending_id is not _UNSET:
                 last_id = str(pending_id)
@@ -56,7 +56,7 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
         elif name == "id" and "\0" not in value:
             pending_id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            retry = int(value[:18])  # our choice: 18 digits are more than 30 million years
+            retry = int(value[:18])  # as chunkwise does; 18 digits of milliseconds are 30 million years
     return events
 
 

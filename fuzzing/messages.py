@@ -1,4 +1,4 @@
-"""The fuzzer's bytes as the head of a request or response -> an error if reading it breaks a promise.
+"""The fuzzer's bytes as headers of a request or response -> an error if reading the headers breaks a promise.
 
 aiohttp's parser reads the bytes, and then chunkwise reads the headers.
 """
@@ -31,17 +31,17 @@ from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
 
-_loop = asyncio.new_event_loop()  # the parser needs one but never runs it
+_loop = asyncio.new_event_loop()  # the parser requires an event loop but never runs it
 
 
 def head_of(lines: bytes) -> RawRequestMessage | None:
-    """Return a request with these lines as target and headers; None if aiohttp rejects it."""
+    """Return a request; its query is the first line, the others are its headers. None if aiohttp rejects it."""
     target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
     text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
     parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
     try:
         messages, _, _ = parser.feed_data(text)
-    except (HttpProcessingError, ValueError):  # yarl's errors are ValueErrors
+    except (HttpProcessingError, ValueError):  # yarl raises a ValueError for an invalid URL
         return None
     return messages[0][0] if messages else None
 
@@ -67,7 +67,7 @@ def _negotiate(headers: CIMultiDictProxy[str]) -> None:
     formats = list(FORMATS.values())
     chosen = negotiate(accept, formats)
     assert chosen is None or chosen in formats
-    # RFC 9110 §5.3: several lines are equivalent to one with commas between them.
+    # RFC 9110 §5.3: several lines of one header are equivalent to one line with commas between their values.
     assert negotiate([", ".join(accept)] if accept else [], formats) is chosen
     if chosen is None:
         assert parse_accept(accept), f"{accept!r} names no type, but every format was refused"
@@ -89,7 +89,7 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    encode_value(list(key))  # a value read from JSON can be written as JSON
+    encode_value(list(key))  # must not raise, because the key was read from JSON
     [number] = key
     if type(number) is not int:
         msg = f"id: got {number!r}, expected a whole number"
@@ -128,7 +128,7 @@ def _check_headers(rest: Selection, got: list[Any]) -> None:
 
 
 def fuzz_response(raw: bytes) -> None:
-    """Read where a server's stream begins, from headers or a record; make the request that continues it."""
+    """Read from headers or a record where a stream begins; make the request that resumes the stream."""
     choice = raw[:1]
     if choice and choice[0] & 1:
         try:

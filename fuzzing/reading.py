@@ -1,6 +1,6 @@
 """A decoder and pieces of a stream -> items, error, counters and end proof, so that readings can be compared.
 
-Only chunkwise's own errors are caught. Any other exception is a finding.
+Only chunkwise's own errors are caught. Any other exception makes the fuzz target fail.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Reading(NamedTuple):
     Attributes:
         items: the items; an error after which decoding continued is included as the name of its class.
         error: the error that ended the decoding.
-        counts: the counters of items, bytes and records.
-        proven: whether the bytes prove their end.
+        counts: the decoder's counters of items, bytes and records.
+        proven: whether the bytes prove that the stream is complete.
     """
 
     items: list[Any]
@@ -33,12 +33,12 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The part that must not depend on how the bytes were split, as text, because 1 == 1.0 == True."""
+        """The results that must not depend on the splits. They are compared as text, because 1 == 1.0 == True."""
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
     def told(self) -> str:
-        """Everything, which must be the same for the compiled code and the fallback."""
+        """All results; they must be the same for the compiled code and the fallback."""
         error = self.error
         seen = (
             type(error).__name__,
@@ -50,14 +50,14 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
-    """Feed each piece and then b"", which raises a pending error; continue after an error if the format allows."""
+    """Decode the pieces, with b"" after each to raise a pending error; continue after an error if the format allows."""
     decoder = make()
     out: list[Any] = []
     count = 0
     error: StreamError | None = None
 
     def take(step: Callable[[], list[Any]]) -> bool:
-        """Call ``step`` once; return whether to continue."""
+        """Call ``step`` and collect its items or its error; return whether to continue."""
         nonlocal count, error
         try:
             items = step()
@@ -74,7 +74,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        while before < len(out):  # after items or an error, another error may be pending
+        while before < len(out):  # finish() may have another error to raise after items or an error
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):
                 break
@@ -86,7 +86,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
 
 
 def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
-    """Read with the compiled code and the fallback, in pieces and at once; return the latter.
+    """Read with the compiled code and the fallback, in pieces and at once; return the fallback's reading at once.
 
     Raises:
         AssertionError: the readings differ.
@@ -107,10 +107,10 @@ def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
 
 
 def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
-    """After each piece, compare a new decoder that starts at the checkpoint with the rest of the first one.
+    """After each piece, start a new decoder at the checkpoint; compare its items with the remaining ones of the stream.
 
     Raises:
-        AssertionError: they differ.
+        AssertionError: the items differ, or the new decoder raised an error.
     """
     whole = read(make, script.pieces, framed=True)
     if whole.error is not None or whole.counts[0] < len(whole.items):

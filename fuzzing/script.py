@@ -1,13 +1,13 @@
-"""The fuzzer's bytes -> a script: choices of the target, where to split, and the stream itself.
+"""The fuzzer's bytes -> a `Script`: choices for the fuzz target, where to split the stream, and the stream itself.
 
-    byte 0      choices of the target, as bits
-    byte 1      the path
+    byte 0      choices for the target, as bits (`decoders.FRAMED` and others)
+    byte 1      the path, as an index
     byte 2      the limits; 0 for the defaults
     byte 3      the number of splits, up to 15
-    2 each      their positions, modulo the length of the stream
+    2 per split its position, modulo the length of the stream
     the rest    the stream
 
-Bytes that are missing are zeros.
+If the input is shorter than four bytes, the missing bytes are zeros.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_CUTS = 15
 
 
 class Script(NamedTuple):
-    """The choices of a target, and the stream in pieces and as a whole."""
+    """The choices for a fuzz target, and the stream in pieces and as a whole."""
 
     choices: int
     path: int
@@ -32,7 +32,7 @@ class Script(NamedTuple):
 
 
 def script_of(raw: bytes) -> Script:
-    """Return the script of some bytes; missing bytes are zeros."""
+    """Return the script that the fuzzer's bytes describe (see the module)."""
     choices, path, limits, count = raw[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
     count = min(count, _MAX_CUTS)
     data = raw[_HEAD_BYTES + 2 * count :]

@@ -1,4 +1,4 @@
-"""Choose the code that the decoders use inside a ``with`` block: compiled, or the fallback."""
+"""Choose whether the decoders use the compiled code or the fallback inside a ``with`` block."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ KINDS = ("compiled", "pure") if speedups.KIND == "compiled" else ("pure",)
 CODE: dict[str, dict[str, Any]] = {
     kind: {name: getattr(import_module(_MODULES[kind]), name) for name in _NAMES} for kind in KINDS
 }
-"""For each kind, the function or class of each name."""
+"""For each kind of code, its functions and classes by name."""
 
 
 def _users() -> list[tuple[ModuleType, str]]:
-    """Return the modules that have imported a name from `speedups`, with the name."""
+    """Return each module that has imported a name of `_NAMES` from `speedups`, with that name."""
     return [
         (module, name)
         for path, module in sys.modules.items()
@@ -40,13 +40,13 @@ def _users() -> list[tuple[ModuleType, str]]:
 
 
 _USERS = _users()
-assert {name for _, name in _USERS} == set(_NAMES), "a name that no module imports is not compared"
+assert {name for _, name in _USERS} == set(_NAMES), "no module imports some name of _NAMES"
 assert events in [module for module, _ in _USERS]
 
 
 @contextmanager
 def using(kind: str) -> Iterator[None]:
-    """Make all decoders use the code of that kind inside the block."""
+    """Make all decoders use one kind of code (see `KINDS`) inside the ``with`` block."""
     try:
         for module, name in _USERS:
             setattr(module, name, CODE[kind][name])

@@ -1,4 +1,4 @@
-"""The name of a target -> the function that is called with the fuzzer's bytes, and raises if they break a promise."""
+"""The name of a fuzz target -> its function, which gets the fuzzer's bytes and raises if they break a promise."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fuzzing.speedups import KINDS
 ROOT = Path(__file__).parents[1]
 
 CORPUS = ROOT / "fuzzing" / "corpus"
-"""The folder of the first inputs, one folder for each target."""
+"""The stored inputs, in one folder for each target."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {**decoders.TARGETS, **messages.TARGETS}
 
 COMPARED = " and ".join(KINDS) + (" code are compared" if len(KINDS) > 1 else " code only: nothing is compiled")
-"""The first line that the driver prints."""
+"""The kinds of code, for the first line that `make fuzz SECONDS=...` prints."""

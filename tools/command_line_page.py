@@ -44,14 +44,15 @@ def page() -> str:
 
 
 def help_of(name: str, command: click.Command) -> str:
-    """Return the help of a command in click's own layout, without colours, frames and exit codes."""
+    """Return a command's help in click's plain layout, without colours, frames and the section about exit codes."""
     context = click.Context(
         command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH, **app.context_settings
     )
     formatter = context.make_formatter()
     command.format_usage(context, formatter)
     plain = copy(command)
-    plain.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help or ""))  # click keeps lines after \b
+    # click does not reflow a paragraph that begins with \b.
+    plain.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help or ""))
     click.Command.format_help_text(plain, context, formatter)
     click.Command.format_options(command, context, formatter)
     if isinstance(command, click.Group):

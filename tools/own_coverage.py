@@ -1,13 +1,13 @@
-"""The data of `make coverage` -> the lines and branches of each module that its own tests do not run.
+"""The coverage data of `make coverage` -> for each module, the lines and branches that its own tests do not run.
 
 A module's own tests are the files in the same folder below `tests` whose names begin with the module's name:
 `tests/formats/test_sse_typed.py` for `formats/sse.py`, `tests/sources/sql/test_query_cancelled.py` for
 `sources/sql/query.py`. If there is no such file, all tests of the package count: `tests/formats`.
-`tests/transports/failures` counts for all modules of the server, the client and the transports. Lines that run while a
-module is imported count as run. Modules outside packages are not measured.
+All modules in `server`, `client` and `transports` count the tests in `tests/transports/failures` as their own. Lines
+that run while a module is imported count as run. Modules outside packages are not measured.
 
-    python tools/own_coverage.py                # all modules; exit status 1 if something is missing
-    python tools/own_coverage.py formats/sse.py # this one; running only its own tests is enough
+    python tools/own_coverage.py                # all modules; exit status 1 if a line or branch is missing
+    python tools/own_coverage.py formats/sse.py # this module; coverage data of its own tests is enough
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OVER_CONNECTIONS = ("server", "client", "transports")
 
 
 def own_tests(module: Path) -> list[str]:
-    """Return patterns of the coverage contexts of a module's own tests, which are the paths of their files."""
+    """Return patterns for the coverage contexts of a module's own tests. A context is the path of a test file."""
     folder, package = Path("tests") / module.parent, module.parts[0]
     files = sorted((_ROOT / folder).glob(f"test_{module.stem}*.py"))
     own = [f"^{folder.as_posix()}/{re.escape(path.name)}$" for path in files] or [f"^tests/{package}/"]
@@ -34,7 +34,7 @@ def own_tests(module: Path) -> list[str]:
 
 
 def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[int]]]:
-    """Return the lines and branches that ran neither in these contexts nor during imports."""
+    """Return a module's lines and branches that ran neither in these contexts nor during imports."""
     measured = Coverage(config_file=str(_ROOT / "pyproject.toml"))
     measured.load()
     with tempfile.TemporaryDirectory() as folder:

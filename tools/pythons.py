@@ -1,11 +1,11 @@
-"""Runs `make test` under each installed Python, in a venv of its own, and lists the missing versions.
+"""Run `make test` under each installed Python that chunkwise supports, and list the missing versions.
 
-    python tools/pythons.py                  # all that are found, one after the other
-    python tools/pythons.py --without .venv  # all but the one that made .venv
-    python tools/pythons.py --list           # only list them
+    python tools/pythons.py                  # all Pythons that are found, one after the other
+    python tools/pythons.py --without .venv  # leaves out the Python that made .venv
+    python tools/pythons.py --list           # only lists the Pythons
 
-An interpreter is identified by its program and version, so two names of one interpreter run once. The venvs are
-`.venvs/VERSION`. Exit status: 0 if all tests passed under each Python that was found, 1 otherwise.
+Each Python has its own venv, `.venvs/VERSION`. An interpreter that is found under two names is tested once. Exit
+status: 0 if all tests passed under each Python that was found, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ASK = "import os, platform, sys; print(os.path.realpath(sys.executable), platfo
 
 
 class Python(NamedTuple):
-    """An interpreter: its program, with links followed, and its full version."""
+    """An interpreter: the path of its program, with symbolic links resolved, and its full version."""
 
     program: str
     version: str
 
 
 def _ask(program: Path | str) -> Python | None:
-    """Return the interpreter that a program starts; None if it fails, as shims of pyenv may."""
+    """Return the interpreter that a program starts; None if the program fails, as pyenv's shims may."""
     try:
         done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=False)
     except OSError:
@@ -43,7 +43,7 @@ def _ask(program: Path | str) -> Python | None:
 
 
 def _candidates(version: str) -> Iterator[Path | str]:
-    """Yield the possible locations of a version: on the PATH, in pyenv's folder, and the system's Python."""
+    """Yield the programs that may be a Python of this version: on the PATH, in pyenv's folder, and /usr/bin/python3."""
     if found := shutil.which(f"python{version}"):
         yield found
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -62,12 +62,12 @@ def find_pythons() -> tuple[list[Python], list[str]]:
 
 
 def _passes(python: Python) -> bool:
-    """Run the tests under an interpreter; print and return whether they passed."""
+    """Run `make test` under an interpreter; print and return whether the tests passed."""
     venv = f".venvs/{python.version}"
     print(f"--- Python {python.version}, {python.program}, in {venv}", flush=True)
     started = time.monotonic()
     made = ["make", "--no-print-directory", f"PYTHON={python.program}", f"VENV={venv}"]
-    targets = [f"{venv}/.bench-installed", "test"]  # the benchmarks' contenders are tested too
+    targets = [f"{venv}/.bench-installed", "test"]  # some tests run the contenders of the benchmarks
     done = all(subprocess.run([*made, target], cwd=_ROOT, check=False).returncode == 0 for target in targets)
     print(
         f"--- Python {python.version}: {'passed' if done else 'FAILED'} in {time.monotonic() - started:.0f} s",
@@ -77,7 +77,7 @@ def _passes(python: Python) -> bool:
 
 
 def main() -> int:
-    """Run the tests under each Python; return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--without", type=Path, metavar="VENV", help="leave out the interpreter that made this venv")
     parser.add_argument("--list", action="store_true", help="print the interpreters, and run nothing")

@@ -1,7 +1,7 @@
 """The packages `vega-datasets` of PyPI and npm -> a folder of real data files for the demo and the tests.
 
 Usage: `python tools/real_data.py FOLDER`. A second run fetches only missing files.
-It never imports `vega_datasets`, which needs pandas; only its files are used.
+The script copies files of `vega_datasets` and never imports it, because the import needs pandas.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 FROM_PYPI = ("airports.csv", "barley.json", "cars.json", "iris.json", "ohlc.json", "seattle-weather.csv")
-"""Files of the PyPI package; requirements/data.txt pins them with the hash of the package."""
+"""Files of the PyPI package, which requirements/data.txt pins by its hash."""
 
 NPM_PACKAGE = "vega-datasets@3.2.1"
 MOVIES = "movies.json"
@@ -23,7 +23,7 @@ NPM_SECONDS = 90
 
 
 class LeftOutError(Exception):
-    """movies.json cannot be fetched; the message says why."""
+    """The file movies.json cannot be fetched; the message says why."""
 
 
 def copy_from_pypi_package(folder: Path) -> None:
@@ -42,10 +42,10 @@ def copy_from_pypi_package(folder: Path) -> None:
 
 
 def fetch_movies(folder: Path) -> None:
-    """Put movies.json of the npm package into `folder`, unless it is there already.
+    """Copy movies.json of the npm package into `folder`, unless `folder` has it already.
 
     Raises:
-        LeftOutError: npm or the network is missing, or the bytes differ from the pinned ones.
+        LeftOutError: npm or the network is missing, or the file has another hash than expected.
     """
     target = folder / MOVIES
     if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == MOVIES_SHA256:
@@ -70,12 +70,12 @@ def fetch_movies(folder: Path) -> None:
             raise LeftOutError(f"{NPM_PACKAGE} could not be unpacked: {error!r}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != MOVIES_SHA256:
-        raise LeftOutError(f"{NPM_PACKAGE} has other bytes: SHA-256 is {digest}, expected {MOVIES_SHA256}")
+        raise LeftOutError(f"{NPM_PACKAGE} has a changed movies.json: SHA-256 is {digest}, expected {MOVIES_SHA256}")
     target.write_bytes(data)
 
 
 def main(arguments: list[str]) -> int:
-    """Fill the folder; if movies.json cannot be fetched, print why and return 0."""
+    """Fill the folder; return the exit status, which is 0 even if movies.json cannot be fetched."""
     if len(arguments) != 1:
         print("usage: python tools/real_data.py FOLDER", file=sys.stderr)
         return 2

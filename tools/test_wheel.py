@@ -1,15 +1,15 @@
-"""A wheel -> whether it is complete: tests of the installed wheel, without the source tree.
+"""Test a wheel without the source tree, to see that it is complete.
 
-Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The wheel is installed into a new environment, which has only
-copies of the tests from this folder:
+Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The wheel is installed twice into a new environment, and
+tested with copies of the tests:
 
-1. With its dependencies only. It has to serve and read every format without a warning, and to name missing extras in
-   its errors (tests/package/bare.py).
-2. With its extras: the tests in `CHOSEN`. A wheel differs from the source tree in its files and in whether the
-   extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with the
+1. With its dependencies only. It has to serve and read every format without a warning, and its errors have to name the
+   missing extras (tests/package/bare.py).
+2. With its extras. The tests in `CHOSEN` have to pass. A wheel differs from the source tree in its files and in whether
+   the extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with the
    fallback, and need no network. Few examples of Hypothesis are enough (HYPOTHESIS_PROFILE=few).
 
-No compiler is on the PATH. The versions are those of requirements/dev.txt.
+No compiler is on the PATH. The versions of all packages are those of requirements/dev.txt.
 """
 
 import os
@@ -30,7 +30,7 @@ TOOLS = ("hypothesis", "pytest", "pytest-aiohttp", "pytest-asyncio", "pytest-ran
 
 
 def main(wheel: Path, kind: str) -> None:
-    """Test a wheel; raise `CalledProcessError` for the step that fails."""
+    """Test a wheel; raise `CalledProcessError` if an installation or a test fails."""
     with tempfile.TemporaryDirectory(prefix="chunkwise-wheel-") as name:
         folder = Path(name)
         venv.create(folder / "venv", with_pip=True)
@@ -53,7 +53,7 @@ def main(wheel: Path, kind: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without variables that lead to the source tree or select the fallback."""
+    """Return the environment variables without those that lead to the source tree or select the fallback."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CHUNKWISE_PURE")}
 
 

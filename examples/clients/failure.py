@@ -2,7 +2,8 @@
 
     python examples/clients/failure.py [URL]
 
-NDJSON and server-sent events can carry the reason. A JSON array cannot: there the error is a TruncatedError.
+NDJSON and server-sent events can carry the reason. A JSON array cannot, so its reader gets a TruncatedError
+without the reason.
 """
 
 import asyncio

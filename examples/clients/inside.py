@@ -1,4 +1,4 @@
-"""Read values deep inside a document while it is still being written. The path selects them, and nothing else is built.
+"""Read values deep inside a document while it is still being written. A path selects the values; others are skipped.
 
 python examples/clients/inside.py [URL [PATH]]
 """

@@ -1,4 +1,4 @@
-"""Upload items one by one, and read the response meanwhile.
+"""Upload items one by one, and read the response while the upload is still running.
 
 python examples/clients/upload.py [URL]
 """

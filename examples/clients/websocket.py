@@ -1,4 +1,4 @@
-"""Read WebSocket messages with another library, websockets. The close says how many items there were.
+"""Read WebSocket messages with another library, websockets. The close reason has the number of items.
 
 pip install websockets
 python examples/clients/websocket.py [URL]

@@ -1,4 +1,4 @@
-"""Fail after the second item, when the response has already begun. Every client can see that it is incomplete.
+"""Fail after the second item, when the response has begun. Every client can see that the response is incomplete.
 
 python examples/servers/failure.py
 curl -N http://127.0.0.1:8080/fail; echo "exit $?"                                  # 18: partial file

@@ -22,7 +22,7 @@ async def roles(*names: str) -> AsyncIterator[str]:
 
 
 async def users() -> AsyncIterator[dict[str, object]]:
-    yield {"id": 1, "name": "Tom", "roles": roles("admin", "user")}  # an async iterator inside an item
+    yield {"id": 1, "name": "Tom", "roles": roles("admin", "user")}  # "roles" is an async iterator inside an item
     await asyncio.sleep(0.5)
     yield {"id": 2, "name": "Adam", "roles": roles("user")}
 
@@ -34,7 +34,7 @@ async def later(value: object, seconds: float) -> object:
 
 @routes.get("/nested")
 async def nested(request: web.Request) -> web.StreamResponse:
-    # Both awaitables start when the document does, so they are ready half a second and a second after the users.
+    # Both coroutines start together with users(), so they finish half a second and a second after the last user.
     settings = {"theme": later("dark", 2.5), "notifications": later(True, 3)}
     return await chunkwise.respond(request, {"users": users(), "settings": settings})
 

@@ -7,7 +7,7 @@ In a browser:
 
     const source = new EventSource("/sse")
     source.onmessage = (event) => console.log(JSON.parse(event.data))
-    source.addEventListener("end", () => source.close())     // otherwise it connects again
+    source.addEventListener("end", () => source.close())     // otherwise the browser connects again
 """
 
 import asyncio

@@ -7,9 +7,8 @@
     chunkwise get http://127.0.0.1:8080/readings --format csv -o readings.csv         # run it again to continue
 
 A broken download never looks complete: a browser reports that it failed, and curl exits with 18. Browsers and curl have
-to start again, because they can only request bytes, and the server does not know which bytes they would be.
-``chunkwise get`` and ``open_stream`` request the rows after the last one that they have, from any process that has the
-table.
+to start again, because they can only resume at a byte, and the server does not know which row that byte belongs to.
+``chunkwise get`` and ``open_stream`` resume after the last row that they have, from any server that reads the same table.
 """
 
 import os
@@ -39,7 +38,7 @@ async def readings(request: web.Request) -> web.StreamResponse:
 
 
 async def name_download(request: web.Request, response: web.StreamResponse) -> None:
-    """Let browsers save the response in a file whose suffix fits its format, which is known only now."""
+    """Name the file that browsers save. Its suffix depends on the format, which is chosen for each request."""
     suffix = SUFFIXES.get(response.content_type)
     if request.path == "/readings" and suffix is not None:
         response.headers["Content-Disposition"] = f'attachment; filename="readings.{suffix}"'
@@ -48,7 +47,7 @@ async def name_download(request: web.Request, response: web.StreamResponse) -> N
 async def open_table(app: web.Application) -> AsyncIterator[None]:
     engine = create_async_engine(f"sqlite+aiosqlite:///{FILE}")
     try:
-        app[READINGS] = await sql.table(engine, "readings")  # in the order of its primary key
+        app[READINGS] = await sql.table(engine, "readings")  # the rows are sent in the order of the primary key
         yield
     finally:
         await engine.dispose()

@@ -1,10 +1,10 @@
 """Merge several streams into one: each item is sent when it arrives, with the name of its stream.
 
-    python examples/uses/fan_in.py                                       # merges three streams of its own
-    python examples/uses/fan_in.py NAME=URL NAME=URL                     # or those that you name
+    python examples/uses/fan_in.py                                       # merges three streams of this server
+    python examples/uses/fan_in.py NAME=URL NAME=URL                     # or merges the streams at these URLs
     curl -N http://127.0.0.1:8080/merged
     curl -N 'http://127.0.0.1:8080/merged?fail=2'; echo "exit $?"        # one stream fails, so all do: exit code 18
-    curl -N -H 'Prefer: stream-end' 'http://127.0.0.1:8080/merged?fail=2'     # with the reason
+    curl -N -H 'Prefer: stream-end' 'http://127.0.0.1:8080/merged?fail=2'     # the last line has the reason
     curl -N 'http://127.0.0.1:8080/merged?fail=2&failures=items'         # the failure is an item, the others continue
 
 At most one batch of each stream is in memory: if the reader is slow, all streams wait. If the reader disconnects, the
@@ -25,7 +25,7 @@ PORT = int(os.environ.get("PORT", "8080"))
 PACES = {"quick": 0.1, "middling": 0.2, "slow": 0.3}
 OWN = {name: f"http://127.0.0.1:{PORT}/sensors/{name}" for name in PACES}
 URLS: dict[str, str] = dict(word.split("=", 1) for word in sys.argv[1:]) or OWN
-PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}  # NDJSON has a place for the reason of a failure
+PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}  # NDJSON can carry the reason of a failure
 SESSION = web.AppKey("session", ClientSession)
 
 Ready = asyncio.Queue[tuple[str, list[Any] | Exception | None]]
@@ -45,16 +45,16 @@ async def merged(request: web.Request) -> web.StreamResponse:
 async def merge(
     session: ClientSession, urls: Mapping[str, str], *, failures_as_items: bool
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """Yield the items of all streams in lists, as they arrive.
+    """Yield the items of all streams as they arrive, in lists.
 
     Args:
         session: the session for the requests.
         urls: the names and URLs of the streams.
-        failures_as_items: whether the end or failure of each stream is an item. Otherwise the first failure is raised.
+        failures_as_items: whether to yield an item when a stream ends or fails. Otherwise the first failure is raised.
     """
     ready: Ready = asyncio.Queue(maxsize=1)
     readers = [asyncio.create_task(read(session, name, url, ready)) for name, url in urls.items()]
-    # No TaskGroup: it would cancel the task that sends the response, which may be outside of this function.
+    # A TaskGroup would, on a failure, cancel the task that sends the response, even outside of this function.
     running = len(readers)
     try:
         while running:
@@ -80,7 +80,7 @@ async def read(session: ClientSession, name: str, url: str, ready: Ready) -> Non
         async with chunkwise.open_stream(session, url, headers=PREFERRED) as stream:
             async for batch in stream.batches():
                 await ready.put((name, batch))
-    except Exception as error:  # noqa: BLE001 - `merge` raises or reports it
+    except Exception as error:  # noqa: BLE001 - `merge` raises or reports the error
         failure = error
     await ready.put((name, failure))
 
@@ -88,7 +88,7 @@ async def read(session: ClientSession, name: str, url: str, ready: Ready) -> Non
 @routes.get("/sensors/{name:quick|middling|slow}")
 @chunkwise.streaming
 async def sensor(request: web.Request) -> AsyncIterator[dict[str, int]]:
-    """A stream to merge, in place of another server."""
+    """Stream numbers: an example of a stream to merge, which another server would send."""
     pace, fail = PACES[request.match_info["name"]], int(request.query.get("fail", "0"))
     for number in range(1, 9):
         await asyncio.sleep(pace)

@@ -5,10 +5,11 @@
     curl -N -H 'Content-Type: application/x-ndjson' -T rows.ndjson http://127.0.0.1:8080/readings
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
 
-The response reports how many rows are stored while more are sent. An invalid row ends it: the last record says which
-row it is, and which line if each row is one line and none is blank. Then the response fails, so no client takes it for
-a success. The rows before the invalid one are stored. Correct it and send everything again: a row replaces the stored
-row with the same id. A client may also send everything before it reads, because the response is short.
+The response reports how many rows are stored while more are sent. An invalid row ends the response. The last
+record has the number of that row, and for NDJSON and CSV its line, if each row is one line and no line is blank. Then
+the response fails, so no client takes it for a success. The rows before the invalid one are stored. Correct that row
+and send everything again: a row replaces the stored row with the same id. A client may also send everything before it
+reads the response, because the response is short.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ import chunkwise
 FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "ingested.sqlite")
 REPORT_ROWS = 10_000
 STORE = web.AppKey[Callable[[Sequence["Reading"]], Awaitable[None]]]("store")
-FIRST_LINE = {"ndjson": 1, "csv": 2}  # CSV has a header
+FIRST_LINE = {"ndjson": 1, "csv": 2}  # line 1 of CSV is the header
 
 routes = web.RouteTableDef()
 
@@ -55,14 +56,14 @@ async def ingest(request: web.Request) -> AsyncIterator[dict[str, object]]:
                 yield {"stored": stored}
                 reported = stored
     except chunkwise.StreamError as error:
-        if stored:  # otherwise the response is a problem with a status such as 422
+        if stored:  # before the first record is sent, the error becomes a status such as 422
             yield {"stored": stored, "failed": str(error), **position(error)}
         raise
     yield {"stored": stored, "done": True}
 
 
 def position(error: chunkwise.StreamError) -> dict[str, int]:
-    """Return the row of the upload that is wrong, and its line; both are counted from 1."""
+    """Return the row and the line of an error in the upload, both counted from 1; empty if unknown."""
     index = error.items_seen if isinstance(error, chunkwise.TruncatedError) else error.item_index
     if index is None:
         return {}
@@ -79,7 +80,7 @@ def store(connection: sqlite3.Connection, rows: Sequence[Reading]) -> None:
 async def open_database(app: web.Application) -> AsyncIterator[None]:
     """Keep one connection, and one thread that writes with it, because SQLite allows one writer at a time."""
     with closing(sqlite3.connect(FILE, check_same_thread=False)) as connection, ThreadPoolExecutor(1) as writer:
-        connection.execute("pragma journal_mode = wal")  # readers do not have to wait
+        connection.execute("pragma journal_mode = wal")  # other connections can read while rows are stored
         connection.execute(
             "create table if not exists readings (id integer primary key, station text not null, degrees real not null)"
         )

@@ -7,8 +7,8 @@
     chunkwise get http://127.0.0.1:8080/answers/ID                          # continues after a disconnect
 
 A browser's EventSource reconnects with the id of the last event that it has. A model picks tokens at random, so the
-server keeps the tokens that it has sent: the client continues the same answer. If a client already has all of it, it
-gets 204, and EventSource does not reconnect.
+server keeps the tokens that it has sent: the client continues the same answer. If a client already has the whole
+answer, it gets the status 204, after which an EventSource does not reconnect.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ async def next_token(prompt: str, tokens: Sequence[str]) -> str | None:
     if len(tokens) >= MAX_TOKENS or (len(tokens) >= MAX_TOKENS / 2 and last.endswith(".")):
         return None
     following = [after for word, after in pairwise(WORDS) if word == last]
-    return f"{' ' * bool(tokens)}{random.choice(following or WORDS)}"  # noqa: S311 - no secret
+    return f"{' ' * bool(tokens)}{random.choice(following or WORDS)}"  # noqa: S311 - the tokens are no secret
 
 
 class Answer:
@@ -73,13 +73,13 @@ class Answer:
         self.complete = False
         self._name = name
         self._prompt = prompt
-        self._model = asyncio.Lock()  # several readers of one answer get the same tokens
+        self._model = asyncio.Lock()  # without the lock, two readers of an answer would get different tokens
 
     async def token(self, index: int) -> str | None:
-        """Return a token, which is produced now if it is the next one; None after the last one."""
+        """Return the token with this index, from the model if it is not produced yet; None after the last token."""
         async with self._model:
             if index == len(self.tokens) and not self.complete:
-                token = await next_token(self._prompt, self.tokens)  # cancelled here when the client leaves
+                token = await next_token(self._prompt, self.tokens)  # a disconnect cancels this call
                 print(f"{self._name} token {index}", flush=True)
                 if token is None:
                     self.complete = True
@@ -88,10 +88,10 @@ class Answer:
         return self.tokens[index] if index < len(self.tokens) else None
 
     async def events(self, start: int) -> AsyncIterator[object]:
-        """Yield the tokens from an index on, then the event "done", because EventSource does not report the end."""
+        """Yield the tokens from an index on, then the event "done", because EventSource reports no end of its own."""
         if start > len(self.tokens):
             if self.complete:
-                return  # the client has the last event too; without any event, the response is a 204
+                return  # the client has all events; a response without events is a 204
             raise web.HTTPBadRequest(text=f"expected a token up to {len(self.tokens)}, got {start}")
         for index in count(start):
             token = await self.token(index)
@@ -106,9 +106,9 @@ answers: dict[str, Answer] = {}
 
 @routes.post("/answers")
 async def ask(request: web.Request) -> web.Response:
-    name = secrets.token_urlsafe(8)  # cannot be guessed, so nobody else can read the answer
+    name = secrets.token_urlsafe(8)  # a random name, so nobody else can guess it and read the answer
     while len(answers) >= KEPT_ANSWERS:
-        del answers[next(iter(answers))]  # the oldest
+        del answers[next(iter(answers))]  # removes the oldest answer
     answers[name] = Answer(name, str((await request.post()).get("prompt", "")))
     return web.Response(status=201, text=f"/answers/{name}\n", headers={"Location": f"/answers/{name}"})
 

@@ -8,8 +8,8 @@
 
 When another file takes the name (rotation), the item ``{"event": "rotated"}`` follows the last line of the old file.
 When the file gets shorter, the item is ``{"event": "truncated"}``, and the file is read from its start. Two changes
-cannot be detected: a file that is overwritten and is not shorter at the next look, and a removed file whose inode
-number the new file gets.
+cannot be detected: a file that is overwritten and is not shorter at the next check, and a new file that gets the inode
+number of the removed one.
 
 Each item says at which byte of which file it ends, so that a client can continue after a disconnect. EventSource and
 ``open_stream`` do so automatically. The feed never ends; when the server stops, it fails.
@@ -29,7 +29,7 @@ import chunkwise
 
 LOG = Path(sys.argv[1] if len(sys.argv) > 1 else "app.log")
 BLOCK_BYTES = 64 * 1024
-"""How much is read at once and shown of the past. A longer line is sent in parts."""
+"""The most bytes of one read, and of the old lines that a new client gets. A longer line is sent in parts."""
 
 LOOK_SECONDS = 0.2
 
@@ -46,7 +46,7 @@ async def log(request: web.Request) -> web.StreamResponse:
 
 
 def lines_after(position: tuple[Any, ...] | None) -> chunkwise.Batches:
-    """Return the source of all items after a position that a client has sent; None for the beginning."""
+    """Return a source of the items after a client's position; None stands for a client without a position."""
     if position is not None and not all(type(number) is int and 0 <= number < 2**63 for number in position):
         msg = f"got the position {position}, expected an inode number and a byte offset"
         raise ValueError(msg)
@@ -54,17 +54,17 @@ def lines_after(position: tuple[Any, ...] | None) -> chunkwise.Batches:
 
 
 def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
-    """Yield the lines of one file after the other, in lists. It runs in a thread, so it may block.
+    """Yield the lines of each file that gets the name of the log, in lists. It runs in a thread, so it may block.
 
-    An empty list sends nothing, but lets chunkwise close the source: without it, a source whose client has disconnected
-    would wait for the next line.
+    An empty list sends nothing, but lets chunkwise close the source after a disconnect. Without empty lists, the thread
+    would run until the next line is written.
     """
     past_bytes = BLOCK_BYTES
     while True:
         try:
             file = path.open("rb", buffering=0)
-        except FileNotFoundError:  # it does not exist yet, or has been moved
-            past_bytes = sys.maxsize  # the new file is shown from its start
+        except FileNotFoundError:  # the log does not exist yet, or has been moved
+            past_bytes = sys.maxsize  # a file that is created later is sent from its start
             yield []
             time.sleep(LOOK_SECONDS)
             continue
@@ -79,18 +79,22 @@ def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
             else:
                 yield [{"event": "rotated", "file": found.st_ino, "byte": 0}]
             yield from lines_of(file, path, start, cut=cut)
-        position = (-1, 0)  # of no file, so the next file is reported as rotated
+        position = (-1, 0)  # no file has the inode number -1, so the next file is reported as rotated
 
 
 def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Items]:
-    """Yield the lines of a file from a byte on, until another file has its name. Leave out the first one if ``cut``."""
+    """Yield the lines of a file from byte ``start`` on, until another file has its name.
+
+    ``cut`` leaves out the first line, which may begin before ``start``.
+    """
     number = os.fstat(file.fileno()).st_ino
     byte, rest = file.seek(start), b""
     while True:
         if os.fstat(file.fileno()).st_size < byte + len(rest):
             byte, rest, cut = file.seek(0), b"", False
             yield [{"event": "truncated", "file": number, "byte": 0}]
-        replaced = is_replaced(path, number)  # before reading, so that everything written until then is read
+        # This check is made before reading. Otherwise lines that are written between the two would be lost.
+        replaced = is_replaced(path, number)
         data = file.read(BLOCK_BYTES)
         *whole, rest = (rest + data).split(b"\n")
         lines = [line + b"\n" for line in whole]
@@ -109,7 +113,7 @@ def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Ite
 
 
 def is_replaced(path: Path, number: int) -> bool:
-    """Whether another file has the name; False if no file has it."""
+    """Whether another file than the one with this inode number has the path; False if no file has it."""
     try:
         return path.stat().st_ino != number
     except FileNotFoundError:

@@ -13,7 +13,7 @@ In a browser:
         const job = JSON.parse(data)
         progress.max = job.of
         progress.value = job.done
-        if (job.state !== "running") source.close()      // otherwise it connects again
+        if (job.state !== "running") source.close()      // otherwise the browser connects again
     }
 
 The feed ends when the job ends. If the job fails, the feed fails too, after a last state with the reason, so no client
@@ -43,7 +43,7 @@ class Job:
         self._changed = asyncio.Event()
 
     async def states(self) -> AsyncIterator[dict[str, object]]:
-        """Yield the current state, and again whenever it has changed."""
+        """Yield the current state now and after each change; raise if the job has failed."""
         while True:
             changed, state = self._changed, self.state
             yield state
@@ -55,13 +55,13 @@ class Job:
 
     def _change(self, **changes: object) -> None:
         self.state = {**self.state, **changes}
-        self._changed.set()  # wakes up all watchers, which then wait for the next event
+        self._changed.set()  # wakes up all watchers; they wait for the new event below next
         self._changed = asyncio.Event()
 
     async def _run(self, steps: int, fail: int) -> None:
         try:
             for step in range(1, steps + 1):
-                await asyncio.sleep(0.1)  # the work
+                await asyncio.sleep(0.1)  # in place of real work
                 if step == fail:
                     msg = f"step {step} failed"
                     raise RuntimeError(msg)
@@ -84,7 +84,7 @@ async def start(request: web.Request) -> web.Response:
         raise web.HTTPBadRequest(text=str(error)) from error
     if sum(not job.task.done() for job in jobs.values()) >= MAX_RUNNING:
         raise web.HTTPTooManyRequests(text=f"{MAX_RUNNING} jobs are running: try again later")
-    while len(jobs) >= KEPT_JOBS:  # more than MAX_RUNNING, so some have ended: remove the oldest of them
+    while len(jobs) >= KEPT_JOBS:  # KEPT_JOBS > MAX_RUNNING, so a job has ended: remove the oldest such job
         del jobs[next(name for name, job in jobs.items() if job.task.done())]
     name = str(int(next(reversed(jobs), "0")) + 1)
     jobs[name] = Job(steps, fail)
@@ -110,7 +110,7 @@ async def cancel_jobs(app: web.Application) -> None:
 app = web.Application()
 app.add_routes(routes)
 chunkwise.setup(app, grace_seconds=1)
-app.on_cleanup.append(cancel_jobs)  # after the feeds have ended
+app.on_cleanup.append(cancel_jobs)  # runs after the streams of all watchers have ended
 
 if __name__ == "__main__":
     web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))
