@@ -6,8 +6,8 @@ The comparison is unfair in these ways:
   network all contenders would wait longer for PostgreSQL.
 - ``psql`` uses no HTTP and creates no objects. With ``row_to_json`` PostgreSQL itself writes the NDJSON, and the text
   format of `copy` is not JSON. Both show a limit rather than a rival. Their client reads a pipe instead of a socket.
-- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, but the
-  machine did not swap.
+- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, but
+  the machine did not swap.
 - After the warm-up with the first tenth of the rows, the statement is prepared for all contenders except ``psql``.
 """
 

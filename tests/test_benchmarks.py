@@ -125,7 +125,7 @@ def test_wrong_rows_fail_the_measurement() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"0\r\n", b"0\r\n\r"])
 def test_missing_last_chunk_fails_the_measurement(end: bytes) -> None:
-    with responding(chunked(*TWO_ROWS) + end) as port, pytest.raises(Cut, match="before the body's end"):
+    with responding(chunked(*TWO_ROWS) + end) as port, pytest.raises(Cut, match="before the end of the body"):
         read_rows(Task(count=2, port=port))
 
 

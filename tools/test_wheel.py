@@ -6,8 +6,8 @@ tested with copies of the tests:
 1. With its dependencies only. It has to serve and read every format without a warning, and its errors have to name the
    missing extras (tests/package/bare.py).
 2. With its extras. The tests in `CHOSEN` have to pass. A wheel differs from the source tree in its files and in whether
-   the extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with the
-   fallback, and need no network. Few examples of Hypothesis are enough (HYPOTHESIS_PROFILE=few).
+   the extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with
+   the fallback, and need no network. Few examples of Hypothesis are enough (HYPOTHESIS_PROFILE=few).
 
 No compiler is on the PATH. The versions of all packages are those of requirements/dev.txt.
 """

@@ -8,7 +8,8 @@
 
 A broken download never looks complete: a browser reports that it failed, and curl exits with 18. Browsers and curl have
 to start again, because they can only resume at a byte, and the server does not know which row that byte belongs to.
-``chunkwise get`` and ``open_stream`` resume after the last row that they have, from any server that reads the same table.
+``chunkwise get`` and ``open_stream`` resume after the last row that they have, from any server that reads the same
+table.
 """
 
 import os
