@@ -3,8 +3,8 @@
 This module imports neither a contender nor chunkwise, because imports increase the memory of a process.
 
 Rows are created one by one, as a database driver does. That costs each contender the same, about 0.7 us per row, and
-makes every ratio smaller than it would be for encoding and sending alone. If the rows were prepared in a list, a
-contender that holds all rows in memory would have no disadvantage.
+brings all ratios between contenders closer to 1 than they would be for encoding and sending alone. If the rows were
+prepared in a list, a contender that holds all rows in memory would have no disadvantage.
 """
 
 from __future__ import annotations

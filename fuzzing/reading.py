@@ -74,7 +74,8 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        while before < len(out):  # finish() may have another error to raise after items or an error
+        # finish() may raise another error, even if it has returned items or raised an error before.
+        while before < len(out):
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):
                 break

@@ -142,8 +142,8 @@ def serve_command(**options: Any) -> Coroutine[Any, Any, None]:
 
     The URL of a query contains a value for each of its parameters: /cheap?most=10. PostgreSQL finds out the type of a
     parameter. In SQLite a value is text, which is converted to the type of the column that it is compared with. In
-    other expressions, write CAST(:most AS REAL). If the value is not a number, SQLite treats it as greater than every
-    number, or as 0 inside CAST. Write \: for a colon inside a string of the query.
+    other expressions, write CAST(:most AS REAL). SQLite treats a text that is not a number as greater than every
+    number; CAST makes it 0. Write \: for a colon inside a string of the query.
     """
     return serve(**options)
 

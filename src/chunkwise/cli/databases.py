@@ -41,8 +41,8 @@ class Database:
     """
 
     def __init__(self, make_engine: Callable[[], AsyncEngine], label: str, name: str) -> None:
-        self.engine: AsyncEngine = make_engine()  # for tables; a connection is used for one page of rows at a time
-        self.queries: AsyncEngine = make_engine()  # for queries; a stream uses its connection until it ends
+        self.engine: AsyncEngine = make_engine()  # for tables: each page of rows borrows a connection
+        self.queries: AsyncEngine = make_engine()  # for queries: each stream keeps a connection until it ends
         self.label = label  # the URL without password and options, or the file; for messages to the user
         self.name = name  # the name that clients see in the index
         self.kind: str = self.engine.dialect.name  # "sqlite" or "postgresql"

@@ -62,7 +62,7 @@ async def offer_items(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def _restarts(format: Format) -> bool:
-    """Return whether a stream of a file's items in this format, the format of the file, can be resumed."""
+    """Return whether a client can resume a stream of a file's items, if the file is sent in its own format."""
     # Events in a file have their own ids and names, which a stream of the items would replace.
     return not format.event_ids
 

@@ -91,7 +91,7 @@ class Futures:
 
     @asynccontextmanager
     async def item(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables of an item, and remember which of its iterators are used in the block."""
+        """Start all awaitables of an item, and record which of its iterators are used inside the ``async with``."""
         self._taken.append({})
         try:
             async with self.started(value):

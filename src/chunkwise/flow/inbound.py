@@ -83,7 +83,7 @@ class ItemStream(ABC):
         except StreamError as error:
             self._failure = error
             raise
-        except GeneratorExit:  # the caller has left its loop, and may continue with another one
+        except GeneratorExit:  # the caller has left its `async for`, and may read the rest with another one
             raise
         except BaseException as error:
             message = f"reading was interrupted by {type(error).__name__} and cannot continue"

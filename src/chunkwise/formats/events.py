@@ -42,7 +42,7 @@ class EventsDecoder(StreamDecoder):
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()  # the received bytes that ijson has not parsed yet
-        self._start = 0  # the offset of the window in the stream
+        self._start = 0  # where the window begins, in bytes from the start of the stream
         self._position = 0  # the end of the checked part of the window
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)

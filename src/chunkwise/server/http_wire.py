@@ -47,7 +47,7 @@ class HttpWire:
     async def commit(self) -> None:
         """Send the status line and the headers."""
         request, response = self._request, self.response
-        self.committed = True  # set first: if the next lines fail, aiohttp's writer cannot send another response
+        self.committed = True  # set first, so that no second response is sent if the next lines fail
         if request.version < (1, 1):
             response.force_close()  # only the close ends the response, even if the client sent "Connection: keep-alive"
             # HTTP/1.0 has no last chunk: an orderly close ends the response, and only a reset reports a failure (RFC

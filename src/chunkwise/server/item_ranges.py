@@ -138,7 +138,7 @@ def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):
-        raise ValueError(f"got {len(wanted.after)} values, expected {len(names)} ({', '.join(names)})")
+        raise ValueError(f"got {len(wanted.after)} key values, expected {len(names)} ({', '.join(names)})")
     return wanted
 
 

@@ -132,7 +132,7 @@ class Countdown:
             if (start := body_start(self._head)) >= 0:
                 self._at, self._at_of_body, self._head = start + self._at_of_body, None, b""
             elif len(self._head) > MAX_HEAD_BYTES:
-                raise ConnectionError(f"expected the body of the response within {MAX_HEAD_BYTES} bytes, found none")
+                raise ConnectionError(f"the head of the response has not ended after {MAX_HEAD_BYTES} bytes")
         allowed = data if self._at is None else data[: self._at - self._passed]
         self._passed += len(allowed)
         return allowed, self._passed == self._at

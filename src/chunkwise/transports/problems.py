@@ -66,9 +66,9 @@ def problem_response(
 def problem_of(error: BaseException, request: web.BaseRequest | None = None) -> web.Response:
     """Return the response for an exception that was raised before anything was sent.
 
-    An `HTTPException` keeps its status, headers and reason. A redirect, and an `HTTPException` with a body of its own,
-    are returned unchanged: raise them. If you pass the request, errors in its upload are described to the client, see
-    `upload_details`.
+    An `HTTPException` keeps its status, headers and reason. A redirect, or an `HTTPException` with a body of its own,
+    is returned as it is: it is still an exception, so raise it. If you pass the request, the response describes errors
+    in its upload (see `upload_details`).
     """
     if isinstance(error, web.HTTPException) and (
         error.status < 400 or not (error.content_type == "text/plain" or error.empty_body)

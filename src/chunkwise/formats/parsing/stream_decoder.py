@@ -172,7 +172,8 @@ class StreamDecoder(ABC):
         place = self._checkpoint()
         if place is None or not place.item_index:
             return None
-        # The new decoder skips this byte order mark. Without it, the decoder would skip one at the start of an item.
+        # A new decoder skips the first byte order mark that it receives. Give it this one, so that it keeps a U+FEFF
+        # at the start of an item, which is data.
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
