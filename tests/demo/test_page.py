@@ -32,7 +32,7 @@ KNOWN_FAILED = {
     "chunked": NO_LAST_CHUNK,
     "json": NO_LAST_CHUNK + r" The JSON is not complete\.",
     "nested": NO_LAST_CHUNK + r" The JSON is not complete\.",
-    "sse": r"No “end” event arrived\. EventSource alone cannot tell a failure from an end\.",
+    "sse": r"The last event, “end”, is missing\. Without it, EventSource reports every end as an error\.",
     "ws": r"The connection ended with close code 1011 with the reason “Service Unavailable”\.",
 }
 KNOWN_REFUSED = {

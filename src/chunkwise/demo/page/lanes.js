@@ -172,7 +172,7 @@ function readEvents(url, {signal, arrived}) {
       const refused = source.readyState === EventSource.CLOSED && items === 0;
       const how = refused
         ? "EventSource reported an error before the first event. It does not give the status."
-        : "No “end” event arrived. EventSource alone cannot tell a failure from an end.";
+        : "The last event, “end”, is missing. Without it, EventSource reports every end as an error.";
       end({whole: false, how});
     };
   });
