@@ -16,7 +16,7 @@ ifeq ($(SEED),random)
 override SEED := $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))')
 endif
 SEEDS = --randomly-seed=$(SEED) $(if $(filter 20260101,$(SEED)),,--hypothesis-seed=$(SEED))
-# More workers than cores make the tests faster, because many tests wait for a process or a socket.
+# There are more workers than cores, because many tests wait for a process or a socket.
 WORKERS ?= 5
 SUITE = -n $(WORKERS) --dist=loadfile --no-loadscope-reorder $(SEEDS)
 

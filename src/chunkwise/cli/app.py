@@ -179,7 +179,7 @@ def get_command(**options: Any) -> Coroutine[Any, Any, None]:
 
     URL starts with http://, https://, ws:// or wss://. Each item is written as soon as it is received.
 
-        chunkwise get http://127.0.0.1:8080/movies.json --format csv -o movies.csv
+        chunkwise get http://127.0.0.1:8080/movies.json -o movies.csv
 
     If the stream fails, the items before the failure are written, and the exit code says what failed. If the server
     reports its failure, the exit code is 4. In JSON, CSV and text, a server cannot report a failure after the first
