@@ -1,7 +1,7 @@
 """CSV (RFC 4180) <-> items: each row is a dict whose keys are the column names in the header.
 
-All values are read as strings; the argument ``type`` converts them. CSV cannot prove its end: a stream that was cut
-between two rows looks complete.
+The decoder reads all values as strings; its argument ``type`` converts them, for example to numbers. CSV cannot prove
+that a stream is complete: a stream that was cut between two rows looks complete.
 """
 
 import csv
@@ -25,7 +25,7 @@ from chunkwise.formats.paths import PathLike
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected a field without quotes and line ends, or a quoted field in which quotes are doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes these types, and finite floats, correctly
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes str, int and None correctly
 _LIVE = "a CSV row cannot contain an iterator or an awaitable: pass the finished value"
 
 
@@ -46,7 +46,7 @@ class CsvEncoder(RecordEncoder):
         return self._encode_each(batch) if data is None else data
 
     def _encode_alike(self, batch: Sequence[Any]) -> bytes | None:
-        """Encode the batch in one call if all rows have all columns; return None otherwise."""
+        """Encode all rows in one call; return None if this is impossible, for example if a row lacks a column."""
         names = self._columns
         try:
             kinds = set(map(type, batch))
@@ -91,7 +91,7 @@ class CsvEncoder(RecordEncoder):
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:
-        """Return the error for the first row whose text cannot be encoded as UTF-8."""
+        """Return the error for the first row of the batch that contains text that UTF-8 cannot encode."""
         rows = (item if type(item) is dict else msgspec.to_builtins(item) for item in batch)
         texts = ("".join(map(str, [*columns, *_cells(row, columns)])) for row in rows)
         index = next(index for index, text in enumerate(texts, self._count) if _SURROGATE.search(text))
@@ -132,7 +132,8 @@ def _cell(value: Any) -> Any:
         text = encode_value(value).decode()
     except LivePart:
         raise TypeError(_LIVE) from None
-    return msgspec.json.decode(text) if text.startswith('"') else text  # decode a string, such as a date
+    # The JSON text of some values, such as dates, is a string. The cell gets the string without its quotes.
+    return msgspec.json.decode(text) if text.startswith('"') else text
 
 
 class CsvDecoder(StreamDecoder):
@@ -149,10 +150,12 @@ class CsvDecoder(StreamDecoder):
         self._list_type: Any = list.__class_getitem__(self._type)
         self._max_row_bytes = min(self._limits.max_item_bytes, self._limits.max_line_bytes)
         self._header: list[str] | None = None
-        self._pending = bytearray()  # one buffer, because a list of many small chunks would need more memory
-        self._offset = 0  # the offset of the pending bytes in the stream
-        self._quoted = False  # whether the pending bytes end inside a quoted field
-        self._last = b""  # the last byte received
+        # The incomplete row is kept in one buffer, because a list of many small chunks would need more memory.
+        self._pending = bytearray()
+        self._offset = 0  # the offset of the incomplete row in the stream
+        self._quoted = False  # whether the bytes received so far end inside a quoted field
+        # The last byte received shows whether a quote at the start of the next chunk is misplaced.
+        self._last = b""
 
     def _checkpoint(self) -> Checkpoint:
         names = ",".join('"{}"'.format(name.replace('"', '""')) for name in self._header or ())
@@ -170,13 +173,17 @@ class CsvDecoder(StreamDecoder):
             self._take(run, offset, out)
         else:
             self._pending += data
-        self._check_size(len(self._pending) - 2, self._offset)  # the limit does not include the CR LF of a row
+        # The limit for a row does not include its line end, which has at most two bytes (CR LF).
+        self._check_size(len(self._pending) - 2, self._offset)
         if stray >= 0:
             message = f"got a quote in a field that does not begin with a quote, {_EXPECTED_FIELD}"
             raise DecodeError(message, byte_offset=self.bytes_seen - len(data) + stray)
 
     def _last_row_end(self, data: bytes) -> tuple[int, int]:
-        """Return the end of the last complete row in the data, or 0, and the position of a misplaced quote, or -1."""
+        """Return where the last complete row in the data ends, and the position of a misplaced quote.
+
+        The end is 0 if the data completes no row. The position is -1 if no quote is misplaced.
+        """
         # A line end inside quotes is data. A doubled quote needs no special case: the first quote ends the quoted part,
         # and the second quote begins the next one.
         stop, start, quoted = 0, 0, self._quoted
@@ -211,7 +218,10 @@ class CsvDecoder(StreamDecoder):
             position = end
 
     def _take_rows(self, rows: list[list[str]], out: list[Any]) -> bool:
-        """Append the items of all rows in one call; return False and append nothing if a row needs `_take_row`."""
+        """Append the items of all rows in one call; return False and append nothing if this is impossible.
+
+        It is impossible if the first row is the header, if a row is invalid, or if the decoder has a path.
+        """
         header = self._header
         if header is None or self._parts or any(len(row) != len(header) for row in rows):
             return False
@@ -262,7 +272,7 @@ class CsvDecoder(StreamDecoder):
 
 
 def _next_row(text: str, position: int, offset: int) -> tuple[list[str] | None, int]:
-    """Return the fields of the row at a position (None for a blank line), and the position of the next row."""
+    """Return the fields of the row at ``position`` (None for a blank line), and where the next row begins."""
     fields, start = [], position
     while True:
         match = _field.match(text, position)

@@ -5,8 +5,9 @@
     {"status":"complete","items":5}
     {"status":"failed","items":3,"problem":{"title":"Internal Server Error","status":500}}
 
-The number ``items`` counts the records in the stream, not the items that a client selects inside them with a path. The
-server sends an end record only to clients that request it, because other clients would read it as one more item.
+``items`` is the number of records before the end record. If a client selects items inside the records with a path, it
+may receive more or fewer items. The server sends an end record only to clients that request it, because other clients
+would read it as one more item.
 """
 
 from collections.abc import Mapping
@@ -24,26 +25,29 @@ _MAX_BYTES = 64 * 1024
 
 
 class EndRecord(Struct, frozen=True, omit_defaults=True):
-    """The end record of a stream."""
+    """The content of an end record, the last record of a stream."""
 
     status: Literal["complete", "failed"]  # whether the source has completed or has failed
     items: Annotated[int, Meta(ge=0)]  # the number of records before the end record
-    problem: dict[str, Any] | None = None  # problem details (RFC 9457) of a failed stream
+    problem: dict[str, Any] | None = None  # why the stream has failed, as problem details (RFC 9457)
 
 
 _records = ValueDecoder(EndRecord)
 
 
 def complete_record(marks: EndRecordMarks, items: int) -> bytes:
-    """Return the end record of a complete stream, with its marks."""
+    """Return the end record of a complete stream: its JSON text between the bytes that mark an end record."""
     return marks.before + encode_value(EndRecord("complete", items)) + marks.after
 
 
 def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any]) -> bytes:
-    """Return the end record of a failed stream, with its marks."""
+    """Return the end record of a failed stream: its JSON text between the bytes that mark an end record.
+
+    If the problem details are too long or JSON cannot represent them, the record contains only their status.
+    """
     try:
         text = encode_value(EndRecord("failed", items, dict(problem)))
-    except (EncodeError, LivePart):  # send a record without the problem rather than no record
+    except (EncodeError, LivePart):  # JSON cannot represent the problem details
         text = b""
     if not text or len(text) + len(marks.after) > _MAX_BYTES:
         text = encode_value(EndRecord("failed", items, {"status": _status(problem)}))
@@ -63,10 +67,10 @@ class StreamEndDecoder(StreamDecoder):
 
     Args:
         decoder: a new decoder of the format.
-        marks: the `Format.end_record` of the format.
+        marks: the bytes around an end record in the format (`Format.end_record`).
     """
 
-    checks_utf8 = False  # the decoder of the format checks UTF-8, and skips a byte order mark
+    checks_utf8 = False  # not needed here, because the decoder of the format checks UTF-8
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
         super().__init__()
@@ -75,9 +79,10 @@ class StreamEndDecoder(StreamDecoder):
         self._bom_pending = None
         self._marks = marks
         self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
-        self._line_before = True  # whether the next byte is at the start of a line
-        self._begin = b""  # the last bytes received, if they may be the start of the mark
-        self._text: bytearray | None = None  # the bytes received after the mark; None before the mark
+        self._line_before = True  # whether the next byte begins a line, as an end record does
+        self._begin = b""  # the last bytes received, if an end record may begin with them
+        # The bytes of the end record after the mark at its start; None until the mark is received.
+        self._text: bytearray | None = None
         self._record: EndRecord | None = None
         self._in_comment = False
 
@@ -98,7 +103,7 @@ class StreamEndDecoder(StreamDecoder):
             self._take_silence(data)
 
     def _take_items(self, data: bytes, out: list[Any]) -> bytes:
-        """Feed the bytes before the mark to the decoder of the format; return the bytes after the mark."""
+        """Decode the items before the end record; return the bytes after the mark with which the end record begins."""
         data, self._begin = self._begin + data, b""
         mark = self._marks.before
         at_start = self._line_before and data.startswith(mark)
@@ -107,16 +112,18 @@ class StreamEndDecoder(StreamDecoder):
         items = data[:place] if found else self._without_begin(data)
         if items:
             self._line_before = items.endswith(b"\n")
-        out += self.decoder.feed(items)  # even without bytes, because the decoder may have an error to raise
+        # The call is made even if there are no bytes, because the decoder may have kept an error that it raises now.
+        out += self.decoder.feed(items)
         if not found:
             return b""
-        self.decoder.feed(b"")  # raises the error if invalid bytes follow the items
+        # If invalid bytes follow the items, the decoder has kept an error. This call raises the error.
+        self.decoder.feed(b"")
         self._text = bytearray()
         return data[place + len(mark) :]
 
     def _without_begin(self, data: bytes) -> bytes:
-        """Return the data without the bytes at its end that may be the start of a mark; keep those."""
-        if not data.endswith(self._starts):  # usually, the data does not end with the start of a mark
+        """Return the data without its last bytes if an end record may begin with them; keep them for the next call."""
+        if not data.endswith(self._starts):
             return data
         for start in reversed(self._starts):
             place = len(data) - len(start)
@@ -126,7 +133,7 @@ class StreamEndDecoder(StreamDecoder):
         return data
 
     def _take_record(self, text: bytearray, data: bytes) -> bytes:
-        """Collect the bytes of the record, and decode it when it is complete; return the bytes after it."""
+        """Collect the bytes of the end record; when it is complete, decode it and return the bytes after it."""
         searched = max(0, len(text) - len(self._marks.after))
         offset = self.bytes_seen - len(data) - len(text)
         text += data
@@ -153,7 +160,7 @@ class StreamEndDecoder(StreamDecoder):
         return rest
 
     def _take_silence(self, data: bytes) -> None:
-        """Accept keepalive bytes after the record; raise DecodeError for other bytes."""
+        """Accept keepalive bytes (blank lines and comments) after the end record; raise DecodeError for other bytes."""
         offset = self.bytes_seen - len(data)
         for index, line in enumerate(data.split(b"\n")):
             if index:

@@ -1,6 +1,6 @@
-"""JSON text in chunks -> events ``(prefix, event, value)``, the same as those of ijson.
+"""JSON text in chunks -> parse events ``(prefix, event, value)``, the same as those of the library ijson.
 
-The scanner checks the grammar, the depth limit and UTF-8 before any byte is passed to ijson. Without these checks, the
+A `Scanner` checks the grammar, the depth limit and UTF-8 before any byte is passed to ijson. Without these checks, the
 C backend of ijson needs gigabytes of memory for some ten KB of ``[``, and replaces lone surrogates with ``?``.
 """
 
@@ -22,17 +22,18 @@ Event = tuple[str, str, Any]
 _MAX_PATH_BYTES = 4 * 1024
 """The most bytes of a prefix. The limit is low, because ijson builds a prefix for each member, even of six bytes."""
 
-_NOTHING = ("\0",)  # a path that no document has: the scanner checks all bytes and selects nothing
+# The scanner only has to check bytes, not to select values. So it gets a path that documents normally do not have.
+_NOTHING = ("\0",)
 
 
 class EventsDecoder(StreamDecoder):
-    """JSON text in chunks -> the events that each chunk completes. Numbers have the same types as in `json.loads`."""
+    """JSON text in chunks -> the parse events that each chunk completes. Numbers become int or float."""
 
     name = "json"
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(limits=limits)
-        # An int with more digits than Python accepts crashes the C backend of ijson, and with it the process.
+        # An int with more digits than Python accepts makes the C backend of ijson crash, so the scanner refuses it.
         digits = sys.get_int_max_str_digits() or sys.int_info.default_max_str_digits
         self._scanner = Scanner(
             _NOTHING,
@@ -42,14 +43,15 @@ class EventsDecoder(StreamDecoder):
             max_number_bytes=min(digits, sys.int_info.default_max_str_digits, limits.max_item_bytes),
         )
         self._window = bytearray()  # the received bytes that ijson has not parsed yet
-        self._start = 0  # where the window begins, in bytes from the start of the stream
-        self._position = 0  # the end of the checked part of the window
+        self._start = 0  # the offset in the stream of the bytes that ijson has not parsed yet
+        self._position = 0  # how many of the bytes that ijson has not parsed yet are checked
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         start = self.bytes_seen - len(data) - len(self._window)
-        if start > self._start:  # a byte order mark was skipped
+        # If a byte order mark was skipped, the JSON text begins at a higher offset in the stream.
+        if start > self._start:
             self._scanner.shift(start - self._start)
             self._start = start
         self._window += data
@@ -58,8 +60,8 @@ class EventsDecoder(StreamDecoder):
         except DecodeError as error:
             self._parse(bytes(self._window[: max(0, (error.byte_offset or 0) - start)]), out)
             raise
-        # A number at the end of the window may continue, so it is not parsed yet. Otherwise, if the invalid "01" is
-        # split after the 0, ijson would return the 0 as a number.
+        # A number at the end of the received bytes may continue in the next chunk, so ijson does not parse it yet. If
+        # ijson parsed the first digit of the invalid number "01", it would return 0.
         ready = self._scanner.keep_from
         ready = self._position if ready < 0 else ready
         self._parse(bytes(self._window[:ready]), out)
@@ -82,7 +84,7 @@ class EventsDecoder(StreamDecoder):
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except ArithmeticError:  # raised by Decimal, to which ijson converts each number that is not an int
+        except ArithmeticError:  # ijson converts all numbers except ints with Decimal, which can raise this error
             failure = LimitError("a number has an exponent of about 18 digits or more, which no Decimal can hold")
         for prefix, event, value in self._events:
             number = value

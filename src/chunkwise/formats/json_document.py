@@ -1,7 +1,7 @@
 """JSON text (RFC 8259) <-> items: the elements of an array, one document, or the values at a path.
 
-The grammar proves the end of a stream: a JSON text that was cut is not valid JSON. The one exception is a number as a
-document, such as ``12`` of ``123``; a stream of items never consists of such a number.
+The grammar proves the end of a stream: a JSON text that was cut is not valid JSON. The one exception is a document that
+is a single number: if ``123`` is cut after ``12``, it is still valid. A stream of items is never a single number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from chunkwise.formats.speedups import Scanner
 
 
 class JsonEncoder:
-    """Items -> one JSON array; or, with ``document``, one item -> its JSON text."""
+    """Items -> one JSON array. If ``document`` is True: one item -> its JSON text, without an array."""
 
     def __init__(self, *, document: bool = False, **_not_needed: object) -> None:
         self._document = document
@@ -41,7 +41,7 @@ class JsonEncoder:
 
     def finish(self) -> bytes:
         if self._document and self._count != 1:
-            raise EncodeError(f"a JSON document must be one value, got {self._count}", item_index=self._count)
+            raise EncodeError(f"a JSON document must be one value, got {self._count} values", item_index=self._count)
         return b"" if self._document else b"]"
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - the incomplete JSON text shows the failure
@@ -49,7 +49,7 @@ class JsonEncoder:
 
     def _separator(self, count: int) -> bytes:
         if self._document and self._count + count > 1:
-            raise EncodeError(f"a JSON document must be one value, got {self._count + count}", item_index=1)
+            raise EncodeError(f"a JSON document must be one value, got {self._count + count} values", item_index=1)
         return b"," if self._count and count else b""
 
 
@@ -64,8 +64,8 @@ class JsonDecoder(StreamDecoder):
         # The scanner does not check the selected values: msgspec decodes them, and refuses everything that is not JSON.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
         self._window: bytes | bytearray = b""  # the received bytes that are not decoded yet
-        self._dropped = 0  # the number of bytes of the stream before the window
-        self._position = 0  # the end of the scanned part of the window
+        self._dropped = 0  # the number of bytes in the stream before those that are not decoded yet
+        self._position = 0  # how many of the bytes that are not decoded yet are scanned
 
     def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
         most = self._limits.max_item_bytes
@@ -79,12 +79,15 @@ class JsonDecoder(StreamDecoder):
 
     @property
     def found(self) -> bool:
-        """Whether the stream has a value at the path, or an empty array or object in which such values would be."""
+        """Whether the path exists in the document.
+
+        A path that selects all elements or members also exists if the array or object is empty.
+        """
         return self._scanner.found
 
     @property
     def whole_records(self) -> int | None:
-        """The number of complete elements of the root array, which are the records; see `Decoder.whole_records`."""
+        """The number of complete elements of the root array; None if the path selects other values."""
         return self.items_seen if self._parts in (None, ("item",)) else None
 
     @property
@@ -98,10 +101,11 @@ class JsonDecoder(StreamDecoder):
         return self._scanner.bytes_walked
 
     def _checkpoint(self) -> Checkpoint | None:
-        # The position is the start of a selected value. A new decoder needs only the brackets of the arrays and objects
-        # around the value, and the names on the path.
+        # The checkpoint is the start of a selected value. To read from there, a new decoder needs only the brackets of
+        # the arrays and objects around the value, and the names on the path.
         offset, openers, is_open = self._scanner.last_begun or (0, b"", False)
-        if not openers:  # there is no selected value yet, or it is the document itself
+        if not openers:
+            # No value is selected yet, or the selected value is the whole document: then there is no checkpoint.
             return None
         parts = ("item",) if self._parts is None else self._parts
         before = b"".join(
@@ -111,26 +115,28 @@ class JsonDecoder(StreamDecoder):
         return Checkpoint(offset, self.items_seen - (not is_open), before)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):  # a BOM was skipped
+        # If a byte order mark was skipped, the JSON text begins at a higher offset in the stream.
+        if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):
             self._dropped += skipped
             self._scanner.shift(skipped)
         self._append(data)
         try:
             self._position = self._scanner.scan(self._window, self._position)
-        finally:  # the values before an error are returned first
+        finally:
+            # If the scanner has raised an error, the values before the invalid bytes are returned before the error.
             self._take(out)
             self._check_held()
         keep = self._scanner.keep_from
         self._drop(keep if keep >= 0 else self._position)
 
     def _check_held(self) -> None:
-        """Raise LimitError if the incomplete item already has too many bytes."""
+        """Raise an error if the incomplete item already has more than ``max_item_bytes`` bytes."""
         keep, end = self._scanner.keep_from, len(self._window)
         if keep >= 0 and end - keep > self._limits.max_item_bytes:
             raise self._too_long(keep, end)
 
     def _append(self, data: bytes) -> None:
-        # An empty window is replaced by the data, so most bytes are never copied.
+        # If all earlier bytes are decoded, the new bytes are used without a copy. So most bytes are never copied.
         if not self._window:
             self._window = data
         elif isinstance(self._window, bytearray):
@@ -147,7 +153,7 @@ class JsonDecoder(StreamDecoder):
         self._found = self._found or self._scanner.found
 
     def _take(self, out: list[Any]) -> None:
-        """Decode the complete selected values in one call."""
+        """Decode all complete selected values in one call; if this fails, decode them one by one to find the error."""
         scanner = self._scanner
         if not scanner.count:
             return
@@ -175,14 +181,16 @@ class JsonDecoder(StreamDecoder):
                 raise
 
     def _defect(self, start: int, end: int) -> DecodeError | None:
-        """Return the error of the scanner for the bytes of a value, with its offset; None if they are valid JSON."""
+        """Return the error for the first invalid byte in the JSON text of a value; None if no byte is invalid."""
         if self._refusal(start, end) is None:
             return None
-        return self._refusal(start, len(self._window))  # the message shows the bytes after the value
+        # Scan again up to the last byte received, because the error message may show bytes after the value.
+        return self._refusal(start, len(self._window))
 
     def _refusal(self, start: int, end: int) -> DecodeError | None:
         begun = self._scanner.last_begun
-        around = b"[" * (len(begun[1]) if begun else 0)  # so that the value is at its depth in the stream
+        # Opening brackets before the value give it the same depth as in the stream, for the depth limit.
+        around = b"[" * (len(begun[1]) if begun else 0)
         scanner = self._new_scanner((), proves_values=True)
         scanner.shift(self._dropped + start - len(around))
         try:
@@ -192,15 +200,16 @@ class JsonDecoder(StreamDecoder):
         return None
 
     def _too_long(self, start: int, end: int) -> DecodeError:
-        """Return the error for an item with too many bytes, or for invalid JSON within the limit.
+        """Return the error for an item with more than ``max_item_bytes`` bytes.
 
-        If the chunks were smaller, the decoder would find the invalid JSON first, and the result must not depend on the
-        size of the chunks.
+        If the item has invalid JSON before this limit, the error is the one for the invalid JSON. With smaller chunks,
+        the decoder would find the invalid JSON first, and the result must not depend on the size of the chunks.
         """
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:
             return defect
-        size = most + 1 if self._defect(start, end) else end - start  # the end of an invalid item is unknown
+        # If the item has invalid JSON after the limit, its end is unknown. So the message gives the smallest size.
+        size = most + 1 if self._defect(start, end) else end - start
         msg = f"got an item of at least {size} bytes, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)
 

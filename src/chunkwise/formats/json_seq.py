@@ -23,7 +23,7 @@ _END_RECORD = EndRecordMarks(before=_RS + f' {{"{STREAM_END}":'.encode(), after=
 
 
 class JsonSeqEncoder(RecordEncoder):
-    """Items -> an RS, the JSON text and a line feed for each item."""
+    """Items -> an RS byte (0x1E), the JSON text and a line feed for each item."""
 
     before = _RS
     end_record: EndRecordMarks | None = _END_RECORD
@@ -46,7 +46,7 @@ class _SequenceText(JsonDecoder):
         super().__init__(path, **options)
         self._bom_pending = None
         self._begun = False
-        self._word = b""  # the received part of ``true``, ``false`` or ``null`` at the root
+        self._word = b""  # the received bytes, if they may begin ``true``, ``false`` or ``null``
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._begun:
@@ -68,23 +68,23 @@ class _SequenceText(JsonDecoder):
 
 
 class JsonSeqDecoder(RecordDecoder):
-    """A JSON text sequence in chunks -> items. After an invalid text, decoding continues at the next RS."""
+    """A JSON text sequence in chunks -> items. After an invalid text, decoding continues at the next RS byte (0x1E)."""
 
     name = "json-seq"
     resynchronises = True
-    checks_utf8 = False  # each text is checked by itself, so that the texts after an invalid one are decoded
+    checks_utf8 = False  # each JSON text is checked separately, so that invalid UTF-8 affects only one text
 
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
-        self._waiting: deque[bytes] = deque()  # JSON texts to be decoded; the last one may be incomplete
-        self._next_offset = 0  # the offset in the stream of the first text in `_waiting`
-        self._text: _SequenceText | None = None  # decodes the incomplete text; None: skip to the next RS
-        self._offset = 0  # the offset of the incomplete text in the stream
+        self._waiting: deque[bytes] = deque()  # the JSON texts to be decoded; the last one may be incomplete
+        self._next_offset = 0  # the offset in the stream of the next JSON text to be decoded
+        self._text: _SequenceText | None = None  # the decoder of the incomplete text; None: skip up to the next RS
+        self._offset = 0  # the offset of the incomplete JSON text in the stream
         self._begun = False
 
     @property
     def whole_records(self) -> int | None:
-        """See `Decoder.whole_records`. None while items of an incomplete text were already returned."""
+        """The number of complete JSON texts; None if items of an incomplete text were already returned."""
         if self._text is None or not self._text.items_seen:
             return self._records_seen
         return self._records_seen + 1 if self._text.complete else None
@@ -92,8 +92,8 @@ class JsonSeqDecoder(RecordDecoder):
     def _checkpoint(self) -> Checkpoint | None:
         if self._text is None or self._waiting:
             return None
-        # The position is the RS of the incomplete text. A new decoder returns all items of this text, including those
-        # that this decoder has already returned.
+        # The checkpoint is the RS before the incomplete text. A new decoder that reads from there returns all items of
+        # this text, including those that this decoder has already returned.
         return Checkpoint(self._offset - len(_RS), self.items_seen - self._text.items_seen, b"")
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
@@ -110,7 +110,7 @@ class JsonSeqDecoder(RecordDecoder):
                 self._take_run(out)
             while self._waiting:
                 text = self._waiting.popleft()
-                if self._waiting and not text:  # RFC 7464 §2.1: there is no text between two RS in a row
+                if self._waiting and not text:  # two RS in a row have no text between them (RFC 7464 §2.1)
                     self._next_offset += 1
                     continue
                 self._text = _SequenceText(self._parts or (), type=self._type, limits=self._limits)
@@ -129,7 +129,7 @@ class JsonSeqDecoder(RecordDecoder):
         self._end_text(out, framed=framed, at_end=True)
 
     def _go_on(self, data: bytes, out: list[Any]) -> None:
-        """Feed the bytes before the first RS of the data: they belong to the incomplete text."""
+        """Decode the bytes before the first RS of the data, which belong to the incomplete text of an earlier call."""
         garbage = data.strip(_WHITE)
         if not self._begun and garbage:
             self._begun = True
@@ -149,7 +149,8 @@ class JsonSeqDecoder(RecordDecoder):
             return
         if max(map(len, texts)) > self._limits.max_item_bytes:
             return
-        if whole_characters(run)[0] != len(run):  # msgspec does not check the UTF-8 of names that it ignores
+        # msgspec does not check UTF-8 in the names of members that it ignores, so all bytes are checked here.
+        if whole_characters(run)[0] != len(run):
             return
         values = self._decode_many(run[:-1])
         if values is not None:
@@ -174,10 +175,11 @@ class JsonSeqDecoder(RecordDecoder):
         if not text.items_seen and not text.bytes_seen:
             if at_end and not framed:
                 raise TruncatedError("the stream ended after an RS, expected a JSON text")
-            return  # RFC 7464 §2.1: there is no text between two RS in a row
+            return  # an RS without a text after it is skipped (RFC 7464 §2.1)
         try:
             out += text.finish(framed=framed)
-            text.finish(framed=framed)  # raises the error if invalid bytes follow the item
+            # If invalid bytes follow the items, the first call has kept an error. The second call raises the error.
+            text.finish(framed=framed)
         except TruncatedError as error:
             if at_end:
                 raise

@@ -6,7 +6,8 @@ The messages always contain an NDJSON stream. The framing decides what one messa
     text    one string without quotes, or the JSON text of any other item
     lines   any number of items, one JSON text on each line (with the subprotocol `SUBPROTOCOL`)
 
-A sender that has sent all its items but still receives sends the end record of NDJSON, as a message or line of its own.
+A sender that has sent all its items but wants to receive more items cannot close the connection. To end its stream, it
+sends the end record of NDJSON, as a separate message or line.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,14 +48,17 @@ Framing = Literal["items", "text", "lines"]
 
 
 def framing_of(subprotocol: str | None, *, plain: bool) -> Framing:
-    """Return the framing for the negotiated subprotocol; ``plain`` is the `Format.plain_messages` of the format."""
+    """Return what one message contains with the negotiated subprotocol.
+
+    ``plain`` says whether a string is sent unchanged instead of as JSON, see `Format.plain_messages`.
+    """
     if subprotocol == SUBPROTOCOL:
         return "lines"
     return "text" if plain else "items"
 
 
-# Replacing line ends with tabs keeps valid JSON valid and invalid JSON invalid, because JSON allows both between tokens
-# and neither inside strings.
+# Line ends inside an item are replaced with tabs, so that the item is one NDJSON line. Valid JSON stays valid, and
+# invalid JSON stays invalid, because JSON allows line ends and tabs between tokens, and neither of them inside strings.
 _ON_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
 
 _strings = ValueDecoder(str)
@@ -72,12 +76,18 @@ def unpack(message: str | bytes, framing: Framing) -> bytes:
 
 
 def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
-    """Return a start record: the first index, the ETag and the key, which HTTP responses have in headers."""
+    """Return a start record, with values that an HTTP response has in headers.
+
+    Args:
+        first: the index of the first item in the stream.
+        etag: the ETag of the stream, without quotes; None if the stream has none.
+        key: the names of the members that locate an item; empty if its index locates it.
+    """
     return START_MARK + encode_value({"first": first, "etag": etag, "key": key}) + b"}\n"
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Split the first lines of a stream into the content of the start record, or None, and the remaining lines."""
+    """Return the content of the start record, or None if the lines do not begin with one, and the other lines."""
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")
@@ -85,7 +95,7 @@ def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
 
 
 def holds_end(lines: bytes) -> bool:
-    """Whether an end record is among the lines that `unpack` returned."""
+    """Return whether one of the NDJSON lines is an end record."""
     return lines.startswith(END_RECORD.before) or b"\n" + END_RECORD.before in lines
 
 
@@ -94,7 +104,7 @@ class Packer:
 
     Args:
         framing: what one message contains.
-        plain: whether to remove a line end at the end of a string, because a message needs none.
+        plain: whether to remove the line end at the end of a string, because a message needs no line end.
         max_bytes: the most bytes of one item, because a message contains an item as a whole.
     """
 
@@ -104,7 +114,7 @@ class Packer:
         self._framing = framing
         self._plain = plain
         self._max_bytes = max_bytes
-        self._held: list[bytes] = []  # the parts of an incomplete line
+        self._held: list[bytes] = []  # the received parts of a line that is not complete yet
         self._held_bytes = 0
 
     def pack(self, data: bytes) -> Iterator[bytes]:
@@ -135,7 +145,7 @@ class Packer:
     def _string(self, line: bytes) -> bytes:
         try:
             text: str = _strings.one(line, 0)
-        except DecodeError as error:  # only a msgspec.Raw, which is not checked before, can be invalid
+        except DecodeError as error:  # only a msgspec.Raw can be invalid, because it is not checked earlier
             raise EncodeError(f"an item is not a valid JSON string: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

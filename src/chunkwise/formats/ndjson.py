@@ -61,8 +61,8 @@ class NdjsonDecoder(RecordDecoder):
         last = text.strip(b" \t\r")
         if not last:
             return
-        # The last line may lack its line end if its value shows where it ends. A number does not, because more digits
-        # may follow.
+        # The last line may lack its line end if the value shows that it is complete, for example with a closing
+        # bracket. A number does not show that it is complete, because more digits could follow.
         if not framed and last[:1] in b"-0123456789":
             msg = "the stream ended in a number, which may be incomplete; expected a line feed after the last line"
             raise TruncatedError(msg)

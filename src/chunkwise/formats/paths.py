@@ -1,4 +1,4 @@
-"""A path as text -> its parts: names joined by dots, with the same grammar as in ijson.
+"""A path such as ``users.item.name`` -> its parts. A path is names joined by dots, as in the library ijson.
 
 The part ``item`` selects the elements of an array, or the member named ``item`` of an object. The part ``*`` selects
 every member of an object.
@@ -11,7 +11,7 @@ PathLike = str | tuple[str, ...]
 def parse_path(path: PathLike) -> tuple[str, ...] | None:
     """Return the parts of a path, or None for ``""``.
 
-    The path ``""`` selects the elements if the document is an array, and otherwise the document itself. The empty tuple
+    The path ``""`` selects the elements if the document is an array, and otherwise the document itself. The path ``()``
     always selects the document as one value, as ``""`` does in ijson.
     """
     if isinstance(path, str):

@@ -45,7 +45,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def value_of(item: Any) -> Any:
-    """Return the decoded data of an event, or its text if it is not JSON; return any other item unchanged."""
+    """Return the decoded data of a `ServerSentEvent`, or its text if it is not JSON; return another item unchanged."""
     if not isinstance(item, ServerSentEvent):
         return item
     try:
@@ -64,7 +64,7 @@ class SseEncoder(RecordEncoder):
         if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
         texts = encode_lines(batch, self._count).split(b"\n")
-        texts.pop()  # the empty text after the last line end
+        texts.pop()  # removes the empty text after the last line end
         if self._key:
             ids = [self._id(item, place) for place, item in enumerate(batch)]
             return b"id: %b\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(zip(ids, texts, strict=True)))
@@ -73,7 +73,7 @@ class SseEncoder(RecordEncoder):
         return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(numbered))
 
     def _id(self, item: Any, place: int) -> bytes:
-        """Return the id of an item: its index, followed by its key if the source has one."""
+        """Return the id of an event: the index of its item, and the values of the source's key if it has one."""
         index = self._first + self._count + place
         if not self._key:
             return b"%d" % index
@@ -121,7 +121,7 @@ class SseEncoder(RecordEncoder):
 
 @dataclass(slots=True)
 class _OpenEvent:
-    """The fields of an event whose blank line was not received yet."""
+    """The fields received so far of an incomplete event: the blank line that ends it was not received yet."""
 
     data: list[bytes] = field(default_factory=list)
     data_bytes: int = 0
@@ -161,17 +161,20 @@ class SseDecoder(RecordDecoder):
     """
 
     name = "sse"
-    checks_utf8 = False  # invalid UTF-8 is replaced and is not an error (WHATWG HTML §9.2.5)
+    checks_utf8 = False  # invalid bytes are no error, but become U+FFFD (WHATWG HTML §9.2.5)
 
     def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
         super().__init__(path, **options)
-        self.first_event_id: str = ""  # the first id in the stream; a response that begins with it again is a restart
-        self.last_event_id: str = ""  # the value of ``Last-Event-ID`` when the client reconnects
-        self.is_behind_id: bool = False  # whether the last event itself has set `last_event_id`
-        self.retry: int | None = None  # milliseconds to wait before a reconnect; None if not set
+        # The first id in the stream. If a resumed response begins with this id again, the stream starts over.
+        self.first_event_id: str = ""
+        # The last id in the stream. A client that reconnects sends it as ``Last-Event-ID``.
+        self.last_event_id: str = ""
+        self.is_behind_id: bool = False  # whether the last event with data has an id
+        # How many milliseconds a client waits before it reconnects; None if the stream has not set this time.
+        self.retry: int | None = None
         self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
-            raise TypeError(f"with type=ServerSentEvent, path must be empty, got {path!r}: paths select in JSON")
+            raise TypeError(f"with type=ServerSentEvent, path must be empty, got {path!r}: a path selects in JSON")
         self._emit_empty = emit_empty
         self._lines = LineSplitter(self._limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
@@ -192,11 +195,11 @@ class SseDecoder(RecordDecoder):
         self._lines.check()
 
     def _take_run(self, run: bytes, out: list[Any]) -> None:
-        """Decode the events in a run of complete lines."""
+        """Decode the events in ``run``, which consists of complete lines."""
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
-            # Only these events are read line by line: one that an earlier run began, the first of the stream (for its
-            # id), and an incomplete one at the end. All events between them are decoded in one call.
+            # Most events are decoded in one call. Only these are read line by line: an event whose first lines were
+            # received earlier, the first event while no id was received, and an incomplete event at the end.
             by_line = self._event.begun or not self.first_event_id
             start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
@@ -206,7 +209,7 @@ class SseDecoder(RecordDecoder):
         self._take_lines(run, out)
 
     def _take_blocks(self, run: bytes, start: int, stop: int, out: list[Any]) -> bool:
-        """Decode complete events in one call; return False and change nothing if they must be read line by line."""
+        """Decode complete events in one call; if they must be read line by line, return False and change nothing."""
         taken = event_texts(run, start, stop, self._limits.max_item_bytes)
         if taken is None or whole_bytes(run) < len(run):
             return False
@@ -219,7 +222,8 @@ class SseDecoder(RecordDecoder):
         if last_id is not None:
             self.last_event_id = last_id.decode()
         if count:
-            data = run.rfind(b"\ndata", start - 1 if start else 0, stop)  # data of the last event; a comment may follow
+            # The last event is the one with the last data line. Comments may follow it.
+            data = run.rfind(b"\ndata", start - 1 if start else 0, stop)
             block = run[run.rfind(b"\n\n", 0, data + 1) + 1 : run.find(b"\n\n", data)]
             self.is_behind_id = b"\nid" in (block if data >= 0 else b"\n" + run[:stop])
         return True
@@ -227,7 +231,7 @@ class SseDecoder(RecordDecoder):
     def _take_lines(self, run: bytes, out: list[Any]) -> None:
         texts: list[bytes] = []
         try:
-            for line in run.splitlines():  # splits at LF only, because all CR were replaced
+            for line in run.splitlines():  # every line end is LF, because `_decode` has replaced the others
                 if line:
                     self._add(line)
                 elif self._whole:
@@ -240,10 +244,11 @@ class SseDecoder(RecordDecoder):
     def _add(self, line: bytes) -> None:
         self._event.add(line, self._limits.max_item_bytes)
         if self._event.retry is not None:
-            self.retry = self._event.retry  # applies before its event is complete (WHATWG HTML §9.2.6)
+            # The field "retry" takes effect at once, before its event is complete (WHATWG HTML §9.2.6).
+            self.retry = self._event.retry
 
     def _commit(self) -> _OpenEvent:
-        """End the current event, remember its id, and return it."""
+        """End the current event, set `last_event_id` to its id if it has one, and return the event."""
         event, self._event = self._event, _OpenEvent()
         if event.data:
             self.is_behind_id = event.id is not None

@@ -77,7 +77,7 @@ class TextDecoder(StreamDecoder):
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 text in chunks -> the text of each chunk at once; a split character waits for its last byte."""
+    """UTF-8 text in chunks -> the text of each chunk at once. A split character is in the later text."""
 
     name = "text"
 
@@ -90,7 +90,7 @@ class TextPieces(StreamDecoder):
             out.append(text)
 
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Do nothing: only an incomplete character can be left, for which `StreamDecoder` raises."""
+        """Do nothing: all text was returned, and the base class raises an error if the last character is incomplete."""
 
 
 TEXT = Format(

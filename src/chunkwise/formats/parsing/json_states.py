@@ -1,7 +1,7 @@
 """The states of a JSON scanner -> the tokens that may follow, and the errors for bytes that may not follow.
 
-Both scanners use these errors. The Python scanner imports the states; a test checks that those of the compiled scanner
-are the same.
+The Python scanner and the compiled scanner use these errors. The Python scanner also imports the states. The compiled
+scanner has its own copy of them; a test checks that the copy is the same.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ from chunkwise.errors import DecodeError, LimitError
 Window = bytes | bytearray
 """The bytes of a stream that were received and are still needed."""
 
-# The name of a state says which token may follow.
+# The states of a scanner. The name of a state says which token may follow, or in which token the scanner is.
 VALUE: Final = 0
 VALUE_OR_END: Final = 1
 KEY_OR_END: Final = 2
@@ -41,7 +41,10 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that a state does not allow; ``opener`` is the innermost open bracket."""
+    """Return the error for a byte that may not follow in the given state of a scanner.
+
+    ``opener`` is the innermost open bracket, or 0 if none is open.
+    """
     expected = f"',' or '{chr(CLOSERS[opener])}'" if state == COMMA_OR_END else _EXPECTED[state]
     return DecodeError(f"got {_shown(bytes([byte]))}, expected {expected}", byte_offset=byte_offset)
 
@@ -77,7 +80,10 @@ def too_deep(depth: int, most: int, byte_offset: int) -> LimitError:
 
 
 def why_incomplete(state: int, opener: int, depth: int) -> str:
-    """Return why the document is incomplete, or ``""``; ``opener`` is the innermost open bracket, or 0."""
+    """Return why the document is incomplete, or ``""`` if it is complete.
+
+    ``opener`` is the innermost open bracket, or 0 if none is open.
+    """
     if state == END:
         return ""
     if state == VALUE and not depth:
@@ -91,7 +97,7 @@ UNFRAMED_NUMBER: Final = "the JSON text ended in a number, which may be incomple
 
 
 def name_of(raw: bytes) -> bytes:
-    """Return a name in quotes as UTF-8, with its escapes decoded."""
+    """Return the name of an object member, in quotes, with its escapes decoded to UTF-8."""
     return b'"%b"' % msgspec.json.decode(raw, type=str).encode()
 
 

@@ -25,8 +25,8 @@ class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
 
 
 def is_live(value: object) -> bool:
-    """Return whether a value is a live part: an iterator, an awaitable or another value to be read item by item."""
-    # Other iterables, such as a model or a database row, are no live parts: iterating them does not give their content.
+    """Return whether a value must be written in parts: it is an iterator, an awaitable or a similar value."""
+    # Other iterables, such as a model or a database row, do not count: iterating them does not give their content.
     return isinstance(value, (AsyncIterable, Awaitable, Iterator, MappingView, range))
 
 
@@ -44,7 +44,7 @@ def encode_array(batch: Sequence[Any], first_index: int) -> bytes:
 
     Raises:
         EncodeError: JSON cannot represent an item; ``item_index`` counts from the start of the stream.
-        LivePart: an item has live parts; ``index`` counts from the start of the batch.
+        LivePart: an item contains an iterator or an awaitable; ``index`` counts from the start of the batch.
     """
     data = _checked(batch, first_index, _encode(batch) if isinstance(batch, list) else _encode(list(batch)))
     if line_ends(data) or (batch and _BLANK_ARRAY.fullmatch(data)):
@@ -70,7 +70,7 @@ def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
-        if not text or text.isspace():  # most decoders skip blank lines, so the item would be lost
+        if not text or text.isspace():  # most decoders skip blank lines, so a blank item would be lost
             raise EncodeError("got a blank msgspec.Raw, expected JSON text", item_index=index)
         if b"\n" in text or b"\r" in text:
             try:
@@ -96,7 +96,8 @@ def _encode(value: Any) -> bytes | None:
 def _checked(batch: Sequence[Any], first_index: int, data: bytes | None) -> bytes:
     """Return the encoded batch if JSON can represent all of its items; raise for the first item that it cannot."""
     # JSON has no NaN and no Infinity (RFC 8259 §6), and msgspec writes them as null. Checking each value would take
-    # longer than encoding it. So values are checked only if the text contains null and the batch may contain NaN.
+    # longer than encoding it. So the values are checked only if the JSON text contains null and the msgpack encoding of
+    # the batch contains bytes like those of NaN or Infinity.
     if data is not None and not (holds_null(data) and _may_hold_non_finite(batch)):
         return data
     for index, item in enumerate(batch):
@@ -126,12 +127,14 @@ def _reason(error: Exception) -> str:
 def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
-    except (TypeError, ValueError, OverflowError, RecursionError):  # msgpack cannot represent the batch
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # msgpack cannot represent the batch. So its bytes cannot be searched, and the batch may contain NaN.
         return True
 
 
 def _has_non_finite(value: Any) -> bool:
-    waiting = [value]  # a loop, because msgspec can encode values that are too deep for recursion in Python
+    # This is a loop, because msgspec can encode values that are nested too deeply for recursion in Python.
+    waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, float):
@@ -153,7 +156,7 @@ class ValueDecoder:
         self._boxed = msgspec.json.Decoder(tuple[type])
 
     def one(self, text: bytes | bytearray | memoryview, byte_offset: int) -> Any:
-        """Decode one JSON text that starts at ``byte_offset``; raise DecodeError if it is not JSON of the type."""
+        """Decode a JSON text; raise DecodeError, with its offset in the stream, if it is invalid or of another type."""
         try:
             return self._one.decode(text)
         except RecursionError:
@@ -167,16 +170,17 @@ class ValueDecoder:
             raise _located(str(error), byte_offset) from None
 
     def array(self, text: bytes) -> list[Any] | None:
-        """Decode the elements of a JSON array; return None if the text is invalid."""
+        """Return the elements of a JSON array; return None if the text is invalid or an element has another type."""
         return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
         r"""Decode one JSON text on each line; return None if any is invalid or blank. The last line has no ``\n``."""
-        # Each line is put into brackets. Without them, msgspec would read "1 2" on one line as two items, and a value
-        # on two lines as one item. With them, it cannot: "]\n[" never occurs inside a JSON text.
+        # Each line is put into brackets. Without brackets, msgspec would read "1 2" on one line as two items, and a
+        # value on two lines as one item. With brackets, both are errors: "]\n[" never occurs inside a JSON text.
         inside = run.replace(b"\n", b"]\n[")
         boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
-        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:  # faster than counting line ends
+        # Each line end became two bytes longer, so the sizes give the number of lines. Counting would take longer.
+        if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:
             return None
         return list(chain.from_iterable(boxes))
 
@@ -190,10 +194,11 @@ class ValueDecoder:
 
 
 def _located(message: str, byte_offset: int) -> DecodeError:
-    """Return an error of msgspec with the offset in the stream instead of the offset in one JSON text."""
-    if message == "Input data was truncated":  # msgspec also raises this for a lone surrogate at the end
+    """Return a msgspec error as DecodeError, with the offset in the stream instead of the offset in one JSON text."""
+    # msgspec has the same message for an incomplete value and for a lone surrogate at the end of a text.
+    if message == "Input data was truncated":
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)
-    if place is None:  # a custom type may raise an error with its own message
+    if place is None:  # an error that a custom type has raised may have no offset in its message
         return DecodeError(message, byte_offset=byte_offset)
     return DecodeError(message[: place.start()], byte_offset=byte_offset + int(place.group(1)))

@@ -10,7 +10,7 @@ from chunkwise.formats.end_record import complete_record, failed_record
 
 
 class RecordEncoder(ABC):
-    """Encodes items as records and counts them. A format implements `_encode`, and sets the attributes below."""
+    """Encodes items as records and counts them. A subclass for a format implements `_encode`."""
 
     before = b""
     """The bytes before a record that the caller writes in parts."""
@@ -37,7 +37,10 @@ class RecordEncoder(ABC):
 
     @abstractmethod
     def _encode(self, batch: Sequence[Any]) -> bytes:
-        """Return the bytes of a batch; `_count` is the index of its first item. An error must change nothing."""
+        """Return the bytes of a batch; `_count` is the index of its first item in the stream.
+
+        If an item cannot be encoded, this must raise and change nothing: the caller then encodes the items before it.
+        """
 
     def start(self) -> bytes:
         return b""
@@ -65,7 +68,7 @@ class RecordEncoder(ABC):
         return b"" if self._end is None or self._in_item else failed_record(self._end, self._count, problem)
 
     def _refuse_record(self, batch: Sequence[Any], mark: bytes) -> NoReturn:
-        # Only a msgspec.Raw, which msgspec copies unchanged, can begin like an end record.
+        # Only a msgspec.Raw can begin like an end record, because msgspec copies its bytes unchanged.
         index = next(index for index, item in enumerate(batch) if self._encode([item]).startswith(mark))
         message = f"the item begins with {mark!r}, like an end record: remove the white space at its start"
         raise EncodeError(message, item_index=self._count + index)

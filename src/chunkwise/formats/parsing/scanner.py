@@ -1,8 +1,9 @@
-"""Windows of JSON bytes -> the spans of the selected values, after checking that all text between them is JSON.
+"""JSON bytes -> the start and the end of each value at a path, after checking that all text between them is JSON.
 
-A window contains the received bytes that are still needed. The scanner can stop at any byte and continue there, so it
-reads each byte of a growing window once. It matches a small array or object with one regular expression, which is the
-fastest way in Python. The package `speedups` has a compiled scanner with the same results.
+The caller keeps the received bytes that are still needed, and passes them as ``window``. The scanner can stop at any
+byte and continue there later, so it reads each byte once, although the window grows. It matches a small array or object
+with one regular expression, which is the fastest way in Python. The package `speedups` has a compiled scanner with the
+same results.
 """
 
 import re
@@ -37,16 +38,15 @@ from chunkwise.formats.parsing.json_states import (
 )
 
 # The grammar of RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never backtracks, so it needs no memory for
-# each repetition. Up to Python 3.11.4, such a group keeps a repetition that failed half-way (gh-106052), so "1.,"
-# would match as a number. On those versions the groups are greedy. Backtracking then finds no other match, because the
-# text after a group begins with another byte than its repetitions. A greedy group needs up to 1 KB of memory for each
-# repetition, so one match reads only a few bytes.
+# each repetition. Up to Python 3.11.4, possessive groups have a bug (gh-106052): "1.," would match as a number. So the
+# groups are greedy on those versions. They match the same text, because the text after a group begins with another byte
+# than its repetitions. A greedy group needs up to 1 KB of memory per repetition, so a match reads at most 2048 bytes.
 _TURNS, _MATCHED_BYTES = (b"*+", 2**62) if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else (b"*", 2048)
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF]' + _HEX + rb"{3}|[dD][0-7]" + _HEX + rb"{2}"
-    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # surrogates must be in pairs
+    rb"|[dD][89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2}))"  # an escaped surrogate is valid only in a pair
 )
 _BODY = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")" + _TURNS
 _STRING = rb'"' + _BODY + rb'"'
@@ -69,71 +69,82 @@ _body = re.compile(_BODY)
 _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
-_ESCAPE_BYTES = 12  # the size of the longest escape, a pair of surrogates
-_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")  # the end of one of these completes any cut escape
+_ESCAPE_BYTES = 12  # the number of bytes of the longest escape, a pair of surrogates
+# An incomplete escape is valid so far if it becomes a valid escape with the last bytes of one of these escapes.
+_WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")
 
 
 def _body_end(window: Window, position: int) -> int:
-    """Return where a string ends: at its quote, an invalid byte, an incomplete escape, or the end of the window."""
+    """Return where the valid part of a string ends; the string is already checked up to ``position``.
+
+    The end is the closing quote, an invalid byte, an incomplete escape, or the end of the received bytes.
+    """
     while True:
         limit = position + _MATCHED_BYTES
         match = _body.match(window, position, limit)
         position = match.end() if match else position
-        if position <= limit - _ESCAPE_BYTES:  # otherwise the limit may have cut an escape
+        # A match that ends close to its limit may have ended before an escape that crosses the limit: match again.
+        if position <= limit - _ESCAPE_BYTES:
             return position
 
 
 class Scanner:
-    """Finds the start and the end of the values at a path, window by window.
+    """Finds the start and the end of the values at a path, in JSON text that is received in chunks.
 
-    If ``proves_values`` is False, the compiled scanner only counts brackets to find the end of a selected array or
-    object. This is enough if the caller decodes the values with a decoder that checks them.
+    If ``proves_values`` is False, the compiled scanner does not check selected arrays and objects: it only counts their
+    brackets. This is enough if the caller decodes the values with a decoder that checks them.
 
-    The class has more attributes than others, because scanning can stop and continue at any byte.
+    The class has many attributes, because scanning can stop at any byte and continue there later.
     """
 
     def __init__(
         self,
-        parts: tuple[str, ...] | None,  # the path; None: the elements of a root array, or the root itself
+        parts: tuple[str, ...] | None,  # the path; None selects the elements of a root array, or the root
         *,
         max_depth: int,  # the most arrays and objects nested inside each other
         max_string_bytes: int | None = None,  # the most bytes of a string or name, without quotes
-        max_name_bytes: int | None = None,  # the most bytes of a name that may be on the path, with quotes
+        max_name_bytes: int | None = None,  # the most bytes, with quotes, of a name to compare with the path
         max_number_bytes: int | None = None,  # the most bytes of a number
-        max_path_bytes: int | None = None,  # the most bytes in the names of all open members together
+        max_path_bytes: int | None = None,  # the most bytes of all member names around a value together
         proves_values: bool = True,  # noqa: ARG002 - this scanner checks every value
     ) -> None:
-        self.spans: list[tuple[int, int]] = []  # (start, end) in the window of each complete selected value
-        self.longest: int = 0  # the size in bytes of the longest complete value
-        self.found: bool = False  # whether there is a value at the path, or an empty array or object for such values
-        self.bytes_walked: int = 0  # the number of bytes read; a failed match counts all bytes up to its limit
+        self.spans: list[tuple[int, int]] = []  # where each complete selected value starts and ends in the kept bytes
+        self.longest: int = 0  # the bytes of the longest complete selected value
+        # Whether the path exists. A path that selects all elements or members also exists in an empty array or object.
+        self.found: bool = False
+        self.bytes_walked: int = 0  # the number of bytes read, including those that a failed match may have read
         self._parts = parts
         self._max_depth = max_depth
         self._max_string_bytes = max_string_bytes
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
-        self._name_bytes = 0  # the size of the name of the current member
-        self._path_bytes = [0]  # for each open array or object: the size of all names around it
+        self._name_bytes = 0  # the size of the name of the object member that is read
+        self._path_bytes = [0]  # the size of all member names around each open array or object
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
-        self._small_bytes = min(bounds, default=sys.maxsize)  # no array or object up to this size can exceed a limit
-        self._string_start = 0  # the start of the incomplete string or name
+        # An array or object of at most this size cannot contain a string or number that exceeds its limit.
+        self._small_bytes = min(bounds, default=sys.maxsize)
+        self._string_start = 0  # where the last string or name starts in the kept bytes
         self._names = [b'"%b"' % part.encode() for part in parts or ()]
-        self._base = 0  # the offset of the window in the stream
+        self._base = 0  # the offset in the stream of the first byte that the caller keeps
         self._state = VALUE
         self._stack = bytearray()  # '[' or '{' for each open array or object
-        self._resume_at = 0  # inside a string: the position to continue at
-        self._on_path = 0  # how many open arrays and objects, from the root on, are on the path
-        self._member_matches = False  # whether the current member is on the path
-        self._value_start = -1  # the start of the incomplete selected value; -1 for none
+        self._resume_at = 0  # the position in the kept bytes at which an incomplete string continues
+        self._on_path = 0  # the number of open arrays and objects that are on the path, counted from the root
+        self._member_matches = False  # whether the name of the object member that is read is on the path
+        self._value_start = -1  # where the incomplete selected value starts in the kept bytes; -1 without such a value
         self._value_depth = 0
-        self._last_ended: tuple[int, bytes] | None = None  # the last complete one: its offset, the brackets around it
-        self._token_start = -1  # the start of the incomplete number or name; -1 for none
-        self._last_array = -1  # the offset in the stream of the array around the last span
-        self._contiguous = True  # whether all spans are consecutive elements of one array
-        self._array_start = -1  # the offset in the stream of the innermost array on the path
-        self._try_small_from = 0  # arrays and objects at a smaller depth are too large for one match
-        self._failed_bytes_left = 0  # how many more bytes failed matches may read
+        # The offset in the stream of the last complete selected value, and the brackets that are open around it.
+        self._last_ended: tuple[int, bytes] | None = None
+        # Where an incomplete number, or an incomplete name to compare with the path, starts in the kept bytes; or -1.
+        self._token_start = -1
+        # The offset in the stream of the array that contains the last complete selected value; -1 if no array does.
+        self._last_array = -1
+        self._contiguous = True  # whether all complete selected values are consecutive elements of one array
+        self._array_start = -1  # the offset in the stream of the last array or object on the path that was opened
+        # The smallest depth at which arrays and objects are matched with one regular expression; others were too large.
+        self._try_small_from = 0
+        self._failed_bytes_left = 0  # how many more bytes may be read by regular expressions that do not match
 
     @property
     def complete(self) -> bool:
@@ -142,7 +153,10 @@ class Scanner:
 
     @property
     def keep_from(self) -> int:
-        """The position of the first byte of the window that is still needed; -1 if all scanned bytes can be dropped."""
+        """The position of the first byte that the caller must keep; -1 if it can drop all scanned bytes.
+
+        It must keep an incomplete selected value, an incomplete number, or an incomplete name to compare with the path.
+        """
         starts = [start for start in (self._value_start, self._token_start) if start >= 0]
         return min(starts, default=-1)
 
@@ -159,21 +173,22 @@ class Scanner:
         return len(self.spans)
 
     def array(self, window: Window) -> bytes:
-        """Return the complete selected values as one JSON array."""
+        """Return the complete selected values that were found since the last `clear` as one JSON array."""
         if not self.spans:
             return b"[]"
         with memoryview(window) as view:
-            if self._contiguous:  # only commas and white space are between the values
+            if self._contiguous:
+                # The values are consecutive elements of one array: only commas and white space are between them.
                 return b"".join([b"[", view[self.spans[0][0] : self.spans[-1][1]], b"]"])
             return b"[%b]" % b",".join([view[start:end] for start, end in self.spans])
 
     def clear(self) -> None:
-        """Forget the complete selected values."""
+        """Forget the complete selected values, after the caller has decoded them."""
         self.spans = []
         self.longest = 0
 
     def shift(self, count: int) -> None:
-        """Adjust all positions after the caller has dropped the first ``count`` bytes of the window."""
+        """Adjust all positions after the caller has dropped the first ``count`` bytes that it had kept."""
         self._base += count
         if self._value_start >= 0:
             self._value_start -= count
@@ -182,10 +197,11 @@ class Scanner:
         self._string_start -= count
 
     def scan(self, window: Window, position: int) -> int:
-        """Scan from ``position`` on; return the end of the window, or the start of an incomplete token."""
+        """Scan from ``position`` on; return where to continue: the end, or the start of an incomplete token."""
         self._try_small_from = 0
         end = len(window)
-        # Greedy groups match few bytes at once, so a match may fail at every depth. This budget limits the lost time.
+        # Up to Python 3.11.4 one match reads few bytes, so it may fail at every depth. To limit the lost time, failed
+        # matches may read only as many bytes as are left to scan.
         self._failed_bytes_left = end - position if _TURNS == b"*" else sys.maxsize
         while position < end:
             state = self._state
@@ -217,9 +233,10 @@ class Scanner:
         return position
 
     def finish(self, window: Window, *, framed: bool) -> str:
-        """End the document after the window; return why it is incomplete, or an empty string if it is complete.
+        """End the document after the last byte; return why the document is incomplete, or ``""`` if it is complete.
 
-        ``framed`` says whether the transport proves the end. Only then is a number at the root complete.
+        ``framed`` says whether the transport proves that all bytes were received. If it does not, a document that is a
+        single number counts as incomplete, because more digits could follow.
         """
         if self._state == IN_NUMBER and not self._stack:
             if not framed:
@@ -228,7 +245,7 @@ class Scanner:
         return why_incomplete(self._state, self._stack[-1] if self._stack else 0, len(self._stack))
 
     def _step(self, window: Window, position: int, byte: int) -> int:
-        """Read one token; return the position after it, or -1 if it is incomplete."""
+        """Read one token; return the position after the token, or -1 if the token is incomplete."""
         state = self._state
         if state <= VALUE_OR_END:
             if state == VALUE_OR_END and byte == CLOSERS[ARRAY]:
@@ -253,7 +270,7 @@ class Scanner:
     def _begin_value(self, window: Window, position: int, byte: int) -> int:
         depth = len(self._stack)
         if self._parts is None:
-            # RFC 8259 §2: the root is any value. If it is an array, its elements are selected; otherwise the root is.
+            # Without a path, the elements of a root array are selected. Any other root is selected itself.
             self._parts, self._names = (("item",), [b'"item"']) if byte == ARRAY else ((), [])
         on_path = depth == self._on_path and (
             depth == 0 or (self._parts[depth - 1] == "item" if self._stack[-1] == ARRAY else self._member_matches)
@@ -292,7 +309,7 @@ class Scanner:
         raise self._unexpected(byte, position)
 
     def _is_in_bounds(self, size: int) -> bool:
-        """Return whether a container of the given size is too small to exceed a limit."""
+        """Return whether an array or object of this size cannot exceed the limit of a string, number or path."""
         path_bytes = self._max_path_bytes
         return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
 
@@ -310,7 +327,7 @@ class Scanner:
         if enter:
             self._on_path += 1
             self._array_start = self._base + position
-            # A path that selects all values of an array or object is found even if there are no values.
+            # A path that selects all values of an array or object exists even if the array or object is empty.
             every = "item" if byte == ARRAY else "*"
             if self._parts and len(self._parts) == self._on_path and self._parts[-1] == every:
                 self.found = True
@@ -371,7 +388,10 @@ class Scanner:
         return match.end()
 
     def _walk_string(self, window: Window, position: int) -> int | None:
-        """Continue inside a string; return the position after it, or set `_resume_at` and return None if it is cut."""
+        """Continue inside a string; return the position after the string, or None if the string is incomplete.
+
+        `_resume_at` is then the position at which to continue when more bytes were received.
+        """
         stop = _body_end(window, position)
         self.bytes_walked += stop - position + 1
         self._resume_at = stop
@@ -415,6 +435,6 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
-        if self._value_start == position:  # the invalid byte begins no value
+        if self._value_start == position:  # the invalid byte does not begin the expected value
             self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)

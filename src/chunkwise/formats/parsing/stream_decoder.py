@@ -16,7 +16,10 @@ _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return how many bytes at the start are complete characters, and why the next bytes are invalid, or ``""``."""
+    """Return how many bytes at the start are complete UTF-8 characters, and why the next byte is invalid.
+
+    The reason is ``""`` if no byte is invalid; the last character may then be incomplete.
+    """
     whole = whole_bytes(data)
     if whole == len(data):
         return whole, ""
@@ -27,15 +30,17 @@ def whole_characters(data: bytes) -> tuple[int, str]:
 
 
 class LineSplitter:
-    r"""Splits chunks into runs of complete lines in linear time, and keeps the bytes of the incomplete line.
+    r"""Chunks -> complete lines. The bytes of an incomplete line are kept until its line end is received.
 
     Lines end with ``\n``. A ``\r`` before the ``\n`` is part of the line: it is white space in JSON, and the other
-    formats remove it. `offset` is the offset in the stream of the last run returned by `feed` or `rest`.
+    formats remove it. `offset` is the offset in the stream of the lines that `feed` or `rest` returned last. The
+    time is proportional to the number of bytes, even if a line is received in many chunks.
     """
 
     def __init__(self, max_bytes: int, limit_name: str) -> None:
         self.offset: int = 0
-        self._pending = bytearray()  # one buffer, because a list of many small chunks would need more memory
+        # The incomplete line is kept in one buffer, because a list of many small chunks would need more memory.
+        self._pending = bytearray()
         self._max_bytes = max_bytes
         self._limit_name = limit_name
         self._next_offset = 0
@@ -43,7 +48,7 @@ class LineSplitter:
 
     @classmethod
     def of_items(cls, limits: Limits) -> Self:
-        """Return a splitter for lines that are items: the smaller of the two limits applies."""
+        """Return a splitter for lines that are items, with the smaller of the limits for items and lines."""
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         return cls(getattr(limits, name), name)
 
@@ -53,7 +58,7 @@ class LineSplitter:
         return self._next_offset
 
     def feed(self, data: bytes, byte_offset: int) -> bytes:
-        r"""Return the lines that the data completes, including the last ``\n``, or ``b""``.
+        r"""Return the lines that the data completes, including the last ``\n``; ``b""`` if it completes none.
 
         Args:
             data: the next bytes.
@@ -74,8 +79,11 @@ class LineSplitter:
         return run
 
     def check(self) -> None:
-        """Raise LimitError if a line exceeds the limit; call it after you have used the lines that `feed` returned."""
-        # The last byte may be a "\r", which does not count.
+        """Raise LimitError if a line has too many bytes.
+
+        Call this after you have decoded the lines that `feed` returned: they are before the line with too many bytes.
+        """
+        # The last byte may be the "\r" of a line end, which does not count as a byte of the line.
         if self._too_long is None and len(self._pending) > self._max_bytes + 1:
             self._too_long = self._error(len(self._pending), self._next_offset)
         if self._too_long is not None:
@@ -106,10 +114,11 @@ class LineSplitter:
 
 
 class StreamDecoder(ABC):
-    """Skips a byte order mark, checks UTF-8, counts items, and delays an error until the items before it were returned.
+    """Skips a byte order mark, checks UTF-8 and counts items.
 
-    A format implements `_decode` and `_finish`, which append items to a list and raise an error at invalid bytes.
-    `MakeDecoder` documents the arguments.
+    If items are before an error, a call returns the items, and the next call raises the error. A format implements
+    `_decode` and `_finish`, which append items to a list and raise an error at invalid bytes. `MakeDecoder` documents
+    the arguments.
     """
 
     name: str
@@ -126,14 +135,14 @@ class StreamDecoder(ABC):
         self._parts = parse_path(path)
         self._type = type
         self._limits = limits
-        self._found = not (required and self._parts)  # False: a required path has selected no value yet
+        self._found = not (required and self._parts)  # False until a required path is found
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the first bytes of an incomplete UTF-8 character
-        self._bom_pending: bytes | None = b""  # the first bytes of a byte order mark; None when no mark can follow
-        self._unread = b""  # bytes fed while an error waited to be raised
+        self._bom_pending: bytes | None = b""  # the received part of a byte order mark; None after the stream's start
+        self._unread = b""  # bytes fed in a call that only raised an error; the next call decodes them
         self._finished = False
         self._complete = False
-        self._proven = False  # whether the bytes prove the end of the stream
+        self._proven = False  # whether the received bytes prove that the stream is complete
 
     @property
     def records_seen(self) -> int:
@@ -172,12 +181,12 @@ class StreamDecoder(ABC):
         place = self._checkpoint()
         if place is None or not place.item_index:
             return None
-        # A new decoder skips the first byte order mark that it receives. Give it this one, so that it keeps a U+FEFF
-        # at the start of an item, which is data.
+        # ``before`` begins with a byte order mark, which a new decoder skips. Without this mark, the decoder would skip
+        # a U+FEFF at the start of an item, where it is data.
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the position for `checkpoint`, without the byte order mark in ``before``, or None."""
+        """Return the checkpoint without the byte order mark in ``before``; None if there is no checkpoint."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -206,14 +215,17 @@ class StreamDecoder(ABC):
 
     @abstractmethod
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        """Append every item that the data completes to ``out``; then raise an error if invalid bytes follow."""
+        """Append to ``out`` every item that the data completes; then raise an error if invalid bytes follow."""
 
     @abstractmethod
     def _finish(self, out: list[Any], *, framed: bool) -> None:
-        """Append the items that only the end completes to ``out``; raise TruncatedError for an incomplete stream."""
+        """Append to ``out`` the items that only the end of the stream completes, such as a line without a line end.
+
+        If the stream is incomplete, raise TruncatedError.
+        """
 
     def _without_bom(self, data: bytes) -> bytes:
-        # Unicode §23.8: one byte order mark at the start of a stream is not part of the text.
+        # One byte order mark at the start of a stream is removed: it is not part of the text (Unicode §23.8).
         start = (self._bom_pending or b"") + data
         if BOM.startswith(start):
             if start == BOM:
@@ -234,8 +246,8 @@ class StreamDecoder(ABC):
             self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        # An incomplete character is kept for the next call. Otherwise the result for a number before this character
-        # would depend on where the stream was split.
+        # The bytes of an incomplete character are decoded in the next call, with the other bytes of the character.
+        # Otherwise, the result for a number before this character would depend on how the stream is split into chunks.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
@@ -245,7 +257,7 @@ class StreamDecoder(ABC):
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
-            self.bytes_seen = start + whole  # `_decode` computes offsets from this number
+            self.bytes_seen = start + whole  # `_decode` computes offsets from `bytes_seen`
             self._decode(data[:whole], out)
         finally:
             self.bytes_seen = end
@@ -253,7 +265,7 @@ class StreamDecoder(ABC):
             raise defect
 
     def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
-        """Keep an error until the items before it were returned; raise it at once if there are no such items."""
+        """Raise the error if ``out`` is empty; otherwise keep it for the next call, so that ``out`` is returned."""
         error.format = self.name
         count = self.items_seen + len(out)
         if isinstance(error, TruncatedError):
@@ -277,7 +289,8 @@ class RecordDecoder(StreamDecoder):
         super().__init__(path, **options)
         self._records_seen = 0
         self._values = ValueDecoder(self._type)
-        # Matches if a line has more than `max_depth` opening brackets. All other bytes must be removed from it before.
+        # This pattern finds a line with more than `max_depth` opening brackets, after all bytes except opening brackets
+        # and line feeds were removed from the data.
         self._deep = re.compile(rb"[\[{]{%d}" % (self._limits.max_depth + 1))
 
     @property
@@ -291,7 +304,8 @@ class RecordDecoder(StreamDecoder):
     def _decode_many(self, run: bytes, count: int | None = None) -> list[Any] | None:
         r"""Decode records that are separated by ``\n`` in one call; return None if they must be decoded one by one.
 
-        ``count`` is the expected number of records; pass it if a record may contain line ends.
+        This is the case if a record is invalid or may be nested too deeply, or if the decoder has a path. ``count`` is
+        the expected number of records; pass it if a record may contain line ends.
         """
         if self._parts or self._may_be_deep(run):
             return None

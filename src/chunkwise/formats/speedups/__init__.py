@@ -18,7 +18,7 @@ try:
         line_ends,
         whole_bytes,
     )
-except ImportError:  # chunkwise was built without a compiler, or CHUNKWISE_PURE is set
+except ImportError:  # use the Python code: there is no compiled code, or CHUNKWISE_PURE is set
     from chunkwise.formats.speedups.fallback import (
         Items,
         Scanner,

@@ -1,6 +1,7 @@
 """The Python equivalents of the compiled functions and classes in `_speedups`, with the same results and errors.
 
-This module does not import the package `flow`: callers pass the iterator, the clock and the function that suspends.
+This module cannot import the package `flow`, because `flow` imports it. So callers of `gather_items` pass the clock and
+the function that suspends as arguments.
 """
 
 import re
@@ -12,7 +13,7 @@ from chunkwise.formats.parsing.scanner import Scanner
 
 __all__ = ["Items", "Scanner", "event_texts", "gather_items", "holds_null", "line_ends", "whole_bytes"]
 
-_null = re.compile(b"null")  # a search takes half the time of ``b"null" in data``
+_null = re.compile(b"null")  # searching with this pattern takes half the time of ``b"null" in data``
 _white = re.compile(b"\n[\0- ]")
 
 
@@ -22,7 +23,10 @@ def holds_null(data: bytes) -> bool:
 
 
 def line_ends(data: bytes) -> int:
-    """Return the number of LF and CR bytes, or -1 if a line is empty or begins with white space."""
+    """Return the number of LF and CR bytes, or -1 if a line is empty or begins with white space.
+
+    Encoders compare the result with the number of items: if it differs, an item is blank or contains a line end.
+    """
     if (data[:1] <= b" " and data) or _white.search(data):
         return -1
     return data.count(b"\n") + data.count(b"\r")
@@ -53,7 +57,7 @@ def event_texts(run: bytes, start: int, stop: int, max_bytes: int) -> tuple[byte
 
 
 class Gathered(Protocol):
-    """An object that collects items, such as `flow.gathering.Level`."""
+    """An object that collects items for `gather_items`, such as `flow.gathering.Level`."""
 
     items: list[Any]
 
@@ -64,7 +68,7 @@ class Gathered(Protocol):
 async def gather_items(
     iterator: AsyncIterator[Any], level: Gathered, enough: Callable[[], Awaitable[None]], now: Callable[[], float]
 ) -> None:
-    """Append all items of an iterator to ``level.items``; await ``enough()`` when the list is full or too old.
+    """Append all items of an iterator to ``level.items``; await ``enough()`` at the limits from ``level.room()``.
 
     Args:
         iterator: the source of the items. The caller closes it.
