@@ -1,4 +1,4 @@
-"""The bytes of a stream -> the transport of one response, and one of five outcomes when the stream ends.
+"""The bytes of a stream -> one response to the client, and an `Outcome` that says how the stream ended.
 
 `Delivery` begins the response, sends keepalives, notices when the client leaves, and reports failures to the client. A
 `Wire` sends the bytes: `HttpWire` or `WebSocketWire`.
@@ -25,7 +25,7 @@ _MIN_SECONDS = 0.01
 
 
 class ClientGone(Exception):  # noqa: N818 - a signal inside this package
-    """The client has left. This is not a ConnectionError, because a source may raise that too."""
+    """Raised when the client has left. It is not a ConnectionError, because a source that fails may raise that too."""
 
 
 class Wire(Protocol):
@@ -37,7 +37,7 @@ class Wire(Protocol):
     status: int  # the HTTP status of the response
     format: str  # the name of the response's format
     coding: str | None  # the content coding that is applied, or None
-    committed: bool  # whether sending the response was begun, even if it failed; no other response can be sent then
+    committed: bool  # whether the response was begun, even without success, so that no other response can be sent
 
     @property
     def bytes_sent(self) -> int:
@@ -49,22 +49,31 @@ class Wire(Protocol):
 
     @property
     def stalled(self) -> bool:
-        """Whether the client was disconnected because it received nothing for too long."""
+        """Whether the client was disconnected because it received nothing for ``stall_seconds`` (see `respond`)."""
 
     async def commit(self) -> None:
-        """Begin the response if it has not begun; later failures can be reported only inside the response."""
+        """Send the status and the headers, unless they were sent before. No error response can be sent after that."""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; wait while a slow client has not received the earlier bytes."""
+        """Send bytes. If the client is slow, wait, so that no more than one write is buffered for it."""
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        """Send bytes that clients ignore, so that the connection is not idle; see `Outbound.in_item`."""
+        """Send bytes that clients ignore, so that no proxy closes a silent connection.
+
+        ``in_item`` says whether the stream is inside an item that is written in parts.
+        """
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes (there may be none) and the end of a stream of ``items`` items; wait for the client."""
+        """Send the last bytes, which may be empty, and the end of the stream; wait for a slow client.
+
+        ``items`` is the number of items in the whole stream.
+        """
 
     async def break_off(self, record: bytes, error: BaseException) -> None:
-        """Send the record that reports the failure (may be empty), and close so that the stream looks incomplete."""
+        """End a stream that failed: report ``error`` to the client, and close so that the stream looks incomplete.
+
+        ``record`` is the end record that reports the error; it may be empty.
+        """
 
     def close(self) -> None:
         """Close the connection at once, so that the stream looks incomplete."""
@@ -76,10 +85,13 @@ class Wire(Protocol):
         """Whether the client has left."""
 
     def keeps_source_open(self) -> bool:
-        """Whether the source may still read messages that a client sent before it left."""
+        """Whether the source may continue after the client has left, to process messages that arrived before."""
 
     async def discard(self) -> None:
-        """Discard output after the client has left; raise `ClientGone` if the source writes but reads no messages."""
+        """Discard what the source writes after the client has left.
+
+        Raise `ClientGone`, unless the source still reads the messages that arrived before.
+        """
 
 
 class Delivery:
@@ -89,11 +101,12 @@ class Delivery:
         request: the request to respond to.
         wire: the transport of the response.
         stream: the bytes of the stream.
-        streams: the streams of the application; the stream is one of them while it runs.
-        commit_after_seconds: see `respond`.
-        keepalive_seconds: see `respond`; 0 for never.
-        empty_status: the status of a response without content, to be sent if the stream has no items.
-        after: the key of the item after which the client asked to continue, see `refuse_key`.
+        streams: the running streams of the application; this one is added to them until it ends.
+        commit_after_seconds: how long the status line waits for the first item; see `respond`.
+        keepalive_seconds: after how many seconds of silence a keepalive is sent; 0 for never.
+        empty_status: the status of the response without content that is sent if the stream has no items; None: then
+            an empty stream is sent.
+        after: the key of the last item that the client has, if it asked to continue after that item; else None.
     """
 
     def __init__(
@@ -124,7 +137,7 @@ class Delivery:
         self._first_item_seconds: float | None = None
 
     def stop(self) -> None:
-        """See `Running.stop`; the stream may send one more item before it ends."""
+        """Let the stream fail soon, because the server stops. It may send one more item before it ends."""
         self._stopping = True
 
     def abort(self) -> None:
@@ -132,12 +145,15 @@ class Delivery:
         self._wire.abort()
 
     def check(self) -> None:
-        """Wake a waiting stream at shutdown, for a keepalive or if the client has left (aiohttp does not report it)."""
+        """End the wait for the source if the server stops, a keepalive is due, or the client has left.
+
+        `PeriodicChecks` calls this method, because aiohttp does not report that a client has left.
+        """
         if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
 
     async def run(self) -> web.Response | None:
-        """Send the stream; if nothing of it was sent, return the response to send instead.
+        """Send the stream. If it ends before its response has begun, return another response to send, such as an error.
 
         Raises:
             HTTPException: the source raised it before the first item, and it is a complete response, such as a
@@ -153,7 +169,8 @@ class Delivery:
             end = "complete"
         except ClientGone:
             end = self._why_gone()
-            self._wire.abort()  # without it, bytes that the client has not received would wait for ever
+            # A close would wait for ever, because a client that has left does not receive the bytes that are buffered.
+            self._wire.abort()
         except StreamError as error:
             if self._wire.has_left() and self._is_half_an_upload(error):
                 end = self._why_gone()
@@ -178,7 +195,7 @@ class Delivery:
             status = instead.status if instead is not None else self._wire.status
             await self._streams.ended(self, self.request, self._outcome(end, failure, status))
         if isinstance(instead, web.HTTPException):
-            raise instead  # aiohttp expects its own responses to be raised
+            raise instead  # aiohttp expects that a handler raises an HTTPException, and does not return it
         return instead
 
     async def _send(self) -> web.Response | None:
@@ -203,8 +220,9 @@ class Delivery:
                     await self._commit()
                     data += stream.take_rest()
                 if stream.complete:
-                    break  # `finish` sends the last bytes together with the end
-                if data and left:  # a write would cause a reset, which discards the client's unread messages
+                    break  # `finish` below sends the last bytes together with the end of the stream
+                if data and left:
+                    # A write to a client that has left causes a reset, which discards its unread messages.
                     await wire.discard()
                 elif data:
                     self._count()
@@ -213,7 +231,8 @@ class Delivery:
                 elif self._is_silent() and not left:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
-                if ending:  # raised after the write, because the record of the failure counts these items
+                if ending:
+                    # This is raised after the write, because the end record counts the items that were just written.
                     raise GoingAway
         if self._begins:
             await self._commit()
@@ -243,8 +262,9 @@ class Delivery:
         return 0 < self._keepalive_seconds <= monotonic() - self._written
 
     def _is_half_an_upload(self, error: StreamError) -> bool:
-        """Whether an error means that the client left in the middle of its upload."""
-        going_away = isinstance(error, RemoteError) and error.status == 503  # for example the user has closed the page
+        """Whether an error means that the client left before it had sent its whole upload."""
+        # A browser closes a WebSocket with the code 1001, which becomes the status 503, when the user leaves the page.
+        going_away = isinstance(error, RemoteError) and error.status == 503
         return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 
     def _why_gone(self) -> OutcomeName:
@@ -261,7 +281,7 @@ class Delivery:
         if isinstance(error, GoingAway):
             logger.info("the shutdown of the server ended %s%s", where, broken_off)
         elif upload_details(error, self.request) is not None:
-            # The text is quoted, because text from a client may contain line ends.
+            # %r escapes line ends: the text may be from the client, which must not add lines to the log.
             logger.info("bad upload in %s (%r)%s", where, str(error), broken_off)
         elif broken_off or not isinstance(error, web.HTTPException):
             logger.error("the source of %s failed%s", where, broken_off, exc_info=error)

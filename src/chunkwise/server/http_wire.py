@@ -14,7 +14,7 @@ from chunkwise.transports.tcp import StallWatch, drop, reset_when_closed
 
 
 class HttpWire:
-    """Sends a stream as an HTTP response; see `Wire`. ``response`` has its headers, and has not been sent yet."""
+    """Sends a stream as an HTTP response; see `Wire`. ``response`` must have its headers, and not be sent yet."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class HttpWire:
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         self._transport = request.transport
-        # The socket is read now, because a TLS transport does not return it while it is closing.
+        # The socket is read now, to reset the connection later: a TLS transport that is closing does not return it.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
         self._writer: AbstractStreamWriter  # set by `commit`
         self._watch: StallWatch | None = None
@@ -47,26 +47,30 @@ class HttpWire:
     async def commit(self) -> None:
         """Send the status line and the headers."""
         request, response = self._request, self.response
-        self.committed = True  # set first, so that no second response is sent if the next lines fail
+        # `committed` is set before the headers are sent, so that no second response is sent if an error occurs here.
+        self.committed = True
         if request.version < (1, 1):
-            response.force_close()  # only the close ends the response, even if the client sent "Connection: keep-alive"
-            # HTTP/1.0 has no last chunk: an orderly close ends the response, and only a reset reports a failure (RFC
-            # 9112 §6.3, rule 8). So until the end each close is a reset, even the kernel's if this process is killed.
+            # In HTTP/1.0, only a close ends the response, even if the client sent "Connection: keep-alive".
+            response.force_close()
+            # An orderly close means that the response is complete, so only a reset reports a failure (RFC 9112 §6.3,
+            # rule 8). Until `finish`, every close is a reset, even the close by the kernel if this process is killed.
             reset_when_closed(self._socket, yes=True)
         try:
             writer = self._writer = cast("AbstractStreamWriter", await response.prepare(request))
         except ConnectionError as error:
             if self.has_left():
                 raise ClientGone from error
-            raise  # a signal handler of the application raised the error
+            raise  # The client has not left: a signal handler of the application raised the error.
         if response.content_length is not None:
             self.close()
             length = response.content_length
             msg = f"on_response_prepare set Content-Length: {length}, expected none, since a stream has no known length"
             raise ValueError(msg)
-        transport = cast("asyncio.Transport", self._transport)  # not None: the client is connected
+        # The transport is not None, because `Delivery` begins a response only while the client is connected.
+        transport = cast("asyncio.Transport", self._transport)
         # Each write waits until the kernel has all earlier bytes, so only one write is buffered for a slow client.
-        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS transport would wait for ever
+        # The limit is not 0, because asyncio's TLS transport would then wait for ever.
+        transport.set_write_buffer_limits(high=1)
         self._watch = StallWatch(transport, self._socket, self._stall_seconds, lambda: writer.output_size)
 
     async def write(self, data: bytes) -> None:
@@ -77,8 +81,8 @@ class HttpWire:
         await self._sent()
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        # Inside a JSON text, clients ignore only white space between tokens. A tab is used, because an item after a
-        # space could look like an end record.
+        # Inside an item, clients ignore only white space. It is a tab: with a space before it, an item could look like
+        # an end record, which begins with a space.
         await self.write(b"\t" if in_item else self._keepalive)
 
     async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - an end record has the number of items
@@ -95,8 +99,8 @@ class HttpWire:
         try:
             if record and self._watch is not None:
                 await self.write(record)
-            # Under HTTP/1.0, or with unread bytes of the request, the close is a reset. A reset discards bytes that the
-            # client has not received, so wait until it has received all.
+            # If the request is HTTP/1.0 or has unread bytes, the close below is a reset. A reset discards bytes that
+            # the client has not received, so this waits until the client has received all bytes.
             resets = self._request.version < (1, 1) or not self._request.content.at_eof()
             if resets and self._watch is not None and not self.has_left():
                 await self._watch.taken()
@@ -107,10 +111,13 @@ class HttpWire:
         self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
-            self.abort()  # an orderly close of TLS sends close_notify, which looks like a normal end
+            # In HTTP/1.0, an orderly close means that the response is complete. With TLS it also sends close_notify, so
+            # the connection is reset instead.
+            self.abort()
         elif transport is not None and not transport.is_closing():
             # The transport sends its buffer and closes, so aiohttp can write neither the last chunk nor a response.
-            # Unless the buffer is empty, the watch continues: it drops the connection if the client stalls.
+            # If bytes are buffered, the `StallWatch` continues: at its next check it drops a connection that is still
+            # closing, so that the bytes do not wait for ever.
             if not transport.get_write_buffer_size():
                 self._unwatch()
             transport.close()
@@ -134,15 +141,17 @@ class HttpWire:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        if self.has_left():  # after a close without an error, the wait ends without an error
+        # If the connection was closed without an error, the wait above raises no error.
+        if self.has_left():
             raise ClientGone
 
     async def _sent(self) -> None:
-        """Wait until the kernel has all bytes written so far; aiohttp waits only when its buffer is full."""
+        """Wait until the kernel has all bytes written so far; a write of aiohttp waits only if its buffer is full."""
         await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.end()
         if self._request.transport is not None and not self.has_left():
-            self._request.transport.set_write_buffer_limits()  # restore the defaults for the next response
+            # The next response on this connection gets the default buffer limits of asyncio again.
+            self._request.transport.set_write_buffer_limits()

@@ -1,7 +1,8 @@
 """A request and a resumable source -> the items that the request asks for, or a response that refuses it.
 
-See `chunkwise.transports.range_headers` for the headers. A range counts the items of the source; the format and the
-content coding do not matter. So the ``W/`` of a weak ETag, which is about bytes, is ignored when If-Range is compared.
+See `chunkwise.transports.range_headers` for the headers. A range counts the items of the source, so it means the same
+in every format and content coding. The ETag of a response is weak (``W/``) if format or coding can change its bytes. So
+If-Range may contain a weak ETag.
 """
 
 import json
@@ -29,16 +30,20 @@ class Selection(NamedTuple):
     """The items of a source that a request asks for."""
 
     source: Any  # a source that yields only these items
-    info: RangeInfo = RangeInfo()  # the position of these items
+    info: RangeInfo = RangeInfo()  # the position of these items in the source, for the response headers
     after: Any = None  # the key of the item before the first one, as the client sent it; None if it sent no key
     partial: bool = False  # whether the request asked for a range, so that the status is 206
     ends_events: bool = False  # whether the request continues an event stream; if no events are left, the status is 204
     item_count: int | None = None  # how many items the selection has; None if that is not known
-    key: tuple[str, ...] = ()  # the names of the members that form the key; event ids contain their values
+    key: tuple[str, ...] = ()  # the names of the members that form an item's key; an event id contains the key
 
 
 class _Range(NamedTuple):
-    """The range of a request: the first index, the last index (None for all), and the key before the first item."""
+    """The range that a request asks for.
+
+    ``first`` and ``last`` are the indexes of its first and last item; ``last`` is None if the range has no end.
+    ``after`` is the key of the item before the first one; None if the client sent no key.
+    """
 
     first: int
     last: int | None = None
@@ -51,7 +56,7 @@ def select_items(
     """Return the items that a request asks for, or a response that refuses the request.
 
     Ranges are supported for GET and HEAD of a `Resumable`. ``messages`` says whether each item is sent as a separate
-    message; only then, or line by line, can a range count items of plain text.
+    message. In plain text, a client can count items only if each item is a message or a line; else ranges are ignored.
     """
     if not (isinstance(source, Resumable) and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)):
         return Selection(source)
@@ -84,7 +89,7 @@ def select_items(
         stop = None if stop is None else min(stop, wanted.last + 1)
     last = wanted.last if stop is None else stop - 1
     if source.total is not None and wanted.first >= source.total:
-        last = None  # the selection is empty, so it has no last item
+        last = None  # an empty selection has no last item
     return whole._replace(
         source=selected,
         info=whole.info._replace(last=last, total=source.total),
@@ -97,7 +102,7 @@ def refuse_key(error: BaseException, after: Any) -> web.Response | None:
     """Return an error response if ``error`` means that the source refuses the client's key; None for other errors.
 
     ``error`` was raised by the factory of the `Resumable`, or by its source before the first item. ``after`` is the
-    key that the client sent.
+    key of the last item that the client has, as the client sent it.
     """
     if after is None or isinstance(error, StreamError) or not isinstance(error, (ValueError, TypeError)):
         return None
@@ -134,11 +139,14 @@ def _event_range(request: web.BaseRequest) -> _Range | None:
 
 
 def _with_key(wanted: _Range | None, names: tuple[str, ...]) -> _Range | None:
-    """Return the range; None (all items) if the source needs a key, and the range has only an index."""
+    """Return the range, or None (all items) if the source needs a key, and the range has only an index.
+
+    An index alone may be wrong, because items may have been inserted or removed before it.
+    """
     if wanted is None or (names and (wanted.first == 0) != (wanted.after is None)):
         return None
     if names and wanted.after is not None and len(wanted.after) != len(names):
-        raise ValueError(f"got {len(wanted.after)} key values, expected {len(names)} ({', '.join(names)})")
+        raise ValueError(f"got a key of {len(wanted.after)} values, expected {len(names)} ({', '.join(names)})")
     return wanted
 
 
@@ -150,12 +158,13 @@ def _is_current(request: web.BaseRequest, etag: str | None) -> bool:
 
 def _key(text: str) -> Any:
     if len(text) > _MAX_KEY_CHARACTERS:
-        raise ValueError(f"got {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
+        raise ValueError(f"got a key of {len(text)} characters, expected no more than {_MAX_KEY_CHARACTERS}")
     try:
         key = json.loads(text)
-        encode_value(key)  # json.loads accepts NaN, huge numbers and lone surrogates, which are not JSON
+        # json.loads accepts NaN, huge numbers and lone surrogates, which are not JSON. `encode_value` refuses them.
+        encode_value(key)
     except (ValueError, RecursionError, EncodeError):
         key = None
     if not isinstance(key, list) or any(isinstance(value, (list, dict)) for value in key):
-        raise ValueError(f"got {text[:40]!r}, expected a JSON array of strings, numbers, booleans or nulls")
+        raise ValueError(f"got the key {text[:40]!r}, expected a JSON array of strings, numbers, booleans or nulls")
     return key

@@ -1,4 +1,7 @@
-"""The streams of an application -> one outcome each, logged and passed to a hook; and their end at shutdown."""
+"""The streams of an application -> an `Outcome` for each, which is logged and passed to a hook.
+
+When the server stops, `Streams.stop` ends the streams that still run.
+"""
 
 import asyncio
 import inspect
@@ -19,7 +22,9 @@ access_logger: logging.Logger = logging.getLogger("chunkwise.access")
 
 OutcomeName = Literal["complete", "failed", "client_gone", "stalled", "shut_down"]
 
-_NOTICE_SECONDS = 2.0  # a stream notices `stop` within half a second, and may wait one second for its thread
+# How long `Streams.stop` waits after it has stopped each stream. A stream notices this within half a second, and may
+# then wait one second for the thread of its source.
+_NOTICE_SECONDS = 2.0
 _ABORT_SECONDS = 1.0
 
 
@@ -72,13 +77,13 @@ class Running(Protocol):
 
 
 class _Upload:
-    """A request whose body is being received; see `Running`."""
+    """A request whose body is being received. Like a stream, it can be ended at shutdown; see `Running`."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
 
     def stop(self) -> None:
-        """See `Running.stop`; the handler can still read bytes that have arrived."""
+        """Let `items(request)` fail after the bytes that have already arrived."""
         if not self.request.content.is_eof():
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 
@@ -115,12 +120,17 @@ class Streams:
                 logger.exception("on_outcome raised an exception for %s %s", request.method, request.rel_url)
 
     async def stop(self, _app: web.Application) -> None:
-        """End all streams: wait for the grace time, then let the streams that still run fail, then drop connections."""
+        """End all streams.
+
+        Wait for the grace time, and then let the streams that still run fail. Drop the connections of those that do not
+        end soon after that.
+        """
         self.stopping = True
         await self._wait(self._grace_seconds)
         answering = {id(stream.request) for stream in self._running if not isinstance(stream, _Upload)}
         for stream in self._running:
-            # If a request has a stream and an upload, only the stream is stopped, because its failure says more.
+            # If a request has a stream and an upload, only the stream is stopped. The client then gets the problem
+            # "Going Away", and not the error of an interrupted upload.
             if not (isinstance(stream, _Upload) and id(stream.request) in answering):
                 stream.stop()
         await self._wait(_NOTICE_SECONDS)
@@ -137,7 +147,8 @@ class Streams:
         try:
             response: web.StreamResponse = await handler(request)
         except StreamError as error:
-            # If a response has begun, aiohttp closes the connection. A second response would be sent inside the first.
+            # If a response has begun, the error is raised again, so that aiohttp closes the connection. A second
+            # response would be sent inside the first.
             if request.writer.output_size or upload_details(error, request) is None:
                 raise
             return problem_of(GoingAway() if self.stopping else error, request)
@@ -161,7 +172,7 @@ class Streams:
 
 
 _STREAMS = web.AppKey("chunkwise.streams", Streams)
-_UNMANAGED = Streams()  # for applications without `setup`
+_UNMANAGED = Streams()  # contains the streams of all applications without `setup`
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:
@@ -178,8 +189,8 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
         app: the application, before it starts. Its sub-applications are included.
         grace_seconds: how many seconds running streams may continue when the server stops. During this time, `respond`
             responds with 503. Streams that still run after that fail with the problem "Going Away"; all have ended at
-            most 3 seconds later. aiohttp discards what clients send after the stop: a running upload can read what has
-            already arrived, and fails after the grace time.
+            most 3 seconds later. aiohttp discards what clients send after the stop. So a running upload can only read
+            what has already arrived, and fails after the grace time if it is not complete.
         on_outcome: a function or coroutine function that is called with the request and the `Outcome` when a stream
             ends. Its exceptions are logged. Each outcome is also logged as one line of JSON, by the logger
             ``chunkwise.access`` at level INFO.
@@ -199,7 +210,7 @@ def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: Outco
 
 def streams_of(request: web.BaseRequest) -> Streams:
     """Return the `Streams` of the application that handles a request; a shared object if `setup` was not called."""
-    # A loop over the applications is faster than request.config_dict.
+    # A loop over the nested applications is faster than a lookup in request.config_dict.
     for app in reversed(request.match_info.apps) if isinstance(request, web.Request) else ():
         known = app.get(_STREAMS)
         if known is not None:

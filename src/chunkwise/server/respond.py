@@ -40,7 +40,7 @@ KEEPALIVE_SECONDS = 15.0
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options of `respond`; see there for their meaning and defaults."""
+    """The options of `respond`, which documents their meaning and defaults."""
 
     status: int
     headers: Mapping[str, str] | None
@@ -111,8 +111,8 @@ async def respond(
 
     Raises:
         UnknownFormat: no format has this name.
-        ValueError: the status allows no content, the headers have a length, a timeout is negative, the source is a
-            generator that has already ended, or an origin is malformed.
+        ValueError: the status allows no content, ``headers`` contain Content-Length or Transfer-Encoding, a timeout is
+            negative, the source is a generator that has already ended, or an origin is malformed.
         TypeError: the source is a function, or ``request`` is not a request.
     """
     if not isinstance(request, web.BaseRequest):
@@ -129,7 +129,7 @@ async def respond(
     selection = select_items(request, source, negotiated.format, messages=negotiated.websocket)
     if isinstance(selection, web.Response):
         return selection
-    headers = CIMultiDict(headers)  # a handler may pass several headers with the same name
+    headers = CIMultiDict(headers)  # keeps several headers with the same name, which a handler may pass
     headers.update(selection.info.to_headers(partial=selection.partial))
     if negotiated.websocket:
         wire, stream = _open_websocket(request, selection, negotiated, headers, waits, compress=bool(compress))
@@ -163,14 +163,14 @@ class _Negotiated(NamedTuple):
     """The result of the negotiation between request and handler."""
 
     format: Format
-    coding: str  # the content coding, or `IDENTITY`
+    coding: str  # the content coding, or `IDENTITY` if the content is not compressed
     websocket: bool  # whether the request opens a WebSocket
     stream_end: bool  # whether to send an end record: the client asked for it, and the format has one
     varies: Sequence[str]  # the request headers that the result depends on, for Vary
 
 
 async def _check(source: Any, status: int, headers: Mapping[str, str], waits: _Waits) -> None:
-    """Raise ValueError if an argument cannot be used for a stream; before that, close the source."""
+    """Check the arguments of `respond`. If one cannot be used for a stream, close the source and raise ValueError."""
     lengths = [name for name in headers if name.title() in (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING)]
     shortest = min(seconds or 0 for seconds in waits)
     msg = ""
@@ -249,7 +249,7 @@ async def _open_http(
     headers: Mapping[str, str],
     waits: _Waits,
 ) -> tuple[Wire, Outbound] | web.StreamResponse:
-    """Return the `Wire` and the bytes of the stream; for HEAD, send the headers and return the response."""
+    """Return the `Wire` and the bytes of the stream. For HEAD, only send the headers, and return the sent response."""
     chosen, coding, _, stream_end, varies = negotiated
     response = stream_response(status, headers, chosen, coding, varies, stream_end=stream_end)
     if request.method == hdrs.METH_HEAD:

@@ -12,7 +12,7 @@ from chunkwise.transports.negotiation import IDENTITY, PREFERENCE_APPLIED
 
 
 class StreamedResponse(web.StreamResponse):
-    """A response that aiohttp never compresses, because that would compress the stream twice and delay items."""
+    """A response that aiohttp never compresses. Its compression would delay items, or compress a stream twice."""
 
     def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
         """Do nothing, so that a middleware cannot turn on aiohttp's compression."""
@@ -21,24 +21,24 @@ class StreamedResponse(web.StreamResponse):
 def stream_response(
     status: int, own: Mapping[str, str], format: Format, coding: str, varies: Sequence[str], *, stream_end: bool
 ) -> web.StreamResponse:
-    """Return a response with its headers.
+    """Return an aiohttp response that has all its headers, and is not sent yet.
 
     Args:
         status: the status of the response.
         own: the headers that the handler passed.
         format: the format of the stream.
-        coding: the content coding, or `IDENTITY`.
-        varies: the request headers that decided about format and coding, for Vary.
+        coding: the content coding, or `IDENTITY` if the content is not compressed.
+        varies: the names of the request headers that format and coding depend on, for the Vary header.
         stream_end: whether the stream ends with an end record, as the client asked.
     """
     choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
     headers = _plain_headers(choice) if not own else _headers(own, choice)
-    # aiohttp copies the headers, so the cached ones do not change.
+    # aiohttp copies the headers, so later changes do not affect the cached headers of `_plain_headers`.
     return StreamedResponse(status=status, headers=headers)
 
 
 class _Choice(NamedTuple):
-    """The values that determine the headers that chunkwise sets."""
+    """The values that determine the headers that chunkwise adds; they are the key of the cache of `_plain_headers`."""
 
     content_type: str
     of_format: tuple[tuple[str, str], ...]
@@ -47,7 +47,8 @@ class _Choice(NamedTuple):
     stream_end: bool
 
 
-@lru_cache  # it is called only if the handler passes no headers, so few different results occur
+# The results can be cached: if the handler passes no headers, only a few different values of `_Choice` occur.
+@lru_cache
 def _plain_headers(choice: _Choice) -> Mapping[str, str]:
     return _headers({}, choice)
 
@@ -64,13 +65,14 @@ def _headers(own: Mapping[str, str], choice: _Choice) -> Mapping[str, str]:
     headers[hdrs.CACHE_CONTROL] = ", ".join(dict.fromkeys(directive for directive in directives if directive))
     for name, value in choice.of_format:
         headers.setdefault(name, value)
-    headers.setdefault("X-Accel-Buffering", "no")  # nginx must not buffer the response
-    headers.setdefault("Incremental", "?1")  # no proxy should buffer it (draft-ietf-httpbis-incremental)
+    headers.setdefault("X-Accel-Buffering", "no")  # asks nginx not to buffer the response
+    headers.setdefault("Incremental", "?1")  # asks every proxy not to buffer it (draft-ietf-httpbis-incremental)
     if choice.coding != IDENTITY:
         headers[hdrs.CONTENT_ENCODING] = choice.coding
     known = [name.strip() for name in ",".join(headers.getall(hdrs.VARY, [])).split(",") if name.strip()]
     varies = {name.lower(): name for name in (*known, *choice.varies)}
-    # RFC 9110 §8.8.3: a strong ETag promises the same bytes, so it becomes weak where formats or codings differ.
+    # A strong ETag promises that the bytes are always the same (RFC 9110 §8.8.3). It becomes weak if other requests for
+    # the same items can get other bytes, because of their format, content coding or end record.
     etag = headers.get(hdrs.ETAG, "")
     if etag.startswith('"') and (
         choice.coding != IDENTITY or hdrs.ACCEPT.lower() in varies or PREFERENCE_APPLIED in headers

@@ -17,7 +17,7 @@ _TEXT = 0x81  # FIN and opcode 1: a complete text message
 
 
 class FrameSender:
-    """Sends the frames of one WebSocket; its `watch` disconnects a client that receives nothing for too long."""
+    """Sends the frames of one WebSocket; its `StallWatch` disconnects a client that receives nothing for too long."""
 
     def __init__(
         self,
@@ -26,18 +26,22 @@ class FrameSender:
         writer: AbstractStreamWriter,
         stall_seconds: float,
     ) -> None:
-        self.bytes_sent: int = 0  # counts message payloads, without frame headers
+        self.bytes_sent: int = 0  # the size of all message payloads that were sent, without frame headers
         self._frame_bytes = 0
         self.websocket: web.WebSocketResponse = websocket
         self._transport = transport
         self._writer = writer
         # Each write waits until the kernel has all earlier bytes, so only one write is buffered for a slow client.
-        transport.set_write_buffer_limits(high=1)  # with 0, asyncio's TLS transport would wait for ever
+        # The limit is not 0, because asyncio's TLS transport would then wait for ever.
+        transport.set_write_buffer_limits(high=1)
         connection = transport.get_extra_info("socket")
         self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
 
     async def send(self, messages: Sequence[bytes]) -> None:
-        """Send each message as a text frame, and wait until the kernel has all; raise ConnectionError after a close."""
+        """Send each message as a text frame, and wait until the kernel has all bytes.
+
+        Raise ConnectionError if the WebSocket or its connection is closed.
+        """
         if self.websocket.compress:
             for message in messages:
                 self._count(message)
@@ -54,19 +58,20 @@ class FrameSender:
         await self._drain()
 
     async def ping(self) -> None:
-        """Send a ping without waiting for the pong, which a busy client sends late. Raises as `send` does."""
+        """Send a ping; do not wait for the pong, because a busy client replies late. Raises the errors of `send`."""
         self._count(b"")
         await self.websocket.ping()
         await self._drain()
 
     async def pong(self, data: bytes) -> None:
-        """Send a pong as the reply to a ping. Raises as `send` does."""
+        """Send a pong as the reply to a ping. Raises the errors of `send`."""
         self._count(data)
         await self.websocket.pong(data)
 
     async def close(self, code: int, reason: bytes) -> None:
-        """Send a close frame. Raises as `send` does."""
-        # aiohttp's close() is not used: it waits a fixed time, even if the client still has much to receive.
+        """Send a close frame. Raises the errors of `send`."""
+        # aiohttp's close() is not used, because it waits only a fixed time for the client's close, even if the client
+        # still has much to receive.
         await self.websocket.send_frame(code.to_bytes(2) + reason, WSMsgType.CLOSE)
         await self._drain()
 
@@ -78,7 +83,8 @@ class FrameSender:
         self._check_open()
 
     def _check_open(self) -> None:
-        if self._transport.is_closing():  # drain() returns without an error if the connection is closing
+        # This is checked here, because aiohttp's drain() raises no error if the connection is closing.
+        if self._transport.is_closing():
             raise ConnectionResetError("cannot send messages: the connection is closed")
 
 

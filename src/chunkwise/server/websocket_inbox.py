@@ -13,28 +13,39 @@ from chunkwise.flow.inbound import Inbound
 from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
-_MESSAGE_BYTES = 128  # added to the size of each message, so that the number of empty messages is limited too
-_MAX_CONTROLS_PER_SECOND = 100  # limit for pings and pongs
-# These limits say how long the source stays open after the client has left:
-_UNREAD_SECONDS = 60.0  # after the source last read an item, if unread items are left or the client proved the end
-_UNEXPECTED_SECONDS = 5.0  # if messages are unread, but the source has not called items(request) yet
-_LAST_ITEM_SECONDS = 1.0  # after the source read the last item, because it may still process this item
-_WRITING_SECONDS = 1.0  # if the source only writes during this time, and reads no item
-_PAUSE_SECONDS = 0.05  # the pause after each write to a client that has left
+# This many bytes are added to the size of each message, so that the number of empty messages is limited too.
+_MESSAGE_BYTES = 128
+_MAX_CONTROLS_PER_SECOND = 100  # how many pings and pongs a client may send in one second
+
+# After the client has left, its source stays open for a limited time, which depends on what the source does.
+# The source has called items(request), and items are unread, or the client has proved the end of its stream:
+_UNREAD_SECONDS = 60.0
+# The source has not called items(request), but messages are unread:
+_UNEXPECTED_SECONDS = 5.0
+# The source has read the last item, and may still process this item:
+_LAST_ITEM_SECONDS = 1.0
+# The source only writes, and reads no item:
+_WRITING_SECONDS = 1.0
+
+# After the client has left, the source is paused for this time at each write, so that it cannot write at full speed.
+_PAUSE_SECONDS = 0.05
 
 
 class _Departure:
-    """Decides how long a source stays open after its client left; ``readers`` returns the streams that it reads."""
+    """Decides how long a source stays open after its client has left.
+
+    ``readers`` returns the item streams with which the source reads the client's messages.
+    """
 
     def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
         self._readers = readers
         self._left_at: float | None = None
         self._taken = 0  # how many items the source has read
         self._taken_at = 0.0
-        self._written_at: float | None = None  # the first write since the source last read an item
+        self._written_at: float | None = None  # the time of the first write since the source last read an item
 
     def keeps_source_open(self, read_at: float | None, *, waiting: bool, done: bool) -> bool:
-        """Whether the source stays open.
+        """Whether the source stays open; call this only after the client has left.
 
         Args:
             read_at: when the source last asked for a message, in seconds of `time.monotonic`; None for never.
@@ -56,7 +67,10 @@ class _Departure:
         return not done and read_at is not None and now - since < _LAST_ITEM_SECONDS
 
     async def allows_write(self) -> bool:
-        """Whether the source may continue after a discarded write; if it writes often, pause first."""
+        """Whether the source may continue after a write that was discarded, because the client has left.
+
+        Pause first if the source has written before and has read no item since, so that it cannot write at full speed.
+        """
         now = monotonic()
         if self._written_at is None:
             self._written_at = now
@@ -68,10 +82,10 @@ class _Departure:
 
 
 class Inbox:
-    """The queue of messages that the client has sent and the source has not read yet; a full queue causes backpressure.
+    """The queue of messages that the client has sent and the source has not read yet; if it is full, the client waits.
 
-    `fill` adds messages and `get` removes them. The last message, which is never removed, is the client's close or
-    `LOST`. ``readers`` returns the streams that read the messages.
+    `fill` adds messages and `get` removes them. The last message is never removed: it is the client's close, or `LOST`
+    if no close arrived. ``readers`` returns the item streams with which the source reads the messages.
     """
 
     def __init__(self, readers: Callable[[], Sequence[Inbound]]) -> None:
@@ -88,12 +102,12 @@ class Inbox:
 
     def keeps_source_open(self) -> bool:
         """Whether the source still has messages to read or to process; call this only after the client has left."""
-        # Until `fill` has returned, more messages may follow from aiohttp's own queue.
+        # Until `fill` has returned, messages may still be in aiohttp's own queue, so the source has to wait for them.
         waiting = not self._ended or self._proven or (bool(self._messages) and _is_text(self._messages[0]))
         return self._departure.keeps_source_open(self._read_at, waiting=waiting, done=self._done)
 
     async def allows_write(self) -> bool:
-        """Whether the source may continue after a write to a client that has left; if it writes often, pause first."""
+        """Whether the source may continue after a write to a client that has left; see `_Departure.allows_write`."""
         return await self._departure.allows_write()
 
     async def fill(self, websocket: web.WebSocketResponse, pong: Callable[[bytes], Awaitable[None]]) -> WSMessage:
@@ -124,7 +138,8 @@ class Inbox:
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                with suppress(ConnectionError):  # the pong failed, but messages that arrived earlier may still follow
+                # If the pong cannot be sent, reading continues, because earlier messages may still be unread.
+                with suppress(ConnectionError):
                     await pong(message.data)
 
     async def _put(self, message: WSMessage) -> None:
@@ -139,7 +154,7 @@ class Inbox:
         self._arrived.set()
 
     def end(self, last: WSMessage) -> None:
-        """Add the last message; later messages are discarded."""
+        """Add the last message, unless there already is one; later messages are discarded."""
         if not self._ended:
             self._ended = True
             self._proven = proves_end(last)
@@ -148,9 +163,9 @@ class Inbox:
             self._room.set()
 
     def begin(self, receiver: object) -> None:
-        """Register the receiver that is about to read; raise StreamError if there already is another receiver."""
+        """Register a receiver, one for each `items(request)`, before it reads; raise StreamError if another reads."""
         if self._receiver not in (None, receiver):
-            raise StreamError("another items(request) already reads this WebSocket: call it once, and read that stream")
+            raise StreamError("another items(request) already reads this WebSocket: call items(request) only once")
         self._receiver = receiver
         self._read_at = monotonic()
 
@@ -161,7 +176,7 @@ class Inbox:
         self._room.set()
 
     async def get(self) -> WSMessage:
-        """Return the next message; after the last one, return the last one again."""
+        """Wait for the next message and return it; after the last message, return the last one again."""
         while True:
             self._read_at = monotonic()
             if self._messages:
@@ -169,7 +184,8 @@ class Inbox:
             self._arrived.clear()
             await self._arrived.wait()
         if not _is_text(message := self._messages[0]):
-            self._done = not self._proven  # after a proven end, the source may still process the items
+            # If the client has proved the end, the source is not done: it may still process the items.
+            self._done = not self._proven
             return message
         self._messages.popleft()
         self._bytes -= len(message.data) + _MESSAGE_BYTES

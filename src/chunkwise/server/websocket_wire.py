@@ -25,9 +25,10 @@ from chunkwise.transports.websocket_messages import (
     refusing,
 )
 
-_MAX_MESSAGE_BYTES = 4 * 2**20  # limit for a client's message, unless a reader sets a higher limit before the handshake
+# The size limit of a client's message, unless `items(request)` sets a higher limit before the handshake.
+_MAX_MESSAGE_BYTES = 4 * 2**20
 _MAX_PAUSE_SECONDS = 0.5
-_REFUSED_SECONDS = 1.0  # how long to wait for the close of a client that broke the protocol
+_REFUSED_SECONDS = 1.0  # how long to wait for the client's close after an error in its messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class WebSocketOptions:
 
 
 class WebSocketWire:
-    """Sends a stream as WebSocket messages, and receives messages; see `Wire` and `ServerWebSocket`."""
+    """Sends a stream as messages, and passes the client's messages to the source; see `Wire` and `ServerWebSocket`."""
 
     status = 101
     coding: str | None = None
@@ -51,8 +52,8 @@ class WebSocketWire:
         self,
         request: web.BaseRequest,
         options: WebSocketOptions,
-        on_gone: Callable[[], None],  # called when the client has left, and when all its messages were read
-        is_deaf: Callable[[], bool],  # whether aiohttp has stopped reading, because the server shuts down
+        on_gone: Callable[[], None],  # called when the client has left, and when the source has read all its messages
+        is_deaf: Callable[[], bool],  # returns whether aiohttp has stopped reading, because the server shuts down
     ) -> None:
         self.format = "text" if options.plain else "json"
         self.committed: bool = False
@@ -78,7 +79,7 @@ class WebSocketWire:
 
     @property
     def response(self) -> web.StreamResponse:
-        # If the WebSocket was never opened, the handler has to return some other response to aiohttp.
+        # aiohttp requires that the handler returns a response, even if the WebSocket was never opened.
         return self._sender.websocket if self._sender is not None else web.Response(status=400)
 
     @property
@@ -88,8 +89,9 @@ class WebSocketWire:
     async def commit(self) -> None:
         """Send the response to the handshake, and begin to read messages."""
         if self._opening is None:
-            self.committed = True  # set first: if opening fails, aiohttp's writer cannot send another response
-            # This is a task, because both the delivery and a source that reads messages may wait for it.
+            # `committed` is set first, because no other response can be sent if opening the WebSocket fails halfway.
+            self.committed = True
+            # The opening is a task, because the `Delivery` and a source that reads messages may both wait for it.
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
 
@@ -97,8 +99,8 @@ class WebSocketWire:
         request, options, transport = self._request, self._options, self._request.transport
         response = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
-            autoping=False,  # the inbox counts pings and replies to them
-            autoclose=False,  # aiohttp would also reply to a close that is itself a reply
+            autoping=False,  # off, because the `Inbox` replies to pings, and limits their number
+            autoclose=False,  # off, because aiohttp would also reply to a close that is itself a reply
             compress=options.compress,
             timeout=_REFUSED_SECONDS,
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(MAX_MESSAGE_BYTES, 0)),
@@ -121,7 +123,7 @@ class WebSocketWire:
             await self._sending(self._sender.send([options.start]))
 
     async def write(self, data: bytes) -> None:
-        """See `Wire.write`; an incomplete line is kept until its rest is written."""
+        """Send the complete lines as messages; an incomplete line is kept until its rest is written."""
         messages: list[bytes] = []
         try:
             for message in self._packer.pack(data):
@@ -130,18 +132,18 @@ class WebSocketWire:
             await self._sending(cast("FrameSender", self._sender).send(messages))
 
     async def keep_alive(self, *, in_item: bool) -> None:  # noqa: ARG002 - a ping may be sent anywhere
-        """Send a ping; see `Wire.keep_alive`."""
+        """Send a ping, so that no proxy closes a silent connection."""
         await self._sending(cast("FrameSender", self._sender).ping())
 
     async def _sending(self, sending: Awaitable[None]) -> None:
-        """Wait for ``sending``; if the client has left, do the same as `discard`."""
+        """Wait until messages are sent; if the client has left, discard them as `discard` does."""
         try:
             await sending
         except ConnectionError:
             await self.discard()
 
     async def discard(self) -> None:
-        """See `Wire.discard`."""
+        """Raise `ClientGone`, unless the source still reads messages that the client sent before it left."""
         if not (self.keeps_source_open() and await self._inbox.allows_write()):
             raise ClientGone
 
@@ -151,12 +153,12 @@ class WebSocketWire:
         await self._close(WSCloseCode.OK, complete_reason(items))
 
     async def break_off(self, record: bytes, error: BaseException) -> None:  # noqa: ARG002 - the close describes it
-        """Close the WebSocket with the code and the title of the failure."""
+        """Close the WebSocket with a code and a reason that describe ``error``."""
         close_for = closing if upload_details(error, self._request) is None else refusing
         await self._close(*close_for(error))
 
     async def _close(self, code: int, reason: bytes) -> None:
-        """Send a close, and wait for the client's close, which follows when it has read all messages."""
+        """Send a close frame, and wait until the client has read all messages and replies with its close."""
         sender, reading = self._sender, self._reading
         if sender is None or reading is None or reading.done():
             raise ClientGone
@@ -172,23 +174,28 @@ class WebSocketWire:
             raise ClientGone
 
     async def _answered(self, watch: StallWatch, reading: asyncio.Task[WSMessage]) -> None:
-        """Wait for the client's close, which follows when the client has read all messages.
+        """Wait until the client has read all messages and replies with its close.
 
-        The client has stall_seconds to reply after its kernel received the last byte. Before that, ``watch`` limits the
-        wait.
+        After the client's kernel has received the last byte, the client has ``stall_seconds`` to reply. Before that,
+        ``watch`` disconnects the client if it receives nothing for so long.
         """
         since, pause = monotonic(), POLL_SECONDS
-        while not (await asyncio.wait({reading}, timeout=pause))[0]:  # reading also ends when the connection ends
+        # ``reading`` ends when the client's close arrives, or when the connection ends.
+        while not (await asyncio.wait({reading}, timeout=pause))[0]:
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
-                return  # aiohttp has stopped reading, so the client's close cannot be seen; its kernel has all bytes
+                # aiohttp has stopped reading, so the client's close will not be seen. Its kernel has all bytes, so the
+                # stream counts as complete.
+                return
             elif 0 < self._options.stall_seconds <= monotonic() - since:
-                watch.stalled = True  # the client's kernel has all bytes, but the client has not sent its close
+                # The client's kernel has all bytes, but the client has not replied in time.
+                watch.stalled = True
                 return
         last = LOST if reading.cancelled() else reading.result()
-        # A close with another code is not a reply: the client had sent it before ours arrived.
+        # A close with another code is not a reply: the client sent it before it received the server's close. So it has
+        # not received the whole stream.
         if last.type is not WSMsgType.CLOSE or last.data not in (WSCloseCode.OK, self._close_code):
             self.abort()
             raise ClientGone
@@ -204,7 +211,8 @@ class WebSocketWire:
         self._inbox.end(LOST)
         transport = self._request.transport
         if transport is not None and transport.is_closing():
-            return  # a close is being sent; the watch drops the connection if the client does not receive it
+            # The connection is already being closed. If that takes too long, the `StallWatch` drops it.
+            return
         if self._sender is not None:
             self._sender.watch.end()
         if transport is not None:
@@ -213,9 +221,9 @@ class WebSocketWire:
     def has_left(self) -> bool:
         transport, reading, sender = self._request.transport, self._reading, self._sender
         closed = transport is None or transport.is_closing() or (reading is not None and reading.done())
-        # If `_opening` is done without a sender, the handshake failed.
+        # If the task `_opening` is done, but there is no `FrameSender`, the handshake has failed.
         closed = closed or (sender is None and self._opening is not None and self._opening.done())
-        # While reading waits for space in the inbox, only the kernel knows whether the client has left.
+        # While the inbox is full, nothing is read from aiohttp. Then only the kernel knows whether the client has left.
         return closed or (sender is not None and sender.watch.has_left())
 
     def keeps_source_open(self) -> bool:
@@ -231,7 +239,8 @@ class WebSocketWire:
             StreamError: another receiver reads the messages; only one may.
             Broken: the client left before the handshake was complete.
         """
-        self._inbox.begin(receiver)  # called before the handshake, because the client may leave right after it
+        # The receiver is registered before the handshake, because the client may leave directly after the handshake.
+        self._inbox.begin(receiver)
         try:
             await self.commit()
         except ClientGone as error:
@@ -239,18 +248,21 @@ class WebSocketWire:
             raise Broken("the client disconnected before the handshake was complete") from error
         message = await self._inbox.get()
         if message.type is not WSMsgType.TEXT:
-            self._on_gone()  # the source has read all messages
+            # The source has read all messages, so the stream has to check whether the client has left.
+            self._on_gone()
         return message
 
     async def _pong(self, data: bytes) -> None:
-        if not self.has_left():  # a pong would cause a reset, which discards the client's unread messages
+        # A pong to a client that has left would cause a reset, which discards the client's unread messages.
+        if not self.has_left():
             await cast("FrameSender", self._sender).pong(data)
 
     async def _read(self, websocket: web.WebSocketResponse) -> WSMessage:
         """Read the client's messages until the client leaves; return the last message."""
         last = await self._inbox.fill(websocket, self._pong)
         if last.type is WSMsgType.CLOSE and self._close_code is None:
-            # aiohttp reports 1006 if the client has sent a code that is not allowed (RFC 6455 §7.4.1).
+            # aiohttp reports the code 1006 if the client has sent a code that is not allowed (RFC 6455 §7.4.1). The
+            # reply to such a close has the code of a protocol error.
             code = WSCloseCode.PROTOCOL_ERROR if last.data == WSCloseCode.ABNORMAL_CLOSURE else last.data
             await websocket.close(code=code or WSCloseCode.OK, drain=False)
         if not self._inbox.keeps_source_open():

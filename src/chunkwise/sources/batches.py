@@ -7,7 +7,8 @@ from typing import Any
 from chunkwise.errors import EncodeError
 from chunkwise.sources.threads import batches_in_thread
 
-_HOP_ITEMS = 256  # about how many items a thread pulls before the event loop takes them
+# About how many items a thread pulls from a sync iterable before it waits until the event loop has taken them.
+_HOP_ITEMS = 256
 
 
 class closing:  # noqa: N801 - like contextlib.closing
@@ -32,8 +33,8 @@ class Batches:
     """A source whose items are already in lists, such as the rows of a database.
 
     Use it wherever a source is accepted: in `respond`, in `body`, or inside a document. The output is the same as for
-    single items, but a whole list costs about as much as one item. A list is sent at once if the next one is not ready.
-    For example::
+    single items, but reading a whole list costs only about as much as reading one item. A list is sent at once if the
+    next one is not ready. For example::
 
         await chunkwise.respond(request, chunkwise.Batches(result.partitions(500)))
 

@@ -14,7 +14,7 @@ _END: Any = object()
 
 
 class WrongKey(ValueError):  # noqa: N818 - the name says what is wrong
-    """Raised by a factory for a key that no item can have. The client gets the text of this error."""
+    """Raised by the factory of a `Resumable` for a key that no item can have. The client gets the error's text."""
 
 
 _ETAG = re.compile(r"[!#-~]*")  # the ASCII characters that an ETag can have (RFC 9110 §8.8.3)
@@ -27,9 +27,10 @@ class Resumable:
     Attributes:
         factory: a function that returns a source of a given item and all later ones.
         etag: the version of the items, or None.
-        total: the number of all items, or None if it is unknown or there is a key.
+        total: the number of all items; None if it is unknown, and always if ``key`` is not empty.
         key: the names of the members that give the position of an item; empty if its index gives the position.
-        lines: whether each item is one whole line with its line end, so that plain text can be resumed by item.
+        lines: whether each item is text of exactly one line with its line end. Then a client can count the items of
+            plain text, and resume it at any item.
     """
 
     factory: Callable[[Any], Any]
@@ -39,11 +40,11 @@ class Resumable:
     lines: bool = field(default=False, kw_only=True)
 
     def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
-        """Return the source from an item on.
+        """Return a source of an item and all later ones.
 
         Args:
-            index: the item, counted from 0; only used without a key.
-            after: the key of the item before it; None for the beginning.
+            index: the index of the item, counted from 0; ignored if items have a key.
+            after: the key of the item before it; None for the beginning. Ignored if items have no key.
         """
         if not self.key:
             return self.factory(index)
@@ -63,9 +64,10 @@ def resumable(
         factory: a function that starts the source at an item. It is called with the index of the first item, counted
             from 0, and returns a source of that item and all later ones: ``lambda start: rows(start)``. With ``key``,
             it is called with the key of the last item that the client has, a tuple of values, or with None for the
-            beginning. These values are sent by the client, as JSON, or as text if it reads CSV: convert them,
-            ``int(last[0])``, before you compare. If it raises ValueError or TypeError for a client's key before the
-            first item, the client gets 400; every other exception is an error of the server.
+            beginning. The client sends these values, as JSON, or as text if it reads CSV. So convert them before you
+            compare, for example with ``int(last[0])``. If the function or its source raises ValueError or TypeError for
+            a client's key before the first item, the client gets the status 400. Every other exception is an error of
+            the server.
         etag: the version of the items. A client sends the version that it has, and gets an error if the items have
             changed, so a stream never mixes two versions. Without it, changes are not detected.
         total: the number of all items, if it is known. A stream with fewer or more items fails. Cannot be combined with
@@ -91,7 +93,7 @@ def resumable(
     if total is not None and total < 0:
         raise ValueError(f"total must be >= 0 items, got {total}")
     if total is not None and key:
-        raise ValueError(f"total cannot be combined with a key, got total={total} and key={list(key)!r}")
+        raise ValueError(f"total cannot be combined with a key, got total={total} and key={list(key)!r}: leave one out")
     return Resumable(factory, etag, total, tuple(key))
 
 

@@ -16,9 +16,10 @@ from chunkwise.sources.files.index import FileIndex, FileVersion, IndexKey
 CACHE_VARIABLE = "CHUNKWISE_CACHE"
 """The environment variable with the path of the cache folder."""
 
-_OWN = "file-indexes"  # a subfolder with nothing but indexes, so that `_prune` can delete its oldest files
+# Only indexes are in this subfolder, so that `_prune` deletes no other files.
+_OWN = "file-indexes"
 _MAX_FILES = 256
-_MAX_BYTES = 4 * 2**20  # larger than any index
+_MAX_BYTES = 4 * 2**20  # how many bytes of a file are read at most; every index is smaller
 
 
 def load(key: IndexKey, version: FileVersion) -> FileIndex:
@@ -29,13 +30,14 @@ def load(key: IndexKey, version: FileVersion) -> FileIndex:
             file = folder / key.name
             index = FileIndex.from_bytes(_content(file), key, version)
             if index is not None:
-                os.utime(file)  # `_prune` deletes the least recently used indexes
+                # The new time shows that this index was used, because `_prune` deletes the files with the oldest times.
+                os.utime(file)
                 return index
     return FileIndex(key, version)
 
 
 def save(index: FileIndex) -> None:
-    """Save an index unless the cache has a longer one; delete the least recently used indexes over the limit."""
+    """Save an index, unless the cache has a longer one; if there are too many, delete the least recently used."""
     folder = _folder()
     if folder is None or not len(index) or load(index.key, index.version).end >= index.end:
         return
@@ -74,7 +76,7 @@ def _folder() -> Path | None:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the oldest files over the limit, including temporary files of processes that were killed."""
+    """Keep only the newest `_MAX_FILES` files. This also deletes temporary files of processes that were killed."""
     aged = sorted(((file.stat().st_mtime_ns, file) for file in folder.iterdir()), reverse=True)
     for _, file in aged[_MAX_FILES:]:
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Checkpoints noted while a file was read -> the position at which to start when item N is requested.
+"""The checkpoints of a file -> the position at which to start reading when item N is requested.
 
-An index has at most `_MAX_PLACES` checkpoints. When it has more, it drops every second one and doubles the distance
-between new ones.
+Checkpoints are recorded while a file is read; decoding can start at each of them. An index has at most `_MAX_PLACES`
+checkpoints. When it has more, it drops every second one and doubles the distance between new ones.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class FileVersion(NamedTuple):
 
 
 class IndexKey(NamedTuple):
-    """The file, the format and the path that an index belongs to."""
+    """The file and the format that an index belongs to, and the path (``select``) of the items in the file."""
 
     file: bytes
     format: str
@@ -54,7 +54,7 @@ class IndexKey(NamedTuple):
 
     @classmethod
     def of(cls, file: Path, format: str, select: PathLike) -> Self:
-        """Return the key for a file, the name of a format, and a path."""
+        """Return the key for a file, the name of a format, and the path that selects the items."""
         return cls(os.fsencode(file.absolute()), format, parse_path(select))
 
     @property
@@ -70,8 +70,8 @@ class _Written(msgspec.Struct, array_like=True):
     key: IndexKey
     file_version: FileVersion
     spacing_bytes: int
-    befores: list[bytes]
-    places: list[tuple[int, int, int]]  # (byte offset, item index, position in `befores`)
+    befores: list[bytes]  # the distinct values of `Checkpoint.before`
+    places: list[tuple[int, int, int]]  # for each checkpoint: byte offset, item index, position in `befores`
 
 
 class FileIndex:
@@ -82,7 +82,7 @@ class FileIndex:
         self.version = version
         self._spacing_bytes = _SPACING_BYTES
         self._places: list[Checkpoint] = []
-        self._befores: dict[bytes, int] = {}  # each distinct `before` and its number; usually there is one
+        self._befores: dict[bytes, int] = {}  # the distinct values of `Checkpoint.before`, with their numbers
 
     def __len__(self) -> int:
         return len(self._places)
@@ -93,16 +93,19 @@ class FileIndex:
         return self._places[-1].byte_offset if self._places else 0
 
     def place_before(self, item_index: int) -> Checkpoint:
-        """Return the last checkpoint at or before an item."""
+        """Return the last checkpoint from which an item can be read; `START` if the index has none."""
         found = bisect_right(self._places, item_index, key=lambda place: place.item_index)
         return self._places[found - 1] if found else START
 
     def wants(self, byte_offset: int) -> bool:
-        """Whether a checkpoint at the given offset is far enough after the last checkpoint."""
+        """Whether a checkpoint at the given offset would be added, because it is far enough after the last one."""
         return byte_offset - self.end >= self._spacing_bytes
 
     def add(self, place: Checkpoint) -> None:
-        """Add a checkpoint if it is far enough after the last one."""
+        """Add a checkpoint.
+
+        It is ignored if it is too close to the last one, or if its ``before`` would make the index too large.
+        """
         if not self.wants(place.byte_offset):
             return
         if place.before not in self._befores:
@@ -123,7 +126,7 @@ class FileIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, key: IndexKey, version: FileVersion) -> Self | None:
-        """Return the index in the bytes of an index file; None if they are damaged or of another file or version."""
+        """Return the index from the bytes of an index file; None if they are damaged or for another key or version."""
         digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if digest != _digest(data):
             return None
@@ -153,7 +156,7 @@ def _is_sound(written: _Written) -> bool:
         and len(places) <= _MAX_PLACES
         and all(0 <= number < len(befores) for _, _, number in places)
         and _rises([offset for offset, _, _ in places], 1, size)
-        # An item has at least one byte, so no item index exceeds the size of the file.
+        # An item has at least one byte, so an item index that exceeds the size of the file is wrong.
         and _rises([item_index for _, item_index, _ in places], 0, size)
     )
 

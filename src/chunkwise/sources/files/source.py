@@ -22,7 +22,8 @@ __all__ = ["file_source", "read_file"]
 
 _BLOCK_BYTES = 64 * 1024
 _GZIP = b"\x1f\x8b"  # the first bytes of gzip data (RFC 1952 §2.3.1); no UTF-8 text begins with them
-_SAVE_BYTES = 256 * 2**20  # save the index after this many bytes, in case the process is killed later
+# The index is saved each time this many bytes were read, so that most of it is kept if the process is killed.
+_SAVE_BYTES = 256 * 2**20
 
 
 def read_file(
@@ -33,7 +34,7 @@ def read_file(
     Args:
         path: the file.
         format: the format of the file.
-        select: which values are the items; see ``path`` of `items`.
+        select: which values in the file are the items; written like the ``path`` of `items`.
         required: whether a path that selects nothing is an error.
         max_items: how many items to return at most. The rest of the file is not read.
 
@@ -57,7 +58,7 @@ def file_source(
     Args:
         path: the file.
         format: the format of the file: a name from `FORMATS`, or a `Format`.
-        select: which values are the items; see ``path`` of `items`.
+        select: which values in the file are the items; written like the ``path`` of `items`.
         required: whether a path that selects nothing is an error.
         max_items: how many items to return at most, counted from the first item of the file, wherever the source
             starts.
@@ -90,7 +91,7 @@ class _Wanted(NamedTuple):
     select: PathLike
     required: bool
     first_item: int = 0
-    version: FileVersion | None = None  # the version to read; None: any version, without an index
+    version: FileVersion | None = None  # the version of the file to read; None: any version, and no index is used
 
 
 def _source(wanted: _Wanted, max_items: int | None) -> Batches:
@@ -108,7 +109,10 @@ async def _read(wanted: _Wanted) -> AsyncIterator[list[Any]]:
 
 
 def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
-    """Yield the items in batches. Yield empty batches while items are skipped, so that the caller can stop."""
+    """Yield the items in batches.
+
+    While the items before the first requested one are skipped, batches are empty, so that the caller can stop reading.
+    """
     with _opened(wanted) as file:
         index = unchanged = None
         if wanted.version is not None:
@@ -124,7 +128,10 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
 
 
 def _opened(wanted: _Wanted) -> BinaryIO:
-    """Open the file. If a version is requested and a pipe has replaced the file, raise OSError instead of blocking."""
+    """Open the file. If a certain version is wanted, raise OSError if the path is no longer a regular file.
+
+    In that case the file is opened without blocking: a pipe that has replaced it could block for ever.
+    """
     if wanted.version is None:
         return wanted.path.open("rb")
     waits_not = getattr(os, "O_NONBLOCK", 0)
@@ -139,22 +146,27 @@ def _decoded(
     file: BinaryIO, wanted: _Wanted, index: FileIndex | None, place: Checkpoint, unchanged: "_Unchanged | None"
 ) -> Generator[list[Any], None, None]:
     """Yield the items after a checkpoint in batches, and add further checkpoints to the index."""
-    # If any item is before the checkpoint, the file has values at the path, and the decoder need not find another.
+    # If items are before the checkpoint, the path has selected values. So ``required`` is fulfilled, and the decoder
+    # must not raise an error if no item follows.
     decoder = wanted.format.decoder(wanted.select, required=wanted.required and not place.item_index)
     noting = None if index is None else _Noting(index, place, file)
     try:
         decoder.feed(place.before)
-        if place.byte_offset:  # at offset 0 the file may be a pipe, which cannot seek
+        # At offset 0, no seek is needed, and the file may be a pipe, which cannot seek.
+        if place.byte_offset:
             file.seek(place.byte_offset)
         while data := _block(file, unchanged):
             if data.startswith(_GZIP) and not decoder.bytes_seen:
                 message = "the file is compressed with gzip, expected an uncompressed file: decompress it first"
                 raise DecodeError(message, format=wanted.format.name, item_index=0, byte_offset=0)
             yield decoder.feed(data)
-            yield decoder.feed(b"")  # raises the error if invalid bytes follow these items
+            # If the data is invalid, the first `feed` returns the items before the invalid bytes. The second call
+            # raises the error.
+            yield decoder.feed(b"")
             if noting is not None:
                 noting.note(decoder)
-        yield decoder.finish(framed=True)  # the end of the file proves that all bytes were read
+        # ``framed`` is True, because the end of the file proves that all bytes were read.
+        yield decoder.finish(framed=True)
         decoder.finish()
     except DecodeError as error:
         raise _placed(error, place) from error.__cause__
@@ -184,7 +196,10 @@ class _Unchanged:
             raise _changed(path)
 
     def check(self) -> None:
-        """Raise OSError if the file has changed. Programs can set the modification time, so two times are compared."""
+        """Raise OSError if the file has changed.
+
+        The modification time and the change time are compared, because programs can set the modification time back.
+        """
         status = os.fstat(self._file.fileno())
         version = FileVersion.of(status)
         if version == self.version:
@@ -194,7 +209,7 @@ class _Unchanged:
         self.version, self._links = version, status.st_nlink
 
     def _was_renamed(self, status: os.stat_result) -> bool:
-        """Whether the file was renamed, deleted or linked, which changes one of its times but not its content."""
+        """Whether the file was renamed, deleted or linked, which changes its change time, but not its content."""
         try:
             return status.st_nlink != self._links or not os.path.samestat(status, self._path.stat())
         except OSError:
@@ -236,7 +251,10 @@ class _Noting:
 
 
 def _placed(error: DecodeError, place: Checkpoint) -> DecodeError:
-    """Change the offsets and counts of an error to count from the start of the file instead of the checkpoint."""
+    """Change the positions in an error so that they count from the start of the file.
+
+    The decoder has counted them from the checkpoint.
+    """
     byte_offset = place.byte_offset - len(place.before)
     if isinstance(error, TruncatedError):
         error.items_seen += place.item_index
