@@ -1,4 +1,6 @@
-"""100,000 small server-sent events: sent from an async generator, and read into items.
+"""Contenders that send 100,000 small server-sent events from an async generator, and others that read such events.
+
+Other measurements feed one large event to chunkwise's decoder.
 
 The comparison is unfair in these ways:
 
@@ -7,11 +9,12 @@ The comparison is unfair in these ways:
   pydantic's serializer, since the endpoint declares their type.
 - FastAPI and sse-starlette check for disconnected clients and send pings during silence, as chunkwise does.
 - The readers other than chunkwise return the data as text, which the benchmark decodes with orjson. httpx-sse uses
-  httpx, which takes most of its time. aiohttp-sse-client would wait and reconnect at the end of the stream, so the
-  benchmark leaves its loop after the last event and does not see whether the stream was complete.
-- The event of 8 MB is fed to the decoder without a network, in one piece or in pieces of 1 KiB. The question is whether
-  the work grows with the number of pieces. The event's data is one string, which is decoded so fast that the calls for
-  the pieces take most of the time. With a list of rows, which is in the table too, the pieces matter less.
+  httpx, which takes most of its time. aiohttp-sse-client would wait and reconnect at the end of the stream. To prevent
+  this, the benchmark stops reading after the last event, and does not see whether the stream was complete.
+- One event of 8 MB is fed to chunkwise's decoder without a network, in one piece or in pieces of 1 KiB. The question is
+  whether the work grows with the number of pieces. The event's data is one string, which is decoded so fast that the
+  calls for the pieces take most of the time. If the data is a list of rows, which is in the table too, the pieces
+  matter less.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from benchmarks.rows import event, event_stream, events, row
 from benchmarks.serving import serve_aiohttp, serve_asgi, serve_bytes
 from benchmarks.taking import Taken
 
-# Servers. Each one responds to /COUNT with that many events.
+# Servers. Each one responds to a request for /1000 with 1000 events.
 
 
 async def ours(request: Any) -> Any:
@@ -55,14 +58,14 @@ async def with_aiohttp_sse(request: Any) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    """Run an aiohttp server with one of the handlers above. A request to /1000 gets 1000 events."""
     import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def serve_stream(ready: int) -> None:
-    """Serve the text of the events; that of the measured number is prepared before the first request."""
+    """Serve events as ready text. The text of ``ready`` events is created before the first request."""
     serve_bytes(ready, lambda count: b"".join(event_stream(count)), "text/event-stream")
 
 
@@ -102,13 +105,13 @@ def serve_sse_starlette(_: int) -> None:
 
 
 def read_events(task: Task) -> Figures:
-    """Read and discard a response of events; compare the events if ``task.check``."""
+    """Read a response with events and discard it. If ``task.check`` is set, compare them with the expected events."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="text/event-stream"), keep=task.check)
     if task.check:
         texts = re.findall(rb"^data: (.*?)\r?$", body_of(drained), re.MULTILINE)
         if [msgspec.json.decode(text) for text in texts] != [event(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(texts)} events, which differ from the {task.count} expected")
+            raise WrongContent(f"received {len(texts)} events, expected {task.count}: their number or data differs")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
@@ -146,7 +149,7 @@ async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
 
 
 def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Figures:
-    """Read all events of a response; ``leaves`` ends the loop of a reader that would reconnect after the last event."""
+    """Measure the time of a reader for all events. With ``leaves`` it stops after the last, before it reconnects."""
     for name in imports:
         importlib.import_module(name)
     taken = Taken(keep=task.check, last=task.count if leaves else 0)
@@ -162,7 +165,7 @@ def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: 
 
 
 def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Figures:
-    """Feed one event of ``task.count`` MB to a decoder, in pieces of ``piece_bytes``, or at once if that is 0."""
+    """Feed one event of ``task.count`` MB to a decoder, in pieces of ``piece_bytes``; 0 feeds it in one piece."""
     from chunkwise import FORMATS
 
     size = task.count * 1_000_000
@@ -178,7 +181,7 @@ def feed_large(task: Task, *, piece_bytes: int, string: bool) -> Figures:
     got += decoder.finish(framed=True)
     seconds = time.perf_counter() - started
     if got != [data]:
-        raise WrongContent("the event differs from the one that was fed")
+        raise WrongContent(f"the decoder returned {len(got)} items, expected exactly the one event that was fed to it")
     return {"seconds": seconds, "bytes": len(text), "items": 1}
 
 

@@ -1,16 +1,19 @@
-"""The effects of a stream besides its speed: pings beside fast streams, memory of idle streams, time to first byte.
+"""Contenders that are compared by pings beside fast streams, memory of idle streams, and time to the first byte.
+
+A ping is a short request, whose response shows how long a stream delays other users of the same server. The rival of
+chunkwise is a bare handler, which only writes each item with plain aiohttp.
 
 The comparison is unfair in these ways:
 
-- **Pings.** Two streams whose source never waits share the event loop with a handler for pings. Plain aiohttp lets
-  other tasks run only when the socket is full, and this client reads so fast that the socket is never full. With an
-  occasional `sleep(0)` in the handler, the pings would be faster. A ping is due every 10 ms. If a ping is sent late,
-  because the previous one had no response yet, its time still counts from when it was due, since a user's request at
-  that moment would have to wait as well.
-- **Idle streams.** Each stream has sent one event and waits. Unlike a bare handler, chunkwise checks for disconnected
+- **Pings.** Two streams whose source never waits share the event loop with the handler that responds to pings. Plain
+  aiohttp lets other tasks run only when the socket is full, and this client reads so fast that the socket is never
+  full. With an occasional `sleep(0)` in the bare handler, the responses to pings would arrive sooner. A ping is due
+  every 10 ms. It is sent late if the previous ping has no response yet. Its time is still measured from the moment when
+  it was due, since a user's request at that moment would have to wait as well.
+- **Idle streams.** Each stream has sent one event and waits. Unlike the bare handler, chunkwise checks for disconnected
   clients, sends keepalives and has a stall limit. The memory that the kernel uses for sockets is not measured.
 - **First byte.** The client sends one request after the other on one connection. The source yields one item at once,
-  and another one after it has waited once. A bare handler negotiates no format, and cannot report a failure before
+  and another one after it has waited once. The bare handler negotiates no format, and cannot report a failure before
   the first item.
 """
 
@@ -39,7 +42,7 @@ SETTLE_SECONDS = 1.2
 
 
 async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form: Callable[[Any], bytes]) -> Any:
-    """Send each item with plain aiohttp, in one write."""
+    """Send each item with plain aiohttp, in a write of its own. ``form`` encodes an item."""
     from aiohttp import web
 
     response = web.StreamResponse(headers={"Content-Type": content_type})
@@ -51,7 +54,7 @@ async def bare(request: Any, items: AsyncIterator[Any], content_type: str, form:
 
 
 def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: bool, sse: bool = False) -> None:
-    """Serve the items of ``source(COUNT)`` at /COUNT, a short text at /ping, and the server's memory at /resident."""
+    """Serve the items of ``source(1000)`` at /1000, a short text at /ping, and the server's memory at /resident."""
     from aiohttp import web
 
     import chunkwise
@@ -78,11 +81,11 @@ def serve(_: int, source: Callable[[int], AsyncIterator[Any]], *, with_ours: boo
     serve_aiohttp({"/ping": ping, "/resident": resident, "/{count}": stream})
 
 
-# The clients that measure pings.
+# The code below measures pings.
 
 
 class HotStream:
-    """A fast stream, whose data is read and discarded."""
+    """The client's side of a fast stream. It reads the data and discards it."""
 
     def __init__(self, port: int, count: int) -> None:
         self.connection = connect(port)
@@ -92,22 +95,22 @@ class HotStream:
         self._tail = b""
 
     def read(self, buffer: memoryview) -> None:
-        """Read the bytes that are available, and note whether the stream has ended."""
+        """Read the bytes that are available, and set ``ended`` if they end with the last chunk."""
         size = self.connection.recv_into(buffer)
         if not size:
-            raise Cut(f"a fast stream stopped after {self.bytes} bytes")
+            raise Cut(f"the server closed a fast stream after {self.bytes} bytes, before the last chunk")
         self.bytes += size
         self._tail = (self._tail + buffer[max(0, size - 7) : size])[-7:]
         self.ended = self._tail == LAST_CHUNK
 
 
 def ping_beside_streams(task: Task) -> Figures:
-    """Send pings while two streams of ``task.count`` rows run; stop when the first stream ends."""
-    if task.check:  # compares the rows of one stream before the measurement
+    """Measure the responses to pings while two streams of ``task.count`` rows run. Stop when the first stream ends."""
+    if task.check:
         with connect(task.port) as connection:
             lines = body_of(drain(connection, request_text(f"/{task.count}"), keep=True)).splitlines()
         if [json.loads(line) for line in lines] != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(lines)} rows, which differ from the {task.count} expected")
+            raise WrongContent(f"received {len(lines)} rows, expected {task.count}: their number or content differs")
     buffer = memoryview(bytearray(BUFFER_BYTES))
     request = request_text("/ping")
     with connect(task.port) as pinger, selectors.DefaultSelector() as selector:
@@ -125,7 +128,7 @@ def ping_beside_streams(task: Task) -> Figures:
                 pinger.sendall(request)
                 asked = True
             ready = selector.select(None if asked else max(0.0, due - now))
-            # The response to a ping is read before the data of the streams.
+            # The response to a ping is read first, so that reading the streams does not add to its time.
             for key, _ in sorted(ready, key=lambda pair: pair[0].data is not None):
                 if key.data is None:
                     read_pong(pinger)
@@ -155,7 +158,7 @@ def read_pong(connection: socket.socket) -> None:
         rest += connection.recv(4)
 
 
-# The source and the client that measure idle streams.
+# The code below measures idle streams.
 
 
 async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
@@ -165,9 +168,9 @@ async def one_event_and_wait(_: int) -> AsyncIterator[Any]:
 
 
 def open_idle_streams(task: Task) -> Figures:
-    """Open idle streams and return by how much each one increases the server's memory.
+    """Open ``task.count`` idle streams and return by how much each one increases the server's memory.
 
-    A tenth as many streams are opened before, as a warm-up.
+    As a warm-up, a tenth as many streams are opened before the measurement. Their memory is not counted.
     """
     allow_many_files()
     open_before: list[socket.socket] = []
@@ -197,7 +200,7 @@ def _open_many(port: int, count: int) -> list[socket.socket]:
                     raise Cut("an idle stream ended before its first event")
                 data += more
             if json.dumps(event(0)).replace(" ", "").encode() not in data.replace(b" ", b""):
-                raise WrongContent(f"an idle stream began with {data!r}")
+                raise WrongContent(f"an idle stream began with {data!r}, expected the event {event(0)!r}")
         opened += some
     return opened
 
@@ -207,7 +210,7 @@ def _resident(asker: socket.socket) -> float:
     return float(body_of(drain(asker, request_text("/resident"), keep=True)))
 
 
-# The source and the client that measure the time to the first byte.
+# The code below measures the time to the first byte.
 
 
 async def two_items(_: int) -> AsyncIterator[Any]:
@@ -218,7 +221,7 @@ async def two_items(_: int) -> AsyncIterator[Any]:
 
 
 def ask_for_first_bytes(task: Task) -> Figures:
-    """Send requests on one connection; return the median time to the first byte of the body."""
+    """Send ``task.count`` requests in turn on one connection. Return the median time to the first byte of the body."""
     waits: list[float] = []
     request = request_text("/2", Accept="*/*")
     with connect(task.port) as connection:
@@ -226,7 +229,7 @@ def ask_for_first_bytes(task: Task) -> Figures:
             drained = drain(connection, request, keep=task.check)
             waits.append(drained.first_byte_seconds)
             if task.check and [json.loads(line) for line in body_of(drained).splitlines()] != [row(0), row(1)]:
-                raise WrongContent(f"received {bytes(drained.body)!r}, expected two rows")
+                raise WrongContent(f"received {bytes(drained.body)!r}, expected the rows {row(0)!r} and {row(1)!r}")
     return {"seconds": sum(waits), "first_byte_ms": statistics.median(waits) * 1000, "items": task.count}
 
 

@@ -1,14 +1,18 @@
-"""1,000,000 rows of a table of PostgreSQL -> NDJSON over HTTP, in the order of its primary key.
+"""Contenders that send 1,000,000 rows of a PostgreSQL table as NDJSON over HTTP, in the order of its primary key.
+
+Two more contenders only copy the rows with the program ``psql``.
 
 The comparison is unfair in these ways:
 
 - PostgreSQL runs on the same machine and gets the processor time that the server and the client do not use. Over a
   network all contenders would wait longer for PostgreSQL.
-- ``psql`` uses no HTTP and creates no objects. With ``row_to_json`` PostgreSQL itself writes the NDJSON, and the text
-  format of `copy` is not JSON. Both show a limit rather than a rival. Their client reads a pipe instead of a socket.
-- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, but
-  the machine did not swap.
-- After the warm-up with the first tenth of the rows, the statement is prepared for all contenders except ``psql``.
+- The contenders with ``psql`` use no HTTP and create no objects. With ``row_to_json`` PostgreSQL itself writes the
+  NDJSON, and the text format of `copy` is not JSON. So both show how fast rows can be read at most, and are no rivals.
+  Their client reads a pipe instead of a socket.
+- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, which
+  would be slower if the machine had to swap, but it had enough memory.
+- A warm-up reads the first tenth of the rows. After it, all contenders except those with ``psql`` have a prepared SQL
+  statement.
 """
 
 from __future__ import annotations
@@ -24,11 +28,11 @@ from benchmarks.contender import Contender, Figures, Task, WrongContent
 from benchmarks.draining import body_of, connect, drain, request_text
 from benchmarks.serving import serve_aiohttp
 
-# Servers. Each one responds to /COUNT with that many rows of the table, which has the measured number of rows.
+# Servers. Each one responds to a request for /1000 with the first 1000 rows of the table.
 
 
 def serve(rows: int, *, way: str) -> None:
-    """Serve the table in the given way: "by_key", "by_cursor" or "fetch_all"."""
+    """Serve a table with ``rows`` rows. ``way`` is the name of one of the handlers in this function."""
     import msgspec
     import sqlalchemy as sa
     from aiohttp import web
@@ -70,7 +74,7 @@ def serve(rows: int, *, way: str) -> None:
 
 
 def read_lines(task: Task) -> Figures:
-    """Read the response of one of the servers; compare its rows if ``task.check``."""
+    """Read the response of one of the servers. If ``task.check`` is set, compare its rows with those of the table."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}"), keep=task.check)
     if task.check:
@@ -94,7 +98,7 @@ def copy(task: Task, *, as_json: bool) -> Figures:
                 kept.append(data)
     seconds = time.perf_counter() - started
     if process.returncode or lines != task.count:
-        raise WrongContent(f"psql ended with {process.returncode} after {lines} rows")
+        raise WrongContent(f"psql ended with status {process.returncode} and {lines} rows, expected 0 and {task.count}")
     if task.check:
         texts = b"".join(kept).decode().splitlines()
         look_at([json.loads(text) if as_json else _of_text(text) for text in texts], task.count)
@@ -122,11 +126,11 @@ def look_at(rows: list[dict[str, Any]], count: int) -> None:
     for row in rows:
         row["made"] = datetime.fromisoformat(row["made"])
     if rows != [row_of(number) for number in range(1, count + 1)]:
-        raise WrongContent(f"{len(rows)} rows, which differ from the {count} expected")
+        raise WrongContent(f"received {len(rows)} rows, expected {count}: their number or content differs")
 
 
 def row_of(number: int) -> dict[str, Any]:
-    """Return the row of the table with this number, with the values that `postgres.table` stores."""
+    """Return the row with the primary key ``number``, with the values that `postgres.table` stores."""
     return {
         "id": number,
         "name": f"user {number}",

@@ -1,21 +1,22 @@
-"""200,000 rows from an async generator, one by one -> a JSON array over HTTP.
+"""Contenders that send 200,000 rows of an async generator as a JSON array over HTTP.
 
 The comparison is unfair in these ways:
 
 - The generator never waits, so only the code that encodes and sends its rows is measured. A database would be slower
-  than all contenders. The generator creates each row, which takes a third of the fastest contender's time and makes all
-  ratios smaller.
+  than all contenders. The generator creates each row, which takes a third of the fastest contender's time. This makes
+  the ratios of all contenders' times smaller.
 - FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
   ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without this annotation
   FastAPI takes three to four times as long. Both variants are in the table.
-- The aiohttp handler that the question names uses the standard library's `json.dumps`. With orjson it is faster. Both
-  variants are in the table.
+- The target compares chunkwise with a plain aiohttp handler that uses the standard library's `json.dumps`. With orjson
+  the handler is faster. Both variants are in the table.
 - uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
 - chunkwise lets other tasks run after each write, and checks for stalled and disconnected clients. A loop over rows in
   a plain aiohttp handler does neither (see `contenders_latency`).
-- The client reads the response and discards it. It runs on the other core, so it takes no time from the server.
-- "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. It does not
-  measure the time and the size of a batch, and has no client. `sendfile` sends bytes that were prepared in advance.
+- The client reads the response and discards it. It runs on another core than the server, so it takes no time from it.
+- "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. Unlike
+  chunkwise it does not measure the time and the size of a batch, and it has no client. `sendfile` sends bytes that were
+  prepared in advance.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from benchmarks.serving import serve_aiohttp, serve_asgi, serve_sockets
 ROWS_IN_A_CALL = 256
 """The rows that the bare loop encodes at once: the most that chunkwise does (`_MAX_BATCH` in `flow/gathering.py`)."""
 
-# Servers. Each one responds to /COUNT with that many rows.
+# Servers. Each one responds to a request for /1000 with 1000 rows.
 
 
 async def ours(request: Any) -> Any:
@@ -53,7 +54,7 @@ async def ours(request: Any) -> Any:
 
 
 async def write_a_row(request: Any, *, with_orjson: bool = False) -> Any:
-    """Send each row with plain aiohttp, in one write."""
+    """Send each row with plain aiohttp, in a write of its own."""
     from aiohttp import web
 
     encode: Callable[[Any], bytes] = _standard
@@ -86,7 +87,7 @@ async def buffered(request: Any) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    """Run an aiohttp server with one of the handlers above. A request to /1000 gets 1000 rows."""
     import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     if handler is buffered:
@@ -95,7 +96,7 @@ def serve_handler(_: int, handler: Any) -> None:
 
 
 def serve_fastapi(_: int, *, hinted: bool) -> None:
-    """Serve JSON Lines with FastAPI and an endpoint that yields, with or without a return annotation."""
+    """Serve JSON Lines with FastAPI and an endpoint that yields. With its return annotation FastAPI is faster."""
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -113,7 +114,7 @@ def serve_fastapi(_: int, *, hinted: bool) -> None:
 
 
 def serve_starlette(_: int) -> None:
-    """Serve a generator that encodes each row with orjson, with Starlette's StreamingResponse."""
+    """Serve the rows with Starlette's StreamingResponse and a generator that encodes each row with orjson."""
     import orjson
     from starlette.applications import Starlette
     from starlette.responses import StreamingResponse
@@ -139,7 +140,7 @@ def serve_node(_: int, way: str) -> None:
 
 
 def serve_file(ready: int) -> None:
-    """Serve prepared bytes of the same rows with `sendfile`, which shows the limit of the kernel and the loopback."""
+    """Serve prepared bytes with `sendfile`. It shows how fast the kernel can send the same rows at most."""
 
     @cache
     def file_of(count: int) -> IO[bytes]:
@@ -163,19 +164,19 @@ def serve_file(ready: int) -> None:
 
 
 def read_rows(task: Task, *, lines: bool = False) -> Figures:
-    """Read and discard a response of rows; compare the rows if ``task.check``."""
+    """Read a response with rows and discard it. If ``task.check`` is set, compare the rows with the expected ones."""
     with connect(task.port) as connection:
         drained = drain(connection, request_text(f"/{task.count}", Accept="*/*"), keep=task.check)
     if task.check:
         text = body_of(drained)
         got = msgspec.json.decode(b"[" + text.strip().replace(b"\n", b",") + b"]" if lines else text)
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(got)} items, which differ from the {task.count} expected")
+            raise WrongContent(f"received {len(got)} items, expected {task.count}: their number or content differs")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
 def run_bare_loop(task: Task) -> Figures:
-    """Create and encode the same rows in batches, as chunkwise does, but without HTTP."""
+    """Create and encode ``task.count`` rows in batches, as chunkwise does, but without HTTP."""
     kept: list[bytes] = []
 
     async def loop() -> int:
@@ -197,7 +198,7 @@ def run_bare_loop(task: Task) -> Figures:
     seconds = time.perf_counter() - started
     got = [item for data in kept for item in msgspec.json.decode(data)]
     if task.check and got != [row(index) for index in range(task.count)]:
-        raise WrongContent("the rows differ from the expected ones")
+        raise WrongContent(f"encoded {len(got)} rows, expected {task.count}: their number or content differs")
     return {"seconds": seconds, "bytes": size, "items": task.count}
 
 

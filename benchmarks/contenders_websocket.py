@@ -1,11 +1,11 @@
-"""200,000 rows from an async generator -> WebSocket messages.
+"""Contenders that send 200,000 rows of an async generator as WebSocket messages.
 
 The comparison is unfair in these ways:
 
 - chunkwise sends batches only to clients that offer its subprotocol. A batch is one message with a line for each item.
-  Users of aiohttp usually write one `send_str` for each item. They could build batches by hand.
-- The aiohttp handler that the question names encodes with `json.dumps`, as aiohttp's own `send_json` does. With orjson
-  it is faster. Both variants are in the table.
+  Users of aiohttp usually call `send_str` once for each item. They could build batches by hand.
+- The target compares chunkwise with a plain aiohttp handler that encodes with `json.dumps`, as `send_json` of aiohttp
+  does. With orjson the handler is faster. Both variants are in the table.
 - Before its handler ends, chunkwise waits until the client's kernel has all data, and then for the client's close
   frame. For all contenders, the measured time ends when the client has read the server's close frame.
 - No messages are compressed.
@@ -29,7 +29,7 @@ SUBPROTOCOL = "chunkwise.ndjson"
 
 
 async def ours(request: Any) -> Any:
-    """Send the rows with `chunkwise.respond`: many in a message if the client offers the subprotocol, otherwise one."""
+    """Send the rows with `chunkwise.respond`. Only if the client offers `SUBPROTOCOL`, a message contains many rows."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
@@ -56,20 +56,20 @@ async def send_each(request: Any, *, with_orjson: bool) -> Any:
 
 
 def serve_handler(_: int, handler: Any) -> None:
-    """Serve one of the handlers above with aiohttp, at /COUNT."""
+    """Run an aiohttp server with one of the handlers above. A request to /1000 gets 1000 rows."""
     import chunkwise  # noqa: F401 - so that all aiohttp servers begin with the same memory
 
     serve_aiohttp({"/{count}": handler})
 
 
 def read_messages(task: Task, subprotocol: str = "") -> Figures:
-    """Read and discard the messages of a WebSocket; compare their rows if ``task.check``."""
+    """Read the messages of a WebSocket and discard them. If ``task.check`` is set, compare their rows."""
     with connect(task.port) as connection:
         drained = drain_websocket(connection, f"/{task.count}", subprotocol, keep=task.check)
     if task.check:
         got = [msgspec.json.decode(line) for message in drained.messages for line in message.splitlines()]
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"{len(got)} items, which differ from the {task.count} expected")
+            raise WrongContent(f"received {len(got)} items, expected {task.count}: their number or content differs")
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 

@@ -26,7 +26,7 @@ class Cut(Exception):  # noqa: N818 - the name describes the response
 
 @dataclass(slots=True)
 class Drained:
-    """What was received of one response, and how long that took."""
+    """The size and the times of one received response, and its content if ``keep`` was set."""
 
     seconds: float = 0.0
     first_byte_seconds: float = 0.0
@@ -73,12 +73,14 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     connection.sendall(request)
     head, rest = read_head(connection)
     if not head.startswith(b"http/1.1 200 "):
-        raise Cut(f"status line {head[:40]!r}, expected 200")
+        raise Cut(f"the response begins with {head[:40]!r}, expected status 200")
     drained = Drained(chunked=b"transfer-encoding: chunked" in head)
     length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
     buffer = memoryview(bytearray(BUFFER_BYTES))
     data = memoryview(rest)
-    tail = b"\r\n"  # LAST_CHUNK begins with a line end; an empty body has none, so it is added here
+    # `LAST_CHUNK` begins with the line end of the previous chunk. An empty body has no such chunk, so `tail` begins
+    # with a line end.
+    tail = b"\r\n"
     while True:
         if data and not drained.first_byte_seconds:
             drained.first_byte_seconds = time.perf_counter() - started
@@ -97,7 +99,7 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
 
 
 def body_of(drained: Drained) -> bytes:
-    """Return the body of a response that was read with ``keep``, without the lines of chunks."""
+    """Return the body of a response that was read with ``keep=True``, without the size lines of its chunks."""
     if not drained.chunked:
         return bytes(drained.body)
     data, content, position = drained.body, bytearray(), 0

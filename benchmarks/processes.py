@@ -1,4 +1,4 @@
-"""A contender -> the figures of one measurement, in fresh processes that are pinned to a core each."""
+"""Run a contender once and return its figures. Server and client run in fresh processes, each pinned to a core."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Failed(Exception):  # noqa: N818 - the name describes what the contender d
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The cores to which server and client are pinned; None if the system cannot pin processes."""
+    """The numbers of the cores on which server and client run; None if the system cannot pin processes to cores."""
 
     server: int | None
     client: int | None
@@ -50,9 +50,10 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
         cores: the cores on which the processes run.
 
     Returns:
-        The client's figures with ``client_peak_mib`` and ``client_cpu_seconds`` of the measured task. With a server
-        also ``server_peak_mib``, ``growth_mib`` since the server was ready, and ``server_cpu_seconds`` since then,
-        including the warm-up.
+        The client's figures, with its peak memory and processor time during the measured task (``client_peak_mib``,
+        ``client_cpu_seconds``). If the contender has a server, also the server's peak memory (``server_peak_mib``), how
+        much that exceeds its memory when it was ready (``growth_mib``), and its processor time since it was ready,
+        which includes the warm-up (``server_cpu_seconds``).
 
     Raises:
         Failed: a process failed, printed no figures, or took too long.
@@ -89,7 +90,7 @@ class _Child:
 
     def __init__(self, side: str, job: dict[str, Any]) -> None:
         self._side = side
-        # Standard error is a file, because a full pipe would block the process.
+        # Standard error is a file, because a pipe that is read only at the end would block the process when full.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - `end` closes the file
         arguments = json.dumps({**job, "limit_seconds": LIMIT_SECONDS})
         self._process = subprocess.Popen(

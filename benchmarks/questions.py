@@ -23,15 +23,15 @@ from benchmarks.contender import Contender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A task, and the contenders that are measured with it in turn.
+    """A task, and the contenders that perform it. Each round measures all of them, one after the other.
 
     Attributes:
         title: the title of the subject's table.
         contenders: the contenders.
         count: the size of the task (rows, events, ...) in a full run.
         quick_count: the size in a quick run.
-        warm_part: the size of the warm-up, as a fraction of the measured size.
-        shows: the name and the unit of the client's figure that the table shows; None for seconds.
+        warm_part: the size of the warm-up before the measurement, as a fraction of the size of the task.
+        shows: the name and the unit of the figure that the table shows instead of seconds; None for seconds.
         of_postgres: whether the contenders need a PostgreSQL server (see `postgres`).
     """
 
@@ -98,8 +98,9 @@ class Question:
         ours: the name of chunkwise's contender.
         rival: the name of the other contender; None to compare chunkwise's own figure with the target.
         bound: the target, a ratio or a figure.
-        direction: "at least": the rival's figure divided by ours is at least the target. "at most": our figure, or our
-            figure divided by the rival's, is at most the target. Smaller figures are better.
+        direction: how the target is reached. "at least": the rival's figure divided by chunkwise's is at least the
+            target. "at most": chunkwise's figure, divided by the rival's if there is one, is at most the target. In
+            both cases a smaller figure of chunkwise is better.
         figure: the name of the figure: ``seconds``, ``growth_mib`` of the server, or another figure of the client.
         unit: the unit of the target.
     """

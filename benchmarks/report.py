@@ -1,4 +1,4 @@
-"""Results -> tables for a terminal, or the Markdown of docs/explanation/benchmarks.md."""
+"""Show results of the benchmarks as tables for a terminal, or as the Markdown of docs/explanation/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLOTS = "../benchmarks"
 
 
 def file_name(title: str) -> str:
-    """Return the file name of the plot of the subject with this title."""
+    """Return the file name of a subject's plot. ``title`` is the title of the subject."""
     return f"{re.sub('[^a-z]+', '-', title.lower()).strip('-')}.svg"
 
 
@@ -41,7 +41,8 @@ def text(results: Results, *, markdown: bool) -> str:
 
     Args:
         results: the results.
-        markdown: whether to return the page, with plots and the list of unfair aspects; otherwise text for a terminal.
+        markdown: whether to return the Markdown page, which also has plots and lists what is unfair in each comparison;
+            otherwise the text is for a terminal.
     """
     if markdown:
         parts = [

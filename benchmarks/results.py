@@ -1,4 +1,4 @@
-"""The figures of all rounds -> a JSON file, and the verdict on each question.
+"""Store the figures of all rounds of the benchmarks in a JSON file, and compute the verdict on each question.
 
 All results are plain data, so that a saved file can be loaded again.
 """
@@ -18,7 +18,7 @@ from benchmarks.questions import QUESTIONS, Question
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One contender: the figures of each round, or why they are missing."""
+    """The figures of one contender in each round, or the reason why they are missing (``failed``, ``skipped``)."""
 
     name: str
     runs: list[Figures] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Row:
     skipped: str = ""
 
     def figures(self, name: str) -> list[float]:
-        """Return the figure with this name, one value for each round that has it."""
+        """Return the values of the figure ``name``, one for each round that measured it."""
         return [run[name] for run in self.runs if name in run]
 
 
@@ -100,7 +100,7 @@ class Results:
 
 @dataclass(slots=True)
 class Verdict:
-    """The verdict on a question. It has a value for each round: a figure, or the ratio of two contenders' figures."""
+    """Whether a question's target is reached. ``values`` has a figure, or a ratio of two figures, for each round."""
 
     question: Question
     values: list[float]
@@ -121,7 +121,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The verdict as the word for the table."""
+        """The verdict as the table shows it: "reached", "NOT REACHED" or "not measured"."""
         return {True: "reached", False: "NOT REACHED", None: "not measured"}[self.reached]
 
     def as_data(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The data of all measurements: the same rows, events and documents for every contender.
+"""Create the data of all measurements: the same rows, events and documents for every contender.
 
 This module imports neither a contender nor chunkwise, because imports increase the memory of a process.
 
-Rows are created one by one, as a database driver does. That costs each contender the same, about 0.7 us per row, and
-brings all ratios between contenders closer to 1 than they would be for encoding and sending alone. If the rows were
-prepared in a list, a contender that holds all rows in memory would have no disadvantage.
+Rows are created one by one, as a database driver does. This takes each contender the same time, about 0.7 us per row.
+It brings the ratios of contenders' times closer to 1 than they would be for encoding and sending alone. If the rows
+were prepared in a list, a contender that holds all rows in memory would have no disadvantage.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ AFTER_ITEMS = f'],"more":{{"answer":{ANSWER}}}}}'.encode()
 
 
 class Document(NamedTuple):
-    """A document of rows, and the offsets where its rows end."""
+    """The JSON text of a document of rows, and the byte offsets where its rows end."""
 
     text: bytes
     ends: list[int]
@@ -91,7 +91,7 @@ SETTINGS = {"theme": "dark", "columns": ["id", "name"]}
 
 
 async def total(count: int) -> int:
-    """Return the count; `live_document` contains this coroutine as its awaitable."""
+    """Return ``count``. `live_document` contains this coroutine, so that it has an awaitable."""
     return count
 
 
@@ -101,5 +101,5 @@ def live_document(count: int) -> dict[str, Any]:
 
 
 def whole_document(count: int) -> dict[str, Any]:
-    """Return the document that a reader of the live document should receive."""
+    """Return the document that a reader of `live_document` should receive."""
     return {"users": [row(index) for index in range(count)], "total": count, "settings": SETTINGS}

@@ -1,4 +1,4 @@
-"""A handler or an application -> a server process, which reports its figures to its parent process.
+"""Run the server of a contender in this process, and report its figures to the parent process.
 
 The server prints a line of JSON when it is ready, and another one at its end. The parent process closes the server's
 standard input to stop it.
@@ -67,7 +67,7 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
 
 
 def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
-    """Serve ``make(count)`` for any count in the path. The bytes for the count ``ready`` are made in advance."""
+    """Respond to /1000 with the bytes ``make(1000)``. ``make(ready)`` is called before the first request."""
     made = {ready: make(ready)}
 
     async def handle(request: Any) -> Any:
@@ -112,7 +112,7 @@ def serve_asgi(app: Any) -> None:
 
 
 def serve_sockets(respond: Callable[[socket.socket], None]) -> None:
-    """Call ``respond`` with one connection after the other, with blocking sockets."""
+    """Accept connections with blocking sockets, one after the other. ``respond`` handles one connection to its end."""
     listening = listen()
 
     def loop() -> None:

@@ -1,6 +1,6 @@
-"""Loops that count the items of a reader, and keep them if they are to be compared.
+"""Count the items of a contender's reader, and keep them if a comparison needs them.
 
-They take no more time than a user's own loop: there is no call and no generator between the reader and the loop.
+Without a comparison, the loops take no more time than a user's own loop, because they call nothing for each item.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.contender import WrongContent
 
 
 class Taken:
-    """Counts the items of a reader, and keeps them if they are to be compared.
+    """Counts the items of a reader, and keeps them if a comparison needs them.
 
     Args:
         keep: whether to keep the items; a measured run drops each one at once.
@@ -59,10 +59,10 @@ class Taken:
         self.count += count
 
     def expect(self, wanted: list[Any], count: int) -> None:
-        """Compare the number of items, and the kept items, with the expected ones.
+        """Check that ``count`` items were read, and that the kept ones, if any, are those in ``wanted``.
 
         Raises:
             WrongContent: the items differ.
         """
         if self.count != count or (self._keep and self.kept != wanted):
-            raise WrongContent(f"{self.count} items, which differ from the {count} expected")
+            raise WrongContent(f"read {self.count} items, expected {count}: their number or content differs")

@@ -17,7 +17,8 @@ from chunkwise.sources import sql
 from chunkwise.sources.resumable import Resumable
 
 THINGS = web.AppKey("things", Resumable)
-REPLICA = f"{socket.gethostname()}-{os.getpid()}"  # the value of X-Replica, for people only; no client needs it
+# The header X-Replica names the replica that has sent the response. It is for people; no client needs it.
+REPLICA = f"{socket.gethostname()}-{os.getpid()}"
 
 routes = web.RouteTableDef()
 

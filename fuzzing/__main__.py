@@ -27,7 +27,8 @@ from pathlib import Path
 from fuzzing.targets import COMPARED, CORPUS, ROOT, TARGETS
 
 _FOUND = ROOT / ".venv" / "fuzz"
-_MAX_INPUT_BYTES = 2048  # longer inputs find the same failures, but more slowly
+_MAX_INPUT_BYTES = 2048
+"""The largest input that libFuzzer generates. Longer inputs find the same failures, but more slowly."""
 _MAX_MEGABYTES = 2048
 
 
@@ -48,7 +49,8 @@ def main() -> int:
         print("--seconds needs atheris; `make fuzz SECONDS=60` installs it if it supports this Python", file=sys.stderr)
         return 2
     print(f"{COMPARED}; {asked.seconds} s for each of {len(targets)} targets", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as cores:  # threads suffice, because each one only waits for a process
+    # Each target runs in a process of its own. A thread per process suffices, because it only waits for the process.
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
         passed = sum(cores.map(lambda name: _fuzz(name, asked.seconds), targets))
     print(f"{passed} passed, {len(targets) - passed} failed")
     return 0 if passed == len(targets) else 1
@@ -86,7 +88,8 @@ def _fuzz(name: str, seconds: int) -> bool:
     # libFuzzer exits with 0 if the last input raises an exception, so its output is searched too.
     passed = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in output
     lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if passed else 'FAILED'}"]
-    if not passed:  # libFuzzer prints a line with "#" for each new input; leave these out
+    if not passed:
+        # libFuzzer prints a line that begins with "#" for each new input. These lines say nothing about the failure.
         lines += [line for line in output.splitlines() if not line.startswith("#")][-40:]
     print("\n".join(lines), flush=True)
     return passed

@@ -1,7 +1,7 @@
-"""The fuzzer's bytes -> an AssertionError if a decoder breaks a promise. Each decoder has a fuzz target.
+"""Fuzz targets for the decoders. A target reads the fuzzer's bytes and raises an AssertionError for a wrong result.
 
-The bytes also choose where the stream is split. The compiled code and the fallback must give the same results. If
-another library can read the stream too, it must give the same items.
+The bytes contain the stream and also choose where it is split. The compiled code and the fallback must give the same
+results, and so must each split. If another library can read the stream too, it must give the same items.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ FRAMED, TYPED, END_RECORD, OTHER = 1, 2, 4, 8
 
 _PATHS: list[str | tuple[str, ...]] = ["", (), "item", "a", "a.item", "*", "*.a", "item.a", "a.b.item", ("a.b",)]
 
-_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")  # an exponent that is too large for Decimal
+_LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")
+"""Matches a number's exponent that is too large for Decimal."""
 
 
 class Row(msgspec.Struct):
-    """The type of the items, if the script chooses `TYPED`."""
+    """The type to which the items are decoded, if the bit `TYPED` of the script is set."""
 
     a: int | str | None = None
     b: list[int] = []
 
 
 def fuzz_json(raw: bytes) -> None:
-    """Read a JSON text with a path; compare the items with those of `json` if the path selects the whole document."""
+    """Read items at a path in a JSON text. If the path selects the whole text, compare them with those of `json`."""
     script = script_of(raw)
     path = _PATHS[script.path % len(_PATHS)]
     read = _read(script, lambda: FORMATS["json"].decoder(path, type=_type_of(script), limits=script.limits))
@@ -57,17 +58,17 @@ def _judge_json(script: Script, read: Reading) -> None:
 
 
 def fuzz_ndjson(raw: bytes) -> None:
-    """Read lines of JSON."""
+    """Check that the NDJSON decoder gives the same items for each split, and in compiled code and the fallback."""
     _fuzz_records("ndjson", script_of(raw))
 
 
 def fuzz_json_seq(raw: bytes) -> None:
-    """Read a JSON text sequence (RFC 7464), in which decoding continues after an invalid text."""
+    """Like `fuzz_ndjson`, check JSON text sequences (RFC 7464), where decoding continues after an invalid text."""
     _fuzz_records("json-seq", script_of(raw))
 
 
 def fuzz_csv(raw: bytes) -> None:
-    """Read rows of CSV; compare them with the rows of the module `csv` if all are valid."""
+    """Read rows of CSV. If all rows are valid, compare them with those of the standard library's `csv`."""
     script = script_of(raw)
     read = _fuzz_records("csv", script)
     plain = _PATHS[script.path % len(_PATHS)] == "" and not script.choices & TYPED
@@ -77,7 +78,7 @@ def fuzz_csv(raw: bytes) -> None:
 
 
 def fuzz_sse(raw: bytes) -> None:
-    """Read the JSON of server-sent events. With `OTHER`, compare whole events with those of `judging.events_of`."""
+    """Read the JSON of server-sent events. With the bit `OTHER`, compare whole events with those of another reader."""
     script = script_of(raw)
     if not script.choices & OTHER:
         _fuzz_records("sse", script)
@@ -91,7 +92,7 @@ def fuzz_sse(raw: bytes) -> None:
 
 
 def fuzz_text(raw: bytes) -> None:
-    """Read lines of text. With `OTHER`, read text in the pieces in which it arrives."""
+    """Read lines of text, or, with the bit `OTHER`, its pieces. Both must equal the text that Python decodes."""
     script = script_of(raw)
     if script.choices & OTHER:
         readings = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
@@ -118,7 +119,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def fuzz_events(raw: bytes) -> None:
-    """Read a JSON text as events ``(prefix, event, value)``."""
+    """Read a JSON text as events ``(prefix, event, value)``, like those of ijson. Invalid JSON must raise an error."""
     script = script_of(raw)
     read = _read(script, lambda: EventsDecoder(limits=script.limits), checkpoints=False)
     if script.limits is DEFAULT_LIMITS and not _LONG_EXPONENT.search(script.data):
@@ -126,14 +127,14 @@ def fuzz_events(raw: bytes) -> None:
 
 
 def _judge_whether_json(script: Script, read: Reading) -> Any:
-    """Check that decoding failed if the bytes are no JSON, and only then; return their value, or None."""
+    """Check that decoding failed if and only if the bytes are not JSON. Return their JSON value, or None."""
     data = script.data
     try:
         value = json_value(data)
     except ValueError:
         assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
         return None
-    # Without framing, the end of a number is unknown: 12 may be the start of 123.
+    # Without framing, the end of a number is unknown, since 12 may be the start of 123. So an error is right, too.
     may_go_on = type(value) in (int, float) and not script.choices & FRAMED
     assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
     return value
@@ -155,7 +156,8 @@ def _fuzz_records(name: str, script: Script) -> Reading:
 def _read(script: Script, make: Callable[[], Decoder], *, checkpoints: bool = True) -> Reading:
     try:
         make()
-    except TypeError:  # a path that this format does not support
+    except TypeError:
+        # The format does not support the script's path, so there is nothing to compare.
         return Reading([], None, (), proven=False)
     framed = bool(script.choices & FRAMED)
     read = compare(make, script, framed=framed)

@@ -1,4 +1,4 @@
-"""The name of a fuzz target and options of libFuzzer -> atheris runs the target. Only this file imports atheris.
+"""Run a fuzz target with atheris, which uses libFuzzer. Only this file imports atheris.
 
 Usage: `python -m fuzzing.engine TARGET FOLDER... [options of libFuzzer]`.
 """

@@ -1,4 +1,4 @@
-"""Bytes of a stream -> its items, read without chunkwise: by `json`, `csv`, and a reader of server-sent events."""
+"""Read the items of a stream without chunkwise, for a comparison: with `json`, `csv`, and a short reader of events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
     values: list[str] = []
     event = ""
     retry: int | None = None
-    for line in lines[:-1]:  # the text after the last line end is not a complete line
+    # The text after the last line end is not a complete line, so the standard ignores it.
+    for line in lines[:-1]:
         if not line:
             if pending_id is not _UNSET:
                 last_id = str(pending_id)
@@ -56,7 +57,8 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
         elif name == "id" and "\0" not in value:
             pending_id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            retry = int(value[:18])  # as chunkwise does; 18 digits of milliseconds are 30 million years
+            # chunkwise also reads only 18 digits: they can express 30 million years in milliseconds.
+            retry = int(value[:18])
     return events
 
 

@@ -1,6 +1,6 @@
-"""The fuzzer's bytes as headers of a request or response -> an error if reading the headers breaks a promise.
+"""Fuzz targets for the headers of requests and responses. A target raises an AssertionError for a wrong result.
 
-aiohttp's parser reads the bytes, and then chunkwise reads the headers.
+aiohttp's parser reads headers from the fuzzer's bytes, and then chunkwise reads these headers.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ from chunkwise.transports.range_headers import LAST_EVENT_ID, RangeInfo
 _ITEMS: list[dict[str, Any]] = [{"id": n, "a": str(n)} for n in range(10)]
 _HAS_ETAG, _HAS_TOTAL, _HAS_KEY = 1, 2, 4
 
-_loop = asyncio.new_event_loop()  # the parser requires an event loop but never runs it
+# aiohttp's parser requires an event loop as an argument, but never runs it.
+_loop = asyncio.new_event_loop()
 
 
 def head_of(lines: bytes) -> RawRequestMessage | None:
-    """Return a request; its query is the first line, the others are its headers. None if aiohttp rejects it."""
+    """Return a request: the first of the lines is its query, the others are its headers. None if aiohttp rejects it."""
     target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
     text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
     parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
     try:
         messages, _, _ = parser.feed_data(text)
-    except (HttpProcessingError, ValueError):  # yarl raises a ValueError for an invalid URL
+    except (HttpProcessingError, ValueError):
+        # The ValueError is from yarl, which rejects an invalid URL.
         return None
     return messages[0][0] if messages else None
 
 
 def fuzz_request(raw: bytes) -> None:
-    """Read the headers of a request: format, coding, preferences, and where to continue a stream."""
+    """Check what chunkwise reads from request headers: format, coding, preferences, and where to continue a stream."""
     choices, which = raw[:2].ljust(2, b"\0")
     head = head_of(raw[2:])
     if head is None:
@@ -67,7 +69,7 @@ def _negotiate(headers: CIMultiDictProxy[str]) -> None:
     formats = list(FORMATS.values())
     chosen = negotiate(accept, formats)
     assert chosen is None or chosen in formats
-    # RFC 9110 §5.3: several lines of one header are equivalent to one line with commas between their values.
+    # Several lines of one header must give the same result as one line with commas between the values (RFC 9110 §5.3).
     assert negotiate([", ".join(accept)] if accept else [], formats) is chosen
     if chosen is None:
         assert parse_accept(accept), f"{accept!r} names no type, but every format was refused"
@@ -89,7 +91,8 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    encode_value(list(key))  # must not raise, because the key was read from JSON
+    # Every key was read from JSON, so encoding it must not raise an exception.
+    encode_value(list(key))
     [number] = key
     if type(number) is not int:
         msg = f"id: got {number!r}, expected a whole number"
@@ -128,7 +131,7 @@ def _check_headers(rest: Selection, got: list[Any]) -> None:
 
 
 def fuzz_response(raw: bytes) -> None:
-    """Read from headers or a record where a stream begins; make the request that resumes the stream."""
+    """Check the start of a stream that is read from headers or a record, and the request that resumes the stream."""
     choice = raw[:1]
     if choice and choice[0] & 1:
         try:

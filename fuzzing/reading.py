@@ -1,4 +1,4 @@
-"""A decoder and pieces of a stream -> items, error, counters and end proof, so that readings can be compared.
+"""Decode pieces of a stream, and compare the results of different splits and of both kinds of code.
 
 Only chunkwise's own errors are caught. Any other exception makes the fuzz target fail.
 """
@@ -17,10 +17,10 @@ MakeAnyDecoder = Callable[[], Decoder]
 
 
 class Reading(NamedTuple):
-    """The result of one decoder.
+    """The result of reading a stream with one decoder.
 
     Attributes:
-        items: the items; an error after which decoding continued is included as the name of its class.
+        items: the items. If decoding continued after an error, the name of the error's class is at its place.
         error: the error that ended the decoding.
         counts: the decoder's counters of items, bytes and records.
         proven: whether the bytes prove that the stream is complete.
@@ -33,12 +33,12 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The results that must not depend on the splits. They are compared as text, because 1 == 1.0 == True."""
+        """The results that must not depend on the splits, as text, because 1 == 1.0 == True, but their texts differ."""
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
     def told(self) -> str:
-        """All results; they must be the same for the compiled code and the fallback."""
+        """All results as text. It must be the same for the compiled code and the fallback."""
         error = self.error
         seen = (
             type(error).__name__,
@@ -50,14 +50,17 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
-    """Decode the pieces, with b"" after each to raise a pending error; continue after an error if the format allows."""
+    """Decode the pieces. Feed b"" after each, since a decoder may raise an error only in the next call.
+
+    Decoding continues after an error if the format allows that.
+    """
     decoder = make()
     out: list[Any] = []
     count = 0
     error: StreamError | None = None
 
     def take(step: Callable[[], list[Any]]) -> bool:
-        """Call ``step`` and collect its items or its error; return whether to continue."""
+        """Call ``step`` and collect its items or its error; return False if decoding has ended with an error."""
         nonlocal count, error
         try:
             items = step()
@@ -74,7 +77,7 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        # finish() may raise another error, even if it has returned items or raised an error before.
+        # finish() is called until it adds nothing. After items or an error, another call may raise one more error.
         while before < len(out):
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):
@@ -87,7 +90,9 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
 
 
 def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
-    """Read with the compiled code and the fallback, in pieces and at once; return the fallback's reading at once.
+    """Compare readings with the compiled code and the fallback, each in pieces and in one piece.
+
+    Return the reading of the fallback in one piece.
 
     Raises:
         AssertionError: the readings differ.
@@ -108,7 +113,7 @@ def compare(make: MakeAnyDecoder, script: Script, *, framed: bool) -> Reading:
 
 
 def compare_checkpoints(make: MakeAnyDecoder, script: Script) -> None:
-    """After each piece, start a new decoder at the checkpoint; compare its items with the remaining ones of the stream.
+    """Check that a new decoder can start at each checkpoint: it must give the items that follow in the whole stream.
 
     Raises:
         AssertionError: the items differ, or the new decoder raised an error.

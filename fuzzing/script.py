@@ -1,8 +1,8 @@
-"""The fuzzer's bytes -> a `Script`: choices for the fuzz target, where to split the stream, and the stream itself.
+"""Read a `Script` from the fuzzer's bytes: choices for the fuzz target, where to split the stream, and the stream.
 
     byte 0      choices for the target, as bits (`decoders.FRAMED` and others)
-    byte 1      the path, as an index
-    byte 2      the limits; 0 for the defaults
+    byte 1      the path, as an index into `decoders._PATHS`
+    byte 2      the decoder's limits; 0 for the defaults
     byte 3      the number of splits, up to 15
     2 per split its position, modulo the length of the stream
     the rest    the stream
@@ -32,7 +32,7 @@ class Script(NamedTuple):
 
 
 def script_of(raw: bytes) -> Script:
-    """Return the script that the fuzzer's bytes describe (see the module)."""
+    """Return the script that the fuzzer's bytes describe, in the layout that the docstring of the module shows."""
     choices, path, limits, count = raw[:_HEAD_BYTES].ljust(_HEAD_BYTES, b"\0")
     count = min(count, _MAX_CUTS)
     data = raw[_HEAD_BYTES + 2 * count :]

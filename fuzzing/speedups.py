@@ -29,7 +29,7 @@ CODE: dict[str, dict[str, Any]] = {
 
 
 def _users() -> list[tuple[ModuleType, str]]:
-    """Return each module that has imported a name of `_NAMES` from `speedups`, with that name."""
+    """Return each module that has imported a function or class of `_NAMES` from `speedups`, with its name."""
     return [
         (module, name)
         for path, module in sys.modules.items()
@@ -46,7 +46,7 @@ assert events in [module for module, _ in _USERS]
 
 @contextmanager
 def using(kind: str) -> Iterator[None]:
-    """Make all decoders use one kind of code (see `KINDS`) inside the ``with`` block."""
+    """Make all decoders use the code ``kind``, "compiled" or "pure", inside the ``with`` block."""
     try:
         for module, name in _USERS:
             setattr(module, name, CODE[kind][name])

@@ -1,4 +1,4 @@
-"""The name of a fuzz target -> its function, which gets the fuzzer's bytes and raises if they break a promise."""
+"""The fuzz targets by name. Each is a function of the fuzzer's bytes and raises an exception for a wrong result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The help texts of the command line -> docs/reference/command-line.md.
+"""Write the help texts of the command line to docs/reference/command-line.md.
 
-Run it after a change of a help text: `python tools/command_line_page.py`. A test fails if the page is out of date.
+Run `python tools/command_line_page.py` after a change of a help text. A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ on stdout, and the [exit code](#exit-codes) says what failed. The sections below
 
 
 def page() -> str:
-    """Return the text of the page."""
+    """Return the Markdown of docs/reference/command-line.md."""
     commands = [("chunkwise", app), *((f"chunkwise {name}", command) for name, command in app.commands.items())]
     sections = [f"## {name}\n\n```text\n{help_of(name, command)}\n```\n" for name, command in commands]
     return "\n".join([BEGIN, *sections, *exit_codes()])
@@ -51,7 +51,7 @@ def help_of(name: str, command: click.Command) -> str:
     formatter = context.make_formatter()
     command.format_usage(context, formatter)
     plain = copy(command)
-    # click does not reflow a paragraph that begins with \b.
+    # click reflows paragraphs, except those that begin with \b. Indented paragraphs, such as examples, must not change.
     plain.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help or ""))
     click.Command.format_help_text(plain, context, formatter)
     click.Command.format_options(command, context, formatter)

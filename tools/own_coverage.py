@@ -1,4 +1,4 @@
-"""The coverage data of `make coverage` -> for each module, the lines and branches that its own tests do not run.
+"""Print, for each module, the lines and branches that its own tests do not run, from the data of `make coverage`.
 
 A module's own tests are the files in the same folder below `tests` whose names begin with the module's name:
 `tests/formats/test_sse_typed.py` for `formats/sse.py`, `tests/sources/sql/test_query_cancelled.py` for
@@ -34,7 +34,7 @@ def own_tests(module: Path) -> list[str]:
 
 
 def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[int]]]:
-    """Return a module's lines and branches that ran neither in these contexts nor during imports."""
+    """Return a module's lines and branches that ran neither in tests of ``contexts`` nor during imports."""
     measured = Coverage(config_file=str(_ROOT / "pyproject.toml"))
     measured.load()
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def _missing(module: Path, contexts: list[str]) -> tuple[list[int], list[list[in
 
 
 def main(names: list[str]) -> int:
-    """Print the missing lines and branches; return the exit status."""
+    """Print the lines and branches that the own tests of each module do not run; return the exit status."""
     modules = [Path(name) for name in names] or [
         path.relative_to(_PACKAGE) for path in sorted(_PACKAGE.glob("*/**/*.py")) if path.read_text().strip()
     ]

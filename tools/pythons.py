@@ -43,7 +43,7 @@ def _ask(program: Path | str) -> Python | None:
 
 
 def _candidates(version: str) -> Iterator[Path | str]:
-    """Yield the programs that may be a Python of this version: on the PATH, in pyenv's folder, and /usr/bin/python3."""
+    """Yield programs that may be Python ``version``: on the PATH, in pyenv's folder, and /usr/bin/python3."""
     if found := shutil.which(f"python{version}"):
         yield found
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
@@ -52,7 +52,7 @@ def _candidates(version: str) -> Iterator[Path | str]:
 
 
 def find_pythons() -> tuple[list[Python], list[str]]:
-    """Return the interpreters of the versions that chunkwise supports, and the versions that are missing."""
+    """Return the interpreters of the versions that chunkwise supports, and the versions of which none was found."""
     found: dict[str, list[Python]] = {}
     for version in _VERSIONS:
         asked = map(_ask, _candidates(version))
@@ -67,7 +67,8 @@ def _passes(python: Python) -> bool:
     print(f"--- Python {python.version}, {python.program}, in {venv}", flush=True)
     started = time.monotonic()
     made = ["make", "--no-print-directory", f"PYTHON={python.program}", f"VENV={venv}"]
-    targets = [f"{venv}/.bench-installed", "test"]  # some tests run the contenders of the benchmarks
+    # Some tests run the contenders of the benchmarks, so the packages of the benchmarks are installed first.
+    targets = [f"{venv}/.bench-installed", "test"]
     done = all(subprocess.run([*made, target], cwd=_ROOT, check=False).returncode == 0 for target in targets)
     print(
         f"--- Python {python.version}: {'passed' if done else 'FAILED'} in {time.monotonic() - started:.0f} s",

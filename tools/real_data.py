@@ -1,4 +1,4 @@
-"""The packages `vega-datasets` of PyPI and npm -> a folder of real data files for the demo and the tests.
+"""Fill a folder with real data files for the demo and the tests, from the packages `vega-datasets` of PyPI and npm.
 
 Usage: `python tools/real_data.py FOLDER`. A second run fetches only missing files.
 The script copies files of `vega_datasets` and never imports it, because the import needs pandas.
@@ -27,7 +27,7 @@ class LeftOutError(Exception):
 
 
 def copy_from_pypi_package(folder: Path) -> None:
-    """Copy the `FROM_PYPI` files of the installed distribution into `folder`.
+    """Copy the files that `FROM_PYPI` names from the installed PyPI package `vega-datasets` into `folder`.
 
     Raises:
         PackageNotFoundError: `vega-datasets` is not installed (requirements/data.txt).

@@ -1,15 +1,17 @@
 """Test a wheel without the source tree, to see that it is complete.
 
-Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The wheel is installed twice into a new environment, and
-tested with copies of the tests:
+Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The last word is the code that the wheel must use: the compiled
+extension or the fallback. The wheel is installed twice into a new environment, and tested with copies of the tests:
 
 1. With its dependencies only. It has to serve and read every format without a warning, and its errors have to name the
    missing extras (tests/package/bare.py).
 2. With its extras. The tests in `CHOSEN` have to pass. A wheel differs from the source tree in its files and in whether
    the extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with
-   the fallback, and need no network. Few examples of Hypothesis are enough (HYPOTHESIS_PROFILE=few).
+   the fallback, and need no network. They use few examples of Hypothesis (HYPOTHESIS_PROFILE=few), since the tests of
+   the source tree use more.
 
-No compiler is on the PATH. The versions of all packages are those of requirements/dev.txt.
+The tests find no compiler, because the PATH contains only the programs of the new environment. The versions of all
+packages are those of requirements/dev.txt.
 """
 
 import os
