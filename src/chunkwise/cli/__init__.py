@@ -1,4 +1,4 @@
-"""``sys.argv`` -> a command that runs, and its exit code. Data goes to stdout, messages go to stderr."""
+"""The start of the command line: run the command in ``sys.argv``, and exit with its exit code."""
 
 import gc
 import sys
@@ -15,5 +15,6 @@ def main() -> None:
             raise
         print("chunkwise: the command line needs the extra 'cli': pip install 'chunkwise[cli]'", file=sys.stderr)
         sys.exit(2)
-    gc.freeze()  # skipping the imported modules in garbage collection makes a command a sixth faster
+    # From here on, garbage collection skips the imported modules, which makes a command a sixth faster.
+    gc.freeze()
     sys.exit(run(sys.argv[1:]))

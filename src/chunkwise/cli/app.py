@@ -21,7 +21,8 @@ from chunkwise.demo.pace import MAX_SECONDS
 from chunkwise.formats import FORMATS
 from chunkwise.formats.speedups import KIND
 
-rich_config.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"  # keeps the blank lines between the paragraphs of a help text
+# Without this setting, a help text is printed without the blank lines between its paragraphs.
+rich_config.TEXT_PARAGRAPH_LINEBREAKS = "\n\n"
 rich_config.PADDING_HELPTEXT_FIRST_LINE = (0, 0, 1, 0)
 
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:<5}{text}" for code, text in MEANINGS.items())])
@@ -265,7 +266,8 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, report a failure in one line on stderr, and return the exit code."""
-    logging.getLogger("chunkwise").addHandler(logging.NullHandler())  # `run` prints failures itself, below
+    # Without a handler, Python would also print each logged failure to stderr.
+    logging.getLogger("chunkwise").addHandler(logging.NullHandler())
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
         if asyncio.iscoroutine(work):
@@ -282,7 +284,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _flush_or_discard() -> None:
-    """Flush stdout, or discard its buffer if it cannot be written: Python would retry at exit, and exit with 120."""
+    """Flush stdout. If that fails, discard its buffer: Python would flush it again at exit, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""The URL parameters and headers of a request -> the format, the limit and the interval that it asks for."""
+"""The URL parameters and headers of a request -> the format, the number and the pace of the items to send."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -21,11 +21,17 @@ _MAX_INTERVAL_SECONDS = 60.0
 
 
 class Asked(NamedTuple):
-    """The parameters that requests for files and for tables have in common."""
+    """The parameters that requests for files and for tables have in common.
 
-    format: Format | None  # None if the client accepts none of the formats
-    limit: int | None  # the most items to send; None for all
-    interval: float  # seconds between two items; 0 for no pause
+    Attributes:
+        format: the format of the response; None if the client accepts none of the formats.
+        limit: the largest number of items to send; None for all items.
+        interval: the seconds between two items; 0 for no pause.
+    """
+
+    format: Format | None
+    limit: int | None
+    interval: float
 
 
 def asked_by(request: web.Request, known: AbstractSet[str], formats: Iterable[Format]) -> Asked:

@@ -1,4 +1,4 @@
-"""The URL of a database -> a `Database`: read-only engines, the names of tables, and the parameters of a query.
+"""The URL of a database -> a `Database`: read-only connections, the names of tables, and the parameters of a query.
 
 Errors and logs never contain a password.
 """
@@ -36,16 +36,24 @@ _EXPECTED = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
 class Database:
     """A database that is only read.
 
-    Tables and queries have separate engines, so that tables can be read while slow clients hold all connections of
-    queries.
+    There are two SQLAlchemy engines, each with its own connections: tables can be read while slow clients use all
+    connections for queries.
+
+    Attributes:
+        engine: the engine for tables with a primary key. Each page of rows borrows a connection.
+        queries: the engine for queries, and for tables and views without a primary key. Each stream
+            keeps a connection until it ends.
+        label: the URL without password and options, or the path of the SQLite file; used in messages to the user.
+        name: the name that clients see in the index.
+        kind: ``"sqlite"`` or ``"postgresql"``.
     """
 
     def __init__(self, make_engine: Callable[[], AsyncEngine], label: str, name: str) -> None:
-        self.engine: AsyncEngine = make_engine()  # for tables: each page of rows borrows a connection
-        self.queries: AsyncEngine = make_engine()  # for queries: each stream keeps a connection until it ends
-        self.label = label  # the URL without password and options, or the file; for messages to the user
-        self.name = name  # the name that clients see in the index
-        self.kind: str = self.engine.dialect.name  # "sqlite" or "postgresql"
+        self.engine: AsyncEngine = make_engine()
+        self.queries: AsyncEngine = make_engine()
+        self.label = label
+        self.name = name
+        self.kind: str = self.engine.dialect.name
 
     async def dispose(self) -> None:
         """Close all connections."""
@@ -54,11 +62,17 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection; raise ConnectionError if that fails, DecodeError if the file is not a database."""
+        """Lend a connection during the ``async with`` block.
+
+        Raises:
+            ConnectionError: the database cannot be reached or read.
+            DecodeError: SQLite cannot read the file, for example because it is not a database.
+        """
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":
-                    await connection.execute(sa.text("select 1 from sqlite_schema"))  # connect() does not read the file
+                    # SQLite does not read the file before the first statement, so execute one.
+                    await connection.execute(sa.text("select 1 from sqlite_schema"))
                 yield connection
         except (sa.exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if self.kind == "sqlite":
@@ -70,9 +84,10 @@ class Database:
     async def _connect(self) -> AsyncConnection:
         try:
             return await self.engine.connect()
-        except TypeError:  # asyncpg does not know an option of the URL
+        except TypeError:
+            # asyncpg raises a TypeError if it does not know an option in the URL.
             raise click.UsageError(
-                f"the URL of {self.label} has an option after ? that asyncpg does not know"
+                f"the URL of {self.label} has an unknown option after the ?: correct or remove it"
             ) from None
 
     async def table_names(self) -> list[str]:
@@ -96,7 +111,8 @@ class Database:
         async with self.connected() as connection:
             try:
                 if self.kind == "sqlite":
-                    explain = sa.text(f"explain {query}")  # checks the query without running it
+                    # The statement EXPLAIN checks the query without running it.
+                    explain = sa.text(f"explain {query}")
                     await connection.execute(explain, dict.fromkeys(names))
                     return [part_of_type(name, None) for name in names]
                 compiled: Any = sa.text(query).compile(dialect=self.engine.dialect)
@@ -108,7 +124,8 @@ class Database:
                 types = {name: found.name for name, found in zip(names_in_order, known, strict=True)}
             except (sa.exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 message = reason(error)
-                if message == "not authorized":  # the message of SQLite if _authorize denies an action
+                # This is the message of SQLite if the query would do more than read (see `_authorize`).
+                if message == "not authorized":
                     message = "the query may only read (no ATTACH, VACUUM, CREATE, PRAGMA ... = ...)"
                 elif message.startswith("Incorrect number of bindings"):
                     message = _MISCOUNTED
@@ -126,14 +143,16 @@ def open_database(word: str) -> Database:
     try:
         url = sa.make_url(word)
         query = dict(url.query)
-        if "sslmode" in query:  # libpq, the C library, uses this name; asyncpg uses ssl
+        # The option that PostgreSQL's C library (libpq) calls sslmode has the name ssl in asyncpg.
+        if "sslmode" in query:
             query["ssl"] = query.pop("sslmode")
         url = url.set(drivername="postgresql+asyncpg", query=query)
         settings = {"application_name": "chunkwise serve", "default_transaction_read_only": "on"}
         arguments = {"timeout": _CONNECT_SECONDS, "server_settings": settings}
         make_engine = partial(create_async_engine, url, connect_args=arguments, hide_parameters=True)
         return Database(make_engine, url.set(query={}, drivername="postgresql").render_as_string(), url.database or "")
-    except (sa.exc.ArgumentError, ValueError, TypeError):  # the original message may contain the password
+    except (sa.exc.ArgumentError, ValueError, TypeError):
+        # The message of the original error is not shown, because it may contain the password.
         raise click.UsageError(f"the PostgreSQL URL is malformed, {_EXPECTED}") from None
 
 
@@ -141,7 +160,8 @@ def _open_sqlite(name: str) -> Database:
     if not name or name == ":memory:":
         raise click.UsageError(f"the SQLite URL has no file, {_EXPECTED}")
     file = Path(name)
-    file.open("rb").close()  # raises an OSError that has the reason; the error of SQLite has none
+    # If the file cannot be opened, this raises an OSError that contains the reason. The error of SQLite has no reason.
+    file.open("rb").close()
     options = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
 
@@ -160,9 +180,9 @@ def _only_read(connection: Any, _record: Any) -> None:
     connection.run_async(lambda driver: driver.set_authorizer(_authorize))
 
 
-# A statement with any other action, such as attaching a file or creating a table, is rejected. The set has to include
-# writes to existing tables, because SQLite's R*Trees prepare such statements even for reading. The pragma query_only
-# prevents the writes themselves.
+# These are the actions that SQLite allows in a statement. A statement with any other action, such as attaching a file
+# or creating a table, is rejected. Writes to existing tables are in the set, because SQLite's R*Trees prepare such
+# statements even if a table is only read. The pragma query_only prevents the writes themselves.
 _ALLOWED = {
     sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
     sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE,
@@ -182,12 +202,13 @@ _WITHOUT_VALUE = _ABOUT_NAMES | {
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-    """Allow or deny an action of a statement; see sqlite3_set_authorizer."""
+    """Return whether a statement may do an action, as a code of SQLite; see sqlite3_set_authorizer."""
     allowed = action in _ALLOWED
     if action == sqlite3.SQLITE_PRAGMA:
         name = (first or "").lower()
         allowed = name in (_WITHOUT_VALUE if second is None else _ABOUT_NAMES)
-        allowed = allowed or (name == "query_only" and second in ("on", "1"))  # switches the connection to read-only
+        # The pragma query_only may be switched on, which makes the connection read-only, but not off.
+        allowed = allowed or (name == "query_only" and second in ("on", "1"))
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
@@ -212,15 +233,17 @@ _DRIVER_ERRORS = (
 
 
 def failure_of(error: Exception) -> Exception:
-    """Convert an exception that was raised while rows were read to one of `failures`; return others unchanged."""
+    """Convert an error of a database or its driver to an error of `chunkwise.cli.failures`; return others unchanged."""
     if not isinstance(error, _DRIVER_ERRORS):
         return RowsError(error) if isinstance(error, ValueError) else error
     cause: Any = getattr(error, "orig", None) or error
     state, message = str(getattr(cause, "sqlstate", None) or ""), reason(error)
-    # SQLSTATE class 22 means invalid data, which the client sent. asyncpg itself checks some data.
+    # SQLSTATE class 22 means invalid data: the client sent a value that the database rejects. asyncpg rejects some
+    # values itself, with a DataError.
     if state.startswith("22") or isinstance(error, asyncpg.DataError):
         return ParametersError(message)
-    # For a connection that was closed while idle, asyncpg raises errors without a state.
+    # If a connection was closed while it was idle, asyncpg raises errors without an SQLSTATE. They are recognized by
+    # their type or message.
     closed = isinstance(error, asyncpg.InternalClientError) or message.endswith("connection is closed")
     if closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or state[:2] in ("08", "53", "57"):
         return DatabaseUnreachableError(message)

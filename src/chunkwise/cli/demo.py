@@ -12,7 +12,7 @@ from chunkwise.demo.clients import run_clients
 
 
 async def demo(host: str, port: int, *, client: bool, interval: float | None) -> None:
-    """Run the tutorial's server, or its clients; see the command's help."""
+    """Run the tutorial's server or, with ``--client``, its clients; see the command's help."""
     if client:
         try:
             await run_clients(base_url(host, port), interval, partial(print, flush=True))

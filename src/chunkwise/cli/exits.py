@@ -10,7 +10,8 @@ from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlCl
 from chunkwise import errors
 from chunkwise.transports.connect_errors import why_no_connection
 
-_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")  # a hint for Python code: the commands have no such option
+# This hint in an error message is for Python code. It is removed, because the commands have no such option.
+_ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")
 
 
 class Exit(IntEnum):
@@ -19,7 +20,7 @@ class Exit(IntEnum):
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> Self:
-        """Return the code with its meaning as an attribute."""
+        """Make the member of the enum that has this exit code and this meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -75,12 +76,14 @@ def _message(error: BaseException) -> str:
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
         return f"expected a URL such as http://127.0.0.1:8080/movies.json, got {error}"
     if isinstance(error, click.ClickException):
-        message, context = error.format_message(), getattr(error, "ctx", None)  # only click's own errors have a context
+        # Only an error that click raises itself has a context, which contains the name of the command.
+        message, context = error.format_message(), getattr(error, "ctx", None)
         return f"{message} For help, run: {context.command_path} --help" if context is not None else message
     if (why := why_no_connection(error)) is not None:
         return why
     if isinstance(error, TimeoutError):
-        message = str(error).replace("idle_seconds", "--timeout")  # name the option, not the library's argument
+        # The message names idle_seconds, the argument of the Python function. The user knows it as --timeout.
+        message = str(error).replace("idle_seconds", "--timeout")
         return f"{message or 'nothing was received in time'}; set a longer --timeout in seconds"
     if isinstance(error, OSError) and not isinstance(error, ClientConnectionError):
         if error.filename:

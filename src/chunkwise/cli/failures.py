@@ -38,7 +38,8 @@ async def with_http_errors(
 ) -> AsyncIterator[list[Any]]:
     """Yield the batches of a source, and raise its errors as HTTP errors.
 
-    ``kind_of`` converts an error first, such as that of a database driver, to a type that is in the table above.
+    First, ``kind_of`` converts an error, such as that of a database driver, to a type that has an HTTP error (see
+    `_STATUSES`). An error of any other type is raised unchanged.
     """
     try:
         async with aclosing(aiter(source)) as batches:

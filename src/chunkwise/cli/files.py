@@ -32,9 +32,11 @@ class _File(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         headers = request.headers.copy()
-        # With Accept-Encoding, aiohttp would send FILE.gz or FILE.br, even if that file is not published.
+        # Accept-Encoding is removed: with it, aiohttp would send FILE.gz or FILE.br instead of FILE, even if that
+        # file is not published.
         headers.popall(hdrs.ACCEPT_ENCODING, None)
-        # aiohttp rejects an unknown range unit, but RFC 9110 §14.2 says to ignore it. In If-Range, aiohttp accepts any
+        # In two cases, Range is removed, so that the whole file is sent. One is an unknown range unit: aiohttp rejects
+        # it, but RFC 9110 §14.2 says to ignore it. The other is an If-Range that does not match: aiohttp accepts any
         # later date, and text that is not a date, so a client could mix two versions of the file.
         conditions = headers.popall(hdrs.IF_RANGE, [])
         if not headers.get(hdrs.RANGE, "").startswith("bytes=") or (
@@ -45,25 +47,29 @@ class _File(web.FileResponse):
 
 
 def _validator(file: Path, condition: str) -> str | None:
-    """Return the value that an If-Range header must have for this version of the file (RFC 9110 §13.1.5)."""
+    """Return the ETag or the date (whichever ``condition`` is) of the file; None if the file cannot be read.
+
+    A range is only sent if the If-Range header has this value (RFC 9110 §13.1.5).
+    """
     try:
         status = file.stat()
     except OSError:
         return None
     if condition.startswith('"'):
         return f'"{FileVersion.of(status).etag}"'
-    return formatdate(math.ceil(status.st_mtime), usegmt=True)  # rounded up, as in the Last-Modified header of aiohttp
+    # The time is rounded up, as in the Last-Modified header that aiohttp sends.
+    return formatdate(math.ceil(status.st_mtime), usegmt=True)
 
 
 async def offer_items(_: web.Request, response: web.StreamResponse) -> None:
-    """Add ranges of items to the Accept-Ranges header of a file, which aiohttp has already set."""
+    """Add ranges of items to the Accept-Ranges header of a file, in which aiohttp has set ranges of bytes."""
     if isinstance(response, _File) and hdrs.ACCEPT_RANGES in response.headers and _restarts(response.entry.format):
         response.headers[hdrs.ACCEPT_RANGES] = f"bytes, {UNIT}"
 
 
 def _restarts(format: Format) -> bool:
-    """Return whether a client can resume a stream of a file's items, if the file is sent in its own format."""
-    # Events in a file have their own ids and names, which a stream of the items would replace.
+    """Return whether a client can request ranges of a file's items in the file's own format."""
+    # A client cannot do this for server-sent events: a stream of items would replace the events' own ids and names.
     return not format.event_ids
 
 
@@ -78,10 +84,11 @@ async def respond_with_file(request: web.Request, entry: Published) -> web.Strea
     formats = [entry.format, *(row for row in FORMATS.values() if row is not entry.format)]
     try:
         wanted, limit, interval = asked_by(request, PARAMETERS | {"path"}, formats)
-        entry.format.decoder(path)  # raises if the format does not support this path
+        # A decoder is made only to check the path: this raises an error if the format does not support it.
+        entry.format.decoder(path)
     except (UnknownFormat, TypeError, ValueError) as error:
         return problem_response(400, str(error))
-    # Since the server started, the file may have been deleted, or replaced by a link.
+    # The file is not sent if, since the server started, it was deleted or replaced by a link out of its folder.
     if not entry.is_there() or (entry.folder is not None and is_hidden(entry.file, entry.folder)):
         return not_there(request)
     converted = path or limit is not None or interval or is_upgrade(request)
@@ -89,9 +96,10 @@ async def respond_with_file(request: web.Request, entry: Published) -> web.Strea
         return _File(entry)
     try:
         source = _source(entry, path, limit, interval, wanted)
-    except (OSError, ValueError):  # the file was deleted or replaced in the meantime
+    except (OSError, ValueError):
+        # The file was deleted or replaced after it was checked above.
         return not_there(request)
-    # If the client accepts none of the formats, respond() lists them in its error.
+    # If the client accepts none of the formats, respond() receives all formats, and lists them in its error response.
     return await respond(request, source, wanted or list(FORMATS), headers=VARY)
 
 
@@ -119,7 +127,8 @@ def _source(entry: Published, path: str, limit: int | None, interval: float, wan
 
 async def _lines(source: Batches) -> AsyncIterator[list[str]]:
     """Yield the lines of a text file with their line ends, so that the streamed text equals the file."""
-    mark = "\ufeff"  # a byte order mark; it is doubled, because readers remove one at the start of a stream
+    # If the text begins with U+FEFF, it is sent twice: a reader of the stream removes one as a byte order mark.
+    mark = "\ufeff"
     async with aclosing(aiter(source)) as batches:
         async for batch in batches:
             lines = [f"{line}\r\n" if line.endswith("\r") else f"{line}\n" for line in batch]

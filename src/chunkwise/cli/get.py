@@ -46,7 +46,8 @@ async def get(
         "--header": sorted(headers),
     }
     own_headers = parse_headers(headers)
-    # A server counts records. A path may select any number of items in a record, so the position is unknown.
+    # To resume, a client requests the records after those that it has. With a path, it does not know their number,
+    # because the path may select any number of items in a record.
     partial = _partial(output, request, resumes=not path and not asks_for_range(own_headers, url))
     with partial.locked() if partial is not None else nullcontext():
         point = partial.position if partial is not None else None
@@ -75,7 +76,7 @@ async def get(
 async def _write(
     stream: Stream, url: str, output_format: str, output: Path | None, partial: PartialFile | None
 ) -> None:
-    """Write the items of a stream."""
+    """Write the items of a stream to stdout, to the partial file, or to a device or pipe."""
     encoder, first = FORMATS[output_format].encoder(), 0
     if partial is not None and partial.position is not None:
         encoder, first = partial.goes_on(encoder), partial.position.items
@@ -140,14 +141,15 @@ def _format_of(response: ClientResponse) -> Format:
     try:
         return by_media_type(response.headers.get(hdrs.CONTENT_TYPE, ""))
     except UnknownFormat as error:
-        if response.content_type == "application/octet-stream":  # aiohttp's default, if there is no content type
+        # This is also the type that aiohttp reports for a response without a Content-Type.
+        if response.content_type == "application/octet-stream":
             with suppress(UnknownFormat):
                 return by_suffix(response.url.name)
         raise UnknownFormat(error.message.replace(FORMAT_HINT, "name the format with --from")) from None
 
 
 def _whole_events(path: PathLike = "", **options: Any) -> Decoder:
-    """Return a decoder of whole events, because other servers send events whose data is not JSON."""
+    """Return a decoder whose items are `ServerSentEvent` objects, because the data of an event may not be JSON."""
     return FORMATS["sse"].decoder(path, **{**options, "type": ServerSentEvent})
 
 
@@ -160,7 +162,7 @@ def _partial(output: Path | None, request: Mapping[str, object], *, resumes: boo
     """Return the partial file for ``output``, or None if the output is stdout, a device or a pipe."""
     if output is None or (output.exists() and not output.is_file()):
         return None
-    # resolve() follows a link, so that the file is replaced and not the link.
+    # If the output is a symbolic link, the download replaces the file that it points to, not the link.
     return PartialFile(output.resolve(), request, resumes=resumes)
 
 

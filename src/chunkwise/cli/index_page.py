@@ -30,7 +30,7 @@ from chunkwise.transports.negotiation import negotiate
 
 
 class _Page(NamedTuple):
-    """A media type of the index."""
+    """The media types of one form of the index: HTML or JSON. `negotiate` selects a form by them."""
 
     media_types: tuple[str, ...]
 
@@ -91,7 +91,7 @@ def _about(entry: Published) -> dict[str, Any]:
 
 
 def _example(request: web.Request, entries: Sequence[Mapping[str, Any]], rows: Sequence[PublishedRows]) -> str:
-    """Return a command for the first entry, at the host that the client used."""
+    """Return, as HTML, an example of a curl command that streams the first file or table; ``""`` without any."""
     paths = [entry["url"] for entry in entries] + [url_of(entry.route) + entry.example for entry in rows]
     if not paths:
         return ""
@@ -121,9 +121,9 @@ def _not_served(reasons: Sequence[tuple[str, str]], unpublished: Unpublished, ro
 
 
 def _reason(name: str, reason: str, files: Mapping[str, int], databases: AbstractSet[str]) -> str:
-    """Return why a file is not served. A database has no URL of its own, even if its tables are served."""
+    """Return why a file is not served. For a database whose tables are served, say that they are listed."""
     file = Path(name).name
-    # Databases are known by the names of their files. Of two files with the same name, either may be served.
+    # Only the file name of a served database is known here. If two files have this name, it is unknown which is served.
     is_served = reason.startswith("a database") and file in databases and files[file] == 1
     return "a database: its tables are listed above" if is_served else reason
 
@@ -160,7 +160,7 @@ def _table_row(entry: PublishedRows) -> str:
 
 
 def _reason_row(name: str, reason: str) -> str:
-    # The name of a file is bytes, which may not be valid text.
+    # A file name may contain bytes that are not valid UTF-8. They are shown as replacement characters.
     return _row(*[html.escape(os.fsencode(text).decode(errors="replace")) for text in (name, reason)])
 
 

@@ -24,11 +24,12 @@ from chunkwise.errors import StreamError, TruncatedError
 from chunkwise.formats.contract import Encoder
 from chunkwise.formats.csv_rows import CsvEncoder
 
-_WRITE_STATE_SECONDS = 0.1  # after a crash, the items of the last 0.1 seconds are requested again
+# The state file is written at most this often. After a crash, items that it does not count are requested again.
+_WRITE_STATE_SECONDS = 0.1
 
 
 class _State(msgspec.Struct):
-    """The content of the state file: the request, the number of bytes, and the position after their items."""
+    """The content of the state file: the request, the number of bytes, and the position after the items in them."""
 
     request: dict[str, str]
     position: ResumePoint
@@ -38,25 +39,29 @@ class _State(msgspec.Struct):
 class PartialFile:
     """A file whose name ends in ``.part`` until it is complete. It is then renamed to ``output``.
 
-    An existing file is continued only if it was written for the same ``request``, the arguments of the command. If
-    ``resumes`` is false, because the server cannot count these items, each run starts with an empty file.
+    An existing file is continued only if it was written for the same ``request``, the arguments of the command.
+    ``resumes`` is false for a download that cannot be continued, because it has a path or a range. Each run then starts
+    with an empty file.
     """
 
     def __init__(self, output: Path, request: Mapping[str, object], *, resumes: bool) -> None:
-        self.why_again: str | None = None  # the reason why an existing file is not continued
+        # If an existing file is not continued, `locked` sets the reason here.
+        self.why_again: str | None = None
         self._output = output
         self._resumes = resumes
-        # Only digests are stored, because the headers may contain a password.
+        # Only digests of the arguments are stored, because the headers may contain a password.
         self._request = {
             name: hashlib.sha256(msgspec.json.encode((name, value))).hexdigest() for name, value in request.items()
         }
         self._part = output.with_name(output.name + ".part")
         self._state_file = self._part.with_name(self._part.name + ".state")
         self._state: _State | None = None
-        self._file: BinaryIO  # set while the file is locked
+        # `locked` sets this to the open file.
+        self._file: BinaryIO
         self._written = monotonic()
         self._grown = False
-        self._unwritten: _State | None = None  # the newest state, if the state file does not have it yet
+        # This is the newest state until it is written to the state file, and None after that.
+        self._unwritten: _State | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +70,7 @@ class PartialFile:
 
     @property
     def position(self) -> ResumePoint | None:
-        """Where the download continues; None to start from the first item."""
+        """The position at which the download continues; None to start from the first item."""
         return self._state.position if self._state is not None else None
 
     @contextmanager
@@ -76,8 +81,9 @@ class PartialFile:
             OSError: the file cannot be opened, or another process uses it.
         """
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(number, "r+b") as file:  # "w" would empty a file that another process writes
-            # Another process may have renamed the file before this process locked it.
+        # The mode is not "w", which would empty a file that another process is writing.
+        with os.fdopen(number, "r+b") as file:
+            # If another process renamed the file before this process locked it, the lock is on a complete download.
             if not (_locks(file) and self._is_named(file)):
                 raise BlockingIOError(
                     errno.EWOULDBLOCK, "another chunkwise get is writing to this file", str(self._part)
@@ -88,7 +94,8 @@ class PartialFile:
                 yield
             finally:
                 if not file.closed and self._is_named(file):
-                    with suppress(OSError):  # the disk may be full, and then the download has failed already
+                    # If the state cannot be written because the disk is full, the download has failed already.
+                    with suppress(OSError):
                         self._write_state()
                     if not os.fstat(number).st_size:
                         self._part.unlink()
@@ -113,7 +120,7 @@ class PartialFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Yield the locked file, positioned where the download continues, and rename it if the block succeeds."""
+        """Yield the locked file, positioned where the download continues. If the ``with`` block succeeds, rename it."""
         file = self._file
         size = 0 if self._state is None else self._state.bytes
         if self._state is None:
@@ -123,7 +130,8 @@ class PartialFile:
         yield file
         file.flush()
         os.fsync(file.fileno())
-        if sys.platform == "win32":  # Windows cannot rename an open file; other systems keep it locked
+        # Windows cannot rename an open file. On other systems it stays open, because closing it would unlock it.
+        if sys.platform == "win32":
             file.close()
         self._part.replace(self._output)
         self._unwritten = None
@@ -136,7 +144,7 @@ class PartialFile:
             return False
 
     def goes_on(self, encoder: Encoder) -> Encoder:
-        """Return an encoder whose output continues the existing file."""
+        """Return an encoder whose output continues the existing file: it does not write the start again."""
         like: Any = 0
         if isinstance(encoder, CsvEncoder):
             with self._part.open(encoding="utf-8", newline="") as file:
@@ -145,7 +153,7 @@ class PartialFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Add to an error message which file has the items so far, or which file to delete to start again."""
+        """Add to a StreamError's message which file has the items so far, or which file to delete to start again."""
         try:
             yield
         except StreamError as error:
@@ -156,7 +164,7 @@ class PartialFile:
             raise
 
     def note(self, size: int, position: ResumePoint | None) -> None:
-        """Note that the first ``size`` bytes of the file are written, and hold the items before ``position``."""
+        """Record in the state that the first ``size`` bytes of the file hold the items before ``position``."""
         self._grown = True
         if not self._resumes or position is None:
             return
@@ -185,15 +193,16 @@ def _locks(file: BinaryIO) -> bool:
 
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # a network file system without locks raises another error, which is ignored
+        except OSError as error:
+            # Any other error is ignored: a network file system may have no locks, and the file is then not locked.
             return not isinstance(error, BlockingIOError)
     return True
 
 
 class Tracked:
-    """Remembers the batches that are being written, to find the item before a position.
+    """Remembers the batches that are being written, because a position to resume at depends on the item before it.
 
-    ``first`` is the index of the first item.
+    ``first`` is the index of the first item that is written.
     """
 
     def __init__(self, batches: AsyncIterator[list[Any]], first: int) -> None:
@@ -202,14 +211,17 @@ class Tracked:
         self._index = first
 
     async def lists(self) -> AsyncIterator[list[Any]]:
-        """Yield the batches, and remember them."""
+        """Yield the batches, and remember each one for `position`."""
         async for batch in self._batches:
             self._index += len(batch)
             self._passed.append((self._index, batch))
             yield batch
 
     def position(self, items: int, resume_point: Callable[[int, Any], ResumePoint | None]) -> ResumePoint | None:
-        """Return where to continue after ``items`` items, which must never decrease; see `Stream.resume_point`."""
+        """Return where to continue after the first ``items`` items; see `Stream.resume_point`.
+
+        ``items`` must not be less than in an earlier call, because the batches before it are forgotten.
+        """
         while self._passed and self._passed[0][0] < items:
             self._passed.popleft()
         if not self._passed:
@@ -221,8 +233,8 @@ class Tracked:
 class _GoingOn:
     """An encoder that continues the output of an earlier encoder.
 
-    In some formats, the first item decides how all items are written. Therefore an item ``like`` the earlier ones is
-    encoded first, and its bytes are dropped.
+    In some formats, the first item decides how all items are written: in CSV, its keys are the columns. Therefore
+    ``like``, an item with the keys of the earlier ones, is encoded first, and its bytes are dropped.
     """
 
     def __init__(self, encoder: Encoder, like: Any) -> None:

@@ -42,7 +42,8 @@ async def progress(
 
         def update() -> None:
             elapsed, count = bars.tasks[0].elapsed, items_seen()
-            # If bytes are sent unchanged, their items are not counted.
+            # The number of items is not shown if it is 0, because the items of a file that is sent unchanged are not
+            # counted.
             counted = f"{count:,} items, {count / elapsed:,.0f}/s" if count and elapsed else ""
             bars.update(task, completed=bytes_seen(), counted=counted)
 

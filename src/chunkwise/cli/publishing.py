@@ -16,13 +16,21 @@ from chunkwise.formats import Format, by_suffix
 
 @dataclass(frozen=True)
 class Published:
-    """A file and its route."""
+    """A file that is served, and its route.
+
+    Attributes:
+        route: the path of its URL, without quoting.
+        file: the path of the file.
+        format: the format that belongs to its suffix.
+        folder: the published folder that holds the file; None if the user named the file itself.
+        regular: False for a pipe, which is served only if the user named it.
+    """
 
     route: str
     file: Path
     format: Format
-    folder: Path | None  # the published folder that holds the file; None if the arguments name the file
-    regular: bool = True  # False for a pipe, which is published only if the arguments name it
+    folder: Path | None
+    regular: bool = True
 
     def is_there(self) -> bool:
         """Whether the file still exists, and has not become a folder, or a pipe that would block."""
@@ -103,7 +111,8 @@ def find_unpublished(paths: Sequence[Path]) -> Unpublished:
                     count += 1
                     yield file.relative_to(folder).as_posix(), reason
 
-    listed = nsmallest(MAX_UNPUBLISHED, unpublished())  # so that a folder of many files takes little memory
+    # nsmallest() keeps only these names in memory, however many files the folders have.
+    listed = nsmallest(MAX_UNPUBLISHED, unpublished())
     return Unpublished(listed, count - len(listed), hidden)
 
 

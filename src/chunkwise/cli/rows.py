@@ -15,10 +15,12 @@ from chunkwise.cli.asked import PARAMETERS, VARY, asked_by, paced
 from chunkwise.sources.resumable import Resumable, first_items
 from chunkwise.transports.problems import problem_response
 
-if TYPE_CHECKING:  # a server of files runs without the extra "sql"
+# `Part` is imported only for type checking, because a server that serves only files runs without the extra "sql".
+if TYPE_CHECKING:
     from chunkwise.sources.sql.keys import Part
 
-_EXAMPLES = {  # example values for the types in which 1 is not valid
+# An example URL has the value 1 for each parameter, except for parameters of these types.
+_EXAMPLES = {
     bytes: "AQ==",
     date: "2024-12-31",
     datetime: "2024-12-31T23:59:59",
@@ -29,12 +31,19 @@ _EXAMPLES = {  # example values for the types in which 1 is not valid
 
 @dataclass(frozen=True)
 class PublishedRows:
-    """A table or query that is served, and its route."""
+    """A table or query that is served, and its route.
 
-    route: str  # the path of its URL
-    about: Mapping[str, Any]  # the entry in the index page
-    make: Callable[[Mapping[str, Any]], Batches | Resumable]  # the values of the parameters -> the source of the rows
-    parameters: Sequence["Part"] = field(default=())  # the parameters of the query
+    Attributes:
+        route: the path of its URL, without quoting.
+        about: the members of its entry in the index.
+        make: a function that takes the values of the parameters and returns the source of the rows.
+        parameters: the parameters of the query; empty for a table.
+    """
+
+    route: str
+    about: Mapping[str, Any]
+    make: Callable[[Mapping[str, Any]], Batches | Resumable]
+    parameters: Sequence["Part"] = field(default=())
 
     @property
     def example(self) -> str:
@@ -45,7 +54,7 @@ class PublishedRows:
         return f"?{'&'.join(values)}" if values else ""
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
-        """Respond to a request with the rows."""
+        """Respond to a request with the rows of the table or query."""
         try:
             known = PARAMETERS | {part.name for part in self.parameters}
             wanted, limit, interval = asked_by(request, known, FORMATS.values())
@@ -57,19 +66,23 @@ class PublishedRows:
             source = _Limited(source.factory, source.etag, source.total, source.key, limit, interval)
         else:
             source = _limited(source, limit, interval)
-        # If the client accepts none of the formats, respond() lists them in its error.
+        # If the client accepts none of the formats, respond() receives all formats, and lists them in its error
+        # response.
         return await respond(request, source, wanted or list(FORMATS), headers=VARY)
 
 
 @dataclass(frozen=True, slots=True)
 class _Limited(Resumable):
-    """A resumable source with a limit and an interval. The limit counts from the first item, even for a range."""
+    """A resumable source with a limit of items and with a pause between two items.
+
+    The limit counts from the first item of the source, even if a request asks for a range that starts later.
+    """
 
     limit: int | None
     interval: float
 
     def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
-        """Return the source, starting at the item ``index`` or after the key ``after``."""
+        """Return the items from ``index`` on, up to the limit; see `Resumable.start`."""
         source = Resumable.start(self, index, after)
         return _limited(source, None if self.limit is None else max(0, self.limit - index), self.interval)
 

@@ -28,16 +28,16 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class _Upload:
-    """Reads a file as items or as blocks of bytes, and counts the items."""
+    """Reads a file as items or, if ``format`` is None, as blocks of bytes, and counts the items."""
 
     def __init__(self, file: Path, format: Format | None) -> None:
         self.items_sent = 0
         self.is_whole = False
         self._file = file
-        self._format = format  # None to read blocks of bytes
+        self._format = format
 
     async def lists(self) -> AsyncGenerator[list[Any], None]:
-        """Yield lists of items or of blocks."""
+        """Yield the items of the file, or its blocks of bytes, in lists."""
         lists = self._blocks() if self._format is None else aiter(read_file(self._file, self._format))
         async with aclosing(lists):
             async for batch in lists:
@@ -52,7 +52,7 @@ class _Upload:
 
 
 class _Unchanged:
-    """An encoder that returns blocks of bytes unchanged."""
+    """An encoder that returns blocks of bytes unchanged, for a file that is sent without conversion."""
 
     def __init__(self, **_options: object) -> None:
         self.start = self.finish = self.open_item = self.close_item = bytes
@@ -92,7 +92,8 @@ async def send(
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
     if is_websocket_url(url):
-        if method not in ("POST", "GET"):  # POST is the option's default; a handshake is a GET request
+        # POST is the default of --method, so it is accepted, but the handshake of a WebSocket is a GET request.
+        if method not in ("POST", "GET"):
             raise click.BadParameter(
                 f"a WebSocket needs GET, got {method}: leave this option out", param_hint="--method"
             )
@@ -134,7 +135,8 @@ async def _send_body(
             raise
     finally:
         await payload.wait_closed()
-    if payload.failure is not None:  # the file could not be read, which also explains other errors and early responses
+    # If the file could not be read, this is the cause of any other error, and of an early response.
+    if payload.failure is not None:
         raise payload.failure
     if not upload.is_whole:
         raise _not_read(file, upload.items_sent, payload.bytes_sent)

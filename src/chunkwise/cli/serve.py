@@ -37,7 +37,7 @@ def make_app(
         return index_page(request, published, rows, unpublished or Unpublished())
 
     async def entry(request: web.Request) -> web.StreamResponse:
-        # The raw path is decoded to bytes, because the name of a file may not be valid UTF-8.
+        # The raw path is decoded here, because a file name may contain bytes that are not valid UTF-8.
         route = os.fsdecode(unquote_to_bytes(request.rel_url.raw_path))
         if (table := tables.get(route)) is not None:
             return await table.respond(request)

@@ -58,7 +58,8 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
     try:
         async with database.connected():
             source = await sql.table(database.engine, table, schema=schema)
-    except (TypeError, ValueError):  # no primary key (as in a view), or one whose values a client cannot send back
+    except (TypeError, ValueError):
+        # The table has no primary key (as in a view), or one that clients cannot use to resume.
         query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
         return PublishedRows(f"/{name}", about, lambda _: _source(sql.rows(database.queries, query)))
     pages = resumable(lambda after: _source(source.start(after=after)), key=source.key)

@@ -70,7 +70,8 @@ def _items_of(response: ClientResponse, request: Request) -> ResponseItems:
     framed = is_framed(response, coded=True)
     if codings:
         chunks = _decompressed(chunks, codings, request.max_ratio, framed=framed)
-    # The codings br and deflate mark their end. After gzip or zstd, another member or frame could follow.
+    # The codings br and deflate mark their end, which proves that the response is complete. The end of a gzip member or
+    # zstd frame is no proof, because another one could follow.
     proves_end = framed or (bool(codings) and codings[-1] in ("br", "deflate"))
     return ResponseItems(
         response,
@@ -88,7 +89,8 @@ async def _decompressed(
 ) -> AsyncIterator[bytes]:
     decompressor = Decompressor(", ".join(codings), max_ratio=max_ratio)
     async for data in chunks:
-        framed = True  # after the first byte, `finish` can report whether the compressed data is complete
+        # From the first byte on, the decompressor's `finish` detects that the compressed data is incomplete.
+        framed = True
         for piece in decompressor.feed(data):
             yield piece
     try:

@@ -56,8 +56,8 @@ async def open_stream(
     A URL with the scheme ``ws`` or ``wss`` opens a WebSocket, whose messages are the items. Its pings count as data.
 
     A stream is continued if the server offers ranges of items (see `resumable`), and if the request is a GET without a
-    body and without a Range, a Last-Event-ID or a ``?range=items=...`` of your own. Each item then arrives once. If
-    that is not possible, an error says why.
+    body and without a Range, a Last-Event-ID or a ``?range=items=...`` of your own. Each item is then yielded once. If
+    the stream cannot be continued, an error says why.
 
     Args:
         session: the session. Its base URL, headers, cookies and connections are used.
@@ -78,18 +78,18 @@ async def open_stream(
         required: whether a path that selects nothing is an error; see `items`.
         idle_seconds: for how many seconds nothing may arrive, or the server may read nothing of what `body` sends;
             0 for no limit.
-        max_ratio: how many bytes one byte of a compressed response may become (10,000). The first MiB is always
-            allowed.
-        max_reconnects: how many times in a row the rest is requested without receiving a new item; 0 for never. None
-            means 10. If you pass a number, server-sent events from servers without ranges are also continued, after
-            their last event id.
-        max_reconnect_seconds: how many seconds these requests may take in all until a new item arrives.
-        restart: whether to request all items again if the server does not send the rest. The items that have arrived
-            are skipped, and checked to be the same.
+        max_ratio: how many bytes one byte of a compressed response may become (default: 10,000). The first MiB
+            is always allowed.
+        max_reconnects: how many times in a row the rest of the stream is requested without receiving a new item; 0 for
+            never. None means 10. If you pass a number, server-sent events from servers without ranges are also
+            continued, after their last event id.
+        max_reconnect_seconds: for how many seconds after a disconnect the rest is requested, until a new item arrives.
+        restart: whether to request all items again if the server cannot send only the rest. The items that had arrived
+            before are skipped, and checked to be the same.
         resume_from: where to start: the result of `Stream.resume_point`, which may be from another process. If the
             items have changed since then, reading raises `TruncatedError` and no item is yielded.
-        on_reconnect: a function that is called with the error that broke the stream, before the rest is requested. It
-            is called once until a new item arrives, however many requests that takes.
+        on_reconnect: a function that is called with the error of a disconnect, before the rest is requested. It is
+            called only once until a new item arrives, however many requests are needed.
         limits: ``max_item_bytes``, ``max_depth`` and ``max_line_bytes``; see `items`.
 
     Raises:
@@ -135,11 +135,12 @@ async def open_stream(
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
-        raise upload.failure  # the response may be complete, but the server has not received all items
+        # Even if the response is complete, the server has not received all items of the body.
+        raise upload.failure
 
 
 def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Stream]:
-    """Return the stream of a request; if it can be continued, the request for the rest is sent after a disconnect."""
+    """Return the stream of a request. After a disconnect, it continues if the request and the policy allow this."""
     can_be_continued, has_path = request.can_be_continued, parse_path(request.path) is not None
     if policy.resume_from is not None:
         if not isinstance(policy.resume_from, ResumePoint):
@@ -151,7 +152,7 @@ def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Str
         if has_path:
             raise ValueError(f"resume_from counts whole records, got path={request.path!r}, which selects inside them")
         if policy.restart:
-            raise ValueError("resume_from cannot be used with restart=True, which compares with items received before")
+            raise ValueError("resume_from cannot be used with restart=True: no earlier items are known to compare with")
     connect = partial(open_websocket if request.is_websocket else open_http, request)
     if can_be_continued and (policy.max_reconnects != 0 or policy.resume_from is not None):
         return open_reconnecting(connect, request.path, policy)

@@ -19,24 +19,31 @@ from chunkwise.transports.connect_errors import why_no_connection
 from chunkwise.transports.range_headers import RangeInfo
 
 _TRIES = 10
-_FIRST_PAUSE_SECONDS = 0.25  # the longest pause before the first try; doubled after each try without a new item
+# The pause before the first try is random, and at most this long. Each further try without a new item doubles the
+# longest pause.
+_FIRST_PAUSE_SECONDS = 0.25
 _MAX_PAUSE_SECONDS = 30.0
-_TRY_LATER = (429, 502, 503, 504)  # statuses after which a later request may succeed (RFC 9110 §15.6, RFC 6585 §4)
+# After a response with one of these statuses, a later request may succeed (RFC 9110 §15.6, RFC 6585 §4).
+_TRY_LATER = (429, 502, 503, 504)
 
 Connect = Callable[[Mapping[str, str]], AbstractAsyncContextManager[ResponseItems]]
 """A function that sends the request with additional headers."""
 
 
 class _CannotContinueError(Exception):
-    """The stream cannot be continued, and another request would not help. Users get a TruncatedError."""
+    """The stream cannot be continued, even by another request. It is converted to a TruncatedError for the user."""
 
 
 @asynccontextmanager
 async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) -> AsyncIterator[Stream]:
-    """Request a stream, or the rest of one, and continue it after disconnects until the ``async with`` ends."""
+    """Request a stream, or its items after ``resume_from``, and continue it after disconnects.
+
+    No more requests are sent after the end of the ``async with`` block.
+    """
     received = Received(path, policy)
     first_request = received.first_request()
-    async with AsyncExitStack() as responses:  # each response is closed before the next request
+    # The stack contains only the current response: the stream closes it before the next request.
+    async with AsyncExitStack() as responses:
         first = await responses.enter_async_context(connect(first_request.headers))
         stream = ReconnectingStream(first, first_request, received, responses, connect, policy)
         try:
@@ -46,7 +53,7 @@ async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) ->
 
 
 class Outage:
-    """Counts the tries since the last new item, and the seconds since the stream broke."""
+    """Counts the tries to request the rest of a stream, and the seconds, from a disconnect until a new item arrives."""
 
     def __init__(self, policy: Policy) -> None:
         self.tries: int = 0
@@ -56,7 +63,7 @@ class Outage:
         self._since: float | None = None
 
     def begin(self) -> bool:
-        """Note that the stream broke; return whether this is the first time since the last new item."""
+        """Note a disconnect; return whether it is the first one since the last new item."""
         is_new = self._since is None
         if is_new:
             self._since = monotonic()
@@ -68,13 +75,14 @@ class Outage:
 
     @property
     def seconds(self) -> float:
-        """The seconds since the stream broke; 0 while it is not broken."""
+        """The seconds since the first disconnect after the last new item; 0 if no disconnect occurred."""
         return 0.0 if self._since is None else monotonic() - self._since
 
     def next_pause(self, first_pause: float | None, retry_after: float | None) -> float | None:
-        """Return the seconds to wait before the next try, no less than ``retry_after``; None to give up."""
+        """Return the seconds to wait before the next try, at least ``retry_after``; None if no more try is allowed."""
         longest = (first_pause or _FIRST_PAUSE_SECONDS) * 2 ** min(self.tries, 16)
-        # Full jitter: clients that were disconnected at the same time must not all reconnect at the same time.
+        # The pause is random ("full jitter"), so that clients that were disconnected at the same time do not all
+        # reconnect at the same time.
         pause = max(random.uniform(0, min(_MAX_PAUSE_SECONDS, longest)), retry_after or 0.0)  # noqa: S311
         return None if self.tries >= self._max_tries or self.seconds + pause > self._max_seconds else pause
 
@@ -87,7 +95,7 @@ class ReconnectingStream(Stream):
 
     Args:
         first: the items of the first response.
-        rest: the request of the first response, which says how that response has to begin.
+        rest: the first request, and how its response has to begin.
         received: the counters of items and bytes.
         responses: closes the current response.
         connect: sends the next request.
@@ -113,9 +121,11 @@ class ReconnectingStream(Stream):
         self._policy = policy
         self._outage = Outage(policy)
         self._replay = Replay() if policy.restart else None
-        self._rest: RestRequest | None = rest  # None after the start of the response was checked
+        # This says how the current response has to begin. It is None after this has been checked.
+        self._rest: RestRequest | None = rest
         self._format_name: str | None = None
-        self._is_first_batch = True  # whether the next batch is the first of the current response
+        # This is True until the first batch of the current response has arrived.
+        self._is_first_batch = True
         self._has_left = False
 
     @property
@@ -127,7 +137,7 @@ class ReconnectingStream(Stream):
         return self._received.bytes_seen(self._response)
 
     def leave(self) -> None:
-        """Send no more requests: after the ``async with``, nothing would close their responses."""
+        """Send no more requests, because the ``async with`` has ended and nothing would close their responses."""
         self._has_left = True
 
     async def _batches(self) -> AsyncIterator[list[Any]]:
@@ -141,7 +151,9 @@ class ReconnectingStream(Stream):
                     self._check_end()
                     goes_on = False
                 except PathNotFound:
-                    if not self.items_seen:  # the rest of the stream need not have any items
+                    # After a disconnect, the path may select nothing in the rest of the stream. This is an error only
+                    # if no item arrived before.
+                    if not self.items_seen:
                         raise
                     goes_on = False
                 except StreamError as error:
@@ -197,9 +209,10 @@ class ReconnectingStream(Stream):
         self._replay.start(count)
 
     def _check_end(self) -> None:
-        """Check that the response had all items of its Content-Range, and that no items are left (RFC 9110 §14.4).
+        """Check that the response had all items of its Content-Range, and that the source has none after them.
 
-        If items are missing, raise a `TruncatedError`, after which the rest is requested as after a disconnect.
+        If items are missing, raise a `TruncatedError`. The rest is then requested, as after a disconnect.
+        See RFC 9110 §14.4.
         """
         self._check_start()
         if self._replay is not None and self._replay.remaining:
@@ -221,7 +234,7 @@ class ReconnectingStream(Stream):
             raise self._truncated(f"the response ends with item {last}, but the source has {total} items")
 
     async def _reconnect(self, failure: StreamError) -> bool:
-        """Request the rest, with pauses, until a response arrives; return whether it has content."""
+        """Request the rest of the stream until a response arrives, with pauses; return whether it has content."""
         self._check_left(failure)
         rest = self._rest_request(failure)
         is_new = self._outage.begin()
@@ -252,13 +265,14 @@ class ReconnectingStream(Stream):
             except (StalledError, ClientError, OSError) as error:
                 trouble = error
             else:
-                if self._has_left:  # the caller left while the request was sent, so nothing else closes the response
+                # If the `async with` ended while the request was sent, nothing else would close the response.
+                if self._has_left:
                     await self._responses.aclose()
                 self._check_left(failure)
                 return self._use(response, rest)
 
     def _rest_request(self, failure: StreamError) -> RestRequest:
-        """Return the request for the rest; raise ``failure`` if the rest cannot be requested."""
+        """Return the request for the rest of the stream; raise ``failure``, its error, if it cannot be continued."""
         if not self._outage.may_try:
             raise failure
         info = self._known_info()
@@ -276,7 +290,8 @@ class ReconnectingStream(Stream):
         self._response, self._rest, self._is_first_batch = response, rest, True
         status = response.empty_status
         if status is not None:
-            if self.items_seen and not (status == 204 and rest.by_event):  # 204 ends event streams (WHATWG HTML §9.2.3)
+            # For a stream of server-sent events, status 204 means that it is complete (WHATWG HTML §9.2.3).
+            if self.items_seen and not (status == 204 and rest.by_event):
                 raise _CannotContinueError(
                     f"requested the rest from item {self.items_seen}, got status {status}, which has no content"
                 )
@@ -286,7 +301,8 @@ class ReconnectingStream(Stream):
         return True
 
     def _known_info(self) -> RangeInfo:
-        # The position is still unknown if a WebSocket broke before its first message.
+        # A WebSocket that is disconnected before its first message has sent no position. That of the response before it
+        # is then used.
         return self._response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
 
     def _check_left(self, failure: StreamError) -> None:
@@ -306,7 +322,7 @@ class ReconnectingStream(Stream):
 
 
 def _is_break(error: StreamError) -> bool:
-    """Whether a later request may return the rest of the stream."""
+    """Return whether a later request may return the rest of a stream that ended with this error."""
     if isinstance(error, RemoteError):
         return error.status in _TRY_LATER
     return isinstance(error, (TruncatedError, StalledError))

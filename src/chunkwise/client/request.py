@@ -58,7 +58,7 @@ class Request:
 
     @property
     def can_be_continued(self) -> bool:
-        """Whether the rest can be requested after a disconnect: only for GET without a body and without a range."""
+        """Whether the stream can be continued after a disconnect: only for a GET without a body and without a range."""
         has_body = self.data is not None or self.json is not None
         return self.method == hdrs.METH_GET and not has_body and not self.asks_for_range
 

@@ -1,4 +1,4 @@
-"""The chunks of a response, or the lines of a WebSocket -> its items, and the position of its first item."""
+"""The data of one HTTP response or one WebSocket -> its items, and the position of the first one."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -16,14 +16,15 @@ from chunkwise.transports.range_headers import RangeInfo
 Over = ClientResponse | ClientWebSocketResponse
 """The response or the WebSocket that a stream is read from."""
 
-_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # characters that a header cannot hold (RFC 9110 §5.5)
+# A header cannot contain these characters (RFC 9110 §5.5).
+_control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ResponseItems(Inbound):
-    """The items of one response or one WebSocket; a `Stream` reads one or more of them.
+    """The items of one response or one WebSocket. After a disconnect, a `Stream` continues with the next one.
 
-    ``upload`` is the request's body if it is still being sent; if it fails, so does the stream. `range_info` is the
-    position that the server sent.
+    ``upload`` is the request's body if `body` made it: its error is raised while the items are read. `range_info` is
+    the position that the server sent; None before the first message of a WebSocket.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ResponseItems(Inbound):
     ) -> None:
         super().__init__(_unless_failed(chunks, upload) if upload else chunks, make_decoder, framed, empty=empty)
         self.over = over
-        self.range_info = range_info  # None before the first message of a WebSocket
+        self.range_info = range_info
 
     @property
     def format_name(self) -> str | None:
@@ -52,7 +53,7 @@ class ResponseItems(Inbound):
 
     @property
     def last_event_id(self) -> str:
-        """The id of the last server-sent event, if it has an id that a header can hold; else ``""``."""
+        """The id of the last server-sent event; ``""`` if it has none, or one that a header cannot contain."""
         events = self._events
         if not getattr(events, "is_behind_id", False) or _control.search(events.last_event_id):
             return ""
@@ -76,11 +77,12 @@ class ResponseItems(Inbound):
 
     @property
     def _events(self) -> Any:
-        return getattr(self._decoder, "decoder", self._decoder)  # a decoder of end records wraps the format's decoder
+        # If the stream has an end record, its decoder contains the format's own decoder, which knows the event ids.
+        return getattr(self._decoder, "decoder", self._decoder)
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
-    """Yield the chunks; raise the failure of the upload instead of the disconnect that it caused."""
+    """Yield the chunks of a response. If the upload fails, raise its error, not that of the disconnect it causes."""
     try:
         async for data in chunks:
             yield data

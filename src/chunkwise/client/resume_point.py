@@ -1,4 +1,4 @@
-"""The items received -> a request for the rest; items that are sent again -> whether they are the same."""
+"""The items received so far -> the request for the rest. Items that are sent again -> whether they have changed."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -30,41 +30,58 @@ class Policy(NamedTuple):
 
 
 class RestRequest(NamedTuple):
-    """A request for the rest of a stream, and how its response has to begin."""
+    """A request for the rest of a stream, and how its response has to begin.
 
-    headers: Mapping[str, str]  # the headers that request the rest
-    record: int  # the index of the first record of the rest
-    info: RangeInfo  # the position that the previous response sent
-    by_event: bool = False  # whether the rest is requested by an event id instead of an index
-    first_event_id: str = ""  # the id of the stream's first event: a response that begins with it starts over
+    Attributes:
+        headers: the headers that request the rest; empty to request all items.
+        record: the index of the first record of the rest.
+        info: the position that the previous response sent. The new response has to match it, for example in its ETag.
+        by_event: whether the rest is requested by the id of the last event, not by an index or key.
+        first_event_id: the id of the stream's first event. A response that begins with it sends all events again.
+    """
+
+    headers: Mapping[str, str]
+    record: int
+    info: RangeInfo
+    by_event: bool = False
+    first_event_id: str = ""
 
 
 class Received:
-    """Counts the items, records and bytes of a stream that have arrived; items that are sent again count once."""
+    """Counts the items, records and bytes of a stream that have arrived.
+
+    An item that is sent again is not counted again.
+
+    Attributes:
+        items: the number of items.
+        key: the key of the last item (see `key_of`); None if the item has no usable key.
+        counts_records: whether each item is one record of the server; False if a path selects items inside records.
+    """
 
     def __init__(self, path: PathLike, policy: Policy) -> None:
         self.items: int = policy.resume_from.items if policy.resume_from is not None else 0
-        self.key: dict[str, Any] | None = {}  # the key of the last item, see `key_of`
+        self.key: dict[str, Any] | None = {}
         self._parts = parse_path(path)
-        self.counts_records: bool = self._parts is None  # whether each item is one record of the server
+        self.counts_records: bool = self._parts is None
         self._policy = policy
-        self._items_before = self._records_before = self.items  # the counts when the current response began
+        # The current response begins after these numbers of items and records of the stream.
+        self._items_before = self._records_before = self.items
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
 
     def bytes_seen(self, response: ResponseItems) -> int:
-        """Return how many bytes of the stream have arrived, up to and including ``response``."""
+        """Return how many bytes have arrived in ``response``, the current one, and in all responses before it."""
         return self._bytes_before + response.bytes_seen
 
     def records(self, response: ResponseItems) -> int | None:
-        """Return how many complete records have arrived; None if that is not known."""
+        """Return how many complete records have arrived; None if a path is used and the decoder cannot count them."""
         if self._parts is None:
             return self.items
         whole = response.whole_records
         return None if whole is None else self._records_before + whole
 
     def begin_response(self, last: ResponseItems, record: int) -> None:
-        """Prepare to count the items of a new response, which begins with ``record``."""
+        """Prepare to count the items of the response after ``last``. Its first record has the index ``record``."""
         self._bytes_before = self.bytes_seen(last)
         self._items_before, self._records_before = self.items, record
 
@@ -73,7 +90,7 @@ class Received:
         self._items_before = self._records_before = 0
 
     def first_request(self) -> RestRequest:
-        """Return the first request, and how its response has to begin."""
+        """Return the first request of the stream: for all items, or for those after ``resume_from``."""
         point = self._policy.resume_from
         if point is None:
             return RestRequest({}, 0, RangeInfo())
@@ -81,12 +98,12 @@ class Received:
         return RestRequest(point.to_headers(), point.items, info)
 
     def rest_request(self, response: ResponseItems, info: RangeInfo, *, replaying: bool) -> RestRequest | None:
-        """Return the request for the rest; None if the rest cannot be requested.
+        """Return the request for the rest of the stream; None if the rest cannot be requested.
 
         Args:
-            response: the response that broke.
-            info: the position of that response, as far as it is known.
-            replaying: whether that response was still sending items again that had arrived before.
+            response: the response that was disconnected.
+            info: the position that this response sent, or an earlier one if it sent none.
+            replaying: whether this response was still repeating items that had arrived before.
         """
         restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
         if not self.items and (info.ranges or restart):
@@ -113,7 +130,7 @@ class Received:
         return f"the last item has no {names} as the server sent it (type= must keep it a string or a number)"
 
     def locate(self, error: StreamError, response: ResponseItems) -> None:
-        """Change the position in an error of ``response`` to the position in the whole stream."""
+        """Change the item and byte numbers in an error of ``response`` to those in the whole stream."""
         if isinstance(error, TruncatedError):
             error.items_seen, error.bytes_seen = self.items, self.bytes_seen(response)
         elif isinstance(error, StalledError):
@@ -122,7 +139,7 @@ class Received:
             error.item_index += self._items_before
 
     def _last_event_id(self, response: ResponseItems) -> str:
-        """Return the id of the last event, from an earlier response if this one had none; ``""`` without an id."""
+        """Return the id of the last event that arrived, in ``response`` or before it; ``""`` if it has no id."""
         if response.whole_records:
             self._event_id = ""
         self._event_id = response.last_event_id or self._event_id
@@ -130,7 +147,10 @@ class Received:
 
 
 class Replay:
-    """Skips items that a server sends again, and checks their digest; ``remaining`` counts the items still to skip."""
+    """Skips the items that a server sends again, and checks with a digest that they have not changed.
+
+    ``remaining`` is the number of items that are still to be skipped.
+    """
 
     def __init__(self) -> None:
         self.remaining: int = 0
@@ -138,7 +158,7 @@ class Replay:
         self._again = hashlib.blake2b()
 
     def start(self, items: int) -> None:
-        """Expect a response that sends all ``items`` items received so far again."""
+        """Prepare to skip ``items`` items, because the current response repeats all items received so far."""
         self.remaining = items
         self._again = hashlib.blake2b()
 
@@ -155,19 +175,22 @@ class Replay:
 
 
 def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInfo) -> ResumePoint | None:
-    """Return the point after ``items`` items, where ``key`` is the key of the last one.
+    """Return the position after ``items`` items, at which the stream can be resumed.
 
-    Return None if the server sends no ranges of items, or the key is None.
+    ``key`` is the key of the last of these items (see `key_of`). Return None if the server sends no ranges of items, or
+    if the key is None.
     """
     return ResumePoint(items, info.etag, dict(key)) if info.ranges and key is not None else None
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the members of an item that form its key, as the server sent them; call it before the item can change.
+    """Return the key of an item: the members ``names``, by which the server finds it, as the server sent them.
 
-    Return None if a member is missing, or if the item's type has converted a member.
+    Return None if a member is missing, or if the item's type has converted a member. Call this before the user receives
+    the item, because the user may change it.
     """
-    value = value_of(item) if names else {}  # the value of a server-sent event is its data
+    # If the item is a server-sent event, its key is in the data of the event, which `value_of` returns.
+    value = value_of(item) if names else {}
     if isinstance(value, msgspec.Struct):
         members = {field.encode_name: field.name for field in msgspec.structs.fields(value)}
         key = {name: getattr(value, members.get(name, ""), _ABSENT) for name in names}
@@ -180,7 +203,8 @@ def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _is_as_sent(value: Any) -> bool:
-    """Whether a member is as the server sent it; the server cannot find an item by a converted value."""
-    if type(value) is float:  # the item's type may have converted an integer to a float
+    """Return whether a member has the value that the server sent, so that the server can find the item by it."""
+    # The item's type may have converted an integer to a float. Below 2**53, this does not change the number.
+    if type(value) is float:
         return abs(value) < _EXACT_FLOATS
     return type(value) in (str, int, bool, NoneType)
