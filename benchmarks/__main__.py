@@ -67,7 +67,7 @@ def run_subject(subject: Subject, results: Results, cores: Cores) -> None:
 
 
 def attempt(contender: Contender, row: Row, count: int, subject: Subject, cores: Cores, *, check: bool) -> None:
-    """Measure a contender once, unless it failed before; add the figures, or the error, to its row."""
+    """Measure a contender once, unless it failed before; add the figures or the error to its row of the results."""
     if row.failed:
         return
     warm_count = 0 if check else int(count * subject.warm_part)

@@ -27,11 +27,11 @@ def run_client(contender: Contender, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run the contender and the side (server or client) that the first argument names, as JSON."""
+    """Run the server or the client of a contender; the first argument of the program says which, as JSON."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     if job["core"] is not None:
         os.sched_setaffinity(0, {job["core"]})
-    signal.alarm(job["limit_seconds"])  # the signal ends the process even if it hangs
+    signal.alarm(job["limit_seconds"])  # after this time, SIGALRM ends the process, even if it hangs
     contender = CONTENDERS[job["name"]]
     if job["role"] == "client":
         run_client(contender, job)

@@ -67,7 +67,7 @@ class RowOfTwo(msgspec.Struct):
 
 
 def serve_document(ready: int) -> None:
-    """Serve the document of rows; the text of the measured one is prepared before the first request."""
+    """Serve documents of any number of rows; the one with ``ready`` rows is prepared before the first request."""
     serve_bytes(ready, lambda count: document(count).text, "application/json")
 
 
@@ -150,7 +150,8 @@ async def _windows(response: Any, text: bytes, ends: list[int]) -> AsyncIterator
 
 def run_reader(task: Task, read: Read, expected: Callable[[int], list[Any]], imports: tuple[str, ...] = ()) -> Figures:
     """Request the document, read its items with ``read``, and return the figures."""
-    # Processes of other subjects import this file too, and aiohttp would count as their memory.
+    # aiohttp is imported here and not at the top, because processes of other subjects import this file too, and the
+    # memory of aiohttp would be measured as theirs.
     from aiohttp import ClientSession, ClientTimeout
 
     for name in imports:
@@ -190,7 +191,7 @@ def decode_windows(task: Task) -> Figures:
     return {"seconds": seconds, "bytes": len(text), "items": taken.count}
 
 
-# The functions that return the items that a client must receive.
+# The functions below return the items that a client must receive.
 
 
 def all_rows(count: int) -> list[Any]:

@@ -22,7 +22,7 @@ routes = web.RouteTableDef()
 async def events(request: web.Request) -> AsyncIterator[str]:
     async for prefix, event, value in chunkwise.events(DOCUMENT):
         yield f"{prefix} {event} {value}\n"
-        if event != "end_map" or prefix:  # no pause after the last event, which ends the document
+        if event != "end_map" or prefix:  # after the last event, a pause would only delay the end of the response
             await asyncio.sleep(0.5)
 
 

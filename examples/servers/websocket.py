@@ -28,7 +28,7 @@ async def messages(request: web.Request) -> AsyncIterator[str]:
     for n in range(5):
         if n:
             await asyncio.sleep(1)
-        yield f"WebSocket message {n}\n"  # HTTP clients get the line end, WebSocket messages do not contain it
+        yield f"WebSocket message {n}\n"  # the line end is sent over HTTP, but not in a WebSocket message
 
 
 app = web.Application()

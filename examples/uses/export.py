@@ -48,7 +48,8 @@ async def name_download(request: web.Request, response: web.StreamResponse) -> N
 async def open_table(app: web.Application) -> AsyncIterator[None]:
     engine = create_async_engine(f"sqlite+aiosqlite:///{FILE}")
     try:
-        app[READINGS] = await sql.table(engine, "readings")  # the rows are sent in the order of the primary key
+        # The rows are sent in the order of the primary key, so that a download can continue after any row.
+        app[READINGS] = await sql.table(engine, "readings")
         yield
     finally:
         await engine.dispose()

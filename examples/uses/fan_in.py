@@ -25,7 +25,8 @@ PORT = int(os.environ.get("PORT", "8080"))
 PACES = {"quick": 0.1, "middling": 0.2, "slow": 0.3}
 OWN = {name: f"http://127.0.0.1:{PORT}/sensors/{name}" for name in PACES}
 URLS: dict[str, str] = dict(word.split("=", 1) for word in sys.argv[1:]) or OWN
-PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}  # NDJSON can carry the reason of a failure
+# NDJSON is preferred, because it can carry the reason of a failure.
+PREFERRED = {"Accept": "application/x-ndjson, */*;q=0.5"}
 SESSION = web.AppKey("session", ClientSession)
 
 Ready = asyncio.Queue[tuple[str, list[Any] | Exception | None]]
@@ -54,7 +55,8 @@ async def merge(
     """
     ready: Ready = asyncio.Queue(maxsize=1)
     readers = [asyncio.create_task(read(session, name, url, ready)) for name, url in urls.items()]
-    # A TaskGroup would, on a failure, cancel the task that sends the response, even outside of this function.
+    # An async generator should not use a TaskGroup: if a reader failed, the group would cancel the task that sends the
+    # response, even while this task runs code outside of the generator.
     running = len(readers)
     try:
         while running:
@@ -74,7 +76,7 @@ async def merge(
 
 
 async def read(session: ClientSession, name: str, url: str, ready: Ready) -> None:
-    """Put the batches of a stream into the queue, then its failure, or None if it is complete."""
+    """Put the batches of a stream into the queue ``ready``, then its error, or None if the stream is complete."""
     failure = None
     try:
         async with chunkwise.open_stream(session, url, headers=PREFERRED) as stream:
@@ -88,7 +90,7 @@ async def read(session: ClientSession, name: str, url: str, ready: Ready) -> Non
 @routes.get("/sensors/{name:quick|middling|slow}")
 @chunkwise.streaming
 async def sensor(request: web.Request) -> AsyncIterator[dict[str, int]]:
-    """Stream numbers: an example of a stream to merge, which another server would send."""
+    """Send numbers, as an example of a stream to merge. In practice, another server sends such a stream."""
     pace, fail = PACES[request.match_info["name"]], int(request.query.get("fail", "0"))
     for number in range(1, 9):
         await asyncio.sleep(pace)

@@ -5,11 +5,11 @@
     curl -N -H 'Content-Type: application/x-ndjson' -T rows.ndjson http://127.0.0.1:8080/readings
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
 
-The response reports how many rows are stored while more are sent. An invalid row ends the response. The last
-record has the number of that row, and for NDJSON and CSV its line, if each row is one line and no line is blank. Then
-the response fails, so no client takes it for a success. The rows before the invalid one are stored. Correct that row
-and send everything again: a row replaces the stored row with the same id. A client may also send everything before it
-reads the response, because the response is short.
+While rows arrive, the response reports how many are stored. If a row is invalid, the last record of the response has
+the number of that row. For NDJSON and CSV it also has the line, which is correct if each row is one line and no line is
+blank. After this record the response fails, so no client takes it for a success. The rows before the invalid one are
+stored. Correct the invalid row and send everything again: a row replaces the stored row with the same id. A client may
+also send everything before it reads the response, because the response is short.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ import chunkwise
 FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "ingested.sqlite")
 REPORT_ROWS = 10_000
 STORE = web.AppKey[Callable[[Sequence["Reading"]], Awaitable[None]]]("store")
-FIRST_LINE = {"ndjson": 1, "csv": 2}  # line 1 of CSV is the header
+# The line of the first row in each format. Line 1 of CSV is the header.
+FIRST_LINE = {"ndjson": 1, "csv": 2}
 
 routes = web.RouteTableDef()
 
@@ -56,14 +57,15 @@ async def ingest(request: web.Request) -> AsyncIterator[dict[str, object]]:
                 yield {"stored": stored}
                 reported = stored
     except chunkwise.StreamError as error:
-        if stored:  # before the first record is sent, the error becomes a status such as 422
+        # If no record has been sent yet, the response gets a status for the error, such as 422.
+        if stored:
             yield {"stored": stored, "failed": str(error), **position(error)}
         raise
     yield {"stored": stored, "done": True}
 
 
 def position(error: chunkwise.StreamError) -> dict[str, int]:
-    """Return the row and the line of an error in the upload, both counted from 1; empty if unknown."""
+    """Return the row and the line of an error in the upload, both counted from 1; leave out what is unknown."""
     index = error.items_seen if isinstance(error, chunkwise.TruncatedError) else error.item_index
     if index is None:
         return {}

@@ -79,7 +79,8 @@ class Answer:
         """Return the token with this index, from the model if it is not produced yet; None after the last token."""
         async with self._model:
             if index == len(self.tokens) and not self.complete:
-                token = await next_token(self._prompt, self.tokens)  # a disconnect cancels this call
+                # If the client disconnects, this call is cancelled, so the model stops.
+                token = await next_token(self._prompt, self.tokens)
                 print(f"{self._name} token {index}", flush=True)
                 if token is None:
                     self.complete = True
@@ -91,8 +92,8 @@ class Answer:
         """Yield the tokens from an index on, then the event "done", because EventSource reports no end of its own."""
         if start > len(self.tokens):
             if self.complete:
-                return  # the client has all events; a response without events is a 204
-            raise web.HTTPBadRequest(text=f"expected a token up to {len(self.tokens)}, got {start}")
+                return  # the client has all events already: the response has no events, and gets the status 204
+            raise web.HTTPBadRequest(text=f"expected the index of a token, at most {len(self.tokens)}, got {start}")
         for index in count(start):
             token = await self.token(index)
             if token is None:
@@ -107,8 +108,9 @@ answers: dict[str, Answer] = {}
 @routes.post("/answers")
 async def ask(request: web.Request) -> web.Response:
     name = secrets.token_urlsafe(8)  # a random name, so nobody else can guess it and read the answer
+    # Only the newest answers are kept, so that memory is bounded.
     while len(answers) >= KEPT_ANSWERS:
-        del answers[next(iter(answers))]  # removes the oldest answer
+        del answers[next(iter(answers))]
     answers[name] = Answer(name, str((await request.post()).get("prompt", "")))
     return web.Response(status=201, text=f"/answers/{name}\n", headers={"Location": f"/answers/{name}"})
 

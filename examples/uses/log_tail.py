@@ -41,12 +41,15 @@ routes = web.RouteTableDef()
 @routes.get("/log")
 async def log(request: web.Request) -> web.StreamResponse:
     source = chunkwise.resumable(lines_after, key=["file", "byte"])
-    # A log may be silent for longer than proxies and clients wait for data.
+    # Keepalives are sent, because a log may be silent for longer than proxies and clients wait for data.
     return await chunkwise.respond(request, source, ["ndjson", "sse", "json"], keepalive_seconds=15)
 
 
 def lines_after(position: tuple[Any, ...] | None) -> chunkwise.Batches:
-    """Return a source of the items after a client's position; None stands for a client without a position."""
+    """Return a source of the items that follow a client's position (inode number and byte offset).
+
+    ``position`` is None for a client that starts to read.
+    """
     if position is not None and not all(type(number) is int and 0 <= number < 2**63 for number in position):
         msg = f"got the position {position}, expected an inode number and a byte offset"
         raise ValueError(msg)
@@ -64,7 +67,7 @@ def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError:  # the log does not exist yet, or has been moved
-            past_bytes = sys.maxsize  # a file that is created later is sent from its start
+            past_bytes = sys.maxsize  # if the log is created later, all its bytes are sent
             yield []
             time.sleep(LOOK_SECONDS)
             continue
@@ -79,13 +82,14 @@ def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
             else:
                 yield [{"event": "rotated", "file": found.st_ino, "byte": 0}]
             yield from lines_of(file, path, start, cut=cut)
-        position = (-1, 0)  # no file has the inode number -1, so the next file is reported as rotated
+        # The next file is reported as rotated, because no file has the inode number -1.
+        position = (-1, 0)
 
 
 def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Items]:
     """Yield the lines of a file from byte ``start`` on, until another file has its name.
 
-    ``cut`` leaves out the first line, which may begin before ``start``.
+    If ``cut`` is true, the first line is left out, because it may begin before ``start``.
     """
     number = os.fstat(file.fileno()).st_ino
     byte, rest = file.seek(start), b""
@@ -93,7 +97,8 @@ def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Ite
         if os.fstat(file.fileno()).st_size < byte + len(rest):
             byte, rest, cut = file.seek(0), b"", False
             yield [{"event": "truncated", "file": number, "byte": 0}]
-        # This check is made before reading. Otherwise lines that are written between the two would be lost.
+        # First check whether the file was replaced, then read. In the other order, lines that are written between the
+        # read and the replacement would be lost.
         replaced = is_replaced(path, number)
         data = file.read(BLOCK_BYTES)
         *whole, rest = (rest + data).split(b"\n")
@@ -113,7 +118,7 @@ def lines_of(file: FileIO, path: Path, start: int, *, cut: bool) -> Iterator[Ite
 
 
 def is_replaced(path: Path, number: int) -> bool:
-    """Whether another file than the one with this inode number has the path; False if no file has it."""
+    """Whether a file with another inode number has the path now; False if no file has the path."""
     try:
         return path.stat().st_ino != number
     except FileNotFoundError:

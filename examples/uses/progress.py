@@ -55,13 +55,14 @@ class Job:
 
     def _change(self, **changes: object) -> None:
         self.state = {**self.state, **changes}
-        self._changed.set()  # wakes up all watchers; they wait for the new event below next
+        # All watchers wake up and send the new state. Then they wait for the next change with the Event created below.
+        self._changed.set()
         self._changed = asyncio.Event()
 
     async def _run(self, steps: int, fail: int) -> None:
         try:
             for step in range(1, steps + 1):
-                await asyncio.sleep(0.1)  # in place of real work
+                await asyncio.sleep(0.1)  # this pause stands for real work
                 if step == fail:
                     msg = f"step {step} failed"
                     raise RuntimeError(msg)
@@ -84,7 +85,8 @@ async def start(request: web.Request) -> web.Response:
         raise web.HTTPBadRequest(text=str(error)) from error
     if sum(not job.task.done() for job in jobs.values()) >= MAX_RUNNING:
         raise web.HTTPTooManyRequests(text=f"{MAX_RUNNING} jobs are running: try again later")
-    while len(jobs) >= KEPT_JOBS:  # KEPT_JOBS > MAX_RUNNING, so a job has ended: remove the oldest such job
+    # Remove the oldest job that has ended. There is one, because KEPT_JOBS is greater than MAX_RUNNING.
+    while len(jobs) >= KEPT_JOBS:
         del jobs[next(name for name, job in jobs.items() if job.task.done())]
     name = str(int(next(reversed(jobs), "0")) + 1)
     jobs[name] = Job(steps, fail)
@@ -96,7 +98,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
     job = jobs.get(request.match_info["name"])
     if job is None:
         raise web.HTTPNotFound(text="no such job, or it has expired")
-    # A step may take longer than proxies and clients wait for data.
+    # Keepalives are sent, because a step may take longer than proxies and clients wait for data.
     return await chunkwise.respond(request, job.states(), ["ndjson", "sse", "json"], keepalive_seconds=15)
 
 
@@ -110,7 +112,8 @@ async def cancel_jobs(app: web.Application) -> None:
 app = web.Application()
 app.add_routes(routes)
 chunkwise.setup(app, grace_seconds=1)
-app.on_cleanup.append(cancel_jobs)  # runs after the streams of all watchers have ended
+# on_cleanup runs after the streams of all watchers have ended, so no watcher waits for a cancelled job.
+app.on_cleanup.append(cancel_jobs)
 
 if __name__ == "__main__":
     web.run_app(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))

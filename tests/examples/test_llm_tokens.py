@@ -101,7 +101,8 @@ async def test_unknown_answer_or_token_is_refused(server: Serving) -> None:
     async with ClientSession() as session:
         path = await ask(session, server)
         async with session.get(server.url(path), headers={"Last-Event-ID": "500"}) as response:
-            assert (response.status, (await response.json())["detail"]) == (400, "expected a token up to 0, got 501")
+            detail = "expected the index of a token, at most 0, got 501"
+            assert (response.status, (await response.json())["detail"]) == (400, detail)
         async with session.get(server.url("/answers/1")) as response:
             assert response.status == 404
 

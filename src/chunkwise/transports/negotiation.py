@@ -15,17 +15,20 @@ FormatChoice = str | Format | Sequence[str | Format] | None
 IDENTITY = "identity"
 """The content coding of data that is not compressed."""
 
-_UNNAMED_IDENTITY = 0.0001  # the weight of identity if no header names it: less than any weight that a header can have
+# The weight of "identity" (uncompressed data) if no header names it. Each weight in a header is 0 or at least 0.001, so
+# every coding that the client accepts is preferred.
+_UNNAMED_IDENTITY = 0.0001
 
 
-# Quoted strings (RFC 9110 §5.6.4). One without a closing quote extends to the end, so that matching takes linear time.
+# Quoted strings (RFC 9110 §5.6.4). A string without a closing quote also matches, up to the end of the text. Otherwise
+# the search would start again at each escaped quote inside the string, which takes quadratic time.
 _quoted = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|$)')
 
 PREFERENCE_APPLIED = "Preference-Applied"
 
 
 class Offer(Protocol):
-    """Anything that is sent with a media type, such as a `Format`."""
+    """Something that a client can choose by its media type, such as a `Format`."""
 
     @property
     def media_types(self) -> tuple[str, ...]:
@@ -52,9 +55,9 @@ class MediaRange(NamedTuple):
         return 2 if self.subtype == "*" else 3 * (self.subtype == sub)
 
 
-@lru_cache  # the clients of one server send few different headers
+@lru_cache  # a small cache is enough, because the clients of one server send few different headers
 def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
-    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ones are ignored."""
+    """Return the media ranges of Accept headers (RFC 9110 §12.5.1); malformed ranges are ignored."""
     ranges = []
     for media_range, quality in _weighted(values):
         main, slash, sub = media_range.partition("/")
@@ -64,7 +67,7 @@ def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
 
 
 def _elements(values: Iterable[str]) -> list[str]:
-    """Return the elements of a list header (RFC 9110 §5.6.1), with an empty string for each quoted string."""
+    """Return the elements of a list header (RFC 9110 §5.6.1). Quoted strings become empty, as they may have commas."""
     text = ",".join(values)
     return (_quoted.sub('""', text) if '"' in text else text).split(",")
 
@@ -89,11 +92,15 @@ def _quality(text: str) -> float:
 
 
 def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[float, int]:
-    """Return the client's weight for a format, and how specific the media range with this weight is."""
+    """Return the weight that a client gives to a format, and how specific the client's media range is.
+
+    The second number is the one that `MediaRange.match` returns.
+    """
     sent, *aliases = media_types
-    # The most specific range that matches decides (RFC 9110 §12.5.1).
+    # The weight is that of the most specific range that matches (RFC 9110 §12.5.1).
     specific, quality = max(((found.match(sent), found.quality) for found in ranges), default=(0, 0.0))
-    # An alias counts only if the client names it: ``*/*`` must not allow a format whose main type is refused.
+    # The other media types of a format count only if the client names them exactly. Otherwise ``*/*`` would allow a
+    # format whose first media type the client refuses.
     named = (found.quality for found in ranges for alias in aliases if found.match(alias) == 3)
     return max([(quality if specific else 0.0, specific), *((liked, 3) for liked in named)])
 
@@ -141,7 +148,8 @@ def _negotiate_coding(accept_encoding: tuple[str, ...], codings: tuple[str, ...]
     weights = {name.removeprefix("x-"): quality for name, quality in _weighted(accept_encoding) if name}
     best, chosen = 0.0, None
     for coding in (*codings, IDENTITY):
-        # Uncompressed data is allowed unless the client refuses it, but each coding that the client names is preferred.
+        # A client that names neither "identity" nor ``*`` accepts uncompressed data, but prefers each coding that it
+        # accepts by name.
         unnamed = weights.get("*", _UNNAMED_IDENTITY if coding == IDENTITY else 0.0)
         if (quality := weights.get(coding, unnamed)) > best:
             best, chosen = quality, coding

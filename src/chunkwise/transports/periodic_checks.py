@@ -14,14 +14,16 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 CHECK_SECONDS = 0.5
 """The time between two checks of a member."""
 
-_PARTS = 5  # the members are checked in this many groups, so that no turn of the event loop takes long
+# The members are divided into this many groups. The timer checks one group at a time, so that many members do not block
+# the event loop for long.
+_PARTS = 5
 
 
 class Member(Protocol):
     """An object to check periodically."""
 
     def check(self) -> object:
-        """Check the object, and do what is due; this may call `PeriodicChecks.leave`."""
+        """Check the object, and act on the result; this may call `PeriodicChecks.leave`."""
 
 
 class PeriodicChecks:
@@ -34,7 +36,7 @@ class PeriodicChecks:
 
     @staticmethod
     def of_loop() -> "PeriodicChecks":
-        """Return the checks of the running event loop."""
+        """Return the `PeriodicChecks` of the running event loop; create it on the first call."""
         loop = asyncio.get_running_loop()
         found = _checks.get(loop)
         if found is None:
@@ -64,7 +66,7 @@ class PeriodicChecks:
         part = self._parts[self._next]
         for member in tuple(part):
             try:
-                if member in part:  # the check of another member may have removed this one
+                if member in part:  # the check of another member may have removed this member
                     member.check()
             except Exception:
                 logger.exception("the periodic check of a connection failed: it is not checked any more")

@@ -38,11 +38,13 @@ def request_key(name: str) -> Any:
 _UPLOADS = request_key("chunkwise.uploads")
 """The key under which a request stores the streams that read its body."""
 
-_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (  # the status is that of the first class that matches
+# The status of the response for each kind of error in an upload. If several classes match an error, the first one is
+# used.
+_UPLOAD_STATUSES: tuple[tuple[type[StreamError], int], ...] = (
     (LimitError, 413),
     (UnknownFormat, 415),
     (TruncatedError, 400),
-    (RemoteError, 400),  # the client reports its own failure
+    (RemoteError, 400),  # the client reports in the upload that its own source failed
     (DecodeError, 422),
     (PathNotFound, 422),
 )
@@ -104,14 +106,17 @@ def details_of(error: BaseException, request: web.BaseRequest | None = None) -> 
 
 
 def noted(message: object, inbound: Inbound) -> Inbound:
-    """Store on a request that ``inbound`` reads its body, so that `upload_details` recognizes errors of the upload."""
+    """If ``message`` is a request, store on it that the stream ``inbound`` reads its body; return the stream.
+
+    So `upload_details` can recognize the errors of the upload.
+    """
     if isinstance(message, web.BaseRequest):
         message.setdefault(_UPLOADS, []).append(inbound)
     return inbound
 
 
 def readers_of(request: web.BaseRequest) -> Sequence[Inbound]:
-    """Return the streams that read a request's body, or the messages of its WebSocket."""
+    """Return the streams that read a request's body or, if the request opens a WebSocket, the client's messages."""
     readers: Sequence[Inbound] = request.get(_UPLOADS, ())
     return readers
 
@@ -149,7 +154,7 @@ async def remote_error(response: ClientResponse, *, coding: str = "") -> RemoteE
     ``coding`` is the content coding of the body; empty if aiohttp decompresses it.
     """
     body = b""
-    # If the body ends early, the bytes received so far are used.
+    # If reading the body fails, the error describes the part that has arrived.
     with suppress(ClientError, ConnectionError, TimeoutError, DecodeError):
         decompressor = Decompressor(coding)
         async with asyncio.timeout(_MAX_PROBLEM_SECONDS):

@@ -5,7 +5,7 @@ A server says with these headers which items a response holds. A client requests
 RFC 9110 §14 defines the headers. The range unit ``items`` and the key headers are defined by chunkwise::
 
     > Range: items=500-                        < 206, Content-Range: items 500-*/*
-    > If-Range: "v1"                           sends the rest if the version is still "v1", else all items with 200
+    > If-Range: "v1"                           the rest, if the version is still "v1"; otherwise all items, with 200
     > Items-After: [4711]                      the key of the last item, if the server locates items by key (Items-Key)
     > Last-Event-ID: 499                       for server-sent events; a client that has all events gets 204
 """
@@ -78,7 +78,9 @@ class RangeInfo(NamedTuple):
         try:
             key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
         except (msgspec.DecodeError, ValueError, RecursionError):
-            key = ()  # without a key, a server that needs one starts at item 0, which the client notices
+            # The client then requests the rest without a key. A server that needs the key starts at item 0 instead, and
+            # the client detects this.
+            key = ()
         return cls(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 
     @classmethod
@@ -148,11 +150,14 @@ class ResumePoint(NamedTuple):
 
 
 def asks_for_range(headers: Mapping[str, str], url: StrOrURL, params: Mapping[str, str] | None = None) -> bool:
-    """Whether the caller requests a range itself, so that only the caller knows which items precede it."""
+    """Whether the caller's headers or URL request a range of items.
+
+    chunkwise cannot continue such a stream after a disconnect, because only the caller knows which items precede it.
+    """
     if not {name.lower() for name in headers}.isdisjoint({hdrs.RANGE.lower(), LAST_EVENT_ID.lower()}):
         return True
     try:
         query = URL(url).extend_query(params or {}).query
-    except ValueError:  # the URL is invalid; aiohttp raises its own error later
+    except ValueError:  # an invalid URL is ignored here, because aiohttp raises an error for it later
         return False
     return any(value.startswith(f"{UNIT}=") for value in query.getall(RANGE_PARAMETER, []))

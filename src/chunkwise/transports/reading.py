@@ -31,7 +31,7 @@ from chunkwise.transports.websocket_messages import (
     max_message_bytes,
 )
 
-_type = type  # the built-in, because functions below have a parameter `type`
+_type = type  # a second name for the built-in, which a parameter `type` hides in some functions
 
 
 class LimitOptions(TypedDict, total=False):
@@ -114,7 +114,7 @@ def decoder_maker(
     message: Message, path: PathLike, *, format: str | Format | None, type: Any, required: bool, limits: Limits
 ) -> Callable[[], Decoder]:
     """Return a function that creates the decoder of a message; see `items` for the arguments and exceptions."""
-    parse_path(path)  # so that a malformed path raises an error now, and not when reading begins
+    parse_path(path)  # a malformed path raises an error here already, and not only when reading begins
     given = by_name(format) if format is not None else None
     if given is None and not isinstance(message, HTTP):
         raise UnknownFormat("got bytes, which have no content type: name the format with format=")
@@ -138,7 +138,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
 
     Args:
         message: see `items`, but not a WebSocket. Its content type is ignored.
-        limits: ``max_depth`` (512 levels) and ``max_item_bytes`` (64 MiB), here of one string.
+        limits: ``max_depth`` (512 levels) and ``max_item_bytes`` (64 MiB), which limits each string here.
 
     Raises:
         TypeError: the message is a WebSocket.

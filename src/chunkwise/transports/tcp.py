@@ -42,7 +42,8 @@ def silent_seconds(connection: socket.socket) -> float | None:
     if sys.platform != "linux" or connection.fileno() < 0:
         return None
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
-    return float(struct.unpack_from("I", info, 52)[0]) / 1000  # the field tcpi_last_data_recv, in milliseconds
+    # The field tcpi_last_data_recv is at byte 52, and counts milliseconds.
+    return float(struct.unpack_from("I", info, 52)[0]) / 1000
 
 
 def stalled_upload(stall_seconds: float) -> StalledError:
@@ -59,7 +60,7 @@ def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
 def drop(transport: Connection, connection: socket.socket | None) -> None:
     """Reset a connection, and discard all bytes that wait for the other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
-    with suppress(AttributeError):  # asyncio's TLS transport raises it after a second close (Python 3.11.2)
+    with suppress(AttributeError):  # asyncio's TLS transport raises this error after a second close (Python 3.11.2)
         transport.abort()
 
 
@@ -88,7 +89,7 @@ class StallWatch:
         self._stall_seconds = stall_seconds
         self._socket = connection
         self._taken = 0
-        self._waits = False  # whether bytes were waiting at the last check
+        self._waits = False  # whether bytes were waiting for the other side at the last check
         self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._check_seconds = max(POLL_SECONDS, stall_seconds / CHECKS) if stall_seconds else CHECK_SECONDS
@@ -102,7 +103,7 @@ class StallWatch:
         """Return how many bytes the other side has not received yet."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
         buffered = 0
-        with suppress(AttributeError):  # asyncio's TLS transport raises it after a second close
+        with suppress(AttributeError):  # asyncio's TLS transport raises this error after a second close
             buffered = self._transport.get_write_buffer_size()
         return buffered + (unsent or 0)
 
@@ -147,13 +148,14 @@ class StallWatch:
     def check(self) -> bool:
         """Check the connection; return whether it needs another check."""
         if self._transport.is_closing():
-            # aiohttp closes a connection whose client has closed its side. Bytes in its buffer would wait for ever.
+            # aiohttp closes the transport when the client has closed its side of the connection. Without a reset, bytes
+            # in the transport's buffer could then wait for ever.
             drop(self._transport, self._socket)
             self.end()
             return False
         written = self._written()
         if not self._waits and written == self._taken:
-            return True  # the usual case: all bytes were received, and none were written since
+            return True  # this is the usual case: nothing has been written since the last check, when no byte waited
         waiting = self.waiting()
         taken = written - waiting
         if not waiting or taken > self._taken or not self._waits:

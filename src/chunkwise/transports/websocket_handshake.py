@@ -1,4 +1,4 @@
-"""A request -> whether it opens a WebSocket, and whether its page is allowed to do so (RFC 6455 §4.2, §10.2)."""
+"""A request -> whether it opens a WebSocket, and whether its Origin header allows this (RFC 6455 §4.2, §10.2)."""
 
 import re
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from chunkwise.formats.messages import SUBPROTOCOL
 def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether a request is a valid WebSocket handshake."""
     asked = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):  # RFC 6455 §4.2.1
+    # RFC 6455 §4.2.1 requires the method GET and at least HTTP/1.1.
+    if not asked or request.method != hdrs.METH_GET or request.version < (1, 1):
         return False
     try:
         return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
-    except ValueError:  # aiohttp raises it if Sec-WebSocket-Key is not ASCII
+    except ValueError:  # aiohttp raises this error if Sec-WebSocket-Key is not ASCII
         return False
 
 

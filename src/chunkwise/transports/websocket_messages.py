@@ -36,7 +36,8 @@ SERVER_WEBSOCKET = request_key("chunkwise.server_websocket")
 MAX_MESSAGE_BYTES = request_key("chunkwise.max_message_bytes")
 """The key under which a request stores the message size limit of its readers, in bytes, for the handshake."""
 
-_MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame has at most 125 bytes, and the close code takes two
+# A close frame holds at most 125 bytes (RFC 6455 §5.5): two for the close code, and the rest for the reason.
+_MAX_REASON_BYTES = 123
 _COMPLETE = re.compile(r"complete; items=([0-9]{1,18})")
 
 # The HTTP status for each close code. Any other code means that the sender failed: status 500.
@@ -80,8 +81,10 @@ class SocketReceiver:
 
     Args:
         websocket: the WebSocket.
-        idle_seconds: the receive timeout of the WebSocket, if each byte of a message extends it; 0 if only messages do.
-        answers: returns whether to reply to a received close. aiohttp replies itself, unless ``autoclose`` is off.
+        idle_seconds: the receive timeout of the WebSocket, if reading is to fail only when no byte has arrived for that
+            long; 0 if reading is to fail when no complete message has arrived within the timeout.
+        answers: a function that returns whether to reply to a close that arrives. aiohttp replies itself, unless
+            ``autoclose`` is off.
     """
 
     def __init__(
@@ -97,9 +100,10 @@ class SocketReceiver:
         return websocket.protocol if isinstance(websocket, ClientWebSocketResponse) else websocket.ws_protocol
 
     async def receive(self) -> WSMessage:
-        """Return the next message; close the WebSocket if the message is binary."""
+        """Return the next message. If it is binary, close the WebSocket, because items are sent as text."""
         while True:
-            # A ConnectionError means that a pong could not be sent. Messages that arrived before may still be unread.
+            # A ConnectionError means that a pong could not be sent. It is ignored, because messages that arrived before
+            # may still be unread.
             with suppress(ConnectionError):
                 try:
                     message = await self._websocket.receive()
@@ -107,7 +111,7 @@ class SocketReceiver:
                     if self._is_silent():
                         raise
                     continue
-                if message.type is WSMsgType.PING:  # aiohttp returns pings only if autoping is off
+                if message.type is WSMsgType.PING:  # aiohttp replies to pings itself unless autoping is off
                     await self._websocket.pong(message.data)
                 elif message.type is not WSMsgType.PONG:
                     break
@@ -121,7 +125,10 @@ class SocketReceiver:
         """See `Receiver.read_to_end`."""
 
     def _is_silent(self) -> bool:
-        """Whether no byte has arrived for idle_seconds; a large message may take longer than that to arrive."""
+        """Whether a receive timeout is an error: always, unless a byte has arrived within ``idle_seconds``.
+
+        A large message may need more time than that to arrive, so its bytes extend the timeout.
+        """
         connection = self._websocket.get_extra_info("socket")
         silent = silent_seconds(connection) if self._idle_seconds and connection is not None else None
         return silent is None or silent >= self._idle_seconds
@@ -149,7 +156,7 @@ class RequestReceiver:
 
     def _wire(self) -> ServerWebSocket:
         wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
-        if wire is None:  # usually because the client opens a WebSocket, and the handler serves HTTP only
+        if wire is None:  # usually, the client has opened a WebSocket with a handler that serves only HTTP
             msg = "this handler does not serve a WebSocket: read it inside the source that is passed to respond()"
             raise web.HTTPBadRequest(text=msg)
         return wire
@@ -161,8 +168,8 @@ def is_plain(format: str | Format | None) -> bool:
 
 
 def line_decoder(path: PathLike, *, type: Any, required: bool, limits: Limits) -> Callable[[], Decoder]:
-    """Return a function that creates the decoder for the lines of `lines_of`; see `items` for the arguments."""
-    parse_path(path)  # so that a malformed path raises an error now, and not when reading begins
+    """Return a function that creates the decoder for the lines from `lines_of`; see `items` for the arguments."""
+    parse_path(path)  # a malformed path raises an error here already, and not only when reading begins
     return lambda: StreamEndDecoder(LINES.decoder(path, type=type, required=required, limits=limits), END_RECORD)
 
 
@@ -177,7 +184,7 @@ def complete_reason(items: int) -> bytes:
 
 
 def closing(error: BaseException) -> tuple[int, bytes]:
-    """Return the close code and reason for a failure on our side (RFC 6455 §7.4.1)."""
+    """Return the close code and reason with which a server reports that its own stream failed (RFC 6455 §7.4.1)."""
     # A server that shuts down does not send 1001: the client of the package websockets takes 1001 for a normal end.
     code = WSCloseCode.SERVICE_RESTART if isinstance(error, GoingAway) else WSCloseCode.INTERNAL_ERROR
     return code, _cut(str(details_of(error)["title"]))
@@ -223,12 +230,13 @@ async def lines_of(receiver: Receiver, *, plain: bool) -> AsyncIterator[bytes]:
             lines = complete_record(END_RECORD, _items_of(message))
             ended = True
         yield lines
-        if ended and message.type is WSMsgType.TEXT:  # by now the caller has consumed all lines
+        # The caller has consumed all lines when it resumes this generator, so reading can stop.
+        if ended and message.type is WSMsgType.TEXT:
             receiver.read_to_end()
 
 
 def _count(message: WSMessage) -> int | None:
-    """Return the number of items in the reason of a close; None if the message is not such a close."""
+    """Return the number of items in the reason of a close with code 1000; None for any other message."""
     found = _COMPLETE.fullmatch(message.extra or "") if message.type is WSMsgType.CLOSE else None
     return int(found[1]) if found and message.data == WSCloseCode.OK else None
 
@@ -244,8 +252,8 @@ def _items_of(message: WSMessage) -> int:
         return count
     data = message.data
     if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
-        code = f"with code {int(data)}" if data else "without a code"
-        raise Broken(f"the WebSocket was closed {code}, expected code 1000 and the reason 'complete; items=N'")
+        code = f"code {int(data)}" if data else "no code"
+        raise Broken(f"the WebSocket was closed with {code}, expected code 1000 and the reason 'complete; items=N'")
     if message.type is WSMsgType.CLOSE:
         status = _STATUSES.get(data, 500)
         title = {"title": message.extra} if message.extra else {}
