@@ -8,7 +8,7 @@ The comparison is unfair in these ways:
 - FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
   ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without this annotation
   FastAPI takes three to four times as long. Both variants are in the table.
-- The target compares chunkwise with a plain aiohttp handler that uses the standard library's `json.dumps`. With orjson
+- The target that the benchmark checks is a ratio to a plain aiohttp handler that uses `json.dumps`. With orjson
   the handler is faster. Both variants are in the table.
 - uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
 - chunkwise lets other tasks run after each write, and checks for stalled and disconnected clients. A loop over rows in

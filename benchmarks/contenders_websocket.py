@@ -4,11 +4,12 @@ The comparison is unfair in these ways:
 
 - chunkwise sends batches only to clients that offer its subprotocol. A batch is one message with a line for each item.
   Users of aiohttp usually call `send_str` once for each item. They could build batches by hand.
-- The target compares chunkwise with a plain aiohttp handler that encodes with `json.dumps`, as `send_json` of aiohttp
-  does. With orjson the handler is faster. Both variants are in the table.
+- The target that the benchmark checks is a ratio to a plain aiohttp handler that encodes with `json.dumps`, as
+  `send_json` of aiohttp does. With orjson the handler is faster. Both variants are in the table.
 - Before its handler ends, chunkwise waits until the client's kernel has all data, and then for the client's close
   frame. For all contenders, the measured time ends when the client has read the server's close frame.
-- No messages are compressed.
+
+No contender compresses its messages.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"json": {}}, "needs a GET without a body"),
     ({"headers": {"Range": "items=5-"}}, "without your own Range"),
     ({"params": {"range": "items=5-"}}, "without your own Range"),
-    ({"path": "n"}, "resume_from counts whole records, got path='n'"),
+    ({"path": "n"}, "resume_from cannot be used with path='n'"),
     ({"restart": True}, "resume_from cannot be used with restart=True"),
 ]
 

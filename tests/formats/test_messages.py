@@ -230,5 +230,5 @@ def test_invalid_start_record_is_refused(rest: bytes) -> None:
 def test_invalid_raw_string_is_refused() -> None:
     packer = Packer("text", plain=True)
     assert list(packer.pack(b'"a"\n')) == [b"a"]
-    with pytest.raises(EncodeError, match="not a valid JSON string: malformed JSON"):
+    with pytest.raises(EncodeError, match="expected the JSON text of a string: malformed JSON"):
         list(packer.pack(b'"b\n'))

@@ -207,7 +207,7 @@ def _authorize(action: int, first: str | None, second: str | None, _database: st
     if action == sqlite3.SQLITE_PRAGMA:
         name = (first or "").lower()
         allowed = name in (_WITHOUT_VALUE if second is None else _ABOUT_NAMES)
-        # The pragma query_only may be switched on, which makes the connection read-only, but not off.
+        # The pragma query_only makes the connection read-only. It may be switched on, but not off.
         allowed = allowed or (name == "query_only" and second in ("on", "1"))
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 

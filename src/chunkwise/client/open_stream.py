@@ -150,7 +150,9 @@ def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Str
         if not can_be_continued:
             raise ValueError("resume_from needs a GET without a body and without your own Range or Last-Event-ID")
         if has_path:
-            raise ValueError(f"resume_from counts whole records, got path={request.path!r}, which selects inside them")
+            raise ValueError(
+                f"resume_from cannot be used with path={request.path!r}: it counts records, not the values in them"
+            )
         if policy.restart:
             raise ValueError("resume_from cannot be used with restart=True: no earlier items are known to compare with")
     connect = partial(open_websocket if request.is_websocket else open_http, request)

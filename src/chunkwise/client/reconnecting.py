@@ -265,7 +265,7 @@ class ReconnectingStream(Stream):
             except (StalledError, ClientError, OSError) as error:
                 trouble = error
             else:
-                # If the `async with` ended while the request was sent, nothing else would close the response.
+                # If the caller left the `async with` while the request was being sent, nothing else closes it.
                 if self._has_left:
                     await self._responses.aclose()
                 self._check_left(failure)

@@ -146,6 +146,6 @@ class Packer:
         try:
             text: str = _strings.one(line, 0)
         except DecodeError as error:  # only a msgspec.Raw can be invalid, because it is not checked earlier
-            raise EncodeError(f"an item is not a valid JSON string: {error.message}") from None
+            raise EncodeError(f"an item is invalid, expected the JSON text of a string: {error.message}") from None
         text = text.removesuffix("\n").removesuffix("\r")
         return text.encode() if self._framing == "text" else encode_value(text)

@@ -53,7 +53,7 @@ class WebSocketWire:
         request: web.BaseRequest,
         options: WebSocketOptions,
         on_gone: Callable[[], None],  # called when the client has left, and when the source has read all its messages
-        is_deaf: Callable[[], bool],  # returns whether aiohttp has stopped reading, because the server shuts down
+        is_deaf: Callable[[], bool],  # returns True if the server shuts down, so that aiohttp has stopped reading
     ) -> None:
         self.format = "text" if options.plain else "json"
         self.committed: bool = False

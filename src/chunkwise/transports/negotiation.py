@@ -67,7 +67,10 @@ def parse_accept(values: tuple[str, ...]) -> tuple[MediaRange, ...]:
 
 
 def _elements(values: Iterable[str]) -> list[str]:
-    """Return the elements of a list header (RFC 9110 §5.6.1). Quoted strings become empty, as they may have commas."""
+    """Return the elements of a list header (RFC 9110 §5.6.1).
+
+    Quoted strings may contain commas, so each is replaced with ``""`` first.
+    """
     text = ",".join(values)
     return (_quoted.sub('""', text) if '"' in text else text).split(",")
 

@@ -253,7 +253,10 @@ def _items_of(message: WSMessage) -> int:
     data = message.data
     if message.type is WSMsgType.CLOSE and data in (WSCloseCode.OK, 0):
         code = f"code {int(data)}" if data else "no code"
-        raise Broken(f"the WebSocket was closed with {code}, expected code 1000 and the reason 'complete; items=N'")
+        raise Broken(
+            f"the WebSocket was closed with {code} and the reason {message.extra or ''!r}, "
+            "expected code 1000 and the reason 'complete; items=N'"
+        )
     if message.type is WSMsgType.CLOSE:
         status = _STATUSES.get(data, 500)
         title = {"title": message.extra} if message.extra else {}

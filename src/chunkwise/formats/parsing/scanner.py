@@ -435,6 +435,7 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
-        if self._value_start == position:  # the invalid byte does not begin the expected value
+        # If a selected value was expected here, it has not begun, because no value can begin with this byte.
+        if self._value_start == position:
             self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)
