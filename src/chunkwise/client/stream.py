@@ -14,16 +14,18 @@ from chunkwise.transports.range_headers import RangeInfo, ResumePoint
 class Stream(ItemStream):
     """The items of a response, yielded by `open_stream`.
 
-    Read them with ``async for``, or in lists with ``batches()``. `open_stream` makes it; do not make one yourself.
+    Read them with ``async for``, or in lists with ``batches()``. `open_stream` makes the `Stream`; do not make one
+    yourself. After a disconnect, the stream may continue with another response.
 
     Args:
-        response: the response.
-        counts_records: whether the items are the records that the server counts: a whole stream, read without a path.
+        response: the items of the first response.
+        counts_records: whether a number of items is also a position in the server's stream. This is False for a request
+            with a path, a range or a body, or with a method other than GET; then there is no `resume_point`.
 
     Attributes:
         end: None until the stream has ended without an error; then how certain it is that the stream is complete:
             ``"proven"`` by the format, ``"framed"`` by the transport, or ``"unknown"``.
-        reconnects: how many requests for the rest were made after disconnects, including those that failed.
+        reconnects: how many requests were made to continue the stream after disconnects, including those that failed.
     """
 
     end: EndProof | None
@@ -36,7 +38,10 @@ class Stream(ItemStream):
 
     @property
     def items_seen(self) -> int:
-        """How many complete items have arrived, including those before ``resume_from``. None is counted twice."""
+        """How many complete items have arrived; with ``resume_from``, also those that you had before.
+
+        An item that the server sends again after a disconnect is counted once.
+        """
         return self._response.items_seen
 
     @property
@@ -46,17 +51,20 @@ class Stream(ItemStream):
 
     @property
     def range_info(self) -> RangeInfo | None:
-        """The position of the current response; None until the first message of a WebSocket."""
+        """Which items the response that the stream reads now contains, according to the server.
+
+        With a WebSocket, this is None until the first message has arrived.
+        """
         return self._response.range_info
 
     @property
     def over(self) -> Over:
-        """The current response or WebSocket; only the stream may read from it."""
+        """The response or WebSocket that the stream reads now. Do not read from it yourself."""
         return self._response.over
 
     @property
     def response(self) -> ClientResponse:
-        """The current response.
+        """The response that the stream reads now; after a reconnect, this is another response.
 
         Raises:
             TypeError: the stream uses a WebSocket.
@@ -68,7 +76,7 @@ class Stream(ItemStream):
 
     @property
     def websocket(self) -> ClientWebSocketResponse:
-        """The current WebSocket.
+        """The WebSocket that the stream reads now; after a reconnect, this is another WebSocket.
 
         Raises:
             TypeError: the stream uses HTTP.
@@ -79,16 +87,18 @@ class Stream(ItemStream):
         return over
 
     def resume_point(self, items: int, last_item: Any) -> ResumePoint | None:
-        """Return where to continue after an item. Store it, and pass it to `open_stream` as ``resume_from`` later.
+        """Return the point after an item. To continue the stream there later, pass it to `open_stream(resume_from=)`.
 
         Args:
-            items: how many items you have, counted from the first item of the stream. With ``resume_from``, start
-                counting at its ``items``.
-            last_item: the last of these items. Do not change it before this call, because the server may need its key.
+            items: how many items you have, counted from the first item of the stream. If you opened this stream with
+                ``resume_from``, include the ``items`` of that point.
+            last_item: the last of these items. Do not change it before this call: the server may find the item by its
+                key (some of its members), and the resume point contains the key.
 
         Returns:
-            The resume point. None if the stream cannot be continued there, because the server offers no ranges of
-            items, the item has no key or a converted one, or you requested a range or a path.
+            The resume point. None if the stream cannot be continued there: the server offers no ranges of items, the
+            item lacks a member of the key, your ``type`` has converted such a member, or your request has a path, a
+            range or a body, or a method other than GET.
         """
         info = self.range_info if self._counts_records else None
         return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)

@@ -14,8 +14,10 @@ from chunkwise.flow.document import discard
 from chunkwise.flow.outbound import open_outbound
 from chunkwise.formats import Format, by_name
 
-_CLEAN_UP_SECONDS = 1.0  # time for a source to clean up, if the request is cancelled more than once
-_HEAD_SECONDS = 0.25  # how long the head of the request waits for the first item, so that one write sends both
+# If a request is cancelled a second time, its source still has this many seconds to clean up.
+_CLEAN_UP_SECONDS = 1.0
+# The headers of a request wait at most this many seconds for the first item, so that one write can send both.
+_HEAD_SECONDS = 0.25
 
 
 def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "ClosingPayload":
@@ -23,10 +25,11 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 
     Pass it to aiohttp or to `open_stream`: ``session.post(url, data=chunkwise.body(rows(), "ndjson"))``. The items are
     sent in chunks while the source yields them, with the content type of the format. The headers wait up to 250 ms for
-    the first item.
+    the first item, so that one write can send both.
 
-    If the source fails, the last chunk is not sent and the connection is closed, even if the response has begun. If the
-    server finishes its response before the source ends, the upload ends too, and the source is closed.
+    If the source fails, the connection is closed without the last chunk, so that the server notices that the body is
+    not complete. This also happens if the response has begun. If the server finishes its response before the source
+    ends, the upload ends too, and the source is closed.
 
     Args:
         source: the items; see `respond`.
@@ -37,7 +40,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 
     Raises:
         UnknownFormat: no format has this name.
-        TypeError: the source is a function.
+        TypeError: the source is a function. Call the function, and pass its result.
         ValueError: ``stall_seconds`` is negative, or the source is a generator that has already ended.
     """
     chosen = by_name(format)
@@ -50,7 +53,10 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 
 @asynccontextmanager
 async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
-    """Guard the sending of a request: if its upload fails, raise that failure instead of the error it caused."""
+    """Run the body of the ``async with``, which sends a request, then wait until the source of the upload is closed.
+
+    If the upload fails, raise its exception. The request's own error is only a consequence.
+    """
     if upload is None:
         yield
         return
@@ -74,7 +80,7 @@ class ClosingPayload(AsyncIterablePayload):
     Attributes:
         format: the format of the body.
         failure: the exception of the source, or a `StalledError` if the server read nothing; None without a failure.
-            aiohttp itself raises a different error, or none if the response has begun.
+            If the source fails, aiohttp raises a different error, or none if the response has begun.
         stall_seconds: see `body`; may be changed before the body is sent.
         bytes_sent: how many bytes were written to the connection.
     """
@@ -97,13 +103,14 @@ class ClosingPayload(AsyncIterablePayload):
         super().__init__(self._kept, content_type=format.content_type)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write the bytes of the source and the end of the body, then close the source."""
+        """Write the bytes of the source and the end of the body, then close the source. aiohttp calls this."""
         self._refuse_again()
         self._writer = writer
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            # aiohttp may cancel the upload because of an early response, and again while the source cleans up.
+            # aiohttp may cancel the upload because of an early response, and again while the source cleans up. The
+            # second cancellation is delayed, so that it does not interrupt the clean-up.
             await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
             if connection is not None:
                 await connection.finish(writer)
@@ -114,7 +121,8 @@ class ClosingPayload(AsyncIterablePayload):
         finally:
             if connection is not None:
                 connection.leave()
-            if not self._asked:  # the upload was cancelled before it began
+            # If the upload was cancelled before it began, nothing else has closed the source.
+            if not self._asked:
                 await self._leave_source()
             self._ended.set()
 
@@ -128,13 +136,18 @@ class ClosingPayload(AsyncIterablePayload):
         await discard(self._source)
 
     def take_source(self) -> Any:
-        """Return the source, so that the caller sends and closes it; raise StreamError if it was sent before."""
+        """Return the source. The caller has to send it and close it.
+
+        Raises:
+            StreamError: the source was sent before, and a source can be sent only once.
+        """
         self._refuse_again()
         self._ended.set()
         return self._source
 
     def _refuse_again(self) -> None:
-        if self.consumed or self._begun:  # a second body would be empty, and would look complete
+        # The source may have no items left. A second body would then be empty, but would look complete.
+        if self.consumed or self._begun:
             self.failure = StreamError("a source can be sent only once: make a new body from a new source")
             raise self.failure
         self._begun = True
@@ -147,7 +160,7 @@ class ClosingPayload(AsyncIterablePayload):
             await self._leave_source()
 
     async def _keeping(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        """Yield ``pieces``; store the exception of the source in ``failure``."""
+        """Yield the pieces of the body. If the source fails, store its exception in ``failure``, and raise it."""
         given = 0
         async with aclosing(pieces):
             while True:
@@ -162,8 +175,10 @@ class ClosingPayload(AsyncIterablePayload):
                     raise self.failure from error
                 if piece is None:
                     return
+                # An empty piece means that no item is ready. The headers are sent without one, because the server may
+                # respond before it gets the first item.
                 if not piece and self._writer is not None:
-                    self._writer.send_headers()  # the server may respond before the first item is sent
+                    self._writer.send_headers()
                     continue
                 yield piece
                 self.bytes_sent += len(piece)
@@ -171,10 +186,15 @@ class ClosingPayload(AsyncIterablePayload):
                     await self._connection.look()
 
     async def _check(self, given: int, pieces: AsyncGenerator[bytes, None], *, whole: bool) -> None:
-        """Check the size against the caller's Content-Length, if any; aiohttp would cut off a longer body."""
+        """Raise ValueError if the body is longer or shorter than the caller's Content-Length.
+
+        aiohttp itself reports no error if the body is longer: it sends only the first bytes.
+        """
         length = self._length
+        # If the next piece completes the body, the source is read further before that piece is sent. After it, the
+        # server would take the body as complete, even if the source has more bytes.
         if length is not None and given == length and not whole:
-            async for more in pieces:  # before the last byte is sent: after it, the body looks complete
+            async for more in pieces:
                 given += len(more)
                 if more:
                     break
@@ -185,7 +205,10 @@ class ClosingPayload(AsyncIterablePayload):
 
 
 def failure_of(error: BaseException) -> Exception | None:
-    """Return the exception to report for an error of a source; None if the current task was cancelled."""
+    """Return the exception to report after a source has raised ``error``.
+
+    Return None if the current task was cancelled, because then the source itself has not failed.
+    """
     if isinstance(error, Exception):
         return error
     if not isinstance(error, asyncio.CancelledError):
@@ -197,7 +220,10 @@ def failure_of(error: BaseException) -> Exception | None:
 
 
 class _CancelledOnce(asyncio.Future[None]):
-    """Waits for a task. The first `cancel` cancels it at once, the second only after it had time to clean up."""
+    """Waits for a task. The first `cancel` cancels the task at once, so that it can clean up.
+
+    A second `cancel` has no effect for one second, so that it does not interrupt the clean-up.
+    """
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The connection of an upload -> why it was lost, and the response that arrived before."""
+"""The connection that sends an upload -> the reason if it is lost, and a response that arrived before the loss."""
 
 import asyncio
 import os
@@ -15,11 +15,12 @@ from chunkwise.transports.tcp import StallWatch, drop, stalled_upload
 _MAX_RESCUED_BYTES = 64 * 1024
 _MAX_REST_BYTES = 64 * 1024
 _FLUSH_SECONDS = 1.0
-_TURNS = 3  # after the first bytes of a response, aiohttp needs this many turns of the event loop to cancel the upload
+# After the first bytes of a response, aiohttp needs this many turns of the event loop to cancel the upload.
+_TURNS = 3
 
 
 class Upload(Protocol):
-    """The body of a request; see `ClosingPayload`."""
+    """The attributes of a `ClosingPayload`, the body of a request, that this module uses."""
 
     failure: Exception | None
     stall_seconds: float
@@ -28,9 +29,9 @@ class Upload(Protocol):
 class UploadConnection(asyncio.Protocol):
     """The asyncio protocol of a connection while an upload is sent; it passes all calls to aiohttp's protocol.
 
-    Before it notifies aiohttp that the connection is lost, it solves two problems. After a failed write, asyncio closes
-    the connection, although the kernel may hold a response of the server: its bytes are read here. And aiohttp does not
-    know why this module dropped a connection: the reason is passed on.
+    It adds two things when the connection is lost. After a failed write, asyncio closes the connection without reading
+    a response that has already arrived: this class reads that response, and passes it to aiohttp. If the upload has
+    failed, this class passes an error to aiohttp, which would otherwise see only a normal close.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class UploadConnection(asyncio.Protocol):
 
     @classmethod
     def of(cls, writer: AbstractStreamWriter, upload: Upload) -> Self | None:
-        """Return the connection of a client's writer; None for any other writer."""
+        """Return an `UploadConnection` for the writer of a request; None if the writer has no client connection."""
         if not (isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler)):
             return None
         return None if writer.transport is None else cls(writer.transport, writer.protocol, writer, upload)
@@ -64,16 +65,20 @@ class UploadConnection(asyncio.Protocol):
             raise ClientConnectionResetError("the server closed the connection before the upload was complete")
 
     async def finish(self, writer: AbstractStreamWriter) -> None:
-        """Wait until the server has received nearly all bytes, then send the last chunk.
+        """Wait until the server has received all bytes but the last 64 KiB, then send the last chunk.
 
-        After the last chunk, aiohttp limits how long the server may be silent. The time in which the server still reads
-        the body must not count as silence.
+        After the last chunk, aiohttp limits how long the server may be silent. This limit must not begin earlier: a
+        slow server may be silent while it still reads a long body.
         """
         await self._watch.taken(most_bytes=_MAX_REST_BYTES)
         await writer.write_eof()
 
     async def break_off(self, error: BaseException) -> None:
-        """Close the connection at once; if the source has failed, first send the bytes written so far."""
+        """Close the connection without the last chunk, so that the server notices that the body is not complete.
+
+        If the source has failed, wait up to one second before, so that the server can receive the items that
+        precede the failure. After any other error, close at once.
+        """
         transport = self._transport
         if error is self._upload.failure:
             try:
@@ -86,13 +91,15 @@ class UploadConnection(asyncio.Protocol):
             return
         drop(transport, self._socket)
         if isinstance(error, ConnectionError):
-            await self._lost.wait()  # `connection_lost` may find a response before aiohttp gets the error
+            # `connection_lost` may still find a response. aiohttp has to get that response before it gets this error.
+            await self._lost.wait()
 
     def leave(self) -> None:
-        """Restore aiohttp's protocol of the connection."""
+        """Give the connection back to aiohttp's protocol, because the upload has ended."""
         self._watch.end()
+        # If the transport is closing, this object stays the protocol, because asyncio will call its `connection_lost`.
         if self._transport.is_closing():
-            return  # asyncio is about to call `connection_lost` of this object
+            return
         self._transport.set_protocol(self._protocol)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -101,7 +108,8 @@ class UploadConnection(asyncio.Protocol):
             upload.failure = stalled_upload(upload.stall_seconds)
             self._protocol.set_exception(upload.failure)
         if upload.failure is not None and exc is None:
-            # Without an error, a response that ends with the connection would look complete.
+            # aiohttp gets this error because it would otherwise take a response that ends with the connection as
+            # complete.
             exc = ConnectionAbortedError("the upload failed")
         elif isinstance(exc, ConnectionError):
             self._rescue()
@@ -109,8 +117,12 @@ class UploadConnection(asyncio.Protocol):
         self._protocol.connection_lost(exc)
 
     def _rescue(self) -> None:
-        """Pass to aiohttp the bytes that the server sent before it closed and that asyncio has not read."""
-        # Other event loops may have closed the socket, so that its file descriptor may belong to another file.
+        """Read what the server sent before the connection was lost, and pass it to aiohttp.
+
+        asyncio stops reading after a failed write, so it has not read these bytes.
+        """
+        # With another event loop, the socket may be closed already, and its file descriptor may belong to another file,
+        # which must not be read. With TLS, the bytes are encrypted.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return
         rescued = b""

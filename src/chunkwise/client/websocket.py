@@ -22,14 +22,15 @@ from chunkwise.transports.range_headers import UNIT, RangeInfo
 from chunkwise.transports.tcp import StallWatch, reset_when_closed, stalled_upload
 from chunkwise.transports.websocket_messages import SocketReceiver, line_decoder, lines_of, max_message_bytes, refusing
 
-_CLOSE_SECONDS = 2.0  # how long to wait for the server's close
+# After sending a close frame, the client waits at most this many seconds for the server's close frame.
+_CLOSE_SECONDS = 2.0
 
 _FAILED = WSCloseCode.INTERNAL_ERROR.to_bytes(2) + b"the source failed"
 
 
 @asynccontextmanager
 async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ResponseItems]:
-    """Open a WebSocket, send the upload over it, and yield the items of its messages."""
+    """Open a WebSocket, send the request's upload (if any) over it, and yield the items that the server sends."""
     upload = request.upload
     make_decoder = line_decoder(request.path, type=request.type, required=request.required, limits=request.limits)
 
@@ -41,7 +42,8 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
         _connected(request, more_headers) as websocket,
         _sending_items(websocket, upload),
     ):
-        # If the source has failed, a close was sent already, and the server's close is the reply to it.
+        # If the source has failed, the client does not reply to the server's close: it has sent a close itself, and the
+        # server's close is the reply.
         receiver = SocketReceiver(websocket, request.idle_seconds, answers=lambda: not has_failed())
         lines = lines_of(receiver, plain=isinstance(request.format, Format) and request.format.plain_messages)
         items = ResponseItems(websocket, _after_start(lines, lambda: items), make_decoder, lambda: False, upload=upload)
@@ -55,7 +57,10 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
 
 
 async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], ResponseItems]) -> AsyncIterator[bytes]:
-    """Store the start record of the first message, if it has one, and yield all other lines."""
+    """Yield the lines without the start record, which the server may send in front of the first item.
+
+    Store the position from the start record (which items follow) in the ``range_info`` of ``items()``.
+    """
     is_first = True
     async for data in lines:
         rest = data
@@ -68,10 +73,16 @@ async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], Response
 
 @asynccontextmanager
 async def _connected(request: Request, more_headers: Mapping[str, str]) -> AsyncIterator[ClientWebSocketResponse]:
-    """Open a WebSocket; raise RemoteError if the server refuses it, StalledError if it does not respond."""
+    """Open a WebSocket, and close it at the end of the ``async with``.
+
+    Raises:
+        RemoteError: the server refuses the WebSocket.
+        StalledError: the server does not respond in time.
+    """
     headers = {**request.headers, **more_headers}
+    # A request for the range from item 0 asks the server for a start record, which holds the position of the stream.
     if request.upload is None and not request.asks_for_range:
-        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")  # asks the server for a start record
+        headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")
     seconds = request.idle_seconds or None
     try:
         async with asyncio.timeout(seconds):
@@ -82,16 +93,18 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
                 params=request.params,
                 timeout=ClientWSTimeout(ws_receive=seconds),
                 max_msg_size=max_message_bytes(request.limits.max_item_bytes),
-                autoclose=False,  # aiohttp would also reply to a close that is itself a reply
+                # With autoclose, aiohttp would reply to every close, also to one by which the server replies to ours.
+                autoclose=False,
             )
     except TimeoutError as error:
         raise no_response() from error
-    except ClientResponseError as error:  # from the handshake, or from a session with raise_for_status
+    # aiohttp raises a subclass of this error if the handshake fails, and the error itself with raise_for_status.
+    except ClientResponseError as error:
         raise _refused(error) from error
     try:
         yield websocket
     finally:
-        # The close has no reason, because a count of items as the reason would say that the stream is complete.
+        # This close frame has no reason. A reason with a count of items would say that the uploaded items are complete.
         await _leave(websocket, WSCloseCode.OK, b"")
 
 
@@ -109,22 +122,25 @@ def _refused(error: ClientResponseError) -> RemoteError:
 async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -> None:
     """Close a WebSocket if it is still open; drop the connection if the server does not reply soon."""
     connection: Any = websocket.get_extra_info("socket")
-    # aiohttp limits the wait for each message only, and a server may send many messages before its close.
+    # websocket.close() limits only the time until each next message. Without this timeout, it could wait for ever for
+    # the close of a server that sends many messages.
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code=code, message=reason)
     if connection is not None and websocket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-        reset_when_closed(connection, yes=True)  # the server may never read the bytes that are waiting
+        # A reset discards the unsent bytes. Otherwise the kernel would keep them for a server that may never read them.
+        reset_when_closed(connection, yes=True)
         _shut_down(connection, socket.SHUT_RDWR)
 
 
 def _hang_up(websocket: ClientWebSocketResponse) -> None:
-    """Close the sending side of the connection: after the close frame, nothing is sent."""
+    """Close the sending side of the connection, because nothing may be sent after the client's close frame."""
     _shut_down(websocket.get_extra_info("socket"), socket.SHUT_WR)
 
 
 def _shut_down(connection: Any, how: int) -> None:
-    with suppress(OSError, AttributeError):  # the socket may be closed, or None
+    # A socket that is closed raises OSError, and None raises AttributeError: there is nothing left to shut down.
+    with suppress(OSError, AttributeError):
         connection.shutdown(how)
 
 
@@ -156,8 +172,10 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
                 for message in packer.pack(piece):
                     try:
                         await connection.send(message)
+                    # The connection is lost. No error is stored here, because reading from the WebSocket raises one
+                    # with the reason.
                     except ConnectionError:
-                        return  # reading the response raises an error with the reason
+                        return
     except BaseException as error:
         upload.failure = failure_of(error)
         if upload.failure is None:
@@ -172,7 +190,10 @@ async def _send(websocket: ClientWebSocketResponse, upload: ClosingPayload) -> N
 
 
 class _UploadSocket:
-    """The transport of a WebSocket for a `StallWatch`; aiohttp gives access to the socket only."""
+    """A WebSocket with the methods of a transport, as needed by `StallWatch`, which drops stalled connections.
+
+    aiohttp gives access to the socket of a WebSocket, but not to its transport.
+    """
 
     def __init__(self, websocket: ClientWebSocketResponse, upload: ClosingPayload) -> None:
         self._websocket = websocket
@@ -196,7 +217,7 @@ class _UploadSocket:
         return self._socket is None or self._socket.fileno() < 0
 
     def abort(self) -> None:
-        """Drop the connection; after a stall, store the error in the upload."""
+        """Drop the connection. If the server has stalled, store a StalledError as the ``failure`` of the upload."""
         if self.watch.stalled:
             self._upload.failure = stalled_upload(self._upload.stall_seconds)
         _shut_down(self._socket, socket.SHUT_RDWR)

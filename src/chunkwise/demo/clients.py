@@ -1,6 +1,6 @@
 """The demo's URL -> the output of the tutorial's clients, each line with the time at which it was received.
 
-Each client is a few lines, as in the documentation of its library.
+Each client is a few lines long, as in the documentation of the library that it uses: aiohttp, chunkwise or websockets.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ Show = Callable[[str], None]
 
 
 async def read_chunks(base: str, query: str, show: Show) -> None:
-    """Chunks of at most 1024 bytes, decoded and in upper case as they arrive: GET /chunked."""
+    """GET /chunked: read chunks of at most 1024 bytes, decode them, and show them in upper case as they arrive."""
     async with ClientSession() as session, session.get(f"{base}/chunked{query}") as response:
-        # Chunks may end inside a character, where chunk.decode() would fail: text() waits for the rest.
+        # A chunk may end inside a character. chunk.decode() would fail there; text() waits for the next chunk.
         async for text in chunkwise.text(response.content.iter_chunked(1024)):
             show(text.upper())
 
 
 async def read_items(base: str, query: str, show: Show) -> None:
-    """The elements of a JSON array, each as soon as it is received: GET /json."""
+    """GET /json: read the elements of a JSON array, and show each one as soon as it is received."""
     async with ClientSession() as session, chunkwise.open_stream(session, f"{base}/json{query}") as stream:
         async for user in stream:
             show(repr(user))
@@ -32,7 +32,7 @@ async def read_items(base: str, query: str, show: Show) -> None:
 
 
 async def read_inside(base: str, query: str, show: Show) -> None:
-    """Values deep inside a document that is still being written: GET /nested."""
+    """GET /nested: read values deep inside a JSON document that the server is still writing."""
     async with (
         ClientSession() as session,
         chunkwise.open_stream(session, f"{base}/nested{query}", "users.item.roles.item") as stream,
@@ -42,16 +42,17 @@ async def read_inside(base: str, query: str, show: Show) -> None:
 
 
 async def read_events(base: str, query: str, show: Show) -> None:
-    """The events of a document, as ijson gives them: GET /nested."""
+    """GET /nested: read a JSON document as parser events, the same ones that the library ijson gives."""
     async with ClientSession() as session, session.get(f"{base}/nested{query}") as response:
         async for prefix, event, value in chunkwise.events(response):
             show(f"{prefix} {event} {value}")
 
 
 async def read_failure(base: str, query: str, show: Show) -> None:
-    """A producer that fails after its second item: GET /fail."""
+    """GET /fail: read from a producer that fails after its second item, and show the error."""
     try:
-        # NDJSON can carry the reason. JSON, the default, would show the failure, but not the reason.
+        # In NDJSON, the server can send the reason of a failure. In JSON, the default, the client would notice the
+        # failure, but not get the reason.
         async with (
             ClientSession() as session,
             chunkwise.open_stream(session, f"{base}/fail{query}", format="ndjson") as stream,
@@ -63,7 +64,7 @@ async def read_failure(base: str, query: str, show: Show) -> None:
 
 
 async def send_and_read(base: str, query: str, show: Show) -> None:
-    """An upload that is returned in upper case while it is sent: POST /upper."""
+    """POST /upper: upload words, and read them in upper case while the upload is still being sent."""
 
     async def words() -> AsyncIterator[str]:
         for word in ("grüße", "aus", "dem", "strom"):
@@ -80,7 +81,7 @@ async def send_and_read(base: str, query: str, show: Show) -> None:
 
 
 async def read_websocket(base: str, query: str, show: Show) -> None:
-    """WebSocket messages, read with the library websockets: ws /ws."""
+    """WebSocket /ws: read messages with the library websockets."""
     from websockets.asyncio.client import connect
 
     async with connect(f"{base.replace('http', 'ws', 1)}/ws{query}", proxy=None) as websocket:

@@ -23,7 +23,7 @@ routes: web.RouteTableDef = web.RouteTableDef()
 @routes.get("/chunked")
 @chunkwise.streaming(format="text")
 async def chunked(request: web.Request) -> AsyncIterator[str]:
-    """Text in chunks: each line is sent as soon as it is made."""
+    """Send lines of text in chunks, each line as soon as it is made."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
         yield pace.line(n, "Chunk")
@@ -31,7 +31,7 @@ async def chunked(request: web.Request) -> AsyncIterator[str]:
 
 @routes.get("/non-chunked")
 async def non_chunked(request: web.Request) -> web.Response:
-    """The same lines without streaming: all at once, when the last one is made."""
+    """Send the lines of /chunked without streaming: all at once, when the last one is made."""
     pace = Pace(request, items=5, seconds=1)
     lines = [pace.line(n, "Chunk") async for n in pace]
     return web.Response(text="".join(lines))
@@ -40,7 +40,7 @@ async def non_chunked(request: web.Request) -> web.Response:
 @routes.get("/json")
 @chunkwise.streaming
 async def json_array(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """Items as a JSON array, or in any other format that the client asks for, or as WebSocket messages."""
+    """Send users as a JSON array, in another format that the client asks for, or as WebSocket messages."""
     async for user in users(Pace(request, items=3, seconds=1)):
         yield user
 
@@ -48,13 +48,13 @@ async def json_array(request: web.Request) -> AsyncIterator[dict[str, Any]]:
 @routes.get("/fail")
 @chunkwise.streaming
 async def fail(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """Like /json, but the producer fails after the second item. Clients see that the stream is not complete."""
+    """Send two users as /json does, then fail. The end proof is missing, so clients notice the failure."""
     async for user in users(Pace(request, items=3, seconds=1, fail=2)):
         yield user
 
 
 async def users(pace: Pace) -> AsyncIterator[dict[str, Any]]:
-    """Yield users, like a slow query."""
+    """Yield users with pauses between them, as from a slow database query."""
     async for n in pace:
         user = {"id": n + 1, "name": name_of(n)}
         yield {**user, "note": pace.padding} if pace.padding else user
@@ -62,7 +62,7 @@ async def users(pace: Pace) -> AsyncIterator[dict[str, Any]]:
 
 @routes.get("/nested")
 async def nested(request: web.Request) -> web.StreamResponse:
-    """One document with live parts: iterators and awaitables at any depth, written in the document's order."""
+    """Send one JSON document while its parts, iterators and awaitables at any depth, are still being made."""
     pace = Pace(request, items=2, seconds=0.5)
 
     async def roles(*names: str) -> AsyncIterator[str]:
@@ -74,7 +74,8 @@ async def nested(request: web.Request) -> web.StreamResponse:
         async for user in users(pace):
             yield {**user, "roles": roles("admin", "user") if user["id"] == 1 else roles("user")}
 
-    # All awaitables start with the document. These two are ready after the users, which are written before them.
+    # All awaitables start when the document starts, also these two, although the users are sent first. The delays of
+    # these two therefore include the time that all users take.
     after_users = pace.seconds * (pace.items - 1) + pace.part_seconds * (pace.items + 2)
     settings = {
         "theme": asyncio.sleep(after_users, "dark"),
@@ -86,7 +87,7 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Server-sent events. The last one has the type "end": to an EventSource, a complete end looks like a failure."""
+    """Send server-sent events. The last one, of type "end", proves the end: EventSource reports any end as an error."""
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user
@@ -96,7 +97,7 @@ async def sse(request: web.Request) -> AsyncIterator[Any]:
 @routes.get("/events")
 @chunkwise.streaming(format="text")
 async def events(request: web.Request) -> AsyncIterator[str]:
-    """The events of a JSON document while its bytes are made: ``prefix event value`` lines, as ijson gives them."""
+    """Parse a JSON document while it is made; send each parser event, as in ijson, as ``prefix event value``."""
     pace = Pace(request, items=3, seconds=0.5)
     async for line in event_lines(document(pace.items), pace):
         yield line
@@ -105,14 +106,14 @@ async def events(request: web.Request) -> AsyncIterator[str]:
 @routes.get("/large")
 @chunkwise.streaming(format="text")
 async def large(request: web.Request) -> AsyncIterator[str]:
-    """Like /events, for a document of any size. It is never in memory as a whole, and neither are its events."""
+    """Send the parser events of a document of any size. Only small parts of it are in memory at any time."""
     pace = Pace(request, items=100_000, seconds=0)
     async for line in event_lines(document(pace.items), pace):
         yield line
 
 
 def document(items: int) -> Iterator[bytes]:
-    """Yield ``{"items": [{"id": 1}, ...]}`` in parts."""
+    """Yield the bytes of the JSON document ``{"items": [{"id": 1}, ...]}`` in several parts."""
     yield b'{"items": ['
     for start in range(1, items + 1, _BLOCK_ITEMS):
         block = range(start, min(start + _BLOCK_ITEMS, items + 1))
@@ -130,7 +131,7 @@ async def event_lines(parts: Iterable[bytes], pace: Pace) -> AsyncIterator[str]:
 @routes.get("/ws")
 @chunkwise.streaming(format="text")
 async def websocket(request: web.Request) -> AsyncIterator[str]:
-    """WebSocket messages, then a close frame that counts them. Over plain HTTP, the same route sends lines."""
+    """Send WebSocket messages, then a close frame with their number. Over plain HTTP, send them as lines."""
     pace = Pace(request, items=5, seconds=1)
     async for n in pace:
         yield pace.line(n, "WebSocket message")
@@ -139,6 +140,6 @@ async def websocket(request: web.Request) -> AsyncIterator[str]:
 @routes.route("*", "/upper")
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
-    """Return an upload in upper case while it is still being sent. A character split between chunks is joined."""
+    """Return an upload in upper case while it is still being sent, even if chunks end inside a character."""
     async for text in chunkwise.text(request):
         yield text.upper()

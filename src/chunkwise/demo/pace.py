@@ -17,8 +17,8 @@ class Pace:
     """Yields the numbers 0, 1, 2, ... for ``async for``, with a pause between two; the first one is yielded at once.
 
     Args:
-        request: its query replaces the defaults: ``?items=10&interval=0.1&size=100&fail=3``. With ``parts=0``, the
-            parts of an item have no pauses of their own. With ``names=1``, lines hold the users of the JSON routes.
+        request: its query replaces the defaults: ``?items=10&interval=0.1&size=100&fail=3``. With ``parts=0``, there is
+            no pause between the parts of an item. With ``names=1``, lines of text contain users, such as ``1 Tom``.
         items: the number of items.
         seconds: the pause between two items.
         fail: the number of items after which to fail; None for never.
@@ -44,16 +44,17 @@ class Pace:
             yield number
 
     async def beat(self) -> None:
-        """Wait until the next item is due; the first one is due at once. Fail after ``fail`` items."""
+        """Wait until the next item is due; the first one is due at once. Fail if ``fail`` items were made before."""
         if self._beats and self.seconds:
             await asyncio.sleep(self.seconds)
         if self._beats >= self._fail:
-            # The client gets the text of an HTTP exception; it never gets the text of any other exception.
+            # This is an HTTP exception because chunkwise sends its text to the client. It never sends the text of any
+            # other exception, which may be secret.
             raise web.HTTPServiceUnavailable(text=f"the producer fails on purpose after {self._beats} items")
         self._beats += 1
 
     async def part(self) -> None:
-        """Wait until the next part of an item is due: one beat, or no time at all with ``parts=0``."""
+        """Wait until the next part of an item is due, as `beat` does for an item. With ``parts=0``, do not wait."""
         if self._has_parts:
             await self.beat()
 

@@ -1,6 +1,7 @@
 """The package's own files -> pages to read at ``/docs/``, ``/source/`` and ``/code/{lane}``, always as plain text.
 
-Only files found when the application is made are served. A wheel holds the source and the README; a clone also holds
+A lane is the part of the demo page that shows one route, and ``/code/{lane}`` is the server code of that route. Only
+files found when the application is made are served. A wheel holds the source and the README; a clone also holds
 the pages of ``docs/``.
 """
 
@@ -49,7 +50,7 @@ _CLONE = _PACKAGE.parents[1]
 
 
 def reading_routes() -> list[web.RouteDef]:
-    """Return the routes of the documentation, of the package's source, and of each lane's server code."""
+    """Return the routes that serve the documentation, the package's source, and the code of the demo's routes."""
     source = {path.relative_to(_PACKAGE).as_posix(): path for path in sorted(_PACKAGE.rglob("*.py"))}
     docs = _docs()
     readme = _readme()
@@ -77,7 +78,10 @@ def reading_routes() -> list[web.RouteDef]:
 
 
 def code_of(lane: str) -> str:
-    """Return a complete program that serves one lane: the demo's own functions, with their imports and a server."""
+    """Return a complete program that serves one route of the demo: its functions, their imports and a server.
+
+    ``lane`` is the name of the route's part of the demo page.
+    """
     functions = "\n\n".join(inspect.getsource(function) for function in LANES[lane])
     used = {node.id for node in ast.walk(ast.parse(functions + _SERVER)) if isinstance(node, ast.Name)}
     imports = "\n".join(_imports_of(used))
@@ -85,7 +89,7 @@ def code_of(lane: str) -> str:
 
 
 def _imports_of(used: AbstractSet[str]) -> Iterator[str]:
-    """Yield the import statements of the demo's module, without the names that are not used."""
+    """Yield the import statements of the module `endpoints`, but import only the names in ``used``."""
     group = ""
     for line in inspect.getsource(endpoints).splitlines():
         match = re.fullmatch(r"(import|from \S+ import) (.+)", line)
@@ -99,12 +103,12 @@ def _imports_of(used: AbstractSet[str]) -> Iterator[str]:
 async def _code(request: web.Request) -> web.Response:
     lane = request.match_info["name"]
     if lane not in LANES:
-        raise web.HTTPNotFound(text=f"no lane {lane!r}, expected one of {', '.join(LANES)}")
+        raise web.HTTPNotFound(text=f"no code for {lane!r}, expected one of {', '.join(LANES)}")
     return _text(code_of(lane))
 
 
 def _docs() -> dict[str, Path]:
-    """Return the pages of a clone, in the order of its table of contents; none in an installed package."""
+    """Return the pages of ``docs/`` in a clone, in the order of ``docs/index.md``; none in an installed package."""
     folder = _CLONE / "docs"
     index = folder / "index.md"
     if _PACKAGE.parent.name != "src" or not index.is_file():

@@ -1,4 +1,4 @@
-"""A path of this server -> the raw bytes of its response on the wire, which a browser does not show to a page."""
+"""A path of this server -> the raw bytes of its response, which the JavaScript of a page cannot read itself."""
 
 import asyncio
 import struct
@@ -21,10 +21,10 @@ routes: web.RouteTableDef = web.RouteTableDef()
 @routes.get("/wire/{name}")
 @chunkwise.streaming
 async def wire(request: web.Request) -> AsyncIterator[dict[str, Any]]:
-    """Yield the bytes of each read of a socket with its time, ``{"seconds": 0.2, "bytes": "8..."}``; then the end.
+    """Request the path, and yield an item for each read of the socket: ``{"seconds": 0.2, "bytes": "8..."}``.
 
-    The bytes are a string of the characters U+0000 to U+00FF. The last item is ``{"seconds": 1.0, "end": "closed"}``,
-    or ``"reset"``.
+    ``seconds`` is the time since the request began. ``bytes`` is a string with one character, U+0000 to U+00FF,
+    for each byte. The last item says how the connection ended: ``{"seconds": 1.0, "end": "closed"}``, or ``"reset"``.
     """
     path = f"/{request.match_info['name']}"
     address = request.transport.get_extra_info("sockname") if request.transport is not None else None
@@ -53,14 +53,18 @@ def _head(path: str, query: str) -> bytes:
     lines = [f"GET {path}?{query} HTTP/1.1", "Host: localhost"]
     if path == "/ws":
         lines += ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
-        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]  # the example of RFC 6455 §1.3
+        # The value of this key does not matter; it is the example key of RFC 6455 §1.3.
+        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
     else:
         lines += ["Connection: close"]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 class _Frames:
-    """Finds the close frame among a server's frames (RFC 6455 §5.2), after the head of its response."""
+    """Finds the close frame in the bytes of a WebSocket server, so that the wire view can reply to it.
+
+    The bytes are the head of the response, then frames (RFC 6455 §5.2).
+    """
 
     def __init__(self) -> None:
         self._buffer = b""
