@@ -188,6 +188,16 @@ async def test_removed_file_is_no_longer_served(tmp_path: Path) -> None:
     assert "<td>b.json</td><td>it no longer exists</td>" in page
 
 
+async def test_page_without_files_has_no_example(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {"a.json": "[1]"})
+    app = make_app(find_files([folder]))
+    (folder / "a.json").unlink()
+    async with TestClient(TestServer(app)) as client, client.get("/", headers={"Accept": BROWSER}) as response:
+        page = await response.text()
+    assert "<td>a.json</td><td>it no longer exists</td>" in page
+    assert 'class="example"' not in page
+
+
 async def test_example_has_the_host_that_the_client_used(tmp_path: Path) -> None:
     app = make_app(find_files([folder_of(tmp_path, {"it's.json": "[1]"})]))
     headers = {"Accept": BROWSER, "Host": "<i>'$(x)\""}

@@ -108,6 +108,19 @@ async def test_server_without_ranges_cannot_resume(scheme: str) -> None:
                 await anext(stream)
 
 
+@pytest.mark.parametrize("source", [keyed, lambda: resumable(few, etag="v1")])
+async def test_break_before_new_items_keeps_the_point(source: Any) -> None:
+    point = ResumePoint(5, '"v1"', {"n": "4"} if source is keyed else {})
+    async with (
+        serving(streams(source, compress=False)) as port,
+        FaultProxy("127.0.0.1", port, [cut_at(1, of="body")]) as proxy,
+        ClientSession() as session,
+        chunkwise.open_stream(session, proxy.url("/0"), resume_from=point) as stream,
+    ):
+        assert [each async for each in stream] == FEW_ROWS[5:]
+    assert (stream.reconnects, proxy.connections) == (1, 2)
+
+
 async def test_zero_max_reconnects_sends_one_request() -> None:
     handler = streams(lambda: resumable(few), compress=False)
     async with (

@@ -19,7 +19,7 @@ from chunkwise import (
     respond,
 )
 from chunkwise.client import websocket
-from tests.flow.producing import GUARD_SECONDS
+from tests.flow.producing import GUARD_SECONDS, until
 from tests.transports.websocket_peer import CLOSE, PING, Peer, close, complete, frame, server
 from tests.transports.wire import serving
 
@@ -197,6 +197,21 @@ async def test_lost_server_ends_the_upload(idle_seconds: float) -> None:
     assert came == []
     assert isinstance(error, TruncatedError), repr(error)
     assert source.closed == 1
+
+
+async def test_closed_connection_is_not_a_stall() -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.hear()
+
+    upload = body([], "ndjson")
+    async with server(talk) as url, ClientSession() as session, session.ws_connect(url) as connection:
+        writing = websocket._UploadSocket(connection, upload)
+        await writing.send(b"1")
+        await connection.receive()
+        await until(writing.is_closing)
+        assert not writing.watch.check(), "a closed connection needs no more checks"
+    assert upload.failure is None
+    await upload.wait_closed()
 
 
 async def test_silent_server_does_not_delay_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

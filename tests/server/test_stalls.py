@@ -218,6 +218,21 @@ async def test_half_closed_reader_is_gone_at_once(version: str, stall_seconds: f
 
 
 @both_versions
+async def test_client_that_left_sees_no_later_failure(version: str) -> None:
+    """The source would fail next, but the connection closes while the server waits with the item before."""
+
+    async def source() -> AsyncIterator[dict[str, str]]:
+        yield row(0, 60_000)  # less than aiohttp accepts without waiting, more than the kernel's buffer holds
+        raise ValueError
+
+    async with stalled_reader(answering_with(source, stall_seconds=60), version) as (server, client):
+        await client.read_until(b"pad")
+        client.half_close()
+        outcome = await cut_off(server)
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+
+
+@both_versions
 async def test_slow_reader_is_not_disconnected(version: str) -> None:
     rows = [row(index, 1000) for index in range(200)]
     async with stalled_reader(answering_with(lambda: rows), version) as (server, client):

@@ -15,7 +15,7 @@ import chunkwise
 from chunkwise import Outcome, setup
 from chunkwise.server import delivery
 from chunkwise.transports import periodic_checks, tcp
-from tests.flow.producing import GUARD_SECONDS
+from tests.flow.producing import GUARD_SECONDS, until
 from tests.server import shutdown_server
 from tests.server.websocket_sources import Waiting, both_framings, counting, echoing, only_outcome
 from tests.transports.watched import SMALL_BYTES, client_of, watched
@@ -65,6 +65,17 @@ async def test_reading_source_opens_the_websocket_at_once() -> None:
     async with watched(echoing(commit_after_seconds=3600)) as server, opened(server.port) as peer:
         await peer.say_items("hello")
         assert (await peer.read()).item == "hello"
+
+
+@both_framings
+async def test_requested_range_begins_with_a_record(subprotocol: str) -> None:
+    handler = streams(lambda: chunkwise.resumable(lambda first: range(first, 3), etag="v1"))
+    async with watched(handler) as server, opened(server.port, subprotocol=subprotocol, Range="items=1-") as peer:
+        *messages, end = await peer.read_to_close()
+    start = b' {"stream-start":{"first":1,"etag":"v1","key":[]}}\n'
+    lines = b"".join(message.payload + b"\n" * (not subprotocol) for message in messages)
+    assert lines == (start if subprotocol else b"") + b"1\n2\n"
+    assert end.closing == (1000, "complete; items=2")
 
 
 async def test_messages_are_read_only_inside_respond() -> None:
@@ -248,6 +259,32 @@ async def test_disconnect_without_a_close_is_gone() -> None:
         assert [(await peer.read()).opcode for _ in range(2)] == [TEXT, CLOSE]
         peer.client.reset()
         assert (await only_outcome(server)).end == "client_gone"
+
+
+async def test_disconnect_before_the_handshake_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    begun, failures = asyncio.Event(), []
+
+    async def source(request: web.Request) -> AsyncIterator[Any]:
+        try:
+            async for item in chunkwise.items(request):
+                yield item
+        except chunkwise.TruncatedError as error:
+            failures.append(str(error))
+            raise
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        await until(lambda: request.transport is None)
+        return await chunkwise.respond(request, source(request))
+
+    async with watched(handler) as server, connecting(server.port) as peer:
+        await begun.wait()
+        peer.client.reset()
+        outcome = await only_outcome(server)
+    assert (outcome.end, outcome.error) == ("client_gone", None)
+    assert len(failures) == 1
+    assert "the client disconnected before the handshake was complete" in failures[0]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 @pytest.mark.parametrize("fails", [False, True])

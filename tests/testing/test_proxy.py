@@ -372,6 +372,15 @@ async def test_slow_client_slows_the_server() -> None:
         assert sent < 2**25, "the server sent more than the buffers of three sockets can hold"
 
 
+async def test_client_gone_before_accept_is_ignored() -> None:
+    async with talking(respond_always) as port, FaultProxy("127.0.0.1", port, cut_at(5)) as proxy, Plain() as client:
+        proxy._accept(proxy._listener)  # some kernels report a connection, and remove it when the client disconnects
+        assert proxy.connections == 0
+        await client.ask(proxy.port)
+        assert await client.read_to_end() == (RESPONSE[:5], "closed")
+        assert proxy.connections == 1
+
+
 async def test_unreachable_server_closes_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]

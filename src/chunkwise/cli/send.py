@@ -20,6 +20,7 @@ from chunkwise.cli.progress import progress
 from chunkwise.errors import StalledError, TruncatedError, UnknownFormat
 from chunkwise.flow.outbound import Outbound
 from chunkwise.formats import FORMATS, Format, by_suffix
+from chunkwise.formats.parsing.record_encoder import RecordEncoder
 from chunkwise.sources.files import read_file
 from chunkwise.transports.problems import remote_error
 from chunkwise.transports.websocket_handshake import is_websocket_url
@@ -51,18 +52,11 @@ class _Upload:
                 yield [data]
 
 
-class _Unchanged:
+class _Unchanged(RecordEncoder):
     """An encoder that returns blocks of bytes unchanged, for a file that is sent without conversion."""
 
-    def __init__(self, **_options: object) -> None:
-        self.start = self.finish = self.open_item = self.close_item = bytes
-
-    def encode(self, batch: Sequence[Any]) -> bytes:
+    def _encode(self, batch: Sequence[Any]) -> bytes:
         return b"".join(batch)
-
-    def fail(self, problem: Mapping[str, Any]) -> bytes:
-        del problem
-        return b""
 
 
 async def send(

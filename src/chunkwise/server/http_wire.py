@@ -143,7 +143,7 @@ class HttpWire:
             raise ClientGone from error
         # If the connection was closed without an error, the wait above raises no error.
         if self.has_left():
-            raise ClientGone
+            await self.discard()
 
     async def _sent(self) -> None:
         """Wait until the kernel has all bytes written so far; a write of aiohttp waits only if its buffer is full."""

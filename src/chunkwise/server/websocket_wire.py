@@ -108,9 +108,9 @@ class WebSocketWire:
         response.headers.update(options.headers)
         try:
             with _client_may_leave():
-                writer = await response.prepare(request)
                 if transport is None:
                     raise ConnectionResetError("the client disconnected before the handshake")
+                writer = await response.prepare(request)
         except ClientGone:
             self._inbox.end(LOST)
             raise

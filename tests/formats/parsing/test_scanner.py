@@ -1,10 +1,12 @@
-"""parsing/scanner.py: the number of bytes that it reads. (test_paths.py checks the spans that it returns.)"""
+"""parsing/scanner.py: how many bytes it reads, and where strings and numbers end. (test_paths.py checks the spans.)"""
 
 from collections.abc import Callable
 
 import pytest
 
+from chunkwise.errors import TruncatedError
 from chunkwise.formats.json_document import JsonDecoder
+from chunkwise.formats.parsing.scanner import _ESCAPE_BYTES, _body_end
 from chunkwise.formats.paths import PathLike
 from tests.tables import check_rows, cross, named
 
@@ -66,3 +68,33 @@ def test_twice_the_bytes_cost_twice_the_work() -> None:
             assert work_of(large, len(large), path) <= 2.2 * work_of(small, len(small), path)
 
     check_rows(SHAPES, check)
+
+
+def test_root_number_ends_with_the_transport() -> None:
+    decoder = JsonDecoder("")
+    assert decoder.feed(b"12") == []
+    assert decoder.finish(framed=True) == [12]
+    decoder = JsonDecoder("")
+    assert decoder.feed(b"12") == []
+    with pytest.raises(TruncatedError):
+        decoder.finish(framed=False)
+
+
+def test_string_end_is_found_with_small_matches() -> None:
+    """Old versions of Python limit the bytes of one match, so the limit may cut an escape."""
+
+    def check(string: bytes, end: int) -> None:
+        for size in range(_ESCAPE_BYTES + 1, len(string) + _ESCAPE_BYTES + 2):
+            assert _body_end(string, 0, size) == _body_end(string, 0) == end, size
+
+    escapes = rb"a\\n\u00e9\ud83d\ude00" * 9
+    check_rows(
+        {
+            "a quote": (escapes + b'",', len(escapes)),
+            "an invalid byte": (escapes + b"\n", len(escapes)),
+            "an incomplete escape": (escapes + rb"\ud83d\ude", len(escapes)),
+            "the end of the window": (escapes, len(escapes)),
+            "no bytes": (b"", 0),
+        },
+        check,
+    )

@@ -86,6 +86,13 @@ async def test_next_batch_is_requested_after_last_item(make_items: MakeItems) ->
     assert [(item, asked) async for item in make_items(counted())] == [(0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3)]
 
 
+async def test_remaining_counts_the_current_batch(make_items: MakeItems) -> None:
+    items = make_items(lists([1, 2, 3], [4]))
+    assert items.remaining() == 0
+    assert [(item, items.remaining()) async for item in items] == [(1, 2), (2, 1), (3, 0), (4, 0)]
+    assert items.remaining() == 0
+
+
 async def test_rest_of_current_batch_can_be_taken(make_items: MakeItems) -> None:
     items = make_items(lists([1, 2, 3], [4]))
     assert items.rest() == []

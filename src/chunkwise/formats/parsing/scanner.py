@@ -74,13 +74,13 @@ _ESCAPE_BYTES = 12  # the number of bytes of the longest escape, a pair of surro
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")
 
 
-def _body_end(window: Window, position: int) -> int:
+def _body_end(window: Window, position: int, matched_bytes: int = _MATCHED_BYTES) -> int:
     """Return where the valid part of a string ends; the string is already checked up to ``position``.
 
     The end is the closing quote, an invalid byte, an incomplete escape, or the end of the received bytes.
     """
     while True:
-        limit = position + _MATCHED_BYTES
+        limit = position + matched_bytes
         match = _body.match(window, position, limit)
         position = match.end() if match else position
         # A match that ends close to its limit may have ended before an escape that crosses the limit: match again.
