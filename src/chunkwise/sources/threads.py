@@ -20,7 +20,7 @@ logger: logging.Logger = logging.getLogger("chunkwise")
 
 
 class _Thread:
-    """A thread that runs calls one after the other.
+    """The thread of one source, which runs the functions passed to `call` one after the other.
 
     The thread does not belong to an executor, because the interpreter waits for the threads of executors when it exits:
     a source that blocks for ever would keep the process alive.
@@ -63,12 +63,13 @@ class _Puller:
         self._wake = wake
 
     def pull(self, count: int) -> bool:
-        """Pull at most ``count`` items; return whether the iterator has ended."""
+        """Pull at most ``count`` items and append them to ``ready``; return whether the iterator has ended."""
         if self._iterator is None:
             try:
                 self._iterator = iter(self._iterable)
-            except StopIteration as error:  # a future cannot raise StopIteration
-                raise RuntimeError("the iterable's __iter__ raised StopIteration") from error
+            except StopIteration as error:
+                # The result of this method is passed on by a future, and a future cannot raise StopIteration.
+                raise RuntimeError("the iterable's __iter__ raised StopIteration, expected an iterator") from error
         for _ in range(count):
             try:
                 item = next(self._iterator)
@@ -76,7 +77,8 @@ class _Puller:
                 return True
             self.ready.append(item)
             if len(self.ready) == 1:
-                self._wake()  # the first item must not wait for the second, which may block
+                # Wake the event loop now, so that it takes this item even if the next call of next() blocks.
+                self._wake()
             if self.stopping:
                 break
         return False
@@ -90,19 +92,20 @@ class _Puller:
 async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int]) -> AsyncGenerator[list[Any], None]:
     """Yield the items of a sync iterable in batches, each as soon as it is available.
 
-    An exception of the iterable is raised after the items before it. The functions ``iter`` and ``next`` and the method
-    ``close`` run in the thread of the source.
+    If the iterable raises an exception, the items before the exception are yielded first. All code of the iterable,
+    also the method ``close`` of its iterator, runs in one thread, which no other source uses.
 
     Args:
         iterable: the source of the items.
-        hop_items: returns how many items the thread may pull before it waits until the event loop has taken
-            them. This function is called before each call to the thread.
+        hop_items: a function that returns how many items the thread may pull. The thread then waits until the event
+            loop has taken these items, and the function is called again.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()
 
     def wake_up() -> None:
-        with suppress(RuntimeError):  # raised if the event loop is closed
+        # If the event loop is closed, call_soon_threadsafe() raises RuntimeError, and no task needs the items.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(wake.set)
 
     puller = _Puller(iterable, wake_up)
@@ -127,7 +130,8 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
         for future in (hop, closing):
             if future is not None:
                 future.add_done_callback(_log_failure)
-        # A thread that blocks in next() cannot be interrupted. It closes the iterator after next() has returned.
+        # If the thread blocks in next(), it cannot be interrupted, so do not wait longer than one second for it. The
+        # thread closes the iterator later, when next() has returned.
         await asyncio.wait({closing}, timeout=1)
 
 

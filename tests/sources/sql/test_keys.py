@@ -287,7 +287,7 @@ async def test_dates_used_for_infinity_are_refused(database: Database) -> None:
         received, error = await items_and_error(batches_of(source.start()))
         assert len(received) == 1
         assert isinstance(error, ValueError)
-        with pytest.raises(ValueError, match=r"k: got .*, (which drivers also use|expected a date and time)"):
+        with pytest.raises(ValueError, match=r"k: got .*, expected (another date|a date and time)"):
             source.start(1, [item["k"] for item in msgspec.to_builtins(received[0])])
 
     await check_rows_async(

@@ -1,4 +1,7 @@
-"""The name and order of a table -> its unique key, which checks and converts the key values that clients send."""
+"""A table and the columns to order it by -> the unique key of its rows.
+
+To resume a stream, a client sends the key values of the last row that it has received. `Key` checks and converts them.
+"""
 
 import math
 import uuid
@@ -27,7 +30,8 @@ _EXPECTED: dict[Any, str] = {
 }
 """The types that a key column may have, with their names in messages. JSON and text represent their values exactly."""
 
-# SQLite does not have these types. It stores and returns numbers or texts instead.
+# The Python type of a column -> the type of its values in SQLite, which has no booleans, decimal numbers, dates or
+# times, and stores them as numbers or texts.
 _IN_SQLITE: dict[Any, Any] = {
     bool: int,
     Decimal: int | float,
@@ -43,8 +47,9 @@ _NUMBERS = (int, float, Decimal, int | float)
 Unique = Mapping[str, str | None]
 """Columns that are unique together, apart from NULLs -> their collations in the index; None: the column's own."""
 
-# An invalid index does not guarantee that its rows are different. An index with another collation than its column
-# allows rows that are equal in the collation of the column. Such an index is accepted only if the collation of the
+# This query returns the columns of the unique indexes that can be used as a key. An index that PostgreSQL has marked as
+# invalid is left out, because two rows may have the same values in it. An index with another collation than its column
+# may contain texts that are equal in the collation of the column. So it is left out, too, unless the collation of the
 # column is deterministic, because then only identical texts are equal.
 _POSTGRESQL_UNIQUE = """
 select array_agg(a.attname::text order by k.number) as names
@@ -79,11 +84,16 @@ class Part:
     """Converts the JSON or text value of one column of a key, or of one parameter of a query."""
 
     name: str
-    kind: Any  # the Python type of the values: a key of _EXPECTED
-    bits: int  # the size of an int in bits
-    has_zone: bool | None  # whether a datetime has a time zone; None for other types
-    nul: bool  # whether a text may contain NUL
-    choices: tuple[str, ...]  # the values of an enum
+    # The Python type that a value has after the conversion.
+    kind: Any
+    # The size of the column in bits, if the values are integers. A larger integer is refused.
+    bits: int
+    # Whether a datetime must have a time zone. None if the values are not datetimes.
+    has_zone: bool | None
+    # Whether a text may contain the character NUL: SQLite stores it, but PostgreSQL refuses it.
+    nul: bool
+    # The allowed values, if the column is an enum. Empty for other types.
+    choices: tuple[str, ...]
 
     def convert(self, value: Any) -> Any:
         """Return the value in the type that the driver accepts; raise ValueError if it cannot be converted."""
@@ -99,12 +109,12 @@ class Part:
         return converted
 
     def check(self, value: Any) -> None:
-        """Raise ValueError for a value that the driver sends to the database as another value."""
-        # asyncpg reads infinity as Python's last date, and writes this date as infinity. The same holds for -infinity
-        # and the first date.
+        """Raise ValueError for the first and last date of Python, which drivers send as -infinity and infinity."""
+        # asyncpg reads infinity as Python's last date, and writes this date as infinity. So the date 9999-12-31 of a
+        # row would become infinity in the next query. The same holds for -infinity and the first date.
         plain = value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
         if plain in _ENDS:
-            raise ValueError(f"{self.name}: got {value}, which drivers also use for infinity")
+            raise ValueError(f"{self.name}: got {value}, expected another date: drivers also use this one for infinity")
 
     def _converted(self, value: Any) -> Any:
         if not isinstance(value, str) and self.kind not in (*_NUMBERS, bool, int | float | str):
@@ -117,7 +127,8 @@ class Part:
         if isinstance(converted, datetime) and (converted.tzinfo is not None) != self.has_zone:
             raise ValueError
         if isinstance(converted, str):
-            converted.encode()  # raises ValueError for a lone surrogate
+            # A text with a lone surrogate cannot be sent to the database. For such a text, encode() raises ValueError.
+            converted.encode()
             if "\0" in converted and not self.nul:
                 raise ValueError
         if self.choices and converted not in self.choices:
@@ -127,15 +138,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Key:
-    """The columns that a table is ordered by."""
+    """The columns that a table is ordered by. No two rows have the same values in all of them."""
 
     table: str
-    schema: str | None  # the schema of the table; None: look for it on the search path of the database
-    columns: list[str]  # all columns of the table
-    parts: list[Part]  # the columns of the key
-    collations: list[str | None]  # the collation of each key column in the unique index; None: the column's own
-    may_be_null: bool  # whether the database allows NULL in a column of the key
-    is_mixed: bool  # whether values may have other types than their columns, as in SQLite
+    # The schema of the table. If it is None, the database looks for the table on its search path.
+    schema: str | None
+    # The names of all columns of the table, not only of the key.
+    columns: list[str]
+    # The key columns. Each part converts the values of one column.
+    parts: list[Part]
+    # The collation that each key column is compared with, which is the one of the unique index. None means that the
+    # column is compared with its own collation.
+    collations: list[str | None]
+    # Whether the database allows NULL in a key column. If so, the table is searched for NULL before it is read.
+    may_be_null: bool
+    # Whether values may have other types than their columns, as in SQLite. If so, all key values are checked.
+    is_mixed: bool
 
     @property
     def names(self) -> list[str]:
@@ -152,12 +170,15 @@ class Key:
         return tuple(row[name] for name in self.names)
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError if the driver changes a key value, so that a query would not find the rows after it."""
+        """Raise ValueError if the driver changes a key value, because the next page would then skip or repeat rows."""
         for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 
     def check_kinds(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raise ValueError if a key value has another type than its column, which SQLite allows."""
+        """Raise ValueError if a key value in a row has another type than its column, which SQLite allows.
+
+        When a stream is resumed, such a value from a client would be refused or converted to the type of the column.
+        """
         if not self.is_mixed:
             return
         for part in self.parts:
@@ -170,19 +191,20 @@ class Key:
                 )
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return key values from JSON or CSV in the types of the driver; raise ValueError if no row can have them."""
+        """Convert key values from JSON or CSV to the types of the driver; raise ValueError if they are invalid."""
         if len(values) != len(self.parts):
             raise ValueError(f"got {len(values)} key values, expected {len(self.parts)}: {self.label}")
         return tuple(part.convert(value) for part, value in zip(self.parts, values, strict=True))
 
 
 def find_key(connection: sa.Connection, table: str, schema: str | None, order_by: str | Sequence[str] | None) -> Key:
-    """Return the key of a table.
+    """Return the key of a table: the columns of ``order_by``, or the primary key if ``order_by`` is None.
 
     Raises:
-        LookupError: there is no such table or column.
-        ValueError: the columns are not unique together, or one of them may be NULL.
-        TypeError: a column has a type whose values a client cannot send.
+        LookupError: there is no such table, or it does not have a column of ``order_by``.
+        ValueError: there is no primary key, the key columns are not unique together, a key column may be NULL, or other
+            tables inherit from the table (PostgreSQL).
+        TypeError: a key column has a type whose values a client cannot send to resume a stream.
     """
     inspector = sa.inspect(connection)
     try:
@@ -221,7 +243,10 @@ def _part(name: str, type: Any, dialect: str) -> Part:
     if dialect == "sqlite":
         kind = _IN_SQLITE.get(kind, kind)
     if kind not in _EXPECTED:
-        raise TypeError(f"order_by: column {name!r} has the type {type}, which a key cannot have: use another column")
+        raise TypeError(
+            f"order_by: column {name!r} has the type {type}, expected a number, text, date, time, boolean, bytes or "
+            "UUID: use another column"
+        )
     return Part(
         name,
         kind,
@@ -256,16 +281,21 @@ _PARAMETERS: dict[str, tuple[Any, int, bool | None]] = {
 
 
 def part_of_type(name: str, type: str | None) -> Part:
-    """Return the converter of a parameter for the name of its type in PostgreSQL; parameters of other types are texts.
+    """Return the converter of a query parameter. ``type`` is the name of its type in PostgreSQL, such as ``int4``.
 
-    For SQLite, pass None as the type: SQLite converts a text to the type of the column that it is compared with.
+    A parameter of an unknown type stays a text. For SQLite, pass None as the type: the parameter stays a text, and
+    SQLite converts it to the type of the column that it is compared with.
     """
     kind, bits, has_zone = _PARAMETERS.get(type or "", (str, 64, None))
     return Part(name, kind, bits, has_zone, nul=type is None, choices=())
 
 
 def find_unique(connection: sa.Connection, table: str, schema: str | None) -> list[Unique]:
-    """Return all sets of columns that are unique in a table; raise ValueError if other tables inherit from it."""
+    """Return all sets of columns that are unique in a table.
+
+    In PostgreSQL, raise ValueError if other tables inherit from the table: a query also returns the rows of those
+    tables, but a unique index does not include them.
+    """
     if connection.dialect.name == "postgresql":
         return _in_postgresql(connection, table, schema)
     inspector = sa.inspect(connection)
@@ -297,4 +327,5 @@ def _in_sqlite(connection: sa.Connection, table: str, schema: str | None) -> lis
     indexes: dict[str, dict[str, str | None]] = {}
     for row in connection.execute(sa.text(_SQLITE_UNIQUE), {"table": table, "schema": schema or "main"}):
         indexes.setdefault(row.index_name, {})[row.name] = row.coll
-    return [columns for columns in indexes.values() if None not in columns]  # None: the index contains an expression
+    # In an index on an expression, such as lower(name), a column name is None. Such an index cannot be used as a key.
+    return [columns for columns in indexes.values() if None not in columns]

@@ -22,7 +22,9 @@ _INTERRUPT_SECONDS = 0.05
 _SHARED_SECONDS = 1.0
 _GIVE_BACK_SECONDS = 0.5
 
-_UNWANTED: set[asyncio.Task[None]] = set()  # keeps the tasks alive, because the event loop has only weak references
+# The tasks that return unneeded connections to the pool. The event loop has only weak references to tasks, so a task
+# could be deleted before its end if it were not in this set.
+_UNWANTED: set[asyncio.Task[None]] = set()
 
 _CAST = re.compile(r"(?<![:\w\\]):(\w+)::(\w+)")
 
@@ -43,14 +45,14 @@ def rows(
 
     Nothing is written to the database: in PostgreSQL the transaction is read-only, in SQLite the connection is
     read-only (``query_only``) during the stream, and no transaction is committed. Effects outside of a transaction are
-    not prevented. These are functions with side effects and, in SQLite, a PRAGMA that changes the connection, ATTACH,
-    and any write in ``sqlite+aiosqlite://``, which is an in-memory database with one shared connection.
+    still possible: those of functions with side effects and, in SQLite, of a PRAGMA that changes the connection and of
+    ATTACH. Writes to ``sqlite+aiosqlite://``, an in-memory database with one shared connection, are possible, too.
 
     A row is a dict of the driver's values. In JSON, a Decimal is a string, because a float would not be exact. Dates,
     times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text, and JSON and arrays are
     not changed. Other types of PostgreSQL (ranges, addresses, bits) are strings, and a composite is a dict. The
-    stream fails if a value is NaN or Infinity but not a Decimal: cast it in the query. SQLite does not enforce column
-    types: a BOOLEAN is 0 or 1, and a date is the stored value.
+    stream fails if a float is NaN or Infinity: cast such a column to a text in the query. SQLite does not enforce
+    column types: a BOOLEAN is 0 or 1, and a date is the stored value.
 
     Args:
         engine: a SQLAlchemy engine with an async driver.
@@ -61,7 +63,8 @@ def rows(
             fewer.
 
     Raises:
-        ValueError: a parameter is written ``:day::date``. While reading: two columns have the same name.
+        ValueError: ``batch_rows`` is less than 1, or a parameter is written ``:day::date``, which SQLAlchemy does not
+            recognize. While reading: two columns have the same name.
         Exception: while reading: any error of SQLAlchemy or the driver, for example for an invalid query.
     """
     for name, how in unseen_parameters(query).items() if isinstance(query, str) else ():
@@ -81,9 +84,9 @@ class Sizes:
         self._most = most
 
     def learn(self, batch: Sequence[Any]) -> None:
-        """Adapt the number to the size of the rows in a batch."""
+        """Adapt ``rows``, the number of rows to fetch next, to the size of the rows in a batch."""
         sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        # tuple(), because SQLAlchemy shortens the repr of a Row
+        # A row is measured as a tuple, because SQLAlchemy leaves out parts of long values in the text of a Row.
         characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
@@ -91,7 +94,8 @@ class Sizes:
 class Query:
     """A statement for SQLAlchemy, and its text for the driver.
 
-    ``untyped`` says that no column or parameter has a SQLAlchemy type, so no value has to be converted.
+    ``untyped`` is True if no column or parameter has a SQLAlchemy type. SQLAlchemy then has no values to convert, so
+    the driver asyncpg can run the text without SQLAlchemy, which is faster.
     """
 
     def __init__(self, statement: Any, *, untyped: bool) -> None:
@@ -108,7 +112,10 @@ class Query:
 
 
 def unseen_parameters(text: str) -> dict[str, str]:
-    """Return the parameters that SQLAlchemy does not find because ``::`` follows, each with the correct syntax."""
+    """Return the parameters that SQLAlchemy does not recognize, each with a hint that shows the correct syntax.
+
+    SQLAlchemy does not recognize a parameter before ``::``, as in ``:day::date``.
+    """
     seen = sa.text(text).compile().params if (casts := _CAST.findall(text)) else {}
     return {name: f"write CAST(:{name} AS {to}) instead of :{name}::{to}" for name, to in casts if name not in seen}
 
@@ -127,7 +134,11 @@ async def fetch(
 async def fetch_at_once(
     engine: AsyncEngine, query: Query, params: Mapping[str, Any], rows: int
 ) -> list[dict[str, Any]]:
-    """Return all rows of a query that writes nothing and has at most ``rows`` rows."""
+    """Return all rows of a query in one list.
+
+    The query must not write, because it can run in a transaction that is not read-only. It must have at most ``rows``
+    rows.
+    """
     async with _connected(engine) as connection:
         if _is_read_by_driver(connection, query):
             async with _driver_of(connection) as driver:
@@ -144,8 +155,8 @@ async def _fetch_from_result(
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     if connection.dialect.name == "postgresql":
         await connection.execution_options(postgresql_readonly=True)
-    # The statement has to be closed. Otherwise an interrupt of SQLite would also stop the next statement, such as a
-    # rollback.
+    # If this task is cancelled, `_to_its_end` interrupts SQLite, and then closes the result. If the result stayed open,
+    # the interrupt would also stop the next statement, such as a rollback.
     result: AsyncResult[Any] = await _to_its_end(
         connection, connection.stream(query.statement, params), undo=AsyncResult.close
     )
@@ -173,10 +184,12 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         unwanted = asyncio.create_task(_give_back(connection, starting))
         _UNWANTED.add(unwanted)
         unwanted.add_done_callback(_UNWANTED.discard)
-        # The task may wait for a connection of the pool until the pool times out. Do not wait that long here.
+        # If no connection is free, the task `unwanted` waits until the pool has one or times out. Do not delay the
+        # cancellation that long: after _GIVE_BACK_SECONDS, the task continues in the background.
         latest = time.monotonic() + _GIVE_BACK_SECONDS
         while not unwanted.done() and (left := latest - time.monotonic()) > 0:
-            with suppress(asyncio.CancelledError):  # a second cancellation: the first is raised below
+            # A second cancellation is ignored here, because the first one is raised after the loop.
+            with suppress(asyncio.CancelledError):
                 await asyncio.wait({unwanted}, timeout=left)
         raise
     try:
@@ -186,7 +199,8 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def _give_back(connection: AsyncConnection, starting: asyncio.Future[AsyncConnection]) -> None:
-    with suppress(Exception):  # the connection is not needed, so its errors do not matter
+    # The task that needed the connection was cancelled, so an error of the connection does not matter.
+    with suppress(Exception):
         await _to_its_end(connection, starting, undo=AsyncConnection.close)
         await connection.close()
 
@@ -194,15 +208,16 @@ async def _give_back(connection: AsyncConnection, starting: asyncio.Future[Async
 @asynccontextmanager
 async def _only_reading(connection: AsyncConnection) -> AsyncIterator[None]:
     """Make a SQLite connection read-only during an ``async with`` block."""
-    # An in-memory database of SQLite has one connection for all users of the pool, and some of them may be writing.
+    # An in-memory database of SQLite has one connection for all users of the pool. It is not made read-only, because
+    # other users may be writing.
     if connection.dialect.driver != "aiosqlite" or _is_shared(connection):
         yield
         return
     driver: Any = (await connection.get_raw_connection()).driver_connection
     ((before,),) = await _to_its_end(connection, driver.execute_fetchall("pragma query_only"))
     try:
-        # Python begins a transaction only before statements such as INSERT, and SQLite commits other writes at once.
-        # In a transaction these writes are rolled back, and VACUUM and changes of the journal mode fail.
+        # query_only allows some changes, such as another journal mode. So begin a transaction, in which SQLite refuses
+        # these changes or rolls them back. Python itself begins one only before statements such as INSERT.
         if not driver.in_transaction:
             await _to_its_end(connection, driver.execute_fetchall("begin"))
         await _to_its_end(connection, driver.execute_fetchall("pragma query_only = on"))
@@ -227,21 +242,24 @@ async def _to_its_end(
     interrupts: bool = True,
     undo: Callable[[_T], Awaitable[object]] | None = None,
 ) -> _T:
-    """Await a call of the driver; if the caller is cancelled, wait until the call has ended, then undo its result.
+    """Await a call of a database driver. If this task is cancelled, wait for the end of the call, and undo its result.
 
-    SQLite runs in a thread, which a cancellation does not stop. If the call were abandoned, SQLAlchemy would discard
-    the connection, and aiosqlite never closes a connection that is discarded during a second cancellation, for example
-    when a server stops. An event loop that waits for the thread would then wait for ever.
+    Only calls of aiosqlite need this. SQLite runs in a thread, which a cancellation does not stop. If this task did not
+    wait for the call, SQLAlchemy would discard the connection. If a second cancellation arrived then, for example
+    because a server stops, aiosqlite would never close the connection. An event loop that waits for the thread of the
+    connection would then wait for ever.
 
     Args:
-        connection: the connection of the call.
-        call: the call of the driver.
+        connection: the connection that the call uses.
+        call: the call, as an awaitable.
         interrupts: whether to interrupt SQLite after a cancellation, so that the call ends soon. False for short calls
-            that have to finish. If the connection is shared (an in-memory database), the interrupt is sent only after
-            `_SHARED_SECONDS`, so that the work of other users can finish.
-        undo: undoes the result of a call that has finished after a cancellation.
+            that have to finish. If the connection is shared (an in-memory database), SQLite is interrupted only after
+            one second, so that the work of other users can finish.
+        undo: a function that undoes the result of the call, if the call has succeeded after a cancellation. For
+            example, it closes a connection that the call has opened.
     """
-    if connection.engine.dialect.driver != "aiosqlite":  # other drivers handle cancellation correctly
+    # Drivers other than aiosqlite handle the cancellation of a task themselves.
+    if connection.engine.dialect.driver != "aiosqlite":
         return await call
     task = asyncio.ensure_future(call)
     try:
@@ -252,8 +270,10 @@ async def _to_its_end(
             spares = _is_shared(connection) and time.monotonic() - begun < _SHARED_SECONDS
             if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
-                await driver.interrupt()  # interrupt() does not wait, and later calls are not affected
-            with suppress(asyncio.CancelledError):  # a second cancellation: the first is raised below
+                # This returns at once, and does not affect statements that SQLite begins after the call has ended.
+                await driver.interrupt()
+            # A second cancellation is ignored here, because the first one is raised after the loop.
+            with suppress(asyncio.CancelledError):
                 await asyncio.wait({task}, timeout=_INTERRUPT_SECONDS)
         if not task.cancelled() and task.exception() is None and undo is not None:
             await _to_its_end(connection, undo(task.result()), interrupts=False)
@@ -267,7 +287,7 @@ def _is_read_by_driver(connection: AsyncConnection, query: Query) -> bool:
 async def _fetch_from_driver(
     connection: AsyncConnection, query: Query, params: Mapping[str, Any], sizes: Sizes
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
-    """Yield rows read with a cursor of asyncpg. Through SQLAlchemy, this would take 1.5 times as long."""
+    """Yield rows read with a cursor of asyncpg. Reading them through SQLAlchemy would take 1.5 times as long."""
     text, values = query.for_driver(connection.dialect, params)
     async with _driver_of(connection) as driver, _undone(driver):
         cursor = await driver.cursor(text, *values)
@@ -280,21 +300,26 @@ async def _fetch_from_driver(
 
 @asynccontextmanager
 async def _driver_of(connection: AsyncConnection) -> AsyncIterator[Any]:
-    """Provide the asyncpg connection inside a SQLAlchemy connection."""
+    """Provide the asyncpg connection inside a SQLAlchemy connection, so that asyncpg can be called directly."""
     driver: Any = (await connection.get_raw_connection()).driver_connection
-    if driver.is_closed():  # the connection was closed while it was in the pool
+    # If the server has closed the connection while it was in the pool, replace it by a new one.
+    if driver.is_closed():
         await connection.invalidate()
         driver = (await connection.get_raw_connection()).driver_connection
     try:
         yield driver
     finally:
-        if driver.is_closed():  # otherwise SQLAlchemy would return the closed connection to the pool
+        # Without invalidate(), SQLAlchemy would return a closed connection to the pool.
+        if driver.is_closed():
             await connection.invalidate()
 
 
 @asynccontextmanager
 async def _undone(driver: Any) -> AsyncIterator[None]:
-    """Run a block in a read-only transaction, and roll it back with all settings that a query has changed."""
+    """Run an ``async with`` block in a read-only transaction, then roll the transaction back.
+
+    The rollback also undoes all settings of the connection that a query has changed.
+    """
     transaction = driver.transaction(readonly=True)
     undone = False
     try:
@@ -306,7 +331,9 @@ async def _undone(driver: Any) -> AsyncIterator[None]:
                 await transaction.rollback()
             undone = True
     finally:
-        if not undone:  # after a cancellation, the state of the connection is unknown: close it
+        # If the start or the rollback was cancelled or failed, nothing is known about the state of the transaction. So
+        # the connection is closed, because the next user of the pool must not receive it.
+        if not undone:
             driver.terminate()
 
 

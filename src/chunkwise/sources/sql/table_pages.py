@@ -12,7 +12,8 @@ from chunkwise.sources.sql.keys import Key, find_key
 from chunkwise.sources.sql.query import BATCH_ROWS, Query, Sizes, fetch_at_once
 from chunkwise.sources.sql.values import plain_batches
 
-_LIMIT = "chunkwise_limit"  # a parameter name that the condition of the user is unlikely to contain
+# The name of the parameter for the number of rows. The prefix avoids the names in the condition of the user (`where`).
+_LIMIT = "chunkwise_limit"
 
 
 async def table(
@@ -34,10 +35,10 @@ async def table(
         ...
         return await chunkwise.respond(request, users)
 
-    The table is read in pages. Each page asks for the rows after the last key of the page before it, without OFFSET. So
-    if rows are inserted, removed or changed during the stream, no other row is repeated or skipped; changed rows are
-    sent if they are after the current position. This is guaranteed if rows are committed before the stream reaches
-    their position, and if keys do not change.
+    The table is read in pages, without OFFSET: each query selects the rows after the last key of the previous page. So
+    if rows are inserted, removed or changed during the stream, all other rows are still sent exactly once. A new or
+    changed row is sent in its new form if it is committed before the stream reaches its position. If the key of a
+    row changes, the row may be repeated or skipped.
 
     Args:
         engine: a SQLAlchemy engine with an async driver. A connection is held only while a page is read.
@@ -52,11 +53,13 @@ async def table(
 
     Raises:
         LookupError: the table or a column does not exist.
-        ValueError: the order is not unique or may be NULL, ``columns`` lacks a column of the order, or other tables
-            inherit from this one (PostgreSQL). While reading: a key in SQLite does not have the type of its column.
-        TypeError: the condition is a string, or a column of the order has a type that clients cannot send back.
+        ValueError: the columns to order by are not unique together or may be NULL, ``columns`` lacks one of them,
+            other tables inherit from this one (PostgreSQL), or ``batch_rows`` is less than 1. While reading: the key of
+            a row is NULL or does not have the type of its column (SQLite), or the driver changes it.
+        TypeError: ``where`` is a string, or a column to order by has a type that a client cannot send to resume.
     """
-    Sizes(batch_rows)  # raises ValueError if batch_rows is less than 1
+    # Sizes raises ValueError if batch_rows is less than 1. Without this line, only the first stream would raise it.
+    Sizes(batch_rows)
     if isinstance(where, str):
         raise TypeError(f"where must be an expression such as sqlalchemy.text(...).bindparams(...), got {where!r}")
     async with engine.connect() as connection:
@@ -71,7 +74,7 @@ async def table(
 
 
 class _Pages:
-    """Reads the pages of a table, starting after any key."""
+    """Reads a table in pages, from the first row or from the row after a given key."""
 
     def __init__(
         self, engine: AsyncEngine, key: Key, columns: Sequence[str], where: Any, batch_rows: int, *, descending: bool
@@ -80,10 +83,11 @@ class _Pages:
         self._key = key
         self._parameters = [f"chunkwise_after_{index}" for index in range(len(key.names))]
         self._batch_rows = batch_rows
-        # The parameters have no types, because the driver returned their values and accepts them unchanged. A type
-        # would add a cast to the statement, which changes the value of a Decimal in SQLite.
+        # The columns and the parameters for key values have no SQLAlchemy types, because the driver accepts key values
+        # unchanged. A type would add a cast to the statement, which changes the value of a Decimal in SQLite.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
-        # Keys are compared with the collation of their unique index: in another one, different keys may be equal.
+        # Keys are compared with the collation of their unique index. In another collation, two different keys may be
+        # equal, so that a row would be skipped.
         self._keys = keys = [
             source.c[name] if collation is None else source.c[name].collate(collation)
             for name, collation in zip(key.names, key.collations, strict=True)
@@ -99,7 +103,11 @@ class _Pages:
         self._next = Query(first.where(here < there if descending else here > there), untyped=where is None)
 
     def after(self, after: tuple[Any, ...] | None) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Return the batches after a key from a client (None: all rows); raise WrongKey if no row can have the key."""
+        """Return the batches of all rows after a key that a client has sent, or of all rows if the key is None.
+
+        Raises:
+            WrongKey: the key is invalid, for example because a value has the wrong type.
+        """
         try:
             return self._read(None if after is None else self._key.convert(after))
         except ValueError as error:
@@ -115,8 +123,13 @@ class _Pages:
                 return
             self._key.check_kinds(batch)
             before, after = after, self._key.of(batch[-1])
-            if self._key.of(batch[0]) == before:  # without this check, the same page is read for ever
-                raise ValueError(f"the driver changes the key {self._key.label} = {before}: use another key")
+            # The query asks for rows after the key `before`. If it returns the row of this key again, the driver has
+            # changed the value, and without an error the same page would be read for ever.
+            if self._key.of(batch[0]) == before:
+                raise ValueError(
+                    f"the driver changes the key {self._key.label} = {before}, so the query for the next rows "
+                    "returns the same row again: use other columns as order_by"
+                )
             sizes.learn(batch)
             full = len(batch) == limit
             yield batch
@@ -130,14 +143,15 @@ class _Pages:
         return await fetch_at_once(self._engine, query, {_LIMIT: limit, **places}, limit)
 
     async def _refuse_null(self) -> None:
-        """Raise ValueError if a key column is NULL in any row."""
-        # Only SQLite allows NULL in a primary key. The pages would not contain such rows, because no
-        # comparison with NULL is true.
+        """Raise ValueError if a key column is NULL in any row, because the stream would skip rows."""
+        # Only SQLite allows NULL in a primary key. The query of each page after the first compares keys with the
+        # last key of the previous page, and no comparison with NULL is true, so rows would be skipped.
         if not self._key.may_be_null:
             return
         null = sa.or_(*[column.is_(None) for column in self._keys])
         statement = sa.select(sa.literal(1).label("found")).select_from(self._source).where(null).limit(1)
         if await fetch_at_once(self._engine, Query(statement, untyped=False), {}, 1):
             raise ValueError(
-                f"{self._key.label} is NULL in a row of table {self._key.table!r}, expected a value: NULL has no order"
+                f"{self._key.label} is NULL in a row of table {self._key.table!r}, expected a value, because rows are "
+                "read in the order of this key: set the value or remove the row"
             )

@@ -22,10 +22,10 @@ async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[R
 
 
 class PlainValues:
-    """Converts values column by column; the first value of a column decides whether to convert the column.
+    """Converts values column by column; the first value of a column decides whether the column is converted.
 
-    Checking every value would take as long as encoding it. So a column is checked only until one of its values shows
-    the type. If JSON cannot represent a later value, the stream fails.
+    Checking every value would take as long as encoding it. So only the first value of a column that is not NULL, an
+    empty list or a list of NULLs is checked. If JSON can represent this value but not a later one, the stream fails.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,9 @@ def _is_plain(value: Any) -> bool:
         msgspec.json.encode(value)
     except TypeError:
         return False
-    except (ValueError, OverflowError, RecursionError):  # the encoder raises an error for this value
+    except (ValueError, OverflowError, RecursionError):
+        # JSON can represent the type but not this value, for example a text with a lone surrogate. The value is not
+        # converted, so the encoder raises an error for it.
         return True
     return True
 
@@ -66,15 +68,19 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(element) for element in value]
-    if hasattr(value, "items"):  # the value has a composite type
+    # A value of a composite type of PostgreSQL has the method items().
+    if hasattr(value, "items"):
         return {name: _plain(element) for name, element in value.items()}
-    if hasattr(value, "as_string"):  # the value is a bit string
+    # A bit string of asyncpg has the method as_string().
+    if hasattr(value, "as_string"):
         return value.as_string()
-    if hasattr(value, "points"):  # the value is a path or a polygon
+    # A path or polygon of asyncpg has the attribute `points`.
+    if hasattr(value, "points"):
         return [_plain(point) for point in value.points]
     if hasattr(value, "lower_inc"):
         return _range_text(value)
-    # For any other object, such as an instance of an ORM class, the encoder raises an error.
+    # Objects of known packages, such as network addresses, are converted to text. Any other object, such as an instance
+    # of an ORM class, stays as it is, so that the encoder raises an error for it.
     return str(value) if type(value).__module__.partition(".")[0] in _KNOWN_BY_TEXT else value
 
 
