@@ -274,6 +274,17 @@ async def test_large_table_is_read_in_small_pages(database: Database) -> None:
     assert max(sizes) == 2000
 
 
+@everywhere
+async def test_table_of_large_rows_has_small_pages(database: Database) -> None:
+    await database.run("create table points (id integer primary key, name text)")
+    long = "printf('%.300000c', 'x')" if database.kind == "sqlite" else "repeat('x', 300000)"
+    await database.run(f"insert into points select n, {long} from ({series(database, 40)}) as series")
+    source = await sql.table(database.engine, "points")
+    sizes = [len(batch) async for batch in batches_of(source.start())]
+    assert sum(sizes) == 40
+    assert max(sizes[1:]) <= 3  # a page after the first is less than 1 MiB
+
+
 @in_postgres
 async def test_each_page_uses_the_index(database: Database) -> None:
     await database.run("create table t (a integer, b integer, primary key (a, b))")

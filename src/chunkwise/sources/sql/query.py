@@ -86,8 +86,9 @@ class Sizes:
     def learn(self, batch: Sequence[Any]) -> None:
         """Adapt ``rows``, the number of rows to fetch next, to the size of the rows in a batch."""
         sample = batch[:: max(1, len(batch) // _SAMPLE_ROWS)]
-        # A row is measured as a tuple, because SQLAlchemy leaves out parts of long values in the text of a Row.
-        characters = sum(len(str(tuple(row))) for row in sample) // len(sample) + 1
+        # The values are measured as a tuple, because SQLAlchemy leaves out parts of long values in the text of a Row.
+        values = [tuple(row.values()) if isinstance(row, dict) else tuple(row) for row in sample]
+        characters = sum(map(len, map(str, values))) // len(values) + 1
         self.rows = max(1, min(self._most, 4 * self.rows, _BATCH_CHARACTERS // characters))
 
 
