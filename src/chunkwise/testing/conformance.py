@@ -1,4 +1,4 @@
-"""A name and a check -> a conformance case, whose error says which promise is broken, and how."""
+"""Test cases that check one promise each. The error of a failed case says which promise is broken, and how."""
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ConformanceCase:
-    """A check of one promise. If it is a parameter of a test, pytest shows its name.
+    """A test case that checks one promise. If a test has cases as parameters, pytest shows the name of each case.
 
     Attributes:
         name: the promise, in words joined by hyphens.
-        check: raises `AssertionError` if the promise is broken.
+        check: a function that raises `AssertionError` if the promise is broken. It may be asynchronous.
     """
 
     name: str
@@ -22,7 +22,7 @@ class ConformanceCase:
         return self.name
 
     async def run(self) -> None:
-        """Check the promise.
+        """Run the check of the promise, and await it if it is asynchronous.
 
         Raises:
             AssertionError: the promise is broken. The message says how, and a note names the promise.
@@ -37,7 +37,10 @@ class ConformanceCase:
 
 
 def cases_of(checks: object, left_out: Collection[object], prefix: str = "") -> list[ConformanceCase]:
-    """Return a case for each public method of ``checks``, except for the methods in ``left_out``."""
+    """Return one case for each public method of ``checks``, an object whose public methods each check one promise.
+
+    Methods in ``left_out`` get no case. A case is named like its method, with hyphens, after ``prefix``.
+    """
     promises = [name for name, check in vars(type(checks)).items() if name[0] != "_" and check not in left_out]
     return [ConformanceCase(prefix + name.replace("_", "-"), getattr(checks, name)) for name in promises]
 
@@ -49,7 +52,7 @@ def shown(value: object, most: int = 200) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal and have the same types, so that 1, 1.0 and True are different."""
+    """Return whether two values are equal and have the same types. Unlike with ``==``, 1, 1.0 and True differ."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

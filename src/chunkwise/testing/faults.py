@@ -1,4 +1,7 @@
-"""A fault (cut, reset, stall, slow pieces, HTTP/1.0) as data for `proxy`, and the bytes that pass before it."""
+"""The faults that a `FaultProxy` can cause, and a counter of the bytes that pass before a fault.
+
+A fault is a cut, a reset, a stall, slow pieces or HTTP/1.0.
+"""
 
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -11,16 +14,17 @@ MAX_HEAD_BYTES = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault of a connection; ``Fault()`` passes everything on unchanged.
+    """A change that a `FaultProxy` makes to a connection. ``Fault()`` changes nothing.
 
-    Join two faults of different kinds with ``|``: ``http10() | cut_at(100)``.
+    There are three kinds of faults: an early end, small pieces and HTTP/1.0. Join faults of different kinds with ``|``:
+    ``http10() | cut_at(100)``.
 
     Attributes:
-        end: how the response ends too early; None if it does not.
+        end: how the response ends too early: see `cut_at`, `reset_at` and `stall_at`. None if it does not end early.
         at: the number of bytes after which the response ends.
-        of: where these bytes are counted from: the first byte of the status line (``"response"``) or of the body.
+        of: where the count of these bytes starts: at the status line (``"response"``) or at the body (``"body"``).
         piece_bytes: the size of the pieces that are passed on; None for all bytes at once.
-        every_seconds: the pause between two pieces.
+        every_seconds: the pause after each piece, in seconds.
         as_http10: whether the request is sent on as HTTP/1.0.
 
     Raises:
@@ -45,7 +49,7 @@ class Fault:
 
     def __or__(self, other: "Fault") -> "Fault":
         if (self.end and other.end) or (self.piece_bytes and other.piece_bytes):
-            raise ValueError(f"two faults of the same kind cannot be joined, got {self} and {other}")
+            raise ValueError(f"expected two faults of different kinds to join, got {self} and {other}")
         changed = {
             field.name: getattr(fault, field.name)
             for fault in (self, other)
@@ -56,20 +60,21 @@ class Fault:
 
 
 def none() -> Fault:
-    """Pass everything on unchanged."""
+    """Change nothing: the proxy passes all bytes on as it receives them."""
     return Fault()
 
 
 def cut_at(count: int, *, of: Part = "response") -> Fault:
     """Close the connection cleanly (FIN) after ``count`` bytes of the response.
 
-    The bytes are counted as they are sent, so the sizes of chunks count as well. With 0, the connection is closed when
-    the server has begun to respond, and no byte is passed on. If a connection is used for several requests, the count
-    continues from one response to the next, and ``of="body"`` counts from the body of the first response.
+    The bytes are counted as they are sent, so the line with the size of each chunk counts as well. With a count of 0,
+    the connection is closed when the server sends the first byte of its response, and the client receives no byte. If
+    a connection is used for several requests, the count continues from one response to the next, and ``of="body"``
+    counts from the body of the first response.
 
     Args:
         count: the number of bytes to pass on first.
-        of: where to count from: the first byte of the status line (``"response"``) or of the body.
+        of: where the count starts: at the status line (``"response"``) or at the body (``"body"``).
     """
     return Fault(end="cut", at=count, of=of)
 
@@ -109,7 +114,9 @@ def dribble(piece_bytes: int, every_seconds: float) -> Fault:
 
 
 def http10() -> Fault:
-    """Pass the request on as HTTP/1.0, without ``Connection`` and ``TE``; a connection is used for one request.
+    """Pass the request on as HTTP/1.0, without the headers ``Connection`` and ``TE``.
+
+    Only the first request of a connection is passed on, because HTTP/1.0 servers close a connection after a response.
 
     HTTP/1.0 has no chunked bodies, so a request with a chunked body gets a response with status 411.
     """
@@ -117,7 +124,7 @@ def http10() -> Fault:
 
 
 class Countdown:
-    """Counts the bytes of a response that may pass before its fault."""
+    """Counts the bytes of a response, so that its fault follows after exactly the right number of bytes."""
 
     def __init__(self, fault: Fault) -> None:
         self._at = fault.at if fault.end is not None and fault.of == "response" else None
@@ -126,7 +133,11 @@ class Countdown:
         self._passed = 0
 
     def allow(self, data: bytes) -> tuple[bytes, bool]:
-        """Return the bytes that may pass, and whether the fault follows; raise ConnectionError for too long a head."""
+        """Return the part of ``data`` that may be passed on, and whether the fault follows after this part.
+
+        Raises:
+            ConnectionError: the count starts at the body, but the head is too long to look for it.
+        """
         if self._at_of_body is not None:
             self._head += data
             if (start := body_start(self._head)) >= 0:
@@ -139,7 +150,10 @@ class Countdown:
 
 
 def body_start(response: bytes) -> int:
-    """Return the offset of a response's body, after all interim responses (1xx); -1 if none was received yet."""
+    """Return the offset at which a response's body starts, after all interim responses (1xx).
+
+    Return -1 if the end of the response's head was not received yet.
+    """
     start = 0
     while (end := response.find(b"\r\n\r\n", start)) >= 0:
         interim = response[start:end].split(b" ", 2)[1:2]
@@ -153,7 +167,10 @@ _DROPPED = {"connection", "keep-alive", "proxy-connection", "te"}
 
 
 def as_http10(head: bytes) -> tuple[bytes, int] | None:
-    """Return the head of a request as HTTP/1.0 and the length of its body; None if the body has no known length."""
+    """Return the head of a request, changed to HTTP/1.0, and the length of the request's body.
+
+    Return None if the request has a Transfer-Encoding, because HTTP/1.0 has no chunked bodies.
+    """
     line, *headers = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     line = line.rpartition(" ")[0] + " HTTP/1.0"
     length = 0

@@ -21,7 +21,7 @@ class StartFaultProxy(Protocol):
     async def __call__(
         self, port: int, fault: Fault | None = None, *, host: str = "127.0.0.1", times: int | None = None
     ) -> FaultProxy:
-        """Start a proxy in front of a server, until the test ends.
+        """Start a proxy in front of a server. The proxy is closed when the test ends.
 
         Args:
             port: the port of the server.
@@ -33,7 +33,7 @@ class StartFaultProxy(Protocol):
 
 @pytest_asyncio.fixture
 async def fault_proxy() -> AsyncIterator[StartFaultProxy]:
-    """Start proxies that break responses; all are closed when the test ends."""
+    """Yield a function that starts a proxy that breaks responses. All proxies are closed when the test ends."""
     async with AsyncExitStack() as stack:
 
         async def start(

@@ -1,4 +1,4 @@
-"""A format and some items -> test cases for it: the decoder reads the encoder's bytes, complete, cut or damaged."""
+"""Test cases for a format. They encode some items, and decode the bytes: complete, cut and damaged."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +11,8 @@ from chunkwise.formats.contract import Decoder, Format
 from chunkwise.testing.conformance import ConformanceCase, cases_of, same, shown
 
 _MOST_CUTS = 1000
-_BYTES_OF_DAMAGE = 100_000  # the size of all damaged streams together; they are fed byte by byte, which is slow
+# All damaged streams together have about this many bytes, because to decode them byte by byte is slow.
+_BYTES_OF_DAMAGE = 100_000
 _ODD = [
     b"\n", b"\r\n", b"\n\n", b" ", b"\x00", b"\x1e", b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"\xff", b"\xc3",
     b"\xef\xbb\xbf", b"0", b"-",
@@ -29,7 +30,9 @@ class _Reading(NamedTuple):
 def format_cases(
     format: Format, items: Sequence[Any], *, decoded: Sequence[Any] | None = None, refused: Sequence[Any] = (object(),)
 ) -> list[ConformanceCase]:
-    """Return one case for each promise of a format. Every run tests the same bytes.
+    """Return one case for each promise of a format, for example that a cut stream raises `TruncatedError`.
+
+    The damaged bytes are chosen at random, but with a fixed seed, so every run tests the same bytes.
 
     Args:
         format: your format, or one of `FORMATS`.
@@ -43,7 +46,8 @@ def format_cases(
     """
     if not items or (decoded is not None and len(items) != len(decoded)):
         raise ValueError(
-            f"expected at least one item and as many decoded items, got {len(items)} and {len(decoded or ())}"
+            f"expected at least one item, and a decoded item for each, got {len(items)} items "
+            f"and {len(decoded or ())} decoded items"
         )
     checks = _FormatChecks(format, list(items), list(items if decoded is None else decoded), list(refused))
     left_out: set[Callable[..., None]] = set()
@@ -62,7 +66,7 @@ class _FormatChecks:
     _refused: list[Any]
 
     def items_are_decoded(self) -> None:
-        """The decoder returns the items, and counts the items and bytes."""
+        """The decoder returns the encoded items, and its `items_seen` and `bytes_seen` have the right values."""
         stream = self._written(self._items)
         for framed in (False, True):
             decoder = self._format.decoder()
@@ -95,14 +99,17 @@ class _FormatChecks:
             self._same(got.items, self._decoded, f"the pieces {shown(pieces)}")
 
     def feeding_no_bytes_changes_nothing(self) -> None:
-        """``feed(b"")`` changes nothing."""
+        """Calls of ``feed(b"")`` between the bytes of a stream do not change the decoded items."""
         stream = self._written(self._items)
         got = self._read([b"", b"", *_bytewise(stream)], asking=True)
         assert got.error is None, f'with feed(b"") after each byte the stream raised {got.error!r}'
         self._same(got.items, self._decoded, 'feed(b"") after each byte')
 
     def cut_is_detected(self) -> None:
-        """A stream that stops early raises `TruncatedError`, unless it stops between items and has no end mark."""
+        """A stream that is cut raises `TruncatedError`.
+
+        If the format has no end mark, a cut between two items cannot be noticed, and so raises no error.
+        """
         stream, ends = self._written(self._items), self._ends()
         proves_end = bool(stream[ends[-1] :].strip())
         for size in _some(range(len(stream))):
@@ -111,7 +118,8 @@ class _FormatChecks:
             self._same(got.items, self._decoded[: len(got.items)], where)
             if got.error is None:
                 if proves_end:
-                    whole = not stream[size:].strip()  # complete, because only white space is missing
+                    # The stream is complete if only white space is missing.
+                    whole = not stream[size:].strip()
                 else:
                     whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
                 assert whole, f"{where} the stream ended without an error, as if it were complete"
@@ -120,11 +128,11 @@ class _FormatChecks:
                 assert is_truncated, f"{where} the stream raised {got.error!r}, expected TruncatedError"
 
     def items_before_a_cut_are_returned(self) -> None:
-        """The items before a cut are returned, and the error has their number."""
+        """The items before a cut are returned, and the `items_seen` of the error is the number of these items."""
         stream, ends = self._written(self._items), self._ends()
         for size in _some(range(1, len(stream))):
             got = self._read([stream[:size]])
-            # An item that ends at the cut is not counted, because a number ends only where another byte follows.
+            # An item that ends exactly at the cut need not be returned: the number 12 could be the start of 123.
             least = sum(end < size for end in ends[1:])
             where = f"cut after {size} of {len(stream)} bytes ({shown(stream[:size])})"
             assert len(got.items) >= least, f"{where} {len(got.items)} items were returned, but {least} are complete"
@@ -133,7 +141,7 @@ class _FormatChecks:
                 assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were returned"
 
     def items_before_a_defect_are_returned(self) -> None:
-        """The items before a defect are returned, and the next call raises the error at the latest."""
+        """All items before a defect are returned, and no later than the next call raises the error."""
         for stream in _damaged(self._written(self._items)):
             slowly, at_once = self._read(_bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"
@@ -196,8 +204,8 @@ class _FormatChecks:
         return list(accumulate([len(encoder.start()), *(len(encoder.encode([item])) for item in self._items)]))
 
     def _goes_on(self, stream: bytes, items: list[Any]) -> bool:
-        """Return whether an item that is appended to ``stream`` is decoded unchanged; the stream may be cut."""
-        # If the stream is cut inside an item, this item and the next are read as one item, or as a defect.
+        """Return whether ``stream`` ends between two items, so that an item appended to it is decoded unchanged."""
+        # If the stream ends inside an item, the appended bytes are read as a part of this item, or as a defect.
         encoder = self._format.encoder()
         encoder.start()
         encoder.encode(self._items)
@@ -205,7 +213,11 @@ class _FormatChecks:
         return got.error is None and same(got.items, [*items, self._decoded[0]])
 
     def _read(self, pieces: Iterable[bytes], *, framed: bool = False, asking: bool = False) -> _Reading:
-        """Decode up to the first error. If ``asking`` is true, call ``feed(b"")`` after each piece."""
+        """Decode the pieces of a stream up to the first error.
+
+        If ``asking`` is true, ``feed(b"")`` is called after each piece. If a piece has items and then a defect, feed()
+        returns the items first, and this second call raises the error.
+        """
         decoder = self._format.decoder()
         items: list[Any] = []
         at_end = False
@@ -216,7 +228,8 @@ class _FormatChecks:
                     items += decoder.feed(b"")
             at_end = True
             items += decoder.finish(framed=framed)
-            items += decoder.finish(framed=framed)  # if the first finish() returned items, this one raises the error
+            # If the stream is incomplete and the first finish() returned items, the second one raises the error.
+            items += decoder.finish(framed=framed)
         except StreamError as error:
             return _Reading(items, error, at_end)
         except Exception as error:
@@ -271,7 +284,7 @@ def _splits(data: bytes) -> Iterator[list[bytes]]:
 
 
 def _some(places: range) -> Sequence[int]:
-    """Return all positions, or a sample if there are too many to test."""
+    """Return the positions at which to cut a stream: all in ``places``, or a random sample if there are too many."""
     if len(places) <= _MOST_CUTS:
         return places
     return sorted(random.Random(4).sample(places, _MOST_CUTS))  # noqa: S311
@@ -290,7 +303,7 @@ def _damaged(stream: bytes) -> Iterator[bytes]:
 
 
 def _strange() -> Iterator[bytes]:
-    """Yield random bytes, which usually are not a stream of any format."""
+    """Yield random bytes, as a test of a decoder with bytes that are usually not a stream of any format."""
     dice = random.Random(1)  # noqa: S311
     for _ in range(300):
         yield dice.randbytes(dice.randint(1, 40))

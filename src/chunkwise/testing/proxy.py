@@ -1,6 +1,7 @@
-"""A server's address and a fault -> a proxy on 127.0.0.1 that breaks the server's responses.
+"""A proxy on 127.0.0.1 that passes the responses of a server on and breaks them with a fault.
 
-It uses plain sockets, because asyncio's streams drop their buffers when a connection is reset.
+The proxy uses plain sockets, because asyncio's streams drop the bytes in their buffers when a connection is reset, and
+the client would not receive them.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from chunkwise.testing.faults import MAX_HEAD_BYTES, Countdown, End, Fault, as_h
 from chunkwise.testing.sockets import BUFFER_BYTES, connect
 from chunkwise.transports.tcp import reset_when_closed, unsent_bytes
 
-_LINGER_SECONDS = 5.0  # the time a client has to read all bytes and close its side
+# After the last byte, the proxy waits up to this long for the client to receive all bytes and close its side.
+_LINGER_SECONDS = 5.0
 
 _REFUSAL = (
     b"HTTP/1.0 411 Length Required\r\nContent-Type: text/plain\r\n\r\n"
@@ -54,7 +56,7 @@ class FaultProxy:
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times
-        self._listener: socket.socket  # exists only inside the ``async with`` block
+        self._listener: socket.socket  # created when the ``async with`` block is entered
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
@@ -69,7 +71,8 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0)
         self.port = self._listener.getsockname()[1]
-        # With `sock_accept`, a task that is cancelled at the wrong moment would lose its connection.
+        # A task with `sock_accept` is not used: if it were cancelled just after a client connects, nothing would close
+        # the connection.
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         return self
 
@@ -86,14 +89,15 @@ class FaultProxy:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client = listener.accept()[0]
-        except (BlockingIOError, ConnectionAbortedError):  # the client has disconnected already
-            return
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the client has disconnected before its connection was accepted
         talk = asyncio.create_task(_serve(client, self._server, self._next_fault()))
         self.connections += 1
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
-            client.close()  # closed here, because a task that is cancelled at once never runs
+            # `_serve` does not close the socket, because it never runs if its task is cancelled before the first step.
+            client.close()
             self._talks.discard(talk)
 
         talk.add_done_callback(end)
@@ -108,28 +112,35 @@ class FaultProxy:
 
 
 async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -> None:
-    """Serve one client until its connection can be closed."""
+    """Pass bytes on between one client and the server, then end the client's connection as its fault requires."""
     client.settimeout(0)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # without it, the kernel may join small pieces
-    with suppress(OSError):  # the client has disconnected
+    # With TCP_NODELAY, the kernel sends each piece at once. Otherwise it may join small pieces.
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # An OSError usually means that the client has disconnected. In any case, the connection is then closed.
+    with suppress(OSError):
         try:
             end = await _pass_on(client, server, fault)
         except BaseException:
-            reset_when_closed(client, yes=True)  # an interrupted response must not look complete
+            # A clean close could make the interrupted response look complete, so the connection is reset.
+            reset_when_closed(client, yes=True)
             raise
         if end == "reset":
             await _delivered(client)
             reset_when_closed(client, yes=True)
         else:
             client.shutdown(socket.SHUT_WR)
-            # Closing with unread bytes would reset the connection, so they are read until the client closes it.
+            # If a socket is closed while it has unread bytes, the kernel resets the connection. So the client's bytes
+            # are read until the client closes its side.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_SECONDS):
                     await _discard(client)
 
 
 async def _pass_on(client: socket.socket, server: tuple[str, int], fault: Fault) -> End:
-    """Pass the bytes of a connection on, with its fault; return how to end the connection to the client."""
+    """Pass the bytes between a client and the server on, with the fault.
+
+    Return how to end the connection to the client: ``"cut"``, ``"reset"`` or ``"stall"``.
+    """
     loop = asyncio.get_running_loop()
     first, left = b"", None
     if fault.as_http10:
@@ -172,7 +183,10 @@ async def _request_head(client: socket.socket) -> tuple[bytes, bytes]:
 async def _upload(
     client: socket.socket, upstream: socket.socket, first: bytes, left: int | None, broken: asyncio.Event
 ) -> None:
-    """Send ``first`` to the server, then ``left`` bytes from the client (None for all); drop the rest."""
+    """Send ``first`` to the server, then the next ``left`` bytes from the client. Drop all bytes after these.
+
+    If ``left`` is None, all bytes from the client are sent. ``broken`` is set if the server resets its connection.
+    """
     loop = asyncio.get_running_loop()
     data = first
     try:
@@ -180,7 +194,8 @@ async def _upload(
             try:
                 await loop.sock_sendall(upstream, data)
             except ConnectionResetError:
-                broken.set()  # the kernel reports a reset once, so the download would see a clean end
+                # The kernel reports a reset only once. Without this event, `_download` would take it for a clean end.
+                broken.set()
                 return
             data = await loop.sock_recv(client, BUFFER_BYTES)
             if not data:
@@ -190,14 +205,15 @@ async def _upload(
                 left -= len(data)
         upstream.shutdown(socket.SHUT_WR)
     except BrokenPipeError:
-        return  # the server reads no more; its response is still passed on
+        return  # The server reads no more of the request, but it may still respond, so `_download` continues.
     except OSError:
         with suppress(OSError):
-            upstream.shutdown(socket.SHUT_RDWR)  # the client has disconnected; this also ends the download
+            # The client has disconnected. `_download` then receives the end of the server's bytes, and ends too.
+            upstream.shutdown(socket.SHUT_RDWR)
 
 
 async def _download(client: socket.socket, upstream: socket.socket, fault: Fault, broken: asyncio.Event) -> End:
-    """Pass on the server's bytes up to the fault; return how to end the connection to the client."""
+    """Pass on the server's bytes until the fault or the end. Return how to end the connection to the client."""
     loop = asyncio.get_running_loop()
     countdown = Countdown(fault)
     while True:
@@ -218,7 +234,7 @@ async def _download(client: socket.socket, upstream: socket.socket, fault: Fault
 
 
 async def _discard(client: socket.socket) -> None:
-    """Read until the client closes its side."""
+    """Read and drop the client's bytes until the client closes its side of the connection."""
     while await asyncio.get_running_loop().sock_recv(client, BUFFER_BYTES):
         pass
 

@@ -1,4 +1,7 @@
-"""A request as bytes -> the raw response: its bytes, how the connection ended, and its framing (RFC 9112 §6.3)."""
+"""Send a request over a plain socket, and return the bytes of the response and how the connection ended.
+
+The framing of a response, which is how its end is marked (RFC 9112 §6.3), is found in these bytes.
+"""
 
 import asyncio
 import re
@@ -19,30 +22,38 @@ _chunk_size = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;[^\r\n]*)?")
 
 @dataclass(slots=True)
 class RawResponse:
-    """The bytes received over one connection."""
+    """The bytes that were received over one connection, when they arrived, and how the connection ended."""
 
     data: bytes = b""
-    ending: Literal["open", "closed", "reset"] = "open"  # how the connection ended; "open" if it did not end in time
-    arrivals: list[tuple[float, int]] = field(default_factory=list)  # (seconds, bytes so far) after each read
+    # "closed" or "reset" if the connection ended like this; "open" if it had not ended before the timeout.
+    ending: Literal["open", "closed", "reset"] = "open"
+    # Each read and the end add a pair: the seconds since the start, and the number of bytes that had arrived by then.
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def status_lines(self) -> int:
-        """The number of status lines, also of those inside the content, but not of interim responses (1xx)."""
+        """The number of status lines in the bytes. Only those of interim responses (1xx) are not counted.
+
+        A server that fails may wrongly send a second status line inside the content, so the content counts too.
+        """
         return len(_status_line.findall(self.data))
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How the first response on a connection is framed."""
+    """Where the body of the first response on a connection starts and ends, and how its end is marked."""
 
     status: int
-    kind: Literal["chunks", "length", "close"]  # what ends the body
-    start: int  # the offset of the body
-    end: int | None  # the offset after the body; None if its end was not received, or is the end of the connection
+    # The last chunk, the Content-Length or only the connection's close marks the end of the body.
+    kind: Literal["chunks", "length", "close"]
+    # The body starts at this offset of the received bytes.
+    start: int
+    # The body ends at this offset; None if the end was not received, or if only the connection's close marks it.
+    end: int | None
 
 
 def request(url: str, headers: Mapping[str, str], *, method: str = "GET", version: str = "1.1") -> bytes:
-    """Return a request as bytes."""
+    """Return the bytes of an HTTP/1 request without a body."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"{method} {target} HTTP/{version}", f"Host: {parts.netloc}"]
@@ -51,7 +62,7 @@ def request(url: str, headers: Mapping[str, str], *, method: str = "GET", versio
 
 
 async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse:
-    """Send requests over one connection, and read until it ends or ``patience_seconds`` have passed."""
+    """Send requests over one connection. Return all that arrives until it ends or ``patience_seconds`` have passed."""
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     response = RawResponse()
@@ -72,7 +83,7 @@ async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse
 
 
 def framing_of(data: bytes) -> Framing:
-    """Return how a response is framed; raise AssertionError if it is not an HTTP/1 response."""
+    """Return where a response's body starts and ends; raise AssertionError if it is not a valid HTTP/1 response."""
     start = body_start(data)
     assert start >= 0, f"expected the head of a response, received only {shown(data)}"
     line, *fields = data[: start - 4].rpartition(b"\r\n\r\n")[2].split(b"\r\n")
@@ -95,7 +106,7 @@ def framing_of(data: bytes) -> Framing:
 
 
 def _end_of_chunks(data: bytes, position: int) -> int | None:
-    """Return the offset after the last chunk (RFC 9112 §7.1), or None if it was not received."""
+    """Return the offset after the last chunk (RFC 9112 §7.1), or None if the last chunk was not received."""
     while (end := data.find(b"\r\n", position)) >= 0:
         size = _chunk_size.fullmatch(data, position, end)
         line = data[position:end]

@@ -1,6 +1,7 @@
-"""URLs of a server that streams -> test cases for it, which check the raw bytes that it sends.
+"""Test cases for a server that streams. They request its URLs, and check the raw bytes that it sends.
 
-The cases work with any server and format. They use plain sockets, because HTTP clients hide the errors that matter.
+The cases work with any server and format. They use plain sockets, because HTTP clients do not show all of these bytes,
+nor how the connection ended.
 """
 
 from collections.abc import Mapping
@@ -25,13 +26,14 @@ def server_cases(
 ) -> list[ConformanceCase]:
     """Return one case for each promise that a server makes about its streams.
 
-    The items must not contain text that looks like a status line (``HTTP/1.1 200 OK``).
+    The items must not contain text that looks like a status line (``HTTP/1.1 200 OK``), because the cases count the
+    status lines that a server sends.
 
     Args:
         url_complete: a URL whose stream completes.
         url_failing: a URL whose stream's source fails after its first items.
-        url_slow: a URL whose stream's source waits between its first and its last item. Without it, the case that needs
-            it is left out.
+        url_slow: a URL whose stream's source waits between its first and its last item. Without this URL, no case
+            checks that items are sent while the source waits.
         slow_seconds: how long the source of ``url_slow`` waits.
         headers: the headers of each request, such as Accept.
         patience_seconds: how long to wait for the end of a response.
@@ -56,7 +58,7 @@ class _ServerChecks:
     _patience_seconds: float
 
     async def complete_response_ends_with_last_chunk_or_length(self) -> None:
-        """A complete response ends with the last chunk or at its Content-Length, not only with a close."""
+        """A complete response has a last chunk or a Content-Length, because a close alone could also be a cut."""
         response = await self._ask(self._complete, _CLOSE)
         _ends(response, _streamed(response, self._complete))
 
@@ -79,7 +81,7 @@ class _ServerChecks:
         assert not body, f"the response to HEAD has a body of {len(body)} bytes: {shown(body)}"
 
     async def failed_response_has_no_end(self) -> None:
-        """The response of a failed source does not look complete to any client."""
+        """If the source of a response fails, the response does not look complete to any client."""
         for headers in ({}, _CLOSE):
             response = await self._ask(self._failing, headers)
             framing = _streamed(response, self._failing)
@@ -95,19 +97,19 @@ class _ServerChecks:
             )
 
     async def failed_response_has_one_status_line(self) -> None:
-        """After a response has begun, no second status line is sent: it would be part of the content."""
+        """If the source fails during a response, no second status line is sent: clients would read it as content."""
         response = await self._ask(self._failing, {})
         count = response.status_lines
         assert count == 1, f"the response has {count} status lines, expected one: {shown(response.data)}"
 
     async def failed_response_closes_its_connection(self) -> None:
-        """The connection is closed, because nothing can follow a response without an end (RFC 9112 §8)."""
+        """After a failure, the connection is closed: no response can follow one without an end (RFC 9112 §8)."""
         response = await self._ask(self._failing, {})
         ended = response.ending != "open"
         assert ended, f"the connection was still open {self._patience_seconds} s after the failing request"
 
     async def request_after_a_failed_response_gets_none(self) -> None:
-        """A pipelined request gets no response, because it would look like content of the failed response."""
+        """A request pipelined after a failing one gets no response: clients would read it as content of the first."""
         requests = request(self._failing, self._headers) + request(self._complete, {**self._headers, **_CLOSE})
         response = await ask(self._failing, requests, self._patience_seconds)
         count = response.status_lines
@@ -115,7 +117,10 @@ class _ServerChecks:
         assert count == 1, f"the request after the failing one got a response too: {shown(response.data)}"
 
     async def failed_http_1_0_response_is_reset(self) -> None:
-        """The connection is reset, or its Content-Length is not reached: a clean close would look complete."""
+        """A failed HTTP/1.0 response ends with a reset, or before its Content-Length.
+
+        Otherwise, the close of the connection would make the response look complete.
+        """
         for headers in ({}, _KEEP):
             response = await self._ask(self._failing, headers, version="1.0")
             if response.ending == "reset":
@@ -128,7 +133,7 @@ class _ServerChecks:
             )
 
     async def first_item_is_sent_before_the_last_is_made(self) -> None:
-        """Items are sent while the source waits for the next one."""
+        """The first item is sent at once, while the source waits before the last item."""
         response = await self._ask(self._slow, _CLOSE)
         framing = _streamed(response, self._slow)
         first = next((when for when, count in response.arrivals if count > framing.start), None)
@@ -154,7 +159,7 @@ def _streamed(response: RawResponse, url: str) -> Framing:
 
 
 def _ends(response: RawResponse, framing: Framing) -> None:
-    """Check that a response ends where its framing says."""
+    """Check that a response ends at its last chunk or Content-Length, and that the connection is then closed."""
     size = len(response.data) - framing.start
     assert framing.kind != "close", "only the connection's close ends the response: a cut would look complete"
     assert framing.end is not None, {

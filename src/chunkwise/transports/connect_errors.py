@@ -1,4 +1,4 @@
-"""An aiohttp connection error -> one line that names the server and the reason."""
+"""One line of text for a connection error of aiohttp. The line names the server and the reason."""
 
 import os
 
@@ -6,7 +6,7 @@ from aiohttp import ClientConnectorCertificateError, ClientConnectorError, Clien
 
 
 def why_no_connection(error: BaseException) -> str | None:
-    """Return the server that cannot be reached and the reason; None for any other kind of error."""
+    """Return a line that names the server that cannot be reached and the reason; None for any other kind of error."""
     if isinstance(error, ClientConnectorCertificateError):
         return f"the TLS handshake with {error.host}:{error.port} failed: {error.certificate_error}"
     if isinstance(error, ClientConnectorSSLError):

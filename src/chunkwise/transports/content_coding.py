@@ -1,4 +1,7 @@
-"""Bytes <-> compressed bytes (zstd, gzip, br or deflate; RFC 9110 §8.4.1), chunk by chunk, with a size limit."""
+"""Compress and decompress the chunks of a body with a content coding: zstd, gzip, br or deflate (RFC 9110 §8.4.1).
+
+A limit for the decompressed bytes protects against decompression bombs.
+"""
 
 import sys
 import zlib
@@ -22,13 +25,19 @@ CODINGS: tuple[str, ...] = ("zstd", "gzip", "br", "deflate")
 MAX_RATIO = 10_000
 """How many bytes one compressed byte may become. Equal rows from `respond` reach 3,400, a brotli bomb 112,000."""
 
-_PIECE_BYTES = 64 * 1024  # decompressed bytes are joined to chunks of this size, so that each chunk holds many items
-_STEP_BYTES = 64 * 1024  # the most output to request in one call of a decompressor; brotli may return 1.5 times it
-_WIRE_BYTES = 4 * 1024  # the ratio is checked after this many compressed bytes, to notice a decompression bomb early
-_FINE_BYTES = 64  # how many compressed bytes a decompressor without copy() gets in one call, see `_Layer.feed`
-_MAX_CODINGS = 5  # per message, as in curl: each coding needs memory, and real servers use at most two
+# Decompressed bytes are joined to chunks of this size, so that each chunk holds many items.
+_PIECE_BYTES = 64 * 1024
+# In one call, a decompressor is asked for no more output than this. Brotli may return 1.5 times as much.
+_STEP_BYTES = 64 * 1024
+# In one call, a decompressor gets no more compressed bytes than this, so that a decompression bomb is noticed early.
+_WIRE_BYTES = 4 * 1024
+# The br and zstd decompressors get even fewer bytes in one call, because an error loses all output of the call.
+_FINE_BYTES = 64
+# A message may have no more codings than this, as in curl. Each coding needs memory, and real servers use at most two.
+_MAX_CODINGS = 5
 
-# RFC 9659 limits the window of the zstd content coding to 8 MiB (2**23 bytes).
+# RFC 9659 limits the window of the zstd content coding to 8 MiB (2**23 bytes). The decompressor refuses a larger one,
+# because it needs that much memory.
 _UNZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
@@ -47,11 +56,12 @@ class Compressor:
     """Compresses bytes with one of the `CODINGS`. A client can decompress each chunk when it arrives."""
 
     # The compression levels are low because streams are compressed on the event loop, once per client, and higher
-    # levels take much more time to save few bytes. The windows are small because each stream needs memory for one,
-    # and a server may have hundreds of streams at once.
+    # levels take much more time to save few bytes. The windows (the recent data that a compressor keeps in memory, to
+    # find repetitions) are small because a server may have hundreds of streams at once.
     # After 1.2 MB of JSON rows, one compressor used 169 KiB of memory (zstd), 115 KiB (gzip, deflate) or 423 KiB (br).
-    # With level 3 and a window of 512 KiB, zstd used 1,338 KiB and made movies.json 7.0 times smaller instead of 6.0.
-    # With a flush after each row, zstd makes movies.json 4.3 times smaller and gzip 5.2 times.
+    # The file movies.json (vega-datasets) becomes 6.0 times smaller with zstd. With level 3 and a window of 512 KiB, it
+    # would become 7.0 times smaller, but zstd would use 1,338 KiB of memory. With a flush after each row, the file
+    # becomes 4.3 times smaller with zstd and 5.2 times with gzip.
 
     def __init__(self, coding: str) -> None:
         if coding not in CODINGS:
@@ -69,7 +79,10 @@ class Compressor:
         self._compress, self._flush, self._finish = engine.compress, partial(engine.flush, mode), engine.flush
 
     def piece(self, data: bytes) -> bytes:
-        """Return ``data`` compressed and flushed, so that a client can decompress it at once; ``b""`` without data."""
+        """Return ``data`` compressed and flushed, so that a client can decompress all of it at once.
+
+        Return ``b""`` if ``data`` is empty.
+        """
         return bytes(self._compress(data) + self._flush()) if data else b""
 
     def finish(self, data: bytes = b"") -> bytes:
@@ -82,8 +95,8 @@ class Decompressor:
 
     Args:
         content_encoding: the value of the header.
-        max_ratio: how many bytes one compressed byte may become, in each coding.
-        free_bytes: up to how many bytes of output the ratio is not limited.
+        max_ratio: how many bytes each coding may output, at most, for each compressed byte that was received.
+        free_bytes: how many bytes each coding may output at any ratio. Only a larger output can raise LimitError.
 
     Raises:
         DecodeError: a coding is unknown.
@@ -105,11 +118,14 @@ class Decompressor:
         self._failure: DecodeError | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed data in chunks of less than 256 KiB; read them all before the next call.
+        """Yield the decompressed data in chunks of less than 256 KiB.
+
+        Read all chunks before the next call, because ``data`` is decompressed only while the chunks are read.
 
         Raises:
-            DecodeError: the data is malformed; all output before the defect has been yielded.
-            LimitError: the ratio is too high; all output before that point has been yielded.
+            DecodeError: the data is malformed. The output before the defect has been yielded, but with br and zstd the
+                last bytes of it may be missing.
+            LimitError: a coding output more than ``max_ratio`` allows. The output before that has been yielded.
         """
         held = bytearray()
         try:
@@ -141,40 +157,42 @@ class Decompressor:
                 raise TruncatedError(msg, bytes_seen=self._bytes_given)
 
     def _undone(self, data: bytes, index: int) -> Iterator[bytes]:
-        """Decompress data with the layer ``index``, and its output with the next layer, and so on."""
+        """Yield ``data`` decompressed by all layers from the layer ``index`` on, one after the other."""
         if index == len(self._layers):
             yield data
             return
         layer = self._layers[index]
         for out in layer.feed(data):
-            # The ratio is checked after each coding: one coding may inflate bytes that the next one ignores.
+            # The ratio is checked after each coding, not only after the last one, because a coding may produce many
+            # bytes that the next coding ignores, such as zero bytes after a gzip member.
             layer.bytes_given += len(out)
             if layer.bytes_given > max(self._free_bytes, self._max_ratio * self._wire_bytes):
                 raise LimitError(
-                    f"{self._wire_bytes} compressed bytes became {layer.bytes_given} bytes ({layer.coding}), "
+                    f"{self._wire_bytes} compressed bytes became {layer.bytes_given} bytes (coding {layer.coding}), "
                     f"expected no more than {self._max_ratio} for each compressed byte (max_ratio)"
                 )
             yield from self._undone(out, index + 1)
 
 
 class _Layer:
-    """Decompresses one content coding, with a new decompressor (the engine) for each gzip member or zstd frame."""
+    """Decompresses one content coding. Each gzip member and each zstd frame gets a new decompressor: the engine."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding.removeprefix("x-")  # x-gzip means gzip (RFC 9110 §8.4.1.3)
         self.bytes_given = 0
-        self.whole = False  # whether the compressed data is complete after the bytes received so far
+        self.whole = False  # True if the compressed data that was received so far is complete
         self._engine: Any = None
         self._copies = coding not in ("br", "zstd")
-        # After an output of at least this size, the engine may hold more output. Brotli may return 32 KiB and hold more
-        # even if `can_accept_more_data` is true; its buffer is known to be empty only when it returns nothing.
+        # If a call of the engine (the decompressor) returns at least this many bytes, the engine may hold more output
+        # and is called again. Brotli may return 32 KiB and hold more even if its `can_accept_more_data` is true: it
+        # surely holds no more only when it returns nothing.
         self._full = 1 if coding == "br" else _STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the output for ``data`` in chunks of about `_STEP_BYTES`; raise DecodeError if it is malformed."""
-        # If decompress() raises an error, the output of that call is lost. So a zlib engine is copied before each call,
-        # and after an error the copy is fed byte by byte up to the defect. The brotli and zstd engines have no copy(),
-        # so each call gets few bytes: then little output is lost. How much depends on how the data was split.
+        """Yield the output for ``data`` in chunks of about 64 KiB; raise DecodeError if ``data`` is malformed."""
+        # If decompress() raises an error, the output of that call is lost. So a zlib decompressor is copied before each
+        # call. After an error, the copy decompresses the same bytes one by one, up to the defect. The brotli and zstd
+        # decompressors have no copy(), so each call gets few bytes: then an error loses little output.
         for part in _parts(data, _WIRE_BYTES if self._copies else _FINE_BYTES):
             rest, full = part, False
             while rest or full:
@@ -195,9 +213,13 @@ class _Layer:
                     self._engine = None
 
     def _begin(self, data: bytes) -> bytes:
-        """Create the engine for the next gzip member or zstd frame; return the data without leading padding."""
+        """Create the decompressor for the next gzip member or zstd frame.
+
+        Return ``data`` without the zero bytes that may precede a gzip member as padding.
+        """
         if self.whole and self.coding == "gzip":
-            data = data.lstrip(b"\0")  # the gzip program allows zero bytes after a member
+            # Like the gzip program, ignore zero bytes after a gzip member.
+            data = data.lstrip(b"\0")
         if self.whole and data and not (self.coding == "zstd" or (self.coding == "gzip" and data[0] == 0x1F)):
             raise self._corrupt("got more bytes after the end of the data, expected none")
         if not data:
@@ -209,9 +231,9 @@ class _Layer:
         elif self.coding == "gzip":
             self._engine = zlib.decompressobj(31)
         else:
-            # Some servers send raw deflate (RFC 1951), without zlib's header. The low four bits of that header are 8
-            # (RFC 1950 §2.2). In raw deflate, these bits would start a stored block with nonzero padding, which no
-            # compressor writes.
+            # For "deflate", some servers send raw deflate (RFC 1951), without zlib's header. The low four bits of the
+            # first byte show whether the header is there: in zlib's header they are 8 (RFC 1950 §2.2). In raw deflate,
+            # an 8 would start a stored block with nonzero padding, which no compressor writes.
             self._engine = zlib.decompressobj(15 if data[0] & 0x0F == 8 else -15)
         return data
 
@@ -222,7 +244,8 @@ class _Layer:
 class _BrotliEngine:
     """Brotli's decompressor with the interface of the zlib and zstd decompressors."""
 
-    unused_data = b""  # always empty, because brotli raises an error for bytes after the end
+    # zlib and zstd keep the bytes after the end of the compressed data here. For such bytes, brotli raises an error.
+    unused_data = b""
 
     def __init__(self) -> None:
         self._engine = brotli.Decompressor()
@@ -235,9 +258,10 @@ class _BrotliEngine:
 
 
 def _up_to_the_defect(engine: Any, data: bytes) -> Iterator[bytes]:
-    """Feed ``data`` to a zlib engine byte by byte, and yield the output up to the defect, so that none is lost."""
+    """Decompress malformed ``data`` byte by byte with zlib, and yield all output before the first malformed byte."""
     with suppress(zlib.error):
-        yield from map(engine.decompress, (b"", *_parts(data, 1)))  # b"" gets the output that the engine holds
+        # The first call, with b"", gets the output that the decompressor already holds.
+        yield from map(engine.decompress, (b"", *_parts(data, 1)))
 
 
 def _parts(data: bytes, size: int) -> Iterator[bytes]:

@@ -1,4 +1,7 @@
-"""An HTTP message (the client's response or the server's request) -> the bytes of its body, and a proof of its end."""
+"""Read the body of an HTTP message: a response in the client, or a request in the server.
+
+A Content-Length or chunks prove that the body is complete.
+"""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -28,7 +31,9 @@ _NO_CHUNK = "received a malformed chunk"
 
 
 def is_framed(message: Message, *, coded: bool = False) -> bool:
-    """Whether a Content-Length or a last chunk proves the end of the message; aiohttp raises an error if it is missing.
+    """Whether a Content-Length or a last chunk proves that the message is complete.
+
+    If so, aiohttp raises an error for a message that ends too early.
 
     Pass ``coded=True`` if the caller decompresses the body. If aiohttp decompresses it, the end is not proven, because
     aiohttp does not report compressed data that ends early.
@@ -40,7 +45,8 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         codings = ",".join(headers.getall(hdrs.TRANSFER_ENCODING, []))
         # RFC 9112 §6.3, rule 4: a last chunk proves the end if chunked is the final transfer coding.
         return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
-    # A request without a length or chunks has no body (RFC 9112 §6.3, rule 7). An iterable shows its own end.
+    # A request without a length or chunks has no body (RFC 9112 §6.3, rule 7), so the end of a request is always known.
+    # The end of bytes and iterables is known too.
     return True
 
 
@@ -58,7 +64,8 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
     if closing is not None:
-        closing.remove_done_callback(_retrieve)  # an earlier message on this connection may have added it
+        # An earlier message on this connection may have added the callback. Remove it first, so that there is only one.
+        closing.remove_done_callback(_retrieve)
         closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
 
@@ -66,7 +73,8 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
 def _receive_less_at_once(message: Message) -> None:
     connection = message.connection if isinstance(message, ClientResponse) else None
     transport = message.transport if isinstance(message, web.BaseRequest) else connection and connection.transport
-    if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:  # only transports of asyncio's own loops have max_size
+    # Only the transports of asyncio's own event loops have max_size. With other loops, nothing is changed.
+    if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
 
@@ -77,7 +85,10 @@ def _retrieve(closing: asyncio.Future[None]) -> object:
 
 @contextmanager
 def _woken_by(closing: asyncio.Future[None] | None, content: StreamReader, *, lost: bool) -> Iterator[None]:
-    """Wake the task that reads ``content`` when the connection ends: after a malformed chunk, aiohttp does not."""
+    """Raise an error in the task that reads ``content`` if the connection ends before ``content`` does.
+
+    After a malformed chunk, aiohttp does not report the end to the task, which would wait forever.
+    """
 
     def wake(_: asyncio.Future[None] | None = None) -> None:
         if not content.is_eof() and content.exception() is None:
@@ -91,7 +102,8 @@ def _woken_by(closing: asyncio.Future[None] | None, content: StreamReader, *, lo
         yield
     finally:
         if closing is not None:
-            closing.remove_done_callback(wake)  # the connection may be used for other messages
+            # Without this, the callbacks of all messages that use the connection would add up.
+            closing.remove_done_callback(wake)
 
 
 async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, lost: bool) -> AsyncIterator[bytes]:
@@ -101,8 +113,9 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
     given = 0
     try:
         if isinstance(content, StreamReader):
+            # If other code has already called read(), ``content`` is at its end, but aiohttp has kept the body.
             if isinstance(message, HTTP) and content.at_eof() and (data := await message.read()):
-                given += len(data)  # the caller has already read the body, and aiohttp has kept it
+                given += len(data)
                 yield data
             with _woken_by(closing, content, lost=lost or (closing is not None and closing.done())):
                 async for data in content.iter_any():
@@ -126,7 +139,8 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         if isinstance(error, SocketTimeoutError):
             raise Silent("nothing arrived within the timeout (idle_seconds or sock_read)") from error
         raise Broken(_reason(error)) from error
-    # If a body ends with the connection, aiohttp takes a reset for its end. Only ``closing`` has the error then.
+    # If only the connection's close marks the end of a body, aiohttp handles a reset like a close, without an error.
+    # Then only the future of the closed connection, ``closing``, has the error.
     if (
         closing is not None
         and not is_framed(message, coded=True)
@@ -134,18 +148,19 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         and not closing.cancelled()
         and (reset := closing.exception()) is not None
     ):
-        raise Broken("the connection was reset, expected an orderly close, which ends this body") from reset
+        raise Broken("the connection was reset, expected an orderly close: only this ends the body") from reset
 
 
 def _left_over(content: StreamReader) -> bytes:
-    """Return the bytes that arrived before the connection broke; aiohttp's reader holds them back."""
+    """Return the bytes that arrived before an error. aiohttp's reader raises the error instead of returning them."""
     broken = content.exception()
     if broken is None:
         return b""
     content.set_exception(None)  # type: ignore[arg-type]  # the reader returns bytes only without an error
     try:
         return content.read_nowait()
-    except TimeoutError:  # the reader also raises it after the session's total timeout
+    except TimeoutError:
+        # After the session's total timeout, the reader raises TimeoutError even though its own error was removed.
         return b""
     finally:
         content.set_exception(broken)
@@ -160,7 +175,9 @@ def _reason(error: Exception) -> str:
         ContentLengthError: "the connection closed before all bytes of the Content-Length had arrived",
         TransferEncodingError: "the connection closed before the last chunk",
     }
-    if str(error) == "Connection closed":  # aiohttp's message if the response was closed before it was read
+    # aiohttp uses this text if the response was closed before it was read.
+    if str(error) == "Connection closed":
         return "the response was closed before it was read: read it inside its `async with`"
-    # aiohttp's own error names only status 400. Its cause, the error of the parser, has the reason (RFC 9112 §8).
+    # If a body ends too early, aiohttp's own message only has status 400, which does not explain the error.
+    # The type of the error's cause shows what is missing (RFC 9112 §8).
     return told.get(type(error.__cause__), str(error) or type(error).__name__)
