@@ -8,7 +8,7 @@
     │   ├── TruncatedError(EOFError)  the bytes ended before the stream was complete
     │   └── LimitError                an item, the nesting, a line or the decompressed data exceeds its limit
     ├── RemoteError                   the sender reported that it failed; has its problem details (RFC 9457)
-    ├── StalledError(TimeoutError)    no bytes were received for longer than allowed
+    ├── StalledError(TimeoutError)    the other side sent or read nothing for longer than allowed
     ├── PathNotFound(LookupError)     the stream is complete, but has no value at a required path
     └── UnknownFormat(LookupError)    no format has that name, media type or suffix
 """
@@ -66,7 +66,7 @@ class StreamError(Exception):
 
 
 class EncodeError(StreamError, TypeError):
-    """The format cannot represent an item of the source, for example a NaN in JSON."""
+    """An item cannot be encoded in the format of the stream. For example, JSON cannot represent NaN."""
 
 
 class DecodeError(StreamError, ValueError):
@@ -96,7 +96,7 @@ class LimitError(DecodeError):
 
 
 class RemoteError(StreamError):
-    """The sender reported that it failed, with the status of its response or with a record at the end of its stream.
+    """The sender reported an error: by the status of its response, or in a record at the end of its stream.
 
     Attributes:
         status: the HTTP status of the response, or the status in the problem details.
@@ -114,17 +114,20 @@ class RemoteError(StreamError):
         self.status = status
 
     def __str__(self) -> str:
-        # If the sender's message already names the item, do not name it again.
+        # If the sender's message already contains the index of the item, such as "item 3", do not append the index.
         named = re.search(rf"\bitem {self.item_index}\b", self.message)
         return self.message if named else super().__str__()
 
 
 class StalledError(StreamError, TimeoutError):
-    """No bytes were received for longer than allowed. ``item_index`` counts the items delivered before."""
+    """The other side sent nothing, or read nothing of an upload, for longer than allowed.
+
+    If the error was raised while items were received, ``item_index`` is the number of items before the error.
+    """
 
 
 class PathNotFound(StreamError, LookupError):
-    """The stream is complete, but has no value at a required path."""
+    """The stream is complete, but the path with which it is read exists nowhere in it, and ``required`` is True."""
 
 
 class UnknownFormat(StreamError, LookupError):

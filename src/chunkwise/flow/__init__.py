@@ -1,1 +1,1 @@
-"""Source -> batches -> bytes (`outbound`), and bytes -> batches -> items (`inbound`); async, but without I/O."""
+"""The module `outbound` encodes a source as bytes; `inbound` decodes bytes to items. Both are async, but do no I/O."""

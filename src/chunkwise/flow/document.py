@@ -1,4 +1,4 @@
-"""A document that contains iterators and awaitables (live parts) -> its JSON text, in the order of the document."""
+"""Write a document that contains iterators and awaitables (live parts) as JSON text, in the order of the document."""
 
 import asyncio
 import dataclasses
@@ -15,13 +15,16 @@ from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
-_MAX_DEPTH = 200  # the most objects and awaitables around a live part; each needs three frames of the Python stack
+# A live part may be inside at most this many objects and awaitables. Each of them needs three frames of the Python
+# stack, which by default has at most 1000.
+_MAX_DEPTH = 200
 
 
 class DocumentWriter:
-    """Writes one document. `Outbound` runs `write`, and encodes the items in `level` each time that `write` suspends.
+    """Writes one document. `Outbound` runs the coroutine `write`.
 
-    `level` contains the items of the array that is being written. It is None outside of arrays.
+    An iterator in the document is written as an array. Its items are collected in `level`. Each time that `write`
+    suspends, `Outbound` encodes these items. While no iterator is being written, `level` is None.
     """
 
     def __init__(self, box: Box, futures: "Futures") -> None:
@@ -30,7 +33,7 @@ class DocumentWriter:
         self._futures = futures
 
     async def write(self, value: Any, depth: int = 1) -> None:
-        """Write a value, and the items of its iterators as soon as they are available.
+        """Add the JSON text of a value to the bytes of the stream; add the items of its iterators as they arrive.
 
         Raises:
             EncodeError: JSON cannot represent a part of the value, or iterators are nested too deeply.
@@ -63,7 +66,8 @@ class DocumentWriter:
     async def _write_object(self, mapping: Mapping[Any, Any], depth: int) -> None:
         before = b"{"
         for name, value in mapping.items():
-            key = encode_value({name: 0})[1:-2]  # '{"name":0}' without '{' and '0}'
+            # For example, this is '"name":', cut out of '{"name":0}'.
+            key = encode_value({name: 0})[1:-2]
             await self._write_part(before + key, value, depth + 1)
             before = b","
         self._box.buffer += b"{}" if before == b"{" else b"}"
@@ -87,11 +91,12 @@ class Futures:
         # The keys are the ids of the awaitables. Each value keeps its awaitable alive, because Python could otherwise
         # give the same id to another object.
         self._running: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
-        self._taken: list[dict[int, Any]] = []  # for each unfinished item, its used iterators by id
+        # Each dict contains the iterators that one unfinished item has already used; the keys are their ids.
+        self._taken: list[dict[int, Any]] = []
 
     @asynccontextmanager
     async def item(self, value: Any) -> AsyncIterator[None]:
-        """Start all awaitables of an item, and record which of its iterators are used inside the ``async with``."""
+        """Start all awaitables of an item. Inside the ``async with``, `take` allows only one use of each iterator."""
         self._taken.append({})
         try:
             async with self.started(value):
@@ -100,7 +105,7 @@ class Futures:
             self._taken.pop()
 
     def take(self, source: Any) -> None:
-        """Remember that a source is used; raise EncodeError if it was used before, because it is then exhausted."""
+        """Record that a source is used. Raise EncodeError for a used iterator, because it would yield no more items."""
         given = source.lists if isinstance(source, Batches) else source
         if not isinstance(given, (AsyncIterator, Iterator)):
             return
@@ -124,7 +129,8 @@ class Futures:
         if len(set(once)) < len(once):
             raise EncodeError("an iterator is used twice in a document: create a new one for each use")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
-        mine = {id(part): part for part in parts}  # a dict, because a value may contain an awaitable twice
+        # If a value contains the same awaitable twice, the dict contains it once.
+        mine = {id(part): part for part in parts}
         futures = [self.of(part) for part in mine.values()]
         try:
             yield
@@ -137,14 +143,17 @@ class Futures:
 
 
 def is_spent(source: Any) -> bool:
-    """Whether a source is a generator that has ended or was closed."""
+    """Return whether a source is a generator that has ended or was closed."""
     if isinstance(source, AsyncGeneratorType):
         return source.ag_frame is None
     return isinstance(source, GeneratorType) and source.gi_frame is None
 
 
 def live_parts(value: Any) -> list[Any]:
-    """Return the iterators and awaitables in a value, at any depth, but not those that they will yield or return."""
+    """Return the iterators and awaitables that a value contains at any depth.
+
+    Values that the iterators yield or the awaitables return are not searched.
+    """
     parts: list[Any] = []
     seen: set[int] = set()
     rest = [value]
@@ -161,11 +170,12 @@ def live_parts(value: Any) -> list[Any]:
 
 
 async def discard(value: Any) -> None:
-    """Close the iterators and awaitables in a value that will not be sent."""
+    """Close all iterators and awaitables in a value. Call this for a value that will not be sent."""
     for part in live_parts(value):
         own = part.lists if isinstance(part, Batches) else part
         if not isinstance(own, (AsyncIterator, Iterator, Awaitable)):
-            continue  # do not close a reusable iterable: other code may still use it
+            # An iterable that is not an iterator can be used more than once. Do not close it: other code may need it.
+            continue
         for name in ("aclose", "close", "cancel"):
             close: Callable[[], Any] | None = getattr(own, name, None)
             if close is not None:
@@ -176,13 +186,17 @@ async def discard(value: Any) -> None:
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
-    """Return the members of a value that becomes a JSON object, by their JSON names; None for any other value."""
+    """Return the members of a value as a mapping from their names in JSON to their values.
+
+    The result is None for a value that is not encoded as a JSON object.
+    """
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         if config.array_like:
-            raise EncodeError(f"{type(value).__name__} has array_like=True, which allows no iterators or awaitables")
+            advice = "use a Struct without array_like in a value with iterators or awaitables"
+            raise EncodeError(f"{type(value).__name__} has array_like=True: {advice}")
         tag = {config.tag_field: config.tag} if config.tag is not None else {}
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         return tag | {encoded: getattr(value, name) for encoded, name in names}

@@ -1,4 +1,4 @@
-"""A source -> items collected for an encoder. `Outbound` runs this code, and encodes the items when it pauses."""
+"""Collect the items of a source for an encoder. `Outbound` runs `gather`, and encodes the items when it suspends."""
 
 import types
 from collections.abc import AsyncIterable, Generator
@@ -21,8 +21,11 @@ of 32, 28 MB of JSON took 5% less time."""
 OLDEST_SECONDS = 0.05
 """The longest time in seconds that an item waits for more items, if the source computes without suspending."""
 
-_BATCH_BYTES = 16 * 1024  # the intended size of an encoded batch
-_MAX_BATCH = 256  # the most items in one batch; batches of large items have fewer
+_BATCH_BYTES = 16 * 1024
+"""A batch has so many items that it probably has at most this many bytes when it is encoded."""
+
+_MAX_BATCH = 256
+"""The most items in one batch, even if the items are small."""
 
 ENOUGH = object()
 """The coroutine that reads a source yields this object when a batch is full, or the future that it waits for."""
@@ -39,12 +42,17 @@ class Box:
 
     def __init__(self) -> None:
         self.buffer: bytearray = bytearray()
-        self.worth_writing: bool = False  # False while the buffer has only bytes such as the first "["
-        self.half_made = False  # whether any item of the source is written in parts
-        self.since: float = monotonic()  # the last time at which the buffer was empty
+        # This is False until the buffer gets the first bytes of content, not only bytes such as the first "[". Until
+        # then nothing is written, so that an early failure of the source can still change the status of the response.
+        self.worth_writing: bool = False
+        # This is True if a source has yielded an item that is written in parts. Then the start of an item is also
+        # written before the source has to wait.
+        self.half_made = False
+        # The buffer was last empty at this time.
+        self.since: float = monotonic()
 
     def is_due(self, *, stalled: bool, failed: bool) -> bool:
-        """Whether to write now.
+        """Return whether the bytes in the buffer have to be written now.
 
         Args:
             stalled: whether the source has to wait for its next item.
@@ -62,7 +70,8 @@ class Box:
         data = bytes(self.buffer)
         self.buffer.clear()
         self.since = monotonic()
-        self.worth_writing = True  # after the first write, all bytes are worth writing
+        # After the first write, the status of the response cannot change, so there is no reason to hold bytes back.
+        self.worth_writing = True
         return data
 
 
@@ -73,18 +82,21 @@ class Level:
         self.encoder = encoder
         self.items: list[Any] = []  # the items that are collected but not encoded yet
         self.count: int = 0  # the number of items encoded so far
-        self.made = True  # whether the source yields the items one by one; False for a list
-        self.batch_items: int = 1  # the size of the next batch: 1 until the size of an item is known
+        # This is False if the source is a list, tuple or set, so that all items exist before the stream starts.
+        self.made = True
+        # The next batch has at most this many items. The first batch has 1, because the size of an item is unknown.
+        self.batch_items: int = 1
         self._box = box
 
     def room(self) -> tuple[int, float]:
-        """Return how many more items to collect, and the latest time (of `monotonic`) at which to encode them."""
+        """Return how many more items fit in the batch, and the time (of `monotonic`) at which it must be encoded."""
         return self.batch_items - len(self.items), self._box.since + OLDEST_SECONDS
 
     def encode(self) -> tuple[Any] | None:
-        """Encode the collected items up to the first item with live parts; return this item in a tuple, or None.
+        """Encode the collected items up to the first item that contains iterators or awaitables.
 
-        If an item cannot be encoded, the items before it are encoded, and then EncodeError is raised.
+        Return this item in a tuple; return None if all items were encoded. If an item cannot be encoded, encode the
+        items before it, and then raise EncodeError.
         """
         items, box = self.items, self._box
         try:
@@ -112,7 +124,7 @@ class Level:
 
 
 async def gather(source: Any, level: Level) -> None:
-    """Collect all items of a source in a level, and await `enough` each time the level is full.
+    """Collect all items of a source in ``level.items``. Await `enough` each time that a batch has to be encoded.
 
     The source is `Batches`, an async iterable or a sync iterable. A sync iterable other than a list, tuple or set is
     read in a thread, because its next item may block.

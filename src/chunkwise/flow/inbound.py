@@ -1,4 +1,4 @@
-"""Chunks of bytes -> batches -> items. The transport provides the chunks, and says whether it proves their end."""
+"""Decode chunks of bytes to items. The transport provides the chunks, and reports whether all chunks were received."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable
@@ -31,9 +31,9 @@ class ItemStream(ABC):
     """The base class of streams: iterate over it with ``async for`` to get items, or over `batches` to get lists.
 
     Attributes:
-        end: what proves that the stream is complete: ``"proven"`` if the format does (a JSON document, an end record),
-            ``"framed"`` if the transport does (a last chunk, a Content-Length), ``"unknown"`` if nothing does (the
-            connection was closed). None before the end, and after an error.
+        end: what proves that the stream is complete: ``"proven"`` if the format proves it (by the end of a document or
+            by an end record), ``"framed"`` if only the transport proves it (by a last chunk or a Content-Length),
+            ``"unknown"`` if nothing proves it (the connection was closed). None before the end, and after an error.
     """
 
     def __init__(self) -> None:
@@ -54,15 +54,16 @@ class ItemStream(ABC):
 
     @abstractmethod
     def _batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the items of the stream in lists; called once."""
+        """Yield the items of the stream in lists. `batches` calls this method once for each stream."""
 
     @property
     def failure(self) -> StreamError | None:
-        """The error that reading has raised, and will raise again; None if reading has not failed."""
+        """The error with which reading has failed; every later loop over the stream raises it again. Otherwise None."""
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        if self._items is None or self._failure is not None:  # after an error, a second loop must raise it again
+        # After an error, a second loop gets new `Items`: it must raise the error again, instead of ending normally.
+        if self._items is None or self._failure is not None:
             self._items = Items(self.batches())
         return aiter(self._items)
 
@@ -70,8 +71,9 @@ class ItemStream(ABC):
         return await anext(aiter(self))
 
     async def batches(self) -> AsyncIterator[list[Any]]:
-        """Yield the items in lists, one list for each chunk. This is faster than item by item."""
-        if self._items is not None and (rest := self._items.rest()):  # an abandoned loop has left items
+        """Yield the items in lists, as they are decoded. This is faster than to iterate over single items."""
+        # A loop over single items may have ended early. Yield the rest of its list first, so that no item is lost.
+        if self._items is not None and (rest := self._items.rest()):
             yield rest
         if self._failure is not None:
             raise self._failure
@@ -83,7 +85,8 @@ class ItemStream(ABC):
         except StreamError as error:
             self._failure = error
             raise
-        except GeneratorExit:  # the caller has left its `async for`, and may read the rest with another one
+        except GeneratorExit:
+            # The caller has left its `async for`. This is not a failure: another loop can read the remaining items.
             raise
         except BaseException as error:
             message = f"reading was interrupted by {type(error).__name__} and cannot continue"
@@ -98,8 +101,9 @@ class Inbound(ItemStream):
 
     Args:
         chunks: the bytes, split at any position; raises `Broken` if the connection ends before the message is complete.
-        make_decoder: returns the decoder; called when the first chunk was received.
-        framed: returns whether the transport proves the end; called after the last chunk.
+        make_decoder: returns the decoder. It is called when the first chunk was received, or at the end if there are
+            no chunks.
+        framed: returns whether the transport proves that all bytes were received. It is called after the last chunk.
         empty: whether the message never has content, so that an empty message is valid in any format.
 
     Raises:
@@ -163,7 +167,8 @@ class Inbound(ItemStream):
                     start += piece_bytes
                     if batch := decoder.feed(piece):
                         yield batch
-                        decoder.feed(b"")  # raises the error if invalid bytes follow these items
+                        # If invalid bytes follow the items of this batch, this call raises the error for them.
+                        decoder.feed(b"")
                         piece_bytes = _PIECE_BYTES
                     elif piece_bytes < _MOST_PIECE_BYTES:
                         piece_bytes *= 2
@@ -174,7 +179,8 @@ class Inbound(ItemStream):
             message = f"the stream was cut: {error}"
             raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
-            if error.item_index is None:  # the transport raised the error, for example for invalid gzip data
+            # An error of the transport, such as one for invalid gzip data, has no item index yet.
+            if error.item_index is None:
                 error.item_index = self.items_seen
             raise
         framed = self._framed()

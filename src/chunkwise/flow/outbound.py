@@ -1,4 +1,4 @@
-"""A source of items -> pieces of bytes, each for one write.
+"""Encode the items of a source as pieces of bytes, each for one write.
 
 The producer is a coroutine that reads the source and collects items. `_drive` runs it step by step with ``send``. While
 the source has items ready, the producer does not suspend, so many items are encoded and written at once. When the
@@ -25,11 +25,12 @@ from chunkwise.sources.resumable import Resumable
 logger: logging.Logger = logging.getLogger("chunkwise")
 
 _ROUTINES = (FunctionType, MethodType, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
-_MAX_LIVE_DEPTH = 64  # the most iterators nested in each other's items; each needs a few frames of the Python stack
+_MAX_LIVE_DEPTH = 64
+"""How deep items with iterators may be nested in each other. Each level needs several frames of the Python stack."""
 
 
 def is_stream(source: Any) -> bool:
-    """Whether a source is a stream of items. Otherwise the source is one value: a document."""
+    """Return whether a source is a stream of items. Otherwise the source is one value: a document."""
     if isinstance(source, (str, bytes, bytearray, Mapping, Awaitable)):
         return False
     return isinstance(source, (AsyncIterable, Iterable, Resumable))
@@ -62,7 +63,8 @@ def open_outbound(
     if isinstance(source, _ROUTINES):
         raise TypeError(f"source must be an iterable of items or one value, got the function {source!r}: call it")
     given = source.lists if isinstance(source, Batches) else source
-    if is_spent(given):  # otherwise the client would get a complete stream without items
+    # Without this error, the client would receive a complete stream without items.
+    if is_spent(given):
         raise ValueError(f"source is a generator that has ended, got {given!r}: create a new generator for each stream")
     if isinstance(source, Resumable):
         count = source.total
@@ -75,31 +77,38 @@ def open_outbound(
 class Outbound:
     """The bytes of one stream in pieces, each for one write. Get them from `pieces`.
 
-    An empty piece means that the source had no items for `quiet_seconds`, so that the caller can send keepalive bytes.
-    If the source raises an exception, `pieces` yields the items before it and then raises it. Closing the iterator of
-    `pieces` closes the source. The source is an async or sync iterable of items, or `Batches`. Items may contain
-    iterators and awaitables.
+    While it waits for the source, `pieces` yields a piece every `quiet_seconds`, even if the piece is empty, so that
+    the caller can for example send keepalive bytes. If the source raises an exception, `pieces` yields the items
+    before the exception, and then raises it. Closing the iterator of `pieces` closes the source. The source is an async
+    or sync iterable of items, or `Batches`. Items may contain iterators and awaitables.
     """
 
     def __init__(
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
-        self.quiet_seconds = quiet_seconds  # can be changed between pieces; None: never yield an empty piece
+        # The caller can change this between two pieces. With None, only `wake` interrupts a wait for the source.
+        self.quiet_seconds = quiet_seconds
         self.complete: bool = False  # whether the stream was yielded completely
         self._source = source
-        self._count = count  # the expected number of items, or None
+        self._count = count  # the expected number of items; None if it is unknown
         self._encoder = encoder
         self._box = Box()
         self._level = Level(encoder, self._box)
         self._futures = Futures()
-        self._live_items = 0  # how many items are being written in parts; more than 1 if they are nested
-        self._cancellation: asyncio.CancelledError | None = None  # raised in the producer when it continues
+        # This is how many items are being written in parts. An item can be inside another one.
+        self._live_items = 0
+        # The next `_step` raises this error in the producer.
+        self._cancellation: asyncio.CancelledError | None = None
         self._woken = False
-        self._looked = monotonic()  # the time of the last interruption of a wait
+        # At this time `wake` or `quiet_seconds` has last interrupted a wait for the source.
+        self._looked = monotonic()
         self._waker: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Interrupt the wait for the source: yield a piece now, even if it is empty, so that the caller can act."""
+        """Let `pieces` yield a piece at once, even an empty one, instead of waiting for the source.
+
+        So the caller can react at once, for example if the server shuts down.
+        """
         self._woken = True
         self._end_wait()
 
@@ -114,7 +123,7 @@ class Outbound:
         return self._live_items > 0
 
     def take_rest(self) -> bytes:
-        """Return the encoded bytes that were not yielded yet, such as the start of a document."""
+        """Return the encoded bytes that `pieces` has not yielded yet, such as the start of a document."""
         return self._box.take()
 
     def fail(self, problem: Mapping[str, Any]) -> bytes:
@@ -132,7 +141,8 @@ class Outbound:
                 async for data in pieces:
                     yield data
         finally:
-            if self._level.items:  # after a failure, these items are not sent
+            if self._level.items:
+                # The stream has failed or was closed, so these items are not sent. Close the iterators in them.
                 await discard(self._level.items)
         box.buffer += self._encoder.finish()
         self.complete = True
@@ -141,13 +151,14 @@ class Outbound:
     async def _gather(self) -> None:
         await gather(self._source, self._level)
         count = self._level.count + len(self._level.items)
-        if self._count not in (None, count):  # `_drive` sends the items before it raises this error
+        # `_drive` catches this error, sends the items that are already collected, and then raises the error again.
+        if self._count not in (None, count):
             raise RuntimeError(f"the source ended after {count} items, expected {self._count}")
 
     async def _drive(
         self, produce: Callable[[], Coroutine[Any, Any, None]], level: Callable[[], Level | None], depth: int
     ) -> AsyncGenerator[bytes, None]:
-        """Run a producer to its end. Yield its encoded items when they are enough for a write, and before a wait."""
+        """Run a producer to its end. Yield its encoded items when they fill a write, and before the producer waits."""
         box = self._box
         producer = produce()
         waits_for: Any = None
@@ -174,7 +185,8 @@ class Outbound:
                 if box.is_due(stalled=stalled, failed=failure is not None):
                     yield box.take()
                     if not stalled:
-                        await asyncio.sleep(0)  # let the other tasks of the event loop run
+                        # A source that never waits would otherwise block the other tasks of the event loop.
+                        await asyncio.sleep(0)
                 if failure is not None:
                     raise failure
                 if stalled:
@@ -193,8 +205,8 @@ class Outbound:
     async def _wait(self, future: Any) -> bool:
         """Wait for the future of a producer; return whether `wake` or `quiet_seconds` has interrupted the wait.
 
-        The future is None for ``asyncio.sleep(0)``. If the wait is cancelled, the producer gets the CancelledError at
-        the point where it waits, as with ``Task.cancel()``.
+        The future is None if the producer waits in ``asyncio.sleep(0)``. If this method is cancelled, the next `_step`
+        raises the CancelledError in the producer, at its ``await``, as ``Task.cancel()`` does.
         """
         try:
             if future is None:  # asyncio.sleep(0)
@@ -213,11 +225,17 @@ class Outbound:
         return interrupted
 
     def _is_quiet(self) -> bool:
-        """Whether `quiet_seconds` have passed since the last interruption, even if the producer has run in between."""
+        """Return whether `quiet_seconds` have passed since `wake` or `quiet_seconds` last interrupted a wait.
+
+        So the caller also gets a piece in time if the producer waits often, but each time only for a moment.
+        """
         return self.quiet_seconds is not None and monotonic() - self._looked >= self.quiet_seconds
 
     async def _either(self, future: asyncio.Future[Any]) -> None:
-        """Wait for a future, a call of `wake` or `quiet_seconds`, in a third of the time of ``asyncio.wait``."""
+        """Wait until a future is done, `wake` is called or `quiet_seconds` have passed.
+
+        ``asyncio.wait`` would do the same, but its overhead is three times as large.
+        """
         if self._woken:
             return
         loop = asyncio.get_running_loop()
@@ -237,7 +255,7 @@ class Outbound:
             self._waker.set_result(None)
 
     async def _write_live(self, item: Any, level: Level, depth: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of an item that contains live parts."""
+        """Yield the bytes of an item that contains iterators or awaitables."""
         if depth > _MAX_LIVE_DEPTH:
             message = f"got {depth} iterators nested in items, expected no more than {_MAX_LIVE_DEPTH}"
             raise EncodeError(message, item_index=level.count)
@@ -262,9 +280,11 @@ class Outbound:
 async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
     """Cancel the future that a producer waits for, as ``Task.cancel()`` does.
 
-    Return the CancelledError to raise in the producer; None if the future itself raises it there.
+    Return None if this has ended the future, because then the producer gets its result or its CancelledError. If there
+    was nothing to cancel, return the CancelledError that has to be raised in the producer.
     """
-    while future is not None and future.cancel(*cancellation.args[:1]):  # anyio identifies cancellations by message
+    # The message of the cancellation is passed on, because anyio recognises its own cancellations by their message.
+    while future is not None and future.cancel(*cancellation.args[:1]):
         if future.done():
             return None
         try:
@@ -276,8 +296,11 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return the error to raise if an item cannot be encoded and the source has failed after this item."""
-    return item if source is None or isinstance(source, Exception) else source  # a cancellation takes precedence
+    """Return the error to raise if an item cannot be encoded. ``source`` is the error of the source after this item.
+
+    Usually this is the error of the item. A cancellation of the source takes precedence, so that it is not lost.
+    """
+    return item if source is None or isinstance(source, Exception) else source
 
 
 async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
@@ -294,7 +317,8 @@ async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
                 continue
             try:
                 await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
-            except asyncio.CancelledError as error:  # a second cancellation, during the cleanup: pass it on
+            except asyncio.CancelledError as error:
+                # This task was cancelled during the cleanup. Raise the error in the producer, and at the end here.
                 ours = cancellation = error
             else:
                 waits_for = producer.send(None)

@@ -1,8 +1,8 @@
-"""Bytes <-> items: one module for each format, and `FORMATS`, the table of all formats.
+"""The formats that convert items to bytes and back: one module for each, and `FORMATS`, the table of all formats.
 
 This package does no I/O: no code in it awaits, reads a clock or uses a socket. A format is an `Encoder` and a `Decoder`
-in one module, and one row in `FORMATS`. The protocols are in `contract`. The module `end_record` adds a proof of the
-end to formats whose grammar has none.
+in one module, and one row in `FORMATS`. The protocols are in `contract`. The module `end_record` adds a last
+record to formats whose grammar does not prove that a stream is complete.
 """
 
 from collections.abc import Mapping

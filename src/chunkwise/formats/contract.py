@@ -1,4 +1,4 @@
-"""The protocols of a format: `Encoder` (items -> bytes), `Decoder` (bytes -> items), `Format` and `Limits`."""
+"""The description of a `Format`, the protocols of its `Encoder` and its `Decoder`, and the `Limits` of a decoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class Limits:
     """The limits of a decoder. A stream that exceeds one of them raises `LimitError`.
 
     Attributes:
-        max_item_bytes: the most bytes of one item in the stream.
+        max_item_bytes: the most bytes of one encoded item.
         max_depth: the most arrays and objects nested inside each other. The outermost one has depth 1.
         max_line_bytes: the most bytes of one line without its line end, in formats that consist of lines.
 
@@ -44,9 +44,10 @@ STREAM_END = "stream-end"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndRecordMarks:
-    """The bytes around an end record in one format; `end_record` describes the record.
+    """The bytes around an end record in one format. The module `end_record` describes the record.
 
-    ``before`` marks the record: no item has these bytes at the start of the stream or directly after a line feed.
+    Decoders recognise the record by ``before``: no item has these bytes at the start of the stream or directly after a
+    line feed.
 
     Attributes:
         before: the bytes before the JSON text of the record. The text itself contains no line ends.
@@ -60,7 +61,7 @@ class EndRecordMarks:
 
 
 class Checkpoint(NamedTuple):
-    """A position in a stream from which a new decoder with the same path can read.
+    """A position in a stream from which a new decoder can read, if it has the same ``path`` as the first decoder.
 
     Feed ``before`` to the new decoder, then the bytes of the stream from ``byte_offset`` on. The decoder returns the
     items from ``item_index`` on. The byte offsets in its errors count from the first byte of ``before``.
@@ -78,7 +79,7 @@ class Checkpoint(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Items -> bytes. One encoder writes one stream: call `start`, `encode` for each batch, then `finish` or `fail`.
+    """Encodes the items of one stream: call `start`, then `encode` for each batch, then `finish` or `fail`.
 
     If `encode` raises `EncodeError`, the encoder is unchanged. The ``item_index`` of the error says which item cannot
     be encoded. You can encode the items before this item with another call.
@@ -100,7 +101,7 @@ class Encoder(Protocol):
         """
 
     def open_item(self) -> bytes:
-        """Return the bytes before an item whose JSON text the caller writes in parts.
+        """Return the bytes before an item with iterators or awaitables. The caller then writes its JSON text in parts.
 
         Raises:
             EncodeError: an item of this format cannot be written in parts.
@@ -125,7 +126,7 @@ class Encoder(Protocol):
 
 
 class Decoder(Protocol):
-    """Bytes -> items. One decoder reads one stream, in chunks of any size.
+    """Decodes the bytes of one stream, which may be split into chunks of any size, to items.
 
     Attributes:
         items_seen: the number of items returned so far.
@@ -137,22 +138,25 @@ class Decoder(Protocol):
 
     @property
     def records_seen(self) -> int:
-        """The number of complete records received. A path may select no item or several items in one record.
+        """The number of complete records received.
 
+        It can differ from the number of items, because a path may select no item or several items in one record.
         An end record contains this number. The value is final after `finish`. In formats without an end record it
         stays 0.
         """
 
     @property
     def whole_records(self) -> int | None:
-        """The number of complete records received; None if items of an incomplete record were already returned.
+        """The number of complete records received; None if the decoder cannot count them.
+
+        It cannot count them, for example, if it has already returned items of a record that is not complete yet.
 
         A client that selects items inside records with a path resumes a stream after this number of records.
         """
 
     @property
     def proves_end(self) -> bool:
-        """Whether the received bytes prove that the stream is complete. False before `finish`."""
+        """Whether the received bytes prove that the stream is complete. It is False before `finish` is called."""
 
     def feed(self, data: bytes) -> list[Any]:
         """Return every item that the data completes.
@@ -201,7 +205,7 @@ class MakeDecoder(Protocol):
             path: selects the values of each record (in JSON: of the document) that are the items. With ``""``, the
                 records themselves are the items.
             type: the type of each item: any type that msgspec can decode, such as a Struct, dataclass or TypedDict.
-            required: whether `finish` raises `PathNotFound` if the stream has nothing at the path.
+            required: whether `finish` raises `PathNotFound` if the path exists nowhere in the stream.
             limits: the limits of the decoder.
         """
 
@@ -219,7 +223,7 @@ class MakeEncoder(Protocol):
                 format differs.
             stream_end: whether to write an end record, if the format has one. Clients have to request it.
             first: the index of the first item in a resumed stream, for formats in which items have ids.
-            key: the names of the members of an item whose values follow the index in the id of the item.
+            key: names of members of each item. The id of an item consists of its index and the values of these members.
         """
 
 
@@ -229,7 +233,7 @@ class Format:
 
     Attributes:
         name: the name in `FORMATS`.
-        media_types: the media types that it is read from; responses have the first one.
+        media_types: a received stream with any of these media types has this format. Responses have the first one.
         suffixes: the file suffixes; the first one is the usual one.
         encoder: makes an `Encoder`.
         decoder: makes a `Decoder`.
