@@ -1,4 +1,4 @@
-# Windows of JSON bytes -> the spans of the selected values, after checking that all text between them is JSON.
+# JSON bytes in windows -> the start and the end of each selected value. All bytes between these values are checked too.
 
 cdef Py_ssize_t _most(object most):
     return PY_SSIZE_T_MAX if most is None or most > PY_SSIZE_T_MAX else most
@@ -72,7 +72,8 @@ cdef class Scanner(Walk):
         cdef char* to
         if not self.count:
             return b"[]"
-        if self._contiguous:  # only commas and white space are between the values
+        # If only commas and white space are between the selected values, all of it is copied in one call.
+        if self._contiguous:
             total = self._spans[self.count - 1].end - self._spans[0].start
         else:
             total = self.count - 1

@@ -1,4 +1,4 @@
-# JSON bytes -> the spans of the selected values, token by token. `Scanner` in scanner.pxi passes the bytes.
+# JSON bytes -> the start and the end of each selected value, found token by token. `Scanner` in scanner.pxi passes the bytes.
 
 cdef enum:  # the same states as in json_states.py; a test compares them
     VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, COMMA_OR_END, END, IN_STRING, IN_KEY, IN_NUMBER
@@ -31,7 +31,7 @@ cdef struct Span:
     Py_ssize_t end
 
 cdef struct Container:
-    Py_ssize_t path_bytes  # the size of the names of all open members
+    Py_ssize_t path_bytes  # the number of bytes of the names of all members that have begun and not ended
     unsigned char opener
 
 cdef struct Part:
@@ -39,7 +39,7 @@ cdef struct Part:
     Py_ssize_t size
     bint is_item
     bint is_any
-    unsigned char opener  # the bracket of the array or object in which this part selected the last value
+    unsigned char opener  # the open bracket of the array or object that contains the value that this part selected last
 
 
 cdef class Walk:
@@ -157,7 +157,7 @@ cdef class Walk:
                     continue
                 else:
                     size = literal_bytes(at, end)
-                    if size <= 0:  # incomplete, or not a literal
+                    if size <= 0:  # the window ends inside the literal, or the bytes are not a literal
                         refused = size < 0
                         break
                     at += size
@@ -177,7 +177,7 @@ cdef class Walk:
             else:
                 refused = True
                 break
-            # A value has ended.
+            # At this point of the loop a value has ended.
             if depth == value_depth:
                 self._add(at - window, opener)
                 value_depth = -1
@@ -317,7 +317,8 @@ cdef class Walk:
         if self._state <= VALUE_OR_END and at[0] in LITERALS:
             word = LITERALS[at[0]]
             raise not_a_literal(at[: min(end - at, <Py_ssize_t>len(word))], word, offset)
-        if self._value_start == at - window:  # the invalid byte begins no value
+        # If a selected value was expected here, it has not begun, because no value can begin with this byte.
+        if self._value_start == at - window:
             self._value_start = self._value_depth = -1
         raise unexpected(self._state, self._stack[self._depth].opener, at[0], offset)
 
