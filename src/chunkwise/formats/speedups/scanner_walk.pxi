@@ -1,4 +1,5 @@
-# JSON bytes -> the start and the end of each selected value, found token by token. `Scanner` in scanner.pxi passes the bytes.
+# JSON bytes -> the start and the end of each selected value, found token by token.
+# `Scanner` in scanner.pxi passes the bytes.
 
 cdef enum:  # the same states as in json_states.py; a test compares them
     VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, COMMA_OR_END, END, IN_STRING, IN_KEY, IN_NUMBER
