@@ -7,10 +7,10 @@ The comparison is unfair in these ways:
 - PostgreSQL runs on the same machine and gets the processor time that the server and the client do not use. Over a
   network all contenders would wait longer for PostgreSQL.
 - The contenders with ``psql`` use no HTTP and create no objects. With ``row_to_json`` PostgreSQL itself writes the
-  NDJSON, and the text format of `copy` is not JSON. So both show how fast rows can be read at most, and are no rivals.
-  Their client reads a pipe instead of a socket.
-- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory, which
-  would be slower if the machine had to swap, but it had enough memory.
+  NDJSON, and the text format of `copy` is not JSON. Their client reads a pipe instead of a socket. So these two
+  contenders are limits: they show how fast the rows can be read at best.
+- "fetch all" encodes with msgspec, which is faster than the standard library's JSON. It holds all rows in memory. The
+  machine had enough memory for this. If it had to swap, this contender would be slower.
 - A warm-up reads the first tenth of the rows. After it, all contenders except those with ``psql`` have a prepared SQL
   statement.
 """
@@ -98,7 +98,9 @@ def copy(task: Task, *, as_json: bool) -> Figures:
                 kept.append(data)
     seconds = time.perf_counter() - started
     if process.returncode or lines != task.count:
-        raise WrongContent(f"psql ended with status {process.returncode} and {lines} rows, expected 0 and {task.count}")
+        raise WrongContent(
+            f"psql ended with status {process.returncode} and {lines} rows, expected status 0 and {task.count} rows"
+        )
     if task.check:
         texts = b"".join(kept).decode().splitlines()
         look_at([json.loads(text) if as_json else _of_text(text) for text in texts], task.count)
@@ -126,7 +128,7 @@ def look_at(rows: list[dict[str, Any]], count: int) -> None:
     for row in rows:
         row["made"] = datetime.fromisoformat(row["made"])
     if rows != [row_of(number) for number in range(1, count + 1)]:
-        raise WrongContent(f"received {len(rows)} rows, expected {count}: their number or content differs")
+        raise WrongContent(f"the {len(rows)} received rows differ in number or content from the {count} expected rows")
 
 
 def row_of(number: int) -> dict[str, Any]:

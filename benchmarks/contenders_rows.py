@@ -2,18 +2,19 @@
 
 The comparison is unfair in these ways:
 
-- The generator never waits, so only the code that encodes and sends its rows is measured. A database would be slower
-  than all contenders. The generator creates each row, which takes a third of the fastest contender's time. This makes
-  the ratios of all contenders' times smaller.
+- The generator never waits, unlike a database, which would be slower than all contenders. But the generator creates
+  each row, which takes a third of the fastest contender's time. The slower contenders need this time too, so the ratios
+  of all times are closer to 1 than those of encoding and sending alone.
 - FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
   ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without this annotation
   FastAPI takes three to four times as long. Both variants are in the table.
-- The target that the benchmark checks is a ratio to a plain aiohttp handler that uses `json.dumps`. With orjson
-  the handler is faster. Both variants are in the table.
+- One question compares chunkwise with a plain aiohttp handler that encodes each row with `json.dumps`. With orjson
+  this handler is faster. Both variants are in the table.
 - uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
 - chunkwise lets other tasks run after each write, and checks for stalled and disconnected clients. A loop over rows in
   a plain aiohttp handler does neither (see `contenders_latency`).
-- The client reads the response and discards it. It runs on another core than the server, so it takes no time from it.
+- The client reads the response and discards it. It runs on another core than the server, so the server loses no
+  processor time to it.
 - "bare loop" creates the same rows, encodes as many of them per call as chunkwise, and discards the bytes. Unlike
   chunkwise it does not measure the time and the size of a batch, and it has no client. `sendfile` sends bytes that were
   prepared in advance.
@@ -96,7 +97,10 @@ def serve_handler(_: int, handler: Any) -> None:
 
 
 def serve_fastapi(_: int, *, hinted: bool) -> None:
-    """Serve JSON Lines with FastAPI and an endpoint that yields. With its return annotation FastAPI is faster."""
+    """Serve JSON Lines with FastAPI and an endpoint that yields rows.
+
+    If ``hinted`` is set, the endpoint has a return annotation, which makes FastAPI faster.
+    """
     from fastapi import FastAPI
 
     app = FastAPI()
@@ -171,7 +175,9 @@ def read_rows(task: Task, *, lines: bool = False) -> Figures:
         text = body_of(drained)
         got = msgspec.json.decode(b"[" + text.strip().replace(b"\n", b",") + b"]" if lines else text)
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"received {len(got)} items, expected {task.count}: their number or content differs")
+            raise WrongContent(
+                f"the {len(got)} received rows differ in number or content from the {task.count} expected rows"
+            )
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 
@@ -198,7 +204,9 @@ def run_bare_loop(task: Task) -> Figures:
     seconds = time.perf_counter() - started
     got = [item for data in kept for item in msgspec.json.decode(data)]
     if task.check and got != [row(index) for index in range(task.count)]:
-        raise WrongContent(f"encoded {len(got)} rows, expected {task.count}: their number or content differs")
+        raise WrongContent(
+            f"the {len(got)} encoded rows differ in number or content from the {task.count} expected rows"
+        )
     return {"seconds": seconds, "bytes": size, "items": task.count}
 
 

@@ -4,12 +4,11 @@ The comparison is unfair in these ways:
 
 - chunkwise sends batches only to clients that offer its subprotocol. A batch is one message with a line for each item.
   Users of aiohttp usually call `send_str` once for each item. They could build batches by hand.
-- The target that the benchmark checks is a ratio to a plain aiohttp handler that encodes with `json.dumps`, as
-  `send_json` of aiohttp does. With orjson the handler is faster. Both variants are in the table.
-- Before its handler ends, chunkwise waits until the client's kernel has all data, and then for the client's close
-  frame. For all contenders, the measured time ends when the client has read the server's close frame.
+- The question compares chunkwise with a plain aiohttp handler that encodes each item with `json.dumps`, like
+  `send_json` of aiohttp. With orjson this handler is faster. Both variants are in the table.
 
-No contender compresses its messages.
+No contender compresses its messages. For all contenders, the measured time ends when the client has read the server's
+close frame. So the time for which chunkwise then waits for the client's reply is not measured.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SUBPROTOCOL = "chunkwise.ndjson"
 
 
 async def ours(request: Any) -> Any:
-    """Send the rows with `chunkwise.respond`. Only if the client offers `SUBPROTOCOL`, a message contains many rows."""
+    """Send the rows with `chunkwise.respond`: many in a message if the client offers `SUBPROTOCOL`, otherwise one."""
     import chunkwise
 
     return await chunkwise.respond(request, rows(int(request.match_info["count"])), "json")
@@ -70,7 +69,9 @@ def read_messages(task: Task, subprotocol: str = "") -> Figures:
     if task.check:
         got = [msgspec.json.decode(line) for message in drained.messages for line in message.splitlines()]
         if got != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"received {len(got)} items, expected {task.count}: their number or content differs")
+            raise WrongContent(
+                f"the {len(got)} received rows differ in number or content from the {task.count} expected rows"
+            )
     return {"seconds": drained.seconds, "bytes": drained.size, "items": task.count}
 
 

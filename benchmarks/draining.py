@@ -1,7 +1,8 @@
-"""Read everything that a server sends, count the bytes, and discard them, or keep them for a comparison.
+"""Read everything that a server sends and count its bytes. The bytes are kept only if a comparison needs them.
 
-The client must not be slower than the server. So it uses blocking sockets, reads up to 1 MiB per call, and parses only
-what it needs to find the end. `contenders_decoding` measures clients that read the items.
+The client must not be slower than the server, because the server's speed is measured. So the client uses blocking
+sockets, reads up to 1 MiB per call, and parses only what it needs to find the end of the response.
+`contenders_decoding` measures clients that read the items.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
     buffer = memoryview(bytearray(BUFFER_BYTES))
     data = memoryview(rest)
-    # `LAST_CHUNK` begins with the line end of the previous chunk. An empty body has no such chunk, so `tail` begins
-    # with a line end.
+    # `tail` holds the last bytes received. It is compared with `LAST_CHUNK`, which begins with the line end of the
+    # previous chunk. A body without data has no previous chunk, so `tail` provides this line end.
     tail = b"\r\n"
     while True:
         if data and not drained.first_byte_seconds:

@@ -47,7 +47,7 @@ def block() -> bytes:
     return b"".join(row_text(index).encode() + b"," for index in range(BLOCK_ROWS))
 
 
-# The server and client processes. Each one prints a line of JSON at its end, and stops after ``seconds`` at the latest.
+# The server and client processes. Each one prints a line of JSON at its end. Its time limit is ``seconds``.
 
 
 async def serve(handler: Any, seconds: float) -> None:
@@ -67,7 +67,7 @@ async def serve(handler: Any, seconds: float) -> None:
 
 
 async def rows_of(megabytes: int) -> AsyncIterator[dict[str, Any]]:
-    """Yield rows whose JSON has about this many MB in all."""
+    """Yield rows whose JSON has about ``megabytes`` MB in all."""
     for index in range(megabytes * MEGABYTE * BLOCK_ROWS // len(block())):
         yield row(index)
 
@@ -208,7 +208,9 @@ def measure(pair: Pair, megabytes: int, seconds: float) -> list[dict[str, Any]]:
                 process.kill()
                 process.wait()
     if client.returncode or server.returncode:
-        raise subprocess.SubprocessError(f"exit status {client.returncode} of client, {server.returncode} of server")
+        raise subprocess.SubprocessError(
+            f"the client ended with status {client.returncode}, the server with {server.returncode}, expected 0 and 0"
+        )
     result = json.loads(of_client)
     if result["items"] < BLOCK_ROWS or result["megabytes"] < megabytes * 0.9:
         raise subprocess.SubprocessError(

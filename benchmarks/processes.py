@@ -45,8 +45,10 @@ def measure(contender: Contender, count: int, *, warm_count: int = 0, check: boo
     Args:
         contender: the contender.
         count: the size of the measured task.
-        warm_count: the size of the warm-up in the same processes, whose data is compared; 0 for none.
-        check: whether to compare all data received; the figures of such a run are not valid.
+        warm_count: the size of the warm-up, which runs before the task in the same processes and compares the data that
+            it receives with the expected data; 0 for no warm-up.
+        check: whether the measured task also compares its data. This takes memory and time, so the figures of such a
+            run are not valid.
         cores: the cores on which the processes run.
 
     Returns:

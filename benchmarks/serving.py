@@ -67,7 +67,10 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
 
 
 def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
-    """Respond to /1000 with the bytes ``make(1000)``. ``make(ready)`` is called before the first request."""
+    """Respond to /1000 with the bytes ``make(1000)``.
+
+    The bytes for the count ``ready`` are made before the server starts, so that their creation is not measured.
+    """
     made = {ready: make(ready)}
 
     async def handle(request: Any) -> Any:

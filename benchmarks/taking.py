@@ -65,4 +65,6 @@ class Taken:
             WrongContent: the items differ.
         """
         if self.count != count or (self._keep and self.kept != wanted):
-            raise WrongContent(f"read {self.count} items, expected {count}: their number or content differs")
+            raise WrongContent(
+                f"the {self.count} items read differ in number or content from the {count} expected items"
+            )

@@ -38,7 +38,7 @@ async def database(app: web.Application) -> AsyncIterator[None]:
 app = web.Application()
 app.add_routes(routes)
 app.cleanup_ctx.append(database)
-# Streams that still run 5 seconds after a shutdown begins fail, and their clients continue with the other replica.
+# In a shutdown, streams have 5 seconds to finish. Then they fail, and their clients continue with another replica.
 chunkwise.setup(app, grace_seconds=5)
 
 if __name__ == "__main__":

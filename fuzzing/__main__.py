@@ -1,6 +1,6 @@
 """`make fuzz`: runs the fuzz targets with the inputs of their corpus, or searches for new inputs.
 
-    python -m fuzzing                            # every target with its corpus; the same in each run
+    python -m fuzzing                            # every target with its corpus; each run uses the same inputs
     python -m fuzzing --seconds 600 json sse     # search ten minutes for each of these, one on each core
     python -m fuzzing json --replay FILE...      # one target with these inputs
 
@@ -49,7 +49,7 @@ def main() -> int:
         print("--seconds needs atheris; `make fuzz SECONDS=60` installs it if it supports this Python", file=sys.stderr)
         return 2
     print(f"{COMPARED}; {asked.seconds} s for each of {len(targets)} targets", flush=True)
-    # Each target runs in a process of its own. A thread per process suffices, because it only waits for the process.
+    # Each target runs in a process of its own. Threads can start them, because a thread only waits for its process.
     with ThreadPoolExecutor(os.cpu_count()) as cores:
         passed = sum(cores.map(lambda name: _fuzz(name, asked.seconds), targets))
     print(f"{passed} passed, {len(targets) - passed} failed")
@@ -85,7 +85,7 @@ def _fuzz(name: str, seconds: int) -> bool:
     )
     output = (done.stdout + done.stderr).decode("utf-8", "replace")
     ran = re.search(r"number_of_executed_units: (\d+)", output)
-    # libFuzzer exits with 0 if the last input raises an exception, so its output is searched too.
+    # libFuzzer exits with 0 if the last input raises an exception, so its output is searched for the exception.
     passed = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in output
     lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if passed else 'FAILED'}"]
     if not passed:

@@ -1,7 +1,8 @@
 """Fuzz targets for the decoders. A target reads the fuzzer's bytes and raises an AssertionError for a wrong result.
 
-The bytes contain the stream and also choose where it is split. The compiled code and the fallback must give the same
-results, and so must each split. If another library can read the stream too, it must give the same items.
+The bytes contain the stream, the positions where it is split, and bits that choose what to check (see `script`).
+The results must be the same for every split, and in compiled code and the fallback. If another library can read the
+stream too, it must give the same items.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LONG_EXPONENT = re.compile(rb"[eE][-+]?\d{19}")
 
 
 class Row(msgspec.Struct):
-    """The type to which the items are decoded, if the bit `TYPED` of the script is set."""
+    """The type to which the items are decoded if the fuzzer's bytes set the bit `TYPED`."""
 
     a: int | str | None = None
     b: list[int] = []
@@ -78,7 +79,10 @@ def fuzz_csv(raw: bytes) -> None:
 
 
 def fuzz_sse(raw: bytes) -> None:
-    """Read the JSON of server-sent events. With the bit `OTHER`, compare whole events with those of another reader."""
+    """Read the JSON in server-sent events.
+
+    If the fuzzer's bytes set the bit `OTHER`, read whole events instead, and compare them with those of another reader.
+    """
     script = script_of(raw)
     if not script.choices & OTHER:
         _fuzz_records("sse", script)
@@ -92,7 +96,10 @@ def fuzz_sse(raw: bytes) -> None:
 
 
 def fuzz_text(raw: bytes) -> None:
-    """Read lines of text, or, with the bit `OTHER`, its pieces. Both must equal the text that Python decodes."""
+    """Read text as lines, and check that they are the lines of the text that Python decodes.
+
+    If the fuzzer's bytes set the bit `OTHER`, read the text in pieces instead, and check that they make up that text.
+    """
     script = script_of(raw)
     if script.choices & OTHER:
         readings = [read_pieces(TextPieces, pieces, framed=True) for pieces in (script.pieces, [script.data])]
@@ -134,7 +141,8 @@ def _judge_whether_json(script: Script, read: Reading) -> Any:
     except ValueError:
         assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
         return None
-    # Without framing, the end of a number is unknown, since 12 may be the start of 123. So an error is right, too.
+    # Without the bit `FRAMED`, the decoder does not know whether the stream is complete: 12 may be the start of 123. So
+    # an error is correct for a number.
     may_go_on = type(value) in (int, float) and not script.choices & FRAMED
     assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
     return value
@@ -157,11 +165,12 @@ def _read(script: Script, make: Callable[[], Decoder], *, checkpoints: bool = Tr
     try:
         make()
     except TypeError:
-        # The format does not support the script's path, so there is nothing to compare.
+        # The format does not support the path that the fuzzer's bytes choose, so there is nothing to compare.
         return Reading([], None, (), proven=False)
     framed = bool(script.choices & FRAMED)
     read = compare(make, script, framed=framed)
-    # With small limits, a decoder that starts at a checkpoint may exceed a limit that the first decoder did not exceed.
+    # Checkpoints are checked with the default limits only. With small limits, a decoder that starts at a checkpoint may
+    # exceed a limit that the first decoder did not exceed, so the items may differ.
     if checkpoints and script.limits is DEFAULT_LIMITS:
         compare_checkpoints(make, script)
     return read

@@ -15,7 +15,7 @@ def json_value(data: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: the text is not JSON, or contains NaN, Infinity, a number too large for a float or a lone surrogate.
+        ValueError: the text is not JSON, or it has NaN, Infinity, a lone surrogate, or a number too large for a float.
     """
     text = data.decode().removeprefix("\ufeff")
     try:
@@ -57,7 +57,7 @@ def events_of(data: bytes) -> list[tuple[str, str, str, int | None]]:
         elif name == "id" and "\0" not in value:
             pending_id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            # chunkwise also reads only 18 digits: they can express 30 million years in milliseconds.
+            # Only the first 18 digits are read, as in chunkwise. They suffice for 30 million years in milliseconds.
             retry = int(value[:18])
     return events
 

@@ -36,7 +36,10 @@ _loop = asyncio.new_event_loop()
 
 
 def head_of(lines: bytes) -> RawRequestMessage | None:
-    """Return a request: the first of the lines is its query, the others are its headers. None if aiohttp rejects it."""
+    """Return a request with the first line as the query of its URL, and the other lines as its headers.
+
+    Return None if aiohttp rejects the request.
+    """
     target, _, headers = lines.replace(b"\r", b"").partition(b"\n")
     text = b"GET /?%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (target, headers.strip(b"\n").replace(b"\n", b"\r\n"))
     parser = HttpRequestParser(SimpleNamespace(), _loop, 2**16)  # type: ignore[arg-type]
@@ -91,7 +94,7 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    # Every key was read from JSON, so encoding it must not raise an exception.
+    # chunkwise has read the key from JSON in a request header, so it must be possible to encode the key as JSON again.
     encode_value(list(key))
     [number] = key
     if type(number) is not int:
@@ -131,7 +134,10 @@ def _check_headers(rest: Selection, got: list[Any]) -> None:
 
 
 def fuzz_response(raw: bytes) -> None:
-    """Check the start of a stream that is read from headers or a record, and the request that resumes the stream."""
+    """Check the position at which a stream starts, and the request that resumes the stream.
+
+    chunkwise reads the position from the headers of a response, or from the start record of a WebSocket.
+    """
     choice = raw[:1]
     if choice and choice[0] & 1:
         try:

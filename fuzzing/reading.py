@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The results that must not depend on the splits, as text, because 1 == 1.0 == True, but their texts differ."""
+        """The results that must be the same for every split, as text. Only their texts distinguish 1, 1.0 and True."""
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
@@ -50,8 +50,9 @@ class Reading(NamedTuple):
 
 
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
-    """Decode the pieces. Feed b"" after each, since a decoder may raise an error only in the next call.
+    """Decode the pieces, and feed b"" after each one.
 
+    If a piece has invalid bytes after an item, `feed` returns the item, and only the next call raises the error.
     Decoding continues after an error if the format allows that.
     """
     decoder = make()
@@ -77,7 +78,8 @@ def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Read
     steps = [step for piece in pieces for step in (piece, b"")]
     if all(take(lambda step=step: decoder.feed(step)) for step in steps):  # type: ignore[misc]
         before = -1
-        # finish() is called until it adds nothing. After items or an error, another call may raise one more error.
+        # After a call of finish() that gave items or an error, the next one may raise one more error. So finish() is
+        # called until a call adds nothing to `out`.
         while before < len(out):
             before = len(out)
             if not take(lambda: decoder.finish(framed=framed)):

@@ -29,7 +29,7 @@ CODE: dict[str, dict[str, Any]] = {
 
 
 def _users() -> list[tuple[ModuleType, str]]:
-    """Return each module that has imported a function or class of `_NAMES` from `speedups`, with its name."""
+    """Return a pair (module, name) for each name of `_NAMES` that a module has imported from `speedups`."""
     return [
         (module, name)
         for path, module in sys.modules.items()

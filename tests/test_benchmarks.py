@@ -118,7 +118,7 @@ def test_wrong_rows_fail_the_measurement() -> None:
     for parts in ([b"[" + row_text(1).encode() + b"]"], [*TWO_ROWS[:1], b"]"]):
         with (
             responding(chunked(*parts) + b"0\r\n\r\n") as port,
-            pytest.raises(WrongContent, match="expected 2: "),
+            pytest.raises(WrongContent, match="from the 2 expected rows"),
         ):
             read_rows(Task(count=2, port=port, check=True))
 

@@ -51,7 +51,7 @@ def help_of(name: str, command: click.Command) -> str:
     formatter = context.make_formatter()
     command.format_usage(context, formatter)
     plain = copy(command)
-    # click reflows paragraphs, except those that begin with \b. Indented paragraphs, such as examples, must not change.
+    # click reflows every paragraph that does not begin with \b. So add \b to indented paragraphs, such as examples.
     plain.help = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(command.help or ""))
     click.Command.format_help_text(plain, context, formatter)
     click.Command.format_options(command, context, formatter)

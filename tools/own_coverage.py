@@ -2,12 +2,12 @@
 
 A module's own tests are the files in the same folder below `tests` whose names begin with the module's name:
 `tests/formats/test_sse_typed.py` for `formats/sse.py`, `tests/sources/sql/test_query_cancelled.py` for
-`sources/sql/query.py`. If there is no such file, all tests of the package count: `tests/formats`.
-All modules in `server`, `client` and `transports` count the tests in `tests/transports/failures` as their own. Lines
-that run while a module is imported count as run. Modules outside packages are not measured.
+`sources/sql/query.py`. If there is no such file, the module's own tests are all tests of its package, such as
+`tests/formats`. For modules in `server`, `client` and `transports`, the tests in `tests/transports/failures` are own
+tests too. Lines that run while a module is imported count as run. Modules outside packages are not measured.
 
     python tools/own_coverage.py                # all modules; exit status 1 if a line or branch is missing
-    python tools/own_coverage.py formats/sse.py # this module; coverage data of its own tests is enough
+    python tools/own_coverage.py formats/sse.py # this module; needs the coverage data of its own tests only
 """
 
 from __future__ import annotations

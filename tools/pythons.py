@@ -34,7 +34,10 @@ class Python(NamedTuple):
 
 
 def _ask(program: Path | str) -> Python | None:
-    """Return the interpreter that a program starts; None if the program fails, as pyenv's shims may."""
+    """Return the interpreter that a program starts; None if the program fails.
+
+    A pyenv shim such as ``python3.12`` fails if that version is installed in pyenv, but not activated.
+    """
     try:
         done = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=False)
     except OSError:

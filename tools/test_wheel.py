@@ -5,10 +5,10 @@ extension or the fallback. The wheel is installed twice into a new environment, 
 
 1. With its dependencies only. It has to serve and read every format without a warning, and its errors have to name the
    missing extras (tests/package/bare.py).
-2. With its extras. The tests in `CHOSEN` have to pass. A wheel differs from the source tree in its files and in whether
-   the extension loads. tests/formats and tests/flow use every format and the extension, compare the compiled code with
-   the fallback, and need no network. They use few examples of Hypothesis (HYPOTHESIS_PROFILE=few), since the tests of
-   the source tree use more.
+2. With its extras. The tests in `CHOSEN` have to pass. They show whether files are missing in the wheel, and whether
+   its extension loads: tests/formats and tests/flow use every format and the extension, compare the compiled code with
+   the fallback, and need no network. A few examples of Hypothesis suffice (HYPOTHESIS_PROFILE=few), because the same
+   tests run with more examples in the source tree.
 
 The tests find no compiler, because the PATH contains only the programs of the new environment. The versions of all
 packages are those of requirements/dev.txt.
