@@ -46,7 +46,7 @@ def test_type_converts_each_line() -> None:
 
 
 def test_path_is_refused_in_text_format() -> None:
-    with pytest.raises(TypeError, match="no paths"):
+    with pytest.raises(TypeError, match="path cannot be used with the text format"):
         TextDecoder("a")
 
 

@@ -45,7 +45,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def value_of(item: Any) -> Any:
-    """Return the decoded data of a `ServerSentEvent`, or its text if it is not JSON; return another item unchanged."""
+    """Return the data of a `ServerSentEvent`, decoded if it is JSON, else as text. Return other items unchanged."""
     if not isinstance(item, ServerSentEvent):
         return item
     try:
@@ -64,7 +64,7 @@ class SseEncoder(RecordEncoder):
         if ServerSentEvent in map(type, batch):
             return b"".join([self._event(item, index) for index, item in enumerate(batch)])
         texts = encode_lines(batch, self._count).split(b"\n")
-        texts.pop()  # removes the empty text after the last line end
+        texts.pop()  # the part after the last line end is empty
         if self._key:
             ids = [self._id(item, place) for place, item in enumerate(batch)]
             return b"id: %b\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(zip(ids, texts, strict=True)))
@@ -73,7 +73,7 @@ class SseEncoder(RecordEncoder):
         return b"id: %d\ndata: %b\n\n" * len(texts) % tuple(chain.from_iterable(numbered))
 
     def _id(self, item: Any, place: int) -> bytes:
-        """Return the id of an event: the index of its item, and the values of the source's key if it has one."""
+        """Return the id of an event: the item's index and, if the source has a key, the item's values of the key."""
         index = self._first + self._count + place
         if not self._key:
             return b"%d" % index
@@ -165,16 +165,19 @@ class SseDecoder(RecordDecoder):
 
     def __init__(self, path: PathLike = "", *, emit_empty: bool = False, **options: Any) -> None:
         super().__init__(path, **options)
-        # The first id in the stream. If a resumed response begins with this id again, the stream starts over.
+        # The first id in the stream. If the response to a reconnection begins with this id again, the server has
+        # ignored ``Last-Event-ID`` and sends all events again.
         self.first_event_id: str = ""
         # The last id in the stream. A client that reconnects sends it as ``Last-Event-ID``.
         self.last_event_id: str = ""
-        self.is_behind_id: bool = False  # whether the last event with data has an id
+        # Whether the last event with data has an id. If not, a client cannot continue the stream after this event.
+        self.is_behind_id: bool = False
         # How many milliseconds a client waits before it reconnects; None if the stream has not set this time.
         self.retry: int | None = None
         self._whole = self._type is ServerSentEvent
         if self._whole and self._parts:
-            raise TypeError(f"with type=ServerSentEvent, path must be empty, got {path!r}: a path selects in JSON")
+            msg = f"path cannot be used with type=ServerSentEvent, which does not decode JSON; got path={path!r}"
+            raise TypeError(msg)
         self._emit_empty = emit_empty
         self._lines = LineSplitter(self._limits.max_line_bytes, "max_line_bytes")
         self._after_cr = False
@@ -199,7 +202,8 @@ class SseDecoder(RecordDecoder):
         last = run.rfind(b"\n\n")
         if last >= 0 and not self._whole:
             # Most events are decoded in one call. Only these are read line by line: an event whose first lines were
-            # received earlier, the first event while no id was received, and an incomplete event at the end.
+            # received earlier; an incomplete event at the end; and the first event of ``run`` if `first_event_id` is
+            # not set yet, because `event_texts` returns only the last id.
             by_line = self._event.begun or not self.first_event_id
             start = 0 if not by_line else 1 if run.startswith(b"\n") else run.find(b"\n\n") + 2
             self._take_lines(run[:start], out)
@@ -222,7 +226,7 @@ class SseDecoder(RecordDecoder):
         if last_id is not None:
             self.last_event_id = last_id.decode()
         if count:
-            # The last event is the one with the last data line. Comments may follow it.
+            # Find the last event with data by its last data line, because comments and other lines may follow it.
             data = run.rfind(b"\ndata", start - 1 if start else 0, stop)
             block = run[run.rfind(b"\n\n", 0, data + 1) + 1 : run.find(b"\n\n", data)]
             self.is_behind_id = b"\nid" in (block if data >= 0 else b"\n" + run[:stop])

@@ -45,7 +45,7 @@ class TextDecoder(StreamDecoder):
     def __init__(self, path: PathLike = "", **options: Any) -> None:
         super().__init__(path, **options)
         if self._parts:
-            raise TypeError(f"the text format has no paths, got path={path!r}")
+            raise TypeError(f"path cannot be used with the text format, got path={path!r}")
         self._lines = LineSplitter.of_items(self._limits)
 
     def _checkpoint(self) -> Checkpoint:
@@ -71,13 +71,13 @@ class TextDecoder(StreamDecoder):
     def _finish(self, out: list[Any], *, framed: bool) -> None:
         rest = self._lines.rest()
         if rest and not framed:
-            raise TruncatedError("the stream ended in a line without a line end, which may be incomplete")
+            raise TruncatedError("the stream ended inside a line: expected a line end after the last line")
         if rest:
             self._take(rest.removesuffix(b"\r").decode(), out)
 
 
 class TextPieces(StreamDecoder):
-    """UTF-8 text in chunks -> the text of each chunk at once. A split character is in the later text."""
+    """UTF-8 text in chunks -> the text of each chunk. A character cut at the end of a chunk is in the next text."""
 
     name = "text"
 

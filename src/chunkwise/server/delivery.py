@@ -25,7 +25,7 @@ _MIN_SECONDS = 0.01
 
 
 class ClientGone(Exception):  # noqa: N818 - a signal inside this package
-    """Raised when the client has left. It is not a ConnectionError, because a source that fails may raise that too."""
+    """Raised when the client has left. It is not a ConnectionError, because sources can raise that error too."""
 
 
 class Wire(Protocol):
@@ -37,7 +37,8 @@ class Wire(Protocol):
     status: int  # the HTTP status of the response
     format: str  # the name of the response's format
     coding: str | None  # the content coding that is applied, or None
-    committed: bool  # whether the response was begun, even without success, so that no other response can be sent
+    # Whether `commit` has begun to send the response. No other response can be sent then, even if `commit` fails.
+    committed: bool
 
     @property
     def bytes_sent(self) -> int:
@@ -64,7 +65,7 @@ class Wire(Protocol):
         """
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, which may be empty, and the end of the stream; wait for a slow client.
+        """Send the last bytes, which may be empty, and the end of the stream; like `write`, wait if the client is slow.
 
         ``items`` is the number of items in the whole stream.
         """
@@ -147,7 +148,8 @@ class Delivery:
     def check(self) -> None:
         """End the wait for the source if the server stops, a keepalive is due, or the client has left.
 
-        `PeriodicChecks` calls this method, because aiohttp does not report that a client has left.
+        `PeriodicChecks` calls this method at regular intervals. It must check whether the client has left, because
+        aiohttp does not report that.
         """
         if self._stopping or self._is_gone() or self._is_silent():
             self._stream.wake()
@@ -169,7 +171,8 @@ class Delivery:
             end = "complete"
         except ClientGone:
             end = self._why_gone()
-            # A close would wait for ever, because a client that has left does not receive the bytes that are buffered.
+            # The connection is dropped and not closed: a close waits until the buffered bytes are sent, and a client
+            # that has left never receives them.
             self._wire.abort()
         except StreamError as error:
             if self._wire.has_left() and self._is_half_an_upload(error):
@@ -222,7 +225,8 @@ class Delivery:
                 if stream.complete:
                     break  # `finish` below sends the last bytes together with the end of the stream
                 if data and left:
-                    # A write to a client that has left causes a reset, which discards its unread messages.
+                    # Nothing is written to a client that has left: a write would reset the connection, and a reset
+                    # discards the client's messages that the source has not read yet.
                     await wire.discard()
                 elif data:
                     self._count()
@@ -232,7 +236,7 @@ class Delivery:
                     await wire.keep_alive(in_item=stream.in_item)
                     self._written = monotonic()
                 if ending:
-                    # This is raised after the write, because the end record counts the items that were just written.
+                    # GoingAway is raised after the write, so that the end record counts the items just written.
                     raise GoingAway
         if self._begins:
             await self._commit()
@@ -249,7 +253,7 @@ class Delivery:
         PeriodicChecks.of_loop().join(self)
 
     def _count(self) -> None:
-        """Count the items in the bytes that are written next."""
+        """Update the number of items for the outcome; call this before each write."""
         self._items = self._stream.items_sent
         if self._first_item_seconds is None and (self._items > 0 or self._stream.in_item):
             self._first_item_seconds = monotonic() - self._begun
@@ -263,7 +267,8 @@ class Delivery:
 
     def _is_half_an_upload(self, error: StreamError) -> bool:
         """Whether an error means that the client left before it had sent its whole upload."""
-        # A browser closes a WebSocket with the code 1001, which becomes the status 503, when the user leaves the page.
+        # When the user leaves the page, a browser closes a WebSocket with the code 1001. Reading its messages then
+        # raises a RemoteError with the status 503.
         going_away = isinstance(error, RemoteError) and error.status == 503
         return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 

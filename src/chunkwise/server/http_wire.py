@@ -35,9 +35,9 @@ class HttpWire:
         self._compressor = Compressor(coding) if coding else None
         self._stall_seconds = stall_seconds
         self._transport = request.transport
-        # The socket is read now, to reset the connection later: a TLS transport that is closing does not return it.
+        # A reset needs the socket. It is stored now, because a TLS transport that is closing no longer returns it.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter  # set by `commit`
+        self._writer: AbstractStreamWriter  # exists only after `commit`
         self._watch: StallWatch | None = None
 
     @property
@@ -60,7 +60,7 @@ class HttpWire:
         except ConnectionError as error:
             if self.has_left():
                 raise ClientGone from error
-            raise  # The client has not left: a signal handler of the application raised the error.
+            raise  # The client has not left: a handler of the signal `on_response_prepare` raised the error.
         if response.content_length is not None:
             self.close()
             length = response.content_length
@@ -81,8 +81,8 @@ class HttpWire:
         await self._sent()
 
     async def keep_alive(self, *, in_item: bool) -> None:
-        # Inside an item, clients ignore only white space. It is a tab: with a space before it, an item could look like
-        # an end record, which begins with a space.
+        # Inside an item, clients ignore only white space. A tab is sent and not a space, because an end record begins
+        # with a space: an item after a space could look like an end record.
         await self.write(b"\t" if in_item else self._keepalive)
 
     async def finish(self, data: bytes, items: int) -> None:  # noqa: ARG002 - an end record has the number of items
@@ -111,8 +111,8 @@ class HttpWire:
         self.response.force_close()
         transport = self._request.transport
         if self._request.version < (1, 1):
-            # In HTTP/1.0, an orderly close means that the response is complete. With TLS it also sends close_notify, so
-            # the connection is reset instead.
+            # In HTTP/1.0, an orderly close (in TLS, with close_notify) means that the response is complete. So a
+            # failed stream resets the connection instead.
             self.abort()
         elif transport is not None and not transport.is_closing():
             # The transport sends its buffer and closes, so aiohttp can write neither the last chunk nor a response.
@@ -141,12 +141,15 @@ class HttpWire:
             await writing
         except ConnectionError as error:
             raise ClientGone from error
-        # If the connection was closed without an error, the wait above raises no error.
+        # If the connection was closed without an error, the wait above raises no error. So a check is needed here.
         if self.has_left():
             await self.discard()
 
     async def _sent(self) -> None:
-        """Wait until the kernel has all bytes written so far; a write of aiohttp waits only if its buffer is full."""
+        """Wait until the kernel has all bytes written so far.
+
+        A write of aiohttp alone does not wait for this, except when aiohttp's buffer is full.
+        """
         await self._writing(self._writer.drain())
 
     def _unwatch(self) -> None:

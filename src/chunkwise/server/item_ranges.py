@@ -89,7 +89,7 @@ def select_items(
         stop = None if stop is None else min(stop, wanted.last + 1)
     last = wanted.last if stop is None else stop - 1
     if source.total is not None and wanted.first >= source.total:
-        last = None  # an empty selection has no last item
+        last = None  # no item is selected, so there is no last one
     return whole._replace(
         source=selected,
         info=whole.info._replace(last=last, total=source.total),

@@ -172,7 +172,7 @@ class Streams:
 
 
 _STREAMS = web.AppKey("chunkwise.streams", Streams)
-_UNMANAGED = Streams()  # contains the streams of all applications without `setup`
+_UNMANAGED = Streams()  # All applications without `setup` share this object.
 
 
 def setup(app: web.Application, *, grace_seconds: float = 5.0, on_outcome: OutcomeHook | None = None) -> None:

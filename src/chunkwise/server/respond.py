@@ -76,9 +76,9 @@ async def respond(
 
     If the request opens a WebSocket, each item is sent as one message: JSON, or plain text in the format text. A client
     that offers the subprotocol ``chunkwise.ndjson`` gets messages with many items, one per line. The source can read
-    the client's messages with `items(request)`; when the client disconnects, the source gets the messages that have
-    already arrived before it is closed. A complete stream closes the WebSocket with 1000 and ``complete; items=N``, a
-    failed one with 1011 and the title of the problem.
+    the client's messages with `items(request)`; when the client disconnects, the source can first read the messages
+    that have already arrived, and is then closed. A complete stream closes the WebSocket with 1000 and
+    ``complete; items=N``, a failed one with 1011 and the title of the problem.
 
     Args:
         request: the request. For HEAD, only the headers are sent, and the source does not run.
@@ -95,7 +95,8 @@ async def respond(
         compress: None: compress HTTP with the coding that the client prefers (zstd, gzip, br or deflate), but not a
             WebSocket. True: also compress a WebSocket (permessage-deflate, RFC 7692). False: never compress. Do not
             compress a response that holds a secret and data from somebody else: its length can reveal the secret.
-        commit_after_seconds: how long the status line waits for the first item, in seconds.
+        commit_after_seconds: how many seconds the status line waits for the first item. If the source fails after
+            this time, the client gets an incomplete response instead of an error response.
         keepalive_seconds: after how many seconds of silence to send bytes without meaning (white space, a comment, a
             ping), so that proxies keep the connection open; 0 for never. The default is 15 for JSON, server-sent events
             and WebSockets, and never for the other formats. CSV and text have no such bytes.
@@ -129,7 +130,8 @@ async def respond(
     selection = select_items(request, source, negotiated.format, messages=negotiated.websocket)
     if isinstance(selection, web.Response):
         return selection
-    headers = CIMultiDict(headers)  # keeps several headers with the same name, which a handler may pass
+    # A CIMultiDict keeps several headers with the same name, which a handler may pass.
+    headers = CIMultiDict(headers)
     headers.update(selection.info.to_headers(partial=selection.partial))
     if negotiated.websocket:
         wire, stream = _open_websocket(request, selection, negotiated, headers, waits, compress=bool(compress))

@@ -12,7 +12,7 @@ from chunkwise.transports.negotiation import IDENTITY, PREFERENCE_APPLIED
 
 
 class StreamedResponse(web.StreamResponse):
-    """A response that aiohttp never compresses. Its compression would delay items, or compress a stream twice."""
+    """A response that aiohttp never compresses: aiohttp would delay items, or compress a compressed stream again."""
 
     def enable_compression(self, force: Any = None, strategy: int | None = None) -> None:
         """Do nothing, so that a middleware cannot turn on aiohttp's compression."""
@@ -33,7 +33,7 @@ def stream_response(
     """
     choice = _Choice(format.content_type, tuple(format.headers.items()), coding, tuple(varies), stream_end)
     headers = _plain_headers(choice) if not own else _headers(own, choice)
-    # aiohttp copies the headers, so later changes do not affect the cached headers of `_plain_headers`.
+    # aiohttp copies the headers, so a change of the headers does not change the cache of `_plain_headers`.
     return StreamedResponse(status=status, headers=headers)
 
 

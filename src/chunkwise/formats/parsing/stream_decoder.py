@@ -16,9 +16,9 @@ _NOT_OPENERS = bytes(set(range(256)) - set(b"[{\n"))
 
 
 def whole_characters(data: bytes) -> tuple[int, str]:
-    """Return how many bytes at the start are complete UTF-8 characters, and why the next byte is invalid.
+    """Return how many bytes at the start of the data are complete UTF-8 characters, and why the next byte is invalid.
 
-    The reason is ``""`` if no byte is invalid; the last character may then be incomplete.
+    The reason is ``""`` if no byte is invalid. Then the bytes after the complete characters, if any, begin another one.
     """
     whole = whole_bytes(data)
     if whole == len(data):
@@ -48,7 +48,7 @@ class LineSplitter:
 
     @classmethod
     def of_items(cls, limits: Limits) -> Self:
-        """Return a splitter for lines that are items, with the smaller of the limits for items and lines."""
+        """Return a splitter for lines that are items: both `max_item_bytes` and `max_line_bytes` limit each line."""
         name = "max_item_bytes" if limits.max_item_bytes < limits.max_line_bytes else "max_line_bytes"
         return cls(getattr(limits, name), name)
 
@@ -81,7 +81,8 @@ class LineSplitter:
     def check(self) -> None:
         """Raise LimitError if a line has too many bytes.
 
-        Call this after you have decoded the lines that `feed` returned: they are before the line with too many bytes.
+        Decode the lines that `feed` returned before you call this. They are before the line with too many bytes, so
+        their items must be returned before the error is raised.
         """
         # The last byte may be the "\r" of a line end, which does not count as a byte of the line.
         if self._too_long is None and len(self._pending) > self._max_bytes + 1:
@@ -116,9 +117,9 @@ class LineSplitter:
 class StreamDecoder(ABC):
     """Skips a byte order mark, checks UTF-8 and counts items.
 
-    If items are before an error, a call returns the items, and the next call raises the error. A format implements
-    `_decode` and `_finish`, which append items to a list and raise an error at invalid bytes. `MakeDecoder` documents
-    the arguments.
+    If the data contains items and then an error, `feed` or `finish` returns the items, and the next call raises the
+    error. A format implements `_decode` and `_finish`, which append items to a list and raise an error at invalid
+    bytes. `MakeDecoder` documents the arguments.
     """
 
     name: str
@@ -135,11 +136,13 @@ class StreamDecoder(ABC):
         self._parts = parse_path(path)
         self._type = type
         self._limits = limits
-        self._found = not (required and self._parts)  # False until a required path is found
+        self._found = not (required and self._parts)  # False if the path is required and was not found yet
         self._failure: DecodeError | RemoteError | None = None
         self._held = b""  # the first bytes of an incomplete UTF-8 character
-        self._bom_pending: bytes | None = b""  # the received part of a byte order mark; None after the stream's start
-        self._unread = b""  # bytes fed in a call that only raised an error; the next call decodes them
+        # The first bytes of the stream, while they may be an incomplete byte order mark; None after that.
+        self._bom_pending: bytes | None = b""
+        # If `feed` raises the error of an earlier call, it keeps its data here, and the next call decodes the data.
+        self._unread = b""
         self._finished = False
         self._complete = False
         self._proven = False  # whether the received bytes prove that the stream is complete
@@ -181,12 +184,12 @@ class StreamDecoder(ABC):
         place = self._checkpoint()
         if place is None or not place.item_index:
             return None
-        # ``before`` begins with a byte order mark, which a new decoder skips. Without this mark, the decoder would skip
-        # a U+FEFF at the start of an item, where it is data.
+        # A byte order mark is added, because a new decoder skips one U+FEFF at its start. Without this mark, it would
+        # skip a U+FEFF that begins an item and is part of the item.
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return the checkpoint without the byte order mark in ``before``; None if there is no checkpoint."""
+        """Return a checkpoint, to which `checkpoint` adds a byte order mark; None if there is no checkpoint."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -247,7 +250,8 @@ class StreamDecoder(ABC):
             self._decode(data, out)
             return
         # The bytes of an incomplete character are decoded in the next call, with the other bytes of the character.
-        # Otherwise, the result for a number before this character would depend on how the stream is split into chunks.
+        # If they were decoded now, they would end a number before them, even if the character is invalid. In a single
+        # chunk, an invalid character ends no number. The items must not depend on how the stream is split into chunks.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
@@ -257,7 +261,8 @@ class StreamDecoder(ABC):
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
-            self.bytes_seen = start + whole  # `_decode` computes offsets from `bytes_seen`
+            # `_decode` computes offsets from `bytes_seen`, so this is the offset at the end of its data.
+            self.bytes_seen = start + whole
             self._decode(data[:whole], out)
         finally:
             self.bytes_seen = end
@@ -265,7 +270,10 @@ class StreamDecoder(ABC):
             raise defect
 
     def _keep(self, error: DecodeError | RemoteError, out: list[Any]) -> None:
-        """Raise the error if ``out`` is empty; otherwise keep it for the next call, so that ``out`` is returned."""
+        """Raise the error if ``out`` is empty; otherwise store the error.
+
+        In the second case, this call of `feed` or `finish` returns ``out``, and the next call raises the error.
+        """
         error.format = self.name
         count = self.items_seen + len(out)
         if isinstance(error, TruncatedError):
@@ -302,10 +310,10 @@ class RecordDecoder(StreamDecoder):
         return self._records_seen
 
     def _decode_many(self, run: bytes, count: int | None = None) -> list[Any] | None:
-        r"""Decode records that are separated by ``\n`` in one call; return None if they must be decoded one by one.
+        r"""Decode many records, with a ``\n`` between them, at once; return None if they must be decoded one by one.
 
         This is the case if a record is invalid or may be nested too deeply, or if the decoder has a path. ``count`` is
-        the expected number of records; pass it if a record may contain line ends.
+        the expected number of records. Pass it if a record may contain line ends, which could split it into several.
         """
         if self._parts or self._may_be_deep(run):
             return None

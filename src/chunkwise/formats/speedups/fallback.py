@@ -43,14 +43,14 @@ def whole_bytes(data: bytes) -> int:
 def event_texts(run: bytes, start: int, stop: int, max_bytes: int) -> tuple[bytes, int, bytes | None] | None:
     r"""Return the data of all server-sent events between two offsets, or None if they must be read line by line.
 
-    The result is a tuple: the data of the events, separated by ``\n``; the number of events; and the last id, or None.
-    This function always returns None, because in Python it would save no time.
+    The result is a tuple: the data of the events, separated by ``\n``; the number of events; and the last id, or
+    None if there is no id. This function always returns None, because in Python it would save no time.
 
     Args:
         run: complete lines, each with ``\n`` at its end, and a blank line after each event.
         start: the offset of the first event in the run, in bytes.
         stop: the offset after the last event, in bytes.
-        max_bytes: the most bytes of data in one event.
+        max_bytes: the limit for the data of one event, in bytes. If an event has more, the result is None.
     """
     del run, start, stop, max_bytes
     return None
@@ -68,7 +68,7 @@ class Gathered(Protocol):
 async def gather_items(
     iterator: AsyncIterator[Any], level: Gathered, enough: Callable[[], Awaitable[None]], now: Callable[[], float]
 ) -> None:
-    """Append all items of an iterator to ``level.items``; await ``enough()`` at the limits from ``level.room()``.
+    """Append all items of an iterator to ``level.items``; at each limit of ``level.room()``, await ``enough()``.
 
     Args:
         iterator: the source of the items. The caller closes it.
