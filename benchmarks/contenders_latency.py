@@ -110,7 +110,9 @@ def ping_beside_streams(task: Task) -> Figures:
         with connect(task.port) as connection:
             lines = body_of(drain(connection, request_text(f"/{task.count}"), keep=True)).splitlines()
         if [json.loads(line) for line in lines] != [row(index) for index in range(task.count)]:
-            raise WrongContent(f"received {len(lines)} rows, expected {task.count}: their number or content differs")
+            raise WrongContent(
+                f"the {len(lines)} received rows differ in number or content from the {task.count} expected rows"
+            )
     buffer = memoryview(bytearray(BUFFER_BYTES))
     request = request_text("/ping")
     with connect(task.port) as pinger, selectors.DefaultSelector() as selector:

@@ -266,7 +266,7 @@ class CsvDecoder(StreamDecoder):
         if self._quoted:
             raise TruncatedError("the stream ended inside a quoted field")
         if rest.strip(b"\r") and not framed:
-            raise TruncatedError("the stream ended in a row without a line end, which may be incomplete")
+            raise TruncatedError("the stream ended inside a row: expected a line end after the last row")
         if rest:
             self._take(rest.removesuffix(b"\r") + b"\n", self._offset, out)
 
