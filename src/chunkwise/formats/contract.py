@@ -46,8 +46,7 @@ STREAM_END = "stream-end"
 class EndRecordMarks:
     """The bytes around an end record in one format. The module `end_record` describes the record.
 
-    Decoders recognise the record by ``before``: no item has these bytes at the start of the stream or directly after a
-    line feed.
+    A decoder recognises the record by ``before`` at the start of a line. No line of an item begins with these bytes.
 
     Attributes:
         before: the bytes before the JSON text of the record. The text itself contains no line ends.
@@ -67,7 +66,7 @@ class Checkpoint(NamedTuple):
     items from ``item_index`` on. The byte offsets in its errors count from the first byte of ``before``.
 
     Attributes:
-        byte_offset: the offset of the position in the bytes of the stream.
+        byte_offset: the number of bytes before the position.
         item_index: the number of items before the position.
         before: bytes that prepare the new decoder, such as the header of a CSV file or the brackets of the arrays and
             objects that are open at the position. They contain no item.
@@ -117,11 +116,11 @@ class Encoder(Protocol):
         """Return an end record with the status ``"failed"``; call it instead of `finish` when the stream has failed.
 
         The result is ``b""`` if the encoder was made without ``stream_end``, if the format has no end record, or if an
-        item is being written in parts.
+        item is being written in parts: decoders would read the end record as part of this item.
 
         Args:
-            problem: problem details (RFC 9457) for the client. If they are too long or JSON cannot represent them, only
-                the status is sent.
+            problem: problem details (RFC 9457) for the client. If they are too long or JSON cannot represent them, the
+                encoder sends only their HTTP status.
         """
 
 
@@ -220,7 +219,7 @@ class MakeEncoder(Protocol):
 
         Args:
             document: whether the stream is one value, such as an object, instead of a sequence of items. Only the JSON
-                format differs.
+                encoder uses this argument.
             stream_end: whether to write an end record, if the format has one. Clients have to request it.
             first: the index of the first item in a resumed stream, for formats in which items have ids.
             key: names of members of each item. The id of an item consists of its index and the values of these members.

@@ -25,7 +25,7 @@ from chunkwise.formats.paths import PathLike
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected a field without quotes and line ends, or a quoted field in which quotes are doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes str, int and None correctly
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer needs no conversion of these types
 _LIVE = "a CSV row cannot contain an iterator or an awaitable: pass the finished value"
 
 
@@ -87,7 +87,7 @@ class CsvEncoder(RecordEncoder):
         if not isinstance(row, dict) or not row:
             raise TypeError(f"a CSV row must be a dict with at least one key, got {row!r:.40}")
         if not all(type(name) is str for name in row):
-            raise TypeError("the keys of a CSV row must be strings")
+            raise TypeError(f"the keys of a CSV row must be strings, got {list(row)!r:.80}")
         return list(row)
 
     def _bad_text(self, batch: Sequence[Any], columns: list[str]) -> EncodeError:

@@ -43,7 +43,7 @@ def complete_record(marks: EndRecordMarks, items: int) -> bytes:
 def failed_record(marks: EndRecordMarks, items: int, problem: Mapping[str, Any]) -> bytes:
     """Return the end record of a failed stream: its JSON text between the bytes that mark an end record.
 
-    If the problem details are too long or JSON cannot represent them, the record contains only their status.
+    If the problem details are too long or JSON cannot represent them, the record contains only their HTTP status.
     """
     try:
         text = encode_value(EndRecord("failed", items, dict(problem)))
@@ -70,7 +70,7 @@ class StreamEndDecoder(StreamDecoder):
         marks: the bytes around an end record in the format (`Format.end_record`).
     """
 
-    checks_utf8 = False  # not needed here, because the decoder of the format checks UTF-8
+    checks_utf8 = False  # the decoder of the format already checks UTF-8
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class StreamEndDecoder(StreamDecoder):
         self._bom_pending = None
         self._marks = marks
         self._starts = tuple(marks.before[:size] for size in range(1, len(marks.before)))
-        self._line_before = True  # whether the next byte begins a line, as an end record does
+        self._line_before = True  # whether the next byte is the first of a line: only there can an end record begin
         self._begin = b""  # the last bytes received, if an end record may begin with them
         # The bytes of the end record after the mark at its start; None until the mark is received.
         self._text: bytearray | None = None
@@ -103,7 +103,10 @@ class StreamEndDecoder(StreamDecoder):
             self._take_silence(data)
 
     def _take_items(self, data: bytes, out: list[Any]) -> bytes:
-        """Decode the items before the end record; return the bytes after the mark with which the end record begins."""
+        """Decode the items before the end record.
+
+        The result is the data after the mark at the start of the end record, or ``b""`` if this mark is not received.
+        """
         data, self._begin = self._begin + data, b""
         mark = self._marks.before
         at_start = self._line_before and data.startswith(mark)

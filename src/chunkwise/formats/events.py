@@ -1,7 +1,7 @@
 """JSON text in chunks -> parse events ``(prefix, event, value)``, the same as those of the library ijson.
 
 A `Scanner` checks the grammar, the depth limit and UTF-8 before any byte is passed to ijson. Without these checks, the
-C backend of ijson needs gigabytes of memory for some ten KB of ``[``, and replaces lone surrogates with ``?``.
+C backend of ijson needs gigabytes of memory for tens of KB of ``[``, and replaces lone surrogates with ``?``.
 """
 
 import sys
@@ -44,13 +44,13 @@ class EventsDecoder(StreamDecoder):
         )
         self._window = bytearray()  # the received bytes that ijson has not parsed yet
         self._start = 0  # the offset in the stream of the bytes that ijson has not parsed yet
-        self._position = 0  # how many of the bytes that ijson has not parsed yet are checked
+        self._position = 0  # the number of bytes in `_window` that the scanner has checked
         self._events: Any = ijson.sendable_list()
         self._parser: Any = ijson.parse_coro(self._events)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         start = self.bytes_seen - len(data) - len(self._window)
-        # If a byte order mark was skipped, the JSON text begins at a higher offset in the stream.
+        # Offsets in the stream include a skipped byte order mark, so the scanner adds its size to all offsets.
         if start > self._start:
             self._scanner.shift(start - self._start)
             self._start = start
@@ -84,7 +84,7 @@ class EventsDecoder(StreamDecoder):
                 self._parser.send(data)
             if close:
                 self._parser.close()
-        except ArithmeticError:  # ijson converts all numbers except ints with Decimal, which can raise this error
+        except ArithmeticError:  # raised by Decimal, which ijson uses for numbers with a fraction or exponent
             failure = LimitError("a number has an exponent of about 18 digits or more, which no Decimal can hold")
         for prefix, event, value in self._events:
             number = value

@@ -64,8 +64,8 @@ class JsonDecoder(StreamDecoder):
         # The scanner does not check the selected values: msgspec decodes them, and refuses everything that is not JSON.
         self._scanner = self._new_scanner(self._parts, proves_values=False)
         self._window: bytes | bytearray = b""  # the received bytes that are not decoded yet
-        self._dropped = 0  # the number of bytes in the stream before those that are not decoded yet
-        self._position = 0  # how many of the bytes that are not decoded yet are scanned
+        self._dropped = 0  # the number of received bytes that are no longer kept in `_window`
+        self._position = 0  # the number of bytes in `_window` that the scanner has read
 
     def _new_scanner(self, parts: tuple[str, ...] | None, *, proves_values: bool) -> Scanner:
         most = self._limits.max_item_bytes
@@ -115,7 +115,7 @@ class JsonDecoder(StreamDecoder):
         return Checkpoint(offset, self.items_seen - (not is_open), before)
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
-        # If a byte order mark was skipped, the JSON text begins at a higher offset in the stream.
+        # Offsets in the stream include a skipped byte order mark, so the scanner adds its size to all offsets.
         if not self._window and (skipped := self.bytes_seen - len(data) - self._dropped):
             self._dropped += skipped
             self._scanner.shift(skipped)
@@ -123,7 +123,7 @@ class JsonDecoder(StreamDecoder):
         try:
             self._position = self._scanner.scan(self._window, self._position)
         finally:
-            # If the scanner has raised an error, the values before the invalid bytes are returned before the error.
+            # Decode the complete values even if the scanner has raised an error: they are before the invalid bytes.
             self._take(out)
             self._check_held()
         keep = self._scanner.keep_from
@@ -208,7 +208,7 @@ class JsonDecoder(StreamDecoder):
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:
             return defect
-        # If the item has invalid JSON after the limit, its end is unknown. So the message gives the smallest size.
+        # If the item has invalid JSON after the limit, its size is unknown, but at least limit + 1 bytes.
         size = most + 1 if self._defect(start, end) else end - start
         msg = f"got an item of at least {size} bytes, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)

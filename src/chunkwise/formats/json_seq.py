@@ -46,7 +46,7 @@ class _SequenceText(JsonDecoder):
         super().__init__(path, **options)
         self._bom_pending = None
         self._begun = False
-        self._word = b""  # the received bytes, if they may begin ``true``, ``false`` or ``null``
+        self._word = b""  # the received bytes, if they could be the start of ``true``, ``false`` or ``null``
 
     def _decode(self, data: bytes, out: list[Any]) -> None:
         if not self._begun:
@@ -78,7 +78,8 @@ class JsonSeqDecoder(RecordDecoder):
         super().__init__(path, **options)
         self._waiting: deque[bytes] = deque()  # the JSON texts to be decoded; the last one may be incomplete
         self._next_offset = 0  # the offset in the stream of the next JSON text to be decoded
-        self._text: _SequenceText | None = None  # the decoder of the incomplete text; None: skip up to the next RS
+        # The decoder of the incomplete text. None before the first RS, and from an invalid text to the next RS.
+        self._text: _SequenceText | None = None
         self._offset = 0  # the offset of the incomplete JSON text in the stream
         self._begun = False
 

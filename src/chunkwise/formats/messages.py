@@ -87,7 +87,10 @@ def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
 
 
 def take_start(lines: bytes) -> tuple[dict[str, Any] | None, bytes]:
-    """Return the content of the start record, or None if the lines do not begin with one, and the other lines."""
+    """Return the content of the start record and the lines after it.
+
+    If the lines do not begin with a start record, the content is None and all lines are returned.
+    """
     if not lines.startswith(START_MARK):
         return None, lines
     line, _, rest = lines.partition(b"\n")
@@ -104,8 +107,8 @@ class Packer:
 
     Args:
         framing: what one message contains.
-        plain: whether to remove the line end at the end of a string, because a message needs no line end.
-        max_bytes: the most bytes of one item, because a message contains an item as a whole.
+        plain: whether to remove a line end from the end of each item that is a string. A message needs no line end.
+        max_bytes: the most bytes of one item. An item cannot be split into several messages.
     """
 
     def __init__(

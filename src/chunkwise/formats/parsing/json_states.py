@@ -1,4 +1,4 @@
-"""The states of a JSON scanner -> the tokens that may follow, and the errors for bytes that may not follow.
+"""The states of a JSON scanner -> the tokens that are allowed next, and the errors for bytes that are not allowed.
 
 The Python scanner and the compiled scanner use these errors. The Python scanner also imports the states. The compiled
 scanner has its own copy of them; a test checks that the copy is the same.
@@ -13,7 +13,7 @@ from chunkwise.errors import DecodeError, LimitError
 Window = bytes | bytearray
 """The bytes of a stream that were received and are still needed."""
 
-# The states of a scanner. The name of a state says which token may follow, or in which token the scanner is.
+# The states of a scanner. The name of a state says which token is allowed next, or in which token the scanner is.
 VALUE: Final = 0
 VALUE_OR_END: Final = 1
 KEY_OR_END: Final = 2
@@ -41,7 +41,7 @@ LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
 def unexpected(state: int, opener: int, byte: int, byte_offset: int) -> DecodeError:
-    """Return the error for a byte that may not follow in the given state of a scanner.
+    """Return the error for a byte that is not allowed in the given state of a scanner.
 
     ``opener`` is the innermost open bracket, or 0 if none is open.
     """

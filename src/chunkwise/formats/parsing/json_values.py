@@ -25,8 +25,8 @@ class LivePart(Exception):  # noqa: N818 - an internal signal, not an error
 
 
 def is_live(value: object) -> bool:
-    """Return whether a value must be written in parts: it is an iterator, an awaitable or a similar value."""
-    # Other iterables, such as a model or a database row, do not count: iterating them does not give their content.
+    """Return whether a value is written in parts: an iterator, async iterable, awaitable, dict view or range."""
+    # Other iterables, such as a model or a database row, are excluded: iterating them does not give their content.
     return isinstance(value, (AsyncIterable, Awaitable, Iterator, MappingView, range))
 
 
@@ -156,7 +156,7 @@ class ValueDecoder:
         self._boxed = msgspec.json.Decoder(tuple[type])
 
     def one(self, text: bytes | bytearray | memoryview, byte_offset: int) -> Any:
-        """Decode a JSON text; raise DecodeError, with its offset in the stream, if it is invalid or of another type."""
+        """Decode the JSON text at an offset in the stream; raise DecodeError if it is invalid or has another type."""
         try:
             return self._one.decode(text)
         except RecursionError:
@@ -174,12 +174,13 @@ class ValueDecoder:
         return self._try(self._array, text)
 
     def lines(self, run: bytes) -> list[Any] | None:
-        r"""Decode one JSON text on each line; return None if any is invalid or blank. The last line has no ``\n``."""
+        r"""Decode one JSON text per line; return None if a line is invalid or blank. ``\n`` separates the lines."""
         # Each line is put into brackets. Without brackets, msgspec would read "1 2" on one line as two items, and a
         # value on two lines as one item. With brackets, both are errors: "]\n[" never occurs inside a JSON text.
         inside = run.replace(b"\n", b"]\n[")
         boxes = self._try(self._boxed, b"[%b]" % inside, lines=True)
-        # Each line end became two bytes longer, so the sizes give the number of lines. Counting would take longer.
+        # The brackets add two bytes for each line end. So the difference in size gives the number of lines.
+        # Counting the lines would take longer.
         if boxes is None or len(boxes) != (len(inside) - len(run)) // 2 + 1:
             return None
         return list(chain.from_iterable(boxes))
@@ -195,7 +196,7 @@ class ValueDecoder:
 
 def _located(message: str, byte_offset: int) -> DecodeError:
     """Return a msgspec error as DecodeError, with the offset in the stream instead of the offset in one JSON text."""
-    # msgspec has the same message for an incomplete value and for a lone surrogate at the end of a text.
+    # msgspec gives no offset with this message. It also uses the message for a lone surrogate at the end of a text.
     if message == "Input data was truncated":
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)

@@ -39,8 +39,8 @@ from chunkwise.formats.parsing.json_states import (
 
 # The grammar of RFC 8259 §2-§7 as byte patterns. A possessive group (*+) never backtracks, so it needs no memory for
 # each repetition. Up to Python 3.11.4, possessive groups have a bug (gh-106052): "1.," would match as a number. So the
-# groups are greedy on those versions. They match the same text, because the text after a group begins with another byte
-# than its repetitions. A greedy group needs up to 1 KB of memory per repetition, so a match reads at most 2048 bytes.
+# groups are greedy on those versions. They match the same text, because the byte after a group cannot begin another
+# repetition. A greedy group needs up to 1 KB of memory per repetition, so a match reads at most 2048 bytes.
 _TURNS, _MATCHED_BYTES = (b"*+", 2**62) if re.fullmatch(rb"(?:ab?c)*+a", b"aca") else (b"*", 2048)
 _WS = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
@@ -70,7 +70,8 @@ _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
 _ESCAPE_BYTES = 12  # the number of bytes of the longest escape, a pair of surrogates
-# An incomplete escape is valid so far if it becomes a valid escape with the last bytes of one of these escapes.
+# To check the start of an escape, such as "\u00e", the end of each of these escapes is added to it. The start is valid
+# if one of the results is a valid escape.
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")
 
 
@@ -83,7 +84,7 @@ def _body_end(window: Window, position: int, matched_bytes: int = _MATCHED_BYTES
         limit = position + matched_bytes
         match = _body.match(window, position, limit)
         position = match.end() if match else position
-        # A match that ends close to its limit may have ended before an escape that crosses the limit: match again.
+        # If the match ends just before the limit, the limit may have cut an escape. So match again from there.
         if position <= limit - _ESCAPE_BYTES:
             return position
 
@@ -99,17 +100,17 @@ class Scanner:
 
     def __init__(
         self,
-        parts: tuple[str, ...] | None,  # the path; None selects the elements of a root array, or the root
+        parts: tuple[str, ...] | None,  # the path; None selects all elements of a root array, or another root itself
         *,
         max_depth: int,  # the most arrays and objects nested inside each other
         max_string_bytes: int | None = None,  # the most bytes of a string or name, without quotes
-        max_name_bytes: int | None = None,  # the most bytes, with quotes, of a name to compare with the path
+        max_name_bytes: int | None = None,  # the most bytes, with quotes, of a name that is compared with the path
         max_number_bytes: int | None = None,  # the most bytes of a number
-        max_path_bytes: int | None = None,  # the most bytes of all member names around a value together
+        max_path_bytes: int | None = None,  # the most bytes in total of all member names around a value
         proves_values: bool = True,  # noqa: ARG002 - this scanner checks every value
     ) -> None:
         self.spans: list[tuple[int, int]] = []  # where each complete selected value starts and ends in the kept bytes
-        self.longest: int = 0  # the bytes of the longest complete selected value
+        self.longest: int = 0  # the size in bytes of the longest complete selected value
         # Whether the path exists. A path that selects all elements or members also exists in an empty array or object.
         self.found: bool = False
         self.bytes_walked: int = 0  # the number of bytes read, including those that a failed match may have read
@@ -119,7 +120,7 @@ class Scanner:
         self._max_name_bytes = max_name_bytes
         self._max_number_bytes = max_number_bytes
         self._max_path_bytes = max_path_bytes
-        self._name_bytes = 0  # the size of the name of the object member that is read
+        self._name_bytes = 0  # the size of the name of the current object member
         self._path_bytes = [0]  # the size of all member names around each open array or object
         bounds = [most for most in (max_string_bytes, max_number_bytes) if most is not None]
         # An array or object of at most this size cannot contain a string or number that exceeds its limit.
@@ -131,7 +132,7 @@ class Scanner:
         self._stack = bytearray()  # '[' or '{' for each open array or object
         self._resume_at = 0  # the position in the kept bytes at which an incomplete string continues
         self._on_path = 0  # the number of open arrays and objects that are on the path, counted from the root
-        self._member_matches = False  # whether the name of the object member that is read is on the path
+        self._member_matches = False  # whether the name of the current object member is on the path
         self._value_start = -1  # where the incomplete selected value starts in the kept bytes; -1 without such a value
         self._value_depth = 0
         # The offset in the stream of the last complete selected value, and the brackets that are open around it.
@@ -142,7 +143,7 @@ class Scanner:
         self._last_array = -1
         self._contiguous = True  # whether all complete selected values are consecutive elements of one array
         self._array_start = -1  # the offset in the stream of the last array or object on the path that was opened
-        # The smallest depth at which arrays and objects are matched with one regular expression; others were too large.
+        # The smallest depth at which a regular expression is tried for arrays and objects. It failed at smaller depths.
         self._try_small_from = 0
         self._failed_bytes_left = 0  # how many more bytes may be read by regular expressions that do not match
 
@@ -200,8 +201,8 @@ class Scanner:
         """Scan from ``position`` on; return where to continue: the end, or the start of an incomplete token."""
         self._try_small_from = 0
         end = len(window)
-        # Up to Python 3.11.4 one match reads few bytes, so it may fail at every depth. To limit the lost time, failed
-        # matches may read only as many bytes as are left to scan.
+        # Up to Python 3.11.4 a match reads at most 2048 bytes, so it fails for each larger array or object. To limit
+        # the lost time, no more matches are tried when failed ones have read as many bytes as this call has to scan.
         self._failed_bytes_left = end - position if _TURNS == b"*" else sys.maxsize
         while position < end:
             state = self._state
@@ -435,7 +436,7 @@ class Scanner:
         self._end_value(end)
 
     def _unexpected(self, byte: int, position: int) -> DecodeError:
-        # If a selected value was expected here, it has not begun, because no value can begin with this byte.
+        # No value can begin with this byte. So the position is not the start of a selected value.
         if self._value_start == position:
             self._value_start = -1
         return unexpected(self._state, self._stack[-1] if self._stack else 0, byte, self._base + position)
