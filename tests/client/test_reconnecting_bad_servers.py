@@ -248,7 +248,7 @@ async def test_key_with_other_names_is_refused() -> None:
     items, error, server = await ask(cut, answer(rows, by_rank, part="5-9/10"))
     assert len(items) == 5
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "the server now locates items by rank, expected id" in str(error)
+    assert "the server now identifies an item by rank, not by id as before" in str(error)
     assert server.ranges == ["items=5-"]
 
 

@@ -28,7 +28,7 @@ rich_config.PADDING_HELPTEXT_FIRST_LINE = (0, 0, 1, 0)
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code.value:<5}{text}" for code, text in MEANINGS.items())])
 _FORMAT = click.Choice(list(FORMATS))
 _FORMAT_NAMES = ", ".join(FORMATS)
-# click must not check that the file can be read: an unreadable file has its own exit code, 10 instead of 2.
+# click must not check that the file can be read: it would exit with 2, but the code for an unreadable file is 10.
 _PATH = click.Path(path_type=Path, readable=False)
 _HEADER = click.option(
     "-H",
@@ -266,7 +266,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, report a failure in one line on stderr, and return the exit code."""
-    # Without a handler, Python would also print each logged failure to stderr.
+    # Without a handler, Python would print each logged failure to stderr, in addition to the line printed below.
     logging.getLogger("chunkwise").addHandler(logging.NullHandler())
     try:
         work = app.main(list(arguments), prog_name="chunkwise", standalone_mode=False)
@@ -284,7 +284,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _flush_or_discard() -> None:
-    """Flush stdout. If that fails, discard its buffer: Python would flush it again at exit, and exit with 120."""
+    """Flush stdout, or discard its buffer if that fails: otherwise Python would flush it at exit, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

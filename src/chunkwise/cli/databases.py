@@ -160,7 +160,7 @@ def _open_sqlite(name: str) -> Database:
     if not name or name == ":memory:":
         raise click.UsageError(f"the SQLite URL has no file, {_EXPECTED}")
     file = Path(name)
-    # If the file cannot be opened, this raises an OSError that contains the reason. The error of SQLite has no reason.
+    # If the file cannot be opened, open() raises an OSError that says why. SQLite's own error would not say why.
     file.open("rb").close()
     options = {"mode": "ro", "uri": "true"}
     url = sa.URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file.resolve()))}", query=options)
@@ -202,12 +202,12 @@ _WITHOUT_VALUE = _ABOUT_NAMES | {
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _trigger: str | None) -> int:
-    """Return whether a statement may do an action, as a code of SQLite; see sqlite3_set_authorizer."""
+    """Return SQLITE_OK if a statement may do this action, SQLITE_DENY if not; see sqlite3_set_authorizer."""
     allowed = action in _ALLOWED
     if action == sqlite3.SQLITE_PRAGMA:
         name = (first or "").lower()
         allowed = name in (_WITHOUT_VALUE if second is None else _ABOUT_NAMES)
-        # The pragma query_only makes the connection read-only. It may be switched on, but not off.
+        # The pragma query_only makes the connection read-only. A statement must not switch it off.
         allowed = allowed or (name == "query_only" and second in ("on", "1"))
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 

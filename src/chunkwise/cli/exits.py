@@ -10,7 +10,8 @@ from aiohttp import ClientConnectionError, ClientError, InvalidURL, NonHttpUrlCl
 from chunkwise import errors
 from chunkwise.transports.connect_errors import why_no_connection
 
-# This hint in an error message is for Python code. It is removed, because the commands have no such option.
+# Some error messages contain a hint for Python code, such as (restart=True allows ...). It is removed from the
+# messages of a command, because no command has an option for it.
 _ARGUMENT_HINT = re.compile(r" \(restart=True[^()]*\)")
 
 
@@ -76,7 +77,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
         return f"expected a URL such as http://127.0.0.1:8080/movies.json, got {error}"
     if isinstance(error, click.ClickException):
-        # Only an error that click raises itself has a context, which contains the name of the command.
+        # The hint needs the name of the command. The name is in the context, and only errors that click raises
+        # itself have a context.
         message, context = error.format_message(), getattr(error, "ctx", None)
         return f"{message} For help, run: {context.command_path} --help" if context is not None else message
     if (why := why_no_connection(error)) is not None:

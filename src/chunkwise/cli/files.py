@@ -47,7 +47,7 @@ class _File(web.FileResponse):
 
 
 def _validator(file: Path, condition: str) -> str | None:
-    """Return the ETag or the date (whichever ``condition`` is) of the file; None if the file cannot be read.
+    """Return the ETag of the file, or its date if ``condition`` is not an ETag; None if the file cannot be read.
 
     A range is only sent if the If-Range header has this value (RFC 9110 §13.1.5).
     """
@@ -69,7 +69,8 @@ async def offer_items(_: web.Request, response: web.StreamResponse) -> None:
 
 def _restarts(format: Format) -> bool:
     """Return whether a client can request ranges of a file's items in the file's own format."""
-    # A client cannot do this for server-sent events: a stream of items would replace the events' own ids and names.
+    # A range is sent as a stream of items. A stream of server-sent events has new ids and names, not those of the file,
+    # so ranges of such a file are not offered.
     return not format.event_ids
 
 
@@ -127,7 +128,8 @@ def _source(entry: Published, path: str, limit: int | None, interval: float, wan
 
 async def _lines(source: Batches) -> AsyncIterator[list[str]]:
     """Yield the lines of a text file with their line ends, so that the streamed text equals the file."""
-    # If the text begins with U+FEFF, it is sent twice: a reader of the stream removes one as a byte order mark.
+    # A reader of the stream removes one U+FEFF from the start, as a byte order mark. If the text itself begins with
+    # this character, the character is therefore sent twice.
     mark = "\ufeff"
     async with aclosing(aiter(source)) as batches:
         async for batch in batches:

@@ -46,8 +46,8 @@ async def get(
         "--header": sorted(headers),
     }
     own_headers = parse_headers(headers)
-    # To resume, a client requests the records after those that it has. With a path, it does not know their number,
-    # because the path may select any number of items in a record.
+    # To resume, a client must know how many records it has received. With a path, it only knows the number of
+    # items, because the path may select any number of items in a record.
     partial = _partial(output, request, resumes=not path and not asks_for_range(own_headers, url))
     with partial.locked() if partial is not None else nullcontext():
         point = partial.position if partial is not None else None
@@ -141,7 +141,7 @@ def _format_of(response: ClientResponse) -> Format:
     try:
         return by_media_type(response.headers.get(hdrs.CONTENT_TYPE, ""))
     except UnknownFormat as error:
-        # This is also the type that aiohttp reports for a response without a Content-Type.
+        # aiohttp also reports this type if the response has no Content-Type. The suffix of the URL may show the format.
         if response.content_type == "application/octet-stream":
             with suppress(UnknownFormat):
                 return by_suffix(response.url.name)

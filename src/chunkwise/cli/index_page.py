@@ -91,7 +91,7 @@ def _about(entry: Published) -> dict[str, Any]:
 
 
 def _example(request: web.Request, entries: Sequence[Mapping[str, Any]], rows: Sequence[PublishedRows]) -> str:
-    """Return, as HTML, an example of a curl command that streams the first file or table; ``""`` without any."""
+    """Return, as HTML, a curl command that streams the first file or table; ``""`` if nothing is served."""
     paths = [entry["url"] for entry in entries] + [url_of(entry.route) + entry.example for entry in rows]
     if not paths:
         return ""
@@ -121,9 +121,10 @@ def _not_served(reasons: Sequence[tuple[str, str]], unpublished: Unpublished, ro
 
 
 def _reason(name: str, reason: str, files: Mapping[str, int], databases: AbstractSet[str]) -> str:
-    """Return why a file is not served. For a database whose tables are served, say that they are listed."""
+    """Return the reason for a file that is not served, such as ``"a database: its tables are listed above"``."""
     file = Path(name).name
-    # Only the file name of a served database is known here. If two files have this name, it is unknown which is served.
+    # A served database is known here only by its file name. If two files have this name, either could be the served
+    # one, so both keep their reason.
     is_served = reason.startswith("a database") and file in databases and files[file] == 1
     return "a database: its tables are listed above" if is_served else reason
 

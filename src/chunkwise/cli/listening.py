@@ -62,7 +62,7 @@ async def _start(runner: web.AppRunner, host: str, port: int) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """Formats a failure that a file or a client caused as one line, and any other with its traceback."""
+    """Formats a failure as one line if a file or a client caused it, and with its traceback otherwise."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name that logging calls
         error = ei[1]

@@ -29,7 +29,7 @@ _WRITE_STATE_SECONDS = 0.1
 
 
 class _State(msgspec.Struct):
-    """The content of the state file: the request, the number of bytes, and the position after the items in them."""
+    """The content of the state file: the request, the size of the data, and the position after its last item."""
 
     request: dict[str, str]
     position: ResumePoint
@@ -94,7 +94,7 @@ class PartialFile:
                 yield
             finally:
                 if not file.closed and self._is_named(file):
-                    # If the state cannot be written because the disk is full, the download has failed already.
+                    # An error, such as a full disk, is ignored here, because the download has failed already.
                     with suppress(OSError):
                         self._write_state()
                     if not os.fstat(number).st_size:

@@ -1,4 +1,4 @@
-"""Files and folders -> the files that ``chunkwise serve`` publishes, and the others with a reason for each."""
+"""Files and folders -> the files that ``chunkwise serve`` publishes, and why it does not publish the others."""
 
 import errno
 import os
@@ -43,7 +43,7 @@ class Unpublished:
 
     Attributes:
         reasons: the path of each file in its folder and why it is not served; at most ``MAX_UNPUBLISHED`` files.
-        more: the number of other such files.
+        more: the number of files without a route that are not in ``reasons`` and not hidden.
         hidden: the number of hidden files. They are counted and not named, because their names may be private.
     """
 

@@ -35,7 +35,7 @@ class PublishedRows:
 
     Attributes:
         route: the path of its URL, without quoting.
-        about: the members of its entry in the index.
+        about: its entry in the JSON index, without the URL.
         make: a function that takes the values of the parameters and returns the source of the rows.
         parameters: the parameters of the query; empty for a table.
     """

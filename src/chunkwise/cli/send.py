@@ -86,7 +86,7 @@ async def send(
     own = FORMATS[input_format] if input_format else by_suffix(file.name)
     wanted = FORMATS[output_format] if output_format else own
     if is_websocket_url(url):
-        # POST is the default of --method, so it is accepted, but the handshake of a WebSocket is a GET request.
+        # A WebSocket is opened with a GET request. POST is accepted and ignored, because it is the default of --method.
         if method not in ("POST", "GET"):
             raise click.BadParameter(
                 f"a WebSocket needs GET, got {method}: leave this option out", param_hint="--method"
@@ -129,7 +129,8 @@ async def _send_body(
             raise
     finally:
         await payload.wait_closed()
-    # If the file could not be read, this is the cause of any other error, and of an early response.
+    # If the upload failed, for example because the file could not be read, raise its error. Any other error is only a
+    # consequence of it.
     if payload.failure is not None:
         raise payload.failure
     if not upload.is_whole:

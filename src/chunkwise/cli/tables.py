@@ -59,7 +59,7 @@ async def _find_table(database: Database, name: str) -> PublishedRows | None:
         async with database.connected():
             source = await sql.table(database.engine, table, schema=schema)
     except (TypeError, ValueError):
-        # The table has no primary key (as in a view), or one that clients cannot use to resume.
+        # The table or view has no primary key by which clients could resume, so no ranges of its rows are offered.
         query = sa.select(sa.text("*")).select_from(sa.table(table, schema=schema))
         return PublishedRows(f"/{name}", about, lambda _: _source(sql.rows(database.queries, query)))
     pages = resumable(lambda after: _source(source.start(after=after)), key=source.key)

@@ -89,7 +89,8 @@ async def _decompressed(
 ) -> AsyncIterator[bytes]:
     decompressor = Decompressor(", ".join(codings), max_ratio=max_ratio)
     async for data in chunks:
-        # From the first byte on, the decompressor's `finish` detects that the compressed data is incomplete.
+        # If at least one byte arrived, `finish` detects compressed data that stops early, and the check of `framed` is
+        # not needed.
         framed = True
         for piece in decompressor.feed(data):
             yield piece

@@ -99,8 +99,8 @@ async def open_stream(
         StalledError: nothing arrived, or the server read nothing, for ``idle_seconds``.
         TypeError: the session is not a ClientSession, ``resume_from`` is not a ResumePoint, or the body of a WebSocket
             was not made by `body`.
-        ValueError: ``idle_seconds`` is negative or not finite. Or ``resume_from`` is negative, or was passed together
-            with a path, with ``restart``, or for a request that cannot be continued.
+        ValueError: ``idle_seconds`` is negative or not finite. Or ``resume_from`` has a negative number of items,
+            or was passed together with a path, with ``restart``, or for a request that cannot be continued.
         UnknownFormat: the function passed as ``format`` raised it. While reading: see `items`.
         TruncatedError, DecodeError, LimitError, PathNotFound: while reading; see `items`.
     """
@@ -135,7 +135,8 @@ async def open_stream(
         yield stream
     upload = request.upload
     if upload is not None and upload.failure is not None and stream.failure is None:
-        # Even if the response is complete, the server has not received all items of the body.
+        # The response has not failed, but the upload has. Without this error, the caller would not notice that the
+        # server has not received all items.
         raise upload.failure
 
 
@@ -148,7 +149,9 @@ def _opened(request: Request, policy: Policy) -> AbstractAsyncContextManager[Str
         if policy.resume_from.items < 0:
             raise ValueError(f"resume_from: items must be >= 0, got {policy.resume_from.items}")
         if not can_be_continued:
-            raise ValueError("resume_from needs a GET without a body and without your own Range or Last-Event-ID")
+            raise ValueError(
+                "resume_from needs a GET without a body, and without your own Range, Last-Event-ID or ?range=items=..."
+            )
         if has_path:
             raise ValueError(
                 f"resume_from cannot be used with path={request.path!r}: it counts records, not the values in them"

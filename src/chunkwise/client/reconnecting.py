@@ -53,7 +53,7 @@ async def open_reconnecting(connect: Connect, path: PathLike, policy: Policy) ->
 
 
 class Outage:
-    """Counts the tries to request the rest of a stream, and the seconds, from a disconnect until a new item arrives."""
+    """From a disconnect until a new item arrives, counts the tries to continue the stream, and the seconds."""
 
     def __init__(self, policy: Policy) -> None:
         self.tries: int = 0
@@ -95,7 +95,7 @@ class ReconnectingStream(Stream):
 
     Args:
         first: the items of the first response.
-        rest: the first request, and how its response has to begin.
+        rest: the request for ``first``, with the position at which this response has to begin.
         received: the counters of items and bytes.
         responses: closes the current response.
         connect: sends the next request.
@@ -196,7 +196,7 @@ class ReconnectingStream(Stream):
             raise _CannotContinueError(f"the items have changed: got the ETag {info.etag}, expected {rest.info.etag}")
         if rest.headers and not rest.by_event and info.first and info.key != rest.info.key:
             was, now = (", ".join(names) or "its index" for names in (rest.info.key, info.key))
-            raise _CannotContinueError(f"the server now locates items by {now}, expected {was}")
+            raise _CannotContinueError(f"the server now identifies an item by {now}, not by {was} as before")
         starts_over = rest.by_event and self._response.first_event_id == rest.first_event_id != ""
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
@@ -265,14 +265,14 @@ class ReconnectingStream(Stream):
             except (StalledError, ClientError, OSError) as error:
                 trouble = error
             else:
-                # If the caller left the `async with` while the request was being sent, nothing else closes it.
+                # If the caller left the `async with` while the request was being sent, close the response here.
                 if self._has_left:
                     await self._responses.aclose()
                 self._check_left(failure)
                 return self._use(response, rest)
 
     def _rest_request(self, failure: StreamError) -> RestRequest:
-        """Return the request for the rest of the stream; raise ``failure``, its error, if it cannot be continued."""
+        """Return the request for the rest of the stream. If it cannot be continued, raise ``failure``, its error."""
         if not self._outage.may_try:
             raise failure
         info = self._known_info()
@@ -301,8 +301,8 @@ class ReconnectingStream(Stream):
         return True
 
     def _known_info(self) -> RangeInfo:
-        # A WebSocket that is disconnected before its first message has sent no position. That of the response before it
-        # is then used.
+        # If a WebSocket is disconnected before its first message, its position is unknown. The position that the
+        # previous response sent is then used.
         return self._response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
 
     def _check_left(self, failure: StreamError) -> None:
