@@ -19,8 +19,8 @@ class Stream(ItemStream):
 
     Args:
         response: the items of the first response.
-        counts_records: whether a number of items is also a position in the server's stream. This is False for a request
-            with a path, a range or a body, or with a method other than GET; then there is no `resume_point`.
+        counts_records: whether the number of items received is also a position in the server's stream, which
+            `resume_point` needs. False for a request with a path, a range or a body, or with a method other than GET.
 
     Attributes:
         end: None until the stream has ended without an error; then how certain it is that the stream is complete:

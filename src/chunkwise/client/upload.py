@@ -55,7 +55,7 @@ def body(source: Any, format: str | Format, *, stall_seconds: float = 60.0) -> "
 async def sending(upload: "ClosingPayload | None", idle_seconds: float) -> AsyncIterator[None]:
     """Run the body of the ``async with``, which sends a request, then wait until the source of the upload is closed.
 
-    If the upload fails, raise its exception. The request's own error is only a consequence.
+    If the upload fails, raise its exception instead of the error that this failure causes in the request.
     """
     if upload is None:
         yield
@@ -175,8 +175,8 @@ class ClosingPayload(AsyncIterablePayload):
                     raise self.failure from error
                 if piece is None:
                     return
-                # An empty piece means that no item is ready. The headers are sent without one, because the server may
-                # respond before it gets the first item.
+                # An empty piece means that no item is ready yet. The headers are sent without an item, because the
+                # server may respond before it gets the first item.
                 if not piece and self._writer is not None:
                     self._writer.send_headers()
                     continue
@@ -191,8 +191,8 @@ class ClosingPayload(AsyncIterablePayload):
         aiohttp itself reports no error if the body is longer: it sends only the first bytes.
         """
         length = self._length
-        # If the next piece completes the body, the source is read further before that piece is sent. After it, the
-        # server would take the body as complete, even if the source has more bytes.
+        # With the current piece, the body has its full Content-Length. Before this piece is sent, check that the source
+        # has no more bytes: the server takes the body as complete as soon as it has received this piece.
         if length is not None and given == length and not whole:
             async for more in pieces:
                 given += len(more)

@@ -1,4 +1,4 @@
-"""The connection that sends an upload -> the reason if it is lost, and a response that arrived before the loss."""
+"""Handle the loss of an upload's connection: read a response that has already arrived, give aiohttp the reason."""
 
 import asyncio
 import os
@@ -76,8 +76,8 @@ class UploadConnection(asyncio.Protocol):
     async def break_off(self, error: BaseException) -> None:
         """Close the connection without the last chunk, so that the server notices that the body is not complete.
 
-        If the source has failed, wait up to one second before, so that the server can receive the items that
-        precede the failure. After any other error, close at once.
+        If the source has failed, first wait until the server has received the items that were sent before the
+        failure, but at most one second. After any other error, close the connection at once.
         """
         transport = self._transport
         if error is self._upload.failure:
@@ -91,7 +91,8 @@ class UploadConnection(asyncio.Protocol):
             return
         drop(transport, self._socket)
         if isinstance(error, ConnectionError):
-            # `connection_lost` may still find a response. aiohttp has to get that response before it gets this error.
+            # `connection_lost` may still find a response. Wait for it: if aiohttp got this error first, it would report
+            # the error instead of the response.
             await self._lost.wait()
 
     def leave(self) -> None:
@@ -108,8 +109,8 @@ class UploadConnection(asyncio.Protocol):
             upload.failure = stalled_upload(upload.stall_seconds)
             self._protocol.set_exception(upload.failure)
         if upload.failure is not None and exc is None:
-            # aiohttp gets this error because it would otherwise take a response that ends with the connection as
-            # complete.
+            # The end of the connection can also be the end of a response. Without this error, aiohttp would take such
+            # a response as complete.
             exc = ConnectionAbortedError("the upload failed")
         elif isinstance(exc, ConnectionError):
             self._rescue()
@@ -121,8 +122,8 @@ class UploadConnection(asyncio.Protocol):
 
         asyncio stops reading after a failed write, so it has not read these bytes.
         """
-        # With another event loop, the socket may be closed already, and its file descriptor may belong to another file,
-        # which must not be read. With TLS, the bytes are encrypted.
+        # Event loops other than asyncio's SelectorEventLoop, such as uvloop, may have closed the socket already. Its
+        # file descriptor may then belong to another file, which must not be read. With TLS, the bytes are encrypted.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return
         rescued = b""

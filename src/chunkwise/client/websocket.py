@@ -59,7 +59,7 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
 async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], ResponseItems]) -> AsyncIterator[bytes]:
     """Yield the lines without the start record, which the server may send in front of the first item.
 
-    Store the position from the start record (which items follow) in the ``range_info`` of ``items()``.
+    The start record says which items follow. Store this in ``range_info`` of the `ResponseItems` from ``items()``.
     """
     is_first = True
     async for data in lines:
@@ -93,7 +93,7 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
                 params=request.params,
                 timeout=ClientWSTimeout(ws_receive=seconds),
                 max_msg_size=max_message_bytes(request.limits.max_item_bytes),
-                # With autoclose, aiohttp would reply to every close, also to one by which the server replies to ours.
+                # With autoclose, aiohttp would reply to every close frame, even if that frame is itself a reply.
                 autoclose=False,
             )
     except TimeoutError as error:
@@ -128,7 +128,8 @@ async def _leave(websocket: ClientWebSocketResponse, code: int, reason: bytes) -
         async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code=code, message=reason)
     if connection is not None and websocket.close_code == WSCloseCode.ABNORMAL_CLOSURE:
-        # A reset discards the unsent bytes. Otherwise the kernel would keep them for a server that may never read them.
+        # The server has sent no close frame. Close the connection with a reset, which discards the unsent bytes:
+        # otherwise the kernel would keep them for a server that may never read them.
         reset_when_closed(connection, yes=True)
         _shut_down(connection, socket.SHUT_RDWR)
 

@@ -62,7 +62,7 @@ async def users(pace: Pace) -> AsyncIterator[dict[str, Any]]:
 
 @routes.get("/nested")
 async def nested(request: web.Request) -> web.StreamResponse:
-    """Send one JSON document while its parts, iterators and awaitables at any depth, are still being made."""
+    """Send a JSON document before all of its values exist: it contains iterators and awaitables at any depth."""
     pace = Pace(request, items=2, seconds=0.5)
 
     async def roles(*names: str) -> AsyncIterator[str]:
@@ -74,8 +74,8 @@ async def nested(request: web.Request) -> web.StreamResponse:
         async for user in users(pace):
             yield {**user, "roles": roles("admin", "user") if user["id"] == 1 else roles("user")}
 
-    # All awaitables start when the document starts, also these two, although the users are sent first. The delays of
-    # these two therefore include the time that all users take.
+    # These two awaitables start together with the document, but their results are sent after the users. So their
+    # delays include the time that it takes to send all users.
     after_users = pace.seconds * (pace.items - 1) + pace.part_seconds * (pace.items + 2)
     settings = {
         "theme": asyncio.sleep(after_users, "dark"),
@@ -87,7 +87,7 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Send server-sent events. The last one, of type "end", proves the end: EventSource reports any end as an error."""
+    """Send server-sent events. The last one has the type "end", because EventSource reports every end as an error."""
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user

@@ -15,8 +15,8 @@ from chunkwise.formats.json_document import JsonEncoder
 from chunkwise.formats.parsing.json_values import LivePart, encode_value, is_live
 from chunkwise.sources.batches import Batches
 
-# A live part may be inside at most this many objects and awaitables. Each of them needs three frames of the Python
-# stack, which by default has at most 1000.
+# An iterator or awaitable may be inside at most this many objects and awaitables. Each of them needs three frames of
+# the Python stack, which by default has at most 1000.
 _MAX_DEPTH = 200
 
 
@@ -66,7 +66,7 @@ class DocumentWriter:
     async def _write_object(self, mapping: Mapping[Any, Any], depth: int) -> None:
         before = b"{"
         for name, value in mapping.items():
-            # For example, this is '"name":', cut out of '{"name":0}'.
+            # The key is encoded with its colon: for example, '"name":' is cut out of '{"name":0}'.
             key = encode_value({name: 0})[1:-2]
             await self._write_part(before + key, value, depth + 1)
             before = b","

@@ -1,4 +1,7 @@
-"""Collect the items of a source for an encoder. `Outbound` runs `gather`, and encodes the items when it suspends."""
+"""Collect the items of a source for an encoder.
+
+`Outbound` runs the coroutine `gather`, and encodes the collected items each time that this coroutine suspends.
+"""
 
 import types
 from collections.abc import AsyncIterable, Generator
@@ -42,11 +45,11 @@ class Box:
 
     def __init__(self) -> None:
         self.buffer: bytearray = bytearray()
-        # This is False until the buffer gets the first bytes of content, not only bytes such as the first "[". Until
-        # then nothing is written, so that an early failure of the source can still change the status of the response.
+        # This is False while the buffer has no content yet, but only bytes such as the first "[". These bytes are held
+        # back, so that an early failure of the source can still change the status of the response.
         self.worth_writing: bool = False
-        # This is True if a source has yielded an item that is written in parts. Then the start of an item is also
-        # written before the source has to wait.
+        # This is True if a source has yielded an item that is written in parts. Then the buffer is written whenever
+        # the source has to wait, even if it contains only the start of an item.
         self.half_made = False
         # The buffer was last empty at this time.
         self.since: float = monotonic()
@@ -82,7 +85,7 @@ class Level:
         self.encoder = encoder
         self.items: list[Any] = []  # the items that are collected but not encoded yet
         self.count: int = 0  # the number of items encoded so far
-        # This is False if the source is a list, tuple or set, so that all items exist before the stream starts.
+        # This is False if the source is a list, tuple or set, because then all items exist before the stream starts.
         self.made = True
         # The next batch has at most this many items. The first batch has 1, because the size of an item is unknown.
         self.batch_items: int = 1

@@ -62,7 +62,7 @@ class ItemStream(ABC):
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        # After an error, a second loop gets new `Items`: it must raise the error again, instead of ending normally.
+        # A loop after an error must raise the error again. The old iterator would just end, so a new one is made.
         if self._items is None or self._failure is not None:
             self._items = Items(self.batches())
         return aiter(self._items)
@@ -179,7 +179,7 @@ class Inbound(ItemStream):
             message = f"the stream was cut: {error}"
             raise TruncatedError(message, items_seen=items, bytes_seen=seen, format=name) from error.__cause__
         except DecodeError as error:
-            # An error of the transport, such as one for invalid gzip data, has no item index yet.
+            # An error of the transport, such as one for invalid gzip data, has no item index, so it is added here.
             if error.item_index is None:
                 error.item_index = self.items_seen
             raise

@@ -280,8 +280,8 @@ class Outbound:
 async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio.CancelledError | None:
     """Cancel the future that a producer waits for, as ``Task.cancel()`` does.
 
-    Return None if this has ended the future, because then the producer gets its result or its CancelledError. If there
-    was nothing to cancel, return the CancelledError that has to be raised in the producer.
+    If the future was still running, wait for its end and return None: the producer then gets the result or the
+    CancelledError of the future. Otherwise return the CancelledError that has to be raised in the producer.
     """
     # The message of the cancellation is passed on, because anyio recognises its own cancellations by their message.
     while future is not None and future.cancel(*cancellation.args[:1]):
@@ -318,7 +318,8 @@ async def _cancel(producer: Coroutine[Any, Any, None], waits_for: Any) -> None:
             try:
                 await (asyncio.sleep(0) if waits_for is None else asyncio.wait({waits_for}))
             except asyncio.CancelledError as error:
-                # This task was cancelled during the cleanup. Raise the error in the producer, and at the end here.
+                # This task was cancelled during the cleanup. Raise the error in the producer now, and in this task when
+                # the cleanup has ended.
                 ours = cancellation = error
             else:
                 waits_for = producer.send(None)
