@@ -267,8 +267,8 @@ class Delivery:
 
     def _is_half_an_upload(self, error: StreamError) -> bool:
         """Whether an error means that the client left before it had sent its whole upload."""
-        # When the user leaves the page, a browser closes a WebSocket with the code 1001. Reading its messages then
-        # raises a RemoteError with the status 503.
+        # Reading a WebSocket raises a RemoteError with the status 503 if the client has closed it with the code 1001,
+        # as a browser does when the user leaves the page. So this error also means that the client left.
         going_away = isinstance(error, RemoteError) and error.status == 503
         return (going_away or isinstance(error, TruncatedError)) and upload_details(error, self.request) is not None
 

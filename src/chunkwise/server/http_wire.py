@@ -37,7 +37,7 @@ class HttpWire:
         self._transport = request.transport
         # A reset needs the socket. It is stored now, because a TLS transport that is closing no longer returns it.
         self._socket = None if request.transport is None else request.transport.get_extra_info("socket")
-        self._writer: AbstractStreamWriter  # exists only after `commit`
+        self._writer: AbstractStreamWriter  # `commit` assigns the writer
         self._watch: StallWatch | None = None
 
     @property

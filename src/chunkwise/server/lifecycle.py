@@ -83,7 +83,7 @@ class _Upload:
         self.request = request
 
     def stop(self) -> None:
-        """Let `items(request)` fail after the bytes that have already arrived."""
+        """Let `items(request)` read the bytes that have already arrived, and then raise an error."""
         if not self.request.content.is_eof():
             self.request.content.set_exception(ConnectionResetError("the server is shutting down"))
 

@@ -81,7 +81,7 @@ class LineSplitter:
     def check(self) -> None:
         """Raise LimitError if a line has too many bytes.
 
-        Decode the lines that `feed` returned before you call this. They are before the line with too many bytes, so
+        Before you call this, decode the lines that `feed` returned. They are before the line with too many bytes, so
         their items must be returned before the error is raised.
         """
         # The last byte may be the "\r" of a line end, which does not count as a byte of the line.
@@ -189,7 +189,7 @@ class StreamDecoder(ABC):
         return place._replace(before=BOM + place.before)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """Return a checkpoint, to which `checkpoint` adds a byte order mark; None if there is no checkpoint."""
+        """Return the last position from which a new decoder can read; None if there is no such position."""
         return None
 
     def finish(self, *, framed: bool = False) -> list[Any]:
@@ -249,9 +249,9 @@ class StreamDecoder(ABC):
             self.bytes_seen += len(data)
             self._decode(data, out)
             return
-        # The bytes of an incomplete character are decoded in the next call, with the other bytes of the character.
-        # If they were decoded now, they would end a number before them, even if the character is invalid. In a single
-        # chunk, an invalid character ends no number. The items must not depend on how the stream is split into chunks.
+        # The bytes of an incomplete character are kept until its other bytes are received. If they were decoded now, a
+        # number directly before them would be returned as an item. But if the same bytes are in one chunk and the
+        # character is invalid, the number is not returned. The items must not depend on the sizes of the chunks.
         start, end = self.bytes_seen - len(self._held), self.bytes_seen + len(data)
         data = self._held + data if self._held else data
         defect = None
@@ -261,7 +261,7 @@ class StreamDecoder(ABC):
             defect = DecodeError(message, byte_offset=start + whole)
         self._held = b"" if defect else data[whole:]
         try:
-            # `_decode` computes offsets from `bytes_seen`, so this is the offset at the end of its data.
+            # `_decode` computes offsets from `bytes_seen`, which must be the offset after the bytes that it gets.
             self.bytes_seen = start + whole
             self._decode(data[:whole], out)
         finally:
@@ -312,8 +312,9 @@ class RecordDecoder(StreamDecoder):
     def _decode_many(self, run: bytes, count: int | None = None) -> list[Any] | None:
         r"""Decode many records, with a ``\n`` between them, at once; return None if they must be decoded one by one.
 
-        This is the case if a record is invalid or may be nested too deeply, or if the decoder has a path. ``count`` is
-        the expected number of records. Pass it if a record may contain line ends, which could split it into several.
+        This is the case if a record is invalid or may be nested too deeply, or if the decoder has a path. If you
+        pass ``count``, None is also returned if the number of records differs. Pass it if a record may contain line
+        ends: each of its lines could be decoded as a record.
         """
         if self._parts or self._may_be_deep(run):
             return None

@@ -35,7 +35,8 @@ def line_ends(data: bytes) -> int:
 def whole_bytes(data: bytes) -> int:
     """Return how many bytes at the start of the data are complete UTF-8 characters.
 
-    The compiled function returns the exact number. This function returns 0 if any byte is not ASCII.
+    The compiled function returns the exact number. This function returns 0 if any byte is not ASCII; then the callers
+    use slower code with the same result.
     """
     return len(data) if data.isascii() else 0
 
