@@ -163,6 +163,41 @@ async def test_server_close_ends_the_upload(*, resets: bool) -> None:
     assert source.closed == 1
 
 
+@pytest.mark.parametrize("by_open_stream", [False, True])
+async def test_reset_does_not_interrupt_the_clean_up(*, by_open_stream: bool) -> None:
+    """aiohttp cancels the upload when it notices the reset: at this time the source is already being closed."""
+    cleaned: list[str] = []
+
+    async def rows() -> AsyncIterator[dict[str, str]]:
+        try:
+            while True:
+                yield {"pad": "x" * 1000}
+        finally:
+            try:
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                cleaned.append("completely")
+            except asyncio.CancelledError:
+                cleaned.append("interrupted")
+                raise
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}\n")
+        reset_when_closed(writer.get_extra_info("socket"), yes=True)
+        writer.transport.abort()
+
+    async with talking(talk) as port, asyncio.timeout(GUARD_SECONDS):
+        body = chunkwise.body(rows(), "ndjson")
+        if by_open_stream:
+            _, error = await sent(port, body)
+            assert isinstance(error, ClientConnectionError)
+        else:
+            with pytest.raises(ClientConnectionError):
+                await posted(port, body)
+        await body.wait_closed()
+    assert cleaned == ["completely"]
+
+
 @contextmanager
 def refusing(read_bytes: int) -> Iterator[int]:
     """Start a server that reads a little, responds, and closes with unread bytes; yield its port."""

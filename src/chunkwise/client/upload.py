@@ -1,7 +1,7 @@
 """A source of items -> the body of a client's request."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -98,6 +98,7 @@ class ClosingPayload(AsyncIterablePayload):
         self._length: int | None = None
         self._begun = False
         self._asked = False
+        self._cleans_up = False
         self._ended = asyncio.Event()
         self._kept = self._keeping(pieces)
         super().__init__(self._kept, content_type=format.content_type)
@@ -109,9 +110,10 @@ class ClosingPayload(AsyncIterablePayload):
         self._length = content_length
         connection = self._connection = UploadConnection.of(writer, self)
         try:
-            # aiohttp may cancel the upload because of an early response, and again while the source cleans up. The
-            # second cancellation is delayed, so that it does not interrupt the clean-up.
-            await _CancelledOnce(asyncio.create_task(self._write_pieces(writer, content_length)))
+            # aiohttp may cancel the upload because of an early response or a lost connection, also while the source
+            # cleans up. Such a cancellation is delayed, so that it does not interrupt the clean-up.
+            writing = asyncio.create_task(self._write_pieces(writer, content_length))
+            await _CancelledOnce(writing, lambda: self._cleans_up)
             if connection is not None:
                 await connection.finish(writer)
         except BaseException as error:
@@ -162,7 +164,7 @@ class ClosingPayload(AsyncIterablePayload):
     async def _keeping(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of the body. If the source fails, store its exception in ``failure``, and raise it."""
         given = 0
-        async with aclosing(pieces):
+        async with self._closing(pieces):
             while True:
                 try:
                     piece = await anext(pieces, None)
@@ -184,6 +186,14 @@ class ClosingPayload(AsyncIterablePayload):
                 self.bytes_sent += len(piece)
                 if self._connection is not None:
                     await self._connection.look()
+
+    @asynccontextmanager
+    async def _closing(self, pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._cleans_up = True
+            await pieces.aclose()
 
     async def _check(self, given: int, pieces: AsyncGenerator[bytes, None], *, whole: bool) -> None:
         """Raise ValueError if the body is longer or shorter than the caller's Content-Length.
@@ -222,30 +232,36 @@ def failure_of(error: BaseException) -> Exception | None:
 class _CancelledOnce(asyncio.Future[None]):
     """Waits for a task. The first `cancel` cancels the task at once, so that it can clean up.
 
-    A second `cancel` has no effect for one second, so that it does not interrupt the clean-up.
+    A `cancel` during the clean-up has no effect for one second, so that it does not interrupt the clean-up.
+
+    Args:
+        task: the task to wait for.
+        cleans_up: returns whether the task has begun to clean up, although it was not cancelled.
     """
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[None], cleans_up: Callable[[], bool]) -> None:
         super().__init__()
         self._task = task
+        self._cleans_up = cleans_up
         self._asked = False
         self._timer: asyncio.TimerHandle | None = None
         task.add_done_callback(self._end)
 
     def cancel(self, msg: Any = None) -> bool:
-        if not self._asked:
-            self._asked = True
+        if not self._asked and not self._cleans_up():
             self._task.cancel(msg)
         elif self._timer is None:
             self._timer = self.get_loop().call_later(_CLEAN_UP_SECONDS, self._task.cancel)
+        self._asked = True
         return not self.done()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if task.cancelled():
-            super().cancel()
-        elif (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             self.set_exception(error)
+        elif self._asked or task.cancelled():
+            super().cancel()
         else:
             self.set_result(None)
