@@ -2,14 +2,14 @@
 
 The comparison is unfair in these ways:
 
-- The generator never waits, unlike a database, which would be slower than all contenders. But the generator creates
-  each row, which takes a third of the fastest contender's time. The slower contenders need this time too, so the ratios
-  of all times are closer to 1 than those of encoding and sending alone.
+- The generator never waits. A database would be slower than all contenders, and hide their differences.
+- The measured times include the creation of the rows, which takes a third of the fastest contender's time. It takes
+  equally long for all contenders, so their measured times differ by smaller factors than their own work does.
 - FastAPI writes JSON Lines instead of an array, and pydantic checks each row. Its endpoint declares
   ``AsyncIterable[dict[str, Any]]``, so that pydantic's compiled serializer does the work. Without this annotation
   FastAPI takes three to four times as long. Both variants are in the table.
-- One question compares chunkwise with a plain aiohttp handler that encodes each row with `json.dumps`. With orjson
-  this handler is faster. Both variants are in the table.
+- One of the targets compares chunkwise with a plain aiohttp handler that encodes each row with `json.dumps`. With
+  orjson this handler is faster. Both variants are in the table.
 - uvicorn runs on uvloop and httptools. aiohttp, and therefore chunkwise, runs on asyncio's own loop.
 - chunkwise lets other tasks run after each write, and checks for stalled and disconnected clients. A loop over rows in
   a plain aiohttp handler does neither (see `contenders_latency`).

@@ -4,8 +4,8 @@ The comparison is unfair in these ways:
 
 - chunkwise sends batches only to clients that offer its subprotocol. A batch is one message with a line for each item.
   Users of aiohttp usually call `send_str` once for each item. They could build batches by hand.
-- The question compares chunkwise with a plain aiohttp handler that encodes each item with `json.dumps`, like
-  `send_json` of aiohttp. With orjson this handler is faster. Both variants are in the table.
+- The target for WebSockets compares chunkwise with a plain aiohttp handler that encodes each item with `json.dumps`,
+  like `send_json` of aiohttp. With orjson this handler is faster. Both variants are in the table.
 
 No contender compresses its messages. For all contenders, the measured time ends when the client has read the server's
 close frame. So the time for which chunkwise then waits for the client's reply is not measured.

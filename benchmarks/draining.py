@@ -79,8 +79,8 @@ def drain(connection: socket.socket, request: bytes, *, keep: bool = False) -> D
     length = None if drained.chunked else int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
     buffer = memoryview(bytearray(BUFFER_BYTES))
     data = memoryview(rest)
-    # `tail` holds the last bytes received. It is compared with `LAST_CHUNK`, which begins with the line end of the
-    # previous chunk. A body without data has no previous chunk, so `tail` provides this line end.
+    # `tail` holds the last seven bytes received; the body is complete when they equal `LAST_CHUNK`. `LAST_CHUNK` begins
+    # with the line end of the chunk before it. An empty body has no such chunk, so `tail` starts with a line end.
     tail = b"\r\n"
     while True:
         if data and not drained.first_byte_seconds:

@@ -98,9 +98,9 @@ class Question:
         ours: the name of chunkwise's contender.
         rival: the name of the other contender; None to compare chunkwise's own figure with the target.
         bound: the target, a ratio or a figure.
-        direction: how the target is reached. "at least": the rival's figure divided by chunkwise's is at least the
-            target. "at most": chunkwise's figure, divided by the rival's if there is one, is at most the target. In
-            both cases a smaller figure of chunkwise is better.
+        direction: how a value is compared with the target. "at least": the value is rival / chunkwise, and must be at
+            least the target. "at most": the value is chunkwise / rival, or chunkwise's figure if there is no rival,
+            and must be at most the target. In both cases a smaller figure of chunkwise is better.
         figure: the name of the figure: ``seconds``, ``growth_mib`` of the server, or another figure of the client.
         unit: the unit of the target.
     """

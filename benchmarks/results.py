@@ -72,7 +72,10 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read a file that `save` has written; ignore its verdicts, which are computed from the figures."""
+        """Read a file that `save` has written.
+
+        The verdicts in the file are ignored, because `verdicts` computes them again from the figures.
+        """
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         del data["questions"]
         subjects = [

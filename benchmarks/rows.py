@@ -1,10 +1,11 @@
 """Create the data of all measurements: the same rows, events and documents for every contender.
 
-This module imports neither a contender nor chunkwise, because imports increase the memory of a process.
+This module imports neither a contender nor chunkwise, because each import would increase the measured memory of the
+processes that create data.
 
-Rows are created one by one, as by a database driver. All contenders spend the same time on this, about 0.7 us per row,
-so the ratios of their times are closer to 1 than those of encoding and sending alone. If the rows were prepared in a
-list, a contender that holds all rows in memory would have no disadvantage.
+Rows are created one by one, as by a database driver. This takes about 0.7 us per row, equally long for all contenders,
+so their measured times differ by smaller factors than their own work does. If the rows were prepared in a list, a
+contender that holds all rows in memory would have no disadvantage.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ SETTINGS = {"theme": "dark", "columns": ["id", "name"]}
 
 
 async def total(count: int) -> int:
-    """Return ``count``. `live_document` contains this coroutine, so that it has an awaitable."""
+    """Return ``count``. A call of this function is the awaitable in the document of `live_document`."""
     return count
 
 

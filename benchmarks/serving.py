@@ -69,7 +69,8 @@ async def _serve_aiohttp(routes: dict[str, Handler]) -> None:
 def serve_bytes(ready: int, make: Callable[[int], bytes], content_type: str) -> None:
     """Respond to /1000 with the bytes ``make(1000)``.
 
-    The bytes for the count ``ready`` are made before the server starts, so that their creation is not measured.
+    ``ready`` is the number in the measured request. Its bytes are made before the server starts, so that the client
+    does not measure their creation.
     """
     made = {ready: make(ready)}
 

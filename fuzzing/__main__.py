@@ -85,7 +85,8 @@ def _fuzz(name: str, seconds: int) -> bool:
     )
     output = (done.stdout + done.stderr).decode("utf-8", "replace")
     ran = re.search(r"number_of_executed_units: (\d+)", output)
-    # libFuzzer exits with 0 if the last input raises an exception, so its output is searched for the exception.
+    # The exit status of libFuzzer does not suffice: it is 0 if the exception is raised by the last input of the run. So
+    # the output is searched for an exception too.
     passed = done.returncode == 0 and ran is not None and "Uncaught Python exception" not in output
     lines = [f"{name:>9}: {ran[1] if ran else 'no'} inputs, {'nothing found' if passed else 'FAILED'}"]
     if not passed:

@@ -141,8 +141,8 @@ def _judge_whether_json(script: Script, read: Reading) -> Any:
     except ValueError:
         assert read.error is not None, f"{data!r} is not JSON, but gave {read.items!r}"
         return None
-    # Without the bit `FRAMED`, the decoder does not know whether the stream is complete: 12 may be the start of 123. So
-    # an error is correct for a number.
+    # Without the bit `FRAMED`, the decoder does not know whether the stream is complete. The number 12 may be
+    # the start of 123, so the decoder may raise an error although 12 is valid JSON.
     may_go_on = type(value) in (int, float) and not script.choices & FRAMED
     assert read.error is None or may_go_on, f"{data!r} is JSON, but raised {read.error!r}"
     return value

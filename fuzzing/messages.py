@@ -94,7 +94,8 @@ def _from(index: int) -> Iterator[Any]:
 def _after(key: tuple[Any, ...] | None) -> Iterator[Any]:
     if key is None:
         return iter(_ITEMS)
-    # chunkwise has read the key from JSON in a request header, so it must be possible to encode the key as JSON again.
+    # `key` is the key of the last item that the client has. chunkwise has read it from JSON in a request header, so it
+    # must be possible to encode it as JSON again.
     encode_value(list(key))
     [number] = key
     if type(number) is not int:

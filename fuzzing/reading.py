@@ -33,7 +33,10 @@ class Reading(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The results that must be the same for every split, as text. Only their texts distinguish 1, 1.0 and True."""
+        """The results that must be the same for every split, as text.
+
+        The texts are compared, because the values 1, 1.0 and True are equal in Python, but their texts are not.
+        """
         return f"{self.items!r}, {'failed' if self.error else 'whole'}, proven={self.proven}"
 
     @property
@@ -52,8 +55,8 @@ class Reading(NamedTuple):
 def read(make: MakeAnyDecoder, pieces: Iterable[bytes], *, framed: bool) -> Reading:
     """Decode the pieces, and feed b"" after each one.
 
-    If a piece has invalid bytes after an item, `feed` returns the item, and only the next call raises the error.
-    Decoding continues after an error if the format allows that.
+    If a piece has invalid bytes after an item, `feed` returns the item, and only the next call raises the error. With
+    b"", this next call is made before the next piece is fed. Decoding continues after an error if the format allows it.
     """
     decoder = make()
     out: list[Any] = []

@@ -1,7 +1,8 @@
 """Test a wheel without the source tree, to see that it is complete.
 
-Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The last word is the code that the wheel must use: the compiled
-extension or the fallback. The wheel is installed twice into a new environment, and tested with copies of the tests:
+Usage: `python tools/test_wheel.py WHEEL compiled|pure`. The second argument says which code the wheel must use: the
+compiled extension, or the fallback in pure Python. The wheel is installed twice into a new environment, and tested with
+copies of the tests:
 
 1. With its dependencies only. It has to serve and read every format without a warning, and its errors have to name the
    missing extras (tests/package/bare.py).
