@@ -1,7 +1,7 @@
 """Text messages -> the WebSocket frames of a server (RFC 6455 §5.2), written to the connection.
 
-Many frames are sent in one write. aiohttp's own writer makes one system call per message, which takes nearly all the
-time of sending small items.
+Many frames are sent in one write. aiohttp's own writer makes one system call per message, and if items are small, these
+calls take nearly all the time.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ class FrameSender:
         self.websocket: web.WebSocketResponse = websocket
         self._transport = transport
         self._writer = writer
-        # Each write waits until the kernel has all earlier bytes, so only one write is buffered for a slow client.
-        # The limit is not 0, because asyncio's TLS transport would then wait for ever.
+        # With this buffer limit, drain() waits until the kernel has all bytes, so only one write is buffered for a slow
+        # client. With a limit of 0, asyncio's TLS transport would wait for ever.
         transport.set_write_buffer_limits(high=1)
         connection = transport.get_extra_info("socket")
         self.watch: StallWatch = StallWatch(transport, connection, stall_seconds, lambda: self._frame_bytes)
@@ -83,7 +83,7 @@ class FrameSender:
         self._check_open()
 
     def _check_open(self) -> None:
-        # This is checked here, because aiohttp's drain() raises no error if the connection is closing.
+        # aiohttp's drain() raises no error if the connection is closing, so this method checks the connection.
         if self._transport.is_closing():
             raise ConnectionResetError("cannot send messages: the connection is closed")
 

@@ -13,18 +13,20 @@ from chunkwise.flow.inbound import Inbound
 from chunkwise.transports.websocket_messages import LOST, NO_BINARY, proves_end
 
 _MAX_BYTES = 64 * 1024
-# This many bytes are added to the size of each message, so that the number of empty messages is limited too.
+# The size of the queue in bytes is limited. This many bytes are added to the size of each message, so that the number
+# of empty messages is limited, too.
 _MESSAGE_BYTES = 128
 _MAX_CONTROLS_PER_SECOND = 100  # how many pings and pongs a client may send in one second
 
-# After the client has left, its source stays open for a limited time, which depends on what the source does.
-# The source has called items(request), and items are unread, or the client has proved the end of its stream:
+# After the client has left, its source stays open for a limited time. The next four constants are the limits.
+# The limit for a source that has called items(request) and has items left to read. If the client has proved the end of
+# its stream, the limit also applies after the last item:
 _UNREAD_SECONDS = 60.0
-# The source has not called items(request), but messages are unread:
+# The limit for a source that has not called items(request), if the client has sent messages:
 _UNEXPECTED_SECONDS = 5.0
-# The source has read the last item, and may still process this item:
+# The limit for a source that has read the last item, because it may still process this item:
 _LAST_ITEM_SECONDS = 1.0
-# The source only writes, and reads no item:
+# The limit for a source that writes several times and reads no item between the writes:
 _WRITING_SECONDS = 1.0
 
 # After the client has left, the source is paused for this time at each write, so that it cannot write at full speed.
@@ -138,7 +140,8 @@ class Inbox:
                 await websocket.close(code=WSCloseCode.POLICY_VIOLATION, message=reason, drain=False)
                 return LOST
             if message.type is WSMsgType.PING:
-                # If the pong cannot be sent, reading continues, because earlier messages may still be unread.
+                # If the client has left, the pong cannot be sent. But the loop continues, because messages that the
+                # client sent before it left may still be in aiohttp's queue.
                 with suppress(ConnectionError):
                     await pong(message.data)
 
@@ -163,14 +166,14 @@ class Inbox:
             self._room.set()
 
     def begin(self, receiver: object) -> None:
-        """Register a receiver, one for each `items(request)`, before it reads; raise StreamError if another reads."""
+        """Register the receiver that an `items(request)` reads with; raise StreamError if another one is registered."""
         if self._receiver not in (None, receiver):
             raise StreamError("another items(request) already reads this WebSocket: call items(request) only once")
         self._receiver = receiver
         self._read_at = monotonic()
 
     def read_to_end(self) -> None:
-        """Note that the source needs no more messages; later messages are discarded."""
+        """Discard the unread messages and all later ones, because the source needs no more."""
         self._done = True
         self._messages.clear()
         self._room.set()
@@ -184,7 +187,8 @@ class Inbox:
             self._arrived.clear()
             await self._arrived.wait()
         if not _is_text(message := self._messages[0]):
-            # If the client has proved the end, the source is not done: it may still process the items.
+            # This is the last message. If it proves the end of the client's stream, the source is not done yet, because
+            # it may still process the items.
             self._done = not self._proven
             return message
         self._messages.popleft()

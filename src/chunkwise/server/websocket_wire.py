@@ -35,11 +35,12 @@ _REFUSED_SECONDS = 1.0  # how long to wait for the client's close after an error
 class WebSocketOptions:
     """The options of a WebSocket that a request opens."""
 
-    headers: Mapping[str, str]  # more headers for the response to the handshake
+    headers: Mapping[str, str]  # additional headers for the response to the handshake
     plain: bool  # see `Format.plain_messages`
     start: bytes  # the start record, if the client asked for a range; else empty
     compress: bool  # whether messages are compressed if the client supports it (RFC 7692)
-    stall_seconds: float  # how long the client may receive nothing while bytes wait; 0 for no limit
+    # The client is disconnected if it receives nothing for this time, although bytes wait for it. 0 means no limit.
+    stall_seconds: float
 
 
 class WebSocketWire:
@@ -52,8 +53,10 @@ class WebSocketWire:
         self,
         request: web.BaseRequest,
         options: WebSocketOptions,
-        on_gone: Callable[[], None],  # called when the client has left, and when the source has read all its messages
-        is_deaf: Callable[[], bool],  # returns True if the server shuts down, so that aiohttp has stopped reading
+        # Makes the stream check whether the client has left.
+        on_gone: Callable[[], None],
+        # Returns whether the server is shutting down. During a shutdown, aiohttp does not read the client's messages.
+        is_deaf: Callable[[], bool],
     ) -> None:
         self.format = "text" if options.plain else "json"
         self.committed: bool = False
@@ -99,8 +102,10 @@ class WebSocketWire:
         request, options, transport = self._request, self._options, self._request.transport
         response = web.WebSocketResponse(
             protocols=[SUBPROTOCOL],
-            autoping=False,  # off, because the `Inbox` replies to pings, and limits their number
-            autoclose=False,  # off, because aiohttp would also reply to a close that is itself a reply
+            # aiohttp must not reply to pings, because the `Inbox` replies to them, and limits their number.
+            autoping=False,
+            # aiohttp must not reply to closes, because it would also reply to a close that is itself a reply.
+            autoclose=False,
             compress=options.compress,
             timeout=_REFUSED_SECONDS,
             max_msg_size=max(_MAX_MESSAGE_BYTES, request.get(MAX_MESSAGE_BYTES, 0)),
@@ -148,7 +153,7 @@ class WebSocketWire:
             raise ClientGone
 
     async def finish(self, data: bytes, items: int) -> None:
-        """Send the last bytes, close with 1000 and the number of items, and wait for the client's close."""
+        """Send the last bytes, then a close with code 1000 and the number of items; wait for the client's close."""
         await self.write(data)
         await self._close(WSCloseCode.OK, complete_reason(items))
 
@@ -176,8 +181,8 @@ class WebSocketWire:
     async def _answered(self, watch: StallWatch, reading: asyncio.Task[WSMessage]) -> None:
         """Wait until the client has read all messages and replies with its close.
 
-        After the client's kernel has received the last byte, the client has ``stall_seconds`` to reply. Before that,
-        ``watch`` disconnects the client if it receives nothing for so long.
+        ``watch`` disconnects the client if it receives nothing for ``stall_seconds`` while bytes wait for it. After the
+        client's kernel has received the last byte, the client has ``stall_seconds`` to reply.
         """
         since, pause = monotonic(), POLL_SECONDS
         # ``reading`` ends when the client's close arrives, or when the connection ends.
@@ -186,16 +191,16 @@ class WebSocketWire:
             if watch.waiting():
                 since = monotonic()
             elif self._is_deaf():
-                # aiohttp has stopped reading, so the client's close will not be seen. Its kernel has all bytes, so the
-                # stream counts as complete.
+                # The server is shutting down, so aiohttp will not read the client's close. The stream counts as
+                # complete, because the client's kernel has all bytes.
                 return
             elif 0 < self._options.stall_seconds <= monotonic() - since:
-                # The client's kernel has all bytes, but the client has not replied in time.
+                # The client's kernel has all bytes, but the client has not replied in time, so it counts as stalled.
                 watch.stalled = True
                 return
         last = LOST if reading.cancelled() else reading.result()
-        # A close with another code is not a reply: the client sent it before it received the server's close. So it has
-        # not received the whole stream.
+        # A reply has code 1000 or the code that the server has sent. A close with any other code is not a reply: the
+        # client sent it before it received the server's close, so the client has not received the whole stream.
         if last.type is not WSMsgType.CLOSE or last.data not in (WSCloseCode.OK, self._close_code):
             self.abort()
             raise ClientGone
@@ -236,10 +241,11 @@ class WebSocketWire:
         """Return the client's next message; the last message is its close.
 
         Raises:
-            StreamError: another receiver reads the messages; only one may.
+            StreamError: another receiver already reads the messages of this WebSocket.
             Broken: the client left before the handshake was complete.
         """
-        # The receiver is registered before the handshake, because the client may leave directly after the handshake.
+        # The receiver is registered before the handshake. Otherwise, if the client left directly after the handshake,
+        # the source could be closed before it reads the last message.
         self._inbox.begin(receiver)
         try:
             await self.commit()
@@ -248,7 +254,7 @@ class WebSocketWire:
             raise Broken("the client disconnected before the handshake was complete") from error
         message = await self._inbox.get()
         if message.type is not WSMsgType.TEXT:
-            # The source has read all messages, so the stream has to check whether the client has left.
+            # The source has read the last message, so the stream has to check whether the source must now be closed.
             self._on_gone()
         return message
 

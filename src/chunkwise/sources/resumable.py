@@ -27,10 +27,10 @@ class Resumable:
     Attributes:
         factory: a function that returns a source of a given item and all later ones.
         etag: the version of the items, or None.
-        total: the number of all items; None if it is unknown, and always if ``key`` is not empty.
+        total: the number of all items; None if it is unknown, or if items have a key.
         key: the names of the members that give the position of an item; empty if its index gives the position.
-        lines: whether each item is text of exactly one line with its line end. Then a client can count the items of
-            plain text, and resume it at any item.
+        lines: whether each item is text of exactly one line with its line end. If so, a client can count the items of
+            a stream of plain text, and resume the stream at any item.
     """
 
     factory: Callable[[Any], Any]
@@ -40,11 +40,12 @@ class Resumable:
     lines: bool = field(default=False, kw_only=True)
 
     def start(self, index: int = 0, after: Sequence[Any] | None = None) -> Any:
-        """Return a source of an item and all later ones.
+        """Return a source of a given item and all later ones.
 
         Args:
-            index: the index of the item, counted from 0; ignored if items have a key.
-            after: the key of the item before it; None for the beginning. Ignored if items have no key.
+            index: the index of this item, counted from 0; ignored if items have a key.
+            after: the key of the item directly before this item; None to start at the first item. Ignored if items have
+                no key.
         """
         if not self.key:
             return self.factory(index)

@@ -1,8 +1,9 @@
 """Indexes of files <-> the cache folder, where other processes find them.
 
-The folder is ``file-indexes`` in the first of these: ``$CHUNKWISE_CACHE``, ``$XDG_CACHE_HOME/chunkwise``,
-``~/.cache/chunkwise`` (XDG Base Directory Specification). If ``$CHUNKWISE_CACHE`` is set but empty, indexes are not
-saved. If an index cannot be loaded or saved, no error is raised, because a new one can be built.
+The folder is ``$CHUNKWISE_CACHE/file-indexes``. If ``$CHUNKWISE_CACHE`` is not set, it is
+``$XDG_CACHE_HOME/chunkwise/file-indexes``, and if that is not set either, ``~/.cache/chunkwise/file-indexes`` (XDG Base
+Directory Specification). If ``$CHUNKWISE_CACHE`` is set but empty, indexes are not saved. If an index cannot be loaded
+or saved, no error is raised, because a new one can be built.
 """
 
 import os

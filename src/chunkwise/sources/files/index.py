@@ -20,7 +20,8 @@ from chunkwise.formats.paths import PathLike, parse_path
 START = Checkpoint(0, 0, b"")
 
 _VERSION = 1  # the version of the format of index files
-_SPACING_BYTES = 2**20  # the distance between checkpoints in files of up to 4 GiB
+# The smallest distance between checkpoints, in bytes. For files of more than 4 GiB it is doubled, once or repeatedly.
+_SPACING_BYTES = 2**20
 _MAX_PLACES = 4096
 _MAX_BEFORES = 16
 _MAX_BEFORE_BYTES = 64 * 1024
@@ -70,8 +71,10 @@ class _Written(msgspec.Struct, array_like=True):
     key: IndexKey
     file_version: FileVersion
     spacing_bytes: int
-    befores: list[bytes]  # the distinct values of `Checkpoint.before`
-    places: list[tuple[int, int, int]]  # for each checkpoint: byte offset, item index, position in `befores`
+    # The distinct values of `Checkpoint.before`. They are bytes that prepare a decoder to start at a checkpoint.
+    befores: list[bytes]
+    # For each checkpoint: its byte offset, its item index, and the index of its `Checkpoint.before` in ``befores``.
+    places: list[tuple[int, int, int]]
 
 
 class FileIndex:
@@ -82,7 +85,9 @@ class FileIndex:
         self.version = version
         self._spacing_bytes = _SPACING_BYTES
         self._places: list[Checkpoint] = []
-        self._befores: dict[bytes, int] = {}  # the distinct values of `Checkpoint.before`, with their numbers
+        # The distinct values of `Checkpoint.before`, numbered from 0. They are bytes that prepare a decoder to start at
+        # a checkpoint.
+        self._befores: dict[bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -93,7 +98,7 @@ class FileIndex:
         return self._places[-1].byte_offset if self._places else 0
 
     def place_before(self, item_index: int) -> Checkpoint:
-        """Return the last checkpoint from which an item can be read; `START` if the index has none."""
+        """Return the last checkpoint that is not after the given item; `START` if there is none."""
         found = bisect_right(self._places, item_index, key=lambda place: place.item_index)
         return self._places[found - 1] if found else START
 
@@ -104,7 +109,8 @@ class FileIndex:
     def add(self, place: Checkpoint) -> None:
         """Add a checkpoint.
 
-        It is ignored if it is too close to the last one, or if its ``before`` would make the index too large.
+        It is ignored if it is too close to the last one. It is also ignored if `Checkpoint.before`, the bytes that
+        prepare a decoder to start at it, would make the index too large.
         """
         if not self.wants(place.byte_offset):
             return

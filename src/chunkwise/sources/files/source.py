@@ -130,7 +130,8 @@ def _lists(wanted: _Wanted) -> Iterator[list[Any]]:
 def _opened(wanted: _Wanted) -> BinaryIO:
     """Open the file. If a certain version is wanted, raise OSError if the path is no longer a regular file.
 
-    In that case the file is opened without blocking: a pipe that has replaced it could block for ever.
+    If a certain version is wanted, opening does not block. Otherwise a pipe that has replaced the file could block for
+    ever.
     """
     if wanted.version is None:
         return wanted.path.open("rb")
@@ -165,7 +166,7 @@ def _decoded(
             yield decoder.feed(b"")
             if noting is not None:
                 noting.note(decoder)
-        # ``framed`` is True, because the end of the file proves that all bytes were read.
+        # ``framed=True`` means that no bytes are missing: the end of a file proves this.
         yield decoder.finish(framed=True)
         decoder.finish()
     except DecodeError as error:
@@ -198,7 +199,7 @@ class _Unchanged:
     def check(self) -> None:
         """Raise OSError if the file has changed.
 
-        The modification time and the change time are compared, because programs can set the modification time back.
+        The modification time alone is not enough, because programs can set it back. So the change time is checked, too.
         """
         status = os.fstat(self._file.fileno())
         version = FileVersion.of(status)

@@ -47,10 +47,11 @@ _NUMBERS = (int, float, Decimal, int | float)
 Unique = Mapping[str, str | None]
 """Columns that are unique together, apart from NULLs -> their collations in the index; None: the column's own."""
 
-# This query returns the columns of the unique indexes that can be used as a key. An index that PostgreSQL has marked as
-# invalid is left out, because two rows may have the same values in it. An index with another collation than its column
-# may contain texts that are equal in the collation of the column. So it is left out, too, unless the collation of the
-# column is deterministic, because then only identical texts are equal.
+# This query returns the columns of the unique indexes that can be used as a key. Partial indexes and indexes on
+# expressions are left out. These indexes are left out, too:
+# - An index that PostgreSQL has marked as invalid, because two rows may have the same values in it.
+# - An index with another collation than its column, if the collation of the column is not deterministic. Different
+#   texts can be equal in such a collation, so the index does not ensure that the texts in the column are unique.
 _POSTGRESQL_UNIQUE = """
 select array_agg(a.attname::text order by k.number) as names
 from pg_index i
@@ -170,7 +171,10 @@ class Key:
         return tuple(row[name] for name in self.names)
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError if the driver changes a key value, because the next page would then skip or repeat rows."""
+        """Raise ValueError for a date that the driver sends as infinity or -infinity.
+
+        Otherwise the next page, which starts after these key values, would skip or repeat rows.
+        """
         for part, value in zip(self.parts, values, strict=True):
             part.check(value)
 

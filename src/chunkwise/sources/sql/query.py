@@ -45,8 +45,9 @@ def rows(
 
     Nothing is written to the database: in PostgreSQL the transaction is read-only, in SQLite the connection is
     read-only (``query_only``) during the stream, and no transaction is committed. Effects outside of a transaction are
-    still possible: those of functions with side effects and, in SQLite, of a PRAGMA that changes the connection and of
-    ATTACH. Writes to ``sqlite+aiosqlite://``, an in-memory database with one shared connection, are possible, too.
+    still possible: a function can have side effects. In SQLite, a PRAGMA can change the connection, and ATTACH can add
+    a database to it. Writes to ``sqlite+aiosqlite://``, an in-memory database with one shared connection, are possible,
+    too.
 
     A row is a dict of the driver's values. In JSON, a Decimal is a string, because a float would not be exact. Dates,
     times, UUIDs and intervals (ISO 8601) are strings, bytes are base64, an enum is its text, and JSON and arrays are
@@ -185,8 +186,8 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         unwanted = asyncio.create_task(_give_back(connection, starting))
         _UNWANTED.add(unwanted)
         unwanted.add_done_callback(_UNWANTED.discard)
-        # If no connection is free, the task `unwanted` waits until the pool has one or times out. Do not delay the
-        # cancellation that long: after _GIVE_BACK_SECONDS, the task continues in the background.
+        # The task `unwanted` waits for the connection, and returns it to the pool. This can take long if no connection
+        # is free. So the cancellation waits at most _GIVE_BACK_SECONDS, and the task continues in the background.
         latest = time.monotonic() + _GIVE_BACK_SECONDS
         while not unwanted.done() and (left := latest - time.monotonic()) > 0:
             # A second cancellation is ignored here, because the first one is raised after the loop.
@@ -271,7 +272,7 @@ async def _to_its_end(
             spares = _is_shared(connection) and time.monotonic() - begun < _SHARED_SECONDS
             if interrupts and connection.sync_connection is not None and not spares:
                 driver: Any = connection.sync_connection.connection.driver_connection
-                # This returns at once, and does not affect statements that SQLite begins after the call has ended.
+                # interrupt() returns at once. It has no effect on statements that SQLite begins after ``call`` ends.
                 await driver.interrupt()
             # A second cancellation is ignored here, because the first one is raised after the loop.
             with suppress(asyncio.CancelledError):
