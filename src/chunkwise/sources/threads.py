@@ -68,7 +68,8 @@ class _Puller:
             try:
                 self._iterator = iter(self._iterable)
             except StopIteration as error:
-                # The result of this method is passed on by a future, and a future cannot raise StopIteration.
+                # A future passes on the error of this method, and a future cannot raise StopIteration. So raise another
+                # error instead.
                 raise RuntimeError("the iterable's __iter__ raised StopIteration, expected an iterator") from error
         for _ in range(count):
             try:
@@ -97,8 +98,8 @@ async def batches_in_thread(iterable: Iterable[Any], hop_items: Callable[[], int
 
     Args:
         iterable: the source of the items.
-        hop_items: a function that returns how many items the thread may pull. The thread then waits until the event
-            loop has taken these items, and the function is called again.
+        hop_items: a function that returns how many items the thread may pull. When the thread has pulled them, it waits
+            until the event loop has taken them. Then the function is called again.
     """
     loop = asyncio.get_running_loop()
     wake = asyncio.Event()

@@ -136,7 +136,8 @@ class Countdown:
         """Return the part of ``data`` that may be passed on, and whether the fault follows after this part.
 
         Raises:
-            ConnectionError: the count starts at the body, but the head is too long to look for it.
+            ConnectionError: the count starts at the body, but the head of the response is longer than
+                `MAX_HEAD_BYTES`.
         """
         if self._at_of_body is not None:
             self._head += data

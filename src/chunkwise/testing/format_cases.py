@@ -36,8 +36,8 @@ def format_cases(
 
     Args:
         format: your format, or one of `FORMATS`.
-        items: the items to encode. Pass at least three different items, but not many, because their bytes are cut at
-            every position.
+        items: the items to encode. Pass at least three different items. Do not pass many: the stream of the items is
+            decoded again for each position at which it can be cut, so many items make the cases slow.
         decoded: the items that the decoder returns, if they differ from ``items``.
         refused: items that the format cannot hold, so that the encoder raises `EncodeError`. May be empty.
 
@@ -118,7 +118,7 @@ class _FormatChecks:
             self._same(got.items, self._decoded[: len(got.items)], where)
             if got.error is None:
                 if proves_end:
-                    # The stream is complete if only white space is missing.
+                    # If the cut removes only white space at the end, the stream is still complete.
                     whole = not stream[size:].strip()
                 else:
                     whole = size <= ends[len(got.items)] or self._goes_on(stream[:size], got.items)
@@ -141,7 +141,7 @@ class _FormatChecks:
                 assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were returned"
 
     def items_before_a_defect_are_returned(self) -> None:
-        """All items before a defect are returned, and no later than the next call raises the error."""
+        """If a call is given items and then a defect, it returns these items, and the next call raises the error."""
         for stream in _damaged(self._written(self._items)):
             slowly, at_once = self._read(_bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"

@@ -56,7 +56,8 @@ class FaultProxy:
         self._server = (host, port)
         self._fault = fault if fault is not None else none()
         self._times = times
-        self._listener: socket.socket  # created when the ``async with`` block is entered
+        # This socket accepts connections. It is created when the ``async with`` block is entered.
+        self._listener: socket.socket
         self._talks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str = "/") -> str:
@@ -96,7 +97,7 @@ class FaultProxy:
         self._talks.add(talk)
 
         def end(talk: asyncio.Task[None]) -> None:
-            # `_serve` does not close the socket, because it never runs if its task is cancelled before the first step.
+            # The socket is closed here because `_serve` never runs if its task is cancelled before the first step.
             client.close()
             self._talks.discard(talk)
 
@@ -121,7 +122,8 @@ async def _serve(client: socket.socket, server: tuple[str, int], fault: Fault) -
         try:
             end = await _pass_on(client, server, fault)
         except BaseException:
-            # A clean close could make the interrupted response look complete, so the connection is reset.
+            # After an error or a cancellation, the response may be incomplete. A clean close could make it look
+            # complete, so the connection is reset.
             reset_when_closed(client, yes=True)
             raise
         if end == "reset":

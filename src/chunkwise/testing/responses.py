@@ -32,9 +32,9 @@ class RawResponse:
 
     @property
     def status_lines(self) -> int:
-        """The number of status lines in the bytes. Only those of interim responses (1xx) are not counted.
+        """The number of status lines in all bytes, except the status lines of interim responses (1xx).
 
-        A server that fails may wrongly send a second status line inside the content, so the content counts too.
+        A server that fails may wrongly send a second status line inside the content, so the content is searched too.
         """
         return len(_status_line.findall(self.data))
 
@@ -62,7 +62,10 @@ def request(url: str, headers: Mapping[str, str], *, method: str = "GET", versio
 
 
 async def ask(url: str, requests: bytes, patience_seconds: float) -> RawResponse:
-    """Send requests over one connection. Return all that arrives until it ends or ``patience_seconds`` have passed."""
+    """Send requests over one connection, and return all that arrives before the connection ends.
+
+    After ``patience_seconds``, return what has arrived by then.
+    """
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     response = RawResponse()

@@ -103,13 +103,16 @@ class _ServerChecks:
         assert count == 1, f"the response has {count} status lines, expected one: {shown(response.data)}"
 
     async def failed_response_closes_its_connection(self) -> None:
-        """After a failure, the connection is closed: no response can follow one without an end (RFC 9112 §8)."""
+        """A failed response has no end, so no other response can follow it: the connection is closed (RFC 9112 §8)."""
         response = await self._ask(self._failing, {})
         ended = response.ending != "open"
         assert ended, f"the connection was still open {self._patience_seconds} s after the failing request"
 
     async def request_after_a_failed_response_gets_none(self) -> None:
-        """A request pipelined after a failing one gets no response: clients would read it as content of the first."""
+        """A request pipelined after a failing one gets no response.
+
+        A client would read such a response as content of the failed response.
+        """
         requests = request(self._failing, self._headers) + request(self._complete, {**self._headers, **_CLOSE})
         response = await ask(self._failing, requests, self._patience_seconds)
         count = response.status_lines

@@ -36,8 +36,8 @@ _FINE_BYTES = 64
 # A message may have no more codings than this, as in curl. Each coding needs memory, and real servers use at most two.
 _MAX_CODINGS = 5
 
-# RFC 9659 limits the window of the zstd content coding to 8 MiB (2**23 bytes). The decompressor refuses a larger one,
-# because it needs that much memory.
+# A zstd decompressor needs memory for the whole window of the data. RFC 9659 limits this window to 8 MiB (2**23 bytes),
+# so the decompressor refuses data with a larger window.
 _UNZSTD: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 _ZSTD: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 1,
@@ -157,7 +157,7 @@ class Decompressor:
                 raise TruncatedError(msg, bytes_seen=self._bytes_given)
 
     def _undone(self, data: bytes, index: int) -> Iterator[bytes]:
-        """Yield ``data`` decompressed by all layers from the layer ``index`` on, one after the other."""
+        """Yield ``data`` decompressed by the layer ``index`` and all layers after it. Each layer removes one coding."""
         if index == len(self._layers):
             yield data
             return
@@ -175,7 +175,10 @@ class Decompressor:
 
 
 class _Layer:
-    """Decompresses one content coding. Each gzip member and each zstd frame gets a new decompressor: the engine."""
+    """Decompresses one content coding with an engine, which is a decompressor of zlib, brotli or zstd.
+
+    Each gzip member and each zstd frame gets a new engine.
+    """
 
     def __init__(self, coding: str) -> None:
         self.coding = coding.removeprefix("x-")  # x-gzip means gzip (RFC 9110 §8.4.1.3)
@@ -184,8 +187,8 @@ class _Layer:
         self._engine: Any = None
         self._copies = coding not in ("br", "zstd")
         # If a call of the engine (the decompressor) returns at least this many bytes, the engine may hold more output
-        # and is called again. Brotli may return 32 KiB and hold more even if its `can_accept_more_data` is true: it
-        # surely holds no more only when it returns nothing.
+        # and is called again. Brotli is called again until it returns nothing: it may return only 32 KiB and hold more,
+        # even if its `can_accept_more_data` is true.
         self._full = 1 if coding == "br" else _STEP_BYTES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -244,7 +247,8 @@ class _Layer:
 class _BrotliEngine:
     """Brotli's decompressor with the interface of the zlib and zstd decompressors."""
 
-    # zlib and zstd keep the bytes after the end of the compressed data here. For such bytes, brotli raises an error.
+    # The decompressors of zlib and zstd store in `unused_data` the bytes after the end of the compressed data. Brotli
+    # raises an error for such bytes, so the attribute stays empty.
     unused_data = b""
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ def is_framed(message: Message, *, coded: bool = False) -> bool:
         # RFC 9112 §6.3, rule 4: a last chunk proves the end if chunked is the final transfer coding.
         return hdrs.CONTENT_LENGTH in headers or codings.rpartition(",")[2].strip().lower() == "chunked"
     # A request without a length or chunks has no body (RFC 9112 §6.3, rule 7), so the end of a request is always known.
-    # The end of bytes and iterables is known too.
+    # A caller may also pass bytes or an iterable instead of a message. Their end is known too.
     return True
 
 
@@ -64,7 +64,7 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
     if closing is not None:
-        # An earlier message on this connection may have added the callback. Remove it first, so that there is only one.
+        # An earlier message on this connection may have added `_retrieve`. Remove it, so that it is not called twice.
         closing.remove_done_callback(_retrieve)
         closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
@@ -73,7 +73,8 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
 def _receive_less_at_once(message: Message) -> None:
     connection = message.connection if isinstance(message, ClientResponse) else None
     transport = message.transport if isinstance(message, web.BaseRequest) else connection and connection.transport
-    # Only the transports of asyncio's own event loops have max_size. With other loops, nothing is changed.
+    # The transports of asyncio's own event loops receive at most max_size bytes at once. The transports of other loops
+    # have no max_size, and stay unchanged.
     if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
@@ -102,7 +103,7 @@ def _woken_by(closing: asyncio.Future[None] | None, content: StreamReader, *, lo
         yield
     finally:
         if closing is not None:
-            # Without this, the callbacks of all messages that use the connection would add up.
+            # If the callback were not removed, the callbacks of all messages on this connection would add up.
             closing.remove_done_callback(wake)
 
 
@@ -148,7 +149,10 @@ async def _chunks(message: Message, closing: asyncio.Future[None] | None, *, los
         and not closing.cancelled()
         and (reset := closing.exception()) is not None
     ):
-        raise Broken("the connection was reset, expected an orderly close: only this ends the body") from reset
+        raise Broken(
+            "the connection was reset, expected an orderly close, because neither a Content-Length nor a last chunk "
+            "marks the end of the body"
+        ) from reset
 
 
 def _left_over(content: StreamReader) -> bytes:
@@ -160,7 +164,8 @@ def _left_over(content: StreamReader) -> bytes:
     try:
         return content.read_nowait()
     except TimeoutError:
-        # After the session's total timeout, the reader raises TimeoutError even though its own error was removed.
+        # After the session's total timeout, the reader raises TimeoutError even without a stored error. So the bytes
+        # that have arrived cannot be read.
         return b""
     finally:
         content.set_exception(broken)
@@ -175,7 +180,7 @@ def _reason(error: Exception) -> str:
         ContentLengthError: "the connection closed before all bytes of the Content-Length had arrived",
         TransferEncodingError: "the connection closed before the last chunk",
     }
-    # aiohttp uses this text if the response was closed before it was read.
+    # The error of aiohttp has the text "Connection closed" if the response was closed before it was read.
     if str(error) == "Connection closed":
         return "the response was closed before it was read: read it inside its `async with`"
     # If a body ends too early, aiohttp's own message only has status 400, which does not explain the error.

@@ -15,8 +15,8 @@ FormatChoice = str | Format | Sequence[str | Format] | None
 IDENTITY = "identity"
 """The content coding of data that is not compressed."""
 
-# The weight of "identity" (uncompressed data) if no header names it. Each weight in a header is 0 or at least 0.001, so
-# every coding that the client accepts is preferred.
+# The weight of "identity" (uncompressed data) if no header names it. In a header, each coding
+# that the client accepts has a weight of at least 0.001, so these codings are preferred to uncompressed data.
 _UNNAMED_IDENTITY = 0.0001
 
 
@@ -102,8 +102,8 @@ def _liking(ranges: Sequence[MediaRange], media_types: Sequence[str]) -> tuple[f
     sent, *aliases = media_types
     # The weight is that of the most specific range that matches (RFC 9110 §12.5.1).
     specific, quality = max(((found.match(sent), found.quality) for found in ranges), default=(0, 0.0))
-    # The other media types of a format count only if the client names them exactly. Otherwise ``*/*`` would allow a
-    # format whose first media type the client refuses.
+    # The first media type of a format is the Content-Type of the response. The others count only if the client names
+    # them exactly. Otherwise ``*/*`` would allow a format whose first media type the client refuses.
     named = (found.quality for found in ranges for alias in aliases if found.match(alias) == 3)
     return max([(quality if specific else 0.0, specific), *((liked, 3) for liked in named)])
 
@@ -140,8 +140,8 @@ def negotiate(accept: Sequence[str], formats: Sequence[AnyOffer]) -> AnyOffer | 
 def negotiate_coding(accept_encoding: Sequence[str], codings: Sequence[str]) -> str | None:
     """Return the content coding that a client prefers, or None if it refuses all codings and uncompressed data.
 
-    ``codings`` are in the server's order of preference. A client without an Accept-Encoding header may not know any
-    coding, and gets uncompressed data: ``"identity"`` (RFC 9110 §12.5.3).
+    ``codings`` are in the server's order of preference. A client without an Accept-Encoding header possibly knows
+    no coding, so it gets uncompressed data: ``"identity"`` (RFC 9110 §12.5.3).
     """
     return _negotiate_coding(tuple(accept_encoding), tuple(codings))
 

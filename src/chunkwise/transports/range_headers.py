@@ -78,8 +78,8 @@ class RangeInfo(NamedTuple):
         try:
             key = tuple(_names.decode(headers.get(ITEMS_KEY, "[]")))
         except (msgspec.DecodeError, ValueError, RecursionError):
-            # The client then requests the rest without a key. A server that needs the key starts at item 0 instead, and
-            # the client detects this.
+            # If Items-Key is malformed, the client requests the rest of the stream without a key. A server that needs
+            # the key then starts at item 0, and the client detects this.
             key = ()
         return cls(first or 0, UNIT in units, etag.removeprefix("W/") if etag else None, key, last, total)
 

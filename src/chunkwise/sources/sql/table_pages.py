@@ -1,4 +1,4 @@
-"""A table of a database -> its rows in pages, in the order of a unique key, starting after any key."""
+"""A table of a database -> its rows in pages, in the order of a unique key. Reading can start after any row."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -12,7 +12,8 @@ from chunkwise.sources.sql.keys import Key, find_key
 from chunkwise.sources.sql.query import BATCH_ROWS, Query, Sizes, fetch_at_once
 from chunkwise.sources.sql.values import plain_batches
 
-# The name of the parameter for the number of rows. The prefix avoids the names in the condition of the user (`where`).
+# The query parameter for the number of rows has this name. The prefix prevents a clash with a parameter in `where`, the
+# condition of the user.
 _LIMIT = "chunkwise_limit"
 
 
@@ -55,10 +56,12 @@ async def table(
         LookupError: the table or a column does not exist.
         ValueError: the columns to order by are not unique together or may be NULL, ``columns`` lacks one of them,
             other tables inherit from this one (PostgreSQL), or ``batch_rows`` is less than 1. While reading: the key of
-            a row is NULL or does not have the type of its column (SQLite), or the driver changes it.
+            a row is NULL or does not have the type of its column (SQLite), or the driver changes the key, so that the
+            next page would be wrong.
         TypeError: ``where`` is a string, or a column to order by has a type that a client cannot send to resume.
     """
-    # Sizes raises ValueError if batch_rows is less than 1. Without this line, only the first stream would raise it.
+    # Sizes raises ValueError if batch_rows is less than 1. Without this line, the error would be raised later, when a
+    # stream starts.
     Sizes(batch_rows)
     if isinstance(where, str):
         raise TypeError(f"where must be an expression such as sqlalchemy.text(...).bindparams(...), got {where!r}")
@@ -83,8 +86,9 @@ class _Pages:
         self._key = key
         self._parameters = [f"chunkwise_after_{index}" for index in range(len(key.names))]
         self._batch_rows = batch_rows
-        # The columns and the parameters for key values have no SQLAlchemy types, because the driver accepts key values
-        # unchanged. A type would add a cast to the statement, which changes the value of a Decimal in SQLite.
+        # The columns and the parameters for key values have no SQLAlchemy types. With types, SQLAlchemy would add casts
+        # to the statement, and in SQLite a cast changes the value of a Decimal. The driver needs no types, because it
+        # accepts key values as they are.
         self._source = source = sa.table(key.table, *map(sa.column, key.columns), schema=key.schema)
         # Keys are compared with the collation of their unique index. In another collation, two different keys may be
         # equal, so that a row would be skipped.
@@ -143,7 +147,7 @@ class _Pages:
         return await fetch_at_once(self._engine, query, {_LIMIT: limit, **places}, limit)
 
     async def _refuse_null(self) -> None:
-        """Raise ValueError if a key column is NULL in any row, because the stream would skip rows."""
+        """Raise ValueError if a key column is NULL in any row. Without this check, a stream could skip rows."""
         # Only SQLite allows NULL in a primary key. The query of each page after the first compares keys with the
         # last key of the previous page, and no comparison with NULL is true, so rows would be skipped.
         if not self._key.may_be_null:

@@ -24,8 +24,9 @@ async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[R
 class PlainValues:
     """Converts values column by column; the first value of a column decides whether the column is converted.
 
-    Checking every value would take as long as encoding it. So only the first value of a column that is not NULL, an
-    empty list or a list of NULLs is checked. If JSON can represent this value but not a later one, the stream fails.
+    Checking every value would take as long as encoding it. So only one value of each column is checked: the first value
+    other than NULL, an empty list or a list of NULLs. If JSON can represent this value but not a later one, the stream
+    fails.
     """
 
     def __init__(self) -> None:
@@ -68,13 +69,13 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (list, tuple)):
         return [_plain(element) for element in value]
-    # A value of a composite type of PostgreSQL has the method items().
+    # A value of a composite type of PostgreSQL has the method items(), and is converted to a dict.
     if hasattr(value, "items"):
         return {name: _plain(element) for name, element in value.items()}
-    # A bit string of asyncpg has the method as_string().
+    # A bit string of asyncpg has the method as_string(), and is converted to text.
     if hasattr(value, "as_string"):
         return value.as_string()
-    # A path or polygon of asyncpg has the attribute `points`.
+    # A path or polygon of asyncpg has the attribute `points`, and is converted to a list of points.
     if hasattr(value, "points"):
         return [_plain(point) for point in value.points]
     if hasattr(value, "lower_inc"):
