@@ -139,7 +139,7 @@ def test_unknown_media_type_error_names_from_option() -> None:
     with responding(whole("text/html", b"<html>")) as url:
         done = run("get", url)
     assert (done.code, done.out) == (9, b"")
-    assert done.message.startswith("content type 'text/html': expected one of application/json, ")
+    assert done.message.startswith("got content type 'text/html', expected one of application/json, ")
     assert done.message.endswith("; name the format with --from")
 
 

@@ -95,7 +95,8 @@ async def test_detail_names_the_accepted_types(handler: Handler, content_type: s
     async with watched(handler) as server:
         status, _, problem = await post(server.port, b"1\n", content_type)
     assert status == 415
-    assert problem["detail"].startswith(f"content type '{content_type}': " if content_type else "no content type: ")
+    shown = f"content type '{content_type}'" if content_type else "no content type"
+    assert problem["detail"].startswith(f"got {shown}, ")
     assert "expected one of application/json, " in problem["detail"]
     assert problem["detail"].endswith("; name it in the Content-Type header")
 

@@ -69,7 +69,7 @@ def by_media_type(content_type: str) -> Format:
     structured = {"+json": JSON, "+json-seq": JSON_SEQ}.get(plus + suffix)
     if (found := _media_types.get(essence) or structured) is None:
         shown = f"content type {content_type!r}" if content_type else "no content type"
-        raise UnknownFormat(f"{shown}: expected one of {', '.join(_media_types)}; {FORMAT_HINT}")
+        raise UnknownFormat(f"got {shown}, expected one of {', '.join(_media_types)}; {FORMAT_HINT}")
     return found
 
 

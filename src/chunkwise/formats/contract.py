@@ -137,20 +137,18 @@ class Decoder(Protocol):
 
     @property
     def records_seen(self) -> int:
-        """The number of complete records received.
+        """The number of complete records received, to compare with the number in the end record of the stream.
 
         It can differ from the number of items, because a path may select no item or several items in one record.
-        An end record contains this number. The value is final after `finish`. In formats without an end record it
-        stays 0.
+        It is final after `finish`. In formats without an end record it stays 0.
         """
 
     @property
     def whole_records(self) -> int | None:
-        """The number of complete records received; None if the decoder cannot count them.
+        """The number of complete records received, if a client can resume the stream after them; otherwise None.
 
-        It cannot count them, for example, if it has already returned items of a record that is not complete yet.
-
-        A client that selects items inside records with a path resumes a stream after this number of records.
+        A client needs this number if its path selects items inside records. It is None, for example, if the decoder
+        has already returned items of an incomplete record: the server would send these items again.
         """
 
     @property

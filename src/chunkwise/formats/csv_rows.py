@@ -25,7 +25,7 @@ from chunkwise.formats.paths import PathLike
 _field = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*)"|([^",\r\n]*+))(,|\r?\n)')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _EXPECTED_FIELD = "expected a field without quotes and line ends, or a quoted field in which quotes are doubled"
-_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer needs no conversion of these types
+_AS_THEY_ARE = frozenset((str, int, type(None)))  # csv.writer writes these types correctly without a conversion
 _LIVE = "a CSV row cannot contain an iterator or an awaitable: pass the finished value"
 
 
@@ -154,7 +154,7 @@ class CsvDecoder(StreamDecoder):
         self._pending = bytearray()
         self._offset = 0  # the offset of the incomplete row in the stream
         self._quoted = False  # whether the bytes received so far end inside a quoted field
-        # The last byte received shows whether a quote at the start of the next chunk is misplaced.
+        # Whether a quote at the start of a chunk is allowed depends on the byte before it. So the last byte is kept.
         self._last = b""
 
     def _checkpoint(self) -> Checkpoint:

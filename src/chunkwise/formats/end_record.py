@@ -70,7 +70,7 @@ class StreamEndDecoder(StreamDecoder):
         marks: the bytes around an end record in the format (`Format.end_record`).
     """
 
-    checks_utf8 = False  # the decoder of the format already checks UTF-8
+    checks_utf8 = False  # the decoder of the format checks UTF-8 in the items, so they are not checked twice
 
     def __init__(self, decoder: Decoder, marks: EndRecordMarks) -> None:
         super().__init__()

@@ -184,7 +184,8 @@ class JsonDecoder(StreamDecoder):
         """Return the error for the first invalid byte in the JSON text of a value; None if no byte is invalid."""
         if self._refusal(start, end) is None:
             return None
-        # Scan again up to the last byte received, because the error message may show bytes after the value.
+        # The error message may show bytes after the value. The first scan did not read them, so scan again with all
+        # bytes received.
         return self._refusal(start, len(self._window))
 
     def _refusal(self, start: int, end: int) -> DecodeError | None:
@@ -208,7 +209,8 @@ class JsonDecoder(StreamDecoder):
         most = self._limits.max_item_bytes
         if (defect := self._defect(start, start + most + 1)) is not None:
             return defect
-        # If the item has invalid JSON after the limit, its size is unknown, but at least limit + 1 bytes.
+        # If the item has invalid JSON after the limit, its end is unknown. So the message gives the smallest possible
+        # size: one byte more than the limit.
         size = most + 1 if self._defect(start, end) else end - start
         msg = f"got an item of at least {size} bytes, expected no more than {most} (max_item_bytes)"
         return LimitError(msg, byte_offset=self._dropped + start)

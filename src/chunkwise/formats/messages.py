@@ -81,7 +81,7 @@ def start_record(first: int, etag: str | None, key: Sequence[str]) -> bytes:
     Args:
         first: the index of the first item in the stream.
         etag: the ETag of the stream, without quotes; None if the stream has none.
-        key: the names of the members that locate an item; empty if its index locates it.
+        key: the names of the members that give the position of an item; empty if its index gives the position.
     """
     return START_MARK + encode_value({"first": first, "etag": etag, "key": key}) + b"}\n"
 
@@ -107,7 +107,8 @@ class Packer:
 
     Args:
         framing: what one message contains.
-        plain: whether to remove a line end from the end of each item that is a string. A message needs no line end.
+        plain: whether strings are lines of text. A line end at the end of such a string is removed, because each
+            message or NDJSON line contains only one string.
         max_bytes: the most bytes of one item. An item cannot be split into several messages.
     """
 

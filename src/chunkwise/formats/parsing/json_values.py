@@ -128,7 +128,7 @@ def _may_hold_non_finite(batch: Sequence[Any]) -> bool:
     try:
         return _NOT_FINITE.search(msgspec.msgpack.encode(batch)) is not None
     except (TypeError, ValueError, OverflowError, RecursionError):
-        # msgpack cannot represent the batch. So its bytes cannot be searched, and the batch may contain NaN.
+        # msgpack cannot encode this batch. So there are no msgpack bytes to search, and the batch may contain NaN.
         return True
 
 
@@ -196,7 +196,8 @@ class ValueDecoder:
 
 def _located(message: str, byte_offset: int) -> DecodeError:
     """Return a msgspec error as DecodeError, with the offset in the stream instead of the offset in one JSON text."""
-    # msgspec gives no offset with this message. It also uses the message for a lone surrogate at the end of a text.
+    # msgspec gives no offset in the message "Input data was truncated". A lone surrogate at the end of a text also
+    # causes this message.
     if message == "Input data was truncated":
         return DecodeError("malformed JSON: the value is incomplete", byte_offset=byte_offset)
     place = _BYTE.search(message)

@@ -70,8 +70,8 @@ _number = re.compile(_NUMBER)
 _number_bytes = re.compile(rb"[-+.0-9eE]*+")
 _escape = re.compile(_ESCAPE)
 _ESCAPE_BYTES = 12  # the number of bytes of the longest escape, a pair of surrogates
-# To check the start of an escape, such as "\u00e", the end of each of these escapes is added to it. The start is valid
-# if one of the results is a valid escape.
+# The start of an escape, such as "\u00e", is valid if the last bytes of one of these escapes complete it. For example,
+# the last "0" of "\u0000" completes it to the valid escape "\u00e0".
 _WHOLE_ESCAPES = (rb"\n", rb"\u0000", rb"\uD800\uDC00")
 
 
@@ -310,7 +310,7 @@ class Scanner:
         raise self._unexpected(byte, position)
 
     def _is_in_bounds(self, size: int) -> bool:
-        """Return whether an array or object of this size cannot exceed the limit of a string, number or path."""
+        """Return whether an array or object of this size is too small for a string, number or path over its limit."""
         path_bytes = self._max_path_bytes
         return size <= self._small_bytes and (path_bytes is None or self._names_bytes() + size <= path_bytes)
 
