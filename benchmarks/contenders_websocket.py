@@ -63,7 +63,7 @@ def serve_handler(_: int, handler: Any) -> None:
 
 
 def read_messages(task: Task, subprotocol: str = "") -> Figures:
-    """Read the messages of a WebSocket and discard them. If ``task.check`` is set, compare their rows."""
+    """Read the messages of a WebSocket. If ``task.check`` is set, compare their rows with the expected ones."""
     with connect(task.port) as connection:
         drained = drain_websocket(connection, f"/{task.count}", subprotocol, keep=task.check)
     if task.check:

@@ -125,7 +125,7 @@ async def hear(session: ClientSession, url: str, path: str) -> dict[str, float]:
 
 
 async def hear_lines(session: ClientSession, url: str, path: str) -> dict[str, float]:
-    """Read a WebSocket whose messages have many items each, with `items()`."""
+    """Read a WebSocket with `items()`; each message has several lines, with an item on each line."""
     async with session.ws_connect(url, protocols=[SUBPROTOCOL]) as websocket:
         return await count(chunkwise.items(websocket, path))
 

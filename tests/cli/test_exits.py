@@ -136,7 +136,7 @@ def test_messages_name_no_library_arguments() -> None:
     assert (done.code, done.out) == (5, b"1\n")
     broke, message = done.err.splitlines()
     assert broke.endswith("; connecting again")
-    assert "requested the rest from item 1, the server started at item 0: it cannot resume (" in message
+    assert "requested the rest from item 1, but the server started at item 0: the server cannot resume (" in message
     assert "restart" not in message
 
 

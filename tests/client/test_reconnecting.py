@@ -152,7 +152,7 @@ async def test_restart_allows_requesting_all_items(name: str, restart: bool) -> 
         assert (items, error, stream.reconnects) == (FEW_ROWS, None, 1)
     elif name == "sse":  # the events have ids, but the server starts again with the first event
         assert isinstance(error, chunkwise.TruncatedError)
-        assert "the server started at item 0: it cannot resume" in str(error)
+        assert "the server started at item 0: the server cannot resume" in str(error)
     else:
         assert isinstance(error, chunkwise.TruncatedError)
         assert "cannot resume: the server sends no ranges of items (restart=True requests all items again)" in str(
@@ -192,7 +192,7 @@ async def test_wrong_first_item_is_refused() -> None:
         )
 
     items, _, error = await read(liar, HALF)
-    assert f"requested the rest from item {len(items)}, the server started at item 3" in str(error)
+    assert f"requested the rest from item {len(items)}, but the server started at item 3" in str(error)
     assert items == FEW_ROWS[: len(items)]
 
 

@@ -155,7 +155,7 @@ async def test_unrequested_range_is_not_complete(first: bytes) -> None:
     items, error, _ = await ask(first)
     assert items == []
     assert isinstance(error, chunkwise.TruncatedError)
-    assert "requested the rest from item 0, the server started at item 5" in str(error)
+    assert "requested the rest from item 0, but the server started at item 5" in str(error)
 
 
 @pytest.mark.parametrize("own", [{"Range": "items=5-9"}, {"range": "items=5-"}, {"Last-Event-ID": "4"}])

@@ -211,7 +211,7 @@ class Tracked:
         self._index = first
 
     async def lists(self) -> AsyncIterator[list[Any]]:
-        """Yield the batches, and remember each one for `position`."""
+        """Yield the batches; keep each one until `position` no longer needs it."""
         async for batch in self._batches:
             self._index += len(batch)
             self._passed.append((self._index, batch))

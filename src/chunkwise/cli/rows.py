@@ -15,7 +15,8 @@ from chunkwise.cli.asked import PARAMETERS, VARY, asked_by, paced
 from chunkwise.sources.resumable import Resumable, first_items
 from chunkwise.transports.problems import problem_response
 
-# `Part` is imported only for type checking, because a server that serves only files runs without the extra "sql".
+# `Part` is imported only for type checking. Its import needs the extra "sql", and a server that serves only files runs
+# without this extra.
 if TYPE_CHECKING:
     from chunkwise.sources.sql.keys import Part
 

@@ -201,9 +201,10 @@ class ReconnectingStream(Stream):
         if not starts_over and (rest.by_event or info.first == rest.record):
             return
         if info.first != 0 or self._replay is None:
+            hint = "" if info.first else " (restart=True allows a start at item 0)"
             raise _CannotContinueError(
-                f"requested the rest from item {count}, the server started at item {info.first}: "
-                "it cannot resume (restart=True allows a start at item 0)"
+                f"requested the rest from item {count}, but the server started at item {info.first}: "
+                f"the server cannot resume{hint}"
             )
         self._received.start_over()
         self._replay.start(count)

@@ -66,7 +66,8 @@ def encode_lines(batch: Sequence[Any], first_index: int) -> bytes:
 
 def _on_one_line(batch: Sequence[Any], first_index: int) -> list[bytes]:
     """Return the JSON text of each item, without the line ends that a `msgspec.Raw` inside it may have."""
-    # Only a msgspec.Raw can contain line ends. A decoder would read an item with a line end as two records.
+    # Only a msgspec.Raw can contain line ends. They are removed, because a decoder would read such an item as several
+    # records.
     texts = []
     for index, item in enumerate(batch, first_index):
         text = _encoder.encode(item)
