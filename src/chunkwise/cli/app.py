@@ -255,7 +255,7 @@ def demo_command(**options: Any) -> Coroutine[Any, Any, None]:
         ?interval=SECONDS   wait this long between two items, at most 60 seconds
         ?items=N            make this many items
         ?size=BYTES         add this many bytes to each item
-        ?fail=N             fail after N items (on /nested: after N users and roles)
+        ?fail=N             fail after N items (on /nested, each role counts as an item too)
 
     For example, start the demo on another port:
 

@@ -71,7 +71,7 @@ class Database:
         try:
             async with aclosing(await self._connect()) as connection:
                 if self.kind == "sqlite":
-                    # SQLite does not read the file before the first statement, so execute one.
+                    # SQLite does not read the file until a statement is executed. This one checks that it can be read.
                     await connection.execute(sa.text("select 1 from sqlite_schema"))
                 yield connection
         except (sa.exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -242,8 +242,8 @@ def failure_of(error: Exception) -> Exception:
     # values itself, with a DataError.
     if state.startswith("22") or isinstance(error, asyncpg.DataError):
         return ParametersError(message)
-    # If a connection was closed while it was idle, asyncpg raises errors without an SQLSTATE. They are recognized by
-    # their type or message.
+    # If a connection was closed while it was idle, asyncpg raises errors without an SQLSTATE. Only their type or
+    # message shows that the cause is a closed connection.
     closed = isinstance(error, asyncpg.InternalClientError) or message.endswith("connection is closed")
     if closed or isinstance(error, (OSError, sa.exc.TimeoutError)) or state[:2] in ("08", "53", "57"):
         return DatabaseUnreachableError(message)

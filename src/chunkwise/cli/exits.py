@@ -77,8 +77,8 @@ def _message(error: BaseException) -> str:
     if isinstance(error, (InvalidURL, NonHttpUrlClientError)):
         return f"expected a URL such as http://127.0.0.1:8080/movies.json, got {error}"
     if isinstance(error, click.ClickException):
-        # The hint needs the name of the command. The name is in the context, and only errors that click raises
-        # itself have a context.
+        # The hint "For help, run: ..." needs the name of the command. Only errors that click raises itself have a
+        # context with this name, so other errors get no hint.
         message, context = error.format_message(), getattr(error, "ctx", None)
         return f"{message} For help, run: {context.command_path} --help" if context is not None else message
     if (why := why_no_connection(error)) is not None:

@@ -141,7 +141,8 @@ def _format_of(response: ClientResponse) -> Format:
     try:
         return by_media_type(response.headers.get(hdrs.CONTENT_TYPE, ""))
     except UnknownFormat as error:
-        # aiohttp also reports this type if the response has no Content-Type. The suffix of the URL may show the format.
+        # aiohttp also reports application/octet-stream if the response has no Content-Type. The suffix of the URL may
+        # show the format.
         if response.content_type == "application/octet-stream":
             with suppress(UnknownFormat):
                 return by_suffix(response.url.name)

@@ -123,8 +123,8 @@ def _not_served(reasons: Sequence[tuple[str, str]], unpublished: Unpublished, ro
 def _reason(name: str, reason: str, files: Mapping[str, int], databases: AbstractSet[str]) -> str:
     """Return the reason for a file that is not served, such as ``"a database: its tables are listed above"``."""
     file = Path(name).name
-    # A served database is known here only by its file name. If two files have this name, either could be the served
-    # one, so both keep their reason.
+    # A served database is known here only by its file name. If two files have this name, it is unknown which one is
+    # served, so the reason of neither is changed to "its tables are listed above".
     is_served = reason.startswith("a database") and file in databases and files[file] == 1
     return "a database: its tables are listed above" if is_served else reason
 

@@ -83,7 +83,8 @@ class PartialFile:
         number = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         # The mode is not "w", which would empty a file that another process is writing.
         with os.fdopen(number, "r+b") as file:
-            # If another process renamed the file before this process locked it, the lock is on a complete download.
+            # If another process renamed the file before this process locked it, the file is now a complete download,
+            # which must not be written to.
             if not (_locks(file) and self._is_named(file)):
                 raise BlockingIOError(
                     errno.EWOULDBLOCK, "another chunkwise get is writing to this file", str(self._part)

@@ -25,7 +25,8 @@ async def progress(
     if sys.stderr is None or not sys.stderr.isatty() or data_on_terminal:
         yield
         return
-    # Imported only if a bar is shown: the import would take a tenth of the start time of every command.
+    # The package rich is imported only if a bar is shown. At the start of the module, the import would take a tenth of
+    # the start time of every command.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 

@@ -111,7 +111,7 @@ def find_unpublished(paths: Sequence[Path]) -> Unpublished:
                     count += 1
                     yield file.relative_to(folder).as_posix(), reason
 
-    # nsmallest() keeps only these names in memory, however many files the folders have.
+    # nsmallest() keeps at most MAX_UNPUBLISHED names in memory, however many files the folders have.
     listed = nsmallest(MAX_UNPUBLISHED, unpublished())
     return Unpublished(listed, count - len(listed), hidden)
 

@@ -89,8 +89,8 @@ async def _decompressed(
 ) -> AsyncIterator[bytes]:
     decompressor = Decompressor(", ".join(codings), max_ratio=max_ratio)
     async for data in chunks:
-        # If at least one byte arrived, `finish` detects compressed data that stops early, and the check of `framed` is
-        # not needed.
+        # If at least one byte arrived, decompressor.finish() detects compressed data that stops early. `framed`, which
+        # says whether HTTP marks the end of the body, is only needed if no byte arrived.
         framed = True
         for piece in decompressor.feed(data):
             yield piece

@@ -83,7 +83,7 @@ async def open_stream(
         max_reconnects: how many times in a row the rest of the stream is requested without receiving a new item; 0 for
             never. None means 10. If you pass a number, server-sent events from servers without ranges are also
             continued, after their last event id.
-        max_reconnect_seconds: for how many seconds after a disconnect the rest is requested, until a new item arrives.
+        max_reconnect_seconds: how many seconds after a disconnect to give up, if no new item has arrived.
         restart: whether to request all items again if the server cannot send only the rest. The items that had arrived
             before are skipped, and checked to be the same.
         resume_from: where to start: the result of `Stream.resume_point`, which may be from another process. If the

@@ -273,7 +273,10 @@ class ReconnectingStream(Stream):
                 return self._use(response, rest)
 
     def _rest_request(self, failure: StreamError) -> RestRequest:
-        """Return the request for the rest of the stream. If it cannot be continued, raise ``failure``, its error."""
+        """Return the request for the rest of the stream.
+
+        If the stream cannot be continued, raise ``failure``, the error that interrupted it.
+        """
         if not self._outage.may_try:
             raise failure
         info = self._known_info()
@@ -302,8 +305,8 @@ class ReconnectingStream(Stream):
         return True
 
     def _known_info(self) -> RangeInfo:
-        # If a WebSocket is disconnected before its first message, its position is unknown. The position that the
-        # previous response sent is then used.
+        # Over a WebSocket, the server sends the position of the items with the first message. If a disconnect occurs
+        # before this message, use the position that the response before the reconnect sent.
         return self._response.range_info or (self._rest.info if self._rest is not None else RangeInfo())
 
     def _check_left(self, failure: StreamError) -> None:
