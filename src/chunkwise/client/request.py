@@ -23,7 +23,7 @@ class Request:
     """A request, and how to read its response; see `open_stream` for the attributes.
 
     Raises:
-        TypeError: the URL opens a WebSocket, and the method is not GET or the body was not made by `body`.
+        TypeError: for a WebSocket, the method is not GET, or the body was not made by `body`.
     """
 
     session: ClientSession
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def asks_for_range(self) -> bool:
-        """Whether the caller requests a range of items itself."""
+        """Whether the caller's own headers or URL request a range of items."""
         return asks_for_range({**self.session.headers, **self.headers}, self.url, self.params)
 
     @property
@@ -66,7 +66,7 @@ class Request:
         if not self.is_websocket:
             return
         if self.method != hdrs.METH_GET:
-            raise TypeError(f"method: got {self.method!r}, expected 'GET' for a WebSocket: leave it out")
+            raise TypeError(f"method: got {self.method!r}, expected 'GET' for a WebSocket: leave method= out")
         if self.json is not None or self.data is not self.upload:
             got = "json=" if self.json is not None else builtins.type(self.data).__name__
             raise TypeError(f"got {got}, expected items for a WebSocket: use data=chunkwise.body(source, 'ndjson')")

@@ -21,10 +21,10 @@ _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ResponseItems(Inbound):
-    """The items of one response or one WebSocket. After a disconnect, a `Stream` continues with the next one.
+    """The items of one response or one WebSocket. After a disconnect, a `Stream` continues with another response.
 
-    ``upload`` is the request's body if `body` made it: its error is raised while the items are read. `range_info` is
-    the position that the server sent; None before the first message of a WebSocket.
+    ``upload`` is the request's body if `body` made it. If the upload fails, reading the items raises its error.
+    `range_info` says which items the server sends; None before the first message of a WebSocket.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class ResponseItems(Inbound):
 
     @property
     def _events(self) -> Any:
-        # If the stream has an end record, its decoder contains the format's own decoder, which knows the event ids.
+        # If the stream can have an end record, `_decoder` reads it, and contains the decoder that knows the event ids.
         return getattr(self._decoder, "decoder", self._decoder)
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
-    """Yield the chunks of a response. If the upload fails, raise its error, not that of the disconnect it causes."""
+    """Yield the chunks of a response. If the upload failed, raise its error instead of the response's error."""
     try:
         async for data in chunks:
             yield data

@@ -20,7 +20,7 @@ class Stream(ItemStream):
     Args:
         response: the items of the first response.
         counts_records: whether the number of items received is also a position in the server's stream, which
-            `resume_point` needs. False for a request with a path, a range or a body, or with a method other than GET.
+            `resume_point` needs. False if `open_stream` got ``path``, a range, a body, or a method other than GET.
 
     Attributes:
         end: None until the stream has ended without an error; then how certain it is that the stream is complete:
@@ -51,7 +51,7 @@ class Stream(ItemStream):
 
     @property
     def range_info(self) -> RangeInfo | None:
-        """Which items the response that the stream reads now contains, according to the server.
+        """Which items are in the current response, according to the server.
 
         With a WebSocket, this is None until the first message has arrived.
         """
@@ -97,8 +97,8 @@ class Stream(ItemStream):
 
         Returns:
             The resume point. None if the stream cannot be continued there: the server offers no ranges of items, the
-            item lacks a member of the key, your ``type`` has converted such a member, or your request has a path, a
-            range or a body, or a method other than GET.
+            item lacks a member of the key, your ``type`` has converted such a member, or you called `open_stream` with
+            ``path``, a range, a body, or a method other than GET.
         """
         info = self.range_info if self._counts_records else None
         return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)

@@ -123,7 +123,7 @@ class ClosingPayload(AsyncIterablePayload):
         finally:
             if connection is not None:
                 connection.leave()
-            # If the upload was cancelled before it began, nothing else has closed the source.
+            # If the upload was cancelled before it began, the source is still open: close it here.
             if not self._asked:
                 await self._leave_source()
             self._ended.set()
@@ -148,7 +148,8 @@ class ClosingPayload(AsyncIterablePayload):
         return self._source
 
     def _refuse_again(self) -> None:
-        # The source may have no items left. A second body would then be empty, but would look complete.
+        # Raise an error if the body is sent again: the source may have no items left, so that the second body would be
+        # empty, but would look complete.
         if self.consumed or self._begun:
             self.failure = StreamError("a source can be sent only once: make a new body from a new source")
             raise self.failure

@@ -122,8 +122,9 @@ class UploadConnection(asyncio.Protocol):
 
         asyncio stops reading after a failed write, so it has not read these bytes.
         """
-        # Event loops other than asyncio's SelectorEventLoop, such as uvloop, may have closed the socket already. Its
-        # file descriptor may then belong to another file, which must not be read. With TLS, the bytes are encrypted.
+        # Read nothing with TLS, because the bytes are encrypted. Read nothing with event loops other than asyncio's
+        # SelectorEventLoop, such as uvloop: they may have closed the socket already, and its file descriptor may then
+        # belong to another file.
         if self._is_tls or not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             return
         rescued = b""

@@ -80,7 +80,7 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
         StalledError: the server does not respond in time.
     """
     headers = {**request.headers, **more_headers}
-    # A request for the range from item 0 asks the server for a start record, which holds the position of the stream.
+    # A request for the range from item 0 asks the server for a start record, which says which items follow.
     if request.upload is None and not request.asks_for_range:
         headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")
     seconds = request.idle_seconds or None
@@ -98,7 +98,8 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
             )
     except TimeoutError as error:
         raise no_response() from error
-    # aiohttp raises a subclass of this error if the handshake fails, and the error itself with raise_for_status.
+    # If the handshake fails, aiohttp raises WSServerHandshakeError, a subclass of ClientResponseError. If the session
+    # uses raise_for_status, aiohttp raises ClientResponseError itself.
     except ClientResponseError as error:
         raise _refused(error) from error
     try:
@@ -140,7 +141,7 @@ def _hang_up(websocket: ClientWebSocketResponse) -> None:
 
 
 def _shut_down(connection: Any, how: int) -> None:
-    # A socket that is closed raises OSError, and None raises AttributeError: there is nothing left to shut down.
+    # If the connection is already closed, it is None or its `shutdown` raises OSError: there is nothing to shut down.
     with suppress(OSError, AttributeError):
         connection.shutdown(how)
 

@@ -87,7 +87,7 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Send server-sent events. The last one has the type "end", because EventSource reports every end as an error."""
+    """Send server-sent events. The last one marks the end, which EventSource cannot distinguish from a failure."""
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user

@@ -21,7 +21,7 @@ from aiohttp import web
 import chunkwise
 from chunkwise.demo import endpoints
 
-# The pages load nothing from other sites, and cannot be framed.
+# The pages load nothing from other sites, and cannot be shown inside a frame of any page.
 POLICY: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; img-src data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -89,7 +89,7 @@ def code_of(lane: str) -> str:
 
 
 def _imports_of(used: AbstractSet[str]) -> Iterator[str]:
-    """Yield the import statements of the module `endpoints`, but import only the names in ``used``."""
+    """Yield the import statements of the module `endpoints`, reduced to the names in ``used``."""
     group = ""
     for line in inspect.getsource(endpoints).splitlines():
         match = re.fullmatch(r"(import|from \S+ import) (.+)", line)

@@ -129,7 +129,7 @@ class Futures:
         if len(set(once)) < len(once):
             raise EncodeError("an iterator is used twice in a document: create a new one for each use")
         parts = [part for part in found if isinstance(part, Awaitable) and id(part) not in self._running]
-        # If a value contains the same awaitable twice, the dict contains it once.
+        # A value may contain the same awaitable twice. The keys are ids, so that this dict contains it only once.
         mine = {id(part): part for part in parts}
         futures = [self.of(part) for part in mine.values()]
         try:

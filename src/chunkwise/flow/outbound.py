@@ -296,9 +296,10 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return the error to raise if an item cannot be encoded. ``source`` is the error of the source after this item.
+    """Return the error to raise if an item cannot be encoded: usually ``item``, the error of this item.
 
-    Usually this is the error of the item. A cancellation of the source takes precedence, so that it is not lost.
+    ``source`` is the error of the source, if that has failed too. If it is a CancelledError, return it instead, so that
+    the cancellation is not lost.
     """
     return item if source is None or isinstance(source, Exception) else source
 
