@@ -23,7 +23,7 @@ class Request:
     """A request, and how to read its response; see `open_stream` for the attributes.
 
     Raises:
-        TypeError: for a WebSocket, the method is not GET, or the body was not made by `body`.
+        TypeError: the URL opens a WebSocket, and the method is not GET or the request's body was not made by `body`.
     """
 
     session: ClientSession
@@ -43,7 +43,7 @@ class Request:
 
     @property
     def upload(self) -> ClosingPayload | None:
-        """The request's body if `body` made it, else None."""
+        """The request's body if it was made by the function `body`, which sends the items of a source; else None."""
         return self.data if isinstance(self.data, ClosingPayload) else None
 
     @property
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def asks_for_range(self) -> bool:
-        """Whether the caller's own headers or URL request a range of items."""
+        """Whether the caller requests a range of items itself."""
         return asks_for_range({**self.session.headers, **self.headers}, self.url, self.params)
 
     @property
@@ -69,4 +69,6 @@ class Request:
             raise TypeError(f"method: got {self.method!r}, expected 'GET' for a WebSocket: leave method= out")
         if self.json is not None or self.data is not self.upload:
             got = "json=" if self.json is not None else builtins.type(self.data).__name__
-            raise TypeError(f"got {got}, expected items for a WebSocket: use data=chunkwise.body(source, 'ndjson')")
+            raise TypeError(
+                f"body: got {got}, expected items for a WebSocket: use data=chunkwise.body(source, 'ndjson')"
+            )

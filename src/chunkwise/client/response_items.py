@@ -21,10 +21,11 @@ _control = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ResponseItems(Inbound):
-    """The items of one response or one WebSocket. After a disconnect, a `Stream` continues with another response.
+    """The items of one response or one WebSocket. After a disconnect, a `Stream` reads a new response or WebSocket.
 
-    ``upload`` is the request's body if `body` made it. If the upload fails, reading the items raises its error.
-    `range_info` says which items the server sends; None before the first message of a WebSocket.
+    ``upload`` is the request's body if it was made by the function `body`. If the upload fails, reading the items
+    raises the error of the upload. `range_info` is the position that the server sent; None before the first message of
+    a WebSocket.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class ResponseItems(Inbound):
 
     @property
     def _events(self) -> Any:
-        # If the stream can have an end record, `_decoder` reads it, and contains the decoder that knows the event ids.
+        # The event ids are attributes of the format's decoder. If the stream has an end record, `self._decoder` is a
+        # wrapper that reads this record, and its attribute `decoder` is the format's decoder.
         return getattr(self._decoder, "decoder", self._decoder)
 
 
 async def _unless_failed(chunks: AsyncIterator[bytes], upload: ClosingPayload) -> AsyncIterator[bytes]:
-    """Yield the chunks of a response. If the upload failed, raise its error instead of the response's error."""
+    """Yield the chunks of a response. If the upload fails, raise its error, not that of the disconnect it causes."""
     try:
         async for data in chunks:
             yield data

@@ -35,7 +35,7 @@ class RestRequest(NamedTuple):
     Attributes:
         headers: the headers that request the rest; empty to request all items.
         record: the index of the first record of the rest.
-        info: the `RangeInfo` of the previous response. The new response must match it, for example have its ETag.
+        info: the position that the previous response sent. The new response has to match it, for example in its ETag.
         by_event: whether the rest is requested by the id of the last event, not by an index or key.
         first_event_id: the id of the stream's first event. A response that begins with it sends all events again.
     """
@@ -64,7 +64,7 @@ class Received:
         self._parts = parse_path(path)
         self.counts_records: bool = self._parts is None
         self._policy = policy
-        # So many items and records of the stream precede the first item of the current response.
+        # The current response begins after these numbers of items and records of the stream.
         self._items_before = self._records_before = self.items
         self._bytes_before = 0
         self._first_event_id = self._event_id = ""
@@ -74,16 +74,16 @@ class Received:
         return self._bytes_before + response.bytes_seen
 
     def records(self, response: ResponseItems) -> int | None:
-        """Return how many complete records have arrived; None if ``path`` is used and they cannot be counted."""
+        """Return how many complete records have arrived; None if a path is used and the decoder cannot count them."""
         if self._parts is None:
             return self.items
         whole = response.whole_records
         return None if whole is None else self._records_before + whole
 
     def begin_response(self, last: ResponseItems, record: int) -> None:
-        """Prepare to count the items of a new response, which begins at the record with the index ``record``.
+        """Prepare to count the items of a new response. ``last`` is the response before it.
 
-        ``last`` is the response before it.
+        The new response is expected to begin with the record that has the index ``record``.
         """
         self._bytes_before = self.bytes_seen(last)
         self._items_before, self._records_before = self.items, record
@@ -105,7 +105,7 @@ class Received:
 
         Args:
             response: the response that was disconnected.
-            info: the `RangeInfo` of this response, or of an earlier one if this response has none.
+            info: the position that the server sent with this response, or else with an earlier response.
             replaying: whether this response was still repeating items that had arrived before.
         """
         restart, by_event = self._policy.restart, self._policy.max_reconnects is not None
@@ -187,10 +187,10 @@ def resume_point_after(items: int, key: Mapping[str, Any] | None, info: RangeInf
 
 
 def key_of(item: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the key of an item, by which the server can find it: its members ``names`` with their values.
+    """Return the key of an item: the members ``names``, by which the server finds it, as the server sent them.
 
-    Return None if a member is missing, or if the item's type may have converted a value that the server sent. Call this
-    before the user receives the item, because the user may change it.
+    Return None if a member is missing, or if the item's type has converted a member. Call this before the user receives
+    the item, because the user may change it.
     """
     # If the item is a server-sent event, its key is in the data of the event, which `value_of` returns.
     value = value_of(item) if names else {}

@@ -57,9 +57,10 @@ async def open_websocket(request: Request, more_headers: Mapping[str, str]) -> A
 
 
 async def _after_start(lines: AsyncIterator[bytes], items: Callable[[], ResponseItems]) -> AsyncIterator[bytes]:
-    """Yield the lines without the start record, which the server may send in front of the first item.
+    """Yield the lines of the messages, except the start record, which the server may send in front of the first item.
 
-    The start record says which items follow. Store this in ``range_info`` of the `ResponseItems` from ``items()``.
+    The start record contains the position of the stream. Before the first line is yielded, this position is stored as
+    the ``range_info`` of the `ResponseItems` that ``items()`` returns.
     """
     is_first = True
     async for data in lines:
@@ -80,7 +81,7 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
         StalledError: the server does not respond in time.
     """
     headers = {**request.headers, **more_headers}
-    # A request for the range from item 0 asks the server for a start record, which says which items follow.
+    # A request for the range from item 0 asks the server for a start record, which holds the position of the stream.
     if request.upload is None and not request.asks_for_range:
         headers.setdefault(hdrs.RANGE, f"{UNIT}=0-")
     seconds = request.idle_seconds or None
@@ -98,8 +99,8 @@ async def _connected(request: Request, more_headers: Mapping[str, str]) -> Async
             )
     except TimeoutError as error:
         raise no_response() from error
-    # If the handshake fails, aiohttp raises WSServerHandshakeError, a subclass of ClientResponseError. If the session
-    # uses raise_for_status, aiohttp raises ClientResponseError itself.
+    # If the handshake fails, aiohttp raises WSServerHandshakeError, a subclass of ClientResponseError. With
+    # raise_for_status, it raises ClientResponseError itself.
     except ClientResponseError as error:
         raise _refused(error) from error
     try:
@@ -141,7 +142,7 @@ def _hang_up(websocket: ClientWebSocketResponse) -> None:
 
 
 def _shut_down(connection: Any, how: int) -> None:
-    # If the connection is already closed, it is None or its `shutdown` raises OSError: there is nothing to shut down.
+    # A socket that is closed raises OSError, and None raises AttributeError: there is nothing left to shut down.
     with suppress(OSError, AttributeError):
         connection.shutdown(how)
 

@@ -87,7 +87,10 @@ async def nested(request: web.Request) -> web.StreamResponse:
 @routes.get("/sse")
 @chunkwise.streaming(format="sse")
 async def sse(request: web.Request) -> AsyncIterator[Any]:
-    """Send server-sent events. The last one marks the end, which EventSource cannot distinguish from a failure."""
+    """Send server-sent events. The last one has the type "end", so that the page knows that the stream is complete.
+
+    EventSource itself reports every end of a stream as an error.
+    """
     pace = Pace(request, items=3, seconds=1)
     async for user in users(pace):
         yield user

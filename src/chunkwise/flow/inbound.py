@@ -58,7 +58,7 @@ class ItemStream(ABC):
 
     @property
     def failure(self) -> StreamError | None:
-        """The error with which reading has failed; every later loop over the stream raises it again. Otherwise None."""
+        """None unless reading has failed; then the error, which every later loop over the stream raises again."""
         return self._failure
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -167,7 +167,7 @@ class Inbound(ItemStream):
                     start += piece_bytes
                     if batch := decoder.feed(piece):
                         yield batch
-                        # If invalid bytes follow the items of this batch, this call raises the error for them.
+                        # Invalid bytes may follow the items of this batch. Feeding no bytes raises their error at once.
                         decoder.feed(b"")
                         piece_bytes = _PIECE_BYTES
                     elif piece_bytes < _MOST_PIECE_BYTES:

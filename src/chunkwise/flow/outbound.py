@@ -86,7 +86,8 @@ class Outbound:
     def __init__(
         self, source: Any, encoder: Encoder, *, quiet_seconds: float | None = None, count: int | None = None
     ) -> None:
-        # The caller can change this between two pieces. With None, only `wake` interrupts a wait for the source.
+        # The caller can change `quiet_seconds` between two pieces. If it is None, only `wake` interrupts a wait for the
+        # source.
         self.quiet_seconds = quiet_seconds
         self.complete: bool = False  # whether the stream was yielded completely
         self._source = source
@@ -296,10 +297,10 @@ async def _pass_on(cancellation: asyncio.CancelledError, future: Any) -> asyncio
 
 
 def _first_of(item: Exception, source: BaseException | None) -> BaseException:
-    """Return the error to raise if an item cannot be encoded: usually ``item``, the error of this item.
+    """Return the error to raise after an item could not be encoded: ``item``, the error of the encoder.
 
-    ``source`` is the error of the source, if that has failed too. If it is a CancelledError, return it instead, so that
-    the cancellation is not lost.
+    The source may also have failed, after it had yielded the item: ``source`` is its exception, or None. If ``source``
+    is a cancellation, return ``source`` instead, so that the cancellation is not lost.
     """
     return item if source is None or isinstance(source, Exception) else source
 
