@@ -39,7 +39,8 @@ class ConformanceCase:
 def cases_of(checks: object, left_out: Collection[object], prefix: str = "") -> list[ConformanceCase]:
     """Return one case for each public method of ``checks``, an object whose public methods each check one promise.
 
-    Methods in ``left_out`` get no case. A case is named like its method, with hyphens, after ``prefix``.
+    Methods in ``left_out`` get no case. The name of a case is ``prefix`` and then the name of its method, in which
+    hyphens replace the underscores.
     """
     promises = [name for name, check in vars(type(checks)).items() if name[0] != "_" and check not in left_out]
     return [ConformanceCase(prefix + name.replace("_", "-"), getattr(checks, name)) for name in promises]

@@ -141,7 +141,7 @@ class _FormatChecks:
                 assert seen == len(got.items), f"{where} items_seen is {seen}, but {len(got.items)} were returned"
 
     def items_before_a_defect_are_returned(self) -> None:
-        """If a call is given items and then a defect, it returns these items, and the next call raises the error."""
+        """If a call of `feed` gets items and then a defect, it returns the items; the next call raises the error."""
         for stream in _damaged(self._written(self._items)):
             slowly, at_once = self._read(_bytewise(stream), asking=True), self._read([stream], asking=True)
             where = f"the defective bytes {shown(stream)}"

@@ -196,7 +196,8 @@ async def _upload(
             try:
                 await loop.sock_sendall(upstream, data)
             except ConnectionResetError:
-                # The kernel reports a reset only once. Without this event, `_download` would take it for a clean end.
+                # The kernel reports a reset only once, and has reported it here. `_download` receives a clean end, so
+                # this event shows that the server has reset the connection.
                 broken.set()
                 return
             data = await loop.sock_recv(client, BUFFER_BYTES)
@@ -210,7 +211,8 @@ async def _upload(
         return  # The server reads no more of the request, but it may still respond, so `_download` continues.
     except OSError:
         with suppress(OSError):
-            # The client has disconnected. `_download` then receives the end of the server's bytes, and ends too.
+            # The client has disconnected, so shut down the server's connection too. This also ends `_download`, which
+            # reads from it.
             upstream.shutdown(socket.SHUT_RDWR)
 
 

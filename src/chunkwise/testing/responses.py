@@ -27,7 +27,8 @@ class RawResponse:
     data: bytes = b""
     # "closed" or "reset" if the connection ended like this; "open" if it had not ended before the timeout.
     ending: Literal["open", "closed", "reset"] = "open"
-    # Each read and the end add a pair: the seconds since the start, and the number of bytes that had arrived by then.
+    # Each read adds a pair: the seconds since the start, and the number of bytes that had arrived by then. A last pair
+    # is added when the connection ends or the timeout expires.
     arrivals: list[tuple[float, int]] = field(default_factory=list)
 
     @property

@@ -64,7 +64,8 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
     protocol = connection.protocol if connection is not None else None
     closing = protocol.closed if protocol is not None else None
     if closing is not None:
-        # An earlier message on this connection may have added `_retrieve`. Remove it, so that it is not called twice.
+        # An earlier message on this connection may already have added the callback `_retrieve`. Remove it before it is
+        # added again, so that the callbacks of all messages do not add up.
         closing.remove_done_callback(_retrieve)
         closing.add_done_callback(_retrieve)
     return _chunks(message, closing, lost=protocol is not None and closing is None)
@@ -73,8 +74,8 @@ def chunks_of(message: Message) -> AsyncIterator[bytes]:
 def _receive_less_at_once(message: Message) -> None:
     connection = message.connection if isinstance(message, ClientResponse) else None
     transport = message.transport if isinstance(message, web.BaseRequest) else connection and connection.transport
-    # The transports of asyncio's own event loops receive at most max_size bytes at once. The transports of other loops
-    # have no max_size, and stay unchanged.
+    # The transports of asyncio's own event loops receive at most max_size bytes at once. Reduce it to save time (see
+    # `_RECEIVE_BYTES`). The transports of other loops have no max_size, and stay unchanged.
     if getattr(transport, "max_size", 0) > _RECEIVE_BYTES:
         transport.max_size = _RECEIVE_BYTES  # type: ignore[union-attr]
 
@@ -164,8 +165,8 @@ def _left_over(content: StreamReader) -> bytes:
     try:
         return content.read_nowait()
     except TimeoutError:
-        # After the session's total timeout, the reader raises TimeoutError even without a stored error. So the bytes
-        # that have arrived cannot be read.
+        # When the session's total timeout has expired, every read raises TimeoutError, so the bytes that have arrived
+        # cannot be read.
         return b""
     finally:
         content.set_exception(broken)
@@ -183,6 +184,6 @@ def _reason(error: Exception) -> str:
     # The error of aiohttp has the text "Connection closed" if the response was closed before it was read.
     if str(error) == "Connection closed":
         return "the response was closed before it was read: read it inside its `async with`"
-    # If a body ends too early, aiohttp's own message only has status 400, which does not explain the error.
-    # The type of the error's cause shows what is missing (RFC 9112 §8).
+    # If a body ends too early, the text of aiohttp's error contains "400", which is not the status of the response. So
+    # return another text, chosen by the type of the error's cause.
     return told.get(type(error.__cause__), str(error) or type(error).__name__)

@@ -24,9 +24,9 @@ async def plain_batches(batches: AsyncGenerator[Rows, None]) -> AsyncGenerator[R
 class PlainValues:
     """Converts values column by column; the first value of a column decides whether the column is converted.
 
-    Checking every value would take as long as encoding it. So only one value of each column is checked: the first value
-    other than NULL, an empty list or a list of NULLs. If JSON can represent this value but not a later one, the stream
-    fails.
+    Checking every value would take as long as encoding it. So only the first value of each column is checked. NULL,
+    empty lists and lists of NULLs do not count as the first value, because they do not show the type of the column. If
+    JSON can represent the first value but not a later one, the stream fails.
     """
 
     def __init__(self) -> None:
