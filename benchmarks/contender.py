@@ -27,7 +27,7 @@ class Task:
     """One run of a client.
 
     Attributes:
-        count: the number of rows, events, requests or streams; its subject says which.
+        count: the number of rows, events, requests or streams, depending on what is measured.
         port: the port of the contender's server, on 127.0.0.1.
         check: whether to compare all data received, and raise `WrongContent` if it differs. Such a run is not measured.
     """

@@ -1,4 +1,6 @@
-"""Contenders that send a nested document as JSON over HTTP: 20,000 rows of an iterator, an awaitable and plain data.
+"""Contenders that send a nested document as JSON over HTTP.
+
+The document contains an async iterator of 20,000 rows, an awaitable value and plain data.
 
 The comparison is unfair in these ways:
 

@@ -149,7 +149,10 @@ async def read_aiohttp_sse_client(url: str, taken: Taken) -> None:
 
 
 def run_reader(task: Task, reader: Reader, imports: tuple[str, ...], *, leaves: bool = False) -> Figures:
-    """Measure the time of a reader for all events. With ``leaves`` it stops after the last, before it reconnects."""
+    """Measure how long a reader takes for all events.
+
+    With ``leaves``, the reader stops after the last event, because at the end of the stream it would reconnect.
+    """
     for name in imports:
         importlib.import_module(name)
     taken = Taken(keep=task.check, last=task.count if leaves else 0)

@@ -34,7 +34,7 @@ async def later(value: object, seconds: float) -> object:
 
 @routes.get("/nested")
 async def nested(request: web.Request) -> web.StreamResponse:
-    # Both coroutines start together with users(), so they finish half a second and a second after the last user.
+    # Both coroutines start together with users(), which takes two seconds. They end half a second and a second later.
     settings = {"theme": later("dark", 2.5), "notifications": later(True, 3)}
     return await chunkwise.respond(request, {"users": users(), "settings": settings})
 

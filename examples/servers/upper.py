@@ -14,7 +14,7 @@ import chunkwise
 routes = web.RouteTableDef()
 
 
-@routes.route("*", "/upper")  # curl -T sends PUT, other clients send POST, and WebSockets begin with GET
+@routes.route("*", "/upper")  # any method: curl -T sends PUT, other clients send POST, a WebSocket begins with GET
 @chunkwise.streaming(format="text")
 async def upper(request: web.Request) -> AsyncIterator[str]:
     async for text in chunkwise.text(request):

@@ -6,10 +6,10 @@
     chunkwise send rows.ndjson http://127.0.0.1:8080/readings            # or rows.json, or rows.csv
 
 While rows arrive, the response reports how many are stored. If a row is invalid, the last record of the response has
-the number of that row. For NDJSON and CSV it also has the line, which is correct if each row is one line and no line is
-blank. After this record the response fails, so no client takes it for a success. The rows before the invalid one are
-stored. Correct the invalid row and send everything again: a row replaces the stored row with the same id. A client may
-also send everything before it reads the response, because the response is short.
+the number of that row. For NDJSON and CSV it also has a line number, which is correct if each row is one line and no
+line is blank. After this record the response fails, so no client takes it for a success. The rows before the invalid
+one are stored. Correct the invalid row and send everything again: a row replaces the stored row with the same id. A
+client may also send everything before it reads the response, because the response is short.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ import chunkwise
 FILE = Path(sys.argv[1] if len(sys.argv) > 1 else "ingested.sqlite")
 REPORT_ROWS = 10_000
 STORE = web.AppKey[Callable[[Sequence["Reading"]], Awaitable[None]]]("store")
-# The line of the first row in each format. Line 1 of CSV is the header.
+# The line number of the first row in each format. Line 1 of CSV is the header.
 FIRST_LINE = {"ndjson": 1, "csv": 2}
 
 routes = web.RouteTableDef()

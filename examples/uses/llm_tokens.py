@@ -73,7 +73,7 @@ class Answer:
         self.complete = False
         self._name = name
         self._prompt = prompt
-        self._model = asyncio.Lock()  # without the lock, two readers of an answer would get different tokens
+        self._model = asyncio.Lock()  # without it, the model would run twice if two clients wait for the same token
 
     async def token(self, index: int) -> str | None:
         """Return the token with this index, from the model if it is not produced yet; None after the last token."""

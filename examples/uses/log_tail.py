@@ -82,7 +82,7 @@ def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
             else:
                 yield [{"event": "rotated", "file": found.st_ino, "byte": 0}]
             yield from lines_of(file, path, start, cut=cut)
-        # The next file is reported as rotated, because no file has the inode number -1.
+        # No file has the inode number -1, so the next file is reported as rotated, and read from its start.
         position = (-1, 0)
 
 

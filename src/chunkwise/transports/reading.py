@@ -31,7 +31,7 @@ from chunkwise.transports.websocket_messages import (
     max_message_bytes,
 )
 
-_type = type  # a second name for the built-in, which a parameter `type` hides in some functions
+_type = type  # functions that have a parameter `type` use this name for the built-in `type`
 
 
 class LimitOptions(TypedDict, total=False):
@@ -54,14 +54,17 @@ def items(
     """Return the items of a message, for ``async for``: each one as soon as its last byte has arrived.
 
     All complete items are delivered before an error is raised. If reading ends without an error, the ``end`` of the
-    result says how certain it is that the stream is complete: ``"proven"``, ``"framed"`` or ``"unknown"``.
+    result says what proves that the stream is complete: ``"proven"`` if the format does, ``"framed"`` if only the
+    transport does, ``"unknown"`` if nothing does.
 
     Args:
         message: a `ClientResponse`, a `web.Request`, a WebSocket of a client or a server, or any sync or async iterable
             of bytes. If the request opens a WebSocket, read it inside the source that you pass to `respond`.
         path: which values are the items: names joined by dots, with ``item`` for the elements of an array and ``*`` for
-            any member of an object. By default the items are the elements of a JSON array, any other JSON document as
-            one item, the records of the other formats, and the messages of a WebSocket. A path selects inside of these.
+            any member of an object. A path begins at the top of a JSON document, a record or a WebSocket message:
+            ``item.id`` selects the ids in a JSON array of objects, and ``id`` selects them in NDJSON. Without a path,
+            each record or message is an item; a JSON array has its elements as items, and any other JSON document is
+            one item.
         format: a name from `FORMATS` or a `Format`, for a message without a content type or with a wrong one. For a
             WebSocket, only "text" has an effect: its messages are then strings instead of JSON.
         type: the type of each item: anything that msgspec decodes (Struct, dataclass, TypedDict, attrs, ...).

@@ -60,7 +60,8 @@ def reset_when_closed(connection: socket.socket | None, *, yes: bool) -> None:
 def drop(transport: Connection, connection: socket.socket | None) -> None:
     """Reset a connection, and discard all bytes that wait for the other side, also those in the kernel."""
     reset_when_closed(connection, yes=True)
-    with suppress(AttributeError):  # asyncio's TLS transport raises this error after a second close (Python 3.11.2)
+    # asyncio's TLS transport raises AttributeError after a second close (Python 3.11.2), and cannot be aborted then.
+    with suppress(AttributeError):
         transport.abort()
 
 
@@ -103,7 +104,8 @@ class StallWatch:
         """Return how many bytes the other side has not received yet."""
         unsent = unsent_bytes(self._socket) if self._socket is not None else None
         buffered = 0
-        with suppress(AttributeError):  # asyncio's TLS transport raises this error after a second close
+        # asyncio's TLS transport raises AttributeError after a second close. Its buffer is then not counted.
+        with suppress(AttributeError):
             buffered = self._transport.get_write_buffer_size()
         return buffered + (unsent or 0)
 
@@ -148,14 +150,14 @@ class StallWatch:
     def check(self) -> bool:
         """Check the connection; return whether it needs another check."""
         if self._transport.is_closing():
-            # aiohttp closes the transport when the client has closed its side of the connection. Without a reset, bytes
-            # in the transport's buffer could then wait for ever.
+            # aiohttp closes the transport when the client has closed its side of the connection. The transport then
+            # tries to send the bytes in its buffer, which never ends if the client does not read. A reset drops them.
             drop(self._transport, self._socket)
             self.end()
             return False
         written = self._written()
         if not self._waits and written == self._taken:
-            return True  # this is the usual case: nothing has been written since the last check, when no byte waited
+            return True  # everything written has been received, so the system need not be asked: the usual case
         waiting = self.waiting()
         taken = written - waiting
         if not waiting or taken > self._taken or not self._waits:

@@ -17,7 +17,7 @@ def is_upgrade(request: web.BaseRequest) -> bool:
         return False
     try:
         return bool(web.WebSocketResponse(protocols=[SUBPROTOCOL]).can_prepare(request))
-    except ValueError:  # aiohttp raises this error if Sec-WebSocket-Key is not ASCII
+    except ValueError:  # aiohttp raises ValueError if Sec-WebSocket-Key is not ASCII: the handshake is invalid
         return False
 
 

@@ -81,8 +81,8 @@ class SocketReceiver:
 
     Args:
         websocket: the WebSocket.
-        idle_seconds: the receive timeout of the WebSocket, if reading is to fail only when no byte has arrived for that
-            long; 0 if reading is to fail when no complete message has arrived within the timeout.
+        idle_seconds: reading fails when no byte has arrived for this long; it must equal the receive timeout of the
+            WebSocket. With 0, reading fails when no complete message has arrived within the receive timeout.
         answers: a function that returns whether to reply to a close that arrives. aiohttp replies itself, unless
             ``autoclose`` is off.
     """
@@ -111,7 +111,8 @@ class SocketReceiver:
                     if self._is_silent():
                         raise
                     continue
-                if message.type is WSMsgType.PING:  # aiohttp replies to pings itself unless autoping is off
+                # Pings arrive here only if autoping is off. Otherwise aiohttp replies to them itself.
+                if message.type is WSMsgType.PING:
                     await self._websocket.pong(message.data)
                 elif message.type is not WSMsgType.PONG:
                     break
@@ -156,7 +157,8 @@ class RequestReceiver:
 
     def _wire(self) -> ServerWebSocket:
         wire: ServerWebSocket | None = self._request.get(SERVER_WEBSOCKET)
-        if wire is None:  # usually, the client has opened a WebSocket with a handler that serves only HTTP
+        # The status is 400, because usually the client has requested a WebSocket from a handler that serves only HTTP.
+        if wire is None:
             msg = "this handler does not serve a WebSocket: read it inside the source that is passed to respond()"
             raise web.HTTPBadRequest(text=msg)
         return wire
