@@ -96,9 +96,9 @@ class Stream(ItemStream):
                 key (some of its members), and the resume point contains the key.
 
         Returns:
-            The resume point. None if the stream cannot be continued there: the server offers no ranges of items, the
-            item lacks a member of the key, your ``type`` has converted such a member, or you called `open_stream` with
-            ``path``, a range, a body, or a method other than GET.
+            The resume point, or None if the stream cannot be continued there. This is the case if the server offers no
+            ranges of items, if the item lacks a member of the key, if your ``type`` has converted such a member, or if
+            you called `open_stream` with ``path``, a range, a body, or a method other than GET.
         """
         info = self.range_info if self._counts_records else None
         return None if info is None else resume_point_after(items, key_of(last_item, info.key), info)
