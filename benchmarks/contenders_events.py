@@ -2,7 +2,7 @@
 
 Other measurements feed one large event to chunkwise's decoder.
 
-The comparison is unfair in these ways:
+The comparison is partly unfair. Consider these points when you read the figures:
 
 - chunkwise sends an ``id`` with each event. The others do not, so they have less to write.
 - sse-starlette and aiohttp-sse take text, so their generators encode it with orjson. FastAPI encodes the values with

@@ -1,9 +1,9 @@
-"""Contenders that are compared by pings beside fast streams, memory of idle streams, and time to the first byte.
+"""Contenders for three measurements: pings during fast streams, memory of idle streams, and time to the first byte.
 
 A ping is a short request, whose response shows how long a stream delays other users of the same server. The rival of
 chunkwise is a bare handler, which only writes each item with plain aiohttp.
 
-The comparison is unfair in these ways:
+The comparison is partly unfair. Consider these points when you read the figures:
 
 - **Pings.** Two streams whose source never waits share the event loop with the handler that responds to pings. Plain
   aiohttp lets other tasks run only when the socket is full, and this client reads so fast that the socket is never
@@ -13,8 +13,8 @@ The comparison is unfair in these ways:
 - **Idle streams.** Each stream has sent one event and waits. Unlike the bare handler, chunkwise checks for disconnected
   clients, sends keepalives and has a stall limit. The memory that the kernel uses for sockets is not measured.
 - **First byte.** The client sends one request after the other on one connection. The source yields one item at once,
-  and another one after it has waited once. The bare handler negotiates no format, and cannot report a failure before
-  the first item.
+  and another one after one turn of the event loop. The bare handler negotiates no format, and cannot report a failure
+  before the first item.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ async def two_items(_: int) -> AsyncIterator[Any]:
 
 
 def ask_for_first_bytes(task: Task) -> Figures:
-    """Send ``task.count`` requests in turn on one connection. Return the median time to the first byte of the body."""
+    """Send ``task.count`` requests, one by one, on one connection. Return the median time to the body's first byte."""
     waits: list[float] = []
     request = request_text("/2", Accept="*/*")
     with connect(task.port) as connection:

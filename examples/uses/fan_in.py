@@ -55,8 +55,8 @@ async def merge(
     """
     ready: Ready = asyncio.Queue(maxsize=1)
     readers = [asyncio.create_task(read(session, name, url, ready)) for name, url in urls.items()]
-    # An async generator should not use a TaskGroup: if one of these tasks failed, the group would cancel the task that
-    # sends the response, even while that task runs code outside of the generator.
+    # An async generator should not use a TaskGroup: if a task that reads a stream failed, the group would cancel the
+    # task that sends the response, even while the sending task runs code outside of the generator.
     running = len(readers)
     try:
         while running:

@@ -1,4 +1,4 @@
-"""Stream the tokens of a language model as server-sent events. The model pauses while nobody reads, and then continues.
+"""Stream the tokens of a language model as server-sent events. The model pauses while no client reads, then continues.
 
     python examples/uses/llm_tokens.py                                      # a page at http://127.0.0.1:8080/
     curl -d 'prompt=What do you promise?' http://127.0.0.1:8080/answers     # prints the path: /answers/ID
@@ -73,7 +73,8 @@ class Answer:
         self.complete = False
         self._name = name
         self._prompt = prompt
-        self._model = asyncio.Lock()  # without it, the model would run twice if two clients wait for the same token
+        # Without this lock, the model would produce a token twice if two clients wait for the same one.
+        self._model = asyncio.Lock()
 
     async def token(self, index: int) -> str | None:
         """Return the token with this index, from the model if it is not produced yet; None after the last token."""
@@ -107,7 +108,7 @@ answers: dict[str, Answer] = {}
 
 @routes.post("/answers")
 async def ask(request: web.Request) -> web.Response:
-    name = secrets.token_urlsafe(8)  # a random name, so nobody else can guess it and read the answer
+    name = secrets.token_urlsafe(8)  # a random name, so other clients cannot guess it and read the answer
     # Only the newest answers are kept, so that memory is bounded.
     while len(answers) >= KEPT_ANSWERS:
         del answers[next(iter(answers))]

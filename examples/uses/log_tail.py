@@ -12,7 +12,7 @@ cannot be detected: a file that is overwritten and is not shorter at the next ch
 number of the removed one.
 
 Each item says at which byte of which file it ends, so that a client can continue after a disconnect. EventSource and
-``open_stream`` do so automatically. The feed never ends; when the server stops, it fails.
+``open_stream`` do so automatically. The feed runs until the server stops, and then it fails.
 """
 
 import os
@@ -57,7 +57,9 @@ def lines_after(position: tuple[Any, ...] | None) -> chunkwise.Batches:
 
 
 def follow(path: Path, position: tuple[Any, ...] | None) -> Iterator[Items]:
-    """Yield the lines of each file that gets the name of the log, in lists. It runs in a thread, so it may block.
+    """Yield lists of lines: first those of the log, then those of each file that replaces it.
+
+    This generator runs in a thread, so it may block.
 
     An empty list sends nothing, but lets chunkwise close the source after a disconnect. Without empty lists, the thread
     would run until the next line is written.

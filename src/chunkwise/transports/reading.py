@@ -35,7 +35,7 @@ _type = type  # functions that have a parameter `type` use this name for the bui
 
 
 class LimitOptions(TypedDict, total=False):
-    """The limits of `Limits` as keyword arguments; `Limits` has the defaults."""
+    """The keyword arguments that set limits; `Limits` describes them and has their default values."""
 
     max_item_bytes: int
     max_depth: int
@@ -150,7 +150,7 @@ def events(message: Message, **limits: Unpack[LimitOptions]) -> Inbound:
     """
     bounds = limits_of(limits)
     if _is_websocket(message):
-        raise TypeError("events() reads one JSON document, got a WebSocket, whose messages are many: use items()")
+        raise TypeError("events() reads one JSON document, got a WebSocket, which carries many messages: use items()")
     return noted(
         message, Inbound(chunks_of(message), lambda: EventsDecoder(limits=bounds), partial(is_framed, message))
     )

@@ -125,7 +125,10 @@ class StallWatch:
         return True
 
     def has_left(self) -> bool:
-        """Whether the other side has closed or reset the connection; this also works while nothing reads from it."""
+        """Whether the other side has closed or reset the connection.
+
+        This is noticed even if no code reads from the connection.
+        """
         events = getattr(select, "POLLRDHUP", 0)  # only Linux has POLLRDHUP; poll() reports resets without it
         if self._socket is None or not hasattr(select, "poll") or self._socket.fileno() < 0:
             return False

@@ -68,7 +68,7 @@ class Receiver(Protocol):
 
 
 class ServerWebSocket(Protocol):
-    """The WebSocket that a request opened; it passes the client's messages to one `Receiver` only."""
+    """The server's side of a WebSocket. Only one `Receiver` can read its messages; a second one gets an error."""
 
     @property
     def subprotocol(self) -> str | None: ...
@@ -83,8 +83,8 @@ class SocketReceiver:
         websocket: the WebSocket.
         idle_seconds: reading fails when no byte has arrived for this long; it must equal the receive timeout of the
             WebSocket. With 0, reading fails when no complete message has arrived within the receive timeout.
-        answers: a function that returns whether to reply to a close that arrives. aiohttp replies itself, unless
-            ``autoclose`` is off.
+        answers: a function that returns whether to reply to a close that arrives. Its result matters only if
+            ``autoclose`` is off; otherwise aiohttp itself replies.
     """
 
     def __init__(
